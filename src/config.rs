@@ -1,0 +1,149 @@
+//! The settings: `vestnik.default.toml`, then a file, then the environment, then flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// Every setting, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The HTTP server.
+    pub http: Http,
+    /// Its certificate; `None` serves plain http and ws.
+    pub tls: Option<Tls>,
+    /// The database that is served.
+    pub database: Database,
+    /// The private Postgres, used where no database is given.
+    pub embedded: Embedded,
+    /// The shop's tables.
+    pub shop: Shop,
+    /// The journal.
+    pub journal: Journal,
+    /// The live clients.
+    pub session: Session,
+    /// The log.
+    pub log: Log,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// The address that panels connect to.
+    pub listen: SocketAddr,
+    /// Origins of browsers' pages that may connect, beside the server's own.
+    pub allowed_origins: Vec<String>,
+    /// Sockets at once; a further one waits to be accepted.
+    pub max_connections: usize,
+}
+
+/// Where the certificate is.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// PEM file with the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// The database that is served.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Its URL, which may hold a password; `None`: the private Postgres.
+    pub url: Option<SecretString>,
+    /// A direct address for LISTEN, where `url` is a transaction pooler.
+    pub listen_url: Option<SecretString>,
+    /// Whether the triggers ring.
+    pub notify: Notify,
+    /// Connections for tokens, replay, history and acknowledgements.
+    pub pool_size: usize,
+    /// Whether `serve` migrates first.
+    pub migrate_on_start: bool,
+}
+
+/// How the feed hears of new events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notify {
+    /// By LISTEN.
+    On,
+    /// By reading the journal at short intervals.
+    Off,
+}
+
+/// The private Postgres.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// Where it keeps its data.
+    pub directory: PathBuf,
+}
+
+/// The shop's tables.
+#[derive(Debug, Clone)]
+pub struct Shop {
+    /// Whose they are.
+    pub schema: ShopSchema,
+    /// Where the backup before V23 is written.
+    pub backup_directory: PathBuf,
+}
+
+/// Whose the shop's tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShopSchema {
+    /// Vestnik makes and migrates `orders` and `bookings`.
+    Reference,
+    /// Vestnik leaves them alone.
+    Own,
+}
+
+/// The journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    /// How long events are kept.
+    pub retention: Duration,
+}
+
+/// The live clients.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Between two pings, which a heartbeat message goes with.
+    pub ping_interval: Duration,
+    /// Bytes of events that may wait for one session.
+    pub queue_bytes: usize,
+    /// Sessions of one store on this node.
+    pub max_per_store: usize,
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A tracing filter.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Default for Config {
+    /// The values of `vestnik.default.toml`.
+    fn default() -> Self {
+        Self {
+            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8000)), allowed_origins: vec![], max_connections: 20_000 },
+            tls: None,
+            database: Database { url: None, listen_url: None, notify: Notify::On, pool_size: 8, migrate_on_start: false },
+            embedded: Embedded { directory: "./vestnik-data".into() },
+            shop: Shop { schema: ShopSchema::Reference, backup_directory: ".".into() },
+            journal: Journal { retention: Duration::from_secs(30 * 24 * 3600) },
+            session: Session { ping_interval: Duration::from_secs(30), queue_bytes: 1024 * 1024, max_per_store: 200 },
+            log: Log { filter: "info".into(), format: LogFormat::Text },
+        }
+    }
+}

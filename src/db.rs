@@ -1,0 +1,127 @@
+//! Connections to Postgres: single ones and the pool, with the same manners everywhere.
+//!
+//! A half-open connection is silent, so each one has TCP keepalives and a `tcp_user_timeout`: the defaults of the
+//! operating system would notice after two hours.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config;
+
+/// How long one attempt to connect may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for a free connection of the pool.
+pub const POOL_WAIT: Duration = Duration::from_secs(5);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is missing.
+    #[error("no database is given: set DATABASE_URL")]
+    Missing,
+    /// The URL cannot be read. Its text is not shown, for it may hold a password.
+    #[error("DATABASE_URL cannot be read ({0}): it looks like postgres://user:password@host:5432/name")]
+    Url(String),
+    /// Postgres refused, or is not there.
+    #[error("cannot connect to Postgres: {}", reason(.0))]
+    Connect(#[source] tokio_postgres::Error),
+    /// It took too long.
+    #[error("cannot connect to Postgres: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    TimedOut,
+    /// The pool could not be made.
+    #[error("cannot make the connection pool: {0}")]
+    Pool(#[from] deadpool_postgres::BuildError),
+    /// The certificates of the system could not be used.
+    #[error("cannot prepare TLS for Postgres: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What Postgres or the operating system says, in one line.
+pub fn reason(error: &tokio_postgres::Error) -> String {
+    use std::error::Error as _;
+    match (error.as_db_error(), error.source()) {
+        (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
+        (None, Some(source)) => source.to_string(),
+        (None, None) => error.to_string(),
+    }
+}
+
+/// The parsed address with our manners: keepalives, time-outs, a name that `pg_stat_activity` shows.
+pub fn parse(url: &SecretString, role: &str) -> Result<tokio_postgres::Config, Error> {
+    let mut parsed =
+        tokio_postgres::Config::from_str(url.expose_secret()).map_err(|error| Error::Url(reason(&error)))?;
+    parsed
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    if parsed.get_application_name().is_none() {
+        parsed.application_name(format!("vestnik {role}"));
+    }
+    Ok(parsed)
+}
+
+/// A connection whose messages the caller drives: LISTEN needs them.
+pub type RawConnection = Connection<Socket, tokio_postgres_rustls::RustlsStream<Socket>>;
+
+/// One connection and its driver, not yet running.
+pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(Client, RawConnection), Error> {
+    let parsed = parse(url, role)?;
+    match tokio::time::timeout(CONNECT_TIMEOUT, parsed.connect(tls()?)).await {
+        Ok(connected) => connected.map_err(Error::Connect),
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+/// One connection; its driver runs until the client is dropped.
+pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
+    let (client, connection) = connect_raw(url, role).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = reason(&error), "a connection to Postgres ended");
+        }
+    });
+    Ok(client)
+}
+
+/// One connection to the configured database, for a command.
+pub async fn connect(database: &config::Database) -> Result<Client, Error> {
+    connect_as(database.url.as_ref().ok_or(Error::Missing)?, "command").await
+}
+
+/// The pool for tokens, replay, history and acknowledgements.
+pub fn pool(database: &config::Database) -> Result<Pool, Error> {
+    let parsed = parse(database.url.as_ref().ok_or(Error::Missing)?, "pool")?;
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(parsed, tls()?, recycling);
+    let pool = Pool::builder(manager)
+        .max_size(database.pool_size)
+        .wait_timeout(Some(POOL_WAIT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .build()?;
+    Ok(pool)
+}
+
+/// TLS as the URL's `sslmode` asks for; the roots are Mozilla's.
+fn tls() -> Result<MakeRustlsConnect, Error> {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
