@@ -73,7 +73,7 @@ pub fn parse(url: &SecretString, role: &str) -> Result<tokio_postgres::Config, E
 }
 
 /// A connection whose messages the caller drives: LISTEN needs them.
-pub type RawConnection = Connection<Socket, tokio_postgres_rustls::RustlsStream<Socket>>;
+pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
 /// One connection and its driver, not yet running.
 pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(Client, RawConnection), Error> {

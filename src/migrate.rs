@@ -1,0 +1,1 @@
+//! Brings a database to what this program needs, under a lock.

@@ -1,0 +1,108 @@
+//! One Postgres for the run, a database for each test.
+//!
+//! The cluster is found through `VESTNIK_TEST_DATABASE_URL` (scripts/test starts one with fsync off, because the tests
+//! break the engine, not the disk) or started here, and each test gets a database of its own from a template:
+//! channels and journals are per database, so tests run side by side.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use secrecy::SecretString;
+use tokio::sync::OnceCell;
+use tokio_postgres::Client;
+use vestnik::config::{Config, Database as DatabaseConfig};
+
+/// A database of one test; dropped with the cluster.
+pub struct Database {
+    name: String,
+    url: String,
+}
+
+static CLUSTER: OnceCell<String> = OnceCell::const_new();
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+impl Database {
+    /// A database that Vestnik has never seen.
+    pub async fn empty() -> Self {
+        Self::from_template("template0").await
+    }
+
+    /// A database with the engine's schema and the reference shop.
+    pub async fn fresh() -> Self {
+        TEMPLATE
+            .get_or_init(|| async {
+                let template = Self::named("vestnik_template", "template0").await;
+                let config = template.config();
+                vestnik::migrate::run(&config, &vestnik::migrate::Options::default(), &mut |_| ()).await.unwrap();
+            })
+            .await;
+        Self::from_template("vestnik_template").await
+    }
+
+    async fn from_template(template: &str) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::named(&format!("t{}_{number}", std::process::id()), template).await
+    }
+
+    async fn named(name: &str, template: &str) -> Self {
+        let cluster = CLUSTER.get_or_init(cluster).await;
+        let admin = vestnik::db::connect_as(&url(cluster, "postgres"), "test").await.unwrap();
+        admin.batch_execute(&format!("drop database if exists {name}")).await.unwrap();
+        admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
+        Self { name: name.to_owned(), url: format!("{cluster}/{name}") }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The default settings, for this database.
+    pub fn config(&self) -> Config {
+        let default = Config::default();
+        let url = Some(SecretString::from(self.url.clone()));
+        Config { database: DatabaseConfig { url, ..default.database.clone() }, ..default }
+    }
+
+    /// A connection, as a shop's application has one.
+    pub async fn client(&self) -> Client {
+        vestnik::db::connect_as(&SecretString::from(self.url.clone()), "shop").await.unwrap()
+    }
+}
+
+fn url(cluster: &str, database: &str) -> SecretString {
+    SecretString::from(format!("{cluster}/{database}"))
+}
+
+/// The address of the run's cluster, without a database.
+async fn cluster() -> String {
+    match std::env::var("VESTNIK_TEST_CLUSTER") {
+        Ok(given) => given.trim_end_matches('/').to_owned(),
+        Err(_) => start_cluster(),
+    }
+}
+
+/// Starts a cluster for this run through the script that scripts/test uses too. It watches our standard input, and
+/// ends with us, however we end.
+fn start_cluster() -> String {
+    use std::io::{BufRead, BufReader};
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/cluster");
+    let mut child = Command::new(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tests/it/support/cluster starts a Postgres");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Keeping its standard input open is what keeps it running.
+    std::mem::forget(child);
+    assert!(line.starts_with("postgres://"), "no test cluster: {line:?}");
+    line.trim().to_owned()
+}
