@@ -125,3 +125,32 @@ fn tls() -> Result<MakeRustlsConnect, Error> {
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
 }
+
+/// What Postgres itself suffers from, seen from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Vitals {
+    /// Share of the notification queue in use, 0 to 1: a listener that never reads fills it.
+    pub notification_queue_usage: f64,
+    /// Age of the oldest running transaction, seconds.
+    pub oldest_transaction_seconds: f64,
+}
+
+/// Reads them.
+pub async fn vitals(pool: &Pool) -> Result<Vitals, VitalsError> {
+    const VITALS: &str = "select pg_notification_queue_usage(), \
+         coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";
+    let client = pool.get().await?;
+    let row = client.query_one(VITALS, &[]).await?;
+    Ok(Vitals { notification_queue_usage: row.try_get(0)?, oldest_transaction_seconds: row.try_get(1)? })
+}
+
+/// Why they cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VitalsError {
+    /// No connection was free, or could be made.
+    #[error(transparent)]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// Postgres says so, or is gone.
+    #[error("{}", reason(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+}

@@ -1,0 +1,204 @@
+//! Puts the parts together and runs them: what `vestnik serve` is, and what the tests and benches start.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Notify};
+use crate::feed::{Feed, Pulse};
+use crate::http::{self, Server, Site};
+use crate::journal::{self, Trimmed};
+use crate::listener::{self, Bell, Hearing};
+use crate::metrics;
+use crate::router::Router;
+use crate::session::Hub;
+use crate::{db, token};
+
+/// How long a shutdown may take: then the rest is cut.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks for revoked tokens, should a notification be lost.
+const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// The same, where no notification reaches us.
+const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks for events to trim.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two trimmed batches, so that trimming never fills the disk's queue.
+const TRIM_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at the figures of Postgres itself.
+const VITALS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database's address.
+    #[error(transparent)]
+    Db(#[from] db::Error),
+    /// The sockets.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+    /// The socket's own address cannot be told.
+    #[error("cannot tell the address that was bound: {0}")]
+    Address(#[source] std::io::Error),
+}
+
+/// A running engine.
+pub struct Engine {
+    address: SocketAddr,
+    pulse: Arc<Pulse>,
+    router: Arc<Router>,
+    draining: watch::Sender<bool>,
+    stop_accepting: CancellationToken,
+    stop: CancellationToken,
+    connections: TaskTracker,
+    background: TaskTracker,
+}
+
+impl Engine {
+    /// Binds, and starts every part. The database need not be there yet: each part keeps trying, and says so.
+    pub async fn start(config: &Config) -> Result<Self, Error> {
+        metrics::install();
+        let url = config.database.url.clone().ok_or(db::Error::Missing)?;
+        let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
+        db::parse(&listen_url, "listener")?;
+        let pool = db::pool(&config.database)?;
+        let server = Server::bind(&config.http, config.tls.as_ref()).await?;
+        let address = server.address().map_err(Error::Address)?;
+
+        let router = Arc::new(Router::new(config.session.queue_bytes, config.session.max_per_store));
+        let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(Pulse::default()));
+        let (hearing, heard) = watch::channel(Hearing::Disconnected);
+        let (draining, drained) = watch::channel(false);
+        let (stop, stop_accepting) = (CancellationToken::new(), CancellationToken::new());
+        let (connections, background) = (TaskTracker::new(), TaskTracker::new());
+
+        let feed = Feed {
+            database: config.database.clone(),
+            bell: Arc::clone(&bell),
+            hearing: heard.clone(),
+            router: Arc::clone(&router),
+            pulse: Arc::clone(&pulse),
+        };
+        background.spawn(feed.run(stop.clone()));
+        background.spawn(withdraw_tokens(pool.clone(), Arc::clone(&router), Arc::clone(&bell), heard.clone(), stop.clone()));
+        match config.database.notify {
+            Notify::On => {
+                let (bell, stop) = (Arc::clone(&bell), stop.clone());
+                background.spawn(async move { listener::run(listen_url, url, &bell, hearing, stop).await });
+            }
+            Notify::Off => drop(hearing.send_replace(Hearing::Off)),
+        }
+        background.spawn(trim(pool.clone(), config.journal.retention, stop.clone()));
+        background.spawn(watch_vitals(pool.clone(), Arc::clone(&router), heard.clone(), stop.clone()));
+
+        let hub = Arc::new(Hub { router: Arc::clone(&router), pool, ping_interval: config.session.ping_interval });
+        let site = Site {
+            hub,
+            pulse: Arc::clone(&pulse),
+            hearing: heard,
+            allowed_origins: config.http.allowed_origins.clone(),
+            draining: drained,
+            sessions: connections.clone(),
+        };
+        background.spawn(server.run(Arc::new(site), connections.clone(), stop_accepting.clone()));
+        Ok(Self { address, pulse, router, draining, stop_accepting, stop, connections, background })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the feed stands where the journal stands.
+    pub fn is_fresh(&self) -> bool {
+        self.pulse.is_fresh()
+    }
+
+    /// Lets every client go with 1012, and ends within [`DRAIN_DEADLINE`].
+    pub async fn shut_down(self) {
+        self.draining.send_replace(true);
+        self.stop_accepting.cancel();
+        self.router.drain();
+        self.connections.close();
+        if timeout(DRAIN_DEADLINE, self.connections.wait()).await.is_err() {
+            tracing::warn!(open = self.connections.len(), "connections were cut at the shutdown's deadline");
+        }
+        self.stop.cancel();
+        self.background.close();
+        if timeout(DRAIN_DEADLINE, self.background.wait()).await.is_err() {
+            tracing::warn!("background work was cut at the shutdown's deadline");
+        }
+    }
+}
+
+/// Closes the sessions of revoked and expired tokens: at once when rung, and at intervals in case the ring was lost.
+async fn withdraw_tokens(
+    pool: Pool, router: Arc<Router>, bell: Arc<Bell>, hearing: watch::Receiver<Hearing>, stop: CancellationToken,
+) {
+    loop {
+        let listening = *hearing.borrow() == Hearing::Listening;
+        let pause = if listening { TOKEN_CHECK_INTERVAL } else { TOKEN_POLL_INTERVAL };
+        tokio::select! {
+            () = bell.tokens.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        let live = router.tokens();
+        if live.is_empty() {
+            continue;
+        }
+        match token::withdrawn(&pool, &live).await {
+            Ok(withdrawn) => withdrawn.into_iter().for_each(|(token, why)| router.withdraw(token, why)),
+            Err(error) => tracing::warn!(%error, "the tokens of live sessions could not be checked"),
+        }
+    }
+}
+
+async fn trim(pool: Pool, retention: Duration, stop: CancellationToken) {
+    let mut pause = TRIM_INTERVAL;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = TRIM_INTERVAL;
+        match journal::trim_batch(&pool, retention).await {
+            Ok(Trimmed::Batch(gone)) => {
+                ::metrics::counter!("vestnik_events_trimmed_total").increment(gone);
+                pause = TRIM_PAUSE;
+            }
+            Ok(Trimmed::Done(gone)) => ::metrics::counter!("vestnik_events_trimmed_total").increment(gone),
+            Ok(Trimmed::Elsewhere) => {}
+            Err(error) => tracing::warn!(%error, "old events could not be trimmed"),
+        }
+    }
+}
+
+async fn watch_vitals(pool: Pool, router: Arc<Router>, hearing: watch::Receiver<Hearing>, stop: CancellationToken) {
+    let mut ticks = interval(VITALS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        metrics::upkeep();
+        let (sessions, deepest_bytes) = router.depth();
+        ::metrics::gauge!("vestnik_sessions").set(sessions as f64);
+        ::metrics::gauge!("vestnik_session_queue_bytes_max").set(deepest_bytes as f64);
+        let listening = *hearing.borrow() == Hearing::Listening;
+        ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(listening)));
+        match db::vitals(&pool).await {
+            Ok(vitals) => {
+                ::metrics::gauge!("vestnik_notification_queue_usage").set(vitals.notification_queue_usage);
+                ::metrics::gauge!("vestnik_oldest_transaction_seconds").set(vitals.oldest_transaction_seconds);
+            }
+            Err(error) => tracing::debug!(%error, "the figures of Postgres could not be read"),
+        }
+    }
+}

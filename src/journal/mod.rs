@@ -1,0 +1,74 @@
+//! All SQL on `vestnik.event`: what the feed reads (`reader`), what a coming-back client reads (`page`), and what is
+//! removed after its time (`retention`).
+
+mod page;
+mod reader;
+mod retention;
+mod sql_types;
+
+pub use page::{Page, PageEvent, Start, read_page};
+pub use reader::{Backlog, ConnectError, News, Reader};
+pub use retention::{Trimmed, trim_batch};
+
+use tokio_postgres::{Client, Row};
+
+use crate::cursor::Epoch;
+use crate::event::{Event, EventId, EventType, StoreId};
+use sql_types::{JsonText, SqlXid};
+
+/// Why the journal could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Postgres says so, or is gone.
+    #[error("the journal cannot be read: {}", crate::db::reason(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// No connection was free, or could be made.
+    #[error("no connection for reading the journal: {0}")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// Postgres did not answer in time.
+    #[error("Postgres did not answer a read of the journal within {} s", reader::READ_DEADLINE.as_secs())]
+    TimedOut,
+    /// The answer did not begin with its snapshot.
+    #[error("the journal's answer carries no snapshot")]
+    NoSnapshot,
+    /// The tables are not there, or older than the program.
+    #[error("this database has no journal: run `vestnik migrate` first")]
+    NotMigrated,
+}
+
+/// What of Postgres itself makes an [`Epoch`]; for a select list.
+const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
+     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline, \
+     (select oid from pg_database where datname = current_database()) as database_oid";
+
+fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
+    Ok(Epoch::new(
+        row.try_get("system_identifier")?,
+        row.try_get::<_, &str>("timeline")?,
+        row.try_get("database_oid")?,
+    ))
+}
+
+/// The epoch that this connection's transaction numbers belong to.
+pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
+    let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
+    Ok(epoch(&row)?)
+}
+
+/// The columns of an event, in the order that [`event`] takes them from.
+const EVENT_COLUMNS: &str = "id, xid, store_id, type, at, data";
+
+/// An event from the columns that begin at `first`; `None` for a type that this program does not know.
+fn event(row: &Row, first: usize) -> Result<Option<Event>, tokio_postgres::Error> {
+    let Some(kind) = EventType::from_name(row.try_get(first + 3)?) else {
+        return Ok(None);
+    };
+    Ok(Some(Event {
+        id: EventId(row.try_get(first)?),
+        xid: row.try_get::<_, SqlXid>(first + 1)?.0,
+        store: row.try_get::<_, Option<&str>>(first + 2)?.map(StoreId::new),
+        kind,
+        at: row.try_get(first + 4)?,
+        data: row.try_get::<_, JsonText>(first + 5)?.0,
+    }))
+}

@@ -1,0 +1,204 @@
+//! What a client reads that has been away: the events of its store that its cursor does not cover, a page at a time,
+//! so that a slow client holds no connection and no more memory than a page. The replay of a session and the history
+//! over HTTP read the same pages.
+
+use deadpool_postgres::Pool;
+use futures::TryStreamExt as _;
+use tokio::time::timeout;
+
+use super::reader::READ_DEADLINE;
+use super::sql_types::{SqlXid, xids};
+use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
+use crate::cursor::{Cursor, Epoch, Position, Snapshot, Unusable};
+use crate::event::{Event, EventId, StoreId, Xid};
+
+/// Bytes of payload after which a page ends, whatever its limit.
+pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a page begins.
+pub enum Start<'a> {
+    /// Behind what this cursor of a client covers.
+    After(&'a str),
+    /// So that it ends with the newest event.
+    Newest,
+}
+
+/// An event and the cursor that covers it and all before it.
+pub struct PageEvent {
+    /// The event.
+    pub event: Event,
+    /// For a client that stops here.
+    pub cursor: String,
+}
+
+/// What a read of a page brought.
+pub enum Page {
+    /// Events, oldest change first.
+    Events {
+        /// At most as many as were asked for.
+        events: Vec<PageEvent>,
+        /// Covers all of them.
+        cursor: String,
+        /// All that the store has had, where this was the last page.
+        position: Option<Position>,
+    },
+    /// The cursor cannot be honoured: lists must be loaded anew, and `fresh` goes on from now.
+    Resync {
+        /// Why.
+        reason: Unusable,
+        /// A cursor that covers all that has happened.
+        fresh: String,
+        /// The same as a position.
+        position: Position,
+    },
+}
+
+/// What every page begins with: the snapshot, what is behind it, and whose it is.
+struct Head {
+    snapshot: Snapshot,
+    newest: Xid,
+    trimmed: Xid,
+    epoch: Epoch,
+}
+
+/// Reads at most `limit` events of a store.
+pub async fn read_page(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> Result<Page, Error> {
+    timeout(READ_DEADLINE, read(pool, store, start, limit)).await.map_err(|_| Error::TimedOut)?
+}
+
+async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> Result<Page, Error> {
+    let mut client = pool.get().await?;
+    // One snapshot for both statements, so that the page and its cursor meet exactly.
+    let transaction = client
+        .build_transaction()
+        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let head = read_head(&transaction).await?;
+    let seen = Position::after(&head.snapshot, head.newest);
+    let page = match start {
+        Start::Newest => newest(&transaction, store, limit, &head, &seen).await?,
+        Start::After(text) => match usable(text, &head) {
+            Ok(cursor) => after(&transaction, store, cursor, limit, &head, seen).await?,
+            Err(reason) => {
+                Page::Resync { reason, fresh: Cursor::At(seen.clone()).encode(head.epoch), position: seen }
+            }
+        },
+    };
+    transaction.commit().await?;
+    Ok(page)
+}
+
+async fn read_head(client: &deadpool_postgres::Transaction<'_>) -> Result<Head, Error> {
+    let statement = client
+        .prepare_cached(&format!(
+            "select pg_current_snapshot(), trimmed_through, \
+                    greatest((select xid from vestnik.event order by xid desc limit 1), trimmed_through), {EPOCH_COLUMNS} \
+             from vestnik.retention"
+        ))
+        .await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(Head {
+        snapshot: row.try_get(0)?,
+        trimmed: row.try_get::<_, SqlXid>(1)?.0,
+        newest: row.try_get::<_, SqlXid>(2)?.0,
+        epoch: epoch(&row)?,
+    })
+}
+
+/// The cursor, if what it does not cover can still be told exactly.
+fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
+    let cursor = Cursor::decode(text, head.epoch)?;
+    if cursor.end() > head.snapshot.xmax {
+        return Err(Unusable::Future);
+    }
+    if !cursor.base().covers_through(head.trimmed) {
+        return Err(Unusable::Retention);
+    }
+    Ok(cursor)
+}
+
+async fn newest(
+    client: &deadpool_postgres::Transaction<'_>, store: &StoreId, limit: usize, head: &Head, seen: &Position,
+) -> Result<Page, Error> {
+    let sql = format!(
+        "select * from (select {EVENT_COLUMNS} from vestnik.event where store_id = $1 order by xid desc, id desc limit $2) e \
+         order by id"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let cursor = Cursor::At(seen.clone()).encode(head.epoch);
+    let rows = client.query(&statement, &[&store.as_str(), &(limit as i64)]).await?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // These are the past of the cursor, each of them: there is no going on from the middle.
+        events.extend(event(row, 0)?.map(|event| PageEvent { event, cursor: cursor.clone() }));
+    }
+    Ok(Page::Events { events, cursor, position: Some(seen.clone()) })
+}
+
+/// First what the cursor's own answer saw and had not sent, then what has come since: each by id. A change of an order
+/// commits after the change before it, so no order's events change places between the two.
+async fn after(
+    client: &deadpool_postgres::Transaction<'_>, store: &StoreId, cursor: Cursor, limit: usize, head: &Head, seen: Position,
+) -> Result<Page, Error> {
+    let (before, middle, through) = match cursor {
+        Cursor::At(position) => (position.clone(), position, EventId(i64::MAX)),
+        Cursor::Within { before, seen, through } => (before, seen, through),
+    };
+    let sql = format!(
+        "select {EVENT_COLUMNS} from ( \
+           select * from vestnik.event where store_id = $1 and xid >= $2 \
+           union all \
+           select * from vestnik.event where store_id = $1 and xid = any ($3)) e \
+         where not (xid < $4 and xid <> all ($5) and id <= $6) \
+         order by not (xid < $4 and xid <> all ($5)), id limit $7"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+        &store.as_str(),
+        &SqlXid(before.end()),
+        &xids(before.missing()),
+        &SqlXid(middle.end()),
+        &xids(middle.missing()),
+        &through.0,
+        &(limit as i64 + 1),
+    ];
+    let rows = client.query_raw(&statement, parameters).await?;
+    let mut rows = std::pin::pin!(rows);
+    let mut events: Vec<PageEvent> = Vec::new();
+    let mut bytes = 0;
+    let mut last = None;
+    let mut more = false;
+    let mut taken = 0;
+    while let Some(row) = rows.try_next().await? {
+        if taken == limit || bytes > PAGE_BYTES {
+            more = true;
+            break;
+        }
+        taken += 1;
+        let (id, xid) = (EventId(row.try_get(0)?), row.try_get::<_, SqlXid>(1)?.0);
+        let covered = if middle.covers(xid) {
+            Cursor::Within { before: before.clone(), seen: middle.clone(), through: id }
+        } else {
+            Cursor::Within { before: middle.clone(), seen: seen.clone(), through: id }
+        };
+        let cursor = covered.encode(head.epoch);
+        if let Some(event) = event(&row, 0)? {
+            bytes += event.data.len();
+            events.push(PageEvent { event, cursor: cursor.clone() });
+        }
+        last = Some(cursor);
+    }
+    match last.filter(|_| more) {
+        Some(cursor) => Ok(Page::Events { events, cursor, position: None }),
+        None => {
+            let cursor = Cursor::At(seen.clone()).encode(head.epoch);
+            // Nothing is owed any more, so the last event may carry the whole.
+            if let Some(last) = events.last_mut() {
+                last.cursor.clone_from(&cursor);
+            }
+            Ok(Page::Events { events, cursor, position: Some(seen) })
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the feed reads: everything that a position does not cover, in the statement's own snapshot, which is the next
+//! position. Two look-ups in the index on `xid`, however long some transaction has been open: no lock on the writers,
+//! no wait for them, no gap, no repeat.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::time::timeout;
+use tokio_postgres::{Client, RowStream, Statement};
+
+use super::sql_types::{SqlXid, xids};
+use super::{EVENT_COLUMNS, Error, event, read_epoch};
+use crate::config::Database;
+use crate::cursor::{Epoch, Position, Snapshot};
+use crate::db;
+use crate::event::{Event, Xid};
+
+/// Events of one answer at most; a longer backlog is streamed, sorted by Postgres.
+pub const NEWS_EVENTS: usize = 1024;
+/// Events of one chunk of a streamed backlog.
+pub const CHUNK_EVENTS: usize = 256;
+/// Bytes of payload in one chunk of a streamed backlog.
+pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+/// How long Postgres may take for the next part of an answer.
+pub const READ_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The plan is fixed: look up the index. Without statistics, or with a position far behind, the planner would rather
+/// read the whole journal; and planning anew costs as much as reading.
+const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
+     set jit = off; set default_transaction_isolation = 'read committed'; set statement_timeout = 0";
+
+/// The feed's own connection to the journal.
+pub struct Reader {
+    client: Client,
+    news: Statement,
+    backlog: Statement,
+    epoch: Epoch,
+}
+
+/// What a read brought.
+pub enum News {
+    /// All that is new, by id. `newest` is the newest transaction among it.
+    Read {
+        /// What the read saw.
+        snapshot: Snapshot,
+        /// By id.
+        events: Vec<Event>,
+        /// The newest transaction of which an event was read.
+        newest: Option<Xid>,
+    },
+    /// Too much for one answer: stream it with [`Reader::backlog`].
+    TooMuch,
+}
+
+impl Reader {
+    /// Connects and prepares.
+    pub async fn connect(database: &Database) -> Result<Self, ConnectError> {
+        let url = database.url.as_ref().ok_or(db::Error::Missing)?;
+        let client = db::connect_as(url, "feed").await?;
+        let reader = timeout(READ_DEADLINE, Self::prepare(client)).await.map_err(|_| Error::TimedOut)??;
+        Ok(reader)
+    }
+
+    async fn prepare(client: Client) -> Result<Self, Error> {
+        client.batch_execute(SESSION).await?;
+        let there: bool = client.query_one("select to_regclass('vestnik.retention') is not null", &[]).await?.try_get(0)?;
+        if !there {
+            return Err(Error::NotMigrated);
+        }
+        let epoch = read_epoch(&client).await?;
+        let columns = EVENT_COLUMNS;
+        // The first row is the snapshot, with no id.
+        let select = format!(
+            "select pg_current_snapshot() as snapshot, null::bigint as id, \
+                    (select xid from vestnik.event where $3 order by xid desc limit 1) as xid, \
+                    null::text as store_id, null::text as type, null::timestamptz as at, null::jsonb as data \
+             union all select null, {columns} from vestnik.event where xid >= $1 \
+             union all select null, {columns} from vestnik.event where xid = any ($2)"
+        );
+        let news = client.prepare(&format!("{select} limit $4")).await?;
+        let backlog = client.prepare(&format!("{select} order by id nulls first")).await?;
+        Ok(Self { client, news, backlog, epoch })
+    }
+
+    /// The life of the database that this connection reads.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Where a feed begins that has read nothing: behind all that has happened.
+    pub async fn now(&self) -> Result<Position, Error> {
+        // The trimmed ones count as read: a cursor that does not cover them would be refused.
+        const NOW: &str = "select pg_current_snapshot(), greatest( \
+                (select xid from vestnik.event order by xid desc limit 1), (select trimmed_through from vestnik.retention), '0'::xid8)";
+        let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[])).await.map_err(|_| Error::TimedOut)??;
+        let newest = row.try_get::<_, SqlXid>(1)?;
+        Ok(Position::after(&row.try_get(0)?, newest.0))
+    }
+
+    /// All that `position` does not cover, unless it is too much.
+    pub async fn news(&self, position: &Position) -> Result<News, Error> {
+        let limit = NEWS_EVENTS as i64 + 2;
+        let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
+        let rows = timeout(READ_DEADLINE, self.client.query(&self.news, &[&end, &missing, &false, &limit]))
+            .await
+            .map_err(|_| Error::TimedOut)??;
+        if rows.len() > NEWS_EVENTS + 1 {
+            return Ok(News::TooMuch);
+        }
+        let mut snapshot = None;
+        let mut newest = None;
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match row.try_get::<_, Option<Snapshot>>(0)? {
+                Some(found) => snapshot = Some(found),
+                None => {
+                    newest = newest.max(Some(row.try_get::<_, SqlXid>(2)?.0));
+                    events.extend(event(row, 1)?);
+                }
+            }
+        }
+        // Cheaper here than in Postgres, for the few that there are.
+        events.sort_unstable_by_key(|event| event.id);
+        Ok(News::Read { snapshot: snapshot.ok_or(Error::NoSnapshot)?, events, newest })
+    }
+
+    /// All that `position` does not cover, by id, in chunks of bounded size.
+    pub async fn backlog(&self, position: &Position) -> Result<Backlog, Error> {
+        let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&end, &missing, &true];
+        let rows = self.client.query_raw(&self.backlog, parameters).await?;
+        let mut rows = Box::pin(rows);
+        let first = next(&mut rows).await?.ok_or(Error::NoSnapshot)?;
+        let snapshot = first.try_get::<_, Option<Snapshot>>(0)?.ok_or(Error::NoSnapshot)?;
+        let newest = first.try_get::<_, Option<SqlXid>>(2)?.map_or(position.newest(), |xid| xid.0);
+        Ok(Backlog { seen: Position::after(&snapshot, newest.max(position.newest())), rows })
+    }
+}
+
+/// Why the feed's connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// There is no connection.
+    #[error(transparent)]
+    Db(#[from] db::Error),
+    /// There is one, and the journal cannot be read over it.
+    #[error(transparent)]
+    Journal(#[from] Error),
+}
+
+/// A long answer on its way. Postgres waits while we do.
+pub struct Backlog {
+    /// What it leads to, once it has been read to its end.
+    pub seen: Position,
+    rows: std::pin::Pin<Box<RowStream>>,
+}
+
+impl Backlog {
+    /// The next events, by id; none when that was all.
+    pub async fn chunk(&mut self) -> Result<Vec<Event>, Error> {
+        let mut events = Vec::with_capacity(CHUNK_EVENTS);
+        let mut bytes = 0;
+        while events.len() < CHUNK_EVENTS && bytes < CHUNK_BYTES {
+            let Some(row) = next(&mut self.rows).await? else { break };
+            if let Some(event) = event(&row, 1)? {
+                bytes += event.data.len();
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+}
+
+async fn next(rows: &mut std::pin::Pin<Box<RowStream>>) -> Result<Option<tokio_postgres::Row>, Error> {
+    let row = timeout(READ_DEADLINE, rows.next()).await.map_err(|_| Error::TimedOut)?;
+    Ok(row.transpose()?)
+}

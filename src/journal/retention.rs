@@ -1,0 +1,46 @@
+//! Removes events after their time, in small batches, off the hot path, and keeps how far that has gone: a cursor that
+//! does not cover it is answered with `resync_required`, never with silence.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+
+use super::Error;
+
+/// Events removed in one transaction.
+pub const TRIM_BATCH: i64 = 1000;
+/// The advisory lock that one node at a time trims under: "vest", "trim".
+const TRIM_LOCK: i64 = 0x7665_7374_7472_696d;
+
+/// What one batch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trimmed {
+    /// A whole batch: there may be more.
+    Batch(u64),
+    /// Less than a batch: nothing more is old enough.
+    Done(u64),
+    /// Another node is at it.
+    Elsewhere,
+}
+
+/// Removes one batch of events older than `retention`.
+pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Error> {
+    // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
+    const TRIM: &str = "with old as (select id, xid from (select id, xid, at from vestnik.event order by id limit $2) e \
+               where at < now() - make_interval(secs => $1)), \
+             gone as (delete from vestnik.event where id in (select id from old) returning xid), \
+             noted as (update vestnik.retention set trimmed_through = greatest(trimmed_through, (select xid from gone order by xid desc limit 1)) \
+               where exists (select from gone)) \
+         select count(*) from gone";
+    let mut client = pool.get().await?;
+    let transaction = client.transaction().await?;
+    let ours: bool = transaction.query_one("select pg_try_advisory_xact_lock($1)", &[&TRIM_LOCK]).await?.try_get(0)?;
+    if !ours {
+        return Ok(Trimmed::Elsewhere);
+    }
+    let statement = transaction.prepare_cached(TRIM).await?;
+    let row = transaction.query_one(&statement, &[&retention.as_secs_f64(), &TRIM_BATCH]).await?;
+    transaction.commit().await?;
+    let gone = row.try_get::<_, i64>(0)?.unsigned_abs();
+    Ok(if gone < TRIM_BATCH.unsigned_abs() { Trimmed::Done(gone) } else { Trimmed::Batch(gone) })
+}

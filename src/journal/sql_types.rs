@@ -1,0 +1,80 @@
+//! How the journal's own types travel in Postgres' binary format: `xid8`, `pg_snapshot`, and jsonb as plain text.
+
+use std::error::Error;
+
+use bytes::{BufMut as _, BytesMut};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+use crate::cursor::Snapshot;
+use crate::event::Xid;
+
+type BoxError = Box<dyn Error + Sync + Send>;
+
+/// An `xid8`.
+#[derive(Debug, Clone, Copy)]
+pub struct SqlXid(pub Xid);
+
+impl<'a> FromSql<'a> for SqlXid {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
+        Ok(Self(Xid(u64::from_be_bytes(raw.try_into()?))))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::XID8
+    }
+}
+
+impl ToSql for SqlXid {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, BoxError> {
+        out.put_u64(self.0.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::XID8
+    }
+
+    to_sql_checked!();
+}
+
+/// An array of `xid8`, for a parameter.
+pub fn xids(xids: &[Xid]) -> Vec<SqlXid> {
+    xids.iter().copied().map(SqlXid).collect()
+}
+
+impl<'a> FromSql<'a> for Snapshot {
+    /// A count, then `xmin`, `xmax`, and the running ones.
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
+        let numbers = raw.get(4..).ok_or("a pg_snapshot is 20 bytes at least")?;
+        let (numbers, rest) = numbers.as_chunks::<8>();
+        let mut numbers = numbers.iter().map(|number| Xid(u64::from_be_bytes(*number)));
+        let (Some(_xmin), Some(xmax), []) = (numbers.next(), numbers.next(), rest) else {
+            return Err("a pg_snapshot is a count and whole numbers".into());
+        };
+        Ok(Self { xmax, running: numbers.collect() })
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::PG_SNAPSHOT
+    }
+}
+
+/// The text of a jsonb, not parsed: it goes to the client as it is.
+#[derive(Debug)]
+pub struct JsonText(pub String);
+
+impl<'a> FromSql<'a> for JsonText {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
+        let text = match (ty, raw) {
+            // jsonb has a version before its text.
+            (&Type::JSONB, [1, text @ ..]) => text,
+            (&Type::JSONB, _) => return Err("a jsonb of an unknown version".into()),
+            _ => raw,
+        };
+        Ok(Self(std::str::from_utf8(text)?.to_owned()))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(*ty, Type::JSON | Type::JSONB)
+    }
+}

@@ -1,0 +1,166 @@
+//! LISTEN on a connection of its own: hears that something happened, and wakes. What happened is read in the journal.
+//!
+//! A notification is at most once and anybody may forge one, so nothing is believed that it says. A connection that is
+//! half open is silent, so it is probed; a transaction pooler swallows LISTEN, so a notification to ourselves proves
+//! at each connection that it works. While it does not, the feed reads at short intervals instead.
+
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::db;
+
+/// The channel that the triggers ring on.
+pub const CHANNEL: &str = "vestnik";
+/// The channel that says that a token may have been revoked.
+pub const TOKEN_CHANNEL: &str = "vestnik_token";
+/// Between two probes of the LISTEN connection.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a probe may take before the connection counts as dead.
+const PROBE_DEADLINE: Duration = Duration::from_secs(3);
+/// How long our own notification may take at the start of a connection.
+const SELF_TEST_DEADLINE: Duration = Duration::from_secs(2);
+/// Between two attempts where LISTEN is swallowed: a pooler seldom goes away.
+const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
+
+/// What rings when a notification comes. Rings fold: many before one look are one.
+#[derive(Debug, Default)]
+pub struct Bell {
+    /// There may be events.
+    pub journal: Notify,
+    /// A token may have been revoked.
+    pub tokens: Notify,
+    self_test: Mutex<Option<String>>,
+    self_test_heard: Notify,
+}
+
+impl Bell {
+    fn hear(&self, channel: &str, payload: &str) {
+        if channel == TOKEN_CHANNEL {
+            return self.tokens.notify_one();
+        }
+        let mut expected = self.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if expected.as_deref().is_some_and(|test| payload == test) {
+            *expected = None;
+            self.self_test_heard.notify_one();
+        } else {
+            drop(expected);
+            self.journal.notify_one();
+        }
+    }
+}
+
+/// Whether notifications reach us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    /// They do: proven when the connection was made, probed since.
+    Listening,
+    /// There is no connection at the moment, or none yet.
+    Disconnected,
+    /// Something between us and Postgres swallows them: a transaction pooler.
+    Swallowed,
+    /// They are switched off.
+    Off,
+}
+
+/// Why listening ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error(transparent)]
+    Connect(#[from] db::Error),
+    #[error("{}", db::reason(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    #[error("the connection ended")]
+    Ended,
+    #[error("no answer to a probe within {} s", PROBE_DEADLINE.as_secs())]
+    Silent,
+    #[error("Postgres no longer lists our channels")]
+    Unlisted,
+    #[error("our own notification did not come back: a transaction pooler? Set database.listen_url to a direct address")]
+    Swallowed,
+}
+
+/// Listens until the shutdown, coming back by itself.
+pub async fn run(
+    listen_url: SecretString, notify_url: SecretString, bell: &Bell, hearing: watch::Sender<Hearing>,
+    shutdown: CancellationToken,
+) {
+    let mut backoff = Backoff::new();
+    loop {
+        let lost = tokio::select! {
+            lost = listen(&listen_url, &notify_url, bell, &hearing, &mut backoff) => lost,
+            () = shutdown.cancelled() => return,
+        };
+        let Err(lost) = lost;
+        let swallowed = matches!(lost, Lost::Swallowed);
+        hearing.send_replace(if swallowed { Hearing::Swallowed } else { Hearing::Disconnected });
+        let pause = if swallowed { SWALLOWED_RETRY } else { backoff.next_pause() };
+        tracing::warn!(error = %lost, retry_ms = pause.as_millis() as u64, "not listening; reading at short intervals instead");
+        metrics::counter!("vestnik_listener_reconnects_total").increment(1);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Listens until something breaks.
+async fn listen(
+    listen_url: &SecretString, notify_url: &SecretString, bell: &Bell, hearing: &watch::Sender<Hearing>,
+    backoff: &mut Backoff,
+) -> Result<std::convert::Infallible, Lost> {
+    let (client, mut connection) = db::connect_raw(listen_url, "listener").await?;
+    let messages = async {
+        loop {
+            match poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(heard))) => bell.hear(heard.channel(), heard.payload()),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Lost::Postgres(error),
+                None => return Lost::Ended,
+            }
+        }
+    };
+    let conversation = async {
+        timeout(PROBE_DEADLINE, client.batch_execute(&format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}")))
+            .await
+            .map_err(|_| Lost::Silent)??;
+        self_test(notify_url, bell).await?;
+        backoff.reset();
+        hearing.send_replace(Hearing::Listening);
+        tracing::info!("listening");
+        // LISTEN first, then read: what was committed before we listened rang nobody.
+        bell.journal.notify_one();
+        bell.tokens.notify_one();
+        loop {
+            tokio::time::sleep(PROBE_INTERVAL).await;
+            timeout(PROBE_DEADLINE, probe(&client)).await.map_err(|_| Lost::Silent)??;
+        }
+    };
+    tokio::select! {
+        lost = messages => Err(lost),
+        lost = conversation => lost,
+    }
+}
+
+/// Rings from another connection and waits to hear it: on the same one, a pooler would pass it.
+async fn self_test(notify_url: &SecretString, bell: &Bell) -> Result<(), Lost> {
+    let test = format!(r#"{{"test":"{:016x}"}}"#, fastrand::u64(..));
+    *bell.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(test.clone());
+    let ringer = db::connect_as(notify_url, "self-test").await?;
+    ringer.execute("select pg_notify($1, $2)", &[&CHANNEL, &test]).await?;
+    timeout(SELF_TEST_DEADLINE, bell.self_test_heard.notified()).await.map_err(|_| Lost::Swallowed)
+}
+
+async fn probe(client: &Client) -> Result<(), Lost> {
+    let row = client.query_one("select array(select pg_listening_channels())", &[]).await?;
+    let channels: Vec<String> = row.try_get(0)?;
+    let both = [CHANNEL, TOKEN_CHANNEL].iter().all(|ours| channels.iter().any(|listed| listed == ours));
+    if both { Ok(()) } else { Err(Lost::Unlisted) }
+}

@@ -1,0 +1,168 @@
+//! The messages of the wire beside the events themselves, and the close codes.
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::cursor::Unusable;
+use crate::event::EventId;
+
+/// Why a session ends, as its client is told. Below 4500: come back with your cursor; from there on: stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// The client said goodbye.
+    Normal,
+    /// The client broke the WebSocket protocol.
+    Protocol,
+    /// A binary message.
+    Binary,
+    /// Text that is not UTF-8.
+    NotUtf8,
+    /// A message over 4 KiB.
+    TooBig,
+    /// The node is going down, or the database began another life.
+    Draining,
+    /// The token's time is over.
+    TokenExpired,
+    /// Too slow: its queue was full, it did not read, or it did not answer pings.
+    Lagged,
+    /// Too many messages.
+    TooManyMessages,
+    /// The token was revoked.
+    TokenRevoked,
+    /// The store has as many sessions as it may.
+    TooManySessions,
+    /// The socket is gone; there is nobody to tell.
+    Gone,
+}
+
+impl Close {
+    /// The number on the wire.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::Protocol => 1002,
+            Self::Binary => 1003,
+            Self::Gone => 1006,
+            Self::NotUtf8 => 1007,
+            Self::TooBig => 1009,
+            Self::Draining => 1012,
+            Self::TokenExpired => 4401,
+            Self::Lagged => 4408,
+            Self::TooManyMessages => 4429,
+            Self::TokenRevoked => 4503,
+            Self::TooManySessions => 4505,
+        }
+    }
+
+    /// The reason on the wire.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Normal => "goodbye",
+            Self::Protocol => "protocol error",
+            Self::Binary => "only text is understood",
+            Self::Gone => "",
+            Self::NotUtf8 => "not UTF-8",
+            Self::TooBig => "a message is 4 KiB at most",
+            Self::Draining => "come back with your cursor",
+            Self::TokenExpired => "the token has expired",
+            Self::Lagged => "too slow; come back with your cursor",
+            Self::TooManyMessages => "too many messages; come back with your cursor",
+            Self::TokenRevoked => "the token was revoked",
+            Self::TooManySessions => "too many sessions for this store",
+        }
+    }
+}
+
+/// What a client may say.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum FromClient {
+    /// Somebody has seen this event.
+    Ack {
+        /// Its number, as a string, as in the event.
+        id: String,
+    },
+    /// Are you there?
+    Ping,
+}
+
+/// What a client did wrong, as the wire names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// Not a message of the protocol.
+    BadMessage,
+    /// The store has no such event.
+    UnknownEvent,
+    /// The database is away: say it again.
+    AckNotStored,
+}
+
+impl Mistake {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::BadMessage => "bad_message",
+            Self::UnknownEvent => "unknown_event",
+            Self::AckNotStored => "ack_not_stored",
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::BadMessage => r#"say {"type":"ack","id":"91"} or {"type":"ping"}"#,
+            Self::UnknownEvent => "this store has no such event",
+            Self::AckNotStored => "the acknowledgement could not be stored: say it again",
+        }
+    }
+}
+
+/// The first message.
+pub fn connected(store: &str, session: &str, cursor: &str, ping_interval_s: u64) -> Utf8Bytes {
+    let message = json!({"type": "connected", "store_id": store, "session": session, "cursor": cursor,
+        "ping_interval": ping_interval_s});
+    message.to_string().into()
+}
+
+/// The replay is over.
+pub fn live(cursor: &str) -> Utf8Bytes {
+    format!(r#"{{"type":"live","cursor":"{cursor}"}}"#).into()
+}
+
+/// Nothing is owed up to here.
+pub fn heartbeat(cursor: &str) -> Utf8Bytes {
+    format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
+}
+
+/// The cursor cannot be honoured: load the lists anew.
+pub fn resync_required(reason: Unusable, cursor: &str) -> Utf8Bytes {
+    format!(r#"{{"type":"resync_required","reason":"{}","cursor":"{cursor}"}}"#, reason.as_str()).into()
+}
+
+/// The answer to a ping message.
+pub fn pong() -> Utf8Bytes {
+    Utf8Bytes::from_static(r#"{"type":"pong"}"#)
+}
+
+/// The answer to a mistake; `about` is the event that it is about.
+pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
+    let mut message = json!({"type": "error", "code": mistake.as_str(), "message": mistake.message()});
+    if let Some(id) = about {
+        message["id"] = json!(id.to_string());
+    }
+    message.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_says_ack_or_ping_and_nothing_else() {
+        let said = |text| serde_json::from_str::<FromClient>(text).ok();
+        assert_eq!(said(r#"{"type":"ack","id":"91"}"#), Some(FromClient::Ack { id: "91".into() }));
+        assert_eq!(said(r#"{"type":"ping"}"#), Some(FromClient::Ping));
+        for wrong in [r#"{"type":"ack"}"#, r#"{"type":"subscribe"}"#, "[]", "", "ping", r#"{"id":"91"}"#] {
+            assert_eq!(said(wrong), None, "{wrong}");
+        }
+    }
+}

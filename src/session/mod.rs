@@ -1,0 +1,291 @@
+//! One live client: first what it missed, then what happens. No transport here: `ws` and `sse` carry it.
+//!
+//! Subscribe first, read second, and drop from the live side what the read saw: so there is no gap between the replay
+//! and the live events, and no repeat.
+
+mod frame;
+mod pace;
+pub mod sse;
+pub mod ws;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use time::OffsetDateTime;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+pub use frame::Close;
+use frame::{FromClient, Mistake};
+use pace::Pace;
+
+use crate::ack::{self, Acknowledged};
+use crate::cursor::Position;
+use crate::event::{Delivery, EventId, StoreId};
+use crate::journal::{self, Page, Start};
+use crate::metrics::HOT;
+use crate::router::{Batch, End, Refused, Router, Subscription};
+use crate::token::{Grant, Withdrawn};
+
+/// Bytes written before a flush, so that a client's buffer stays small however much waits.
+const FLUSH_BYTES: usize = 256 * 1024;
+/// How long a client may take to read what is flushed to it.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Events of one page of a replay.
+const REPLAY_PAGE_EVENTS: usize = 200;
+/// How long an acknowledgement may take to be stored; the session waits meanwhile.
+const ACK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What all sessions of a node share.
+pub struct Hub {
+    /// Hands them their events.
+    pub router: Arc<Router>,
+    /// For replay and acknowledgements.
+    pub pool: Pool,
+    /// Between two pings.
+    pub ping_interval: Duration,
+}
+
+/// What a transport carries to the client.
+pub enum Outgoing {
+    /// An event, or a message that carries a cursor.
+    WithCursor(Arc<str>, Utf8Bytes),
+    /// Another message.
+    Message(Utf8Bytes),
+    /// A ping of the transport itself, where it has one.
+    Ping,
+}
+
+/// What comes from the client.
+pub enum Incoming {
+    /// A message.
+    Text(Utf8Bytes),
+    /// The answer to a ping, or any other sign of life.
+    Alive,
+    /// It is over.
+    Closed(Close),
+}
+
+/// Carries one session.
+pub trait Transport: Send {
+    /// Whether a silent client is a dead one.
+    const ANSWERS_PINGS: bool;
+
+    /// Puts a message into the buffer.
+    fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
+    /// Writes the buffer out.
+    fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;
+    /// Waits for the client. Safe to drop before it is ready.
+    fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
+    /// Says why it is over, if the client still reads.
+    fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
+}
+
+/// One live client.
+pub struct Session {
+    hub: Arc<Hub>,
+    store: StoreId,
+    grant: Grant,
+    name: String,
+    subscription: Subscription,
+    /// What the replay saw: live events that it covers were sent already.
+    replayed: Option<Position>,
+    pace: Pace,
+}
+
+impl Session {
+    /// Subscribes. Everything after the subscription's cursor comes.
+    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Grant) -> Result<Self, Refused> {
+        let subscription = hub.router.subscribe(&store, grant.id)?;
+        let name = format!("{:016x}", fastrand::u64(..));
+        Ok(Self { hub: Arc::clone(hub), store, grant, name, subscription, replayed: None, pace: Pace::new() })
+    }
+
+    /// Serves the client until it ends, from `after` if it has been here before. Tells the client why, too.
+    pub async fn run(mut self, after: Option<String>, transport: &mut impl Transport) -> Close {
+        let Err(why) = self.serve(after, transport).await;
+        transport.close(why).await;
+        metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        tracing::debug!(session = self.name, store = %self.store, code = why.code(), "session ended");
+        why
+    }
+
+    async fn serve<T: Transport>(
+        &mut self, after: Option<String>, transport: &mut T,
+    ) -> Result<std::convert::Infallible, Close> {
+        let mut cursor = Arc::clone(&self.subscription.cursor);
+        let interval_s = self.hub.ping_interval.as_secs();
+        let connected = frame::connected(self.store.as_str(), &self.name, after.as_deref().unwrap_or(&cursor), interval_s);
+        self.put(Outgoing::Message(connected), transport).await?;
+        if let Some(after) = after {
+            // Boxed, so that the many sessions that only live do not carry its size.
+            cursor = Box::pin(self.replay(after, transport)).await?;
+        }
+        self.put(Outgoing::WithCursor(Arc::clone(&cursor), frame::live(&cursor)), transport).await?;
+        self.flush(transport).await?;
+        self.live(transport).await
+    }
+
+    /// Sends what the cursor does not cover, a page at a time. The cursor from which the session is live.
+    async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+        let mut after = after;
+        loop {
+            let page = journal::read_page(&self.hub.pool, &self.store, Start::After(&after), REPLAY_PAGE_EVENTS).await;
+            let page = page.map_err(|error| {
+                tracing::warn!(%error, session = self.name, "a replay failed; the client will come back");
+                Close::Draining
+            })?;
+            match page {
+                Page::Resync { reason, fresh, position } => {
+                    let fresh: Arc<str> = fresh.into();
+                    let message = frame::resync_required(reason, &fresh);
+                    self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport).await?;
+                    self.replayed = Some(position);
+                    return Ok(fresh);
+                }
+                Page::Events { events, cursor, position } => {
+                    HOT.replayed.increment(events.len() as u64);
+                    for event in events {
+                        let text = event.event.to_wire(&event.cursor, Delivery::Replayed);
+                        self.put(Outgoing::WithCursor(event.cursor.into(), text.into()), transport).await?;
+                    }
+                    self.flush(transport).await?;
+                    if let Some(position) = position {
+                        self.replayed = Some(position);
+                        return Ok(cursor.into());
+                    }
+                    after = cursor;
+                }
+            }
+        }
+    }
+
+    async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
+        let mut heartbeat = heartbeat(self.hub.ping_interval);
+        let mut silent_intervals = 0;
+        loop {
+            tokio::select! {
+                biased;
+                batch = self.subscription.next() => self.send(batch.map_err(close_for)?, transport).await?,
+                incoming = transport.receive() => {
+                    silent_intervals = 0;
+                    self.hear(incoming, transport).await?;
+                }
+                _ = heartbeat.tick() => {
+                    if T::ANSWERS_PINGS && silent_intervals == 2 {
+                        return Err(Close::Lagged);
+                    }
+                    silent_intervals += 1;
+                    self.beat(transport).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends a batch and what waits behind it, then flushes once.
+    async fn send(&mut self, batch: Batch, transport: &mut impl Transport) -> Result<(), Close> {
+        let mut oldest: Option<OffsetDateTime> = None;
+        let mut bytes = 0;
+        let mut next = Some(batch);
+        while let Some(batch) = next {
+            for event in batch.iter().filter(|event| !self.replayed.as_ref().is_some_and(|seen| seen.covers(event.xid))) {
+                oldest = oldest.or(Some(event.at));
+                bytes += event.text.len();
+                HOT.live.increment(1);
+                self.put(Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone()), transport).await?;
+            }
+            next = if bytes < FLUSH_BYTES { self.subscription.try_next() } else { None };
+        }
+        let Some(oldest) = oldest else { return Ok(()) };
+        self.flush(transport).await?;
+        HOT.latency.record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        Ok(())
+    }
+
+    async fn put(&self, message: Outgoing, transport: &mut impl Transport) -> Result<(), Close> {
+        self.written(transport.feed(message)).await
+    }
+
+    async fn flush(&self, transport: &mut impl Transport) -> Result<(), Close> {
+        self.written(transport.flush()).await
+    }
+
+    /// Waits for a client to read: within the deadline, and no longer than the router keeps the session.
+    async fn written(&self, write: impl Future<Output = Result<(), Close>>) -> Result<(), Close> {
+        tokio::select! {
+            biased;
+            written = timeout(WRITE_DEADLINE, write) => written.unwrap_or(Err(Close::Lagged)),
+            end = self.subscription.let_go() => Err(close_for(end)),
+        }
+    }
+
+    /// A ping, and the newest cursor. It may only be said when everything that it covers has been sent: so first look
+    /// at it, then send all that waits, then say it.
+    async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
+        if self.grant.expires_at.is_some_and(|at| at <= OffsetDateTime::now_utc()) {
+            return Err(Close::TokenExpired);
+        }
+        self.put(Outgoing::Ping, transport).await?;
+        if let Some(cursor) = self.hub.router.cursor() {
+            while let Some(batch) = self.subscription.try_next() {
+                self.send(batch, transport).await?;
+            }
+            let message = frame::heartbeat(&cursor);
+            self.put(Outgoing::WithCursor(cursor, message), transport).await?;
+        }
+        self.flush(transport).await
+    }
+
+    async fn hear(&mut self, incoming: Incoming, transport: &mut impl Transport) -> Result<(), Close> {
+        let text = match incoming {
+            Incoming::Alive => return Ok(()),
+            Incoming::Closed(why) => return Err(why),
+            Incoming::Text(text) => text,
+        };
+        if !self.pace.allows_one() {
+            return Err(Close::TooManyMessages);
+        }
+        let answer = match serde_json::from_str(&text) {
+            Ok(FromClient::Ping) => Some(frame::pong()),
+            Ok(FromClient::Ack { id }) => match id.parse() {
+                Ok(id) => self.acknowledge(EventId(id)).await.map(|mistake| frame::error(mistake, Some(EventId(id)))),
+                Err(_) => Some(frame::error(Mistake::BadMessage, None)),
+            },
+            Err(_) => Some(frame::error(Mistake::BadMessage, None)),
+        };
+        if let Some(answer) = answer {
+            self.put(Outgoing::Message(answer), transport).await?;
+            self.flush(transport).await?;
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&self, id: EventId) -> Option<Mistake> {
+        let stored = Box::pin(ack::store(&self.hub.pool, &self.store, id, self.grant.id, &self.name));
+        match timeout(ACK_DEADLINE, stored).await {
+            Ok(Ok(Acknowledged::Stored)) => None,
+            Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, session = self.name, "an acknowledgement was not stored");
+                Some(Mistake::AckNotStored)
+            }
+            Err(_) => Some(Mistake::AckNotStored),
+        }
+    }
+}
+
+fn heartbeat(every: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn close_for(end: End) -> Close {
+    match end {
+        End::Lagged => Close::Lagged,
+        End::Draining => Close::Draining,
+        End::Withdrawn(Withdrawn::Expired) => Close::TokenExpired,
+        End::Withdrawn(Withdrawn::Revoked) => Close::TokenRevoked,
+    }
+}
