@@ -27,7 +27,11 @@ pub enum Acknowledged {
 
 /// Stores that the token's holder, over this session, has seen the event. The first word counts.
 pub async fn store(
-    pool: &Pool, store: &StoreId, event: EventId, token: TokenId, session: &str,
+    pool: &Pool,
+    store: &StoreId,
+    event: EventId,
+    token: TokenId,
+    session: &str,
 ) -> Result<Acknowledged, Error> {
     const STORE: &str = "with seen as (select id from vestnik.event where id = $1 and store_id = $2), \
              stored as (insert into vestnik.ack (event_id, token_id, session) select id, $3, $4 from seen \
@@ -35,6 +39,12 @@ pub async fn store(
          select count(*) from seen";
     let client = pool.get().await?;
     let statement = client.prepare_cached(STORE).await?;
-    let row = client.query_one(&statement, &[&event.0, &store.as_str(), &token.0, &session]).await?;
-    Ok(if row.try_get::<_, i64>(0)? == 0 { Acknowledged::UnknownEvent } else { Acknowledged::Stored })
+    let row = client
+        .query_one(&statement, &[&event.0, &store.as_str(), &token.0, &session])
+        .await?;
+    Ok(if row.try_get::<_, i64>(0)? == 0 {
+        Acknowledged::UnknownEvent
+    } else {
+        Acknowledged::Stored
+    })
 }

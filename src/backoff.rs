@@ -14,7 +14,10 @@ pub struct Backoff {
 
 impl Backoff {
     /// At its shortest.
-    #[expect(clippy::new_without_default, reason = "a backoff is made where its loop begins, never by default")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a backoff is made where its loop begins, never by default"
+    )]
     pub fn new() -> Self {
         Self { pause: FIRST_PAUSE }
     }

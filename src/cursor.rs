@@ -162,7 +162,9 @@ impl Cursor {
         }
         // Read the rest first: a damaged cursor is unreadable, not foreign.
         let mut rest = rest;
-        let cursor = take_cursor(&mut rest).filter(|_| rest.is_empty()).ok_or(Unusable::Unreadable)?;
+        let cursor = take_cursor(&mut rest)
+            .filter(|_| rest.is_empty())
+            .ok_or(Unusable::Unreadable)?;
         if head[1..] != epoch.0.to_be_bytes() {
             return Err(Unusable::Epoch);
         }
@@ -260,12 +262,18 @@ mod tests {
     use proptest::prelude::*;
 
     fn position(end: u64, missing: &[u64]) -> Position {
-        Position { end: Xid(end), missing: missing.iter().copied().map(Xid).collect() }
+        Position {
+            end: Xid(end),
+            missing: missing.iter().copied().map(Xid).collect(),
+        }
     }
 
     #[test]
     fn a_position_ends_at_the_newest_transaction_of_which_an_event_was_read() {
-        let snapshot = Snapshot { xmax: Xid(110), running: vec![Xid(108), Xid(101)] };
+        let snapshot = Snapshot {
+            xmax: Xid(110),
+            running: vec![Xid(108), Xid(101)],
+        };
         let after = Position::after(&snapshot, Xid(105));
         assert_eq!(after, position(106, &[101]));
         assert!(after.covers(Xid(105)) && after.covers(Xid(100)));
@@ -289,7 +297,10 @@ mod tests {
         assert_eq!(Cursor::decode(&text[..text.len() - 2], here), Err(Unusable::Unreadable));
         assert_eq!(Cursor::decode("", here), Err(Unusable::Unreadable));
         assert_eq!(Cursor::decode("не курсор", here), Err(Unusable::Unreadable));
-        assert_eq!(Cursor::decode(&"A".repeat(MAX_CURSOR_CHARS + 1), here), Err(Unusable::Unreadable));
+        assert_eq!(
+            Cursor::decode(&"A".repeat(MAX_CURSOR_CHARS + 1), here),
+            Err(Unusable::Unreadable)
+        );
     }
 
     fn any_position() -> impl Strategy<Value = Position> {

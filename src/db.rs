@@ -103,7 +103,9 @@ pub async fn connect(database: &config::Database) -> Result<Client, Error> {
 /// The pool for tokens, replay, history and acknowledgements.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     let parsed = parse(database.url.as_ref().ok_or(Error::Missing)?, "pool")?;
-    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
     let manager = Manager::from_config(parsed, tls()?, recycling);
     let pool = Pool::builder(manager)
         .max_size(database.pool_size)
@@ -117,7 +119,9 @@ pub fn pool(database: &config::Database) -> Result<Pool, Error> {
 
 /// TLS as the URL's `sslmode` asks for; the roots are Mozilla's.
 fn tls() -> Result<MakeRustlsConnect, Error> {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -141,7 +145,10 @@ pub async fn vitals(pool: &Pool) -> Result<Vitals, VitalsError> {
          coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";
     let client = pool.get().await?;
     let row = client.query_one(VITALS, &[]).await?;
-    Ok(Vitals { notification_queue_usage: row.try_get(0)?, oldest_transaction_seconds: row.try_get(1)? })
+    Ok(Vitals {
+        notification_queue_usage: row.try_get(0)?,
+        oldest_transaction_seconds: row.try_get(1)?,
+    })
 }
 
 /// Why they cannot be read.

@@ -85,7 +85,13 @@ impl Engine {
             pulse: Arc::clone(&pulse),
         };
         background.spawn(feed.run(stop.clone()));
-        background.spawn(withdraw_tokens(pool.clone(), Arc::clone(&router), Arc::clone(&bell), heard.clone(), stop.clone()));
+        background.spawn(withdraw_tokens(
+            pool.clone(),
+            Arc::clone(&router),
+            Arc::clone(&bell),
+            heard.clone(),
+            stop.clone(),
+        ));
         match config.database.notify {
             Notify::On => {
                 let (bell, stop) = (Arc::clone(&bell), stop.clone());
@@ -94,9 +100,18 @@ impl Engine {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(trim(pool.clone(), config.journal.retention, stop.clone()));
-        background.spawn(watch_vitals(pool.clone(), Arc::clone(&router), heard.clone(), stop.clone()));
+        background.spawn(watch_vitals(
+            pool.clone(),
+            Arc::clone(&router),
+            heard.clone(),
+            stop.clone(),
+        ));
 
-        let hub = Arc::new(Hub { router: Arc::clone(&router), pool, ping_interval: config.session.ping_interval });
+        let hub = Arc::new(Hub {
+            router: Arc::clone(&router),
+            pool,
+            ping_interval: config.session.ping_interval,
+        });
         let site = Site {
             hub,
             pulse: Arc::clone(&pulse),
@@ -106,7 +121,16 @@ impl Engine {
             sessions: connections.clone(),
         };
         background.spawn(server.run(Arc::new(site), connections.clone(), stop_accepting.clone()));
-        Ok(Self { address, pulse, router, draining, stop_accepting, stop, connections, background })
+        Ok(Self {
+            address,
+            pulse,
+            router,
+            draining,
+            stop_accepting,
+            stop,
+            connections,
+            background,
+        })
     }
 
     /// Where it listens.
@@ -126,7 +150,10 @@ impl Engine {
         self.router.drain();
         self.connections.close();
         if timeout(DRAIN_DEADLINE, self.connections.wait()).await.is_err() {
-            tracing::warn!(open = self.connections.len(), "connections were cut at the shutdown's deadline");
+            tracing::warn!(
+                open = self.connections.len(),
+                "connections were cut at the shutdown's deadline"
+            );
         }
         self.stop.cancel();
         self.background.close();
@@ -138,11 +165,19 @@ impl Engine {
 
 /// Closes the sessions of revoked and expired tokens: at once when rung, and at intervals in case the ring was lost.
 async fn withdraw_tokens(
-    pool: Pool, router: Arc<Router>, bell: Arc<Bell>, hearing: watch::Receiver<Hearing>, stop: CancellationToken,
+    pool: Pool,
+    router: Arc<Router>,
+    bell: Arc<Bell>,
+    hearing: watch::Receiver<Hearing>,
+    stop: CancellationToken,
 ) {
     loop {
         let listening = *hearing.borrow() == Hearing::Listening;
-        let pause = if listening { TOKEN_CHECK_INTERVAL } else { TOKEN_POLL_INTERVAL };
+        let pause = if listening {
+            TOKEN_CHECK_INTERVAL
+        } else {
+            TOKEN_POLL_INTERVAL
+        };
         tokio::select! {
             () = bell.tokens.notified() => {}
             () = tokio::time::sleep(pause) => {}
@@ -153,7 +188,9 @@ async fn withdraw_tokens(
             continue;
         }
         match token::withdrawn(&pool, &live).await {
-            Ok(withdrawn) => withdrawn.into_iter().for_each(|(token, why)| router.withdraw(token, why)),
+            Ok(withdrawn) => withdrawn
+                .into_iter()
+                .for_each(|(token, why)| router.withdraw(token, why)),
             Err(error) => tracing::warn!(%error, "the tokens of live sessions could not be checked"),
         }
     }

@@ -36,7 +36,10 @@ pub struct Pulse {
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { began: Instant::now(), last_read: AtomicU64::new(0) }
+        Self {
+            began: Instant::now(),
+            last_read: AtomicU64::new(0),
+        }
     }
 }
 
@@ -107,7 +110,9 @@ impl Feed {
 
     /// Connects, and reads on every wake until something breaks.
     async fn follow(
-        &mut self, place: &mut Option<Place>, backoff: &mut Backoff,
+        &mut self,
+        place: &mut Option<Place>,
+        backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let reader = Reader::connect(&self.database).await?;
         let place = match place {
@@ -135,7 +140,9 @@ impl Feed {
     /// Takes the first position in this life of the database. Had there been another one, every session's cursor
     /// belongs to it: they come back, and are told to load their lists anew.
     async fn begin<'a>(
-        &self, place: &'a mut Option<Place>, reader: &Reader,
+        &self,
+        place: &'a mut Option<Place>,
+        reader: &Reader,
     ) -> Result<&'a mut Place, journal::ConnectError> {
         let (epoch, position) = (reader.epoch(), reader.now().await?);
         self.router.reach(epoch, &position);
@@ -148,7 +155,11 @@ impl Feed {
 
     async fn wake(&mut self) -> Wake {
         let listening = *self.hearing.borrow_and_update() == Hearing::Listening;
-        let (pause, quiet) = if listening { (SAFETY_TICK, Wake::Tick) } else { (POLL_INTERVAL, Wake::Poll) };
+        let (pause, quiet) = if listening {
+            (SAFETY_TICK, Wake::Tick)
+        } else {
+            (POLL_INTERVAL, Wake::Poll)
+        };
         tokio::select! {
             biased;
             () = self.bell.journal.notified() => Wake::Rung,
@@ -161,7 +172,11 @@ impl Feed {
     async fn read(&self, reader: &Reader, place: &mut Place) -> Result<u64, journal::Error> {
         metrics::counter!("vestnik_journal_reads_total").increment(1);
         match reader.news(&place.position).await? {
-            News::Read { snapshot, events, newest } => {
+            News::Read {
+                snapshot,
+                events,
+                newest,
+            } => {
                 let newest = newest.unwrap_or(place.position.newest()).max(place.position.newest());
                 let next = Position::after(&snapshot, newest);
                 if events.is_empty() && next == place.position {
@@ -186,8 +201,11 @@ impl Feed {
         loop {
             let events = backlog.chunk().await?;
             let Some(last) = events.last() else { break };
-            let through =
-                Cursor::Within { before: place.position.clone(), seen: backlog.seen.clone(), through: last.id };
+            let through = Cursor::Within {
+                before: place.position.clone(),
+                seen: backlog.seen.clone(),
+                through: last.id,
+            };
             count(&events);
             self.router.publish(place.epoch, &events, &reached, &through);
             total += events.len() as u64;

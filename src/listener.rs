@@ -83,13 +83,18 @@ enum Lost {
     Silent,
     #[error("Postgres no longer lists our channels")]
     Unlisted,
-    #[error("our own notification did not come back: a transaction pooler? Set database.listen_url to a direct address")]
+    #[error(
+        "our own notification did not come back: a transaction pooler? Set database.listen_url to a direct address"
+    )]
     Swallowed,
 }
 
 /// Listens until the shutdown, coming back by itself.
 pub async fn run(
-    listen_url: SecretString, notify_url: SecretString, bell: &Bell, hearing: watch::Sender<Hearing>,
+    listen_url: SecretString,
+    notify_url: SecretString,
+    bell: &Bell,
+    hearing: watch::Sender<Hearing>,
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::new();
@@ -100,8 +105,16 @@ pub async fn run(
         };
         let Err(lost) = lost;
         let swallowed = matches!(lost, Lost::Swallowed);
-        hearing.send_replace(if swallowed { Hearing::Swallowed } else { Hearing::Disconnected });
-        let pause = if swallowed { SWALLOWED_RETRY } else { backoff.next_pause() };
+        hearing.send_replace(if swallowed {
+            Hearing::Swallowed
+        } else {
+            Hearing::Disconnected
+        });
+        let pause = if swallowed {
+            SWALLOWED_RETRY
+        } else {
+            backoff.next_pause()
+        };
         tracing::warn!(error = %lost, retry_ms = pause.as_millis() as u64, "not listening; reading at short intervals instead");
         metrics::counter!("vestnik_listener_reconnects_total").increment(1);
         tokio::select! {
@@ -113,7 +126,10 @@ pub async fn run(
 
 /// Listens until something breaks.
 async fn listen(
-    listen_url: &SecretString, notify_url: &SecretString, bell: &Bell, hearing: &watch::Sender<Hearing>,
+    listen_url: &SecretString,
+    notify_url: &SecretString,
+    bell: &Bell,
+    hearing: &watch::Sender<Hearing>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, Lost> {
     let (client, mut connection) = db::connect_raw(listen_url, "listener").await?;
@@ -128,9 +144,12 @@ async fn listen(
         }
     };
     let conversation = async {
-        timeout(PROBE_DEADLINE, client.batch_execute(&format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}")))
-            .await
-            .map_err(|_| Lost::Silent)??;
+        timeout(
+            PROBE_DEADLINE,
+            client.batch_execute(&format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}")),
+        )
+        .await
+        .map_err(|_| Lost::Silent)??;
         self_test(notify_url, bell).await?;
         backoff.reset();
         hearing.send_replace(Hearing::Listening);
@@ -140,7 +159,9 @@ async fn listen(
         bell.tokens.notify_one();
         loop {
             tokio::time::sleep(PROBE_INTERVAL).await;
-            timeout(PROBE_DEADLINE, probe(&client)).await.map_err(|_| Lost::Silent)??;
+            timeout(PROBE_DEADLINE, probe(&client))
+                .await
+                .map_err(|_| Lost::Silent)??;
         }
     };
     tokio::select! {
@@ -155,12 +176,18 @@ async fn self_test(notify_url: &SecretString, bell: &Bell) -> Result<(), Lost> {
     *bell.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(test.clone());
     let ringer = db::connect_as(notify_url, "self-test").await?;
     ringer.execute("select pg_notify($1, $2)", &[&CHANNEL, &test]).await?;
-    timeout(SELF_TEST_DEADLINE, bell.self_test_heard.notified()).await.map_err(|_| Lost::Swallowed)
+    timeout(SELF_TEST_DEADLINE, bell.self_test_heard.notified())
+        .await
+        .map_err(|_| Lost::Swallowed)
 }
 
 async fn probe(client: &Client) -> Result<(), Lost> {
-    let row = client.query_one("select array(select pg_listening_channels())", &[]).await?;
+    let row = client
+        .query_one("select array(select pg_listening_channels())", &[])
+        .await?;
     let channels: Vec<String> = row.try_get(0)?;
-    let both = [CHANNEL, TOKEN_CHANNEL].iter().all(|ours| channels.iter().any(|listed| listed == ours));
+    let both = [CHANNEL, TOKEN_CHANNEL]
+        .iter()
+        .all(|ours| channels.iter().any(|listed| listed == ours));
     if both { Ok(()) } else { Err(Lost::Unlisted) }
 }

@@ -1,3 +1,9 @@
 //! The program: see `cli`.
 
-fn main() {}
+mod cli;
+mod command;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    cli::run().await
+}

@@ -6,8 +6,9 @@ use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, des
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Upper bounds of the latency histogram's buckets, seconds.
-const LATENCY_BUCKETS: [f64; 15] =
-    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const LATENCY_BUCKETS: [f64; 15] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
@@ -35,7 +36,9 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
 pub fn install() {
     HANDLE.get_or_init(|| {
         let latency = Matcher::Full("vestnik_commit_to_socket_seconds".into());
-        let builder = PrometheusBuilder::new().set_buckets_for_metric(latency, &LATENCY_BUCKETS).ok()?;
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(latency, &LATENCY_BUCKETS)
+            .ok()?;
         let handle = builder.install_recorder().ok()?;
         describe();
         Some(handle)
@@ -44,7 +47,11 @@ pub fn install() {
 
 /// All of it in Prometheus' text format.
 pub fn render() -> String {
-    HANDLE.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
+    HANDLE
+        .get()
+        .and_then(Option::as_ref)
+        .map(PrometheusHandle::render)
+        .unwrap_or_default()
 }
 
 /// Folds what the histograms have gathered; call it now and then, or memory grows where nobody scrapes.
@@ -56,19 +63,49 @@ pub fn upkeep() {
 
 fn describe() {
     describe_counter!("vestnik_events_total", "Events read from the journal, by type");
-    describe_counter!("vestnik_events_without_store_total", "Events whose row named no store: nobody receives them");
-    describe_counter!("vestnik_deliveries_total", "Events sent to clients, by way: live, replay, polling");
-    describe_histogram!("vestnik_commit_to_socket_seconds", "From the trigger to the flushed socket");
+    describe_counter!(
+        "vestnik_events_without_store_total",
+        "Events whose row named no store: nobody receives them"
+    );
+    describe_counter!(
+        "vestnik_deliveries_total",
+        "Events sent to clients, by way: live, replay, polling"
+    );
+    describe_histogram!(
+        "vestnik_commit_to_socket_seconds",
+        "From the trigger to the flushed socket"
+    );
     describe_gauge!("vestnik_sessions", "Live sessions on this node");
-    describe_gauge!("vestnik_session_queue_bytes_max", "Bytes that wait in the fullest session's queue");
-    describe_counter!("vestnik_sessions_lagged_total", "Sessions let go because they were too slow");
+    describe_gauge!(
+        "vestnik_session_queue_bytes_max",
+        "Bytes that wait in the fullest session's queue"
+    );
+    describe_counter!(
+        "vestnik_sessions_lagged_total",
+        "Sessions let go because they were too slow"
+    );
     describe_counter!("vestnik_sessions_closed_total", "Sessions ended, by close code");
     describe_counter!("vestnik_listener_reconnects_total", "Times that listening was lost");
-    describe_gauge!("vestnik_listening", "1 while notifications reach this node, 0 while it reads at short intervals");
-    describe_counter!("vestnik_feed_reconnects_total", "Times that the feed lost its connection");
+    describe_gauge!(
+        "vestnik_listening",
+        "1 while notifications reach this node, 0 while it reads at short intervals"
+    );
+    describe_counter!(
+        "vestnik_feed_reconnects_total",
+        "Times that the feed lost its connection"
+    );
     describe_counter!("vestnik_journal_reads_total", "Reads of the journal by the feed");
-    describe_counter!("vestnik_feed_unrung_events_total", "Events found by the safety tick that nothing rang for: a defect");
+    describe_counter!(
+        "vestnik_feed_unrung_events_total",
+        "Events found by the safety tick that nothing rang for: a defect"
+    );
     describe_counter!("vestnik_events_trimmed_total", "Events removed after their time");
-    describe_gauge!("vestnik_notification_queue_usage", "Share of Postgres' notification queue in use, 0 to 1");
-    describe_gauge!("vestnik_oldest_transaction_seconds", "Age of the oldest running transaction of the cluster");
+    describe_gauge!(
+        "vestnik_notification_queue_usage",
+        "Share of Postgres' notification queue in use, 0 to 1"
+    );
+    describe_gauge!(
+        "vestnik_oldest_transaction_seconds",
+        "Age of the oldest running transaction of the cluster"
+    );
 }

@@ -114,7 +114,11 @@ pub struct Router {
 impl Router {
     /// With bounds for each session's queue, and for the sessions of one store.
     pub fn new(queue_bytes: usize, max_per_store: usize) -> Self {
-        Self { inner: Mutex::default(), queue_bytes, max_per_store }
+        Self {
+            inner: Mutex::default(),
+            queue_bytes,
+            max_per_store,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -128,7 +132,11 @@ impl Router {
         if inner.draining {
             return Err(Refused::Draining);
         }
-        let cursor = inner.reached.as_ref().map(|(_, cursor)| Arc::clone(cursor)).ok_or(Refused::NotReady)?;
+        let cursor = inner
+            .reached
+            .as_ref()
+            .map(|(_, cursor)| Arc::clone(cursor))
+            .ok_or(Refused::NotReady)?;
         let number = inner.next_number;
         let subscribers = inner.stores.entry(store.clone()).or_default();
         if subscribers.len() >= self.max_per_store {
@@ -136,12 +144,24 @@ impl Router {
         }
         let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
         let link = Arc::new(Link::default());
-        subscribers.push(Subscriber { number, token, batches: sender, link: Arc::clone(&link) });
+        subscribers.push(Subscriber {
+            number,
+            token,
+            batches: sender,
+            link: Arc::clone(&link),
+        });
         inner.next_number += 1;
         inner.sessions += 1;
         metrics::gauge!("vestnik_sessions").set(inner.sessions as f64);
         drop(inner);
-        Ok(Subscription { router: Arc::clone(self), store: store.clone(), number, batches, link, cursor })
+        Ok(Subscription {
+            router: Arc::clone(self),
+            store: store.clone(),
+            number,
+            batches,
+            link,
+            cursor,
+        })
     }
 
     /// Publishes one read, or one chunk of it. `before` is what was covered before it, `after` what is covered now;
@@ -149,8 +169,15 @@ impl Router {
     pub fn publish(&self, epoch: Epoch, events: &[Event], before: &Cursor, after: &Cursor) {
         let after: Arc<str> = after.encode(epoch).into();
         let mut inner = self.lock();
-        let interested: Vec<&Event> =
-            events.iter().filter(|event| event.store.as_ref().is_some_and(|store| inner.stores.contains_key(store))).collect();
+        let interested: Vec<&Event> = events
+            .iter()
+            .filter(|event| {
+                event
+                    .store
+                    .as_ref()
+                    .is_some_and(|store| inner.stores.contains_key(store))
+            })
+            .collect();
         if !interested.is_empty() {
             let before: Arc<str> = before.encode(epoch).into();
             let mut by_store: HashMap<&StoreId, Vec<&Event>> = HashMap::new();
@@ -167,7 +194,9 @@ impl Router {
     }
 
     fn hand_over(&self, inner: &mut Inner, store: &StoreId, batch: &Batch) {
-        let Some(subscribers) = inner.stores.get_mut(store) else { return };
+        let Some(subscribers) = inner.stores.get_mut(store) else {
+            return;
+        };
         let bytes = bytes(batch);
         let before = subscribers.len();
         subscribers.retain(|subscriber| {
@@ -215,7 +244,12 @@ impl Router {
     /// The tokens that open the sessions of this node, each once.
     pub fn tokens(&self) -> Vec<TokenId> {
         let inner = self.lock();
-        let mut tokens: Vec<TokenId> = inner.stores.values().flatten().map(|subscriber| subscriber.token).collect();
+        let mut tokens: Vec<TokenId> = inner
+            .stores
+            .values()
+            .flatten()
+            .map(|subscriber| subscriber.token)
+            .collect();
         tokens.sort_unstable();
         tokens.dedup();
         tokens
@@ -224,7 +258,12 @@ impl Router {
     /// Lets the sessions of a token go.
     pub fn withdraw(&self, token: TokenId, why: Withdrawn) {
         let inner = self.lock();
-        for subscriber in inner.stores.values().flatten().filter(|subscriber| subscriber.token == token) {
+        for subscriber in inner
+            .stores
+            .values()
+            .flatten()
+            .filter(|subscriber| subscriber.token == token)
+        {
             // It leaves the list when it drops its subscription.
             subscriber.link.end(End::Withdrawn(why));
         }
@@ -233,7 +272,12 @@ impl Router {
     /// Sessions, and the bytes that wait in the fullest queue.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
-        let deepest = inner.stores.values().flatten().map(|s| s.link.queued_bytes.load(Ordering::Relaxed)).max();
+        let deepest = inner
+            .stores
+            .values()
+            .flatten()
+            .map(|s| s.link.queued_bytes.load(Ordering::Relaxed))
+            .max();
         (inner.sessions, deepest.unwrap_or(0))
     }
 }
@@ -302,7 +346,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut inner = self.router.lock();
-        let Some(subscribers) = inner.stores.get_mut(&self.store) else { return };
+        let Some(subscribers) = inner.stores.get_mut(&self.store) else {
+            return;
+        };
         let before = subscribers.len();
         subscribers.retain(|subscriber| subscriber.number != self.number);
         let gone = before - subscribers.len();

@@ -47,7 +47,9 @@ impl Token {
 
     /// From text of the right shape.
     pub fn parse(text: &str) -> Option<Self> {
-        let secret = text.strip_prefix(PREFIX).filter(|secret| secret.len() == SECRET_CHARS)?;
+        let secret = text
+            .strip_prefix(PREFIX)
+            .filter(|secret| secret.len() == SECRET_CHARS)?;
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
@@ -149,7 +151,9 @@ pub async fn look_up(pool: &Pool, token: &Token) -> Result<Found, Error> {
     Ok(Found::Valid(Grant {
         id: TokenId(row.try_get(0)?),
         label: row.try_get::<_, Option<&str>>(2)?.map(Into::into),
-        stores: row.try_get::<_, Option<Vec<String>>>(3)?.map_or(Stores::All, Stores::These),
+        stores: row
+            .try_get::<_, Option<Vec<String>>>(3)?
+            .map_or(Stores::All, Stores::These),
         expires_at: row.try_get(4)?,
     }))
 }
@@ -163,7 +167,11 @@ pub async fn withdrawn(pool: &Pool, tokens: &[TokenId]) -> Result<Vec<(TokenId, 
     let statement = client.prepare_cached(WITHDRAWN).await?;
     let rows = client.query(&statement, &[&ids]).await?;
     let read = |row: &tokio_postgres::Row| {
-        let why = if row.try_get(1)? { Withdrawn::Revoked } else { Withdrawn::Expired };
+        let why = if row.try_get(1)? {
+            Withdrawn::Revoked
+        } else {
+            Withdrawn::Expired
+        };
         Ok((TokenId(row.try_get(0)?), why))
     };
     rows.iter().map(read).collect()
@@ -171,7 +179,10 @@ pub async fn withdrawn(pool: &Pool, tokens: &[TokenId]) -> Result<Vec<(TokenId, 
 
 /// Makes a token and stores its hash.
 pub async fn create(
-    client: &Client, stores: &Stores, label: Option<&str>, expires_in: Option<Duration>,
+    client: &Client,
+    stores: &Stores,
+    label: Option<&str>,
+    expires_in: Option<Duration>,
 ) -> Result<Token, Error> {
     const CREATE: &str = "insert into vestnik.token (hash, stores, label, expires_at) \
          values ($1, $2, $3, now() + make_interval(secs => $4))";
@@ -181,7 +192,9 @@ pub async fn create(
         Stores::These(stores) => Some(stores),
     };
     let seconds = expires_in.map(|expires_in| expires_in.as_secs_f64());
-    client.execute(CREATE, &[&token.hash().as_slice(), &stores, &label, &seconds]).await?;
+    client
+        .execute(CREATE, &[&token.hash().as_slice(), &stores, &label, &seconds])
+        .await?;
     Ok(token)
 }
 
@@ -212,10 +225,16 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
         Ok(Listed {
             id: TokenId(row.try_get(0)?),
             label: row.try_get(1)?,
-            stores: row.try_get::<_, Option<Vec<String>>>(2)?.map_or(Stores::All, Stores::These),
+            stores: row
+                .try_get::<_, Option<Vec<String>>>(2)?
+                .map_or(Stores::All, Stores::These),
             created_at: row.try_get(3)?,
             expires_at: row.try_get(4)?,
-            withdrawn: if revoked { Some(Withdrawn::Revoked) } else { expired.then_some(Withdrawn::Expired) },
+            withdrawn: if revoked {
+                Some(Withdrawn::Revoked)
+            } else {
+                expired.then_some(Withdrawn::Expired)
+            },
         })
     };
     rows.iter().map(read).collect()
@@ -251,14 +270,25 @@ mod tests {
         let (one, other) = (Token::generate().unwrap(), Token::generate().unwrap());
         assert_ne!(one.reveal(), other.reveal());
         assert_eq!(Token::parse(one.reveal()).unwrap().hash(), one.hash());
-        for wrong in ["", "vst_", "vst_short", &one.reveal()[4..], &format!("{}x", one.reveal())] {
+        for wrong in [
+            "",
+            "vst_",
+            "vst_short",
+            &one.reveal()[4..],
+            &format!("{}x", one.reveal()),
+        ] {
             assert!(Token::parse(wrong).is_none(), "{wrong}");
         }
     }
 
     #[test]
     fn a_token_opens_its_stores_only() {
-        let grant = |stores| Grant { id: TokenId(1), label: None, stores, expires_at: None };
+        let grant = |stores| Grant {
+            id: TokenId(1),
+            label: None,
+            stores,
+            expires_at: None,
+        };
         assert!(grant(Stores::All).opens("7"));
         assert!(grant(Stores::These(vec!["7".into()])).opens("7"));
         assert!(!grant(Stores::These(vec!["7".into()])).opens("77"));

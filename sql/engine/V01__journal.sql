@@ -20,7 +20,7 @@ create index event_store_xid on vestnik.event (store_id, xid);
 -- What the trimming of old events has removed: the highest transaction of which an event is gone. A cursor that does
 -- not cover it could be owed something that is no longer there, and is answered with resync_required.
 create table vestnik.retention (
-    only            boolean not null default true primary key check (only),
+    sole            boolean not null default true primary key check (sole),
     trimmed_through xid8    not null default '0'
 );
 insert into vestnik.retention default values;

@@ -22,7 +22,7 @@ create table vestnik.attachment (
 -- The cluster that the journal's transaction numbers belong to. A journal restored into another cluster carries
 -- numbers that mean nothing there; `vestnik migrate` sees it here and makes all of them the past.
 create table vestnik.cluster (
-    only              boolean not null default true primary key check (only),
+    sole              boolean not null default true primary key check (sole),
     system_identifier bigint  not null
 );
 insert into vestnik.cluster (system_identifier) select system_identifier from pg_control_system();

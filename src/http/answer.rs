@@ -97,9 +97,15 @@ impl Problem {
             Self::BadStore => "the store's id is percent-encoded UTF-8 of 1 to 200 bytes".into(),
             Self::BadLimit(most) => format!("limit is a whole number from 1 to {most}"),
             Self::NotAnUpgrade => "this address speaks WebSocket: connect with ws:// or wss://".into(),
-            Self::BadUpgrade => "the handshake needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key of 16 bytes".into(),
-            Self::Resync(Unusable::Unreadable, _) => "this is not a cursor; load your lists anew and go on with the one given here".into(),
-            Self::Resync(..) => "this cursor cannot be honoured; load your lists anew and go on with the one given here".into(),
+            Self::BadUpgrade => {
+                "the handshake needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key of 16 bytes".into()
+            }
+            Self::Resync(Unusable::Unreadable, _) => {
+                "this is not a cursor; load your lists anew and go on with the one given here".into()
+            }
+            Self::Resync(..) => {
+                "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
+            }
             Self::TooManySessions => "this store has as many sessions as it may".into(),
             Self::NotReady => "not ready: come back in a few seconds".into(),
         }
@@ -115,13 +121,19 @@ impl Problem {
         let mut response = json(self.status(), &json!({ "error": error }));
         match self {
             Self::Unauthorized | Self::NoLonger(_) => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::NotReady => {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
             }
             Self::NotAnUpgrade => {
-                response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                response
+                    .headers_mut()
+                    .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
             _ => {}
         }
@@ -155,7 +167,10 @@ pub fn json_text(status: StatusCode, text: String) -> Response {
 
 /// A stream of Server-Sent Events.
 pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
-    let buffers = poll_fn(move |context| body.poll_recv(context).map(|buffer| buffer.map(Ok::<_, std::io::Error>)));
+    let buffers = poll_fn(move |context| {
+        body.poll_recv(context)
+            .map(|buffer| buffer.map(Ok::<_, std::io::Error>))
+    });
     let mut response = warp::reply::stream(buffers).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -189,7 +204,10 @@ pub fn allow_origin(mut response: Response, site: &Site, asked: &HeaderMap) -> R
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, POST"),
+    );
     let allowed = HeaderValue::from_static("authorization, content-type, last-event-id");
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     response
@@ -200,7 +218,11 @@ pub fn rejected(rejection: &Rejection) -> Response {
     let (status, code, message) = if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "not_found", "there is nothing here")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address answers other methods")
+        (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this address answers other methods",
+        )
     } else {
         (StatusCode::BAD_REQUEST, "bad_request", "the request cannot be read")
     };

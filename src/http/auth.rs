@@ -30,17 +30,27 @@ impl Query {
     pub fn parse(raw: &str) -> Self {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let pairs = raw.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(k, v)| (decode(k), decode(v)))
+                .collect(),
+        )
     }
 
     /// The first parameter of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn holds_token(&self) -> bool {
         let named = |name: &str| matches!(name, "token" | "access_token" | "bearer" | "authorization");
-        self.0.iter().any(|(key, value)| named(&key.to_ascii_lowercase()) || value.contains(TOKEN_PREFIX))
+        self.0
+            .iter()
+            .any(|(key, value)| named(&key.to_ascii_lowercase()) || value.contains(TOKEN_PREFIX))
     }
 }
 
@@ -56,8 +66,13 @@ pub async fn open(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, G
     if store.is_empty() || store.len() > MAX_STORE_BYTES {
         return Err(Problem::BadStore);
     }
-    let token = bearer(&asked.headers).and_then(Token::parse).ok_or(Problem::Unauthorized)?;
-    match token::look_up(&site.hub.pool, &token).await.map_err(Problem::database)? {
+    let token = bearer(&asked.headers)
+        .and_then(Token::parse)
+        .ok_or(Problem::Unauthorized)?;
+    match token::look_up(&site.hub.pool, &token)
+        .await
+        .map_err(Problem::database)?
+    {
         Found::Valid(grant) if grant.opens(&store) => Ok((StoreId::new(&store), grant)),
         Found::Valid(_) => Err(Problem::OtherStore),
         Found::Unknown => Err(Problem::Unauthorized),
@@ -84,7 +99,10 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// The comma-separated words of a header.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
@@ -95,10 +113,14 @@ pub fn offers_our_protocol(headers: &HeaderMap) -> bool {
 
 /// Whether the page that asks, if it is one, is ours or an allowed one.
 pub fn origin_allowed(site: &Site, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
     let Ok(origin) = origin.to_str() else { return false };
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+    let own = origin
+        .split_once("://")
+        .is_some_and(|(_, authority)| Some(authority) == host);
     own || site.allowed_origins.iter().any(|allowed| allowed == origin)
 }
 
@@ -108,7 +130,9 @@ pub fn websocket_accept(headers: &HeaderMap) -> Result<String, Problem> {
     if !says(header::UPGRADE, "websocket") || !says(header::CONNECTION, "upgrade") {
         return Err(Problem::NotAnUpgrade);
     }
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let version = headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_some_and(|version| version == "13");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes());
     match key.filter(|key| version && STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)) {
         Some(key) => Ok(derive_accept_key(key)),
@@ -122,7 +146,13 @@ mod tests {
 
     #[test]
     fn a_token_is_found_in_a_url_under_any_name() {
-        for raw in ["token=abc", "after=x&access_token=abc", "Token=abc", "x=vst_abc", "x=%76st_abc"] {
+        for raw in [
+            "token=abc",
+            "after=x&access_token=abc",
+            "Token=abc",
+            "x=vst_abc",
+            "x=%76st_abc",
+        ] {
             assert!(Query::parse(raw).holds_token(), "{raw}");
         }
         assert!(!Query::parse("after=AbC_-9&limit=5").holds_token());
@@ -131,7 +161,10 @@ mod tests {
     #[test]
     fn a_browser_sends_its_token_as_a_subprotocol() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, "vestnik.v1, bearer.vst_x".parse().unwrap());
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            "vestnik.v1, bearer.vst_x".parse().unwrap(),
+        );
         assert_eq!(bearer(&headers), Some("vst_x"));
         assert!(offers_our_protocol(&headers));
         headers.insert(header::AUTHORIZATION, "bearer vst_y".parse().unwrap());

@@ -62,46 +62,91 @@ fn routes(site: Arc<Site>) -> impl Filter<Extract = (Response,), Error = std::co
     let permit = warp::ext::optional::<Permit>();
 
     let healthz = warp::path!("healthz").and(warp::get()).map(|| answer::text("ok\n"));
-    let readyz = warp::path!("readyz").and(warp::get()).and(site.clone()).map(|site: Arc<Site>| ready(&site));
-    let metrics = warp::path!("metrics").and(warp::get()).map(|| answer::text(metrics::render()));
+    let readyz = warp::path!("readyz")
+        .and(warp::get())
+        .and(site.clone())
+        .map(|site: Arc<Site>| ready(&site));
+    let metrics = warp::path!("metrics")
+        .and(warp::get())
+        .map(|| answer::text(metrics::render()));
     let socket = warp::path!("api" / "partner" / "ws" / "partner" / String)
-        .and(warp::get()).and(site.clone()).and(asked.clone()).and(upgrade).and(permit).then(web_socket);
+        .and(warp::get())
+        .and(site.clone())
+        .and(asked.clone())
+        .and(upgrade)
+        .and(permit)
+        .then(web_socket);
     let may_i = warp::path!("api" / "partner" / "session" / String)
-        .and(warp::get()).and(site.clone()).and(asked.clone()).then(session_check);
+        .and(warp::get())
+        .and(site.clone())
+        .and(asked.clone())
+        .then(session_check);
     let stream = warp::path!("api" / "partner" / "sse" / String)
-        .and(warp::get()).and(site.clone()).and(asked.clone()).and(permit).then(server_sent_events);
+        .and(warp::get())
+        .and(site.clone())
+        .and(asked.clone())
+        .and(permit)
+        .then(server_sent_events);
     let history = warp::path!("api" / "partner" / "stores" / String / "events")
-        .and(warp::get()).and(site.clone()).and(asked.clone()).then(history);
+        .and(warp::get())
+        .and(site.clone())
+        .and(asked.clone())
+        .then(history);
     let preflight = warp::path!("api" / "partner" / ..)
-        .and(warp::options()).and(site).and(asked).map(|site: Arc<Site>, asked: Asked| preflight(&site, &asked));
+        .and(warp::options())
+        .and(site)
+        .and(asked)
+        .map(|site: Arc<Site>, asked: Asked| preflight(&site, &asked));
 
     healthz
-        .or(readyz).unify()
-        .or(metrics).unify()
-        .or(socket).unify()
-        .or(may_i).unify()
-        .or(stream).unify()
-        .or(history).unify()
-        .or(preflight).unify()
+        .or(readyz)
+        .unify()
+        .or(metrics)
+        .unify()
+        .or(socket)
+        .unify()
+        .or(may_i)
+        .unify()
+        .or(stream)
+        .unify()
+        .or(history)
+        .unify()
+        .or(preflight)
+        .unify()
         .recover(|rejection: Rejection| async move { Ok(answer::rejected(&rejection)) })
         .unify()
 }
 
 fn query() -> impl Filter<Extract = (Query,), Error = std::convert::Infallible> + Clone {
-    warp::query::raw().or(warp::any().map(String::new)).unify().map(|raw: String| Query::parse(&raw))
+    warp::query::raw()
+        .or(warp::any().map(String::new))
+        .unify()
+        .map(|raw: String| Query::parse(&raw))
 }
 
 /// Whether this node should get sockets.
 fn ready(site: &Site) -> Response {
     let hearing = *site.hearing.borrow();
     let ready = !*site.draining.borrow() && site.pulse.is_fresh();
-    let by = if hearing == Hearing::Listening { "listening" } else { "polling" };
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let by = if hearing == Hearing::Listening {
+        "listening"
+    } else {
+        "polling"
+    };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     answer::json(status, &serde_json::json!({"ready": ready, "feed": by}))
 }
 
 async fn web_socket(
-    store: String, site: Arc<Site>, asked: Asked, upgrade: Option<OnUpgrade>, permit: Option<Permit>,
+    store: String,
+    site: Arc<Site>,
+    asked: Asked,
+    upgrade: Option<OnUpgrade>,
+    permit: Option<Permit>,
 ) -> Response {
     let opened = async {
         let accept = auth::websocket_accept(&asked.headers)?;
@@ -155,9 +200,10 @@ async fn server_sent_events(store: String, site: Arc<Site>, asked: Asked, permit
 async fn session_check(store: String, site: Arc<Site>, asked: Asked) -> Response {
     let response = match auth::open(&site, &store, &asked).await {
         Ok(_) if site.hub.router.cursor().is_none() || *site.draining.borrow() => Problem::NotReady.into_response(),
-        Ok((store, _)) => {
-            answer::json(StatusCode::OK, &serde_json::json!({"ok": true, "store_id": store.as_str()}))
-        }
+        Ok((store, _)) => answer::json(
+            StatusCode::OK,
+            &serde_json::json!({"ok": true, "store_id": store.as_str()}),
+        ),
         Err(problem) => problem.into_response(),
     };
     answer::allow_origin(response, &site, &asked.headers)
@@ -175,21 +221,37 @@ async fn history(store: String, site: Arc<Site>, asked: Asked) -> Response {
 }
 
 fn limit(query: &Query) -> Result<usize, Problem> {
-    let Some(text) = query.get("limit") else { return Ok(HISTORY_DEFAULT) };
-    text.parse().ok().filter(|limit| (1..=HISTORY_LIMIT).contains(limit)).ok_or(Problem::BadLimit(HISTORY_LIMIT))
+    let Some(text) = query.get("limit") else {
+        return Ok(HISTORY_DEFAULT);
+    };
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=HISTORY_LIMIT).contains(limit))
+        .ok_or(Problem::BadLimit(HISTORY_LIMIT))
 }
 
 async fn read_history(site: &Site, store: &StoreId, after: Option<&str>, limit: usize) -> Result<Response, Problem> {
     let start = after.map_or(Start::Newest, Start::After);
-    let page = journal::read_page(&site.hub.pool, store, start, limit).await.map_err(Problem::database)?;
+    let page = journal::read_page(&site.hub.pool, store, start, limit)
+        .await
+        .map_err(Problem::database)?;
     match page {
         Page::Resync { reason, fresh, .. } => Err(Problem::Resync(reason, fresh)),
-        Page::Events { events, cursor, position } => {
+        Page::Events {
+            events,
+            cursor,
+            position,
+        } => {
             HOT.polled.increment(events.len() as u64);
-            let events: Vec<String> =
-                events.iter().map(|event| event.event.to_wire(&event.cursor, Delivery::Replayed)).collect();
+            let events: Vec<String> = events
+                .iter()
+                .map(|event| event.event.to_wire(&event.cursor, Delivery::Replayed))
+                .collect();
             let more = position.is_none();
-            let body = format!(r#"{{"events":[{}],"cursor":"{cursor}","more":{more}}}"#, events.join(","));
+            let body = format!(
+                r#"{{"events":[{}],"cursor":"{cursor}","more":{more}}}"#,
+                events.join(",")
+            );
             Ok(answer::json_text(StatusCode::OK, body))
         }
     }

@@ -62,8 +62,14 @@ impl Server {
     /// Binds.
     pub async fn bind(http: &config::Http, tls: Option<&config::Tls>) -> Result<Self, Error> {
         let tls = tls.map(acceptor).transpose()?;
-        let listener = TcpListener::bind(http.listen).await.map_err(|error| Error::Bind(http.listen, error))?;
-        Ok(Self { listener, tls, max_connections: http.max_connections })
+        let listener = TcpListener::bind(http.listen)
+            .await
+            .map_err(|error| Error::Bind(http.listen, error))?;
+        Ok(Self {
+            listener,
+            tls,
+            max_connections: http.max_connections,
+        })
     }
 
     /// Where: the port is real, also where 0 was asked for.
@@ -104,7 +110,10 @@ impl Server {
 }
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<(TcpStream, Permit)> {
-    let permit = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let permit = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
     let (socket, _) = listener.accept().await?;
     // An order is one small frame: it must not wait for a second one to fill the packet.
     socket.set_nodelay(true)?;
@@ -114,12 +123,23 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
 async fn serve<S, F>(socket: S, routes: F, permit: Permit, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: warp::Filter<Extract = (warp::reply::Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
+    F: warp::Filter<Extract = (warp::reply::Response,), Error = std::convert::Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     F::Future: Send,
 {
-    let service = TowerToHyperService::new(WithPermit { routes: warp::service(routes), permit });
+    let service = TowerToHyperService::new(WithPermit {
+        routes: warp::service(routes),
+        permit,
+    });
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(MAX_HEAD_BYTES);
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,

@@ -63,7 +63,9 @@ struct Head {
 
 /// Reads at most `limit` events of a store.
 pub async fn read_page(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> Result<Page, Error> {
-    timeout(READ_DEADLINE, read(pool, store, start, limit)).await.map_err(|_| Error::TimedOut)?
+    timeout(READ_DEADLINE, read(pool, store, start, limit))
+        .await
+        .map_err(|_| Error::TimedOut)?
 }
 
 async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> Result<Page, Error> {
@@ -81,9 +83,11 @@ async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> R
         Start::Newest => newest(&transaction, store, limit, &head, &seen).await?,
         Start::After(text) => match usable(text, &head) {
             Ok(cursor) => after(&transaction, store, cursor, limit, &head, seen).await?,
-            Err(reason) => {
-                Page::Resync { reason, fresh: Cursor::At(seen.clone()).encode(head.epoch), position: seen }
-            }
+            Err(reason) => Page::Resync {
+                reason,
+                fresh: Cursor::At(seen.clone()).encode(head.epoch),
+                position: seen,
+            },
         },
     };
     transaction.commit().await?;
@@ -120,7 +124,11 @@ fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
 }
 
 async fn newest(
-    client: &deadpool_postgres::Transaction<'_>, store: &StoreId, limit: usize, head: &Head, seen: &Position,
+    client: &deadpool_postgres::Transaction<'_>,
+    store: &StoreId,
+    limit: usize,
+    head: &Head,
+    seen: &Position,
 ) -> Result<Page, Error> {
     let sql = format!(
         "select * from (select {EVENT_COLUMNS} from vestnik.event where store_id = $1 order by xid desc, id desc limit $2) e \
@@ -132,15 +140,27 @@ async fn newest(
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
         // These are the past of the cursor, each of them: there is no going on from the middle.
-        events.extend(event(row, 0)?.map(|event| PageEvent { event, cursor: cursor.clone() }));
+        events.extend(event(row, 0)?.map(|event| PageEvent {
+            event,
+            cursor: cursor.clone(),
+        }));
     }
-    Ok(Page::Events { events, cursor, position: Some(seen.clone()) })
+    Ok(Page::Events {
+        events,
+        cursor,
+        position: Some(seen.clone()),
+    })
 }
 
 /// First what the cursor's own answer saw and had not sent, then what has come since: each by id. A change of an order
 /// commits after the change before it, so no order's events change places between the two.
 async fn after(
-    client: &deadpool_postgres::Transaction<'_>, store: &StoreId, cursor: Cursor, limit: usize, head: &Head, seen: Position,
+    client: &deadpool_postgres::Transaction<'_>,
+    store: &StoreId,
+    cursor: Cursor,
+    limit: usize,
+    head: &Head,
+    seen: Position,
 ) -> Result<Page, Error> {
     let (before, middle, through) = match cursor {
         Cursor::At(position) => (position.clone(), position, EventId(i64::MAX)),
@@ -179,26 +199,45 @@ async fn after(
         taken += 1;
         let (id, xid) = (EventId(row.try_get(0)?), row.try_get::<_, SqlXid>(1)?.0);
         let covered = if middle.covers(xid) {
-            Cursor::Within { before: before.clone(), seen: middle.clone(), through: id }
+            Cursor::Within {
+                before: before.clone(),
+                seen: middle.clone(),
+                through: id,
+            }
         } else {
-            Cursor::Within { before: middle.clone(), seen: seen.clone(), through: id }
+            Cursor::Within {
+                before: middle.clone(),
+                seen: seen.clone(),
+                through: id,
+            }
         };
         let cursor = covered.encode(head.epoch);
         if let Some(event) = event(&row, 0)? {
             bytes += event.data.len();
-            events.push(PageEvent { event, cursor: cursor.clone() });
+            events.push(PageEvent {
+                event,
+                cursor: cursor.clone(),
+            });
         }
         last = Some(cursor);
     }
     match last.filter(|_| more) {
-        Some(cursor) => Ok(Page::Events { events, cursor, position: None }),
+        Some(cursor) => Ok(Page::Events {
+            events,
+            cursor,
+            position: None,
+        }),
         None => {
             let cursor = Cursor::At(seen.clone()).encode(head.epoch);
             // Nothing is owed any more, so the last event may carry the whole.
             if let Some(last) = events.last_mut() {
                 last.cursor.clone_from(&cursor);
             }
-            Ok(Page::Events { events, cursor, position: Some(seen) })
+            Ok(Page::Events {
+                events,
+                cursor,
+                position: Some(seen),
+            })
         }
     }
 }

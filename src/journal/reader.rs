@@ -57,13 +57,18 @@ impl Reader {
     pub async fn connect(database: &Database) -> Result<Self, ConnectError> {
         let url = database.url.as_ref().ok_or(db::Error::Missing)?;
         let client = db::connect_as(url, "feed").await?;
-        let reader = timeout(READ_DEADLINE, Self::prepare(client)).await.map_err(|_| Error::TimedOut)??;
+        let reader = timeout(READ_DEADLINE, Self::prepare(client))
+            .await
+            .map_err(|_| Error::TimedOut)??;
         Ok(reader)
     }
 
     async fn prepare(client: Client) -> Result<Self, Error> {
         client.batch_execute(SESSION).await?;
-        let there: bool = client.query_one("select to_regclass('vestnik.retention') is not null", &[]).await?.try_get(0)?;
+        let there: bool = client
+            .query_one("select to_regclass('vestnik.retention') is not null", &[])
+            .await?
+            .try_get(0)?;
         if !there {
             return Err(Error::NotMigrated);
         }
@@ -79,7 +84,12 @@ impl Reader {
         );
         let news = client.prepare(&format!("{select} limit $4")).await?;
         let backlog = client.prepare(&format!("{select} order by id nulls first")).await?;
-        Ok(Self { client, news, backlog, epoch })
+        Ok(Self {
+            client,
+            news,
+            backlog,
+            epoch,
+        })
     }
 
     /// The life of the database that this connection reads.
@@ -92,7 +102,9 @@ impl Reader {
         // The trimmed ones count as read: a cursor that does not cover them would be refused.
         const NOW: &str = "select pg_current_snapshot(), greatest( \
                 (select xid from vestnik.event order by xid desc limit 1), (select trimmed_through from vestnik.retention), '0'::xid8)";
-        let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[])).await.map_err(|_| Error::TimedOut)??;
+        let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[]))
+            .await
+            .map_err(|_| Error::TimedOut)??;
         let newest = row.try_get::<_, SqlXid>(1)?;
         Ok(Position::after(&row.try_get(0)?, newest.0))
     }
@@ -101,9 +113,12 @@ impl Reader {
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
-        let rows = timeout(READ_DEADLINE, self.client.query(&self.news, &[&end, &missing, &false, &limit]))
-            .await
-            .map_err(|_| Error::TimedOut)??;
+        let rows = timeout(
+            READ_DEADLINE,
+            self.client.query(&self.news, &[&end, &missing, &false, &limit]),
+        )
+        .await
+        .map_err(|_| Error::TimedOut)??;
         if rows.len() > NEWS_EVENTS + 1 {
             return Ok(News::TooMuch);
         }
@@ -121,7 +136,11 @@ impl Reader {
         }
         // Cheaper here than in Postgres, for the few that there are.
         events.sort_unstable_by_key(|event| event.id);
-        Ok(News::Read { snapshot: snapshot.ok_or(Error::NoSnapshot)?, events, newest })
+        Ok(News::Read {
+            snapshot: snapshot.ok_or(Error::NoSnapshot)?,
+            events,
+            newest,
+        })
     }
 
     /// All that `position` does not cover, by id, in chunks of bounded size.
@@ -132,8 +151,13 @@ impl Reader {
         let mut rows = Box::pin(rows);
         let first = next(&mut rows).await?.ok_or(Error::NoSnapshot)?;
         let snapshot = first.try_get::<_, Option<Snapshot>>(0)?.ok_or(Error::NoSnapshot)?;
-        let newest = first.try_get::<_, Option<SqlXid>>(2)?.map_or(position.newest(), |xid| xid.0);
-        Ok(Backlog { seen: Position::after(&snapshot, newest.max(position.newest())), rows })
+        let newest = first
+            .try_get::<_, Option<SqlXid>>(2)?
+            .map_or(position.newest(), |xid| xid.0);
+        Ok(Backlog {
+            seen: Position::after(&snapshot, newest.max(position.newest())),
+            rows,
+        })
     }
 }
 

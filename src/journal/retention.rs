@@ -34,13 +34,22 @@ pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Err
          select count(*) from gone";
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
-    let ours: bool = transaction.query_one("select pg_try_advisory_xact_lock($1)", &[&TRIM_LOCK]).await?.try_get(0)?;
+    let ours: bool = transaction
+        .query_one("select pg_try_advisory_xact_lock($1)", &[&TRIM_LOCK])
+        .await?
+        .try_get(0)?;
     if !ours {
         return Ok(Trimmed::Elsewhere);
     }
     let statement = transaction.prepare_cached(TRIM).await?;
-    let row = transaction.query_one(&statement, &[&retention.as_secs_f64(), &TRIM_BATCH]).await?;
+    let row = transaction
+        .query_one(&statement, &[&retention.as_secs_f64(), &TRIM_BATCH])
+        .await?;
     transaction.commit().await?;
     let gone = row.try_get::<_, i64>(0)?.unsigned_abs();
-    Ok(if gone < TRIM_BATCH.unsigned_abs() { Trimmed::Done(gone) } else { Trimmed::Batch(gone) })
+    Ok(if gone < TRIM_BATCH.unsigned_abs() {
+        Trimmed::Done(gone)
+    } else {
+        Trimmed::Batch(gone)
+    })
 }

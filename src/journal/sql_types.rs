@@ -51,7 +51,10 @@ impl<'a> FromSql<'a> for Snapshot {
         let (Some(_xmin), Some(xmax), []) = (numbers.next(), numbers.next(), rest) else {
             return Err("a pg_snapshot is a count and whole numbers".into());
         };
-        Ok(Self { xmax, running: numbers.collect() })
+        Ok(Self {
+            xmax,
+            running: numbers.collect(),
+        })
     }
 
     fn accepts(ty: &Type) -> bool {

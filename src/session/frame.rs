@@ -135,7 +135,11 @@ pub fn heartbeat(cursor: &str) -> Utf8Bytes {
 
 /// The cursor cannot be honoured: load the lists anew.
 pub fn resync_required(reason: Unusable, cursor: &str) -> Utf8Bytes {
-    format!(r#"{{"type":"resync_required","reason":"{}","cursor":"{cursor}"}}"#, reason.as_str()).into()
+    format!(
+        r#"{{"type":"resync_required","reason":"{}","cursor":"{cursor}"}}"#,
+        reason.as_str()
+    )
+    .into()
 }
 
 /// The answer to a ping message.
@@ -159,9 +163,19 @@ mod tests {
     #[test]
     fn a_client_says_ack_or_ping_and_nothing_else() {
         let said = |text| serde_json::from_str::<FromClient>(text).ok();
-        assert_eq!(said(r#"{"type":"ack","id":"91"}"#), Some(FromClient::Ack { id: "91".into() }));
+        assert_eq!(
+            said(r#"{"type":"ack","id":"91"}"#),
+            Some(FromClient::Ack { id: "91".into() })
+        );
         assert_eq!(said(r#"{"type":"ping"}"#), Some(FromClient::Ping));
-        for wrong in [r#"{"type":"ack"}"#, r#"{"type":"subscribe"}"#, "[]", "", "ping", r#"{"id":"91"}"#] {
+        for wrong in [
+            r#"{"type":"ack"}"#,
+            r#"{"type":"subscribe"}"#,
+            "[]",
+            "",
+            "ping",
+            r#"{"id":"91"}"#,
+        ] {
             assert_eq!(said(wrong), None, "{wrong}");
         }
     }

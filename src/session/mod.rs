@@ -99,7 +99,15 @@ impl Session {
     pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Grant) -> Result<Self, Refused> {
         let subscription = hub.router.subscribe(&store, grant.id)?;
         let name = format!("{:016x}", fastrand::u64(..));
-        Ok(Self { hub: Arc::clone(hub), store, grant, name, subscription, replayed: None, pace: Pace::new() })
+        Ok(Self {
+            hub: Arc::clone(hub),
+            store,
+            grant,
+            name,
+            subscription,
+            replayed: None,
+            pace: Pace::new(),
+        })
     }
 
     /// Serves the client until it ends, from `after` if it has been here before. Tells the client why, too.
@@ -112,17 +120,28 @@ impl Session {
     }
 
     async fn serve<T: Transport>(
-        &mut self, after: Option<String>, transport: &mut T,
+        &mut self,
+        after: Option<String>,
+        transport: &mut T,
     ) -> Result<std::convert::Infallible, Close> {
         let mut cursor = Arc::clone(&self.subscription.cursor);
         let interval_s = self.hub.ping_interval.as_secs();
-        let connected = frame::connected(self.store.as_str(), &self.name, after.as_deref().unwrap_or(&cursor), interval_s);
+        let connected = frame::connected(
+            self.store.as_str(),
+            &self.name,
+            after.as_deref().unwrap_or(&cursor),
+            interval_s,
+        );
         self.put(Outgoing::Message(connected), transport).await?;
         if let Some(after) = after {
             // Boxed, so that the many sessions that only live do not carry its size.
             cursor = Box::pin(self.replay(after, transport)).await?;
         }
-        self.put(Outgoing::WithCursor(Arc::clone(&cursor), frame::live(&cursor)), transport).await?;
+        self.put(
+            Outgoing::WithCursor(Arc::clone(&cursor), frame::live(&cursor)),
+            transport,
+        )
+        .await?;
         self.flush(transport).await?;
         self.live(transport).await
     }
@@ -137,18 +156,28 @@ impl Session {
                 Close::Draining
             })?;
             match page {
-                Page::Resync { reason, fresh, position } => {
+                Page::Resync {
+                    reason,
+                    fresh,
+                    position,
+                } => {
                     let fresh: Arc<str> = fresh.into();
                     let message = frame::resync_required(reason, &fresh);
-                    self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport).await?;
+                    self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport)
+                        .await?;
                     self.replayed = Some(position);
                     return Ok(fresh);
                 }
-                Page::Events { events, cursor, position } => {
+                Page::Events {
+                    events,
+                    cursor,
+                    position,
+                } => {
                     HOT.replayed.increment(events.len() as u64);
                     for event in events {
                         let text = event.event.to_wire(&event.cursor, Delivery::Replayed);
-                        self.put(Outgoing::WithCursor(event.cursor.into(), text.into()), transport).await?;
+                        self.put(Outgoing::WithCursor(event.cursor.into(), text.into()), transport)
+                            .await?;
                     }
                     self.flush(transport).await?;
                     if let Some(position) = position {
@@ -189,17 +218,29 @@ impl Session {
         let mut bytes = 0;
         let mut next = Some(batch);
         while let Some(batch) = next {
-            for event in batch.iter().filter(|event| !self.replayed.as_ref().is_some_and(|seen| seen.covers(event.xid))) {
+            for event in batch
+                .iter()
+                .filter(|event| !self.replayed.as_ref().is_some_and(|seen| seen.covers(event.xid)))
+            {
                 oldest = oldest.or(Some(event.at));
                 bytes += event.text.len();
                 HOT.live.increment(1);
-                self.put(Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone()), transport).await?;
+                self.put(
+                    Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone()),
+                    transport,
+                )
+                .await?;
             }
-            next = if bytes < FLUSH_BYTES { self.subscription.try_next() } else { None };
+            next = if bytes < FLUSH_BYTES {
+                self.subscription.try_next()
+            } else {
+                None
+            };
         }
         let Some(oldest) = oldest else { return Ok(()) };
         self.flush(transport).await?;
-        HOT.latency.record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        HOT.latency
+            .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
         Ok(())
     }
 
@@ -249,7 +290,10 @@ impl Session {
         let answer = match serde_json::from_str(&text) {
             Ok(FromClient::Ping) => Some(frame::pong()),
             Ok(FromClient::Ack { id }) => match id.parse() {
-                Ok(id) => self.acknowledge(EventId(id)).await.map(|mistake| frame::error(mistake, Some(EventId(id)))),
+                Ok(id) => self
+                    .acknowledge(EventId(id))
+                    .await
+                    .map(|mistake| frame::error(mistake, Some(EventId(id)))),
                 Err(_) => Some(frame::error(Mistake::BadMessage, None)),
             },
             Err(_) => Some(frame::error(Mistake::BadMessage, None)),

@@ -17,7 +17,10 @@ pub struct Pace {
 impl Pace {
     /// Full.
     pub fn new() -> Self {
-        Self { left: BURST, since: Instant::now() }
+        Self {
+            left: BURST,
+            since: Instant::now(),
+        }
     }
 
     /// Takes one, if there is one.

@@ -18,7 +18,13 @@ pub struct Sse {
 /// Both ends: the transport, and what becomes the response's body.
 pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     let (body, receiver) = mpsc::channel(QUEUE_BUFFERS);
-    (Sse { buffer: Vec::new(), body }, receiver)
+    (
+        Sse {
+            buffer: Vec::new(),
+            body,
+        },
+        receiver,
+    )
 }
 
 /// Serves the session over it.
@@ -48,7 +54,10 @@ impl Transport for Sse {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.body.send(std::mem::take(&mut self.buffer).into()).await.map_err(|_| Close::Gone)
+        self.body
+            .send(std::mem::take(&mut self.buffer).into())
+            .await
+            .map_err(|_| Close::Gone)
     }
 
     async fn receive(&mut self) -> Incoming {
@@ -57,7 +66,11 @@ impl Transport for Sse {
     }
 
     async fn close(&mut self, why: Close) {
-        let text = format!(r#"{{"type":"close","code":{},"reason":"{}"}}"#, why.code(), why.reason());
+        let text = format!(
+            r#"{{"type":"close","code":{},"reason":"{}"}}"#,
+            why.code(),
+            why.reason()
+        );
         self.put_data(&text);
         // If the client does not read, it learns it from the end of the stream.
         let _ = self.body.try_send(std::mem::take(&mut self.buffer).into());

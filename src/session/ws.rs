@@ -81,7 +81,10 @@ impl Transport for Ws {
         if why == Close::Gone {
             return;
         }
-        let frame = CloseFrame { code: CloseCode::from(why.code()), reason: why.reason().into() };
+        let frame = CloseFrame {
+            code: CloseCode::from(why.code()),
+            reason: why.reason().into(),
+        };
         let goodbye = async {
             // An error here means that the client is gone, or closed first: either way it is over.
             let _ = self.stream.close(Some(frame)).await;

@@ -35,7 +35,9 @@ impl Database {
             .get_or_init(|| async {
                 let template = Self::named("vestnik_template", "template0").await;
                 let config = template.config();
-                vestnik::migrate::run(&config, &vestnik::migrate::Options::default(), &mut |_| ()).await.unwrap();
+                vestnik::migrate::run(&config, &vestnik::migrate::Options::default(), &mut |_| ())
+                    .await
+                    .unwrap();
             })
             .await;
         Self::from_template("vestnik_template").await
@@ -48,10 +50,21 @@ impl Database {
 
     async fn named(name: &str, template: &str) -> Self {
         let cluster = CLUSTER.get_or_init(cluster).await;
-        let admin = vestnik::db::connect_as(&url(cluster, "postgres"), "test").await.unwrap();
-        admin.batch_execute(&format!("drop database if exists {name}")).await.unwrap();
-        admin.batch_execute(&format!("create database {name} template {template}")).await.unwrap();
-        Self { name: name.to_owned(), url: format!("{cluster}/{name}") }
+        let admin = vestnik::db::connect_as(&url(cluster, "postgres"), "test")
+            .await
+            .unwrap();
+        admin
+            .batch_execute(&format!("drop database if exists {name}"))
+            .await
+            .unwrap();
+        admin
+            .batch_execute(&format!("create database {name} template {template}"))
+            .await
+            .unwrap();
+        Self {
+            name: name.to_owned(),
+            url: format!("{cluster}/{name}"),
+        }
     }
 
     /// Its name.
@@ -68,12 +81,20 @@ impl Database {
     pub fn config(&self) -> Config {
         let default = Config::default();
         let url = Some(SecretString::from(self.url.clone()));
-        Config { database: DatabaseConfig { url, ..default.database.clone() }, ..default }
+        Config {
+            database: DatabaseConfig {
+                url,
+                ..default.database.clone()
+            },
+            ..default
+        }
     }
 
     /// A connection, as a shop's application has one.
     pub async fn client(&self) -> Client {
-        vestnik::db::connect_as(&SecretString::from(self.url.clone()), "shop").await.unwrap()
+        vestnik::db::connect_as(&SecretString::from(self.url.clone()), "shop")
+            .await
+            .unwrap()
     }
 }
 
@@ -100,7 +121,9 @@ fn start_cluster() -> String {
         .spawn()
         .expect("tests/it/support/cluster starts a Postgres");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     // Keeping its standard input open is what keeps it running.
     std::mem::forget(child);
     assert!(line.starts_with("postgres://"), "no test cluster: {line:?}");

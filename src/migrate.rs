@@ -1,1 +1,0 @@
-//! Brings a database to what this program needs, under a lock.

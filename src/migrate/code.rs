@@ -1,0 +1,94 @@
+//! `triggers/*.sql` are code: each file is applied when its text differs from what the database remembers.
+
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::Client;
+
+/// In the order in which they need one another.
+const FILES: [(&str, &str); 4] = [
+    ("triggers/emit.sql", include_str!("../../triggers/emit.sql")),
+    ("triggers/orders.sql", include_str!("../../triggers/orders.sql")),
+    ("triggers/bookings.sql", include_str!("../../triggers/bookings.sql")),
+    ("triggers/attach.sql", include_str!("../../triggers/attach.sql")),
+];
+
+/// Applies what changed, and then attaches again the tables for which that made a difference. All or nothing.
+pub async fn apply(
+    client: &mut Client,
+    notify: bool,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<bool, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let mut changed = false;
+    for (file, text) in FILES {
+        let fingerprint = hex(&Sha256::digest(text));
+        let there = transaction
+            .query_opt(
+                "select from vestnik.code where file = $1 and fingerprint = $2",
+                &[&file, &fingerprint],
+            )
+            .await?;
+        if there.is_some() {
+            continue;
+        }
+        transaction.batch_execute(text).await?;
+        transaction
+            .execute(
+                "insert into vestnik.code (file, fingerprint) values ($1, $2) \
+                 on conflict (file) do update set fingerprint = excluded.fingerprint, applied_at = now()",
+                &[&file, &fingerprint],
+            )
+            .await?;
+        say(&format!("applied {file}"));
+        changed = true;
+    }
+    let rings: bool = transaction.query_one("select vestnik.rings()", &[]).await?.try_get(0)?;
+    if rings != notify {
+        let body = format!(
+            "create or replace function vestnik.rings() returns boolean language sql immutable parallel safe \
+             as 'select {notify}'"
+        );
+        transaction.batch_execute(&body).await?;
+        say(if notify {
+            "notifications are on"
+        } else {
+            "notifications are off: the engine polls"
+        });
+        changed = true;
+    }
+    let attached: i64 = transaction
+        .query_one("select vestnik.reattach_all()", &[])
+        .await?
+        .try_get(0)?;
+    if attached > 0 {
+        say(&format!("attached {attached} tables again"));
+        changed = true;
+    }
+    transaction.commit().await?;
+    Ok(changed)
+}
+
+/// Attaches the reference shop's tables.
+pub async fn attach_reference_shop(
+    client: &Client,
+    say: &mut (dyn FnMut(&str) + Send),
+) -> Result<bool, tokio_postgres::Error> {
+    let mut changed = false;
+    for (table, kind) in [("public.orders", "order"), ("public.bookings", "booking")] {
+        // Attached already, perhaps to other columns: that is the shop's choice.
+        let there = client
+            .query_opt("select from vestnik.attachment where table_name = $1", &[&table])
+            .await?;
+        if there.is_none() {
+            client
+                .query_one("select vestnik.attach($1, $2)", &[&table, &kind])
+                .await?;
+            say(&format!("attached {table}"));
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,194 @@
+//! An engine for one test, and clients of it.
+
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use vestnik::config::Config;
+use vestnik::engine::Engine;
+use vestnik::token::{self, Stores};
+
+use super::db::Database;
+
+/// A wait after which a test has failed: long, because the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An engine on a database of its own.
+pub struct App {
+    pub database: Database,
+    pub engine: Engine,
+    pub token: String,
+}
+
+impl App {
+    /// With the default settings.
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// With other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(Database::fresh().await, change).await
+    }
+
+    /// On a database that is there.
+    pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = database.config();
+        config.http.listen = ([127, 0, 0, 1], 0).into();
+        change(&mut config);
+        let token = database.token(Stores::All).await;
+        let engine = Engine::start(&config).await.unwrap();
+        let app = Self {
+            database,
+            engine,
+            token,
+        };
+        app.until_ready().await;
+        app
+    }
+
+    /// Waits until the feed stands where the journal stands.
+    pub async fn until_ready(&self) {
+        timeout(PATIENCE, async {
+            while self.get("/readyz", None).await.0 != 200 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the engine becomes ready");
+    }
+
+    /// The status and body of a GET.
+    pub async fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
+        let headers = token
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
+        self.request(&format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n"
+        ))
+        .await
+    }
+
+    /// The status and body that a request as it goes over the wire gets.
+    pub async fn request(&self, request: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut socket = TcpStream::connect(self.engine.address()).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, socket.read_to_string(&mut answer))
+            .await
+            .expect("an answer")
+            .unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status, body.to_owned())
+    }
+
+    /// The same as [`App::get`] with the app's token, parsed.
+    pub async fn get_json(&self, path: &str) -> Value {
+        let (_, body) = self.get(path, Some(&self.token)).await;
+        serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {body}"))
+    }
+
+    /// A panel of a store, after its `connected`.
+    pub async fn panel(&self, store: &str, after: Option<&str>) -> Panel {
+        self.try_panel(store, after, &self.token).await.expect("a socket")
+    }
+
+    /// A panel with this token, or why there is none.
+    pub async fn try_panel(&self, store: &str, after: Option<&str>, token: &str) -> Result<Panel, Error> {
+        let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let url = format!("ws://{}/api/partner/ws/partner/{store}{after}", self.engine.address());
+        let mut request = url.into_client_request().unwrap();
+        request
+            .headers_mut()
+            .insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let (socket, _) = connect_async(request).await?;
+        let mut panel = Panel {
+            socket,
+            cursor: String::new(),
+            before_live: Vec::new(),
+        };
+        let connected = panel.message().await.expect("connected");
+        assert_eq!(connected["type"], "connected");
+        panel.cursor = connected["cursor"].as_str().unwrap().to_owned();
+        Ok(panel)
+    }
+}
+
+/// A client of a store.
+pub struct Panel {
+    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The newest cursor it was given.
+    pub cursor: String,
+    /// What came before `live`.
+    pub before_live: Vec<Value>,
+}
+
+impl Panel {
+    /// The next message, or the close code.
+    pub async fn message(&mut self) -> Result<Value, u16> {
+        loop {
+            let message = timeout(PATIENCE, self.socket.next()).await.expect("a message in time");
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    let value: Value = serde_json::from_str(&text).expect("JSON");
+                    if let Some(cursor) = value["cursor"].as_str() {
+                        self.cursor = cursor.to_owned();
+                    }
+                    return Ok(value);
+                }
+                Some(Ok(Message::Close(frame))) => return Err(frame.map_or(1005, |frame| frame.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(1006),
+            }
+        }
+    }
+
+    /// Waits for `live`; what came before it is kept.
+    pub async fn live(mut self) -> Self {
+        loop {
+            let message = self.message().await.expect("live");
+            if message["type"] == "live" {
+                return self;
+            }
+            self.before_live.push(message);
+        }
+    }
+
+    /// The next event.
+    pub async fn event(&mut self) -> Value {
+        loop {
+            let message = self.message().await.expect("an event");
+            if message.get("data").is_some() {
+                return message;
+            }
+        }
+    }
+
+    /// Says something.
+    pub async fn say(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// Says that an event has been seen.
+    pub async fn acknowledge(&mut self, id: &str) {
+        self.say(&json!({"type": "ack", "id": id}).to_string()).await;
+    }
+}
+
+impl Database {
+    /// A new token.
+    pub async fn token(&self, stores: Stores) -> String {
+        token::create(&self.client().await, &stores, None, None)
+            .await
+            .unwrap()
+            .reveal()
+            .to_owned()
+    }
+}

@@ -1,0 +1,60 @@
+-- Appends events and rings the bell: what every attached table's trigger calls.
+--
+-- Nothing here may make a shop's valid write fail because of its content, so what a shop may replace (its payload
+-- function) is called inside an exception block, and what does not fit is left out rather than refused. The blocks
+-- write nothing: a subtransaction that writes would cost a transaction number for every order.
+
+-- Whether the bell rings at all. `vestnik migrate` replaces the body with `false` where `database.notify = "off"`;
+-- being inlined, it costs nothing.
+do $$
+begin
+    if to_regprocedure('vestnik.rings()') is null then
+        execute 'create function vestnik.rings() returns boolean language sql immutable parallel safe as ''select true''';
+    end if;
+end $$;
+
+-- Rings: the one place where a notification is sent, and at most one for a transaction. All of a transaction is
+-- delivered at its commit anyway, and what the notification says is only where to look. The mark is a setting local to
+-- the transaction, so a savepoint that is rolled back takes back the mark together with the notification.
+create or replace function vestnik.ring(id bigint, xid xid8, store text, type text) returns void
+language plpgsql as $$
+begin
+    if vestnik.rings() and pg_catalog.current_setting('vestnik.rung', true) is distinct from xid::text then
+        perform pg_catalog.set_config('vestnik.rung', xid::text, true);
+        perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
+            'id', id::text, 'xid', xid::text, 'store', store, 'type', type)::text);
+    end if;
+end $$;
+
+-- Whether this transaction asked for silence and may: migrations rewrite statuses that did not change. Only a role
+-- that owns the schema is believed.
+create or replace function vestnik.is_quiet() returns boolean
+language sql stable as $$
+    select coalesce(pg_catalog.pg_has_role(session_user, n.nspowner, 'usage'), false)
+    from pg_catalog.pg_namespace n where n.nspname = 'vestnik'
+$$;
+
+-- A store's key as text; null, which nobody receives, where it is longer than an index can hold.
+create or replace function vestnik.store_key(key text) returns text
+language sql immutable parallel safe as $$
+    select case when pg_catalog.octet_length(key) <= 200 then key end
+$$;
+
+-- What is certain about an event over what the payload function says, within 4 MiB: first the items go, then the rest.
+create or replace function vestnik.event_data(payload jsonb, certain jsonb) returns jsonb
+language plpgsql immutable parallel safe as $$
+begin
+    if payload is null or pg_catalog.jsonb_typeof(payload) <> 'object' then
+        return certain;
+    end if;
+    if pg_catalog.pg_column_size(payload) > 4194304 then
+        payload := (payload - 'items') || '{"items_omitted": true}';
+        if pg_catalog.pg_column_size(payload) > 4194304 then
+            payload := '{"payload_omitted": true}';
+        end if;
+    end if;
+    return payload || certain;
+end $$;
+
+revoke all on function vestnik.rings(), vestnik.ring(bigint, xid8, text, text), vestnik.is_quiet(),
+    vestnik.store_key(text), vestnik.event_data(jsonb, jsonb) from public;
