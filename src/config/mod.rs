@@ -1,4 +1,8 @@
-//! The settings: `vestnik.default.toml`, then a file, then the environment, then flags.
+//! The settings: `vestnik.default.toml`, then a file, then the environment, then flags. `load` reads and checks them.
+
+mod load;
+
+pub use load::{Problem, Problems, Sources, load};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -135,39 +139,6 @@ pub enum LogFormat {
 impl Default for Config {
     /// The values of `vestnik.default.toml`.
     fn default() -> Self {
-        Self {
-            http: Http {
-                listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
-                allowed_origins: vec![],
-                max_connections: 20_000,
-            },
-            tls: None,
-            database: Database {
-                url: None,
-                listen_url: None,
-                notify: Notify::On,
-                pool_size: 8,
-                migrate_on_start: false,
-            },
-            embedded: Embedded {
-                directory: "./vestnik-data".into(),
-            },
-            shop: Shop {
-                schema: ShopSchema::Reference,
-                backup_directory: ".".into(),
-            },
-            journal: Journal {
-                retention: Duration::from_secs(30 * 24 * 3600),
-            },
-            session: Session {
-                ping_interval: Duration::from_secs(30),
-                queue_bytes: 1024 * 1024,
-                max_per_store: 200,
-            },
-            log: Log {
-                filter: "info".into(),
-                format: LogFormat::Text,
-            },
-        }
+        load(&Sources::default()).expect("vestnik.default.toml holds good settings: a test reads it")
     }
 }
