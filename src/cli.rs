@@ -6,7 +6,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use vestnik::config::Config;
+use vestnik::config::{self, Config, Sources};
+use vestnik::{embedded, telemetry};
+
+/// Exit code of wrong usage and wrong settings.
+const USAGE: u8 = 2;
 
 /// Brings every order that is written to Postgres to its partner's screen.
 #[derive(Debug, Parser)]
@@ -15,31 +19,87 @@ struct Cli {
     /// A file with settings; without it ./vestnik.toml, if it is there
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Change one setting, such as session.max_per_store=5; may be given again
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the panels (the default): on a private Postgres where DATABASE_URL is not set
-    Serve,
+    /// Serve the panels (the default); without DATABASE_URL, on a private Postgres
+    Serve {
+        /// The address and port to listen on
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<String>,
+    },
     /// Bring the database to what this program needs
-    Migrate,
+    Migrate(command::migrate::Args),
+    /// Make, list and revoke the tokens that open the stores' streams
+    Token(command::token::Args),
+    /// Print the events of a store, a line of JSON each
+    Tail(command::tail::Args),
+    /// Write orders, bookings and changes as a lively shop does
+    Simulate(command::simulate::Args),
+    /// Make the rows of a table of yours events
+    Attach(command::attach::AttachArgs),
+    /// Make them events no more
+    Detach(command::attach::DetachArgs),
+    /// Ask the server of this machine whether it is ready
+    Healthcheck,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let setting = text
+        .split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    setting.ok_or_else(|| "a setting looks like section.key=value".into())
 }
 
 /// Runs the program. 0, 1 for a failure, 2 for wrong usage or settings.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
-    let config = Config::default();
-    let done = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => command::serve::run(config).await,
-        Command::Migrate => command::migrate::run(&config).await,
+    let mut flags = cli.set;
+    let command = cli.command.unwrap_or(Command::Serve { listen: None });
+    if let Command::Serve { listen: Some(listen) } = &command {
+        flags.push(("http.listen".into(), listen.clone()));
+    }
+    let config = match config::load(&Sources::of_process(cli.config, flags)) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("vestnik: {problems}");
+            return ExitCode::from(USAGE);
+        }
     };
-    match done {
+    telemetry::install(&config.log);
+    match dispatch(command, config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vestnik: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
+    match command {
+        Command::Serve { .. } => command::serve::run(config).await,
+        Command::Migrate(args) => command::migrate::run(&with_database(config), args).await,
+        Command::Token(args) => command::token::run(&with_database(config), args).await,
+        Command::Tail(args) => command::tail::run(args).await,
+        Command::Simulate(args) => command::simulate::run(&with_database(config), args).await,
+        Command::Attach(args) => command::attach::attach(&with_database(config), args).await,
+        Command::Detach(args) => command::attach::detach(&with_database(config), args).await,
+        Command::Healthcheck => command::healthcheck::run(&config).await,
+    }
+}
+
+/// Where no database is given, the private Postgres that a running `vestnik` has here.
+fn with_database(mut config: Config) -> Config {
+    config.database.url = config
+        .database
+        .url
+        .or_else(|| embedded::running(&config.embedded.directory));
+    config
 }

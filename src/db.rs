@@ -26,7 +26,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL is missing.
-    #[error("no database is given: set DATABASE_URL")]
+    #[error("no database is given: set DATABASE_URL, or start `vestnik` here, which has one of its own")]
     Missing,
     /// The URL cannot be read. Its text is not shown, for it may hold a password.
     #[error("DATABASE_URL cannot be read ({0}): it looks like postgres://user:password@host:5432/name")]

@@ -30,6 +30,8 @@ const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 /// Between two trimmed batches, so that trimming never fills the disk's queue.
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at whether the feed has begun.
+const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// Between two looks at the figures of Postgres itself.
 const VITALS_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -138,9 +140,12 @@ impl Engine {
         self.address
     }
 
-    /// Whether the feed stands where the journal stands.
-    pub fn is_fresh(&self) -> bool {
-        self.pulse.is_fresh()
+    /// Resolves when the feed stands where the journal stands.
+    pub async fn until_fresh(&self) {
+        let mut looks = interval(FRESH_LOOK_INTERVAL);
+        while !self.pulse.is_fresh() {
+            looks.tick().await;
+        }
     }
 
     /// Lets every client go with 1012, and ends within [`DRAIN_DEADLINE`].

@@ -17,11 +17,14 @@ pub mod engine;
 
 // What they stand on.
 pub mod ack;
+pub mod attachment;
 pub mod backoff;
 pub mod config;
 pub mod cursor;
 pub mod db;
+pub mod embedded;
 pub mod event;
 pub mod metrics;
 pub mod migrate;
+pub mod telemetry;
 pub mod token;

@@ -1,26 +1,111 @@
 //! `vestnik serve`: the main job.
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use vestnik::backoff::Backoff;
 use vestnik::config::Config;
+use vestnik::db;
+use vestnik::embedded::Embedded;
 use vestnik::engine::Engine;
+use vestnik::migrate::{self, Options};
+use vestnik::token::{self, Stores};
 
-/// Serves until SIGTERM or SIGINT.
+use super::welcome::Screen;
+
+/// How long the token of the first screen is valid.
+const WELCOME_TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let engine = Engine::start(&config).await?;
-    tracing::info!(address = %engine.address(), "serving");
-    until_signal().await?;
-    tracing::info!("shutting down: clients are told to come back");
-    engine.shut_down().await;
+    let mut stop = Stop::new()?;
+    if config.database.url.is_some() {
+        return serve(&config, &mut stop).await;
+    }
+    let embedded = Embedded::start(&config.embedded.directory).await?;
+    let mut config = config;
+    config.database.url = Some(embedded.url());
+    let served = serve_private(&config, &embedded, &mut stop).await;
+    embedded.stop().await;
+    served
+}
+
+async fn serve(config: &Config, stop: &mut Stop) -> anyhow::Result<()> {
+    if config.database.migrate_on_start {
+        tokio::select! {
+            migrated = migrate_patiently(config) => migrated?,
+            () = stop.asked() => return Ok(()),
+        }
+    }
+    let engine = Engine::start(config).await?;
+    tracing::info!(address = %engine.address(), "serving; `vestnik token create --store ID` makes a token for a panel");
+    until_stopped(engine, stop).await;
     Ok(())
 }
 
-async fn until_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+async fn serve_private(config: &Config, embedded: &Embedded, stop: &mut Stop) -> anyhow::Result<()> {
+    migrate::run(config, &Options::default(), &mut |line| tracing::debug!("{line}")).await?;
+    let client = db::connect(&config.database).await?;
+    let token = token::create(&client, &Stores::All, Some("first screen"), Some(WELCOME_TOKEN_LIFE)).await?;
+    let engine = Engine::start(config).await?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = engine.until_fresh() => {}
+        () = stop.asked() => {
+            engine.shut_down().await;
+            return Ok(());
+        }
     }
+    let screen = Screen {
+        address: engine.address(),
+        secure: config.tls.is_some(),
+        token: token.reveal(),
+        psql: embedded.psql(),
+        directory: &config.embedded.directory,
+        major: embedded.major(),
+    };
+    println!("{}", screen.text());
+    until_stopped(engine, stop).await;
     Ok(())
+}
+
+/// Waits for a database that is not there yet; any other problem is one that waiting does not mend.
+async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
+    let mut backoff = Backoff::new();
+    loop {
+        match migrate::run(config, &Options::default(), &mut |line| tracing::info!("{line}")).await {
+            Err(migrate::Error::Db(error @ (db::Error::Connect(_) | db::Error::TimedOut))) => {
+                let pause = backoff.next_pause();
+                tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "waiting for the database");
+                tokio::time::sleep(pause).await;
+            }
+            done => return Ok(done.map(drop)?),
+        }
+    }
+}
+
+async fn until_stopped(engine: Engine, stop: &mut Stop) {
+    stop.asked().await;
+    tracing::info!("shutting down: clients are told to come back");
+    engine.shut_down().await;
+}
+
+/// What asks the program to end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -130,7 +130,9 @@ impl Reading {
             Ok(table) => table,
             Err(error) => {
                 // Not the line itself, for it may hold a password.
-                let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+                let line = error
+                    .span()
+                    .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
                 return self.complain(&format!("line {line}"), None, place, error.message());
             }
         };

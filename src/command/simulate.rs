@@ -1,0 +1,167 @@
+//! `vestnik simulate`: a lifelike shop, for trying out. It writes rows as a shop's application does, from a connection
+//! of its own, and knows nothing of Vestnik.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+use tokio_postgres::Client;
+use vestnik::config::Config;
+use vestnik::db;
+
+use super::duration;
+
+const CUSTOMERS: [&str; 8] = ["Иван", "Мария", "Пётр", "Анна", "Олег", "Дарья", "Тимур", "Ольга"];
+const DISHES: [(&str, i64); 6] = [
+    ("Пицца Маргарита", 54_000),
+    ("Борщ", 32_000),
+    ("Пельмени", 41_000),
+    ("Салат Цезарь", 39_000),
+    ("Чай", 12_000),
+    ("Сырники", 28_000),
+];
+/// Share of steps that book a table.
+const BOOKINGS: f64 = 0.1;
+/// Share of steps that bring an order on its way, once there are some.
+const CHANGES: f64 = 0.5;
+/// Share of those that end badly.
+const CANCELLATIONS: f64 = 0.1;
+/// Orders on their way at once; the oldest is forgotten beyond.
+const OPEN_ORDERS: usize = 500;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many stores, from 1 on
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    stores: u32,
+    /// Rows a second, on average
+    #[arg(long, default_value_t = 2.0, value_parser = rate)]
+    rate: f64,
+    /// How long, such as 60s or 5m; without it, until it is stopped
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    length: Option<Duration>,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.01..=10_000.0).contains(rate));
+    rate.ok_or_else(|| "a rate is a number from 0.01 to 10000 rows a second".into())
+}
+
+struct OpenOrder {
+    id: i64,
+    status: &'static str,
+    delivered: bool,
+}
+
+/// Writes until the time is over.
+pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
+    let client = db::connect(&config.database).await?;
+    let end = args.length.map(|length| Instant::now() + length);
+    let mut next = Instant::now();
+    let mut open = Vec::new();
+    let mut written = 0_u64;
+    loop {
+        // Arrivals of independent customers: exponential pauses.
+        next += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / args.rate);
+        if end.is_some_and(|end| next > end) {
+            break;
+        }
+        sleep_until(next).await;
+        let store = i64::from(fastrand::u32(1..=args.stores));
+        let step = step(&client, store, &mut open).await;
+        let said = step.context("the reference shop's tables are needed: run `vestnik migrate` first")?;
+        written += 1;
+        println!("{said}");
+    }
+    println!("wrote {written} rows");
+    Ok(())
+}
+
+async fn step(client: &Client, store: i64, open: &mut Vec<OpenOrder>) -> Result<String, tokio_postgres::Error> {
+    let chance = fastrand::f64();
+    if chance < BOOKINGS {
+        book(client, store).await
+    } else if chance < BOOKINGS + CHANGES && !open.is_empty() {
+        let index = fastrand::usize(..open.len());
+        let order = open.swap_remove(index);
+        advance(client, order, open).await
+    } else {
+        order(client, store, open).await
+    }
+}
+
+async fn order(client: &Client, store: i64, open: &mut Vec<OpenOrder>) -> Result<String, tokio_postgres::Error> {
+    const INSERT: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
+         values ($1, $2, $3, $4, $5) returning id";
+    let dishes = fastrand::choose_multiple(DISHES, fastrand::usize(1..=3));
+    let total: i64 = dishes.iter().map(|(_, price)| price).sum();
+    let items: Value = dishes
+        .iter()
+        .map(|(name, price)| json!({"name": name, "price": price}))
+        .collect();
+    let delivered = fastrand::bool();
+    let kind = if delivered { "delivery" } else { "pickup" };
+    let row = client
+        .query_one(INSERT, &[&store, &customer(), &total, &kind, &items])
+        .await?;
+    let id = row.try_get(0)?;
+    if open.len() == OPEN_ORDERS {
+        open.remove(0);
+    }
+    open.push(OpenOrder {
+        id,
+        status: "pending",
+        delivered,
+    });
+    Ok(format!(
+        "store {store}: order {id}, {kind}, {}.{:02}",
+        total / 100,
+        total % 100
+    ))
+}
+
+async fn advance(
+    client: &Client,
+    mut order: OpenOrder,
+    open: &mut Vec<OpenOrder>,
+) -> Result<String, tokio_postgres::Error> {
+    let bad = fastrand::f64() < CANCELLATIONS;
+    let (status, reason) = match order.status {
+        "pending" if bad => ("rejected", Some("кухня закрыта")),
+        _ if bad => ("cancelled", Some("клиент передумал")),
+        "pending" => ("preparing", None),
+        "preparing" => ("ready", None),
+        "ready" if order.delivered => ("delivering", None),
+        _ => ("completed", None),
+    };
+    client
+        .execute(
+            "update orders set status = $2, reason = $3, updated_at = now() where id = $1",
+            &[&order.id, &status, &reason],
+        )
+        .await?;
+    let said = format!("order {}: {} -> {status}", order.id, order.status);
+    order.status = status;
+    if !matches!(status, "completed" | "cancelled" | "rejected") {
+        open.push(order);
+    }
+    Ok(said)
+}
+
+async fn book(client: &Client, store: i64) -> Result<String, tokio_postgres::Error> {
+    const INSERT: &str = "insert into bookings (store_id, customer_name, guests, starts_at) \
+         values ($1, $2, $3, date_trunc('hour', now()) + make_interval(hours => $4)) returning id";
+    let (guests, hours) = (fastrand::i32(1..=8), fastrand::i32(1..=72));
+    let row = client
+        .query_one(INSERT, &[&store, &customer(), &guests, &hours])
+        .await?;
+    Ok(format!(
+        "store {store}: booking {}, {guests} guests",
+        row.try_get::<_, i64>(0)?
+    ))
+}
+
+fn customer() -> &'static str {
+    fastrand::choice(CUSTOMERS).unwrap_or(CUSTOMERS[0])
+}

@@ -1,0 +1,179 @@
+//! `vestnik tail`: the events of one store, a line of JSON each. It comes back by itself with its cursor, as every
+//! client should.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::{SinkExt as _, StreamExt as _};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use tokio::time::timeout;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Response};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use vestnik::backoff::Backoff;
+
+/// How long a connection may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Without a ping or a heartbeat for so long the connection is dead; the server sends them every 30 s.
+const SILENCE_DEADLINE: Duration = Duration::from_secs(90);
+/// Events that are remembered, so that one that comes twice is printed once.
+const REMEMBERED_EVENTS: usize = 1024;
+/// From this close code on the server does not want us back.
+const FIRST_FINAL_CODE: u16 = 4500;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The store whose events to show
+    #[arg(long)]
+    store: String,
+    /// Where vestnik serves: http://host:port or https://host
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    url: String,
+    /// Begin behind this cursor instead of now
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
+}
+
+/// What a client looks at in a message.
+#[derive(Deserialize)]
+struct Head<'a> {
+    r#type: &'a str,
+    id: Option<&'a str>,
+    cursor: Option<&'a str>,
+    reason: Option<&'a str>,
+}
+
+/// Why a connection ended.
+enum Ended {
+    /// Come back.
+    Again(String),
+    /// The reader of our output is gone.
+    NobodyReads,
+}
+
+struct Tail {
+    address: String,
+    token: String,
+    cursor: Option<String>,
+    printed: VecDeque<String>,
+}
+
+/// Prints events until it is stopped.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    // Not an option: a command line is seen by everybody on the machine.
+    let token = std::env::var("VESTNIK_TOKEN").context("set VESTNIK_TOKEN to a token of this store")?;
+    let base = args.url.trim_end_matches('/');
+    let base = match base.split_once("://") {
+        Some(("http" | "ws", rest)) => format!("ws://{rest}"),
+        Some(("https" | "wss", rest)) => format!("wss://{rest}"),
+        _ => bail!("--url {base}: it looks like http://127.0.0.1:8000 or https://orders.example"),
+    };
+    let store = utf8_percent_encode(&args.store, NON_ALPHANUMERIC);
+    let mut tail = Tail {
+        address: format!("{base}/api/partner/ws/partner/{store}"),
+        token,
+        cursor: args.after,
+        printed: VecDeque::new(),
+    };
+    let mut backoff = Backoff::new();
+    loop {
+        match tail.follow(&mut backoff).await? {
+            Ended::NobodyReads => return Ok(()),
+            Ended::Again(why) => {
+                let pause = backoff.next_pause();
+                eprintln!("vestnik tail: {why}; coming back");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+impl Tail {
+    /// Follows one connection to its end. An error is one that coming back does not mend.
+    async fn follow(&mut self, backoff: &mut Backoff) -> anyhow::Result<Ended> {
+        let url = match &self.cursor {
+            Some(cursor) => format!(
+                "{}?after={}",
+                self.address,
+                utf8_percent_encode(cursor, NON_ALPHANUMERIC)
+            ),
+            None => self.address.clone(),
+        };
+        let mut request = url.into_client_request().context("--url cannot be read")?;
+        let bearer = HeaderValue::from_str(&format!("Bearer {}", self.token)).context("the token cannot be sent")?;
+        request.headers_mut().insert("authorization", bearer);
+        let protocol = HeaderValue::from_static("vestnik.v1");
+        request.headers_mut().insert("sec-websocket-protocol", protocol);
+        let mut socket = match timeout(CONNECT_DEADLINE, connect_async(request)).await {
+            Ok(Ok((socket, _))) => socket,
+            Ok(Err(Error::Http(response))) => return refused(&response),
+            Ok(Err(error)) => return Ok(Ended::Again(format!("no connection: {error}"))),
+            Err(_) => return Ok(Ended::Again("no connection in time".into())),
+        };
+        loop {
+            match timeout(SILENCE_DEADLINE, socket.next()).await {
+                Err(_) => return Ok(Ended::Again("the server fell silent".into())),
+                Ok(None) => return Ok(Ended::Again("the connection ended".into())),
+                Ok(Some(Err(error))) => return Ok(Ended::Again(format!("the connection broke: {error}"))),
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    if !self.take(&text, backoff)? {
+                        return Ok(Ended::NobodyReads);
+                    }
+                }
+                Ok(Some(Ok(Message::Close(frame)))) => {
+                    let (code, reason) = frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
+                    if code >= FIRST_FINAL_CODE {
+                        bail!("the server closed for good ({code}): {reason}");
+                    }
+                    return Ok(Ended::Again(format!("the server closed ({code}): {reason}")));
+                }
+                // A ping is answered by the library, with the next flush.
+                Ok(Some(Ok(_))) => drop(socket.flush().await),
+            }
+        }
+    }
+
+    /// Prints an event, and keeps every cursor. Whether somebody still reads.
+    fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
+        let head: Head<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
+        match head.r#type {
+            "connected" => return Ok(true),
+            "live" => backoff.reset(),
+            "resync_required" => eprintln!(
+                "vestnik tail: the cursor cannot be honoured ({}): events may be missing before this point",
+                head.reason.unwrap_or("no reason given")
+            ),
+            _ => {}
+        }
+        if let Some(cursor) = head.cursor {
+            self.cursor = Some(cursor.to_owned());
+        }
+        let Some(id) = head.id.filter(|_| head.cursor.is_some()) else {
+            return Ok(true);
+        };
+        if self.printed.iter().any(|printed| printed == id) {
+            return Ok(true);
+        }
+        if self.printed.len() == REMEMBERED_EVENTS {
+            self.printed.pop_front();
+        }
+        self.printed.push_back(id.to_owned());
+        let mut out = std::io::stdout().lock();
+        Ok(writeln!(out, "{text}").and_then(|()| out.flush()).is_ok())
+    }
+}
+
+/// A refusal that coming back does not mend is an error; of others, such as "not ready", the reason.
+fn refused(response: &Response<Option<Vec<u8>>>) -> anyhow::Result<Ended> {
+    let body = response.body().as_deref().unwrap_or_default();
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let said = body["error"]["message"].as_str().unwrap_or("the server refused");
+    if response.status().is_client_error() {
+        bail!("{said} ({})", response.status());
+    }
+    Ok(Ended::Again(format!("{said} ({})", response.status())))
+}

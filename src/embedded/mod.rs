@@ -1,0 +1,348 @@
+//! A private Postgres in a directory, for who has none: started with the program, reused where it is still running,
+//! stopped with the program. Only its owner (and root) can reach it: it listens on a socket in a directory of mode 0700.
+
+mod account;
+mod binaries;
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use secrecy::SecretString;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::db;
+use account::Account;
+use binaries::Binaries;
+
+/// The database inside.
+const DATABASE: &str = "vestnik";
+/// Its owner.
+const OWNER: &str = "postgres";
+/// How long a Postgres may take to start: it may have a crash to recover from.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How long it may take to stop before it is told to drop everything.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks at its state.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Bytes of a socket's path, which the operating system bounds; the name in it takes 14.
+const MAX_SOCKET_DIRECTORY_BYTES: usize = 107 - 14;
+/// The line of `postmaster.pid` that holds its state.
+const STATE_LINE: usize = 7;
+
+/// Why there is no private Postgres.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// None on this machine, and none to be had.
+    #[error(
+        "no Postgres was found here and none could be downloaded ({0}): install one (Debian: `apt-get install \
+         postgresql`), or set DATABASE_URL to the database that you have"
+    )]
+    NoPostgres(String),
+    /// The data needs a version that is not here.
+    #[error(
+        "the data was made by Postgres {0}, which was not found here: install that version, or move the directory away"
+    )]
+    OtherVersion(u32),
+    /// Somebody runs on it.
+    #[error("another vestnik runs on {}: stop it, or set embedded.directory to another place", .0.display())]
+    InUse(PathBuf),
+    /// A program of Postgres failed.
+    #[error("{program} failed; {} says why: {said}", .log.display())]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// Its log.
+        log: PathBuf,
+        /// The end of it.
+        said: String,
+    },
+    /// It does not answer.
+    #[error("the private Postgres did not start within {} s; see {}", START_DEADLINE.as_secs(), .0.display())]
+    TooSlow(PathBuf),
+    /// A file.
+    #[error("{path}: {1}", path = .0.display())]
+    File(PathBuf, #[source] std::io::Error),
+    /// Neither `postgres` nor `nobody` is an account here.
+    #[error("Postgres does not run as root, and this machine has no account `postgres` or `nobody` to run it as")]
+    NoAccount,
+    /// The started server refused us.
+    #[error(transparent)]
+    Db(#[from] db::Error),
+    /// The started server refused a statement.
+    #[error("{}", db::reason(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+}
+
+/// A running private Postgres.
+pub struct Embedded {
+    place: Place,
+    binaries: Binaries,
+    process: Pid,
+    /// `None` where it was running before us.
+    child: Option<Child>,
+    /// Held as long as the program runs on it.
+    _lock: File,
+}
+
+/// Where its files are.
+#[derive(Debug, Clone)]
+struct Place {
+    root: PathBuf,
+    data: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Place {
+    /// Below the directory as it really is: Postgres starts elsewhere, so a relative path would mean another one.
+    fn of(root: PathBuf) -> Self {
+        let inside = root.join("socket");
+        let fits = inside.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES;
+        Self {
+            data: root.join("data"),
+            socket: if fits { inside } else { account::short_directory(&root) },
+            log: root.join("postgres.log"),
+            root,
+        }
+    }
+
+    /// The state and process that `postmaster.pid` tells.
+    fn postmaster(&self) -> Option<(Pid, bool)> {
+        let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
+        let mut lines = text.lines();
+        let process = Pid::from_raw(lines.next()?.trim().parse().ok()?)?;
+        let ready = lines.nth(STATE_LINE - 1).is_some_and(|state| state.trim() == "ready");
+        Some((process, ready))
+    }
+
+    fn url(&self, database: &str) -> SecretString {
+        let host = self
+            .socket
+            .display()
+            .to_string()
+            .replace('\\', "\\\\")
+            .replace('\'', "\\'");
+        SecretString::from(format!("host='{host}' user={OWNER} dbname={database}"))
+    }
+}
+
+/// The address of the private Postgres that a program is running in this directory, if there is one.
+pub fn running(directory: &Path) -> Option<SecretString> {
+    let place = Place::of(fs::canonicalize(directory).ok()?);
+    let (process, ready) = place.postmaster()?;
+    (ready && test_kill_process(process).is_ok()).then(|| place.url(DATABASE))
+}
+
+impl Embedded {
+    /// Starts it, or takes over the one that still runs; makes the data where there is none.
+    pub async fn start(directory: &Path) -> Result<Self, Error> {
+        let account = Account::to_run_postgres()?;
+        let root = account.prepare(directory)?;
+        let place = Place::of(root);
+        let lock = lock(&place)?;
+        account.make_directory(&place.socket)?;
+        let made_by = fs::read_to_string(place.data.join("PG_VERSION")).ok();
+        let made_by = made_by.and_then(|version| version.trim().parse().ok());
+        let binaries = Binaries::find(made_by, &place.root.join("postgres")).await?;
+        if made_by.is_none() {
+            make_data(&place, &binaries, &account).await?;
+        }
+        let (process, child) = match place.postmaster() {
+            Some((process, _)) if test_kill_process(process).is_ok() && answers(&place).await => (process, None),
+            _ => {
+                let child = spawn(&place, &binaries, &account)?;
+                let process = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+                (process.ok_or_else(|| died(&place))?, Some(child))
+            }
+        };
+        let mut embedded = Self {
+            place,
+            binaries,
+            process,
+            child,
+            _lock: lock,
+        };
+        embedded.until_ready().await?;
+        embedded.make_database().await?;
+        Ok(embedded)
+    }
+
+    /// Its address.
+    pub fn url(&self) -> SecretString {
+        self.place.url(DATABASE)
+    }
+
+    /// The major version of its Postgres.
+    pub fn major(&self) -> u32 {
+        self.binaries.major
+    }
+
+    /// How psql reaches it: what stands before `-c`. `None` where there is no psql.
+    pub fn psql(&self) -> Option<String> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let program = if std::env::split_paths(&path).any(|directory| directory.join("psql").is_file()) {
+            "psql".to_owned()
+        } else {
+            let beside = self.binaries.directory.join("psql");
+            beside.is_file().then(|| quoted(&beside.display().to_string()))?
+        };
+        let socket = quoted(&self.place.socket.display().to_string());
+        Some(format!("{program} -h {socket} -U {OWNER} {DATABASE}"))
+    }
+
+    async fn until_ready(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + START_DEADLINE;
+        while !matches!(self.place.postmaster(), Some((process, true)) if process == self.process) {
+            if let Some(Ok(Some(_))) = self.child.as_mut().map(Child::try_wait) {
+                return Err(died(&self.place));
+            }
+            if Instant::now() > deadline {
+                return Err(Error::TooSlow(self.place.log.clone()));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn make_database(&self) -> Result<(), Error> {
+        let client = db::connect_as(&self.place.url("postgres"), "start").await?;
+        let there = client
+            .query_opt("select from pg_database where datname = $1", &[&DATABASE])
+            .await?;
+        if there.is_none() {
+            client.batch_execute(&format!("create database {DATABASE}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops it: first in order, then at once.
+    pub async fn stop(mut self) {
+        for signal in [Signal::INT, Signal::QUIT] {
+            let _ = kill_process(self.process, signal);
+            let deadline = Instant::now() + STOP_DEADLINE;
+            while Instant::now() < deadline {
+                if self.has_ended() {
+                    return;
+                }
+                sleep(LOOK_INTERVAL).await;
+            }
+        }
+        tracing::warn!("the private Postgres did not stop; the next start takes it over");
+    }
+
+    fn has_ended(&mut self) -> bool {
+        match &mut self.child {
+            Some(child) => !matches!(child.try_wait(), Ok(None)),
+            None => test_kill_process(self.process).is_err(),
+        }
+    }
+}
+
+/// One program at a time.
+fn lock(place: &Place) -> Result<File, Error> {
+    let path = place.root.join("lock");
+    let file = File::create(&path).map_err(|error| Error::File(path, error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Error::InUse(place.root.clone())),
+    }
+}
+
+async fn answers(place: &Place) -> bool {
+    db::connect_as(&place.url("postgres"), "start").await.is_ok()
+}
+
+/// initdb into a directory beside, which becomes the data when it is whole.
+async fn make_data(place: &Place, binaries: &Binaries, account: &Account) -> Result<(), Error> {
+    let unfinished = place.root.join("data.unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished).map_err(|error| Error::File(unfinished.clone(), error))?;
+    }
+    let mut command = Command::new(binaries.directory.join("initdb"));
+    command.arg("-D").arg(&unfinished);
+    command.args(["-U", OWNER, "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+    account.lower(&mut command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| Error::File(binaries.directory.join("initdb"), error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let log = place.log.clone();
+        return Err(Error::Program {
+            program: "initdb",
+            log,
+            said,
+        });
+    }
+    fs::rename(&unfinished, &place.data).map_err(|error| Error::File(place.data.clone(), error))
+}
+
+fn spawn(place: &Place, binaries: &Binaries, account: &Account) -> Result<Child, Error> {
+    let file = |error| Error::File(place.log.clone(), error);
+    let log = File::create(&place.log).map_err(file)?;
+    let mut command = Command::new(binaries.directory.join("postgres"));
+    command.arg("-D").arg(&place.data).arg("-k").arg(&place.socket);
+    command.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
+    account.lower(&mut command);
+    // A group of its own: Ctrl-C is for us, and we stop it when nobody needs it any more.
+    command.process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(file)?)
+        .stderr(log)
+        .spawn()
+        .map_err(|error| Error::File(binaries.directory.join("postgres"), error))
+}
+
+fn died(place: &Place) -> Error {
+    /// Lines of the log that are shown.
+    const SHOWN_LINES: usize = 3;
+    let text = fs::read_to_string(&place.log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let said = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ");
+    Error::Program {
+        program: "postgres",
+        log: place.log.clone(),
+        said,
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| Error::File(path.to_owned(), error))
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+:".contains(c));
+    if plain {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_blanks_and_quotes_is_pasteable() {
+        assert_eq!(quoted("/srv/vestnik-data"), "/srv/vestnik-data");
+        assert_eq!(quoted("/my data/it's"), r"'/my data/it'\''s'");
+    }
+
+    #[test]
+    fn a_long_path_has_its_socket_elsewhere() {
+        let long = PathBuf::from(format!("/{}", "x".repeat(200)));
+        assert!(Place::of(long).socket.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES);
+        assert_eq!(Place::of("/srv/v".into()).socket, PathBuf::from("/srv/v/socket"));
+    }
+}
