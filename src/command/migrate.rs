@@ -1,17 +1,36 @@
 //! `vestnik migrate`.
 
 use vestnik::config::Config;
-use vestnik::migrate::{self, Options, Outcome};
+use vestnik::migrate::{self, Outcome};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Put the statuses of before a migration back
+    #[arg(long, value_enum, value_name = "MIGRATION", conflicts_with = "dry_run")]
+    undo: Option<Undo>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Undo {
+    V23,
+}
 
 /// Migrates the configured database.
-pub async fn run(config: &Config, _args: Args) -> anyhow::Result<()> {
-    let outcome = migrate::run(config, &Options::default(), &mut |line| println!("{line}")).await?;
-    match outcome {
-        Outcome::Migrated => println!("the database is ready"),
-        Outcome::Unchanged => println!("the database was ready already"),
+pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
+    let mut say = |line: &str| println!("{line}");
+    if args.dry_run {
+        migrate::dry_run(config, &mut say).await?;
+        println!("nothing was changed");
+    } else if let Some(Undo::V23) = args.undo {
+        migrate::undo_v23(config, &mut say).await?;
+    } else {
+        match migrate::run(config, &mut say).await? {
+            Outcome::Migrated => println!("the database is ready"),
+            Outcome::Unchanged => println!("the database was ready already"),
+        }
     }
     Ok(())
 }

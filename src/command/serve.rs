@@ -7,7 +7,7 @@ use vestnik::config::Config;
 use vestnik::db;
 use vestnik::embedded::Embedded;
 use vestnik::engine::Engine;
-use vestnik::migrate::{self, Options};
+use vestnik::migrate;
 use vestnik::token::{self, Stores};
 
 use super::welcome::Screen;
@@ -43,7 +43,7 @@ async fn serve(config: &Config, stop: &mut Stop) -> anyhow::Result<()> {
 }
 
 async fn serve_private(config: &Config, embedded: &Embedded, stop: &mut Stop) -> anyhow::Result<()> {
-    migrate::run(config, &Options::default(), &mut |line| tracing::debug!("{line}")).await?;
+    migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
     let client = db::connect(&config.database).await?;
     let token = token::create(&client, &Stores::All, Some("first screen"), Some(WELCOME_TOKEN_LIFE)).await?;
     let engine = Engine::start(config).await?;
@@ -71,7 +71,7 @@ async fn serve_private(config: &Config, embedded: &Embedded, stop: &mut Stop) ->
 async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
-        match migrate::run(config, &Options::default(), &mut |line| tracing::info!("{line}")).await {
+        match migrate::run(config, &mut |line| tracing::info!("{line}")).await {
             Err(migrate::Error::Db(error @ (db::Error::Connect(_) | db::Error::TimedOut))) => {
                 let pause = backoff.next_pause();
                 tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "waiting for the database");

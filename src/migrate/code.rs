@@ -3,6 +3,8 @@
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 
+use super::{Error, Say};
+
 /// In the order in which they need one another.
 const FILES: [(&str, &str); 4] = [
     ("triggers/emit.sql", include_str!("../../triggers/emit.sql")),
@@ -11,22 +13,15 @@ const FILES: [(&str, &str); 4] = [
     ("triggers/attach.sql", include_str!("../../triggers/attach.sql")),
 ];
 
+const IN_FORCE: &str = "select from vestnik.code where file = $1 and fingerprint = $2";
+
 /// Applies what changed, and then attaches again the tables for which that made a difference. All or nothing.
-pub async fn apply(
-    client: &mut Client,
-    notify: bool,
-    say: &mut (dyn FnMut(&str) + Send),
-) -> Result<bool, tokio_postgres::Error> {
+pub async fn apply(client: &mut Client, notify: bool, say: Say<'_>) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     let mut changed = false;
     for (file, text) in FILES {
         let fingerprint = hex(&Sha256::digest(text));
-        let there = transaction
-            .query_opt(
-                "select from vestnik.code where file = $1 and fingerprint = $2",
-                &[&file, &fingerprint],
-            )
-            .await?;
+        let there = transaction.query_opt(IN_FORCE, &[&file, &fingerprint]).await?;
         if there.is_some() {
             continue;
         }
@@ -67,11 +62,21 @@ pub async fn apply(
     Ok(changed)
 }
 
+/// Says what [`apply`] would apply.
+pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
+    let there = "select to_regclass('vestnik.code') is not null";
+    let there: bool = client.query_one(there, &[]).await?.try_get(0)?;
+    for (file, text) in FILES {
+        let fingerprint = hex(&Sha256::digest(text));
+        if !there || client.query_opt(IN_FORCE, &[&file, &fingerprint]).await?.is_none() {
+            say(&format!("would apply {file}"));
+        }
+    }
+    Ok(())
+}
+
 /// Attaches the reference shop's tables.
-pub async fn attach_reference_shop(
-    client: &Client,
-    say: &mut (dyn FnMut(&str) + Send),
-) -> Result<bool, tokio_postgres::Error> {
+pub async fn attach_reference_shop(client: &Client, say: Say<'_>) -> Result<bool, Error> {
     let mut changed = false;
     for (table, kind) in [("public.orders", "order"), ("public.bookings", "booking")] {
         // Attached already, perhaps to other columns: that is the shop's choice.

@@ -35,9 +35,7 @@ impl Database {
             .get_or_init(|| async {
                 let template = Self::named("vestnik_template", "template0").await;
                 let config = template.config();
-                vestnik::migrate::run(&config, &vestnik::migrate::Options::default(), &mut |_| ())
-                    .await
-                    .unwrap();
+                vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
             })
             .await;
         Self::from_template("vestnik_template").await

@@ -1,0 +1,675 @@
+CREATE SCHEMA vestnik;
+CREATE FUNCTION vestnik.attach(table_name text, kind text, id_column text DEFAULT 'id'::text, store_column text DEFAULT 'store_id'::text, status_column text DEFAULT 'status'::text, deferred boolean DEFAULT false) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    target constant text := vestnik.table_name(table_name);
+    ddl constant text := vestnik.attach_sql(table_name, kind, id_column, store_column, status_column, deferred);
+    print constant text := md5(ddl);
+begin
+    if exists (select from vestnik.attachment a where a.table_name = target and a.fingerprint = print)
+       and (select count(*) = 2 from pg_trigger t where t.tgrelid = target::regclass
+            and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update') and t.tgenabled <> 'D') then
+        return false;
+    end if;
+    execute ddl;
+    insert into vestnik.attachment as a (table_name, kind, id_column, store_column, status_column, deferred, fingerprint)
+    values (target, kind, id_column, store_column, status_column, deferred, print)
+    on conflict on constraint attachment_pkey do update set kind = excluded.kind, id_column = excluded.id_column,
+        store_column = excluded.store_column, status_column = excluded.status_column,
+        deferred = excluded.deferred, fingerprint = excluded.fingerprint, attached_at = now();
+    return true;
+end $$;
+CREATE FUNCTION vestnik.attach_sql(table_name text, kind text, id_column text DEFAULT 'id'::text, store_column text DEFAULT 'store_id'::text, status_column text DEFAULT 'status'::text, deferred boolean DEFAULT false) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    target constant text := vestnik.table_name(table_name);
+    payload constant text := format('vestnik.%s_payload', kind);
+    reason text := (select attname from pg_attribute
+                    where attrelid = target::regclass and attname = 'reason' and not attisdropped);
+    by_statement constant boolean := not deferred
+        and (select relkind = 'r' from pg_class where oid = target::regclass);
+    partitioned constant boolean := (select relkind = 'p' from pg_class where oid = target::regclass);
+    body text;
+    parts text[];
+begin
+    if kind is null or kind not in ('order', 'booking') then
+        raise exception 'kind is order or booking, not %', kind using errcode = 'invalid_parameter_value';
+    end if;
+    perform vestnik.column_type(target, id_column), vestnik.column_type(target, store_column),
+            vestnik.column_type(target, status_column);
+    if vestnik.payload_is_ours(target, kind) then
+        body := vestnik.payload_body(target, kind);
+        parts := parts || format($sql$
+create or replace function %1$s(n %2$s) returns jsonb language sql stable as %3$L;
+comment on function %1$s(%2$s) is %4$L;
+revoke all on function %1$s(%2$s) from public;$sql$, payload, target, body, 'written by vestnik: ' || md5(body));
+    end if;
+    -- What an insert and a change say; a payload function that raises takes nothing with it.
+    parts := parts || format($sql$
+create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
+begin
+    return vestnik.event_data(%3$s(n), %4$s);
+exception when others then
+    return %4$s || jsonb_build_object('payload_error', sqlstate);
+end $body$;
+create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql as $body$
+begin
+    return %6$s;
+exception when others then
+    return %7$s || jsonb_build_object('payload_error', sqlstate);
+end $body$;
+revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s) from public;$sql$,
+        vestnik.emitter(target, 'inserted'), target, payload,
+        case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
+                  else vestnik.booking_inserted_sql(id_column, status_column) end,
+        vestnik.emitter(target, 'changed'),
+        case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, reason)
+                  else format('vestnik.event_data(%s(n), %s)', payload, vestnik.booking_changed_sql(id_column, status_column, reason)) end,
+        case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
+                  else vestnik.booking_changed_sql(id_column, status_column, null) end);
+    if by_statement then
+        parts := parts || vestnik.insert_statement_sql(target, kind, store_column, vestnik.emitter(target, 'inserted'));
+    end if;
+    parts := parts || vestnik.rows_sql(target, kind, id_column, store_column, status_column, partitioned, by_statement)
+                   || vestnik.triggers_sql(target, status_column, deferred, by_statement, partitioned);
+    return array_to_string(parts, E'\n');
+end $_$;
+CREATE FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+    select format($sql$jsonb_strip_nulls(jsonb_build_object(
+        'booking_id', n.%1$I::text, 'status', n.%2$I::text, 'previous_status', o.%2$I::text%3$s))$sql$,
+        id_column, status_column, case when reason_column is null then '' else format(', ''reason'', n.%I::text', reason_column) end)
+$_$;
+CREATE FUNCTION vestnik.booking_columns() RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    AS $$ select array['customer_name', 'guests', 'starts_at'] $$;
+CREATE FUNCTION vestnik.booking_inserted_sql(id_column text, status_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+    select format($sql$jsonb_strip_nulls(jsonb_build_object('booking_id', n.%1$I::text, 'status', n.%2$I::text))$sql$,
+        id_column, status_column)
+$_$;
+CREATE TABLE public.bookings (
+    id bigint NOT NULL,
+    store_id bigint NOT NULL,
+    customer_name text,
+    customer_phone text,
+    guests integer,
+    starts_at timestamp with time zone,
+    status text DEFAULT 'pending'::text NOT NULL,
+    reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT bookings_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'preparing'::text, 'ready'::text, 'completed'::text, 'rejected'::text, 'cancelled'::text])))
+);
+CREATE FUNCTION vestnik.booking_payload(n public.bookings) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at)) $$;
+COMMENT ON FUNCTION vestnik.booking_payload(n public.bookings) IS 'written by vestnik: 408a0d9b4f008b5691120b1d9337dca8';
+CREATE FUNCTION vestnik.column_sql(column_name text, type text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select case when type = 'json' then format('vestnik.jsonb_or_text(n.%I)', column_name) else format('n.%I', column_name) end
+$$;
+CREATE FUNCTION vestnik.column_type(table_name text, column_name text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    found_type text;
+begin
+    select format_type(atttypid, null) into found_type from pg_attribute
+    where attrelid = table_name::regclass and attname = column_name and attnum > 0 and not attisdropped;
+    if found_type is null then
+        raise exception '% has no column %', table_name, column_name using errcode = 'undefined_column',
+            hint = 'it has ' || (select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+                                 where attrelid = table_name::regclass and attnum > 0 and not attisdropped);
+    end if;
+    return found_type;
+end $$;
+CREATE FUNCTION vestnik.detach(table_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    execute vestnik.detach_sql(table_name);
+    delete from vestnik.attachment a where a.table_name = vestnik.table_name(detach.table_name);
+end $$;
+CREATE FUNCTION vestnik.detach_sql(table_name text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    target constant text := vestnik.table_name(table_name);
+    attached record;
+begin
+    select * into attached from vestnik.attachment a where a.table_name = target;
+    if attached is null then
+        raise exception '% is not attached', target using errcode = 'undefined_object';
+    end if;
+    return vestnik.detach_triggers_sql(target) || format($sql$
+drop function if exists %1$s();
+drop function if exists %2$s();
+drop function if exists %3$s(%5$s);
+drop function if exists %4$s(%5$s, %5$s);$sql$,
+        vestnik.emitter(target, 'statement'), vestnik.emitter(target, 'row'), vestnik.emitter(target, 'inserted'),
+        vestnik.emitter(target, 'changed'), target)
+        || case when vestnik.payload_is_ours(target, attached.kind)
+                then format(E'\ndrop function if exists vestnik.%s_payload(%s);', attached.kind, target) else '' end;
+end $_$;
+CREATE FUNCTION vestnik.detach_triggers_sql(target text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+    select format($sql$
+drop trigger if exists vestnik_emit_insert on %1$s;
+drop trigger if exists vestnik_emit_update on %1$s;$sql$, target)
+$_$;
+CREATE FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return vestnik.event_data(vestnik.booking_payload(n), jsonb_strip_nulls(jsonb_build_object(
+        'booking_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text, 'reason', n.reason::text)));
+exception when others then
+    return jsonb_strip_nulls(jsonb_build_object(
+        'booking_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text)) || jsonb_build_object('payload_error', sqlstate);
+end $$;
+CREATE FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return vestnik.event_data(vestnik.booking_payload(n), jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)));
+exception when others then
+    return jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
+end $$;
+CREATE FUNCTION vestnik.emit_public_bookings_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    n public.bookings := new::public.bookings;
+    what text := case when tg_op = 'INSERT' then 'new_booking' when new.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end;
+    content jsonb;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+        return null;
+    end if;
+    if tg_op = 'INSERT' then
+        content := vestnik.emit_public_bookings_inserted(n);
+    else
+        content := vestnik.emit_public_bookings_changed(old::public.bookings, n);
+    end if;
+    insert into vestnik.event (store_id, type, data)
+    values (vestnik.store_key(n.store_id::text), what, content)
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    return null;
+end $$;
+CREATE FUNCTION vestnik.emit_public_bookings_statement() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+        return null;
+    end if;
+    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select vestnik.store_key(n.store_id::text), 'new_booking', vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings) from inserted_rows n
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $$;
+CREATE TABLE public.orders (
+    id bigint NOT NULL,
+    store_id bigint NOT NULL,
+    customer_name text,
+    customer_phone text,
+    total bigint,
+    order_type text,
+    items jsonb,
+    status text DEFAULT 'pending'::text NOT NULL,
+    reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT orders_delivering_is_delivery CHECK (((status <> 'delivering'::text) OR (NOT (order_type IS DISTINCT FROM 'delivery'::text)))),
+    CONSTRAINT orders_order_type_check CHECK ((order_type = ANY (ARRAY['delivery'::text, 'pickup'::text]))),
+    CONSTRAINT orders_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'preparing'::text, 'ready'::text, 'delivering'::text, 'completed'::text, 'rejected'::text, 'cancelled'::text])))
+);
+CREATE FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return jsonb_strip_nulls(jsonb_build_object(
+        'order_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text, 'reason', n.reason::text));
+exception when others then
+    return jsonb_strip_nulls(jsonb_build_object(
+        'order_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text)) || jsonb_build_object('payload_error', sqlstate);
+end $$;
+CREATE FUNCTION vestnik.emit_public_orders_inserted(n public.orders) RETURNS jsonb
+    LANGUAGE plpgsql
+    AS $$
+begin
+    return vestnik.event_data(vestnik.order_payload(n), jsonb_strip_nulls(jsonb_build_object(
+        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)));
+exception when others then
+    return jsonb_strip_nulls(jsonb_build_object(
+        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
+end $$;
+CREATE FUNCTION vestnik.emit_public_orders_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    n public.orders := new::public.orders;
+    what text := case when tg_op = 'INSERT' then 'new_order' when new.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end;
+    content jsonb;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+        return null;
+    end if;
+    if tg_op = 'INSERT' then
+        content := vestnik.emit_public_orders_inserted(n);
+    else
+        content := vestnik.emit_public_orders_changed(old::public.orders, n);
+    end if;
+    insert into vestnik.event (store_id, type, data)
+    values (vestnik.store_key(n.store_id::text), what, content)
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    return null;
+end $$;
+CREATE FUNCTION vestnik.emit_public_orders_statement() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+        return null;
+    end if;
+    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select vestnik.store_key(n.store_id::text), 'new_order', vestnik.emit_public_orders_inserted(row(n.*)::public.orders) from inserted_rows n
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $$;
+CREATE FUNCTION vestnik.emitter(table_name text, what text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select format('vestnik.%I', case when length(name) <= 60 then name else left(name, 24) || '_' || md5(name) end)
+    from (select 'emit_' || replace(replace(table_name, '"', ''), '.', '_') || '_' || what as name) n
+$$;
+CREATE FUNCTION vestnik.event_data(payload jsonb, certain jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+begin
+    if payload is null or pg_catalog.jsonb_typeof(payload) <> 'object' then
+        return certain;
+    end if;
+    if pg_catalog.pg_column_size(payload) > 4194304 then
+        payload := (payload - 'items') || '{"items_omitted": true}';
+        if pg_catalog.pg_column_size(payload) > 4194304 then
+            payload := '{"payload_omitted": true}';
+        end if;
+    end if;
+    return payload || certain;
+end $$;
+CREATE FUNCTION vestnik.insert_statement_sql(target text, kind text, store_column text, inserted text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+        return null;
+    end if;
+    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select vestnik.store_key(n.%2$I::text), %3$L, %4$s(row(n.*)::%5$s) from inserted_rows n
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $body$;
+revoke all on function %1$s() from public;$sql$,
+        vestnik.emitter(target, 'statement'), store_column, 'new_' || kind, inserted, target)
+$_$;
+CREATE FUNCTION vestnik.is_quiet() RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    select coalesce(pg_catalog.pg_has_role(session_user, n.nspowner, 'usage'), false)
+    from pg_catalog.pg_namespace n where n.nspname = 'vestnik'
+$$;
+CREATE FUNCTION vestnik.jsonb_or_text(value json) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+begin
+    return value::jsonb;
+exception when others then
+    return to_jsonb(value::text);
+end $$;
+CREATE FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+    select format($sql$jsonb_strip_nulls(jsonb_build_object(
+        'order_id', n.%1$I::text, 'status', n.%2$I::text, 'previous_status', o.%2$I::text%3$s))$sql$,
+        id_column, status_column, case when reason_column is null then '' else format(', ''reason'', n.%I::text', reason_column) end)
+$_$;
+CREATE FUNCTION vestnik.order_columns() RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    AS $$ select array['customer_name', 'total', 'order_type', 'items'] $$;
+CREATE FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $_$
+    select format($sql$jsonb_strip_nulls(jsonb_build_object(
+        'order_ids', jsonb_build_array(n.%1$I::text), 'order_id', n.%1$I::text, 'status', n.%2$I::text))$sql$,
+        id_column, status_column)
+$_$;
+CREATE FUNCTION vestnik.order_payload(n public.orders) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items)) $$;
+COMMENT ON FUNCTION vestnik.order_payload(n public.orders) IS 'written by vestnik: 091809fdc6da558ca87697e0f1563c23';
+CREATE FUNCTION vestnik.payload_body(table_name text, kind text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select ' select jsonb_strip_nulls(jsonb_build_object(' || coalesce(string_agg(
+        format('%L, %s', told.name, vestnik.column_sql(told.name, format_type(a.atttypid, null))), ', ' order by told.place), '') || ')) '
+    from unnest(case kind when 'order' then vestnik.order_columns() else vestnik.booking_columns() end)
+        with ordinality told (name, place)
+    join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
+$$;
+CREATE FUNCTION vestnik.payload_is_ours(table_name text, kind text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(bool_and(obj_description(p.oid, 'pg_proc') = 'written by vestnik: ' || md5(p.prosrc)), true)
+    from pg_proc p
+    where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))
+$$;
+CREATE FUNCTION vestnik.reattach_all() RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select count(*) filter (where vestnik.attach(a.table_name, a.kind, a.id_column, a.store_column, a.status_column, a.deferred))
+    from vestnik.attachment a where to_regclass(a.table_name) is not null
+$$;
+CREATE FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if vestnik.rings() and pg_catalog.current_setting('vestnik.rung', true) is distinct from xid::text then
+        perform pg_catalog.set_config('vestnik.rung', xid::text, true);
+        perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
+            'id', id::text, 'xid', xid::text, 'store', store, 'type', type)::text);
+    end if;
+end $$;
+CREATE FUNCTION vestnik.rings() RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$select true$$;
+CREATE FUNCTION vestnik.rows_sql(target text, kind text, id_column text, store_column text, status_column text, partitioned boolean, by_statement boolean) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    n %2$s := new::%2$s;
+    what text := case when tg_op = 'INSERT' then %3$L when new.%4$I::text = 'cancelled' then %5$L else %6$L end;
+    content jsonb;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+        return null;
+    end if;
+    if tg_op = 'INSERT' then
+        content := %7$s(n);
+    else
+        content := %8$s(old::%2$s, n);
+    end if;
+    insert into vestnik.event (store_id, type, data)
+    values (vestnik.store_key(n.%9$I::text), what, content)
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    return null;
+end $body$;
+revoke all on function %1$s() from public;$sql$,
+        vestnik.emitter(target, 'row'), target, 'new_' || kind, status_column, kind || '_cancelled',
+        kind || '_status_changed', vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'),
+        store_column)
+$_$;
+CREATE FUNCTION vestnik.store_key(key text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select case when pg_catalog.octet_length(key) <= 200 then key end
+$$;
+CREATE FUNCTION vestnik.table_name(name text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    relation record;
+begin
+    select n.nspname, c.relname, c.relkind into relation
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = case when strpos(name, '.') = 0 then coalesce(to_regclass('public.' || name), to_regclass(name))
+                       else to_regclass(name) end;
+    if relation is null then
+        raise exception 'there is no table %', name using errcode = 'undefined_table',
+            hint = 'name it with its schema, for example public.orders';
+    end if;
+    if relation.relkind not in ('r', 'p') then
+        raise exception '% is not a table', name using errcode = 'wrong_object_type';
+    end if;
+    return format('%I.%I', relation.nspname, relation.relname);
+end $$;
+CREATE FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean, partitioned boolean) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select vestnik.detach_triggers_sql(target) || case when by_statement then format($sql$
+create trigger vestnik_emit_insert after insert on %1$s
+    referencing new table as inserted_rows for each statement execute function %2$s();$sql$,
+        target, vestnik.emitter(target, 'statement'))
+    else format($sql$
+create %3$strigger vestnik_emit_insert after insert on %1$s
+    %4$sfor each row execute function %2$s();$sql$,
+        target, vestnik.emitter(target, 'row'), kind.word, kind.timing) end || format($sql$
+create %3$strigger vestnik_emit_update after update on %1$s
+    %4$sfor each row when (old.%5$I is distinct from new.%5$I) execute function %2$s();$sql$,
+        target, vestnik.emitter(target, 'row'), kind.word, kind.timing, status_column)
+    from (select case when deferred then 'constraint ' else '' end as word,
+                 case when deferred then 'deferrable initially deferred ' else '' end as timing) kind
+$_$;
+ALTER TABLE public.bookings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public.bookings_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+ALTER TABLE public.orders ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
+    SEQUENCE NAME public.orders_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE vestnik.ack (
+    event_id bigint NOT NULL,
+    token_id bigint NOT NULL,
+    session text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+CREATE TABLE vestnik.attachment (
+    table_name text NOT NULL,
+    kind text NOT NULL,
+    id_column text DEFAULT 'id'::text NOT NULL,
+    store_column text DEFAULT 'store_id'::text NOT NULL,
+    status_column text DEFAULT 'status'::text NOT NULL,
+    deferred boolean DEFAULT false NOT NULL,
+    fingerprint text NOT NULL,
+    attached_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT attachment_kind_check CHECK ((kind = ANY (ARRAY['order'::text, 'booking'::text])))
+);
+CREATE TABLE vestnik.cluster (
+    sole boolean DEFAULT true NOT NULL,
+    system_identifier bigint NOT NULL,
+    CONSTRAINT cluster_sole_check CHECK (sole)
+);
+CREATE TABLE vestnik.code (
+    file text NOT NULL,
+    fingerprint text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+CREATE TABLE vestnik.engine_history (
+    version integer NOT NULL,
+    name character varying(255),
+    applied_on character varying(255),
+    checksum character varying(255)
+);
+CREATE TABLE vestnik.event (
+    id bigint NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    store_id text,
+    type text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    data jsonb NOT NULL
+);
+ALTER TABLE vestnik.event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.event_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE vestnik.retention (
+    sole boolean DEFAULT true NOT NULL,
+    trimmed_through xid8 DEFAULT '0'::xid8 NOT NULL,
+    CONSTRAINT retention_sole_check CHECK (sole)
+);
+CREATE TABLE vestnik.shop_history (
+    version integer NOT NULL,
+    name character varying(255),
+    applied_on character varying(255),
+    checksum character varying(255)
+);
+CREATE TABLE vestnik.token (
+    id bigint NOT NULL,
+    hash bytea NOT NULL,
+    label text,
+    stores text[],
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT token_hash_check CHECK ((octet_length(hash) = 32))
+);
+ALTER TABLE vestnik.token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.token_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+ALTER TABLE ONLY public.bookings
+    ADD CONSTRAINT bookings_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.orders
+    ADD CONSTRAINT orders_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.ack
+    ADD CONSTRAINT ack_pkey PRIMARY KEY (event_id, token_id);
+ALTER TABLE ONLY vestnik.attachment
+    ADD CONSTRAINT attachment_pkey PRIMARY KEY (table_name);
+ALTER TABLE ONLY vestnik.cluster
+    ADD CONSTRAINT cluster_pkey PRIMARY KEY (sole);
+ALTER TABLE ONLY vestnik.code
+    ADD CONSTRAINT code_pkey PRIMARY KEY (file);
+ALTER TABLE ONLY vestnik.engine_history
+    ADD CONSTRAINT engine_history_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY vestnik.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.retention
+    ADD CONSTRAINT retention_pkey PRIMARY KEY (sole);
+ALTER TABLE ONLY vestnik.shop_history
+    ADD CONSTRAINT shop_history_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY vestnik.token
+    ADD CONSTRAINT token_hash_key UNIQUE (hash);
+ALTER TABLE ONLY vestnik.token
+    ADD CONSTRAINT token_pkey PRIMARY KEY (id);
+CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status, created_at);
+CREATE INDEX idx_orders_status_created ON public.orders USING btree (status, created_at);
+CREATE INDEX event_store_xid ON vestnik.event USING btree (store_id, xid);
+CREATE INDEX event_xid ON vestnik.event USING btree (xid);
+CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.bookings REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_statement();
+CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.orders REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_orders_statement();
+CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.bookings FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION vestnik.emit_public_bookings_row();
+CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.orders FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION vestnik.emit_public_orders_row();
+ALTER TABLE ONLY vestnik.ack
+    ADD CONSTRAINT ack_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.ack
+    ADD CONSTRAINT ack_token_id_fkey FOREIGN KEY (token_id) REFERENCES vestnik.token(id);
+REVOKE ALL ON FUNCTION vestnik.attach(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.attach_sql(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.booking_columns() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.booking_inserted_sql(id_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.booking_payload(n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.column_sql(column_name text, type text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.column_type(table_name text, column_name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.detach(table_name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.detach_sql(table_name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.detach_triggers_sql(target text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_statement() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_inserted(n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_statement() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emitter(table_name text, what text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.event_data(payload jsonb, certain jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, store_column text, inserted text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.is_quiet() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.jsonb_or_text(value json) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.order_columns() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.order_payload(n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.rings() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.rows_sql(target text, kind text, id_column text, store_column text, status_column text, partitioned boolean, by_statement boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.store_key(key text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.table_name(name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean, partitioned boolean) FROM PUBLIC;

@@ -1,0 +1,96 @@
+//! `vestnik migrate --undo v23`: the old statuses come back.
+//!
+//! Rows that had one of the new names before V23 and still have it keep it; for every other row the way back is the way
+//! there turned round: `pending` becomes `new`, `preparing` becomes `confirmed`. For a row that nobody has touched that
+//! is its old status byte for byte, and for one written since it is what the old application would have written.
+
+use tokio_postgres::Client;
+
+use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
+use super::{Error, Say, applied, connect, lock};
+use crate::config::Config;
+
+/// Puts the statuses of before V23 back. It may be broken off and begun again.
+pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
+    let mut client = connect(config).await?;
+    lock::acquire(&client, say).await?;
+    let undone = undo(&mut client, say).await;
+    lock::release(&client).await;
+    undone
+}
+
+async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
+    if !applied(client, "shop").await?.contains(&v23::VERSION) {
+        return Err(Error::NotApplied);
+    }
+    lock::patiently(client, say, accept_old_statuses).await?;
+    let kept = "select to_regclass('vestnik.before_v23') is not null";
+    let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
+    for table in TABLES {
+        for part in v23::parts(client, table).await? {
+            let which = which(table, kept);
+            let rewrite = Rewrite {
+                set: "case status when 'pending' then 'new' else 'confirmed' end",
+                which,
+            };
+            // Twice: what was locked at the first time.
+            let rewritten = v23::rewrite(client, &part, rewrite).await? + v23::rewrite(client, &part, rewrite).await?;
+            say(&format!("{part}: put the old status of {rewritten} rows back"));
+        }
+    }
+    let finished = lock::patiently(client, say, finish).await?;
+    if finished > 0 {
+        say(&format!("put the old status of {finished} more rows back"));
+    }
+    say("V23 is undone; `vestnik migrate` would apply it again");
+    Ok(())
+}
+
+/// The rows that had another name before V23, or did not exist.
+fn which(table: &str, kept: bool) -> &'static str {
+    match (kept, table) {
+        (true, "public.orders") => {
+            "status in ('pending', 'preparing') and not exists (select from vestnik.before_v23 \
+             where table_name = 'public.orders' and row_id = id::text and old_status = status::text)"
+        }
+        (true, _) => {
+            "status in ('pending', 'preparing') and not exists (select from vestnik.before_v23 \
+             where table_name = 'public.bookings' and row_id = id::text and old_status = status::text)"
+        }
+        (false, _) => "status in ('pending', 'preparing')",
+    }
+}
+
+async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
+    let transaction = client.transaction().await?;
+    for (table, constraint) in CONSTRAINTS {
+        let sql = format!("alter table {table} drop constraint if exists {constraint}");
+        transaction.batch_execute(&sql).await?;
+    }
+    for table in TABLES {
+        let sql = format!("alter table {table} alter column status set default 'new'");
+        transaction.batch_execute(&sql).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// What the batches left out, and the end of it. The number of rows.
+async fn finish(client: &mut Client) -> Result<u64, Error> {
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("set local vestnik.quiet = 'on'").await?;
+    let kept = "select to_regclass('vestnik.before_v23') is not null";
+    let kept: bool = transaction.query_one(kept, &[]).await?.try_get(0)?;
+    let mut rewritten = 0;
+    for table in TABLES {
+        let which = which(table, kept);
+        let sql = format!(
+            "update {table} set status = case status when 'pending' then 'new' else 'confirmed' end where {which}"
+        );
+        rewritten += transaction.execute(&sql, &[]).await?;
+    }
+    transaction
+        .batch_execute("drop table if exists vestnik.before_v23; delete from vestnik.shop_history where version = 23")
+        .await?;
+    transaction.commit().await?;
+    Ok(rewritten)
+}

@@ -1,0 +1,240 @@
+//! What makes V23 safe on tables that hold rows: it looks first, writes a backup, rewrites in small transactions that
+//! ring nobody, and leaves the migration itself with next to nothing to do while it holds the tables.
+
+use refinery::SchemaVersion;
+use tokio_postgres::Client;
+
+use super::{Error, Say, backup, lock};
+use crate::config::Config;
+
+/// Its number.
+pub const VERSION: SchemaVersion = 23;
+/// What it rewrites.
+pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
+/// What it rewrites to what.
+const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
+const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
+/// What it adds: each is validated afterwards, while writers go on.
+pub const CONSTRAINTS: [(&str, &str); 3] = [
+    ("public.orders", "orders_status_known"),
+    ("public.orders", "orders_delivering_is_delivery"),
+    ("public.bookings", "bookings_status_known"),
+];
+/// Blocks of the table that one transaction rewrites: some thousand rows, some milliseconds.
+pub const BATCH_BLOCKS: i64 = 64;
+/// How long an index that is built beside the writers may wait for old transactions to end.
+const INDEX_LOCK_TIMEOUT: &str = "10min";
+
+/// Stops, with a list, where a row's status belongs to neither list. Changes nothing.
+pub async fn check(client: &Client) -> Result<(), Error> {
+    let mut unknown = Vec::new();
+    for table in TABLES {
+        let Some(kind) = column_type(client, table, "status").await? else {
+            continue;
+        };
+        if !matches!(kind.as_str(), "text" | "character varying" | "character" | "citext") {
+            return Err(Error::NotText { table, found: kind });
+        }
+        let delivering = match table {
+            "public.orders" if column_type(client, table, "order_type").await?.is_some() => {
+                "order_type is not distinct from 'delivery'"
+            }
+            // A table that does not say how an order reaches its customer: any may be delivering.
+            "public.orders" => "true",
+            _ => "false",
+        };
+        let mut known: Vec<&str> = KNOWN.to_vec();
+        known.extend(RENAMED.iter().map(|(old, _)| *old));
+        let sql = format!(
+            "select coalesce(quote_literal(status::text), 'null'), count(*), status is not distinct from 'delivering' \
+             from {table} where (status is null or status::text <> all ($1)) \
+                 and not coalesce(status = 'delivering' and {delivering}, false) group by status order by 2 desc"
+        );
+        for row in client.query(&sql, &[&known]).await? {
+            let (status, count): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let why = if row.try_get(2)? {
+                ", though they are no deliveries"
+            } else {
+                ""
+            };
+            unknown.push(format!("{table}: {count} rows with status {status}{why}"));
+        }
+    }
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::UnknownStatuses(unknown))
+    }
+}
+
+/// Says how many rows would change.
+pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
+    for table in TABLES {
+        if column_type(client, table, "status").await?.is_none() {
+            continue;
+        }
+        for (old, new) in RENAMED {
+            let sql = format!("select count(*) from {table} where status = $1");
+            let count: i64 = client.query_one(&sql, &[&old]).await?.try_get(0)?;
+            say(&format!("{table}: {count} rows would change from {old} to {new}"));
+        }
+    }
+    Ok(())
+}
+
+/// Backs up, keeps the old state, and rewrites all but the rows that are written meanwhile.
+pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
+    let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
+    if !client.query_one(rows, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(());
+    }
+    backup::write(client, config, say).await?;
+    keep_state(client).await?;
+    for table in TABLES {
+        for part in parts(client, table).await? {
+            let rewritten = rewrite(client, &part, REWRITE).await?;
+            say(&format!("{part}: unified the status of {rewritten} rows"));
+        }
+        index(client, table, say).await?;
+    }
+    Ok(())
+}
+
+const REWRITE: Rewrite = Rewrite {
+    set: "case status when 'new' then 'pending' else 'preparing' end",
+    which: "status in ('new', 'confirmed')",
+};
+
+/// A change of many rows' statuses.
+#[derive(Clone, Copy)]
+pub struct Rewrite {
+    /// What the status becomes.
+    pub set: &'static str,
+    /// Of which rows. These must not be the same afterwards.
+    pub which: &'static str,
+}
+
+/// Keeps the rows that have the new names already: for all others, the way back is the way there.
+async fn keep_state(client: &mut Client) -> Result<(), Error> {
+    let transaction = client.transaction().await?;
+    let there = "select to_regclass('vestnik.before_v23') is not null";
+    // Kept by a migration that was broken off: then part of the rows is rewritten already.
+    if !transaction.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+        transaction
+            .batch_execute(
+                "create table vestnik.before_v23 (table_name text not null, row_id text not null, old_status text not null, \
+                     primary key (table_name, row_id)); \
+                 comment on table vestnik.before_v23 is 'rows that had one of the new statuses before V23, for \
+                     vestnik migrate --undo v23'",
+            )
+            .await?;
+        for table in TABLES {
+            let sql = format!(
+                "insert into vestnik.before_v23 select $1, id::text, status::text from {table} \
+                 where status in ('pending', 'preparing')"
+            );
+            transaction.execute(&sql, &[&table]).await?;
+        }
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// The table itself, or its partitions.
+pub async fn parts(client: &Client, table: &str) -> Result<Vec<String>, Error> {
+    const PARTS: &str = "select format('%I.%I', n.nspname, c.relname) \
+         from (select to_regclass($1) as relid where (select relkind from pg_class where oid = to_regclass($1)) = 'r' \
+               union all select relid from pg_partition_tree(to_regclass($1)) where isleaf) part \
+         join pg_class c on c.oid = part.relid join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' \
+         group by 1 order by 1";
+    let rows = client.query(PARTS, &[&table]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Rewrites in small transactions, in the order of the table's blocks. Rows that somebody is writing are left out: no
+/// batch waits while it holds locks. The number of rows.
+pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Result<u64, Error> {
+    let blocks = format!("select pg_relation_size('{table}') / current_setting('block_size')::bigint");
+    let blocks: i64 = client.query_one(&blocks, &[]).await?.try_get(0)?;
+    let Rewrite { set, which } = rewrite;
+    let mut rewritten = 0;
+    for begin in (0..blocks).step_by(BATCH_BLOCKS as usize) {
+        let end = begin + BATCH_BLOCKS;
+        let sql = format!(
+            "update {table} set status = {set} where ctid = any (array( \
+                 select ctid from {table} where ctid >= '({begin},0)' and ctid < '({end},0)' and {which} \
+                 for update skip locked)) and {which}"
+        );
+        let transaction = client.transaction().await?;
+        transaction.batch_execute("set local vestnik.quiet = 'on'").await?;
+        rewritten += transaction.execute(&sql, &[]).await?;
+        transaction.commit().await?;
+    }
+    Ok(rewritten)
+}
+
+/// Builds the index while writers go on; the migration finds it there.
+async fn index(client: &Client, table: &str, say: Say<'_>) -> Result<(), Error> {
+    let name = table.trim_start_matches("public.");
+    let index = format!("idx_{name}_status_created");
+    let partitioned: bool = client
+        .query_one(
+            "select relkind = 'p' from pg_class where oid = to_regclass($1)",
+            &[&table],
+        )
+        .await?
+        .try_get(0)?;
+    if partitioned {
+        // Postgres builds no such index concurrently; the migration builds it.
+        return Ok(());
+    }
+    let unfinished = "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
+    let qualified = format!("public.{index}");
+    if client.query_one(unfinished, &[&qualified]).await?.try_get(0)? {
+        client
+            .batch_execute(&format!("drop index concurrently {qualified}"))
+            .await?;
+    }
+    let columns = match column_type(client, table, "created_at").await? {
+        Some(_) => "status, created_at",
+        None => "status",
+    };
+    say(&format!("building {index}; it waits for transactions that are older"));
+    client
+        .batch_execute(&format!("set lock_timeout = '{INDEX_LOCK_TIMEOUT}'"))
+        .await?;
+    let built = client
+        .batch_execute(&format!(
+            "create index concurrently if not exists {index} on {table} ({columns})"
+        ))
+        .await;
+    client.batch_execute("set lock_timeout = 0").await?;
+    Ok(built?)
+}
+
+/// Proves the constraints for the rows of before, while writers go on.
+pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
+    const UNPROVEN: &str = "select exists (select from pg_constraint \
+         where conrelid = to_regclass($1) and conname = $2 and not convalidated)";
+    let mut changed = false;
+    for (table, constraint) in CONSTRAINTS {
+        if !client.query_one(UNPROVEN, &[&table, &constraint]).await?.try_get(0)? {
+            continue;
+        }
+        let sql = format!("alter table {table} validate constraint {constraint}");
+        lock::patiently(client, say, async |client: &mut Client| {
+            Ok(client.batch_execute(&sql).await?)
+        })
+        .await?;
+        say(&format!("validated {constraint}"));
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// The type of a column; `None` where the table or column is not there.
+async fn column_type(client: &Client, table: &str, column: &str) -> Result<Option<String>, Error> {
+    const COLUMN: &str = "select format_type(atttypid, null) from pg_attribute \
+         where attrelid = to_regclass($1) and attname = $2 and not attisdropped";
+    let row = client.query_opt(COLUMN, &[&table, &column]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
