@@ -9,7 +9,7 @@ declare
     print constant text := md5(ddl);
 begin
     if exists (select from vestnik.attachment a where a.table_name = target and a.fingerprint = print)
-       and (select count(*) = 2 from pg_trigger t where t.tgrelid = target::regclass
+       and (select count(*) >= 2 from pg_trigger t where t.tgrelid = target::regclass
             and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update') and t.tgenabled <> 'D') then
         return false;
     end if;
@@ -28,11 +28,8 @@ CREATE FUNCTION vestnik.attach_sql(table_name text, kind text, id_column text DE
 declare
     target constant text := vestnik.table_name(table_name);
     payload constant text := format('vestnik.%s_payload', kind);
-    reason text := (select attname from pg_attribute
-                    where attrelid = target::regclass and attname = 'reason' and not attisdropped);
     by_statement constant boolean := not deferred
         and (select relkind = 'r' from pg_class where oid = target::regclass);
-    partitioned constant boolean := (select relkind = 'p' from pg_class where oid = target::regclass);
     body text;
     parts text[];
 begin
@@ -48,34 +45,13 @@ create or replace function %1$s(n %2$s) returns jsonb language sql stable as %3$
 comment on function %1$s(%2$s) is %4$L;
 revoke all on function %1$s(%2$s) from public;$sql$, payload, target, body, 'written by vestnik: ' || md5(body));
     end if;
-    -- What an insert and a change say; a payload function that raises takes nothing with it.
-    parts := parts || format($sql$
-create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
-begin
-    return vestnik.event_data(%3$s(n), %4$s);
-exception when others then
-    return %4$s || jsonb_build_object('payload_error', sqlstate);
-end $body$;
-create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql as $body$
-begin
-    return %6$s;
-exception when others then
-    return %7$s || jsonb_build_object('payload_error', sqlstate);
-end $body$;
-revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s) from public;$sql$,
-        vestnik.emitter(target, 'inserted'), target, payload,
-        case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
-                  else vestnik.booking_inserted_sql(id_column, status_column) end,
-        vestnik.emitter(target, 'changed'),
-        case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, reason)
-                  else format('vestnik.event_data(%s(n), %s)', payload, vestnik.booking_changed_sql(id_column, status_column, reason)) end,
-        case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
-                  else vestnik.booking_changed_sql(id_column, status_column, null) end);
-    if by_statement then
-        parts := parts || vestnik.insert_statement_sql(target, kind, store_column, vestnik.emitter(target, 'inserted'));
-    end if;
-    parts := parts || vestnik.rows_sql(target, kind, id_column, store_column, status_column, partitioned, by_statement)
-                   || vestnik.triggers_sql(target, status_column, deferred, by_statement, partitioned);
+    parts := parts || vestnik.content_sql(target, kind, id_column, status_column)
+        || case when by_statement
+                then vestnik.insert_statement_sql(target, kind, id_column, store_column, status_column)
+                     || vestnik.update_statement_sql(target, kind, id_column, store_column, status_column)
+                else vestnik.insert_row_sql(target, kind, id_column, store_column, status_column)
+                     || vestnik.update_row_sql(target, kind, id_column, store_column, status_column) end
+        || vestnik.triggers_sql(target, status_column, deferred, by_statement);
     return array_to_string(parts, E'\n');
 end $_$;
 CREATE FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
@@ -111,6 +87,16 @@ CREATE FUNCTION vestnik.booking_payload(n public.bookings) RETURNS jsonb
     LANGUAGE sql STABLE
     AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at)) $$;
 COMMENT ON FUNCTION vestnik.booking_payload(n public.bookings) IS 'written by vestnik: 408a0d9b4f008b5691120b1d9337dca8';
+CREATE FUNCTION vestnik.changed_sql(target text, kind text, id_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, reason)
+                else format('vestnik.event_data(vestnik.booking_payload(n), %s)',
+                            vestnik.booking_changed_sql(id_column, status_column, reason)) end
+    from (select (select attname::text from pg_attribute
+                  where attrelid = target::regclass and attname = 'reason' and not attisdropped) as reason) r
+$$;
 CREATE FUNCTION vestnik.column_sql(column_name text, type text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -132,6 +118,32 @@ begin
     end if;
     return found_type;
 end $$;
+CREATE FUNCTION vestnik.content_sql(target text, kind text, id_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$
+create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
+begin
+    return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
+exception when others then
+    return %4$s || jsonb_build_object('payload_error', sqlstate);
+end $body$;
+create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql as $body$
+begin
+    return %6$s;
+exception when others then
+    return %7$s || jsonb_build_object('payload_error', sqlstate);
+end $body$;
+revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s) from public;$sql$,
+        vestnik.emitter(target, 'inserted'), target, kind,
+        case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
+                  else vestnik.booking_inserted_sql(id_column, status_column) end,
+        vestnik.emitter(target, 'changed'),
+        vestnik.changed_sql(target, kind, id_column, status_column),
+        case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
+                  else vestnik.booking_changed_sql(id_column, status_column, null) end)
+$_$;
 CREATE FUNCTION vestnik.detach(table_name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -153,12 +165,10 @@ begin
         raise exception '% is not attached', target using errcode = 'undefined_object';
     end if;
     return vestnik.detach_triggers_sql(target) || format($sql$
-drop function if exists %1$s();
-drop function if exists %2$s();
-drop function if exists %3$s(%5$s);
-drop function if exists %4$s(%5$s, %5$s);$sql$,
-        vestnik.emitter(target, 'statement'), vestnik.emitter(target, 'row'), vestnik.emitter(target, 'inserted'),
-        vestnik.emitter(target, 'changed'), target)
+drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(%8$s), %7$s(%8$s, %8$s);$sql$,
+        vestnik.emitter(target, 'insert_statement'), vestnik.emitter(target, 'update_statement'),
+        vestnik.emitter(target, 'insert_row'), vestnik.emitter(target, 'update_row'), vestnik.emitter(target, 'delete_row'),
+        vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'), target)
         || case when vestnik.payload_is_ours(target, attached.kind)
                 then format(E'\ndrop function if exists vestnik.%s_payload(%s);', attached.kind, target) else '' end;
 end $_$;
@@ -167,7 +177,8 @@ CREATE FUNCTION vestnik.detach_triggers_sql(target text) RETURNS text
     AS $_$
     select format($sql$
 drop trigger if exists vestnik_emit_insert on %1$s;
-drop trigger if exists vestnik_emit_update on %1$s;$sql$, target)
+drop trigger if exists vestnik_emit_update on %1$s;
+drop trigger if exists vestnik_emit_delete on %1$s;$sql$, target)
 $_$;
 CREATE FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) RETURNS jsonb
     LANGUAGE plpgsql
@@ -179,6 +190,44 @@ exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'booking_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
+CREATE FUNCTION vestnik.emit_public_bookings_insert_statement() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours('public.bookings', 'booking') then
+        begin
+            with written as (
+                insert into vestnik.event (store_id, type, data)
+                select n.store_id::text, 'new_booking',
+                       coalesce(case when row(n.id, n.status, n.customer_name, n.guests, n.starts_at) is not null and pg_column_size(n.customer_name) <= 65536
+                            then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) end, vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings))
+                from inserted_rows n
+                returning id, xid, store_id, type)
+            select * into rung from written limit 1;
+            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+            return null;
+        exception when others then
+            null;  -- What cannot be told all at once is told row by row.
+        end;
+    end if;
+    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select n.store_id::text, 'new_booking', vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings) from inserted_rows n
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $$;
 CREATE FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
@@ -187,43 +236,41 @@ begin
 exception when others then
     return jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
-CREATE FUNCTION vestnik.emit_public_bookings_row() RETURNS trigger
+CREATE FUNCTION vestnik.emit_public_bookings_update_statement() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    n public.bookings := new::public.bookings;
-    what text := case when tg_op = 'INSERT' then 'new_booking' when new.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end;
-    content jsonb;
+    seen record;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    -- One look that ends here for nearly every update that leaves the status as it is.
+    select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
+    from (select status as status from old_rows limit 2) o, (select status as status from new_rows limit 2) n;
+    if seen.pairs = 0 or seen.pairs = 1 and not seen.changed then
         return null;
     end if;
-    if tg_op = 'INSERT' then
-        content := vestnik.emit_public_bookings_inserted(n);
-    else
-        content := vestnik.emit_public_bookings_changed(old::public.bookings, n);
-    end if;
-    insert into vestnik.event (store_id, type, data)
-    values (vestnik.store_key(n.store_id::text), what, content)
-    returning id, xid, store_id, type into rung;
-    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
-    return null;
-end $$;
-CREATE FUNCTION vestnik.emit_public_bookings_statement() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    rung record;
-begin
-    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+    if seen.pairs = 1 then
+        insert into vestnik.event (store_id, type, data)
+        select n.store_id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end,
+               vestnik.emit_public_bookings_changed(row(o.*)::public.bookings, row(n.*)::public.bookings)
+        from old_rows o, new_rows n
+        returning id, xid, store_id, type into rung;
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
         return null;
     end if;
     with written as (
         insert into vestnik.event (store_id, type, data)
-        select vestnik.store_key(n.store_id::text), 'new_booking', vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings) from inserted_rows n
+        select n.store_id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o.vestnik_row, n.vestnik_row)
+        from (select *, row(r.*)::public.bookings as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, row(r.*)::public.bookings as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+            using (vestnik_place)
+        where o.status is distinct from n.status
         returning id, xid, store_id, type)
     select * into rung from written limit 1;
     if rung.id is not null then
@@ -257,6 +304,44 @@ exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'order_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
+CREATE FUNCTION vestnik.emit_public_orders_insert_statement() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours('public.orders', 'order') then
+        begin
+            with written as (
+                insert into vestnik.event (store_id, type, data)
+                select n.store_id::text, 'new_order',
+                       coalesce(case when row(n.id, n.status, n.customer_name, n.total, n.order_type, n.items) is not null and pg_column_size(n.customer_name) + pg_column_size(n.items) + pg_column_size(n.order_type) <= 65536
+                            then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) end, vestnik.emit_public_orders_inserted(row(n.*)::public.orders))
+                from inserted_rows n
+                returning id, xid, store_id, type)
+            select * into rung from written limit 1;
+            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+            return null;
+        exception when others then
+            null;  -- What cannot be told all at once is told row by row.
+        end;
+    end if;
+    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select n.store_id::text, 'new_order', vestnik.emit_public_orders_inserted(row(n.*)::public.orders) from inserted_rows n
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $$;
 CREATE FUNCTION vestnik.emit_public_orders_inserted(n public.orders) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
@@ -267,43 +352,58 @@ exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
-CREATE FUNCTION vestnik.emit_public_orders_row() RETURNS trigger
+CREATE FUNCTION vestnik.emit_public_orders_update_statement() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    n public.orders := new::public.orders;
-    what text := case when tg_op = 'INSERT' then 'new_order' when new.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end;
-    content jsonb;
+    seen record;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    -- One look that ends here for nearly every update that leaves the status as it is.
+    select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
+    from (select status as status from old_rows limit 2) o, (select status as status from new_rows limit 2) n;
+    if seen.pairs = 0 or seen.pairs = 1 and not seen.changed then
         return null;
     end if;
-    if tg_op = 'INSERT' then
-        content := vestnik.emit_public_orders_inserted(n);
-    else
-        content := vestnik.emit_public_orders_changed(old::public.orders, n);
-    end if;
-    insert into vestnik.event (store_id, type, data)
-    values (vestnik.store_key(n.store_id::text), what, content)
-    returning id, xid, store_id, type into rung;
-    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
-    return null;
-end $$;
-CREATE FUNCTION vestnik.emit_public_orders_statement() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    rung record;
-begin
-    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
+    if seen.pairs = 1 then
+        insert into vestnik.event (store_id, type, data)
+        select n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end,
+               vestnik.emit_public_orders_changed(row(o.*)::public.orders, row(n.*)::public.orders)
+        from old_rows o, new_rows n
+        returning id, xid, store_id, type into rung;
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
         return null;
     end if;
+    begin
+        with written as (
+            insert into vestnik.event (store_id, type, data)
+            select n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, jsonb_strip_nulls(jsonb_build_object(
+        'order_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text, 'reason', n.reason::text))
+            from (select *, row_number() over () as vestnik_place from old_rows) o
+            join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
+            where o.status is distinct from n.status
+            returning id, xid, store_id, type)
+        select * into rung from written limit 1;
+        if rung.id is not null then
+            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        end if;
+        return null;
+    exception when others then
+        null;  -- What cannot be told all at once is told row by row.
+    end;
     with written as (
         insert into vestnik.event (store_id, type, data)
-        select vestnik.store_key(n.store_id::text), 'new_order', vestnik.emit_public_orders_inserted(row(n.*)::public.orders) from inserted_rows n
+        select n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, vestnik.emit_public_orders_changed(o.vestnik_row, n.vestnik_row)
+        from (select *, row(r.*)::public.orders as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, row(r.*)::public.orders as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+            using (vestnik_place)
+        where o.status is distinct from n.status
         returning id, xid, store_id, type)
     select * into rung from written limit 1;
     if rung.id is not null then
@@ -332,7 +432,58 @@ begin
     end if;
     return payload || certain;
 end $$;
-CREATE FUNCTION vestnik.insert_statement_sql(target text, kind text, store_column text, inserted text) RETURNS text
+CREATE FUNCTION vestnik.insert_row_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    n %2$s := new::%2$s;
+    o %2$s := n;
+    note constant text := current_setting('vestnik.moved', true);
+    moved text;
+    what text := %3$L;
+    content jsonb;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    if note <> '' then
+        moved := vestnik.moved(%2$L, n.%4$I::text);
+        perform set_config('vestnik.moved', '', true);
+    end if;
+    if starts_with(note, moved) then
+        o.%5$I := substr(note, 1 + length(moved));
+        if o.%5$I is not distinct from n.%5$I then
+            return null;
+        end if;
+        what := case when n.%5$I::text = 'cancelled' then %6$L else %7$L end;
+        content := %8$s(o, n);
+    else
+        content := %9$s(n);
+    end if;
+    insert into vestnik.event (store_id, type, data) values (%10$s, what, content)
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    return null;
+end $body$;
+create or replace function %11$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+begin
+    perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
+    return null;
+end $body$;
+revoke all on function %1$s(), %11$s() from public;$sql$,
+        vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
+        kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
+        vestnik.store_sql(target, store_column),        vestnik.emitter(target, 'delete_row'))
+$_$;
+CREATE FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -342,12 +493,29 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $body
 declare
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
-        return null;
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours(%5$L, %6$L) then
+        begin
+            with written as (
+                insert into vestnik.event (store_id, type, data)
+                select %2$s, %3$L,
+                       coalesce(%7$s, %4$s(row(n.*)::%5$s))
+                from inserted_rows n
+                returning id, xid, store_id, type)
+            select * into rung from written limit 1;
+            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+            return null;
+        exception when others then
+            null;  -- What cannot be told all at once is told row by row.
+        end;
     end if;
     with written as (
         insert into vestnik.event (store_id, type, data)
-        select vestnik.store_key(n.%2$I::text), %3$L, %4$s(row(n.*)::%5$s) from inserted_rows n
+        select %2$s, %3$L, %4$s(row(n.*)::%5$s) from inserted_rows n
         returning id, xid, store_id, type)
     select * into rung from written limit 1;
     if rung.id is not null then
@@ -356,7 +524,8 @@ begin
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
-        vestnik.emitter(target, 'statement'), store_column, 'new_' || kind, inserted, target)
+        vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind, vestnik.emitter(target, 'inserted'),
+        target, kind, vestnik.plain_sql(target, kind, id_column, status_column))
 $_$;
 CREATE FUNCTION vestnik.is_quiet() RETURNS boolean
     LANGUAGE sql STABLE
@@ -372,6 +541,12 @@ begin
 exception when others then
     return to_jsonb(value::text);
 end $$;
+CREATE FUNCTION vestnik.moved(table_name text, id text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format('%s %s %s ', table_name, statement_timestamp(), md5(id))
+$$;
 CREATE FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $_$
@@ -391,18 +566,18 @@ CREATE FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) R
 $_$;
 CREATE FUNCTION vestnik.order_payload(n public.orders) RETURNS jsonb
     LANGUAGE sql STABLE
-    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items)) $$;
-COMMENT ON FUNCTION vestnik.order_payload(n public.orders) IS 'written by vestnik: 091809fdc6da558ca87697e0f1563c23';
+    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type)) || case when n.items is null then '{}'::jsonb else jsonb_build_object('items', n.items) end $$;
+COMMENT ON FUNCTION vestnik.order_payload(n public.orders) IS 'written by vestnik: 669b4297408b4b8e66de9c5b791c29c6';
 CREATE FUNCTION vestnik.payload_body(table_name text, kind text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    select ' select jsonb_strip_nulls(jsonb_build_object(' || coalesce(string_agg(
-        format('%L, %s', told.name, vestnik.column_sql(told.name, format_type(a.atttypid, null))), ', ' order by told.place), '') || ')) '
-    from unnest(case kind when 'order' then vestnik.order_columns() else vestnik.booking_columns() end)
-        with ordinality told (name, place)
-    join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
-$$;
+    AS $_$
+    select ' select jsonb_strip_nulls(jsonb_build_object('
+        || coalesce(string_agg(told.pair, ', ' order by told.place) filter (where not told.is_json), '') || '))'
+        || coalesce(string_agg(format($sql$ || case when %s is null then '{}'::jsonb else jsonb_build_object(%s) end$sql$,
+               told.expression, told.pair), '' order by told.place) filter (where told.is_json), '') || ' '
+    from vestnik.told_columns(table_name, kind) told
+$_$;
 CREATE FUNCTION vestnik.payload_is_ours(table_name text, kind text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -411,6 +586,20 @@ CREATE FUNCTION vestnik.payload_is_ours(table_name text, kind text) RETURNS bool
     from pg_proc p
     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))
 $$;
+CREATE FUNCTION vestnik.plain_sql(target text, kind text, id_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$case when row(n.%1$I, n.%2$I%3$s) is not null and %4$s <= 65536
+                            then jsonb_build_object(%5$s%6$L, n.%1$I::text, 'status', n.%2$I::text%7$s) end$sql$,
+        id_column, status_column,
+        coalesce(string_agg(', ' || told.expression, '' order by told.place), ''),
+        coalesce(string_agg(format('pg_column_size(n.%I)', told.name), ' + ') filter (where told.is_long), '0'),
+        case kind when 'order' then format($sql$'order_ids', jsonb_build_array(n.%I::text), $sql$, id_column) else '' end,
+        kind || '_id',
+        coalesce(string_agg(', ' || told.pair, '' order by told.place), ''))
+    from vestnik.told_columns(target, kind) told
+$_$;
 CREATE FUNCTION vestnik.reattach_all() RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -431,42 +620,17 @@ end $$;
 CREATE FUNCTION vestnik.rings() RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$select true$$;
-CREATE FUNCTION vestnik.rows_sql(target text, kind text, id_column text, store_column text, status_column text, partitioned boolean, by_statement boolean) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-    select format($sql$
-create or replace function %1$s() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
-declare
-    n %2$s := new::%2$s;
-    what text := case when tg_op = 'INSERT' then %3$L when new.%4$I::text = 'cancelled' then %5$L else %6$L end;
-    content jsonb;
-    rung record;
-begin
-    if current_setting('vestnik.quiet', true) = 'on' and vestnik.is_quiet() then
-        return null;
-    end if;
-    if tg_op = 'INSERT' then
-        content := %7$s(n);
-    else
-        content := %8$s(old::%2$s, n);
-    end if;
-    insert into vestnik.event (store_id, type, data)
-    values (vestnik.store_key(n.%9$I::text), what, content)
-    returning id, xid, store_id, type into rung;
-    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
-    return null;
-end $body$;
-revoke all on function %1$s() from public;$sql$,
-        vestnik.emitter(target, 'row'), target, 'new_' || kind, status_column, kind || '_cancelled',
-        kind || '_status_changed', vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'),
-        store_column)
-$_$;
 CREATE FUNCTION vestnik.store_key(key text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
     select case when pg_catalog.octet_length(key) <= 200 then key end
+$$;
+CREATE FUNCTION vestnik.store_sql(target text, store_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format(case when vestnik.column_type(target, store_column) in ('bigint', 'integer', 'smallint', 'uuid')
+                       then 'n.%I::text' else 'vestnik.store_key(n.%I::text)' end, store_column)
 $$;
 CREATE FUNCTION vestnik.table_name(name text) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -488,23 +652,134 @@ begin
     end if;
     return format('%I.%I', relation.nspname, relation.relname);
 end $$;
-CREATE FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean, partitioned boolean) RETURNS text
+CREATE FUNCTION vestnik.told_columns(table_name text, kind text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) RETURNS SETOF record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select told.name, told.place, e.expression, format('%L, %s', told.name, e.expression),
+           a.atttypid in ('json'::regtype, 'jsonb'::regtype), a.attlen = -1
+    from unnest(case kind when 'order' then vestnik.order_columns() else vestnik.booking_columns() end)
+        with ordinality told (name, place)
+    join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
+    cross join lateral (select vestnik.column_sql(told.name, format_type(a.atttypid, null)) as expression) e
+$$;
+CREATE FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
     select vestnik.detach_triggers_sql(target) || case when by_statement then format($sql$
 create trigger vestnik_emit_insert after insert on %1$s
-    referencing new table as inserted_rows for each statement execute function %2$s();$sql$,
-        target, vestnik.emitter(target, 'statement'))
+    referencing new table as inserted_rows for each statement execute function %2$s();
+create trigger vestnik_emit_update after update on %1$s
+    referencing old table as old_rows new table as new_rows for each statement execute function %3$s();$sql$,
+        target, vestnik.emitter(target, 'insert_statement'), vestnik.emitter(target, 'update_statement'))
     else format($sql$
-create %3$strigger vestnik_emit_insert after insert on %1$s
+create %5$strigger vestnik_emit_insert after insert on %1$s
+    %6$sfor each row execute function %2$s();
+create %5$strigger vestnik_emit_update after update on %1$s
+    %6$sfor each row when (old.%4$I is distinct from new.%4$I) execute function %3$s();$sql$,
+        target, vestnik.emitter(target, 'insert_row'), vestnik.emitter(target, 'update_row'), status_column, kind.word,
+        kind.timing)
+        || case when (select relkind = 'p' from pg_class where oid = target::regclass) then format($sql$
+create %3$strigger vestnik_emit_delete after delete on %1$s
     %4$sfor each row execute function %2$s();$sql$,
-        target, vestnik.emitter(target, 'row'), kind.word, kind.timing) end || format($sql$
-create %3$strigger vestnik_emit_update after update on %1$s
-    %4$sfor each row when (old.%5$I is distinct from new.%5$I) execute function %2$s();$sql$,
-        target, vestnik.emitter(target, 'row'), kind.word, kind.timing, status_column)
+        target, vestnik.emitter(target, 'delete_row'), kind.word, kind.timing) else '' end end
     from (select case when deferred then 'constraint ' else '' end as word,
                  case when deferred then 'deferrable initially deferred ' else '' end as timing) kind
+$_$;
+CREATE FUNCTION vestnik.update_row_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    n alias for new;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    insert into vestnik.event (store_id, type, data)
+    values (%2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    return null;
+end $body$;
+revoke all on function %1$s() from public;$sql$,
+        vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target)
+$_$;
+CREATE FUNCTION vestnik.update_statement_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    seen record;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    -- One look that ends here for nearly every update that leaves the status as it is.
+    select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
+    from (select %3$I as status from old_rows limit 2) o, (select %3$I as status from new_rows limit 2) n;
+    if seen.pairs = 0 or seen.pairs = 1 and not seen.changed then
+        return null;
+    end if;
+    if seen.pairs = 1 then
+        insert into vestnik.event (store_id, type, data)
+        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
+               %6$s(row(o.*)::%7$s, row(n.*)::%7$s)
+        from old_rows o, new_rows n
+        returning id, xid, store_id, type into rung;
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        return null;
+    end if;
+%8$s    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        from (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+            using (vestnik_place)
+        where o.%3$I is distinct from n.%3$I
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $body$;
+revoke all on function %1$s() from public;$sql$,
+        vestnik.emitter(target, 'update_statement'), vestnik.store_sql(target, store_column), status_column,
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
+        -- An order's change is told by its own columns; a booking's by a payload function, row by row.
+        case kind when 'booking' then '' else format($sql$    begin
+        with written as (
+            insert into vestnik.event (store_id, type, data)
+            select %1$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
+            from (select *, row_number() over () as vestnik_place from old_rows) o
+            join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
+            where o.%2$I is distinct from n.%2$I
+            returning id, xid, store_id, type)
+        select * into rung from written limit 1;
+        if rung.id is not null then
+            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        end if;
+        return null;
+    exception when others then
+        null;  -- What cannot be told all at once is told row by row.
+    end;
+$sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
+            vestnik.changed_sql(target, kind, id_column, status_column)) end)
 $_$;
 ALTER TABLE public.bookings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME public.bookings_id_seq
@@ -628,10 +903,10 @@ CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status,
 CREATE INDEX idx_orders_status_created ON public.orders USING btree (status, created_at);
 CREATE INDEX event_store_xid ON vestnik.event USING btree (store_id, xid);
 CREATE INDEX event_xid ON vestnik.event USING btree (xid);
-CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.bookings REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_statement();
-CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.orders REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_orders_statement();
-CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.bookings FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION vestnik.emit_public_bookings_row();
-CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.orders FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION vestnik.emit_public_orders_row();
+CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.bookings REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_insert_statement();
+CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.orders REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_orders_insert_statement();
+CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.bookings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_update_statement();
+CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.orders REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_orders_update_statement();
 ALTER TABLE ONLY vestnik.ack
     ADD CONSTRAINT ack_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.ack
@@ -642,34 +917,42 @@ REVOKE ALL ON FUNCTION vestnik.booking_changed_sql(id_column text, status_column
 REVOKE ALL ON FUNCTION vestnik.booking_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_inserted_sql(id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_payload(n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.changed_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.column_sql(column_name text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.column_type(table_name text, column_name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.content_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.detach(table_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.detach_sql(table_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.detach_triggers_sql(target text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_insert_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_row() FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_statement() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_update_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_insert_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_inserted(n public.orders) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_orders_row() FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_orders_statement() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_update_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emitter(table_name text, what text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.event_data(payload jsonb, certain jsonb) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, store_column text, inserted text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.insert_row_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.is_quiet() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.jsonb_or_text(value json) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.moved(table_name text, id text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_payload(n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.plain_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.rings() FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.rows_sql(target text, kind text, id_column text, store_column text, status_column text, partitioned boolean, by_statement boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_key(key text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.store_sql(target text, store_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.table_name(name text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean, partitioned boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.told_columns(table_name text, kind text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.update_row_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.update_statement_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;

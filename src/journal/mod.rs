@@ -34,6 +34,9 @@ pub enum Error {
     /// The tables are not there, or older than the program.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,
+    /// The journal's transaction numbers are another cluster's.
+    #[error("this database was restored from another cluster: run `vestnik migrate` first")]
+    Restored,
 }
 
 /// What of Postgres itself makes an [`Epoch`]; for a select list.

@@ -65,12 +65,15 @@ impl Reader {
 
     async fn prepare(client: Client) -> Result<Self, Error> {
         client.batch_execute(SESSION).await?;
-        let there: bool = client
-            .query_one("select to_regclass('vestnik.retention') is not null", &[])
-            .await?
-            .try_get(0)?;
-        if !there {
+        let there =
+            "select to_regclass('vestnik.retention') is not null and to_regclass('vestnik.cluster') is not null";
+        if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
+        }
+        // Its transaction numbers would mean nothing here: some of them would be new at every read.
+        let ours = "select exists (select from vestnik.cluster join pg_control_system() using (system_identifier))";
+        if !client.query_one(ours, &[]).await?.try_get::<_, bool>(0)? {
+            return Err(Error::Restored);
         }
         let epoch = read_epoch(&client).await?;
         let columns = EVENT_COLUMNS;

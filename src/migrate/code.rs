@@ -6,10 +6,11 @@ use tokio_postgres::Client;
 use super::{Error, Say};
 
 /// In the order in which they need one another.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("triggers/emit.sql", include_str!("../../triggers/emit.sql")),
     ("triggers/orders.sql", include_str!("../../triggers/orders.sql")),
     ("triggers/bookings.sql", include_str!("../../triggers/bookings.sql")),
+    ("triggers/functions.sql", include_str!("../../triggers/functions.sql")),
     ("triggers/attach.sql", include_str!("../../triggers/attach.sql")),
 ];
 

@@ -4,3 +4,4 @@
 mod migrate;
 mod session;
 mod support;
+mod triggers;

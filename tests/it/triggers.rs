@@ -1,0 +1,76 @@
+//! What the triggers do: `tests/sql/<behaviour>.sql`, one behaviour a case, run by psql in a database of its own. The
+//! output, and the events that it leaves, stand in `<behaviour>.out`; VESTNIK_TEST_BLESS=1 writes it anew.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::db::Database;
+
+/// What is told of the journal after each case.
+const EVENTS: &str = "\nreset role; select type, store_id, data from vestnik.event order by id;\n";
+
+#[tokio::test]
+async fn every_behaviour_is_as_it_is_written_down() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql");
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "sql") {
+            continue;
+        }
+        cases += 1;
+        let database = Database::fresh().await;
+        let output = psql(&database, &std::fs::read_to_string(&path).unwrap());
+        let written = path.with_extension("out");
+        let expected = std::fs::read_to_string(&written).unwrap_or_else(|_| "(nothing is written down)".into());
+        if output == expected {
+            continue;
+        }
+        if std::env::var_os("VESTNIK_TEST_BLESS").is_some() {
+            std::fs::write(&written, output).unwrap();
+        } else {
+            wrong.push(format!("{}\n--- expected\n{expected}--- got\n{output}", path.display()));
+        }
+    }
+    assert!(cases > 0);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn psql(database: &Database, sql: &str) -> String {
+    use std::io::Write as _;
+    let mut child = Command::new("psql")
+        .args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=on",
+            "-v",
+            "VERBOSITY=terse",
+            database.url(),
+        ])
+        .env("PGOPTIONS", "-c client_min_messages=warning")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("psql runs");
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("{sql}{EVENTS}").as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    // A process id is another one each time, and so is a transaction's number.
+    let lines = text
+        .lines()
+        .map(|line| match line.split_once(" received from server process") {
+            Some((head, _)) => head.split_once(", \"xid\"").map_or(head, |(head, _)| head).to_owned(),
+            None => line.to_owned(),
+        });
+    lines.map(|line| line + "\n").collect()
+}

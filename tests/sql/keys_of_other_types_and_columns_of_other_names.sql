@@ -1,0 +1,11 @@
+create schema shop;
+create table shop."Заказы" (uid uuid primary key, shop text not null, state text);
+select vestnik.attach('shop."Заказы"', 'order', 'uid', 'shop', 'state');
+insert into shop."Заказы" values ('00000000-0000-0000-0000-000000000001', 'центр', 'open');
+update shop."Заказы" set state = 'cancelled';
+create table shop.tickets (no text primary key, place int, status text);
+select vestnik.attach('shop.tickets', 'booking', 'no', 'place');
+insert into shop.tickets values ('A-1', 3, 'pending'), ('A-2', 4, null);
+update shop.tickets set status = 'ready';
+select vestnik.detach('shop.tickets');
+insert into shop.tickets values ('A-3', 3, 'pending');

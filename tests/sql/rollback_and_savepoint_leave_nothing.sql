@@ -1,0 +1,12 @@
+begin;
+insert into orders (id, store_id) values (1, 7);
+rollback;
+begin;
+savepoint a;
+insert into orders (id, store_id) values (2, 7);
+rollback to a;
+insert into orders (id, store_id) values (3, 7);
+savepoint b;
+update orders set status = 'ready' where id = 3;
+release b;
+commit;

@@ -1,0 +1,376 @@
+-- Writes the functions of one table: the payload function, which the shop may replace, and the trigger functions, which
+-- it need not know. Each names the table's columns as they are, so that nothing is looked up while an order waits.
+--
+-- Triggers fire once a statement, with all rows at hand: for many rows that costs about half of firing for each row.
+-- Partitioned tables fire for each row, because a statement that names a partition fires the partition's triggers
+-- only; so do deferred ones, because Postgres defers no statement trigger. A change of status counts whatever set it:
+-- a column list would miss what another trigger sets.
+
+-- The table's name, schema-qualified and quoted, or a clear error.
+create or replace function vestnik.table_name(name text) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    relation record;
+begin
+    select n.nspname, c.relname, c.relkind into relation
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = case when strpos(name, '.') = 0 then coalesce(to_regclass('public.' || name), to_regclass(name))
+                       else to_regclass(name) end;
+    if relation is null then
+        raise exception 'there is no table %', name using errcode = 'undefined_table',
+            hint = 'name it with its schema, for example public.orders';
+    end if;
+    if relation.relkind not in ('r', 'p') then
+        raise exception '% is not a table', name using errcode = 'wrong_object_type';
+    end if;
+    return format('%I.%I', relation.nspname, relation.relname);
+end $$;
+
+-- The column's type; a clear error where it is missing.
+create or replace function vestnik.column_type(table_name text, column_name text) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    found_type text;
+begin
+    select format_type(atttypid, null) into found_type from pg_attribute
+    where attrelid = table_name::regclass and attname = column_name and attnum > 0 and not attisdropped;
+    if found_type is null then
+        raise exception '% has no column %', table_name, column_name using errcode = 'undefined_column',
+            hint = 'it has ' || (select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
+                                 where attrelid = table_name::regclass and attnum > 0 and not attisdropped);
+    end if;
+    return found_type;
+end $$;
+
+-- The name of one of a table's functions.
+create or replace function vestnik.emitter(table_name text, what text) returns text
+language sql immutable as $$
+    select format('vestnik.%I', case when length(name) <= 60 then name else left(name, 24) || '_' || md5(name) end)
+    from (select 'emit_' || replace(replace(table_name, '"', ''), '.', '_') || '_' || what as name) n
+$$;
+
+-- The expression that tells a column in JSON. A `json` may hold what a jsonb cannot, NUL above all.
+create or replace function vestnik.column_sql(column_name text, type text) returns text
+language sql immutable as $$
+    select case when type = 'json' then format('vestnik.jsonb_or_text(n.%I)', column_name) else format('n.%I', column_name) end
+$$;
+
+create or replace function vestnik.jsonb_or_text(value json) returns jsonb
+language plpgsql immutable parallel safe as $$
+begin
+    return value::jsonb;
+exception when others then
+    return to_jsonb(value::text);
+end $$;
+
+-- The expression of a row's store. A text may be longer than an index can hold; a number or uuid may not.
+create or replace function vestnik.store_sql(target text, store_column text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format(case when vestnik.column_type(target, store_column) in ('bigint', 'integer', 'smallint', 'uuid')
+                       then 'n.%I::text' else 'vestnik.store_key(n.%I::text)' end, store_column)
+$$;
+
+-- The columns that a payload tells, as far as the table has them.
+create or replace function vestnik.told_columns(
+    table_name text, kind text,
+    out name text, out place bigint, out expression text, out pair text, out is_json boolean, out is_long boolean
+) returns setof record
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select told.name, told.place, e.expression, format('%L, %s', told.name, e.expression),
+           a.atttypid in ('json'::regtype, 'jsonb'::regtype), a.attlen = -1
+    from unnest(case kind when 'order' then vestnik.order_columns() else vestnik.booking_columns() end)
+        with ordinality told (name, place)
+    join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
+    cross join lateral (select vestnik.column_sql(told.name, format_type(a.atttypid, null)) as expression) e
+$$;
+
+-- The payload function that we write where the shop has not written its own. Nulls are left out, but only ours: what
+-- stands within a column of JSON is the shop's.
+create or replace function vestnik.payload_body(table_name text, kind text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select ' select jsonb_strip_nulls(jsonb_build_object('
+        || coalesce(string_agg(told.pair, ', ' order by told.place) filter (where not told.is_json), '') || '))'
+        || coalesce(string_agg(format($sql$ || case when %s is null then '{}'::jsonb else jsonb_build_object(%s) end$sql$,
+               told.expression, told.pair), '' order by told.place) filter (where told.is_json), '') || ' '
+    from vestnik.told_columns(table_name, kind) told
+$$;
+
+-- Ours, or not there yet: then we may write it. A shop's own is never overwritten. Its text tells, not the comment,
+-- which outlives a replacement.
+create or replace function vestnik.payload_is_ours(table_name text, kind text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(bool_and(obj_description(p.oid, 'pg_proc') = 'written by vestnik: ' || md5(p.prosrc)), true)
+    from pg_proc p
+    where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))
+$$;
+
+-- What a change of status says.
+create or replace function vestnik.changed_sql(target text, kind text, id_column text, status_column text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, reason)
+                else format('vestnik.event_data(vestnik.booking_payload(n), %s)',
+                            vestnik.booking_changed_sql(id_column, status_column, reason)) end
+    from (select (select attname::text from pg_attribute
+                  where attrelid = target::regclass and attname = 'reason' and not attisdropped) as reason) r
+$$;
+
+-- What an insert and a change say of one row; a payload function that raises takes nothing with it.
+create or replace function vestnik.content_sql(target text, kind text, id_column text, status_column text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format($sql$
+create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
+begin
+    return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
+exception when others then
+    return %4$s || jsonb_build_object('payload_error', sqlstate);
+end $body$;
+create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql as $body$
+begin
+    return %6$s;
+exception when others then
+    return %7$s || jsonb_build_object('payload_error', sqlstate);
+end $body$;
+revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s) from public;$sql$,
+        vestnik.emitter(target, 'inserted'), target, kind,
+        case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
+                  else vestnik.booking_inserted_sql(id_column, status_column) end,
+        vestnik.emitter(target, 'changed'),
+        vestnik.changed_sql(target, kind, id_column, status_column),
+        case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
+                  else vestnik.booking_changed_sql(id_column, status_column, null) end)
+$$;
+
+-- What a new row says where it has everything and our own payload function tells it: one jsonb_build_object, half the
+-- cost of putting it together. Null where the row must be put together: a column is null, or long.
+create or replace function vestnik.plain_sql(target text, kind text, id_column text, status_column text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format($sql$case when row(n.%1$I, n.%2$I%3$s) is not null and %4$s <= 65536
+                            then jsonb_build_object(%5$s%6$L, n.%1$I::text, 'status', n.%2$I::text%7$s) end$sql$,
+        id_column, status_column,
+        coalesce(string_agg(', ' || told.expression, '' order by told.place), ''),
+        coalesce(string_agg(format('pg_column_size(n.%I)', told.name), ' + ') filter (where told.is_long), '0'),
+        case kind when 'order' then format($sql$'order_ids', jsonb_build_array(n.%I::text), $sql$, id_column) else '' end,
+        kind || '_id',
+        coalesce(string_agg(', ' || told.pair, '' order by told.place), ''))
+    from vestnik.told_columns(target, kind) told
+$$;
+
+-- The trigger function for all rows of an INSERT at once. One row, which is nearly every order, is written outside of an
+-- exception block: within one, a write costs a transaction number of its own. Many rows are written within one.
+create or replace function vestnik.insert_statement_sql(
+    target text, kind text, id_column text, store_column text, status_column text
+) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours(%5$L, %6$L) then
+        begin
+            with written as (
+                insert into vestnik.event (store_id, type, data)
+                select %2$s, %3$L,
+                       coalesce(%7$s, %4$s(row(n.*)::%5$s))
+                from inserted_rows n
+                returning id, xid, store_id, type)
+            select * into rung from written limit 1;
+            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+            return null;
+        exception when others then
+            null;  -- What cannot be told all at once is told row by row.
+        end;
+    end if;
+    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select %2$s, %3$L, %4$s(row(n.*)::%5$s) from inserted_rows n
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $body$;
+revoke all on function %1$s() from public;$sql$,
+        vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind, vestnik.emitter(target, 'inserted'),
+        target, kind, vestnik.plain_sql(target, kind, id_column, status_column))
+$$;
+
+-- The trigger function for all rows of an UPDATE at once. Both transition tables hold the rows in one order, so a row of
+-- before and after are found by their places: what the table calls an id may not be unique, and may change. One row,
+-- which is nearly every change, needs no places.
+create or replace function vestnik.update_statement_sql(
+    target text, kind text, id_column text, store_column text, status_column text
+) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    seen record;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    -- One look that ends here for nearly every update that leaves the status as it is.
+    select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
+    from (select %3$I as status from old_rows limit 2) o, (select %3$I as status from new_rows limit 2) n;
+    if seen.pairs = 0 or seen.pairs = 1 and not seen.changed then
+        return null;
+    end if;
+    if seen.pairs = 1 then
+        insert into vestnik.event (store_id, type, data)
+        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
+               %6$s(row(o.*)::%7$s, row(n.*)::%7$s)
+        from old_rows o, new_rows n
+        returning id, xid, store_id, type into rung;
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        return null;
+    end if;
+%8$s    with written as (
+        insert into vestnik.event (store_id, type, data)
+        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        from (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+            using (vestnik_place)
+        where o.%3$I is distinct from n.%3$I
+        returning id, xid, store_id, type)
+    select * into rung from written limit 1;
+    if rung.id is not null then
+        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    end if;
+    return null;
+end $body$;
+revoke all on function %1$s() from public;$sql$,
+        vestnik.emitter(target, 'update_statement'), vestnik.store_sql(target, store_column), status_column,
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
+        -- An order's change is told by its own columns; a booking's by a payload function, row by row.
+        case kind when 'booking' then '' else format($sql$    begin
+        with written as (
+            insert into vestnik.event (store_id, type, data)
+            select %1$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
+            from (select *, row_number() over () as vestnik_place from old_rows) o
+            join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
+            where o.%2$I is distinct from n.%2$I
+            returning id, xid, store_id, type)
+        select * into rung from written limit 1;
+        if rung.id is not null then
+            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        end if;
+        return null;
+    exception when others then
+        null;  -- What cannot be told all at once is told row by row.
+    end;
+$sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
+            vestnik.changed_sql(target, kind, id_column, status_column)) end)
+$$;
+
+-- The trigger function for one changed row.
+create or replace function vestnik.update_row_sql(
+    target text, kind text, id_column text, store_column text, status_column text
+) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    n alias for new;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    insert into vestnik.event (store_id, type, data)
+    values (%2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    return null;
+end $body$;
+revoke all on function %1$s() from public;$sql$,
+        vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target)
+$$;
+
+-- The trigger function for one inserted row. In a partitioned table a row that moves to another partition is a DELETE
+-- and an INSERT of one command: the first leaves a note, and the second tells a change of status, or nothing.
+create or replace function vestnik.insert_row_sql(
+    target text, kind text, id_column text, store_column text, status_column text
+) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format($sql$
+create or replace function %1$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+    n %2$s := new::%2$s;
+    o %2$s := n;
+    note constant text := current_setting('vestnik.moved', true);
+    moved text;
+    what text := %3$L;
+    content jsonb;
+    rung record;
+begin
+    if current_setting('vestnik.quiet', true) = 'on' then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+    end if;
+    if note <> '' then
+        moved := vestnik.moved(%2$L, n.%4$I::text);
+        perform set_config('vestnik.moved', '', true);
+    end if;
+    if starts_with(note, moved) then
+        o.%5$I := substr(note, 1 + length(moved));
+        if o.%5$I is not distinct from n.%5$I then
+            return null;
+        end if;
+        what := case when n.%5$I::text = 'cancelled' then %6$L else %7$L end;
+        content := %8$s(o, n);
+    else
+        content := %9$s(n);
+    end if;
+    insert into vestnik.event (store_id, type, data) values (%10$s, what, content)
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    return null;
+end $body$;
+create or replace function %11$s() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+begin
+    perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
+    return null;
+end $body$;
+revoke all on function %1$s(), %11$s() from public;$sql$,
+        vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
+        kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
+        vestnik.store_sql(target, store_column),        vestnik.emitter(target, 'delete_row'))
+$$;
+
+-- The note that a deleted row leaves: which row, of which command.
+create or replace function vestnik.moved(table_name text, id text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format('%s %s %s ', table_name, statement_timestamp(), md5(id))
+$$;
+
+do $$
+declare
+    ours regprocedure;
+begin
+    for ours in select p.oid::regprocedure from pg_proc p
+                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'store_sql', 'column_sql', 'jsonb_or_text',
+                    'payload_body', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'plain_sql',
+                    'insert_statement_sql', 'update_statement_sql', 'insert_row_sql', 'update_row_sql', 'moved')
+    loop
+        execute format('revoke all on function %s from public', ours);
+    end loop;
+end $$;
