@@ -1,6 +1,13 @@
 //! One live client: what it missed, then what happens.
 
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use vestnik::token::{self, Stores, Which};
 
 use crate::support::app::App;
 
@@ -22,13 +29,357 @@ async fn an_order_written_to_postgres_is_on_its_partners_screen() {
         "order_type": "delivery", "items": [{"name": "Пицца"}]});
     assert_eq!(event["data"], data);
 
-    shop.batch_execute("update orders set status = 'preparing' where id = 2")
-        .await
-        .unwrap();
+    app.write("update orders set status = 'preparing' where id = 2").await;
     let event = panel.event().await;
     assert_eq!(event["type"], "order_status_changed");
-    assert_eq!(
-        event["data"],
-        json!({"order_id": "2", "status": "preparing", "previous_status": "pending"})
+    let data = json!({"order_id": "2", "status": "preparing", "previous_status": "pending"});
+    assert_eq!(event["data"], data);
+}
+
+#[tokio::test]
+async fn who_comes_back_gets_exactly_what_it_missed_and_then_what_happens() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let seen = panel.event().await;
+    drop(panel);
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 450)")
+        .await;
+    app.write("insert into orders (store_id) values (8)").await;
+
+    let mut panel = app.panel("7", seen["cursor"].as_str()).await.live().await;
+    let replayed: Vec<&str> = panel
+        .before_live
+        .iter()
+        .map(|event| event["data"]["order_id"].as_str().unwrap())
+        .collect();
+    let missed: Vec<String> = (2..=451).map(|id| id.to_string()).collect();
+    assert_eq!(replayed, missed);
+    assert!(
+        panel
+            .before_live
+            .iter()
+            .all(|event| event["replayed"] == true && event["store_id"] == "7")
     );
+
+    app.write("insert into orders (store_id) values (7)").await;
+    let event = panel.event().await;
+    assert_eq!(
+        (&event["data"]["order_id"], event.get("replayed")),
+        (&json!("453"), None)
+    );
+}
+
+#[tokio::test]
+async fn every_cursor_on_the_way_goes_on_exactly_there() {
+    let app = App::start().await;
+    let start = app.panel("7", None).await.live().await.cursor;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 30)")
+        .await;
+    let replay = app.panel("7", Some(&start)).await.live().await.before_live;
+    assert_eq!(replay.len(), 30);
+    for (index, event) in replay.iter().enumerate() {
+        let rest = app.panel("7", event["cursor"].as_str()).await.live().await.before_live;
+        let ids: Vec<_> = rest.iter().map(|event| &event["id"]).collect();
+        let expected: Vec<_> = replay[index + 1..].iter().map(|event| &event["id"]).collect();
+        assert_eq!(ids, expected, "behind event {index}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hand_over_from_replay_to_live_has_no_gap_and_no_repeat() {
+    let app = App::start().await;
+    let start = app.panel("7", None).await.live().await.cursor;
+    const ORDERS: usize = 3000;
+    let shop = app.database.client().await;
+    let writing = tokio::spawn(async move {
+        for _ in 0..ORDERS {
+            shop.execute("insert into orders (store_id) values (7)", &[])
+                .await
+                .unwrap();
+        }
+    });
+    // Panels that come while orders are written: each gets all of them, once.
+    let panels = (0..8).map(|_| async {
+        let mut panel = app.panel("7", Some(&start)).await.live().await;
+        let mut ids: Vec<u64> = Vec::new();
+        let id = |event: &serde_json::Value| event["data"]["order_id"].as_str().unwrap().parse().unwrap();
+        ids.extend(panel.before_live.iter().map(id));
+        while ids.len() < ORDERS {
+            ids.push(id(&panel.event().await));
+        }
+        ids
+    });
+    for ids in futures::future::join_all(panels).await {
+        assert_eq!(ids, (1..=ORDERS as u64).collect::<Vec<_>>());
+    }
+    writing.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_stored_with_who_and_when() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) values (7), (8)").await;
+    let event = panel.event().await;
+    panel.acknowledge(event["id"].as_str().unwrap()).await;
+    panel.acknowledge(event["id"].as_str().unwrap()).await;
+    // A ping is answered after the acknowledgements before it: they are stored then.
+    panel.say(r#"{"type":"ping"}"#).await;
+    assert_eq!(panel.message().await.unwrap(), json!({"type": "pong"}));
+    let row = app
+        .database
+        .client()
+        .await
+        .query_one(
+            "select count(*), min(event_id), bool_and(at <= now() and session <> '') from vestnik.ack",
+            &[],
+        )
+        .await
+        .unwrap();
+    let stored: (i64, i64, bool) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(stored, (1, 1, true));
+
+    panel.acknowledge("2").await;
+    let error = panel.message().await.unwrap();
+    assert_eq!(
+        (&error["code"], &error["id"]),
+        (&json!("unknown_event"), &json!("2")),
+        "another store's"
+    );
+}
+
+#[tokio::test]
+async fn nonsense_is_answered_with_an_error_and_the_session_goes_on() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    for nonsense in ["hello", "{}", r#"{"type":"subscribe"}"#, r#"{"type":"ack","id":"x"}"#] {
+        panel.say(nonsense).await;
+        let error = panel.message().await.unwrap();
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("error"), &json!("bad_message")),
+            "{nonsense}"
+        );
+    }
+    app.write("insert into orders (store_id) values (7)").await;
+    assert_eq!(panel.event().await["type"], "new_order");
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_is_closed_with_its_code() {
+    let app = App::start().await;
+    let not_utf8 = Message::Frame(Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true));
+    let cases = [
+        (Message::binary(vec![1, 2, 3]), 1003),
+        (not_utf8, 1007),
+        (Message::text("x".repeat(4097)), 1009),
+    ];
+    for (message, code) in cases {
+        let mut panel = app.panel("7", None).await.live().await;
+        panel.socket.send(message).await.unwrap();
+        assert_eq!(panel.message().await, Err(code));
+    }
+    let mut panel = app.panel("7", None).await.live().await;
+    let flood = (0..600).map(|_| Ok(Message::text(r#"{"type":"ping"}"#)));
+    // The server may close in the middle of it.
+    let _ = panel.socket.send_all(&mut futures::stream::iter(flood)).await;
+    let code = loop {
+        match panel.message().await {
+            Ok(message) => assert_eq!(message["type"], "pong"),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!(code, 4429);
+}
+
+#[tokio::test]
+async fn a_session_is_pinged_and_told_the_newest_cursor() {
+    let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) values (8)").await;
+    let heartbeat = loop {
+        let message = panel.message().await.unwrap();
+        assert_eq!(message["type"], "heartbeat");
+        let cursor = message["cursor"].as_str().unwrap().to_owned();
+        let again = app
+            .get_json(&format!("/api/partner/stores/8/events?after={cursor}"))
+            .await;
+        if again["events"] == json!([]) {
+            break cursor;
+        }
+    };
+    app.write("insert into orders (store_id) values (7)").await;
+    let back = app.panel("7", Some(&heartbeat)).await.live().await;
+    assert_eq!(back.before_live.len(), 1, "it covers all but the newest");
+}
+
+#[tokio::test]
+async fn who_answers_no_ping_is_let_go() {
+    let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
+    // By hand, for every library answers pings by itself.
+    let request = format!(
+        "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        app.token
+    );
+    let received = app.exchange(request.as_bytes()).await;
+    let close = [
+        &[0x88][..],
+        &[2 + "too slow; come back with your cursor".len() as u8],
+        &4408_u16.to_be_bytes(),
+    ]
+    .concat();
+    assert!(
+        received.windows(close.len()).any(|window| window == close),
+        "closed with 4408"
+    );
+}
+
+#[tokio::test]
+async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor() {
+    let app = App::start_with(|config| config.session.queue_bytes = 64 * 1024).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let cursor = panel.cursor.clone();
+    let mut other = app.panel("7", None).await.live().await;
+    // More than the socket's buffers and the queue together hold.
+    const ORDERS: usize = 400;
+    for _ in 0..ORDERS / 20 {
+        app.write(
+            "insert into orders (store_id, items) \
+             select 7, jsonb_build_array((select string_agg(md5(random()::text), '') from generate_series(1, 1500))) \
+             from generate_series(1, 20)",
+        )
+        .await;
+        // Who reads is not disturbed by who does not.
+        for _ in 0..20 {
+            other.event().await;
+        }
+    }
+    let mut received = std::collections::HashSet::new();
+    let id = |event: &serde_json::Value| event["id"].as_str().unwrap().to_owned();
+    let code = loop {
+        match panel.message().await {
+            Ok(event) => received.insert(id(&event)),
+            Err(code) => break code,
+        };
+    };
+    // The close frame itself waits behind what the client did not read, and is given up in time.
+    assert!(matches!(code, 4408 | 1006), "{code}");
+    assert!(received.len() < ORDERS, "it was let go on the way");
+    let back = app.panel("7", Some(&panel.cursor)).await.live().await;
+    received.extend(back.before_live.iter().map(id));
+    assert_eq!(received.len(), ORDERS);
+    let all = app.panel("7", Some(&cursor)).await.live().await;
+    assert_eq!(all.before_live.len(), ORDERS);
+}
+
+#[tokio::test]
+async fn a_revoked_token_closes_its_sessions_and_no_others() {
+    let app = App::start().await;
+    let client = app.database.client().await;
+    let stores = Stores::These(vec!["7".into()]);
+    let doomed = token::create(&client, &stores, Some("doomed"), None).await.unwrap();
+    let mut closed = app.try_panel("7", None, doomed.reveal()).await.unwrap().live().await;
+    let mut kept = app.panel("7", None).await.live().await;
+    assert_eq!(token::revoke(&client, &Which::Label("doomed".into())).await.unwrap(), 1);
+    let noticed = tokio::time::timeout(Duration::from_secs(2), closed.message()).await;
+    assert_eq!(noticed.expect("within 2 s"), Err(4503));
+    app.write("insert into orders (store_id) values (7)").await;
+    assert_eq!(kept.event().await["type"], "new_order");
+}
+
+#[tokio::test]
+async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
+    // While nothing rings, tokens are looked at every second.
+    let app = App::start_with(|config| config.database.notify = vestnik::config::Notify::Off).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("update vestnik.token set revoked_at = now()").await;
+    assert_eq!(panel.message().await, Err(4503));
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token() {
+    let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
+    let client = app.database.client().await;
+    let brief = token::create(&client, &Stores::All, None, Some(Duration::from_secs(1)))
+        .await
+        .unwrap();
+    let mut panel = app.try_panel("7", None, brief.reveal()).await.unwrap();
+    let code = loop {
+        if let Err(code) = panel.message().await {
+            break code;
+        }
+    };
+    assert_eq!(code, 4401);
+    let (status, body) = app.get("/api/partner/session/7", Some(brief.reveal())).await;
+    assert_eq!(status, 401);
+    assert!(body.contains("token_expired"), "{body}");
+}
+
+#[tokio::test]
+async fn a_store_has_as_many_sessions_as_it_may() {
+    let app = App::start_with(|config| config.session.max_per_store = 2).await;
+    let first = app.panel("7", None).await.live().await;
+    let _second = app.panel("7", None).await.live().await;
+    let _another_stores = app.panel("8", None).await.live().await;
+    let mut third = app
+        .raw_panel("7", &[("authorization", &format!("Bearer {}", app.token))])
+        .await
+        .unwrap();
+    let close = third.next().await.unwrap().unwrap();
+    assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4505));
+    drop(first);
+    while app.panel_or_close("7").await.is_err() {}
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_every_client_to_come_back() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let ((), said) = tokio::join!(app.engine.shut_down(), panel.message());
+    assert_eq!(said, Err(1012));
+}
+
+#[tokio::test]
+async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() {
+    let app = App::start().await;
+    let old = app.panel("7", None).await.live().await.cursor;
+    let elsewhere = App::start().await;
+    let foreign = elsewhere.panel("7", None).await.live().await.cursor;
+    app.write("insert into orders (store_id) values (7)").await;
+    let future = cursor_of_the_future(&old);
+    app.write("update vestnik.event set at = now() - interval '40 days'")
+        .await;
+    let pool = vestnik::db::pool(&app.database.config().database).unwrap();
+    vestnik::journal::trim_batch(&pool, Duration::from_secs(30 * 24 * 3600))
+        .await
+        .unwrap();
+    let cases = [
+        (old, "retention"),
+        (foreign, "epoch"),
+        (future, "future"),
+        ("garbage!".to_owned(), "unreadable"),
+    ];
+    for (cursor, reason) in cases {
+        let mut panel = app.panel("7", Some(&cursor)).await.live().await;
+        let resync = &panel.before_live[0];
+        assert_eq!(
+            (&resync["type"], &resync["reason"]),
+            (&json!("resync_required"), &json!(reason))
+        );
+        assert_eq!(panel.before_live.len(), 1);
+        app.write("insert into orders (store_id) values (7)").await;
+        assert_eq!(panel.event().await["type"], "new_order");
+    }
+}
+
+/// The same epoch, and a position that nobody has reached: version, epoch, kind, end, none missing.
+fn cursor_of_the_future(cursor: &str) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let mut bytes = URL_SAFE_NO_PAD.decode(cursor).unwrap();
+    bytes.truncate(10);
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x00]);
+    URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
-use vestnik::config::Config;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use vestnik::config::{Config, Tls};
 use vestnik::engine::Engine;
 use vestnik::token::{self, Stores};
 
@@ -23,6 +23,8 @@ pub struct App {
     pub database: Database,
     pub engine: Engine,
     pub token: String,
+    /// What its clients trust, where it serves with TLS.
+    trusted: Option<rustls::pki_types::CertificateDer<'static>>,
 }
 
 impl App {
@@ -38,18 +40,60 @@ impl App {
 
     /// On a database that is there.
     pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
+        let app = Self::begin(database, change, None).await;
+        app.until_ready().await;
+        app
+    }
+
+    /// With TLS.
+    pub async fn start_secure(tls: Tls, trusted: rustls::pki_types::CertificateDer<'static>) -> Self {
+        let app = Self::begin(Database::fresh().await, |config| config.tls = Some(tls), Some(trusted)).await;
+        app.engine.until_fresh().await;
+        app
+    }
+
+    async fn begin(
+        database: Database,
+        change: impl FnOnce(&mut Config),
+        trusted: Option<rustls::pki_types::CertificateDer<'static>>,
+    ) -> Self {
         let mut config = database.config();
         config.http.listen = ([127, 0, 0, 1], 0).into();
         change(&mut config);
         let token = database.token(Stores::All).await;
         let engine = Engine::start(&config).await.unwrap();
-        let app = Self {
+        Self {
             database,
             engine,
             token,
-        };
-        app.until_ready().await;
-        app
+            trusted,
+        }
+    }
+
+    /// Writes as the shop's application does.
+    pub async fn write(&self, sql: &str) {
+        self.database.client().await.batch_execute(sql).await.unwrap();
+    }
+
+    /// A figure of `/metrics`; 0 where it is not there yet. The tests share one process, and so its figures: a test
+    /// may only say that they have grown.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, metrics) = self.get("/metrics", None).await;
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    /// Waits until a figure is so.
+    pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
+        timeout(PATIENCE, async {
+            while !is_so(self.metric(name).await) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("{name} did not become so"));
     }
 
     /// Waits until the feed stands where the journal stands.
@@ -76,17 +120,34 @@ impl App {
 
     /// The status and body that a request as it goes over the wire gets.
     pub async fn request(&self, request: &str) -> (u16, String) {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut socket = TcpStream::connect(self.engine.address()).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(PATIENCE, socket.read_to_string(&mut answer))
-            .await
-            .expect("an answer")
-            .unwrap();
+        let answer = String::from_utf8(self.exchange(request.as_bytes()).await).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         (status, body.to_owned())
+    }
+
+    /// Sends these bytes, and what comes until the socket closes.
+    pub async fn exchange(&self, request: &[u8]) -> Vec<u8> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut socket = TcpStream::connect(self.engine.address()).await.unwrap();
+        socket.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(PATIENCE, socket.read_to_end(&mut answer))
+            .await
+            .expect("an answer")
+            .unwrap();
+        answer
+    }
+
+    /// Waits until notifications reach the engine.
+    pub async fn until_listening(&self) {
+        timeout(PATIENCE, async {
+            while !self.get("/readyz", None).await.1.contains("listening") {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the engine listens");
     }
 
     /// The same as [`App::get`] with the app's token, parsed.
@@ -100,15 +161,25 @@ impl App {
         self.try_panel(store, after, &self.token).await.expect("a socket")
     }
 
+    /// A live panel, or the code with which it was closed at once.
+    pub async fn panel_or_close(&self, store: &str) -> Result<Panel, u16> {
+        let bearer = format!("Bearer {}", self.token);
+        let socket = self.raw_panel(store, &[("authorization", &bearer)]).await.unwrap();
+        let mut panel = Panel {
+            socket,
+            cursor: String::new(),
+            before_live: Vec::new(),
+        };
+        panel.message().await.map(|_| panel)
+    }
+
     /// A panel with this token, or why there is none.
     pub async fn try_panel(&self, store: &str, after: Option<&str>, token: &str) -> Result<Panel, Error> {
         let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
-        let url = format!("ws://{}/api/partner/ws/partner/{store}{after}", self.engine.address());
-        let mut request = url.into_client_request().unwrap();
-        request
-            .headers_mut()
-            .insert("authorization", format!("Bearer {token}").parse().unwrap());
-        let (socket, _) = connect_async(request).await?;
+        let bearer = format!("Bearer {token}");
+        let socket = self
+            .raw_panel(&format!("{store}{after}"), &[("authorization", &bearer)])
+            .await?;
         let mut panel = Panel {
             socket,
             cursor: String::new(),
@@ -121,9 +192,41 @@ impl App {
     }
 }
 
+/// A WebSocket's client end.
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+impl App {
+    /// A socket with these headers, or why there is none.
+    pub async fn raw_panel(&self, store: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
+        let (scheme, host) = if self.trusted.is_some() {
+            ("wss", "localhost")
+        } else {
+            ("ws", "127.0.0.1")
+        };
+        let port = self.engine.address().port();
+        let mut request = format!("{scheme}://{host}:{port}/api/partner/ws/partner/{store}").into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let connector = self.trusted.clone().map(|trusted| {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(trusted).unwrap();
+            let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Connector::Rustls(std::sync::Arc::new(config))
+        });
+        let (socket, _) = connect_async_tls_with_config(request, None, true, connector).await?;
+        Ok(socket)
+    }
+}
+
 /// A client of a store.
 pub struct Panel {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub socket: Socket,
     /// The newest cursor it was given.
     pub cursor: String,
     /// What came before `live`.

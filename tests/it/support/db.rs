@@ -15,7 +15,6 @@ use vestnik::config::{Config, Database as DatabaseConfig};
 
 /// A database of one test; dropped with the cluster.
 pub struct Database {
-    name: String,
     url: String,
 }
 
@@ -60,14 +59,8 @@ impl Database {
             .await
             .unwrap();
         Self {
-            name: name.to_owned(),
             url: format!("{cluster}/{name}"),
         }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// Its address.

@@ -1,0 +1,297 @@
+//! What is answered over HTTP: who may, the history, Server-Sent Events, TLS, and how the program is.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Error;
+use vestnik::config::Tls;
+use vestnik::token::Stores;
+
+use crate::support::app::{App, PATIENCE};
+
+/// The status with which a handshake was refused, and the code that its body gives.
+async fn refusal(app: &App, store: &str, headers: &[(&'static str, &str)]) -> (u16, String) {
+    match app.raw_panel(store, headers).await {
+        Err(Error::Http(response)) => {
+            let body: serde_json::Value = serde_json::from_slice(response.body().as_deref().unwrap()).unwrap();
+            (
+                response.status().as_u16(),
+                body["error"]["code"].as_str().unwrap().to_owned(),
+            )
+        }
+        other => panic!("no refusal: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_socket_is_refused_for_the_right_reason() {
+    let app = App::start().await;
+    let other_stores = app.database.token(Stores::These(vec!["8".into()])).await;
+    let good = format!("Bearer {}", app.token);
+    let other = format!("Bearer {other_stores}");
+    let unknown = "Bearer vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let cases: [(&str, &[(&'static str, &str)], u16, &str); 8] = [
+        ("7", &[], 401, "unauthorized"),
+        ("7", &[("authorization", unknown)], 401, "unauthorized"),
+        ("7", &[("authorization", "Basic dXNlcg==")], 401, "unauthorized"),
+        ("7", &[("authorization", &other)], 403, "forbidden_store"),
+        (
+            "7",
+            &[("authorization", &good), ("origin", "https://evil.example")],
+            403,
+            "forbidden_origin",
+        ),
+        ("7?token=x", &[("authorization", &good)], 400, "token_in_url"),
+        (
+            &format!("7?after={}", app.token),
+            &[("authorization", &good)],
+            400,
+            "token_in_url",
+        ),
+        ("%FF", &[("authorization", &good)], 400, "bad_store"),
+    ];
+    for (store, headers, status, code) in cases {
+        assert_eq!(
+            refusal(&app, store, headers).await,
+            (status, code.to_owned()),
+            "{store} {headers:?}"
+        );
+    }
+    // What a browser cannot see at the handshake, it asks for.
+    assert_eq!(app.get("/api/partner/session/7", Some(&other_stores)).await.0, 403);
+    assert_eq!(
+        app.get_json("/api/partner/session/7").await,
+        json!({"ok": true, "store_id": "7"})
+    );
+}
+
+#[tokio::test]
+async fn a_browser_sends_its_token_as_a_subprotocol_from_an_allowed_page() {
+    let app = App::start_with(|config| config.http.allowed_origins = vec!["https://panel.example".into()]).await;
+    let protocols = format!("vestnik.v1, bearer.{}", app.token);
+    let headers = [
+        ("sec-websocket-protocol", protocols.as_str()),
+        ("origin", "https://panel.example"),
+    ];
+    app.raw_panel("7", &headers).await.expect("a socket");
+    let own = format!("http://{}", app.engine.address());
+    let headers = [("sec-websocket-protocol", protocols.as_str()), ("origin", own.as_str())];
+    app.raw_panel("7", &headers).await.expect("a socket for the own page");
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_told_what_is_wrong() {
+    let app = App::start().await;
+    let bearer = format!("Authorization: Bearer {}", app.token);
+    let plain = format!("GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\n{bearer}\r\nConnection: close\r\n\r\n");
+    assert_eq!(app.request(&plain).await.0, 426);
+    let old = format!(
+        "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\n{bearer}\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    assert_eq!(app.request(&old).await.0, 400);
+    assert_eq!(app.get("/nowhere", None).await.0, 404);
+    let post = "POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(app.request(post).await.0, 405);
+    let huge = format!(
+        "GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "x".repeat(100_000)
+    );
+    assert!((400..=431).contains(&app.request(&huge).await.0));
+}
+
+#[tokio::test]
+async fn the_history_is_read_page_by_page_and_meets_the_stream() {
+    let app = App::start().await;
+    let start = app.get_json("/api/partner/stores/7/events").await;
+    assert_eq!(start["events"], json!([]));
+    app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(1, 50) i")
+        .await;
+    let (mut after, mut ids) = (start["cursor"].as_str().unwrap().to_owned(), Vec::new());
+    loop {
+        let page = app
+            .get_json(&format!("/api/partner/stores/7/events?after={after}&limit=10"))
+            .await;
+        ids.extend(
+            page["events"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|event| event["data"]["order_id"].clone()),
+        );
+        page["cursor"].as_str().unwrap().clone_into(&mut after);
+        if page["more"] == false {
+            break;
+        }
+        assert_eq!(page["events"].as_array().unwrap().len(), 10);
+    }
+    let expected: Vec<_> = (1..=25).map(|order| json!((order * 2).to_string())).collect();
+    assert_eq!(ids, expected);
+
+    app.write("insert into orders (store_id) values (7)").await;
+    let panel = app.panel("7", Some(&after)).await.live().await;
+    assert_eq!(panel.before_live.len(), 1, "the stream goes on where the history ended");
+    let newest = app.get_json("/api/partner/stores/7/events?limit=3").await;
+    let ids: Vec<_> = newest["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| &event["data"]["order_id"])
+        .collect();
+    assert_eq!(ids, ["48", "50", "51"]);
+    assert!(app.metric("vestnik_deliveries_total{way=\"polling\"}").await >= 25.0);
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_be_read_says_why() {
+    let app = App::start().await;
+    for limit in ["0", "501", "-1", "x"] {
+        let (status, body) = app
+            .get(&format!("/api/partner/stores/7/events?limit={limit}"), Some(&app.token))
+            .await;
+        assert_eq!(status, 400, "{limit}");
+        assert!(body.contains("from 1 to 500"), "{body}");
+    }
+    let garbage = app
+        .get("/api/partner/stores/7/events?after=garbage", Some(&app.token))
+        .await;
+    assert_eq!(garbage.0, 400);
+    let body: serde_json::Value = serde_json::from_str(&garbage.1).unwrap();
+    assert_eq!(body["error"]["code"], "cursor_unreadable");
+    let fresh = body["error"]["cursor"].as_str().unwrap();
+    let page = app
+        .get_json(&format!("/api/partner/stores/7/events?after={fresh}"))
+        .await;
+    assert_eq!(page["events"], json!([]));
+
+    let elsewhere = App::start().await;
+    let foreign = elsewhere.panel("7", None).await.live().await.cursor;
+    let (status, body) = app
+        .get(
+            &format!("/api/partner/stores/7/events?after={foreign}"),
+            Some(&app.token),
+        )
+        .await;
+    assert_eq!(status, 410);
+    assert!(body.contains("resync_required") && body.contains("epoch"), "{body}");
+}
+
+#[tokio::test]
+async fn server_sent_events_are_the_same_stream() {
+    let app = App::start().await;
+    let mut stream = Sse::open(&app, None).await;
+    let connected = stream.message().await;
+    assert_eq!(connected.1["type"], "connected");
+    assert_eq!(stream.message().await.1["type"], "live");
+    app.write("insert into orders (store_id) values (7), (8)").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let (first, event) = stream.message().await;
+    assert_eq!(
+        (event["id"].as_str(), first.as_deref()),
+        (Some("1"), event["cursor"].as_str())
+    );
+    assert_eq!(stream.message().await.1["id"], "3");
+
+    let mut back = Sse::open(&app, first.as_deref()).await;
+    back.message().await;
+    let (_, event) = back.message().await;
+    assert_eq!((&event["id"], &event["replayed"]), (&json!("3"), &json!(true)));
+    assert_eq!(back.message().await.1["type"], "live");
+}
+
+/// A client of Server-Sent Events.
+struct Sse {
+    socket: TcpStream,
+    text: String,
+}
+
+impl Sse {
+    async fn open(app: &App, last: Option<&str>) -> Self {
+        let mut socket = TcpStream::connect(app.engine.address()).await.unwrap();
+        let last = last
+            .map(|last| format!("Last-Event-ID: {last}\r\n"))
+            .unwrap_or_default();
+        let request = format!(
+            "GET /api/partner/sse/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n{last}\r\n",
+            app.token
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut sse = Self {
+            socket,
+            text: String::new(),
+        };
+        let head = sse.until("\r\n\r\n").await;
+        assert!(
+            head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"),
+            "{head}"
+        );
+        sse
+    }
+
+    async fn until(&mut self, end: &str) -> String {
+        loop {
+            if let Some(at) = self.text.find(end) {
+                let rest = self.text.split_off(at + end.len());
+                return std::mem::replace(&mut self.text, rest);
+            }
+            let mut buffer = [0; 4096];
+            let read = timeout(PATIENCE, self.socket.read(&mut buffer))
+                .await
+                .expect("in time")
+                .unwrap();
+            assert!(read > 0, "the stream ended");
+            self.text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+    }
+
+    /// The id and the data of the next message.
+    async fn message(&mut self) -> (Option<String>, serde_json::Value) {
+        let message = self.until("\n\n").await;
+        let line = |name: &str| {
+            message
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::to_owned)
+        };
+        (line("id: "), serde_json::from_str(&line("data: ").unwrap()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn with_a_certificate_the_socket_is_secure() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let app = App::start_secure(Tls { certificate, key }, made.cert.der().clone()).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    assert_eq!(panel.event().await["type"], "new_order");
+}
+
+#[tokio::test]
+async fn the_program_says_how_it_is() {
+    let app = App::start().await;
+    assert_eq!(app.get("/healthz", None).await, (200, "ok\n".into()));
+    app.until_listening().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) values (7), (8)").await;
+    panel.event().await;
+    app.until_metric("vestnik_notification_queue_usage", |usage| usage >= 0.0)
+        .await;
+    let (_, metrics) = app.get("/metrics", None).await;
+    for name in [
+        "vestnik_events_total{type=\"new_order\"}",
+        "vestnik_commit_to_socket_seconds_bucket",
+        "vestnik_sessions ",
+        "vestnik_session_queue_bytes_max",
+        "vestnik_journal_reads_total",
+        "vestnik_oldest_transaction_seconds",
+        "vestnik_deliveries_total{way=\"live\"}",
+    ] {
+        assert!(metrics.contains(name), "{name} in\n{metrics}");
+    }
+    assert!(!metrics.contains("Иван"));
+}
