@@ -223,17 +223,27 @@ impl Embedded {
 
     /// Stops it: first in order, then at once.
     pub async fn stop(mut self) {
-        for signal in [Signal::INT, Signal::QUIT] {
-            let _ = kill_process(self.process, signal);
-            let deadline = Instant::now() + STOP_DEADLINE;
-            while Instant::now() < deadline {
-                if self.has_ended() {
-                    return;
-                }
-                sleep(LOOK_INTERVAL).await;
-            }
+        if !self.signal(Signal::INT).await && !self.signal(Signal::QUIT).await {
+            tracing::warn!("the private Postgres did not stop; the next start takes it over");
         }
-        tracing::warn!("the private Postgres did not stop; the next start takes it over");
+    }
+
+    /// Stops it as if the power had gone: the next start recovers from its log.
+    pub async fn stop_at_once(mut self) {
+        self.signal(Signal::QUIT).await;
+    }
+
+    /// Whether it has ended in time.
+    async fn signal(&mut self, signal: Signal) -> bool {
+        let _ = kill_process(self.process, signal);
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while Instant::now() < deadline {
+            if self.has_ended() {
+                return true;
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        false
     }
 
     fn has_ended(&mut self) -> bool {

@@ -1,8 +1,10 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod faults;
 mod http;
 mod migrate;
+mod oracle;
 mod session;
 mod support;
 mod triggers;

@@ -1,5 +1,6 @@
 //! An engine for one test, and clients of it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
@@ -234,6 +235,25 @@ pub struct Panel {
 }
 
 impl Panel {
+    /// A panel of a plain server, after its `connected`.
+    pub async fn connect(server: SocketAddr, store: &str, after: Option<&str>, token: &str) -> Result<Self, Error> {
+        let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let url = format!("ws://{server}/api/partner/ws/partner/{store}{after}");
+        let mut request = url.into_client_request()?;
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", bearer);
+        let (socket, _) = connect_async_tls_with_config(request, None, true, None).await?;
+        let mut panel = Self {
+            socket,
+            cursor: String::new(),
+            before_live: Vec::new(),
+        };
+        match panel.message().await {
+            Ok(_) => Ok(panel),
+            Err(_) => Err(Error::ConnectionClosed),
+        }
+    }
+
     /// The next message, or the close code.
     pub async fn message(&mut self) -> Result<Value, u16> {
         loop {

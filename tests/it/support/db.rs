@@ -63,6 +63,14 @@ impl Database {
         }
     }
 
+    /// One that somebody else has made.
+    pub fn at(url: SecretString) -> Self {
+        use secrecy::ExposeSecret as _;
+        Self {
+            url: url.expose_secret().to_owned(),
+        }
+    }
+
     /// Its address.
     pub fn url(&self) -> &str {
         &self.url

@@ -1,0 +1,379 @@
+//! What all fault tests are judged by. Writers write orders with savepoints, rollbacks and transactions held open, and
+//! keep a book of what was acknowledged; panels receive, coming back with their cursors; then: every acknowledged
+//! commit was delivered, nothing of a rolled-back one was, the events of a row came in order, no store got another's,
+//! and an event came twice only where a fault allows it, with the same id.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::support::app::{PATIENCE, Panel};
+
+/// The stores that the writers write for.
+pub const STORES: [i64; 3] = [1, 2, 3];
+const WRITERS: u64 = 4;
+const STATUSES: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
+/// Commits of others that a transaction waits for before it ends, at most.
+const HELD_FOR_COMMITS: usize = 30;
+
+/// The seed of this run: from VESTNIK_TEST_SEED, or a new one. It is printed where a test fails.
+pub fn seed() -> u64 {
+    let given = std::env::var("VESTNIK_TEST_SEED")
+        .ok()
+        .map(|seed| seed.parse().unwrap());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("replay with VESTNIK_TEST_SEED={seed}");
+    seed
+}
+
+/// What was written, each thing under a tag of its own.
+#[derive(Default)]
+struct Book {
+    /// Tag to store: Postgres said that it is committed.
+    acknowledged: HashMap<String, i64>,
+    /// Nobody knows: the connection broke in the commit.
+    unknown: HashMap<String, i64>,
+    rolled_back: HashSet<String>,
+}
+
+/// Whether an event may come twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// Nothing happened that allows it.
+    Never,
+    /// A session or the engine broke on the way.
+    InFaults,
+}
+
+/// The writers and panels of one run.
+pub struct Trial {
+    book: Arc<Mutex<Book>>,
+    commits: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    /// Counts up when every panel is to lose its socket.
+    breaks: watch::Sender<u64>,
+    writers: Vec<JoinHandle<()>>,
+    panels: Vec<(i64, Arc<Mutex<Vec<Value>>>, JoinHandle<()>)>,
+}
+
+impl Trial {
+    /// Begins to write to `database` and to receive from `engine`.
+    pub async fn begin(database: &str, engine: SocketAddr, token: &str, seed: u64) -> Self {
+        let mut panels = Vec::new();
+        let (breaks, broken) = watch::channel(0);
+        for store in STORES {
+            let received = Arc::new(Mutex::new(Vec::new()));
+            let first = Panel::connect(engine, &store.to_string(), None, token)
+                .await
+                .unwrap()
+                .live()
+                .await;
+            let receiving = receive(
+                first,
+                engine,
+                store,
+                token.to_owned(),
+                Arc::clone(&received),
+                broken.clone(),
+            );
+            panels.push((store, received, tokio::spawn(receiving)));
+        }
+        let (book, commits, stop) = (Arc::default(), Arc::default(), Arc::default());
+        let writers = (0..WRITERS).map(|number| {
+            let writer = Writer {
+                name: format!("w{number}"),
+                random: fastrand::Rng::with_seed(seed.wrapping_add(number)),
+                url: database.to_owned(),
+                book: Arc::clone(&book),
+                commits: Arc::clone(&commits),
+                stop: Arc::clone(&stop),
+                orders: Vec::new(),
+                written: 0,
+            };
+            tokio::spawn(writer.run())
+        });
+        let writers = writers.collect();
+        Self {
+            book,
+            commits,
+            stop,
+            breaks,
+            writers,
+            panels,
+        }
+    }
+
+    /// Waits until the writers have committed so many more transactions.
+    pub async fn commits(&self, more: usize) {
+        let goal = self.commits.load(Ordering::Relaxed) + more;
+        timeout(PATIENCE * 3, async {
+            while self.commits.load(Ordering::Relaxed) < goal {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the writers go on");
+    }
+
+    /// Takes every panel its socket; they come back.
+    pub fn break_panels(&self) {
+        self.breaks.send_modify(|breaks| *breaks += 1);
+    }
+
+    /// Stops writing, waits until what is owed has come, and judges.
+    pub async fn judge(self, repeats: Repeats) {
+        self.stop.store(true, Ordering::Relaxed);
+        for writer in self.writers {
+            timeout(PATIENCE * 3, writer).await.expect("a writer ends").unwrap();
+        }
+        let book = self.book.lock().unwrap();
+        let (mut by_tag, mut by_id) = (HashMap::new(), HashMap::new());
+        for (store, received, receiving) in &self.panels {
+            let owed: HashSet<&str> = of_store(&book.acknowledged, *store).collect();
+            until_received(&owed, received).await;
+            receiving.abort();
+            let events = received.lock().unwrap();
+            let mut last_of_order: HashMap<String, u64> = HashMap::new();
+            let mut seen = HashSet::new();
+            for event in events.iter() {
+                let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
+                assert_eq!(event["store_id"], store.to_string(), "another store's: {event}");
+                assert!(
+                    !book.rolled_back.contains(&tag),
+                    "of a rolled-back transaction: {event}"
+                );
+                let known = book.acknowledged.get(&tag).or(book.unknown.get(&tag));
+                assert_eq!(known, Some(store), "never written for this store: {event}");
+                assert_eq!(
+                    by_tag.entry(tag.clone()).or_insert(id.clone()),
+                    &id,
+                    "two ids for one change: {event}"
+                );
+                assert_eq!(
+                    by_id.entry(id.clone()).or_insert(tag.clone()),
+                    &tag,
+                    "one id for two changes: {event}"
+                );
+                if !seen.insert(id.clone()) {
+                    assert!(repeats == Repeats::InFaults, "twice: {event}");
+                    continue;
+                }
+                let order = event["data"]["order_id"].as_str().unwrap().to_owned();
+                let id = id.parse().unwrap();
+                let before = last_of_order.insert(order, id);
+                assert!(before.is_none_or(|before| before < id), "out of order: {event}");
+            }
+        }
+        assert!(
+            book.acknowledged.len() > 50,
+            "too little was written to judge: {}",
+            book.acknowledged.len()
+        );
+    }
+}
+
+fn of_store(tags: &HashMap<String, i64>, store: i64) -> impl Iterator<Item = &str> {
+    tags.iter()
+        .filter(move |(_, of)| **of == store)
+        .map(|(tag, _)| tag.as_str())
+}
+
+async fn until_received(owed: &HashSet<&str>, received: &Mutex<Vec<Value>>) {
+    let missing = || {
+        let received = received.lock().unwrap();
+        let there: HashSet<String> = received.iter().map(tag).collect();
+        owed.iter()
+            .filter(|tag| !there.contains(**tag))
+            .map(|tag| (*tag).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let waited = timeout(PATIENCE * 2, async {
+        while !missing().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+    if waited.await.is_err() {
+        panic!("acknowledged and never delivered: {:?}", missing());
+    }
+}
+
+/// A new order is known by its customer, a change by its reason.
+fn tag(event: &Value) -> String {
+    let data = &event["data"];
+    data["reason"]
+        .as_str()
+        .or(data["customer_name"].as_str())
+        .unwrap_or("none")
+        .to_owned()
+}
+
+/// Receives as a panel does: comes back with its cursor whenever it is let go.
+async fn receive(
+    mut panel: Panel,
+    engine: SocketAddr,
+    store: i64,
+    token: String,
+    received: Arc<Mutex<Vec<Value>>>,
+    mut broken: watch::Receiver<u64>,
+) {
+    loop {
+        let message = tokio::select! {
+            message = panel.message() => message,
+            _ = broken.changed() => Err(1006),
+        };
+        match message {
+            Ok(message) if message.get("data").is_some() => received.lock().unwrap().push(message),
+            Ok(message) => assert_ne!(message["type"], "resync_required", "{message}"),
+            Err(_) => {
+                let cursor = panel.cursor.clone();
+                panel = loop {
+                    match Panel::connect(engine, &store.to_string(), Some(&cursor), &token).await {
+                        Ok(panel) => break panel,
+                        Err(_) => tokio::task::yield_now().await,
+                    }
+                };
+            }
+        }
+    }
+}
+
+struct Writer {
+    name: String,
+    random: fastrand::Rng,
+    url: String,
+    book: Arc<Mutex<Book>>,
+    commits: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    /// Its committed orders: id, store, status.
+    orders: Vec<(i64, i64, &'static str)>,
+    written: u64,
+}
+
+/// What one transaction does to the writer's orders, if it is committed.
+#[derive(Default, Clone)]
+struct Pending {
+    tags: Vec<(String, i64)>,
+    orders: Vec<(i64, i64, &'static str)>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let Ok(mut client) = vestnik::db::connect_as(&self.url.clone().into(), "shop").await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            while !self.stop.load(Ordering::Relaxed) && self.transaction(&mut client).await.is_ok() {}
+        }
+    }
+
+    /// One transaction. An error is the connection's.
+    async fn transaction(&mut self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
+        let mut pending = Pending {
+            tags: vec![],
+            orders: self.orders.clone(),
+        };
+        let result = self.steps(client, &mut pending).await;
+        let committed = match result {
+            Ok(true) => client.batch_execute("commit").await,
+            Ok(false) => {
+                self.note_rolled_back(&pending);
+                return client.batch_execute("rollback").await;
+            }
+            Err(error) => {
+                self.note_rolled_back(&pending);
+                return Err(error);
+            }
+        };
+        let mut book = self.book.lock().unwrap();
+        match committed {
+            Ok(()) => {
+                book.acknowledged.extend(pending.tags);
+                self.orders = pending.orders;
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                book.unknown.extend(pending.tags);
+                // Whether these rows are there, and how, is not known: they are left alone.
+                self.orders.clear();
+                Err(error)
+            }
+        }
+    }
+
+    fn note_rolled_back(&self, pending: &Pending) {
+        let tags = pending.tags.iter().map(|(tag, _)| tag.clone());
+        self.book.lock().unwrap().rolled_back.extend(tags);
+    }
+
+    /// Whether to commit.
+    async fn steps(&mut self, client: &Client, pending: &mut Pending) -> Result<bool, tokio_postgres::Error> {
+        client.batch_execute("begin").await?;
+        for _ in 0..self.random.usize(1..=4) {
+            if self.random.u8(..10) < 2 {
+                let mut within = pending.clone();
+                client.batch_execute("savepoint s").await?;
+                self.step(client, &mut within).await?;
+                if self.random.bool() {
+                    client.batch_execute("rollback to savepoint s").await?;
+                    let undone = within.tags.split_off(pending.tags.len());
+                    self.note_rolled_back(&Pending {
+                        tags: undone,
+                        orders: vec![],
+                    });
+                } else {
+                    client.batch_execute("release savepoint s").await?;
+                    *pending = within;
+                }
+            } else {
+                self.step(client, pending).await?;
+            }
+        }
+        if self.random.u8(..10) == 0 {
+            self.hold_open().await;
+        }
+        Ok(self.random.u8(..10) < 8)
+    }
+
+    /// Until others have committed some: so that later ids commit first.
+    async fn hold_open(&mut self) {
+        let goal = self.commits.load(Ordering::Relaxed) + self.random.usize(1..=HELD_FOR_COMMITS);
+        // All writers may be holding at once, so not for ever.
+        let _ = timeout(std::time::Duration::from_millis(200), async {
+            while self.commits.load(Ordering::Relaxed) < goal && !self.stop.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    async fn step(&mut self, client: &Client, pending: &mut Pending) -> Result<(), tokio_postgres::Error> {
+        self.written += 1;
+        let tag = format!("{}-{}", self.name, self.written);
+        if pending.orders.is_empty() || self.random.bool() {
+            let store = STORES[self.random.usize(..STORES.len())];
+            pending.tags.push((tag.clone(), store));
+            let insert = "insert into orders (store_id, customer_name) values ($1, $2) returning id";
+            let row = client.query_one(insert, &[&store, &tag]).await?;
+            pending.orders.push((row.get(0), store, "pending"));
+        } else {
+            let index = self.random.usize(..pending.orders.len());
+            let (id, store, now) = pending.orders[index];
+            let others: Vec<_> = STATUSES.into_iter().filter(|status| *status != now).collect();
+            let status = others[self.random.usize(..others.len())];
+            pending.tags.push((tag.clone(), store));
+            let update = "update orders set status = $2, reason = $3 where id = $1";
+            assert_eq!(client.execute(update, &[&id, &status, &tag]).await?, 1);
+            pending.orders[index].2 = status;
+        }
+        Ok(())
+    }
+}
