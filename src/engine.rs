@@ -148,7 +148,7 @@ impl Engine {
         }
     }
 
-    /// Lets every client go with 1012, and ends within [`DRAIN_DEADLINE`].
+    /// Lets every client go with 1012, and ends within `DRAIN_DEADLINE`.
     pub async fn shut_down(self) {
         self.draining.send_replace(true);
         self.stop_accepting.cancel();

@@ -60,11 +60,11 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         deferred: args.deferred,
     };
     if args.dry_run {
-        println!("{}", attachment::attach_sql(&client, &attach).await?);
+        super::say!("{}", attachment::attach_sql(&client, &attach).await?);
     } else if attachment::attach(&client, &attach).await? {
-        println!("attached {}: its rows are events from now on", attach.table);
+        super::say!("attached {}: its rows are events from now on", attach.table);
     } else {
-        println!("{} was attached just so already", attach.table);
+        super::say!("{} was attached just so already", attach.table);
     }
     Ok(())
 }
@@ -73,10 +73,10 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     if args.dry_run {
-        println!("{}", attachment::detach_sql(&client, &args.table).await?);
+        super::say!("{}", attachment::detach_sql(&client, &args.table).await?);
     } else {
         attachment::detach(&client, &args.table).await?;
-        println!("detached {}: its rows are no events any more", args.table);
+        super::say!("detached {}: its rows are no events any more", args.table);
     }
     Ok(())
 }

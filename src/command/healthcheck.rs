@@ -29,7 +29,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     if !ready {
         bail!("not ready: {body}");
     }
-    println!("{body}");
+    super::say!("{body}");
     Ok(())
 }
 

@@ -20,16 +20,16 @@ enum Undo {
 
 /// Migrates the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
-    let mut say = |line: &str| println!("{line}");
+    let mut say = |line: &str| super::say!("{line}");
     if args.dry_run {
         migrate::dry_run(config, &mut say).await?;
-        println!("nothing was changed");
+        super::say!("nothing was changed");
     } else if let Some(Undo::V23) = args.undo {
         migrate::undo_v23(config, &mut say).await?;
     } else {
         match migrate::run(config, &mut say).await? {
-            Outcome::Migrated => println!("the database is ready"),
-            Outcome::Unchanged => println!("the database was ready already"),
+            Outcome::Migrated => super::say!("the database is ready"),
+            Outcome::Unchanged => super::say!("the database was ready already"),
         }
     }
     Ok(())

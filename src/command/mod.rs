@@ -1,5 +1,14 @@
 //! The subcommands: a file each, with its options and what it does.
 
+/// Prints a line to standard output. Nobody may be reading any more, and that is no failure.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+use say;
+
 pub mod attach;
 mod duration;
 pub mod healthcheck;

@@ -62,7 +62,7 @@ async fn serve_private(config: &Config, embedded: &Embedded, stop: &mut Stop) ->
         directory: &config.embedded.directory,
         major: embedded.major(),
     };
-    println!("{}", screen.text());
+    super::say!("{}", screen.text());
     until_stopped(engine, stop).await;
     Ok(())
 }

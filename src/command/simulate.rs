@@ -72,9 +72,9 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         let step = step(&client, store, &mut open).await;
         let said = step.context("the reference shop's tables are needed: run `vestnik migrate` first")?;
         written += 1;
-        println!("{said}");
+        super::say!("{said}");
     }
-    println!("wrote {written} rows");
+    super::say!("wrote {written} rows");
     Ok(())
 }
 

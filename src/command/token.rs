@@ -63,7 +63,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
                 Stores::These(create.stores)
             };
             let token = token::create(&client, &stores, create.label.as_deref(), create.expires).await?;
-            println!("{}", token.reveal());
+            super::say!("{}", token.reveal());
         }
         Action::List => token::list(&client).await?.iter().for_each(print),
         Action::Revoke(revoke) => {
@@ -73,8 +73,8 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
             };
             match token::revoke(&client, &which).await? {
                 0 => anyhow::bail!("there is no such token that is still valid; `vestnik token list` shows all"),
-                1 => println!("revoked"),
-                several => println!("revoked {several} tokens"),
+                1 => super::say!("revoked"),
+                several => super::say!("revoked {several} tokens"),
             }
         }
     }
@@ -93,7 +93,7 @@ fn print(token: &Listed) {
         (None, None) => "valid".to_owned(),
     };
     let label = token.label.as_deref().unwrap_or("-");
-    println!(
+    super::say!(
         "{:>5}  {:<24}  {:<24}  made {}  {state}",
         token.id,
         label,

@@ -150,6 +150,7 @@ mod tests {
     #[test]
     fn an_account_that_is_not_root_does_not_reach_a_closed_directory() {
         let closed = tempfile::tempdir().unwrap();
+        set_mode(closed.path(), 0o700).unwrap();
         let stranger = Account {
             uid: u32::MAX - 1,
             gid: u32::MAX - 1,

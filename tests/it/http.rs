@@ -10,8 +10,10 @@ use vestnik::token::Stores;
 
 use crate::support::app::{App, PATIENCE};
 
+type Headers<'a> = &'a [(&'static str, &'a str)];
+
 /// The status with which a handshake was refused, and the code that its body gives.
-async fn refusal(app: &App, store: &str, headers: &[(&'static str, &str)]) -> (u16, String) {
+async fn refusal(app: &App, store: &str, headers: Headers<'_>) -> (u16, String) {
     match app.raw_panel(store, headers).await {
         Err(Error::Http(response)) => {
             let body: serde_json::Value = serde_json::from_slice(response.body().as_deref().unwrap()).unwrap();
@@ -31,7 +33,7 @@ async fn a_socket_is_refused_for_the_right_reason() {
     let good = format!("Bearer {}", app.token);
     let other = format!("Bearer {other_stores}");
     let unknown = "Bearer vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    let cases: [(&str, &[(&'static str, &str)], u16, &str); 8] = [
+    let cases: [(&str, Headers<'_>, u16, &str); 8] = [
         ("7", &[], 401, "unauthorized"),
         ("7", &[("authorization", unknown)], 401, "unauthorized"),
         ("7", &[("authorization", "Basic dXNlcg==")], 401, "unauthorized"),

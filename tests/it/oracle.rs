@@ -52,6 +52,13 @@ pub enum Repeats {
     InFaults,
 }
 
+/// The panel of a store, and what it has received.
+struct Receiver {
+    store: i64,
+    received: Arc<Mutex<Vec<Value>>>,
+    receiving: JoinHandle<()>,
+}
+
 /// The writers and panels of one run.
 pub struct Trial {
     book: Arc<Mutex<Book>>,
@@ -60,7 +67,7 @@ pub struct Trial {
     /// Counts up when every panel is to lose its socket.
     breaks: watch::Sender<u64>,
     writers: Vec<JoinHandle<()>>,
-    panels: Vec<(i64, Arc<Mutex<Vec<Value>>>, JoinHandle<()>)>,
+    panels: Vec<Receiver>,
 }
 
 impl Trial {
@@ -83,7 +90,11 @@ impl Trial {
                 Arc::clone(&received),
                 broken.clone(),
             );
-            panels.push((store, received, tokio::spawn(receiving)));
+            panels.push(Receiver {
+                store,
+                received,
+                receiving: tokio::spawn(receiving),
+            });
         }
         let (book, commits, stop) = (Arc::default(), Arc::default(), Arc::default());
         let writers = (0..WRITERS).map(|number| {
@@ -133,9 +144,14 @@ impl Trial {
         for writer in self.writers {
             timeout(PATIENCE * 3, writer).await.expect("a writer ends").unwrap();
         }
-        let book = self.book.lock().unwrap();
+        let book = std::mem::take(&mut *self.book.lock().unwrap());
         let (mut by_tag, mut by_id) = (HashMap::new(), HashMap::new());
-        for (store, received, receiving) in &self.panels {
+        for Receiver {
+            store,
+            received,
+            receiving,
+        } in &self.panels
+        {
             let owed: HashSet<&str> = of_store(&book.acknowledged, *store).collect();
             until_received(&owed, received).await;
             receiving.abort();

@@ -1,0 +1,387 @@
+//! The program from outside: its commands, its errors, its first screen.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::app::App;
+use crate::support::db::Database;
+
+fn vestnik(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command.args(arguments).current_dir(std::env::temp_dir());
+    for variable in ["DATABASE_URL", "VESTNIK_LISTEN", "VESTNIK_TOKEN"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn on(database: &Database, arguments: &[&str]) -> Output {
+    vestnik(arguments).env("DATABASE_URL", database.url()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn wrong_settings_are_all_said_at_once_with_exit_code_2() {
+    let output = vestnik(&["serve", "--listen", "nonsense", "--set", "shop.color=red"])
+        .env("VESTNIK_DATABASE_NOTIFY", "maybe")
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for part in [
+        "http.listen = \"nonsense\" (command line): an address and a port",
+        "database.notify = \"maybe\" (VESTNIK_DATABASE_NOTIFY): \"on\" or \"off\"",
+        "shop.color (command line): there is no such setting",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert_eq!(vestnik(&["no-such-command"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(vestnik(&["--help"]).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_command_without_a_database_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = vestnik(&["token", "list"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("set DATABASE_URL, or start `vestnik` here"),
+        "{}",
+        text(&output.stderr)
+    );
+    let unreachable = vestnik(&["token", "list"])
+        .env("DATABASE_URL", "postgres://x@127.0.0.1:1/x")
+        .output()
+        .unwrap();
+    assert_eq!(unreachable.status.code(), Some(1));
+    let said = text(&unreachable.stderr);
+    assert!(
+        said.contains("cannot connect to Postgres") && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_made_listed_and_revoked() {
+    let database = Database::fresh().await;
+    let output = on(
+        &database,
+        &[
+            "token",
+            "create",
+            "--store",
+            "7",
+            "--store",
+            "8",
+            "--label",
+            "kitchen",
+            "--expires",
+            "30d",
+        ],
+    );
+    let token = text(&output.stdout);
+    assert!(
+        output.status.success() && token.trim_end().len() == 47 && token.starts_with("vst_"),
+        "{token}"
+    );
+    assert_eq!(token.lines().count(), 1, "the token and nothing else");
+    let list = text(&on(&database, &["token", "list"]).stdout);
+    assert!(
+        list.contains("kitchen") && list.contains("store 7, 8") && list.contains("valid until"),
+        "{list}"
+    );
+    assert!(!list.contains(token.trim_end()));
+    assert!(
+        on(&database, &["token", "revoke", "--label", "kitchen"])
+            .status
+            .success()
+    );
+    assert!(text(&on(&database, &["token", "list"]).stdout).contains("revoked"));
+    assert_eq!(
+        on(&database, &["token", "revoke", "1"]).status.code(),
+        Some(1),
+        "there is none that is valid"
+    );
+    for wrong in [
+        &["token", "create"][..],
+        &["token", "create", "--store", "7", "--expires", "soon"],
+        &["token", "revoke"],
+    ] {
+        assert_eq!(on(&database, wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_is_attached_and_detached() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client
+        .batch_execute("create table tickets (no text primary key, place int, state text)")
+        .await
+        .unwrap();
+    let columns = [
+        "--table",
+        "tickets",
+        "--kind",
+        "order",
+        "--id-column",
+        "no",
+        "--store-column",
+        "place",
+    ];
+    let attach = |more: &[&'static str]| on(&database, &[&["attach"][..], &columns, more].concat());
+    let wrong = attach(&[]);
+    let said = text(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        said.contains("public.tickets has no column status: it has no, place, state"),
+        "{said}"
+    );
+
+    let sql = text(&attach(&["--status-column", "state", "--dry-run"]).stdout);
+    assert!(
+        sql.contains("create trigger vestnik_emit_insert after insert on public.tickets"),
+        "{sql}"
+    );
+    let attached =
+        "select count(*) from pg_trigger where tgname like 'vestnik_emit_%' and tgrelid = 'tickets'::regclass";
+    assert_eq!(
+        client.query_one(attached, &[]).await.unwrap().get::<_, i64>(0),
+        0,
+        "nothing was changed"
+    );
+    client.batch_execute(&sql).await.unwrap();
+    assert_eq!(
+        client.query_one(attached, &[]).await.unwrap().get::<_, i64>(0),
+        2,
+        "it is the SQL that does it"
+    );
+
+    assert!(attach(&["--status-column", "state"]).status.success());
+    client
+        .batch_execute("insert into tickets values ('A-1', 7, 'new')")
+        .await
+        .unwrap();
+    let events = "select count(*) from vestnik.event where store_id = '7'";
+    assert_eq!(client.query_one(events, &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert!(on(&database, &["detach", "--table", "tickets"]).status.success());
+    assert_eq!(client.query_one(attached, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(on(&database, &["detach", "--table", "tickets"]).status.code(), Some(1));
+}
+
+/// A running command, ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_prints_a_line_an_event_and_comes_back() {
+    let app = App::start().await;
+    let url = format!("http://{}", app.engine.address());
+    let start = app.panel("7", None).await.live().await.cursor;
+    let mut tail = Running(
+        vestnik(&["tail", "--store", "7", "--url", &url, "--after", &start])
+            .env("VESTNIK_TOKEN", &app.token)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut lines = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    app.write("insert into orders (store_id) values (7), (8)").await;
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&first["type"], &first["store_id"]), (&"new_order".into(), &"7".into()));
+    // Its node goes away; another takes its place.
+    let (address, token) = (app.engine.address(), app.token.clone());
+    let config = app.database.config();
+    app.engine.shut_down().await;
+    app.database
+        .client()
+        .await
+        .batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    let mut config = config;
+    config.http.listen = address;
+    let engine = vestnik::engine::Engine::start(&config).await.unwrap();
+    let second: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(second["data"]["order_id"], "3");
+    engine.shut_down().await;
+    drop(token);
+}
+
+#[tokio::test]
+async fn tail_stops_where_coming_back_would_not_help() {
+    let app = App::start().await;
+    let url = format!("http://{}", app.engine.address());
+    let tail = |token: &'static str| {
+        let mut command = vestnik(&["tail", "--store", "7", "--url", &url]);
+        tokio::task::spawn_blocking(move || command.env("VESTNIK_TOKEN", token).output().unwrap())
+    };
+    let output = tail("vst_nonsense").await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("send a valid token"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn simulate_is_a_lively_shop() {
+    let app = App::start().await;
+    let database = app.database.url().to_owned();
+    let output = tokio::task::spawn_blocking(move || {
+        vestnik(&["simulate", "--stores", "2", "--rate", "200", "--for", "1s"])
+            .env("DATABASE_URL", database)
+            .output()
+            .unwrap()
+    });
+    let output = output.await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let kinds = "select count(distinct type), count(*) from vestnik.event";
+    let row = app.database.client().await.query_one(kinds, &[]).await.unwrap();
+    let (kinds, events): (i64, i64) = (row.get(0), row.get(1));
+    assert!(kinds >= 3 && events > 50, "{kinds} kinds, {events} events");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_says_whether_the_server_is_ready() {
+    let app = App::start().await;
+    let address = app.engine.address().to_string();
+    let check = |address: String| async move {
+        let command = move || {
+            vestnik(&["healthcheck"])
+                .env("VESTNIK_LISTEN", address)
+                .output()
+                .unwrap()
+        };
+        tokio::task::spawn_blocking(command).await.unwrap()
+    };
+    assert!(check(address.clone()).await.status.success());
+    app.engine.shut_down().await;
+    assert_eq!(check(address).await.status.code(), Some(1));
+}
+
+/// Starts the program as a newcomer does, without any setting, and reads its first screen.
+fn start_alone(directory: &Path) -> (Running, String) {
+    let child = vestnik(&["serve", "--listen", "127.0.0.1:0"])
+        .current_dir(directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut running = Running(child.unwrap());
+    let mut screen = String::new();
+    let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
+    while !screen.contains("set DATABASE_URL") {
+        assert!(stdout.read_line(&mut screen).unwrap() > 0, "it ended: {screen}");
+    }
+    (running, screen)
+}
+
+fn end(mut running: Running) {
+    let pid = rustix::process::Pid::from_child(&running.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(running.0.wait().unwrap().success());
+}
+
+/// Runs a line of the screen in a shell.
+fn paste(directory: &Path, line: &str) -> Child {
+    let shell = Command::new("sh")
+        .args(["-c", line])
+        .current_dir(directory)
+        .stdout(Stdio::piped())
+        .spawn();
+    shell.unwrap()
+}
+
+#[test]
+fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let (running, screen) = start_alone(directory.path());
+    assert!(
+        screen.lines().count() < 24
+            && screen
+                .lines()
+                .all(|line| line.contains("psql") || line.chars().count() < 170)
+    );
+    let line = |part: &str| {
+        screen
+            .lines()
+            .find(|line| line.contains(part))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let mut tail = Running(paste(
+        directory.path(),
+        &format!("exec env {}", line(" tail --store 7")),
+    ));
+    let (seen, first) = std::sync::mpsc::channel();
+    let mut events = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || seen.send(events.next().unwrap().unwrap()));
+    // It begins with what happens after it came, so the order is written until it is seen.
+    let event = loop {
+        assert!(paste(directory.path(), &line("psql")).wait().unwrap().success());
+        if let Ok(event) = first.try_recv() {
+            break event;
+        }
+    };
+    assert!(event.contains("\"new_order\"") && event.contains("Иван"), "{event}");
+
+    // Another one does not run on the same data.
+    let output = vestnik(&["serve"]).current_dir(directory.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("another vestnik runs on"),
+        "{}",
+        text(&output.stderr)
+    );
+    drop(tail);
+
+    // Killed, its Postgres stays, and the next one takes it over, and stops it.
+    drop(running);
+    let pid_file = directory.path().join("vestnik-data/data/postmaster.pid");
+    let postmaster = |file: &Path| {
+        std::fs::read_to_string(file)
+            .ok()
+            .and_then(|text| text.lines().next().map(str::to_owned))
+    };
+    let before = postmaster(&pid_file).expect("it still runs");
+    let (running, _) = start_alone(directory.path());
+    assert_eq!(postmaster(&pid_file), Some(before));
+    end(running);
+    assert_eq!(postmaster(&pid_file), None);
+}
+
+#[test]
+fn an_unreachable_database_is_waited_for() {
+    let mut command = vestnik(&["serve", "--listen", "127.0.0.1:0"]);
+    command
+        .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
+        .stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let mut said = BufReader::new(running.0.stderr.take().unwrap());
+    let mut log = String::new();
+    while log.matches("cannot connect to Postgres").count() < 2 {
+        assert!(said.read_line(&mut log).unwrap() > 0, "it ended: {log}");
+    }
+    end(running);
+    said.read_to_string(&mut log).unwrap();
+    assert!(!log.contains("panicked") && !log.contains("backtrace"), "{log}");
+}

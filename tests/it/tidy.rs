@@ -1,0 +1,142 @@
+//! House rules that a machine can hold: dependencies point downward, SQL stands low, files stay readable.
+
+use std::path::{Path, PathBuf};
+
+/// From the top down: a module may use those of lower layers, and its own.
+const LAYERS: [&[&str]; 8] = [
+    &["main", "cli", "command"],
+    &["engine"],
+    &["http"],
+    &["session"],
+    &["feed", "listener", "router"],
+    &["journal", "token", "ack", "attachment", "migrate", "embedded"],
+    &["db", "config", "metrics", "backoff", "telemetry"],
+    &["event", "cursor"],
+];
+/// Who may name tokio_postgres.
+const KNOW_POSTGRES: [&str; 12] = [
+    "db",
+    "journal",
+    "token",
+    "ack",
+    "attachment",
+    "migrate",
+    "embedded",
+    "listener",
+    "config",
+    "command",
+    "cli",
+    "main",
+];
+/// Who may name warp.
+const KNOW_WARP: [&str; 1] = ["http"];
+/// Where to stop and look.
+const LINES_OF_A_FILE: usize = 400;
+
+/// Every source file: its module of the first level, and its text.
+fn sources() -> Vec<(PathBuf, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut directories = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
+            let module = Path::new(first.as_os_str())
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            sources.push((path, module, text));
+        }
+    }
+    assert!(sources.len() > 20);
+    sources
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// The crate's own modules that a line names.
+fn named(line: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for prefix in ["crate::", "vestnik::"] {
+        for (at, _) in line.match_indices(prefix) {
+            let rest = &line[at + prefix.len()..];
+            let list = rest
+                .strip_prefix('{')
+                .map_or(rest, |list| list.split('}').next().unwrap_or(list));
+            let until = if rest.starts_with('{') {
+                list.len()
+            } else {
+                list.find([':', ';', ',', ' ', ')']).unwrap_or(list.len())
+            };
+            named.extend(
+                list[..until]
+                    .split(", ")
+                    .map(|name| name.split("::").next().unwrap().trim().to_owned()),
+            );
+        }
+    }
+    named
+}
+
+#[test]
+fn dependencies_point_downward_only() {
+    let mut wrong = Vec::new();
+    for (path, module, text) in sources() {
+        if module == "lib" {
+            continue;
+        }
+        let own = layer(&module).unwrap_or_else(|| panic!("{module} has no layer: give it one in LAYERS"));
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in named(line).iter().filter_map(|name| Some((name, layer(name)?))) {
+                if used.1 < own {
+                    wrong.push(format!(
+                        "{}: {module} uses {}, which is above it",
+                        path.display(),
+                        used.0
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_router_the_sessions_and_the_routes_know_no_sql() {
+    for (path, module, text) in sources() {
+        let names = |word: &str| {
+            text.lines()
+                .any(|line| !line.trim_start().starts_with("//") && line.contains(word))
+        };
+        let postgres = names("tokio_postgres") && !KNOW_POSTGRES.contains(&module.as_str());
+        assert!(!postgres, "{} names tokio_postgres", path.display());
+        let warp = names("warp::") && !KNOW_WARP.contains(&module.as_str());
+        assert!(!warp, "{} names warp", path.display());
+    }
+}
+
+#[test]
+fn no_file_is_one_that_nobody_wants_to_open() {
+    for (path, _, text) in sources() {
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        assert!(lines <= LINES_OF_A_FILE, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn a_look_at_a_line_finds_what_it_names() {
+    assert_eq!(named("use crate::{db, token};"), ["db", "token"]);
+    assert_eq!(named("use crate::router::Router;"), ["router"]);
+    assert_eq!(named("    vestnik::migrate::run(x)"), ["migrate"]);
+    assert_eq!(named("use crate::backoff;"), ["backoff"]);
+}
