@@ -1,6 +1,7 @@
 //! `vestnik serve`: the main job.
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vestnik::backoff::Backoff;
 use vestnik::config::Config;
@@ -18,6 +19,7 @@ const WELCOME_TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(7
 /// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
+    allow_many_sockets(config.http.max_connections);
     if config.database.url.is_some() {
         return serve(&config, &mut stop).await;
     }
@@ -86,6 +88,26 @@ async fn until_stopped(engine: Engine, stop: &mut Stop) {
     stop.asked().await;
     tracing::info!("shutting down: clients are told to come back");
     engine.shut_down().await;
+}
+
+/// Each session is a file to the operating system, which often allows 1,024 until it is asked.
+fn allow_many_sockets(connections: usize) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+    let allowed = getrlimit(Resource::Nofile).current.or(current);
+    if allowed.is_some_and(|allowed| allowed < connections as u64) {
+        tracing::warn!(
+            allowed,
+            connections,
+            "fewer files may be open than http.max_connections: raise the limit (ulimit -n)"
+        );
+    }
 }
 
 /// What asks the program to end.

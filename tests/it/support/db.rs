@@ -1,8 +1,8 @@
 //! One Postgres for the run, a database for each test.
 //!
-//! The cluster is found through `VESTNIK_TEST_DATABASE_URL` (scripts/test starts one with fsync off, because the tests
-//! break the engine, not the disk) or started here, and each test gets a database of its own from a template:
-//! channels and journals are per database, so tests run side by side.
+//! The cluster is the one that `VESTNIK_TEST_CLUSTER` names, or is started here, with fsync off: the tests break the
+//! engine, not the disk. Each test gets a database of its own from a template: channels and journals are per database,
+//! so tests run side by side.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -109,7 +109,7 @@ async fn cluster() -> String {
     }
 }
 
-/// Starts a cluster for this run through the script that scripts/test uses too. It watches our standard input, and
+/// Starts a cluster for this run through a script. It watches our standard input, and
 /// ends with us, however we end.
 fn start_cluster() -> String {
     use std::io::{BufRead, BufReader};

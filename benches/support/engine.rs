@@ -1,0 +1,48 @@
+//! The program itself, in a process of its own as in production: the bench only writes and receives.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use vestnik::token::{self, Stores};
+
+use crate::shop::{Ended, Shop};
+
+/// The program, serving this database.
+pub async fn serve(shop: &Shop) -> (Ended, SocketAddr) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a port");
+    let engine = Command::new(env!("CARGO_BIN_EXE_vestnik"))
+        .args(["serve", "--set", "session.max_per_store=100000"])
+        .env("DATABASE_URL", shop.url.expose_secret())
+        .env("VESTNIK_LISTEN", free.to_string())
+        .env("VESTNIK_LOG_FILTER", "warn")
+        .spawn()
+        .expect("the program");
+    let engine = Ended(engine);
+    while !ready(free).await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (engine, free)
+}
+
+async fn ready(address: SocketAddr) -> bool {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let Ok(mut socket) = tokio::net::TcpStream::connect(address).await else {
+        return false;
+    };
+    let mut answer = String::new();
+    let request = b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
+    let asked = socket.write_all(request).await.is_ok() && socket.read_to_string(&mut answer).await.is_ok();
+    asked && answer.contains("listening")
+}
+
+/// A token for every store.
+pub async fn token(shop: &Shop) -> String {
+    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let token = token::create(&client, &Stores::All, None, None).await.expect("a token");
+    token.reveal().to_owned()
+}

@@ -1,0 +1,52 @@
+//! A Postgres with fsync on, started for the run, with the reference shop.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use secrecy::SecretString;
+use vestnik::config::Config;
+
+/// A database with the reference shop.
+pub struct Shop {
+    pub url: SecretString,
+    _cluster: Ended,
+}
+
+/// A process that ends with the bench.
+pub struct Ended(pub Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The cluster ends when its standard input does, and cleans up; the engine is told.
+        drop(self.0.stdin.take());
+        if self.0.stdout.is_none() {
+            let _ = self.0.kill();
+        }
+        let _ = self.0.wait();
+    }
+}
+
+impl Shop {
+    pub async fn open() -> Self {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/cluster");
+        let mut cluster = Command::new(script);
+        cluster
+            .env("VESTNIK_TEST_FSYNC", "on")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut cluster = cluster.spawn().expect("a Postgres for the bench");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(cluster.stdout.take().expect("its address"));
+        stdout.read_line(&mut line).expect("its address");
+        cluster.stdout = Some(stdout.into_inner());
+        let url = SecretString::from(format!("{}/postgres", line.trim()));
+        let mut config = Config::default();
+        config.database.url = Some(url.clone());
+        vestnik::migrate::run(&config, &mut |_| ()).await.expect("migrated");
+        Self {
+            url,
+            _cluster: Ended(cluster),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the triggers cost the shop: 100,000 rows in one statement, and single orders one after another, each beside the
+//! same without triggers, turn by turn.
+
+#[path = "support/quantile.rs"]
+mod quantile;
+#[path = "support/shop.rs"]
+mod shop;
+
+use std::time::{Duration, Instant};
+
+use quantile::quantile;
+use shop::Shop;
+use tokio_postgres::Client;
+
+const ROUNDS: usize = 7;
+const WRITERS: usize = 8;
+const SINGLE: Duration = Duration::from_secs(5);
+
+const INSERT: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
+     select i % 50, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2, \"price\": 25000}]' \
+     from generate_series(1, 100000) i";
+const UPDATE: &str = "update orders set status = 'preparing'";
+const ONE: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
+     values (7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2, \"price\": 25000}]')";
+const ONE_STATUS: &str =
+    "update orders set status = case status when 'ready' then 'preparing' else 'ready' end where id = $1";
+const ONE_TOTAL: &str = "update orders set total = total + 1 where id = $1";
+
+#[tokio::main]
+async fn main() {
+    let shop = Shop::open().await;
+    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    println!("100,000 rows in one statement, median of {ROUNDS}    without    with   ratio");
+    let mut times = [[vec![], vec![]], [vec![], vec![]]];
+    for _ in 0..ROUNDS {
+        for (with, times) in times.iter_mut().enumerate() {
+            switch(&client, with == 1).await;
+            client
+                .batch_execute("truncate orders; truncate vestnik.event cascade; checkpoint")
+                .await
+                .expect("empty");
+            for (sql, times) in [INSERT, UPDATE].into_iter().zip(times) {
+                let begin = Instant::now();
+                client.batch_execute(sql).await.expect("written");
+                times.push(begin.elapsed().as_secs_f64() * 1000.0);
+            }
+        }
+    }
+    let [without, with] = &mut times;
+    for (what, (without, with)) in ["INSERT", "UPDATE of the status"]
+        .iter()
+        .zip(without.iter_mut().zip(with))
+    {
+        let (without, with) = (quantile(without, 0.5), quantile(with, 0.5));
+        println!("{what:44} {without:7.0} ms {with:5.0} ms {:6.2}", with / without);
+    }
+    println!("\nsingle statements of {WRITERS} writers, each a transaction      without    with   share kept");
+    client
+        .batch_execute("truncate orders restart identity")
+        .await
+        .expect("empty");
+    client.batch_execute(INSERT).await.expect("rows to change");
+    for (what, sql) in [
+        ("INSERT", ONE),
+        ("UPDATE of the status", ONE_STATUS),
+        ("UPDATE of something else", ONE_TOTAL),
+    ] {
+        let mut rates = [0.0, 0.0];
+        for _ in 0..2 {
+            for (with, rate) in rates.iter_mut().enumerate() {
+                switch(&client, with == 1).await;
+                *rate = f64::max(*rate, single(&shop, sql).await);
+            }
+        }
+        println!(
+            "{what:44} {:7.0} /s {:5.0} /s {:8.0} %",
+            rates[0],
+            rates[1],
+            rates[1] / rates[0] * 100.0
+        );
+    }
+}
+
+async fn switch(client: &Client, triggers: bool) {
+    let word = if triggers { "enable" } else { "disable" };
+    client
+        .batch_execute(&format!("alter table orders {word} trigger user"))
+        .await
+        .expect("switched");
+}
+
+/// Statements a second.
+async fn single(shop: &Shop, sql: &'static str) -> f64 {
+    let writers = (0..WRITERS).map(|_| {
+        let url = shop.url.clone();
+        tokio::spawn(async move {
+            let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
+            let statement = client.prepare(sql).await.expect("prepared");
+            let begin = Instant::now();
+            let mut written = 0_u64;
+            while begin.elapsed() < SINGLE {
+                let id = fastrand::i64(1..=100_000);
+                let one: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id];
+                let parameters = if sql.contains("$1") { one } else { &[] };
+                client.execute(&statement, parameters).await.expect("written");
+                written += 1;
+            }
+            written
+        })
+    });
+    let written = futures::future::join_all(writers.collect::<Vec<_>>()).await;
+    written
+        .into_iter()
+        .map(|written| written.expect("a writer"))
+        .sum::<u64>() as f64
+        / SINGLE.as_secs_f64()
+}
