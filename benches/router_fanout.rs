@@ -12,7 +12,8 @@ use vestnik::router::Router;
 use vestnik::token::TokenId;
 
 const SESSIONS: usize = 1000;
-const READS: u64 = 500;
+/// Fewer than a queue holds.
+const READS: u64 = 250;
 const ROUNDS: usize = 5;
 
 #[tokio::main]

@@ -4,12 +4,11 @@
 //! A read, or a chunk of a streamed one, is published whole under one lock, together with the cursor that it leads to.
 //! So one who subscribes gets a cursor and, after it, exactly the events that it does not cover.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::cursor::{Cursor, Epoch, Position};
@@ -18,6 +17,8 @@ use crate::token::{TokenId, Withdrawn};
 
 /// Batches that may wait for one session, whatever their bytes.
 const QUEUE_BATCHES: usize = 256;
+/// Batches for which an idle session keeps room.
+const IDLE_QUEUE_BATCHES: usize = 4;
 
 /// An event as it goes to every session of its store: serialised once.
 #[derive(Debug)]
@@ -61,18 +62,56 @@ pub enum Refused {
     TooMany,
 }
 
-/// What the router and one session share.
+/// What the router and one session share: the session's queue. A channel would cost an idle session a kilobyte.
 #[derive(Debug, Default)]
 struct Link {
-    queued_bytes: AtomicUsize,
-    end: OnceLock<End>,
-    ended: Notify,
+    queue: Mutex<Queue>,
+    /// Something came, or it is over.
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    batches: VecDeque<Batch>,
+    bytes: usize,
+    end: Option<End>,
 }
 
 impl Link {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a batch into the queue, or ends the session where there is no room. Whether it was put there.
+    fn offer(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
+        let mut queue = self.queue();
+        // A batch larger than the bound still passes where nothing waits: it must get through some time.
+        let fits = queue.bytes == 0 || queue.bytes + bytes <= most_bytes && queue.batches.len() < QUEUE_BATCHES;
+        if fits {
+            queue.batches.push_back(Arc::clone(batch));
+            queue.bytes += bytes;
+        } else {
+            queue.end = queue.end.or(Some(End::Lagged));
+        }
+        drop(queue);
+        self.wake.notify_one();
+        fits
+    }
+
+    fn take(&self) -> Option<Batch> {
+        let mut queue = self.queue();
+        let batch = queue.batches.pop_front()?;
+        queue.bytes -= bytes(&batch);
+        if queue.batches.is_empty() {
+            // An idle session keeps nothing of its busy moments.
+            queue.batches.shrink_to(IDLE_QUEUE_BATCHES);
+        }
+        Some(batch)
+    }
+
     fn end(&self, end: End) {
-        let _ = self.end.set(end);
-        self.ended.notify_one();
+        self.queue().end.get_or_insert(end);
+        self.wake.notify_one();
     }
 }
 
@@ -81,7 +120,6 @@ pub struct Subscription {
     router: Arc<Router>,
     store: StoreId,
     number: u64,
-    batches: mpsc::Receiver<Batch>,
     link: Arc<Link>,
     /// What the session had been sent if nothing ever came: the events after it follow.
     pub cursor: Arc<str>,
@@ -90,7 +128,6 @@ pub struct Subscription {
 struct Subscriber {
     number: u64,
     token: TokenId,
-    batches: mpsc::Sender<Batch>,
     link: Arc<Link>,
 }
 
@@ -142,12 +179,10 @@ impl Router {
         if subscribers.len() >= self.max_per_store {
             return Err(Refused::TooMany);
         }
-        let (sender, batches) = mpsc::channel(QUEUE_BATCHES);
         let link = Arc::new(Link::default());
         subscribers.push(Subscriber {
             number,
             token,
-            batches: sender,
             link: Arc::clone(&link),
         });
         inner.next_number += 1;
@@ -158,7 +193,6 @@ impl Router {
             router: Arc::clone(self),
             store: store.clone(),
             number,
-            batches,
             link,
             cursor,
         })
@@ -200,12 +234,8 @@ impl Router {
         let bytes = bytes(batch);
         let before = subscribers.len();
         subscribers.retain(|subscriber| {
-            let waiting = subscriber.link.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-            // A batch larger than the bound still passes where nothing waits: it must get through some time.
-            let fits = waiting == 0 || waiting + bytes <= self.queue_bytes;
-            let kept = fits && subscriber.batches.try_send(Arc::clone(batch)).is_ok();
+            let kept = subscriber.link.offer(batch, bytes, self.queue_bytes);
             if !kept {
-                subscriber.link.end(End::Lagged);
                 metrics::counter!("vestnik_sessions_lagged_total").increment(1);
             }
             kept
@@ -276,7 +306,7 @@ impl Router {
             .stores
             .values()
             .flatten()
-            .map(|s| s.link.queued_bytes.load(Ordering::Relaxed))
+            .map(|subscriber| subscriber.link.queue().bytes)
             .max();
         (inner.sessions, deepest.unwrap_or(0))
     }
@@ -306,40 +336,31 @@ impl Subscription {
     /// The next batch; `Err` when the router has let the session go. What still waits then is not sent: the cursor
     /// of what has been sent brings it back.
     pub async fn next(&mut self) -> Result<Batch, End> {
-        if let Some(end) = self.link.end.get() {
-            return Err(*end);
-        }
-        tokio::select! {
-            biased;
-            () = self.link.ended.notified() => Err(self.ended()),
-            batch = self.batches.recv() => match batch {
-                Some(batch) => Ok(self.taken(batch)),
-                None => Err(self.ended()),
-            },
+        loop {
+            if let Some(end) = self.link.queue().end {
+                return Err(end);
+            }
+            if let Some(batch) = self.link.take() {
+                return Ok(batch);
+            }
+            self.link.wake.notified().await;
         }
     }
 
     /// The next batch, if one waits.
     pub fn try_next(&mut self) -> Option<Batch> {
-        let batch = self.batches.try_recv().ok()?;
-        Some(self.taken(batch))
+        self.link.take()
     }
 
     /// Resolves when the router lets the session go.
     pub async fn let_go(&self) -> End {
-        if self.link.end.get().is_none() {
-            self.link.ended.notified().await;
+        loop {
+            if let Some(end) = self.link.queue().end {
+                return end;
+            }
+            // A wake that is taken here is no loss: `next` looks at the queue before it waits.
+            self.link.wake.notified().await;
         }
-        self.ended()
-    }
-
-    fn ended(&self) -> End {
-        self.link.end.get().copied().unwrap_or(End::Draining)
-    }
-
-    fn taken(&self, batch: Batch) -> Batch {
-        self.link.queued_bytes.fetch_sub(bytes(&batch), Ordering::Relaxed);
-        batch
     }
 }
 

@@ -96,10 +96,11 @@ pub struct Session {
 
 impl Session {
     /// Subscribes. Everything after the subscription's cursor comes.
-    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Grant) -> Result<Self, Refused> {
+    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Grant) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.id)?;
         let name = format!("{:016x}", fastrand::u64(..));
-        Ok(Self {
+        // Boxed: a future that is moved into another one keeps room for it in both.
+        Ok(Box::new(Self {
             hub: Arc::clone(hub),
             store,
             grant,
@@ -107,11 +108,11 @@ impl Session {
             subscription,
             replayed: None,
             pace: Pace::new(),
-        })
+        }))
     }
 
     /// Serves the client until it ends, from `after` if it has been here before. Tells the client why, too.
-    pub async fn run(mut self, after: Option<String>, transport: &mut impl Transport) -> Close {
+    pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;
         metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
@@ -134,7 +135,7 @@ impl Session {
         );
         self.put(Outgoing::Message(connected), transport).await?;
         if let Some(after) = after {
-            // Boxed, so that the many sessions that only live do not carry its size.
+            // Boxed for the same reason as in `live`.
             cursor = Box::pin(self.replay(after, transport)).await?;
         }
         self.put(
@@ -191,6 +192,7 @@ impl Session {
     }
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
+        // What happens now and then is boxed, so that the many sessions that only wait do not carry its size.
         let mut heartbeat = heartbeat(self.hub.ping_interval);
         let mut silent_intervals = 0;
         loop {
@@ -199,14 +201,14 @@ impl Session {
                 batch = self.subscription.next() => self.send(batch.map_err(close_for)?, transport).await?,
                 incoming = transport.receive() => {
                     silent_intervals = 0;
-                    self.hear(incoming, transport).await?;
+                    Box::pin(self.hear(incoming, transport)).await?;
                 }
                 _ = heartbeat.tick() => {
                     if T::ANSWERS_PINGS && silent_intervals == 2 {
                         return Err(Close::Lagged);
                     }
                     silent_intervals += 1;
-                    self.beat(transport).await?;
+                    Box::pin(self.beat(transport)).await?;
                 }
             }
         }

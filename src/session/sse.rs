@@ -28,7 +28,7 @@ pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
 }
 
 /// Serves the session over it.
-pub async fn serve(mut transport: Sse, session: Session, after: Option<String>) {
+pub async fn serve(mut transport: Sse, session: Box<Session>, after: Option<String>) {
     session.run(after, &mut transport).await;
 }
 

@@ -32,7 +32,7 @@ pub struct Ws {
 }
 
 /// Waits for the upgrade and serves the session over it, or tells why there is none.
-pub async fn serve(upgrade: OnUpgrade, session: Result<Session, Close>, after: Option<String>) {
+pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
     let upgraded = match timeout(UPGRADE_DEADLINE, upgrade).await {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(error)) => return tracing::debug!(%error, "an upgrade failed"),
