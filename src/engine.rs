@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,8 +20,10 @@ use crate::router::Router;
 use crate::session::Hub;
 use crate::{db, token};
 
-/// How long a shutdown may take: then the rest is cut.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long clients may take to go at a shutdown: then they are cut.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
+/// How much longer the rest may take.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
 /// Between two looks for revoked tokens, should a notification be lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// The same, where no notification reaches us.
@@ -154,15 +156,18 @@ impl Engine {
         self.stop_accepting.cancel();
         self.router.drain();
         self.connections.close();
-        if timeout(DRAIN_DEADLINE, self.connections.wait()).await.is_err() {
-            tracing::warn!(
-                open = self.connections.len(),
-                "connections were cut at the shutdown's deadline"
-            );
+        let deadline = Instant::now() + DRAIN_DEADLINE;
+        if timeout_at(deadline, self.connections.wait()).await.is_err() {
+            let open = self.connections.len();
+            tracing::warn!(open, "connections were cut at the shutdown's deadline");
         }
         self.stop.cancel();
         self.background.close();
-        if timeout(DRAIN_DEADLINE, self.background.wait()).await.is_err() {
+        // Background work ends when it is told; a moment more than the deadline is for that alone.
+        if timeout_at(deadline + BACKGROUND_GRACE, self.background.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("background work was cut at the shutdown's deadline");
         }
     }

@@ -82,6 +82,18 @@ async fn without_notifications_everything_comes_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_notifications_are_swallowed_it_notices_and_polls() {
+    // What a transaction pooler does: LISTEN is accepted, and nothing ever comes.
+    let elsewhere = Database::empty().await;
+    let swallowing = SecretString::from(elsewhere.url().to_owned());
+    let app = App::start_with(|config| config.database.listen_url = Some(swallowing)).await;
+    let trial = trial(&app).await;
+    trial.commits(COMMITS_BETWEEN * 2).await;
+    assert!(app.get("/readyz", None).await.1.contains("polling"));
+    trial.judge(Repeats::Never).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn random_writers_satisfy_the_oracle() {
     // The property: for any seed. Each round has another one.
     for round in 0..4 {

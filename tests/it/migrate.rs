@@ -364,6 +364,41 @@ async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_says_who_holds_the_tables_and_goes_on_when_they_let_go() {
+    let (database, _backups, config) = old_shop().await;
+    let mut shop = database.client().await;
+    // Without rows there is no index to build: the first thing that it waits for is the table.
+    shop.batch_execute("truncate orders, bookings").await.unwrap();
+    let open = shop.transaction().await.unwrap();
+    open.batch_execute("insert into orders (store_id) values (5)")
+        .await
+        .unwrap();
+    let (say, mut said) = mpsc::unbounded_channel();
+    let migration = async move { migrate::run(&config, &mut |line| drop(say.send(line.to_owned()))).await };
+    let watching = async move {
+        let mut open = Some(open);
+        let mut holders = None;
+        while let Some(line) = said.recv().await {
+            if line.starts_with("waiting for a lock on the shop's tables: process ") {
+                holders = holders.or(Some(line));
+                if let Some(open) = open.take() {
+                    open.commit().await.unwrap();
+                }
+            }
+        }
+        holders
+    };
+    let (migrated, holders) = tokio::join!(migration, watching);
+    assert_eq!(migrated.unwrap(), Outcome::Migrated);
+    assert!(holders.is_some_and(|line| line.contains("vestnik shop, idle in transaction")));
+    let client = database.client().await;
+    assert_eq!(
+        count(&client, "select count(*) from orders where status = 'pending'").await,
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_says_whom_it_waits_for_and_goes_on_when_they_end() {
     let (database, _backups, config) = old_shop().await;
     let mut shop = database.client().await;
