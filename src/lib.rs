@@ -26,5 +26,6 @@ pub mod embedded;
 pub mod event;
 pub mod metrics;
 pub mod migrate;
+pub mod programs;
 pub mod telemetry;
 pub mod token;

@@ -17,10 +17,7 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 use super::v23::TABLES;
 use super::{Error, Say};
 use crate::config::Config;
-use crate::db;
-
-/// Where distributions put their pg_dump.
-const DISTRIBUTION: &str = "/usr/lib/postgresql";
+use crate::{db, programs};
 
 /// Writes the backup, or fails before anything is changed.
 pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result<PathBuf, Error> {
@@ -54,7 +51,7 @@ pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result
         .query_one("select current_setting('server_version_num')::int / 10000", &[])
         .await?
         .try_get(0)?;
-    let written = match pg_dump(major).await {
+    let written = match pg_dump(major.unsigned_abs()).await {
         Some(program) => dump(&program, &transaction, config, &file).await,
         None => {
             say("no pg_dump of the server's version was found: the backup holds ids and statuses only");
@@ -83,30 +80,17 @@ pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result
 }
 
 /// A pg_dump of the server's version or a newer one.
-async fn pg_dump(major: i32) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let installed = fs::read_dir(DISTRIBUTION).into_iter().flatten().flatten();
-    directories.extend(installed.map(|entry| entry.path().join("bin")));
-    for directory in directories {
+async fn pg_dump(major: u32) -> Option<PathBuf> {
+    for directory in programs::directories_with(&["pg_dump"]) {
         let program = directory.join("pg_dump");
-        if program.is_file() && version(&program).await.is_some_and(|version| version >= major) {
+        if programs::major_of(&program)
+            .await
+            .is_some_and(|version| version >= major)
+        {
             return Some(program);
         }
     }
     None
-}
-
-/// `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`
-async fn version(program: &Path) -> Option<i32> {
-    let output = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    text.split_whitespace().nth(2)?.split('.').next()?.parse().ok()
 }
 
 /// Dumps what the transaction sees. The address goes through the environment: a command line is seen by everybody.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tokio::sync::mpsc;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 use vestnik::config::{Config, ShopSchema};
 use vestnik::migrate::{self, Error, Outcome};
 
@@ -363,6 +363,27 @@ async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
     );
 }
 
+/// Migrates while a shop's transaction is open, which commits when the migration says a line that `waits`: that line.
+async fn migrate_beside(config: &Config, open: Transaction<'_>, waits: &str) -> Option<String> {
+    let (say, mut said) = mpsc::unbounded_channel();
+    let migration = async move { migrate::run(config, &mut |line| drop(say.send(line.to_owned()))).await };
+    let watching = async move {
+        let (mut open, mut heard) = (Some(open), None);
+        while let Some(line) = said.recv().await {
+            if line.contains(waits)
+                && let Some(open) = open.take()
+            {
+                heard = Some(line);
+                open.commit().await.unwrap();
+            }
+        }
+        heard
+    };
+    let (migrated, heard) = tokio::join!(migration, watching);
+    assert_eq!(migrated.unwrap(), Outcome::Migrated);
+    heard
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_who_holds_the_tables_and_goes_on_when_they_let_go() {
     let (database, _backups, config) = old_shop().await;
@@ -373,66 +394,26 @@ async fn it_says_who_holds_the_tables_and_goes_on_when_they_let_go() {
     open.batch_execute("insert into orders (store_id) values (5)")
         .await
         .unwrap();
-    let (say, mut said) = mpsc::unbounded_channel();
-    let migration = async move { migrate::run(&config, &mut |line| drop(say.send(line.to_owned()))).await };
-    let watching = async move {
-        let mut open = Some(open);
-        let mut holders = None;
-        while let Some(line) = said.recv().await {
-            if line.starts_with("waiting for a lock on the shop's tables: process ") {
-                holders = holders.or(Some(line));
-                if let Some(open) = open.take() {
-                    open.commit().await.unwrap();
-                }
-            }
-        }
-        holders
-    };
-    let (migrated, holders) = tokio::join!(migration, watching);
-    assert_eq!(migrated.unwrap(), Outcome::Migrated);
-    assert!(holders.is_some_and(|line| line.contains("vestnik shop, idle in transaction")));
-    let client = database.client().await;
+    let heard = migrate_beside(&config, open, "waiting for a lock on the shop's tables: process ").await;
+    assert!(heard.is_some_and(|line| line.contains("vestnik shop, idle in transaction")));
     assert_eq!(
-        count(&client, "select count(*) from orders where status = 'pending'").await,
+        count(&shop, "select count(*) from orders where status = 'pending'").await,
         1
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_whom_it_waits_for_and_goes_on_when_they_end() {
+async fn it_builds_the_index_beside_an_open_transaction_and_unifies_its_rows_too() {
     let (database, _backups, config) = old_shop().await;
     let mut shop = database.client().await;
     let open = shop.transaction().await.unwrap();
     open.batch_execute("insert into orders (store_id) values (5)")
         .await
         .unwrap();
-    let (say, mut said) = mpsc::unbounded_channel();
-    let migration = async move { migrate::run(&config, &mut |line| drop(say.send(line.to_owned()))).await };
-    let watching = async move {
-        let (mut open, mut waited) = (Some(open), false);
-        while let Some(line) = said.recv().await {
-            // The index waits for the transaction inside Postgres, the tables' locks are waited for in turns.
-            if line.contains("it waits for transactions that are older") || line.contains("waiting for a lock") {
-                waited = true;
-                if let Some(open) = open.take() {
-                    open.commit().await.unwrap();
-                }
-            }
-        }
-        waited
-    };
-    let (migrated, waited) = tokio::join!(migration, watching);
-    assert_eq!(migrated.unwrap(), Outcome::Migrated);
-    assert!(waited);
-    let client = database.client().await;
-    assert_eq!(
-        count(
-            &client,
-            "select count(*) from orders where status = 'pending' and store_id = 5"
-        )
-        .await,
-        1
-    );
+    let heard = migrate_beside(&config, open, "it waits for transactions that are older").await;
+    assert!(heard.is_some());
+    let unified = "select count(*) from orders where status = 'pending' and store_id = 5";
+    assert_eq!(count(&shop, unified).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     &["session"],
     &["feed", "listener", "router"],
     &["journal", "token", "ack", "attachment", "migrate", "embedded"],
-    &["db", "config", "metrics", "backoff", "telemetry"],
+    &["db", "config", "metrics", "backoff", "telemetry", "programs"],
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.
