@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::Fuse;
 use tokio::time::timeout;
 use tokio_postgres::{Client, RowStream, Statement};
 
@@ -151,7 +152,7 @@ impl Reader {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&end, &missing, &true];
         let rows = self.client.query_raw(&self.backlog, parameters).await?;
-        let mut rows = Box::pin(rows);
+        let mut rows = Box::pin(rows.fuse());
         let first = next(&mut rows).await?.ok_or(Error::NoSnapshot)?;
         let snapshot = first.try_get::<_, Option<Snapshot>>(0)?.ok_or(Error::NoSnapshot)?;
         let newest = first
@@ -179,8 +180,11 @@ pub enum ConnectError {
 pub struct Backlog {
     /// What it leads to, once it has been read to its end.
     pub seen: Position,
-    rows: std::pin::Pin<Box<RowStream>>,
+    rows: Rows,
 }
+
+/// Fused: polled behind its end, tokio-postgres' own stream says that the connection is closed.
+type Rows = std::pin::Pin<Box<Fuse<RowStream>>>;
 
 impl Backlog {
     /// The next events, by id; none when that was all.
@@ -198,7 +202,7 @@ impl Backlog {
     }
 }
 
-async fn next(rows: &mut std::pin::Pin<Box<RowStream>>) -> Result<Option<tokio_postgres::Row>, Error> {
+async fn next(rows: &mut Rows) -> Result<Option<tokio_postgres::Row>, Error> {
     let row = timeout(READ_DEADLINE, rows.next()).await.map_err(|_| Error::TimedOut)?;
     Ok(row.transpose()?)
 }

@@ -57,6 +57,26 @@ async fn the_feeds_backend_is_terminated_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_breaks_within_a_long_read_begins_it_again() {
+    let app = App::start_with(|config| config.session.queue_bytes = 256 * 1024 * 1024).await;
+    let client = app.database.client().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    const ORDERS: usize = 20_000;
+    app.write(&format!(
+        "insert into orders (store_id) select 7 from generate_series(1, {ORDERS})"
+    ))
+    .await;
+    let mut ids = std::collections::HashSet::new();
+    while ids.len() < ORDERS {
+        let event = panel.event().await;
+        ids.insert(event["id"].as_str().unwrap().to_owned());
+        if ids.len() == 1 {
+            terminate(&client, "vestnik feed").await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn panels_go_and_come_back_with_their_cursors() {
     let app = App::start_with(|config| config.session.queue_bytes = 16 * 1024).await;
     let (trial, client) = (trial(&app).await, app.database.client().await);

@@ -489,6 +489,44 @@ async fn a_journal_restored_into_another_cluster_is_history() {
     );
 }
 
+#[tokio::test]
+async fn a_dump_restores_and_goes_on() {
+    let (database, restored) = (Database::fresh().await, Database::empty().await);
+    database
+        .client()
+        .await
+        .batch_execute("insert into orders (store_id) values (1), (2)")
+        .await
+        .unwrap();
+    // The whole, and then once more the rows alone.
+    let pipe = format!(
+        "pg_dump {} | psql -X -q -v ON_ERROR_STOP=1 {}",
+        database.url(),
+        restored.url()
+    );
+    let rows = format!(
+        "pg_dump --data-only --inserts -t orders {} | sed 's/VALUES (/VALUES (10/' | psql -X -q -v ON_ERROR_STOP=1 {}",
+        database.url(),
+        restored.url()
+    );
+    for line in [pipe, rows] {
+        let output = Command::new("bash")
+            .args(["-o", "pipefail", "-c", &line])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let client = restored.client().await;
+    assert_eq!(count(&client, "select count(*) from orders").await, 4);
+    assert_eq!(
+        count(&client, "select count(*) from vestnik.event").await,
+        4,
+        "written rows are events here too"
+    );
+    let (outcome, said) = run(&restored.config()).await.unwrap();
+    assert_eq!((outcome, said), (Outcome::Unchanged, vec![]));
+}
+
 /// `sql/schema.sql` is what a newcomer reads first: it must be what the migrations make.
 #[tokio::test]
 async fn the_golden_schema_is_what_the_migrations_make() {

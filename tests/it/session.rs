@@ -86,6 +86,42 @@ async fn every_cursor_on_the_way_goes_on_exactly_there() {
     }
 }
 
+#[tokio::test]
+async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
+    let app = App::start_with(|config| config.session.queue_bytes = 64 * 1024 * 1024).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    // More than one answer of the journal holds, in one transaction, beside another store's.
+    const ORDERS: usize = 5000;
+    app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(0, 9999) i")
+        .await;
+    let mut events = Vec::new();
+    for _ in 0..ORDERS {
+        events.push(panel.event().await);
+    }
+    let ids: Vec<u64> = events
+        .iter()
+        .map(|event| event["id"].as_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(ids.is_sorted() && ids.len() == ORDERS);
+    app.write("insert into orders (store_id) values (7)").await;
+    assert_eq!(panel.event().await["id"], "10001", "nothing came twice");
+    for index in [0, 700, 2500, ORDERS - 1] {
+        let back = app
+            .panel("7", events[index]["cursor"].as_str())
+            .await
+            .live()
+            .await
+            .before_live;
+        let first: u64 = back[0]["id"].as_str().unwrap().parse().unwrap();
+        // A chunk's cursor is that of its beginning, but for its last event.
+        assert!(
+            first <= ids.get(index + 1).copied().unwrap_or(10001),
+            "none is missed behind event {index}"
+        );
+        assert_eq!(back.last().unwrap()["id"], "10001");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hand_over_from_replay_to_live_has_no_gap_and_no_repeat() {
     let app = App::start().await;
