@@ -71,6 +71,6 @@ fn program() -> String {
         return "vestnik".into();
     }
     let here = std::env::current_dir().ok();
-    let relative = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
+    let relative = here.and_then(|here| path.strip_prefix(here).ok().map(|path| Path::new(".").join(path)));
     relative.unwrap_or(path).display().to_string()
 }
