@@ -23,10 +23,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if config.database.url.is_some() {
         return serve(&config, &mut stop).await;
     }
-    let embedded = Embedded::start(&config.embedded.directory).await?;
+    let mut embedded = Embedded::start(&config.embedded.directory).await?;
     let mut config = config;
     config.database.url = Some(embedded.url());
-    let served = serve_private(&config, &embedded, &mut stop).await;
+    let served = serve_private(&config, &mut embedded, &mut stop).await;
     embedded.stop().await;
     served
 }
@@ -40,11 +40,12 @@ async fn serve(config: &Config, stop: &mut Stop) -> anyhow::Result<()> {
     }
     let engine = Engine::start(config).await?;
     tracing::info!(address = %engine.address(), "serving; `vestnik token create --store ID` makes a token for a panel");
-    until_stopped(engine, stop).await;
+    stop.asked().await;
+    shut_down(engine).await;
     Ok(())
 }
 
-async fn serve_private(config: &Config, embedded: &Embedded, stop: &mut Stop) -> anyhow::Result<()> {
+async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Stop) -> anyhow::Result<()> {
     migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
     let client = db::connect(&config.database).await?;
     let token = token::create(&client, &Stores::All, Some("first screen"), Some(WELCOME_TOKEN_LIFE)).await?;
@@ -65,7 +66,11 @@ async fn serve_private(config: &Config, embedded: &Embedded, stop: &mut Stop) ->
         major: embedded.major(),
     };
     super::say!("{}", screen.text());
-    until_stopped(engine, stop).await;
+    tokio::select! {
+        () = stop.asked() => {}
+        () = embedded.supervise() => {}
+    }
+    shut_down(engine).await;
     Ok(())
 }
 
@@ -84,8 +89,7 @@ async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-async fn until_stopped(engine: Engine, stop: &mut Stop) {
-    stop.asked().await;
+async fn shut_down(engine: Engine) {
     tracing::info!("shutting down: clients are told to come back");
     engine.shut_down().await;
 }

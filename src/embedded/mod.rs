@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
 use crate::db;
 use account::Account;
 use binaries::Binaries;
@@ -30,6 +31,8 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 /// Between two looks at its state.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two looks at whether it still runs.
+const SUPERVISE_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes of a socket's path, which the operating system bounds; the name in it takes 14.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 107 - 14;
 /// The line of `postmaster.pid` that holds its state.
@@ -82,6 +85,7 @@ pub enum Error {
 /// A running private Postgres.
 pub struct Embedded {
     place: Place,
+    account: Account,
     binaries: Binaries,
     process: Pid,
     /// `None` where it was running before us.
@@ -157,12 +161,12 @@ impl Embedded {
             Some((process, _)) if test_kill_process(process).is_ok() && answers(&place).await => (process, None),
             _ => {
                 let child = spawn(&place, &binaries, &account)?;
-                let process = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-                (process.ok_or_else(|| died(&place))?, Some(child))
+                (process_of(&child).ok_or_else(|| died(&place))?, Some(child))
             }
         };
         let mut embedded = Self {
             place,
+            account,
             binaries,
             process,
             child,
@@ -219,6 +223,31 @@ impl Embedded {
             client.batch_execute(&format!("create database {DATABASE}")).await?;
         }
         Ok(())
+    }
+
+    /// Starts it again whenever it ends; for as long as it is polled.
+    pub async fn supervise(&mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            while !self.has_ended() {
+                sleep(SUPERVISE_INTERVAL).await;
+            }
+            tracing::warn!("the private Postgres ended: starting it again");
+            match self.start_again().await {
+                Ok(()) => backoff.reset(),
+                Err(error) => {
+                    tracing::warn!(%error, "the private Postgres did not start again");
+                    sleep(backoff.next_pause()).await;
+                }
+            }
+        }
+    }
+
+    async fn start_again(&mut self) -> Result<(), Error> {
+        let child = spawn(&self.place, &self.binaries, &self.account)?;
+        self.process = process_of(&child).ok_or_else(|| died(&self.place))?;
+        self.child = Some(child);
+        self.until_ready().await
     }
 
     /// Stops it: first in order, then at once.
@@ -310,6 +339,11 @@ fn spawn(place: &Place, binaries: &Binaries, account: &Account) -> Result<Child,
         .stderr(log)
         .spawn()
         .map_err(|error| Error::File(binaries.directory.join("postgres"), error))
+}
+
+/// `None` where it has ended already.
+fn process_of(child: &Child) -> Option<Pid> {
+    Pid::from_raw(child.id()?.cast_signed())
 }
 
 fn died(place: &Place) -> Error {

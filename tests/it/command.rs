@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::app::App;
+use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
 
 fn vestnik(arguments: &[&str]) -> Command {
@@ -332,17 +332,37 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
         directory.path(),
         &format!("exec env {}", line(" tail --store 7")),
     ));
-    let (seen, first) = std::sync::mpsc::channel();
-    let mut events = BufReader::new(tail.0.stdout.take().unwrap()).lines();
-    std::thread::spawn(move || seen.send(events.next().unwrap().unwrap()));
+    let (seen, events_seen) = std::sync::mpsc::channel();
+    let events = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || events.map_while(Result::ok).try_for_each(|event| seen.send(event)));
     // It begins with what happens after it came, so the order is written until it is seen.
     let event = loop {
         assert!(paste(directory.path(), &line("psql")).wait().unwrap().success());
-        if let Ok(event) = first.try_recv() {
+        if let Ok(event) = events_seen.try_recv() {
             break event;
         }
     };
     assert!(event.contains("\"new_order\"") && event.contains("Иван"), "{event}");
+
+    let pid_file = directory.path().join("vestnik-data/data/postmaster.pid");
+    let postmaster = |file: &Path| {
+        std::fs::read_to_string(file)
+            .ok()
+            .and_then(|text| text.lines().next().map(str::to_owned))
+    };
+
+    // Its Postgres is killed: it starts another, and the watcher loses nothing.
+    let killed = postmaster(&pid_file).expect("it runs");
+    let kill = Command::new("kill").args(["-9", &killed]).status().unwrap();
+    assert!(kill.success());
+    let marked = line("psql").replace("Иван", "Мария");
+    while !paste(directory.path(), &marked).wait().unwrap().success() {}
+    while !events_seen
+        .recv_timeout(PATIENCE)
+        .expect("the order of after")
+        .contains("Мария")
+    {}
+    assert_ne!(postmaster(&pid_file), Some(killed));
 
     // Another one does not run on the same data.
     let output = vestnik(&["serve"]).current_dir(directory.path()).output().unwrap();
@@ -356,12 +376,6 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
 
     // Killed, its Postgres stays, and the next one takes it over, and stops it.
     drop(running);
-    let pid_file = directory.path().join("vestnik-data/data/postmaster.pid");
-    let postmaster = |file: &Path| {
-        std::fs::read_to_string(file)
-            .ok()
-            .and_then(|text| text.lines().next().map(str::to_owned))
-    };
     let before = postmaster(&pid_file).expect("it still runs");
     let (running, _) = start_alone(directory.path());
     assert_eq!(postmaster(&pid_file), Some(before));
