@@ -33,7 +33,33 @@ pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result
     };
     let create = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let file = create.map_err(|error| problem(error.to_string()))?;
+    let written = match fill(client, config, &file, say).await {
+        Ok(rows) => check(&path, &file, rows).map(|()| rows).map_err(problem),
+        Err(Failure::Reason(reason)) => Err(problem(reason)),
+        Err(Failure::Postgres(error)) => Err(problem(db::reason(&error))),
+    };
+    match written {
+        Ok(rows) => say(&format!("wrote {} with {rows} rows", path.display())),
+        // Half a backup is worse than none.
+        Err(_) => drop(fs::remove_file(&path)),
+    }
+    written.map(|_| path)
+}
 
+/// Why there is nothing, or not everything, in the file.
+enum Failure {
+    Postgres(tokio_postgres::Error),
+    Reason(String),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+/// Writes the tables as one snapshot sees them, and returns their rows in it.
+async fn fill(client: &mut Client, config: &Config, file: &File, say: Say<'_>) -> Result<u64, Failure> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -51,31 +77,23 @@ pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result
         .query_one("select current_setting('server_version_num')::int / 10000", &[])
         .await?
         .try_get(0)?;
-    let written = match pg_dump(major.unsigned_abs()).await {
-        Some(program) => dump(&program, &transaction, config, &file).await,
+    match pg_dump(major.unsigned_abs()).await {
+        Some(program) => dump(&program, &transaction, config, file).await?,
         None => {
             say("no pg_dump of the server's version was found: the backup holds ids and statuses only");
-            copy(&transaction, &file).await
+            copy(&transaction, file).await.map_err(Failure::Reason)?;
         }
-    };
+    }
     transaction.commit().await?;
-    let checked = written.and_then(|()| {
-        file.sync_all().map_err(|error| error.to_string())?;
-        match copied_rows(&path).map_err(|error| error.to_string())? {
-            counted if counted == rows => Ok(()),
-            counted => Err(format!("it holds {counted} rows, and the tables {rows}")),
-        }
-    });
-    match checked {
-        Ok(()) => {
-            say(&format!("wrote {} with {rows} rows", path.display()));
-            Ok(path)
-        }
-        Err(reason) => {
-            // Half a backup is worse than none.
-            let _ = fs::remove_file(&path);
-            Err(problem(reason))
-        }
+    Ok(rows)
+}
+
+/// Whether the file is on the disk and holds so many rows.
+fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
+    file.sync_all().map_err(|error| error.to_string())?;
+    match copied_rows(path).map_err(|error| error.to_string())? {
+        counted if counted == rows => Ok(()),
+        counted => Err(format!("it holds {counted} rows, and the tables {rows}")),
     }
 }
 
@@ -94,20 +112,40 @@ async fn pg_dump(major: u32) -> Option<PathBuf> {
 }
 
 /// Dumps what the transaction sees. The address goes through the environment: a command line is seen by everybody.
-async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, file: &File) -> Result<(), String> {
-    let snapshot: String = transaction
-        .query_one("select pg_export_snapshot()", &[])
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(|error| db::reason(&error))?;
+async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, file: &File) -> Result<(), Failure> {
+    let snapshot = transaction.query_one("select pg_export_snapshot()", &[]).await?;
+    let snapshot: &str = snapshot.try_get(0)?;
+    let mut command = Command::new(program);
+    command.arg(format!("--snapshot={snapshot}"));
+    // pg_dump takes no partition for its table's sake.
+    const FAMILY: &str = "with recursive family (relid) as ( \
+             select to_regclass(name)::oid from unnest($1::text[]) name \
+             union select i.inhrelid from pg_inherits i join family on family.relid = i.inhparent) \
+         select format('%I.%I', n.nspname, c.relname) from family \
+         join pg_class c on c.oid = family.relid join pg_namespace n on n.oid = c.relnamespace";
+    for row in transaction.query(FAMILY, &[&TABLES.as_slice()]).await? {
+        command.args(["-t", row.try_get(0)?]);
+    }
+    let reason = |reason: String| Failure::Reason(format!("pg_dump: {reason}"));
+    address(&mut command, config).map_err(reason)?;
+    let out = file.try_clone().map_err(|error| reason(error.to_string()))?;
+    let output = command.stdin(Stdio::null()).stdout(out).stderr(Stdio::piped()).spawn();
+    let output = output
+        .map_err(|error| reason(error.to_string()))?
+        .wait_with_output()
+        .await;
+    let output = output.map_err(|error| reason(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(reason(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// Tells a program the address.
+fn address(command: &mut Command, config: &Config) -> Result<(), String> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let url = url.ok_or("no database is given")?;
     let address = db::parse(url, "backup").map_err(|error| error.to_string())?;
-    let mut command = Command::new(program);
-    command.arg(format!("--snapshot={snapshot}"));
-    for table in TABLES {
-        command.args(["-t", table]);
-    }
     match address.get_hosts().first() {
         Some(Host::Tcp(host)) => drop(command.env("PGHOST", host)),
         Some(Host::Unix(directory)) => drop(command.env("PGHOST", directory)),
@@ -129,34 +167,24 @@ async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, fi
         ),
     ];
     command.envs(variables.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    let output = command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().map_err(|error| error.to_string())?)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| error.to_string())?
-        .wait_with_output()
-        .await
-        .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("pg_dump: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Ok(())
 }
 
 /// Writes ids and statuses as SQL that puts them back.
 async fn copy(transaction: &Transaction<'_>, mut file: &File) -> Result<(), String> {
+    const HEAD: &str = "-- The ids and statuses of before V23. After `vestnik migrate --undo v23`, for V23's constraints refuse the old
+-- ones, psql puts them back with this file. Nobody is told.
+\\set ON_ERROR_STOP on
+set client_encoding = 'UTF8';
+begin;
+set local vestnik.quiet = 'on';";
     let postgres = |error: tokio_postgres::Error| db::reason(&error);
     let io = |error: std::io::Error| error.to_string();
-    writeln!(
-        file,
-        "-- The ids and statuses of before V23; run with psql, it puts the statuses back."
-    )
-    .map_err(io)?;
+    writeln!(file, "{HEAD}").map_err(io)?;
     for table in TABLES {
         writeln!(
             file,
-            "create temporary table before_v23 (id text, status text);\ncopy before_v23 from stdin;"
+            "create temporary table before_v23 (id text, status text) on commit drop;\ncopy before_v23 from stdin;"
         )
         .map_err(io)?;
         let sql = format!("copy (select id, status from {table}) to stdout");
@@ -167,11 +195,12 @@ async fn copy(transaction: &Transaction<'_>, mut file: &File) -> Result<(), Stri
         }
         writeln!(
             file,
-            "\\.\nupdate {table} t set status = b.status from before_v23 b where t.id::text = b.id;\ndrop table before_v23;"
+            "\\.\nupdate {table} t set status = b.status from before_v23 b \
+             where t.id::text = b.id and t.status is distinct from b.status;\ndrop table before_v23;"
         )
         .map_err(io)?;
     }
-    Ok(())
+    writeln!(file, "commit;").map_err(io)
 }
 
 /// The rows between `copy ... from stdin;` and `\.`.

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 
-use super::{Error, Say};
+use super::{Error, Say, lock};
 
 /// In the order in which they need one another.
 const FILES: [(&str, &str); 5] = [
@@ -77,7 +77,8 @@ pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
 }
 
 /// Attaches the reference shop's tables.
-pub async fn attach_reference_shop(client: &Client, say: Say<'_>) -> Result<bool, Error> {
+pub async fn attach_reference_shop(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
+    const ATTACH: &str = "select vestnik.attach($1, $2)";
     let mut changed = false;
     for (table, kind) in [("public.orders", "order"), ("public.bookings", "booking")] {
         // Attached already, perhaps to other columns: that is the shop's choice.
@@ -85,9 +86,10 @@ pub async fn attach_reference_shop(client: &Client, say: Say<'_>) -> Result<bool
             .query_opt("select from vestnik.attachment where table_name = $1", &[&table])
             .await?;
         if there.is_none() {
-            client
-                .query_one("select vestnik.attach($1, $2)", &[&table, &kind])
-                .await?;
+            lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+                Ok(client.execute(ATTACH, &[&table, &kind]).await?)
+            })
+            .await?;
             say(&format!("attached {table}"));
             changed = true;
         }

@@ -20,10 +20,13 @@ const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const TABLE_LOCK_MS: u32 = 100;
 /// Between two attempts, for the writers.
 const TABLE_LOCK_PAUSE: Duration = Duration::from_millis(400);
-/// Attempts: ten minutes of them.
-const TABLE_LOCK_ATTEMPTS: u32 = 1200;
-/// Attempts between two words about what is waited for.
-const ATTEMPTS_A_WORD: u32 = 10;
+/// How long to go on with attempts.
+const TABLE_LOCK_WAIT: Duration = Duration::from_secs(10 * 60);
+/// Between two words about what is waited for.
+const TABLE_LOCK_WORD: Duration = Duration::from_secs(5);
+/// How long to wait, between two attempts, for a lock that no writer waits behind. Postgres asks autovacuum to give way
+/// to whoever has waited for `deadlock_timeout`, 1 s: an attempt of 100 ms alone would meet it again and again.
+const HARMLESS_LOCK_MS: u32 = 3000;
 
 /// Waits until no other migration runs.
 pub async fn acquire(client: &Client, say: Say<'_>) -> Result<(), Error> {
@@ -50,62 +53,112 @@ pub async fn release(client: &Client) {
     let _ = client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await;
 }
 
-/// Runs `attempt` again and again while it fails for want of a lock, and says who has it.
+/// Runs `attempt` again and again while it fails for want of a lock, and says who has it. What an attempt says is passed
+/// on when it has succeeded.
 pub async fn patiently<T>(
     client: &mut Client,
     say: Say<'_>,
-    mut attempt: impl AsyncFnMut(&mut Client) -> Result<T, Error>,
+    mut attempt: impl AsyncFnMut(&mut Client, Say<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    client
-        .batch_execute(&format!("set lock_timeout = {TABLE_LOCK_MS}"))
-        .await?;
-    let mut attempts = 0;
-    let result = loop {
-        match attempt(client).await {
-            Err(error) if is_lock_timeout(&error) && attempts < TABLE_LOCK_ATTEMPTS => {
-                if attempts % ATTEMPTS_A_WORD == 0 {
-                    say(&format!(
-                        "waiting for a lock on the shop's tables: {}",
-                        holders(client).await?
-                    ));
+    let deadline = Instant::now() + TABLE_LOCK_WAIT;
+    let mut next_word = Instant::now();
+    loop {
+        let mut lines = Vec::new();
+        let mut keep = |line: &str| lines.push(line.to_owned());
+        set_timeout(client, TABLE_LOCK_MS).await?;
+        let result = attempt(client, &mut keep).await;
+        set_timeout(client, 0).await?;
+        match result {
+            Err(error) if is_lock_timeout(&error) && Instant::now() < deadline => {
+                let tables = tables(client).await?;
+                if Instant::now() >= next_word {
+                    let holders = holders(client, &tables).await?;
+                    say(&format!("waiting for a lock on the shop's tables: {holders}"));
+                    next_word = Instant::now() + TABLE_LOCK_WORD;
                 }
-                attempts += 1;
+                send_vacuum_away(client, &tables).await?;
                 sleep(TABLE_LOCK_PAUSE).await;
             }
-            result => break result,
+            result => {
+                lines.iter().for_each(|line| say(line));
+                return result;
+            }
         }
-    };
-    client.batch_execute("set lock_timeout = 0").await?;
-    result
+    }
 }
 
+/// How long the statements that follow wait for a lock; 0: for ever.
+async fn set_timeout(client: &Client, milliseconds: u32) -> Result<(), Error> {
+    Ok(client
+        .batch_execute(&format!("set lock_timeout = {milliseconds}"))
+        .await?)
+}
+
+/// Whether an attempt failed for want of a lock.
 fn is_lock_timeout(error: &Error) -> bool {
     let postgres = match error {
         Error::Postgres(error) => Some(error),
-        Error::History { source, .. } => {
-            std::error::Error::source(source).and_then(|source| source.downcast_ref::<tokio_postgres::Error>())
+        Error::History { problem, .. } => {
+            std::error::Error::source(problem).and_then(|source| source.downcast_ref::<tokio_postgres::Error>())
         }
         _ => None,
     };
     postgres.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
-/// Who holds locks on the shop's tables, for a person to look at. No query's text: it may hold customers' data.
-async fn holders(client: &Client) -> Result<String, Error> {
-    const HOLDERS: &str = "select distinct a.pid, coalesce(nullif(a.application_name, ''), a.usename, '?'), a.state, \
+/// The tables that a migration may have to wait for: the reference shop's, and those that are attached.
+async fn tables(client: &Client) -> Result<Vec<String>, Error> {
+    const THERE: &str = "select name from unnest($1::text[]) name \
+         where (select relkind in ('r', 'p') from pg_class where oid = to_regclass(name))";
+    let attachments = "select to_regclass('vestnik.attachment') is not null";
+    let mut names: Vec<String> = super::v23::TABLES.map(str::to_owned).to_vec();
+    if client.query_one(attachments, &[]).await?.try_get(0)? {
+        let attached = client.query("select table_name from vestnik.attachment", &[]).await?;
+        for row in &attached {
+            names.push(row.try_get(0)?);
+        }
+    }
+    names.sort();
+    names.dedup();
+    let rows = client.query(THERE, &[&names]).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Waits for each table in a mode that vacuum gives way to, and that no writer waits behind.
+async fn send_vacuum_away(client: &mut Client, tables: &[String]) -> Result<(), Error> {
+    for table in tables {
+        let transaction = client.transaction().await?;
+        let sql =
+            format!("set local lock_timeout = {HARMLESS_LOCK_MS}; lock table {table} in share update exclusive mode");
+        match transaction.batch_execute(&sql).await {
+            Ok(()) => {}
+            // Somebody else's, for the next attempt to meet.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
+            Err(error) => return Err(error.into()),
+        }
+        transaction.rollback().await?;
+    }
+    Ok(())
+}
+
+/// Who holds locks on the tables or their partitions, for a person to look at. No query's text: it may hold customers'
+/// data.
+async fn holders(client: &Client, tables: &[String]) -> Result<String, Error> {
+    const HOLDERS: &str = "select distinct l.pid, coalesce(nullif(a.application_name, ''), a.usename, '?'), a.state, \
              coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 \
-         from pg_locks l join pg_stat_activity a using (pid) \
-         where l.relation in (to_regclass('public.orders'), to_regclass('public.bookings')) and l.granted \
-             and a.pid <> pg_backend_pid() order by 4 desc limit 5";
-    let rows = client.query(HOLDERS, &[]).await?;
+         from pg_locks l left join pg_stat_activity a using (pid) \
+         where l.database = (select oid from pg_database where datname = current_database()) and l.granted \
+             and coalesce(pg_partition_root(l.relation)::oid, l.relation) in (select to_regclass(t) from unnest($1::text[]) t) \
+             and l.pid is distinct from pg_backend_pid() order by 4 desc limit 5";
+    let rows = client.query(HOLDERS, &[&tables]).await?;
     let mut holders = Vec::new();
     for row in &rows {
-        let (pid, name): (i32, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let (pid, name): (Option<i32>, &str) = (row.try_get(0)?, row.try_get(1)?);
         let (state, seconds): (Option<&str>, f64) = (row.try_get(2)?, row.try_get(3)?);
-        holders.push(format!(
-            "process {pid} ({name}, {}, {seconds:.0} s)",
-            state.unwrap_or("?")
-        ));
+        holders.push(match pid {
+            Some(pid) => format!("process {pid} ({name}, {}, {seconds:.0} s)", state.unwrap_or("?")),
+            None => "a prepared transaction (see pg_prepared_xacts)".into(),
+        });
     }
     Ok(if holders.is_empty() {
         "its holder has just ended".into()

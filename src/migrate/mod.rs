@@ -9,7 +9,7 @@ mod v23;
 
 use std::path::PathBuf;
 
-use refinery::{Runner, Target};
+use refinery::{Runner, SchemaVersion, Target};
 use tokio_postgres::Client;
 
 use crate::config::{Config, Notify, ShopSchema};
@@ -24,6 +24,21 @@ mod shop {
     refinery::embed_migrations!("sql/shop");
 }
 
+/// Migrations that are applied in their order, and remembered in a table of their own.
+struct Set {
+    name: &'static str,
+    runner: fn() -> Runner,
+}
+
+const ENGINE: Set = Set {
+    name: "engine",
+    runner: engine::migrations::runner,
+};
+const SHOP: Set = Set {
+    name: "shop",
+    runner: shop::migrations::runner,
+};
+
 /// Gets a line for each thing that was done or is waited for.
 pub type Say<'a> = &'a mut (dyn FnMut(&str) + Send);
 
@@ -34,15 +49,36 @@ pub enum Error {
     #[error(transparent)]
     Db(#[from] db::Error),
     /// Postgres says so, or is gone.
+    ///
+    /// Its words are all in this message; as a source it would be printed again, with the row that it was about.
     #[error("{}", db::reason(.0))]
-    Postgres(#[from] tokio_postgres::Error),
-    /// A migration failed, was changed after it had been applied, or is not known to this program.
-    #[error("{set} migrations: {}", history_problem(.source))]
+    Postgres(tokio_postgres::Error),
+    /// A migration failed.
+    #[error("{set} migrations: {}", history_problem(.problem))]
     History {
         /// Which set.
         set: &'static str,
         /// What refinery says.
-        source: refinery::Error,
+        problem: refinery::Error,
+    },
+    /// A migration's file is not what it was when it was applied.
+    #[error("{set} migrations: {migration} was changed after it had been applied: put its file back as it was")]
+    Changed {
+        /// Which set.
+        set: &'static str,
+        /// Its version and name.
+        migration: String,
+    },
+    /// The database has a migration that this program does not.
+    #[error(
+        "{set} migrations: the database has {migration}, which this program does not know: it is newer; run a newer \
+         vestnik"
+    )]
+    Newer {
+        /// Which set.
+        set: &'static str,
+        /// Its version and name.
+        migration: String,
     },
     /// Another migration does not end.
     #[error("another migration has held the lock for {0} minutes: look for it in pg_stat_activity")]
@@ -75,15 +111,15 @@ pub enum Error {
     NotApplied,
 }
 
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
 fn history_problem(error: &refinery::Error) -> String {
     use refinery::error::Kind;
     match error.kind() {
-        Kind::DivergentVersion(applied, _) => {
-            format!("{applied} was changed after it had been applied: put its file back as it was")
-        }
-        Kind::MissingVersion(applied) => {
-            format!("the database has {applied}, which this program does not know: it is newer; run a newer vestnik")
-        }
         Kind::Connection(_, source) => match source.downcast_ref::<tokio_postgres::Error>() {
             Some(error) => db::reason(error),
             None => source.to_string(),
@@ -114,99 +150,131 @@ pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
 pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
     let client = connect(config).await?;
     client.batch_execute("set default_transaction_read_only = on").await?;
-    let mut sets = vec![("engine", engine::migrations::runner())];
-    if config.shop.schema == ShopSchema::Reference {
-        sets.push(("shop", shop::migrations::runner()));
-    }
-    for (set, runner) in sets {
+    for set in sets(config) {
         let applied = applied(&client, set).await?;
-        for migration in runner.get_migrations() {
+        for migration in (set.runner)().get_migrations() {
             if !applied.contains(&migration.version()) {
-                say(&format!("would apply {set} {migration}"));
+                say(&format!("would apply {} {migration}", set.name));
             }
         }
     }
-    if config.shop.schema == ShopSchema::Reference && !applied(&client, "shop").await?.contains(&v23::VERSION) {
+    if config.shop.schema == ShopSchema::Reference && !applied(&client, &SHOP).await?.contains(&v23::VERSION) {
         v23::check(&client).await?;
         v23::tell(&client, say).await?;
     }
     code::tell(&client, say).await
 }
 
-/// Directly, past a pooler: the lock is the session's.
+fn sets(config: &Config) -> &'static [&'static Set] {
+    match config.shop.schema {
+        ShopSchema::Reference => &[&ENGINE, &SHOP],
+        ShopSchema::Own => &[&ENGINE],
+    }
+}
+
+/// Directly, past a pooler: the lock is the session's. A role's or database's own time-outs are for its application: a
+/// backup holds a transaction open, and an index takes its time.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let client = db::connect_as(url.ok_or(db::Error::Missing)?, "migrate").await?;
     client
-        .batch_execute("set client_min_messages = warning; set statement_timeout = 0")
+        .batch_execute(
+            "set client_min_messages = warning; \
+             select set_config(name, '0', false) from pg_settings where name in ('statement_timeout', 'lock_timeout', \
+                 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')",
+        )
         .await?;
     Ok(client)
 }
 
 async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
     let reference = config.shop.schema == ShopSchema::Reference;
-    let before_v23 = reference && !applied(client, "shop").await?.contains(&v23::VERSION);
+    // All of what may refuse comes first.
+    for set in sets(config) {
+        applied(client, set).await?;
+    }
+    let before_v23 = reference && !applied(client, &SHOP).await?.contains(&v23::VERSION);
     if before_v23 {
         v23::check(client).await?;
     }
     client.batch_execute("create schema if not exists vestnik").await?;
-    let mut changed = history(client, "engine", engine::migrations::runner(), say).await?;
+    let mut changed = history(client, &ENGINE, Target::Latest, say).await?;
     changed |= adopt_cluster(client, say).await?;
     if before_v23 {
-        let until_v22 = shop::migrations::runner().set_target(Target::Version(v23::VERSION - 1));
-        changed |= history(client, "shop", until_v22, say).await?;
+        changed |= history(client, &SHOP, Target::Version(v23::VERSION - 1), say).await?;
         v23::prepare(client, config, say).await?;
     }
     if reference {
         // Rewritten statuses are no news; and a lock is waited for in short turns.
         client.batch_execute("set vestnik.quiet = 'on'").await?;
-        let shop = async |client: &mut Client| {
-            let mut lines = Vec::new();
-            let mut keep = |line: &str| lines.push(line.to_owned());
-            let changed = history(client, "shop", shop::migrations::runner(), &mut keep).await?;
-            Ok((changed, lines))
-        };
-        let (applied, lines) = lock::patiently(client, say, shop).await?;
-        lines.iter().for_each(|line| say(line));
+        changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+            history(client, &SHOP, Target::Latest, say).await
+        })
+        .await?;
         client.batch_execute("reset vestnik.quiet").await?;
-        changed |= applied;
         changed |= v23::validate(client, say).await?;
     }
-    changed |= code::apply(client, config.database.notify == Notify::On, say).await?;
+    let notify = config.database.notify == Notify::On;
+    changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+        code::apply(client, notify, say).await
+    })
+    .await?;
     if reference {
         changed |= code::attach_reference_shop(client, say).await?;
     }
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
-async fn history(client: &mut Client, set: &'static str, runner: Runner, say: Say<'_>) -> Result<bool, Error> {
+async fn history(client: &mut Client, set: &Set, target: Target, say: Say<'_>) -> Result<bool, Error> {
+    let runner = (set.runner)().set_target(target);
     let mut runner = runner.set_abort_divergent(true).set_abort_missing(true);
-    runner.set_migration_table_name(table_of(set));
+    runner.set_migration_table_name(set.table());
     let report = runner
         .run_async(client)
         .await
-        .map_err(|source| Error::History { set, source })?;
+        .map_err(|problem| Error::History { set: set.name, problem })?;
     for migration in report.applied_migrations() {
-        say(&format!("applied {set} {migration}"));
+        say(&format!("applied {} {migration}", set.name));
     }
     Ok(!report.applied_migrations().is_empty())
 }
 
-fn table_of(set: &str) -> String {
-    format!("vestnik.{set}_history")
+impl Set {
+    fn table(&self) -> String {
+        format!("vestnik.{}_history", self.name)
+    }
 }
 
-/// The versions of a set that the database has.
-async fn applied(client: &Client, set: &str) -> Result<Vec<i32>, Error> {
-    let table = table_of(set);
+/// The versions of a set that the database has; refuses those that this program does not have, or has otherwise.
+async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error> {
     let there = client
-        .query_one("select to_regclass($1) is not null", &[&table])
+        .query_one("select to_regclass($1) is not null", &[&set.table()])
         .await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(Vec::new());
     }
-    let rows = client.query(&format!("select version from {table}"), &[]).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    let runner = (set.runner)();
+    let sql = format!("select version, name, checksum from {} order by version", set.table());
+    let mut versions = Vec::new();
+    for row in client.query(&sql, &[]).await? {
+        let version: SchemaVersion = row.try_get(0)?;
+        let migration = format!("V{version}__{}", row.try_get::<_, &str>(1)?);
+        let known = runner.get_migrations().iter().find(|known| known.version() == version);
+        let Some(known) = known else {
+            return Err(Error::Newer {
+                set: set.name,
+                migration,
+            });
+        };
+        if known.to_string() != migration || known.checksum().to_string() != row.try_get::<_, &str>(2)? {
+            return Err(Error::Changed {
+                set: set.name,
+                migration,
+            });
+        }
+        versions.push(version);
+    }
+    Ok(versions)
 }
 
 /// A journal that was restored into another cluster has transaction numbers of the old one: all of it is the past.

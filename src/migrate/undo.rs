@@ -4,10 +4,10 @@
 //! there turned round: `pending` becomes `new`, `preparing` becomes `confirmed`. For a row that nobody has touched that
 //! is its old status byte for byte, and for one written since it is what the old application would have written.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
-use super::{Error, Say, applied, connect, lock};
+use super::{Error, SHOP, Say, applied, connect, lock};
 use crate::config::Config;
 
 /// Puts the statuses of before V23 back. It may be broken off and begun again.
@@ -20,25 +20,31 @@ pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
 }
 
 async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
-    if !applied(client, "shop").await?.contains(&v23::VERSION) {
-        return Err(Error::NotApplied);
-    }
-    lock::patiently(client, say, accept_old_statuses).await?;
+    // The kept state is there, too, after a migration or an undoing that was broken off.
     let kept = "select to_regclass('vestnik.before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
+    if !kept && !applied(client, &SHOP).await?.contains(&v23::VERSION) {
+        return Err(Error::NotApplied);
+    }
+    lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+        accept_old_statuses(client).await
+    })
+    .await?;
     for table in TABLES {
         for part in v23::parts(client, table).await? {
-            let which = which(table, kept);
             let rewrite = Rewrite {
                 set: "case status when 'pending' then 'new' else 'confirmed' end",
-                which,
+                which: which(table),
             };
             // Twice: what was locked at the first time.
             let rewritten = v23::rewrite(client, &part, rewrite).await? + v23::rewrite(client, &part, rewrite).await?;
             say(&format!("{part}: put the old status of {rewritten} rows back"));
         }
     }
-    let finished = lock::patiently(client, say, finish).await?;
+    let finished = lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+        finish(client).await
+    })
+    .await?;
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
@@ -47,20 +53,21 @@ async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
 }
 
 /// The rows that had another name before V23, or did not exist.
-fn which(table: &str, kept: bool) -> &'static str {
-    match (kept, table) {
-        (true, "public.orders") => {
+fn which(table: &str) -> &'static str {
+    match table {
+        "public.orders" => {
             "status in ('pending', 'preparing') and not exists (select from vestnik.before_v23 \
              where table_name = 'public.orders' and row_id = id::text and old_status = status::text)"
         }
-        (true, _) => {
+        _ => {
             "status in ('pending', 'preparing') and not exists (select from vestnik.before_v23 \
              where table_name = 'public.bookings' and row_id = id::text and old_status = status::text)"
         }
-        (false, _) => "status in ('pending', 'preparing')",
     }
 }
 
+/// Takes V23 back, but for its rows. From here on the database is one of before it, so that `vestnik migrate` would apply
+/// it again even where the undoing is broken off; the kept state, empty where no row was there, says that it was.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     for (table, constraint) in CONSTRAINTS {
@@ -68,28 +75,50 @@ async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
         transaction.batch_execute(&sql).await?;
     }
     for table in TABLES {
-        let sql = format!("alter table {table} alter column status set default 'new'");
-        transaction.batch_execute(&sql).await?;
+        let default = match old_default(&transaction, table).await? {
+            Some(Some(expression)) => format!("set default {expression}"),
+            Some(None) => "drop default".into(),
+            None => "set default 'new'".into(),
+        };
+        transaction
+            .batch_execute(&format!("alter table {table} alter column status {default}"))
+            .await?;
     }
+    transaction
+        .batch_execute(
+            "create table if not exists vestnik.before_v23 (table_name text not null, row_id text not null, \
+                 old_status text not null, primary key (table_name, row_id, old_status)); \
+             delete from vestnik.shop_history where version = 23",
+        )
+        .await?;
     Ok(transaction.commit().await?)
+}
+
+/// The default of before V23, where it was kept: an expression, or none.
+async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Option<Option<String>>, Error> {
+    let kept = "select to_regclass('vestnik.before_v23_default') is not null";
+    if !transaction.query_one(kept, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    let sql = "select expression from vestnik.before_v23_default where table_name = $1";
+    let row = transaction.query_opt(sql, &[&table]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// What the batches left out, and the end of it. The number of rows.
 async fn finish(client: &mut Client) -> Result<u64, Error> {
     let transaction = client.transaction().await?;
     transaction.batch_execute("set local vestnik.quiet = 'on'").await?;
-    let kept = "select to_regclass('vestnik.before_v23') is not null";
-    let kept: bool = transaction.query_one(kept, &[]).await?.try_get(0)?;
     let mut rewritten = 0;
     for table in TABLES {
-        let which = which(table, kept);
+        let which = which(table);
         let sql = format!(
             "update {table} set status = case status when 'pending' then 'new' else 'confirmed' end where {which}"
         );
         rewritten += transaction.execute(&sql, &[]).await?;
     }
     transaction
-        .batch_execute("drop table if exists vestnik.before_v23; delete from vestnik.shop_history where version = 23")
+        .batch_execute("drop table vestnik.before_v23; drop table if exists vestnik.before_v23_default")
         .await?;
     transaction.commit().await?;
     Ok(rewritten)

@@ -22,6 +22,8 @@ pub const CONSTRAINTS: [(&str, &str); 3] = [
 ];
 /// Blocks of the table that one transaction rewrites: some thousand rows, some milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
+/// Rows that one transaction rewrites of those that were written meanwhile.
+const SWEEP_ROWS: u64 = 1000;
 /// How long an index that is built beside the writers may wait for old transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
@@ -84,6 +86,7 @@ pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
 
 /// Backs up, keeps the old state, and rewrites all but the rows that are written meanwhile.
 pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
+    keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
     if !client.query_one(rows, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(());
@@ -91,11 +94,18 @@ pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Resu
     backup::write(client, config, say).await?;
     keep_state(client).await?;
     for table in TABLES {
-        for part in parts(client, table).await? {
-            let rewritten = rewrite(client, &part, REWRITE).await?;
+        let parts = parts(client, table).await?;
+        for part in &parts {
+            let rewritten = rewrite(client, part, REWRITE).await?;
             say(&format!("{part}: unified the status of {rewritten} rows"));
         }
-        index(client, table, say).await?;
+        index(client, table, &parts, say).await?;
+        // Or the planner believes that half of the rows are new still, and the migration reads all of the table while
+        // it holds it.
+        client.batch_execute(&format!("analyze {table} (status)")).await?;
+        for part in &parts {
+            sweep(client, part).await?;
+        }
     }
     Ok(())
 }
@@ -123,19 +133,38 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
         transaction
             .batch_execute(
                 "create table vestnik.before_v23 (table_name text not null, row_id text not null, old_status text not null, \
-                     primary key (table_name, row_id)); \
+                     primary key (table_name, row_id, old_status)); \
                  comment on table vestnik.before_v23 is 'rows that had one of the new statuses before V23, for \
                      vestnik migrate --undo v23'",
             )
             .await?;
+        // What a shop calls an id need not be one: in a partitioned table it may come twice, and without a key be null.
         for table in TABLES {
             let sql = format!(
                 "insert into vestnik.before_v23 select $1, id::text, status::text from {table} \
-                 where status in ('pending', 'preparing')"
+                 where status in ('pending', 'preparing') and id is not null on conflict do nothing"
             );
             transaction.execute(&sql, &[&table]).await?;
         }
     }
+    Ok(transaction.commit().await?)
+}
+
+/// Keeps the defaults that are not the reference shop's own, `new`: an expression, or null where there is none.
+async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
+    const KEEP: &str = "create table vestnik.before_v23_default as \
+             select table_name, pg_get_expr(d.adbin, d.adrelid) as expression \
+             from (values ('public.orders'), ('public.bookings')) t (table_name) \
+             join pg_attribute a on a.attrelid = to_regclass(table_name) and a.attname = 'status' and not a.attisdropped \
+             left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
+             where coalesce(pg_get_expr(d.adbin, d.adrelid), '') not in ('''new''::text', '''new''::character varying'); \
+         do $$ begin if not exists (select from vestnik.before_v23_default) then \
+             drop table vestnik.before_v23_default; end if; end $$";
+    let transaction = client.transaction().await?;
+    transaction
+        .batch_execute("drop table if exists vestnik.before_v23_default")
+        .await?;
+    transaction.batch_execute(KEEP).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -172,43 +201,58 @@ pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Resu
     Ok(rewritten)
 }
 
-/// Builds the index while writers go on; the migration finds it there.
-async fn index(client: &Client, table: &str, say: Say<'_>) -> Result<(), Error> {
-    let name = table.trim_start_matches("public.");
-    let index = format!("idx_{name}_status_created");
-    let partitioned: bool = client
-        .query_one(
-            "select relkind = 'p' from pg_class where oid = to_regclass($1)",
-            &[&table],
-        )
-        .await?
-        .try_get(0)?;
-    if partitioned {
-        // Postgres builds no such index concurrently; the migration builds it.
-        return Ok(());
+/// Rewrites what was written while the index was built, by means of it.
+async fn sweep(client: &mut Client, table: &str) -> Result<(), Error> {
+    let Rewrite { set, which } = REWRITE;
+    let sql = format!(
+        "update {table} set status = {set} where ctid = any (array( \
+             select ctid from {table} where {which} limit {SWEEP_ROWS} for update skip locked)) and {which}"
+    );
+    loop {
+        let transaction = client.transaction().await?;
+        transaction.batch_execute("set local vestnik.quiet = 'on'").await?;
+        let rewritten = transaction.execute(&sql, &[]).await?;
+        transaction.commit().await?;
+        if rewritten < SWEEP_ROWS {
+            return Ok(());
+        }
     }
-    let unfinished = "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
-    let qualified = format!("public.{index}");
-    if client.query_one(unfinished, &[&qualified]).await?.try_get(0)? {
-        client
-            .batch_execute(&format!("drop index concurrently {qualified}"))
-            .await?;
-    }
+}
+
+/// Builds the index while writers go on; the migration finds it there. That of a partitioned table cannot be built so,
+/// but those of its partitions can, and the migration puts them together.
+async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> Result<(), Error> {
+    // In the schema of its table, which `create index` takes for granted.
+    const NAME: &str = "select quote_ident(n.nspname), quote_ident(left('idx_' || c.relname, 48) || '_status_created') \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
+    const UNFINISHED: &str =
+        "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
     let columns = match column_type(client, table, "created_at").await? {
         Some(_) => "status, created_at",
         None => "status",
     };
-    say(&format!("building {index}; it waits for transactions that are older"));
-    client
-        .batch_execute(&format!("set lock_timeout = '{INDEX_LOCK_TIMEOUT}'"))
-        .await?;
-    let built = client
-        .batch_execute(&format!(
-            "create index concurrently if not exists {index} on {table} ({columns})"
-        ))
-        .await;
-    client.batch_execute("set lock_timeout = 0").await?;
-    Ok(built?)
+    for part in parts {
+        let row = client.query_one(NAME, &[part]).await?;
+        let (schema, index): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let qualified = format!("{schema}.{index}");
+        if client.query_one(UNFINISHED, &[&qualified]).await?.try_get(0)? {
+            client
+                .batch_execute(&format!("drop index concurrently {qualified}"))
+                .await?;
+        }
+        say(&format!("building {index}; it waits for transactions that are older"));
+        client
+            .batch_execute(&format!("set lock_timeout = '{INDEX_LOCK_TIMEOUT}'"))
+            .await?;
+        let built = client
+            .batch_execute(&format!(
+                "create index concurrently if not exists {index} on {part} ({columns})"
+            ))
+            .await;
+        client.batch_execute("set lock_timeout = 0").await?;
+        built?;
+    }
+    Ok(())
 }
 
 /// Proves the constraints for the rows of before, while writers go on.
@@ -221,7 +265,7 @@ pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> 
             continue;
         }
         let sql = format!("alter table {table} validate constraint {constraint}");
-        lock::patiently(client, say, async |client: &mut Client| {
+        lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
             Ok(client.batch_execute(&sql).await?)
         })
         .await?;
