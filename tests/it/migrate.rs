@@ -363,6 +363,200 @@ async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
     );
 }
 
+#[tokio::test]
+async fn a_partitioned_shop_is_unified_and_comes_back_though_its_ids_come_twice() {
+    let database = Database::empty().await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "create table orders (id bigint, store_id bigint not null, order_type text, status text not null default 'new', \
+                 created_at timestamptz not null default now()) partition by range (created_at); \
+             create table orders_a partition of orders for values from ('2000-01-01') to ('2026-01-01'); \
+             create table orders_b partition of orders default partition by list (store_id); \
+             create table \"Orders B\" partition of orders_b default; \
+             create table bookings (id bigint, store_id bigint, status text); \
+             insert into orders (id, store_id, status, created_at) values (1, 1, 'new', '2025-01-01'), \
+                 (2, 1, 'pending', '2025-01-01'), (2, 1, 'pending', '2027-01-01'), (3, 1, 'confirmed', '2027-01-01'), \
+                 (null, 1, 'ready', '2027-01-01');",
+        )
+        .await
+        .unwrap();
+    let backups = tempfile::tempdir().unwrap();
+    let mut config = database.config();
+    config.shop.backup_directory = backups.path().to_owned();
+    let statuses = "select string_agg(concat(id, status), ' ' order by id, created_at) from orders";
+    let statuses = async || client.query_one(statuses, &[]).await.unwrap().get::<_, String>(0);
+
+    run(&config).await.unwrap();
+    assert_eq!(statuses().await, "1pending 2pending 2pending 3preparing ready");
+    let indexes = "select count(*) from pg_partition_tree('idx_orders_status_created') where isleaf";
+    assert_eq!(count(&client, indexes).await, 2, "the partitions' indexes are its own");
+
+    migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
+    assert_eq!(statuses().await, "1new 2pending 2pending 3confirmed ready");
+}
+
+#[tokio::test]
+async fn the_defaults_of_before_come_back_whatever_they_were() {
+    let (database, _backups, config) = old_shop().await;
+    let client = database.client().await;
+    client
+        .batch_execute("alter table orders alter status set default lower('CONFIRMED')")
+        .await
+        .unwrap();
+    run(&config).await.unwrap();
+    let defaults = "select string_agg(table_name || ' ' || coalesce(column_default, 'none'), ', ' order by table_name desc) \
+         from information_schema.columns where table_schema = 'public' and column_name = 'status'";
+    let defaults = async || client.query_one(defaults, &[]).await.unwrap().get::<_, String>(0);
+    let unified = "orders 'pending'::text, bookings 'pending'::character varying";
+    assert_eq!(defaults().await, unified);
+    migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
+    assert_eq!(defaults().await, "orders lower('CONFIRMED'::text), bookings none");
+    let kept = "select count(*) from pg_tables where schemaname = 'vestnik' and tablename like 'before%'";
+    assert_eq!(count(&client, kept).await, 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn what_was_broken_off_is_gone_on_with_or_undone() {
+    const SABOTAGE: &str = "create function sabotage() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$; \
+         create trigger sabotage before update on bookings for each row execute function sabotage();";
+    let (database, _backups, config) = old_shop().await;
+    let client = database.client().await;
+    let before = statuses(&client).await;
+    client.batch_execute(SABOTAGE).await.unwrap();
+    assert!(run(&config).await.is_err());
+    assert_ne!(statuses(&client).await, before, "the orders are rewritten already");
+    migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
+    assert_eq!(statuses(&client).await, before, "a migration that was broken off");
+
+    client.batch_execute("drop trigger sabotage on bookings").await.unwrap();
+    run(&config).await.unwrap();
+    let unified = statuses(&client).await;
+    client
+        .batch_execute("create trigger sabotage before update on bookings for each row execute function sabotage()")
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert!(migrate::undo_v23(&config, &mut |_| ()).await.is_err());
+    }
+    client.batch_execute("drop trigger sabotage on bookings").await.unwrap();
+    run(&config).await.unwrap();
+    assert_eq!(
+        statuses(&client).await,
+        unified,
+        "an undoing that was broken off, and migrated again"
+    );
+    let constraints = "select count(*) from pg_constraint where conname like '%status_known' and convalidated";
+    assert_eq!(count(&client, constraints).await, 2);
+    migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
+    assert_eq!(statuses(&client).await, before, "and undone after all");
+}
+
+#[tokio::test]
+async fn the_shops_own_time_outs_do_not_stop_it() {
+    let (database, _backups, config) = old_shop().await;
+    let set = "do $$ begin execute format('alter database %I set idle_in_transaction_session_timeout = 1', \
+         current_database()); end $$";
+    database.client().await.batch_execute(set).await.unwrap();
+    assert_eq!(run(&config).await.unwrap().0, Outcome::Migrated);
+}
+
+#[tokio::test]
+async fn v23_itself_reads_by_the_index() {
+    let (database, _backups, config) = old_shop().await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "insert into orders (store_id, status) select 1, 'new' from generate_series(1, 50000); analyze orders",
+        )
+        .await
+        .unwrap();
+    run(&config).await.unwrap();
+    let rows = client
+        .query(
+            "explain update orders set status = 'pending' where status in ('new', 'confirmed')",
+            &[],
+        )
+        .await
+        .unwrap();
+    let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let plan = plan.join("\n");
+    assert!(plan.contains("idx_orders_status_created"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_dry_run_refuses_what_a_run_would() {
+    let database = Database::fresh().await;
+    let newer = "insert into vestnik.shop_history select 99, 'from_the_future', applied_on, checksum from vestnik.shop_history limit 1";
+    database.client().await.batch_execute(newer).await.unwrap();
+    let output = vestnik(&database, &["migrate", "--dry-run"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("V99__from_the_future"), "{error}");
+}
+
+#[tokio::test]
+async fn a_failure_is_told_once_and_without_the_row() {
+    let (database, _backups, _) = old_shop().await;
+    database
+        .client()
+        .await
+        .batch_execute(
+            "alter table orders add customer_name text default 'a secret customer', \
+                 add constraint ours check (status <> 'pending' or id = 5)",
+        )
+        .await
+        .unwrap();
+    let backups = tempfile::tempdir().unwrap();
+    let set = format!("shop.backup_directory={}", backups.path().display());
+    let output = vestnik(&database, &["--set", &set, "migrate"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(error.matches("check constraint \"ours\"").count(), 1, "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_go_on_while_attaching_waits_for_one_of_them() {
+    let database = Database::fresh().await;
+    let (mut shop, other) = (database.client().await, database.client().await);
+    shop.batch_execute("update vestnik.attachment set fingerprint = 'older'")
+        .await
+        .unwrap();
+    // A writer that waits longer than this fails, and with it the test.
+    other.batch_execute("set lock_timeout = '1s'").await.unwrap();
+    let open = shop.transaction().await.unwrap();
+    open.batch_execute("insert into orders (store_id) values (5)")
+        .await
+        .unwrap();
+    let (waits, mut waiting) = tokio::sync::oneshot::channel();
+    let mut waits = Some(waits);
+    let config = database.config();
+    let mut say = |line: &str| {
+        if line.contains("vestnik shop, idle in transaction")
+            && let Some(waits) = waits.take()
+        {
+            waits.send(()).unwrap();
+        }
+    };
+    let writing = async {
+        let mut written = 0;
+        while waiting.try_recv().is_err() {
+            other
+                .execute("insert into orders (store_id) values (6)", &[])
+                .await
+                .unwrap();
+            written += 1;
+        }
+        open.commit().await.unwrap();
+        written
+    };
+    let (migrated, written) = tokio::join!(migrate::run(&config, &mut say), writing);
+    assert_eq!(migrated.unwrap(), Outcome::Migrated);
+    let events = "select count(*) from vestnik.event where store_id in ('5', '6')";
+    assert_eq!(count(&other, events).await, written + 1);
+}
+
 /// Migrates while a shop's transaction is open, which commits when the migration says a line that `waits`: that line.
 async fn migrate_beside(config: &Config, open: Transaction<'_>, waits: &str) -> Option<String> {
     let (say, mut said) = mpsc::unbounded_channel();
