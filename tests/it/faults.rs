@@ -126,21 +126,53 @@ async fn random_writers_satisfy_the_oracle() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_half_open_connection_is_noticed_and_replaced() {
+/// An engine that reaches its database through a proxy.
+async fn app_behind_a_proxy() -> (App, Proxy) {
     let database = Database::fresh().await;
     let (_, host) = database.url().split_once('@').unwrap();
     let (host, name) = host.split_once('/').unwrap();
     let proxy = Proxy::to(host.parse().unwrap()).await;
     let through: SecretString = format!("postgres://postgres@{}/{name}", proxy.address).into();
     let app = App::start_on(database, |config| config.database.url = Some(through)).await;
+    app.until_listening().await;
+    (app, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_connection_is_noticed_and_replaced() {
+    let (app, proxy) = app_behind_a_proxy().await;
     let trial = trial(&app).await;
     for _ in 0..2 {
         trial.commits(COMMITS_BETWEEN).await;
         proxy.stall();
+        trial.break_panels();
     }
     trial.commits(COMMITS_BETWEEN).await;
     trial.judge(Repeats::InFaults).await;
+    app.until_listening().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_connection_keeps_no_revoked_token_open() {
+    let (app, proxy) = app_behind_a_proxy().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let client = app.database.client().await;
+    proxy.stall();
+    client
+        .batch_execute("update vestnik.token set revoked_at = now(); notify vestnik_token")
+        .await
+        .unwrap();
+    assert_eq!(panel.message().await, Err(4503));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_falls_silent_in_the_self_test_is_given_up() {
+    let (app, proxy) = app_behind_a_proxy().await;
+    let client = app.database.client().await;
+    proxy.silence_next("pg_notify");
+    terminate(&client, "vestnik listener").await;
+    proxy.until_silenced().await;
+    app.until_listening().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
