@@ -1,12 +1,14 @@
 //! What breaks, breaks here: each fault under load, judged by the oracle.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::Client;
-use vestnik::config::Notify;
+use vestnik::config::{Config, Notify};
 use vestnik::embedded::Embedded;
+use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
 use crate::oracle::{Repeats, Trial, seed};
@@ -16,11 +18,13 @@ use crate::support::proxy::Proxy;
 
 /// Times that one thing is broken in a row.
 const BREAKS: usize = 8;
+/// Between two heartbeats, where their cursors are judged.
+const HEARTBEAT: Duration = Duration::from_millis(5);
 /// Commits between two of them.
 const COMMITS_BETWEEN: usize = 60;
 
 async fn trial(app: &App) -> Trial {
-    Trial::begin(app.database.url(), app.engine.address(), &app.token, seed()).await
+    Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await
 }
 
 /// Ends the engine's backends of this name; waits until there is one to end.
@@ -78,11 +82,38 @@ async fn a_feed_that_breaks_within_a_long_read_begins_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn panels_go_and_come_back_with_their_cursors() {
-    let app = App::start_with(|config| config.session.queue_bytes = 16 * 1024).await;
+    // With heartbeats all the while, whose cursors they come back with, too.
+    let app = App::start_with(|config| {
+        config.session.queue_bytes = 16 * 1024;
+        config.session.ping_interval = HEARTBEAT;
+    })
+    .await;
     let (trial, client) = (trial(&app).await, app.database.client().await);
     for _ in 0..BREAKS {
         // And the connections that their replays are read through.
         terminate(&client, "vestnik pool").await;
+        trial.break_panels();
+        trial.commits(COMMITS_BETWEEN).await;
+    }
+    trial.judge(Repeats::InFaults).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panels_come_back_to_another_node_each_time() {
+    let app = App::start_with(|config| config.session.ping_interval = HEARTBEAT).await;
+    let other = Engine::start(&Config {
+        http: vestnik::config::Http {
+            listen: ([127, 0, 0, 1], 0).into(),
+            ..app.database.config().http
+        },
+        ..app.database.config()
+    })
+    .await
+    .unwrap();
+    other.until_fresh().await;
+    let nodes = [app.engine.address(), other.address()];
+    let trial = Trial::begin(app.database.url(), &nodes, &app.token, seed()).await;
+    for _ in 0..BREAKS {
         trial.break_panels();
         trial.commits(COMMITS_BETWEEN).await;
     }
@@ -119,7 +150,7 @@ async fn random_writers_satisfy_the_oracle() {
     for round in 0..4 {
         let app = App::start().await;
         let seed = seed().wrapping_add(round * 1_000_003);
-        let trial = Trial::begin(app.database.url(), app.engine.address(), &app.token, seed).await;
+        let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed).await;
         trial.commits(COMMITS_BETWEEN * 3).await;
         trial.judge(Repeats::Never).await;
         app.engine.shut_down().await;
@@ -373,7 +404,7 @@ async fn the_engine_is_killed_and_everybody_goes_on_where_they_were() {
     })
     .await
     .expect("it serves");
-    let trial = Trial::begin(database.url(), address, &token, seed()).await;
+    let trial = Trial::begin(database.url(), &[address], &token, seed()).await;
     for _ in 0..3 {
         trial.commits(COMMITS_BETWEEN).await;
         engine.kill().unwrap();
