@@ -172,10 +172,19 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         changed |= applied;
         changed |= v23::validate(client, say).await?;
     }
-    changed |= code::apply(client, config.database.notify == Notify::On, say).await?;
-    if reference {
-        changed |= code::attach_reference_shop(client, say).await?;
-    }
+    // A trigger waits for its table in short turns, too; an attempt that fails leaves nothing that the next one minds.
+    let code = async |client: &mut Client| {
+        let mut lines = Vec::new();
+        let mut keep = |line: &str| lines.push(line.to_owned());
+        let mut changed = code::apply(client, config.database.notify == Notify::On, &mut keep).await?;
+        if reference {
+            changed |= code::attach_reference_shop(client, &mut keep).await?;
+        }
+        Ok((changed, lines))
+    };
+    let (applied, lines) = lock::patiently(client, say, code).await?;
+    lines.iter().for_each(|line| say(line));
+    changed |= applied;
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
