@@ -353,8 +353,8 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
 
     // Its Postgres is killed: it starts another, and the watcher loses nothing.
     let killed = postmaster(&pid_file).expect("it runs");
-    let kill = Command::new("kill").args(["-9", &killed]).status().unwrap();
-    assert!(kill.success());
+    let pid = rustix::process::Pid::from_raw(killed.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let marked = line("psql").replace("Иван", "Мария");
     while !paste(directory.path(), &marked).wait().unwrap().success() {}
     while !events_seen
