@@ -75,8 +75,8 @@ fn event(xid: u64) -> Event {
     }
 }
 
-/// Serves a session until it ends. Why it ended, and the last cursor that its client was given.
-async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close, String) {
+/// Serves a session until it ends. Why it ended, and what its client was sent.
+async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close, Vec<Value>) {
     let mut config = Config::default();
     // Never connected to: nothing is replayed here.
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
@@ -100,13 +100,54 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     let why = timeout(PATIENCE, session.run(None, &mut client))
         .await
         .expect("the session ends");
-    let last = received
-        .lock()
-        .unwrap()
-        .iter()
-        .rev()
-        .find_map(|message| message["cursor"].as_str().map(str::to_owned));
-    (why, last.unwrap())
+    let received = std::mem::take(&mut *received.lock().unwrap());
+    (why, received)
+}
+
+/// Publishes one read: these transactions, an event each.
+fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
+    let before = Cursor::At(position(xids.start() - 1));
+    let after = Cursor::At(position(*xids.end()));
+    router.publish(epoch, &xids.map(event).collect::<Vec<_>>(), &before, &after);
+}
+
+/// Every cursor covers only what came before it, or with it. `first` is the first transaction that was published.
+fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
+    let mut sent = first - 1;
+    for message in received {
+        if let Some(id) = message["id"].as_str() {
+            sent = sent.max(id.parse().unwrap());
+        }
+        if let Some(cursor) = message["cursor"].as_str() {
+            let Ok(Cursor::At(position)) = Cursor::decode(cursor, epoch) else {
+                panic!("no cursor of this life: {message}")
+            };
+            assert!(
+                position.newest() <= Xid(sent),
+                "it covers what was never sent: {message}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_covers_nothing_that_has_not_been_sent() {
+    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10));
+    let here = epoch("00000001");
+    router.reach(here, &position(10));
+    let mut newest = 10;
+    let (why, received) = serve(&router, || {
+        if newest == 40 {
+            return router.drain();
+        }
+        publish(&router, here, newest + 1..=newest + 3);
+        newest += 3;
+    })
+    .await;
+    assert_eq!(why, Close::Draining);
+    let events = received.iter().filter(|message| message.get("data").is_some());
+    assert_eq!(events.count(), 30);
+    assert_honest(&received, here, 11);
 }
 
 #[tokio::test]
@@ -115,23 +156,16 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
     let here = epoch("00000001");
     router.reach(here, &position(10));
     let mut newest = 10;
-    let (why, last) = serve(&router, || {
+    let (why, received) = serve(&router, || {
         // The second does not fit: it is only published, and the session is let go as lagged.
         for _ in 0..2 {
-            let (before, after) = (Cursor::At(position(newest)), Cursor::At(position(newest + 1)));
             newest += 1;
-            router.publish(here, &[event(newest)], &before, &after);
+            publish(&router, here, newest..=newest);
         }
     })
     .await;
     assert_eq!(why, Close::Lagged);
-    let Cursor::At(kept) = Cursor::decode(&last, here).unwrap() else {
-        panic!("not where a read ended")
-    };
-    assert!(
-        !kept.covers(Xid(newest)),
-        "an event that was never sent would be missed"
-    );
+    assert_honest(&received, here, 11);
 }
 
 #[tokio::test]
@@ -139,8 +173,8 @@ async fn no_session_outlives_the_life_of_its_database() {
     let router = Arc::new(Router::new(QUEUE_BYTES, 10));
     let (before, after) = (epoch("00000001"), epoch("00000002"));
     router.reach(before, &position(10));
-    let (why, last) = serve(&router, || router.reach(after, &position(20))).await;
+    let (why, received) = serve(&router, || router.reach(after, &position(20))).await;
     assert_eq!(why, Close::Draining);
     // With a cursor of the new life it would never learn that its lists are stale.
-    assert!(Cursor::decode(&last, before).is_ok());
+    assert_honest(&received, before, 11);
 }

@@ -7,12 +7,12 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 use vestnik::config::{Config, Notify};
-use vestnik::embedded::Embedded;
 use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
 use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::{App, PATIENCE, Panel};
+use crate::support::breakable::Breakable;
 use crate::support::db::Database;
 use crate::support::proxy::Proxy;
 
@@ -246,47 +246,6 @@ async fn an_open_transaction_delays_nobody() {
     here.batch_execute("commit").await.unwrap();
     assert_eq!(panel.event().await["id"], "1");
     there.batch_execute("rollback").await.unwrap();
-}
-
-/// A Postgres of its own, which may be broken: with fsync, and reached through its directory.
-struct Breakable {
-    directory: tempfile::TempDir,
-    running: Option<Embedded>,
-}
-
-impl Breakable {
-    async fn start() -> (Self, Database) {
-        let directory = tempfile::tempdir().unwrap();
-        // The account that Postgres runs as must be able to enter it.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(directory.path(), open).unwrap();
-        let running = Embedded::start(&directory.path().join("data")).await.unwrap();
-        let database = Database::at(running.url());
-        vestnik::migrate::run(&database.config(), &mut |_| ()).await.unwrap();
-        (
-            Self {
-                directory,
-                running: Some(running),
-            },
-            database,
-        )
-    }
-
-    /// Fast: every connection is cut, and what is committed is on the disk.
-    async fn restart_fast(&mut self) {
-        self.running.take().unwrap().stop().await;
-        self.running = Some(Embedded::start(&self.directory.path().join("data")).await.unwrap());
-    }
-
-    /// Immediate: as if the power had gone; it recovers from its log.
-    async fn restart_immediate(&mut self) {
-        self.running.take().unwrap().stop_at_once().await;
-        self.running = Some(Embedded::start(&self.directory.path().join("data")).await.unwrap());
-    }
-
-    async fn stop(mut self) {
-        self.running.take().unwrap().stop().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
