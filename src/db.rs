@@ -17,6 +17,10 @@ use crate::config;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection of the pool.
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
+/// How long a connection of the pool may take to say that it is alive before it is used again.
+const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
+/// How long Postgres may take to answer a short statement: [`answered`].
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -100,18 +104,32 @@ pub async fn connect(database: &config::Database) -> Result<Client, Error> {
     connect_as(database.url.as_ref().ok_or(Error::Missing)?, "command").await
 }
 
-/// The pool for tokens, replay, history and acknowledgements.
+/// Postgres did not answer a short statement.
+#[derive(Debug, thiserror::Error)]
+#[error("Postgres did not answer within {} s", ANSWER_DEADLINE.as_secs())]
+pub struct Unanswered;
+
+/// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
+pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    match tokio::time::timeout(ANSWER_DEADLINE, statement).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Unanswered.into()),
+    }
+}
+
+/// The pool for tokens, replay, history and acknowledgements. A connection is probed each time before it is used, with
+/// one empty statement: a half-open one looks like any other, and would be handed out again and again.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     let parsed = parse(database.url.as_ref().ok_or(Error::Missing)?, "pool")?;
     let recycling = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
+        recycling_method: RecyclingMethod::Verified,
     };
     let manager = Manager::from_config(parsed, tls()?, recycling);
     let pool = Pool::builder(manager)
         .max_size(database.pool_size)
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(CONNECT_TIMEOUT))
-        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(POOL_PROBE_DEADLINE))
         .runtime(Runtime::Tokio1)
         .build()?;
     Ok(pool)
@@ -143,12 +161,14 @@ pub struct Vitals {
 pub async fn vitals(pool: &Pool) -> Result<Vitals, VitalsError> {
     const VITALS: &str = "select pg_notification_queue_usage(), \
          coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";
-    let client = pool.get().await?;
-    let row = client.query_one(VITALS, &[]).await?;
-    Ok(Vitals {
-        notification_queue_usage: row.try_get(0)?,
-        oldest_transaction_seconds: row.try_get(1)?,
+    answered(async {
+        let row = pool.get().await?.query_one(VITALS, &[]).await?;
+        Ok(Vitals {
+            notification_queue_usage: row.try_get(0)?,
+            oldest_transaction_seconds: row.try_get(1)?,
+        })
     })
+    .await
 }
 
 /// Why they cannot be read.
@@ -160,4 +180,7 @@ pub enum VitalsError {
     /// Postgres says so, or is gone.
     #[error("{}", reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
+    /// Postgres is silent.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
 }

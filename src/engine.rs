@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,10 +26,12 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
 /// Between two looks for revoked tokens, should a notification be lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// The same, where no notification reaches us.
+/// The same, where no notification reaches us, or the look that one asked for failed.
 const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks for events to trim.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a batch may take to be trimmed: over a half-open connection it would take for ever.
+const TRIM_DEADLINE: Duration = Duration::from_secs(60);
 /// Between two trimmed batches, so that trimming never fills the disk's queue.
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at whether the feed has begun.
@@ -181,9 +183,10 @@ async fn withdraw_tokens(
     hearing: watch::Receiver<Hearing>,
     stop: CancellationToken,
 ) {
+    let mut owed = false;
     loop {
         let listening = *hearing.borrow() == Hearing::Listening;
-        let pause = if listening {
+        let pause = if listening && !owed {
             TOKEN_CHECK_INTERVAL
         } else {
             TOKEN_POLL_INTERVAL
@@ -193,6 +196,7 @@ async fn withdraw_tokens(
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
+        owed = false;
         let live = router.tokens();
         if live.is_empty() {
             continue;
@@ -201,7 +205,11 @@ async fn withdraw_tokens(
             Ok(withdrawn) => withdrawn
                 .into_iter()
                 .for_each(|(token, why)| router.withdraw(token, why)),
-            Err(error) => tracing::warn!(%error, "the tokens of live sessions could not be checked"),
+            Err(error) => {
+                // The ring that asked for it does not come again.
+                owed = true;
+                tracing::warn!(%error, "the tokens of live sessions could not be checked");
+            }
         }
     }
 }
@@ -214,7 +222,8 @@ async fn trim(pool: Pool, retention: Duration, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         pause = TRIM_INTERVAL;
-        match journal::trim_batch(&pool, retention).await {
+        let trimmed = timeout(TRIM_DEADLINE, journal::trim_batch(&pool, retention)).await;
+        match trimmed.unwrap_or(Err(journal::Error::TimedOut)) {
             Ok(Trimmed::Batch(gone)) => {
                 ::metrics::counter!("vestnik_events_trimmed_total").increment(gone);
                 pause = TRIM_PAUSE;

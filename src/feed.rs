@@ -138,7 +138,7 @@ impl Feed {
     }
 
     /// Takes the first position in this life of the database. Had there been another one, every session's cursor
-    /// belongs to it: they come back, and are told to load their lists anew.
+    /// belongs to it: the router lets them go, they come back, and are told to load their lists anew.
     async fn begin<'a>(
         &self,
         place: &'a mut Option<Place>,
@@ -148,7 +148,6 @@ impl Feed {
         self.router.reach(epoch, &position);
         if place.is_some() {
             tracing::warn!("the database was restored or failed over: every session begins anew");
-            self.router.release_all();
         }
         Ok(place.insert(Place { epoch, position }))
     }

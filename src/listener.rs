@@ -175,7 +175,10 @@ async fn self_test(notify_url: &SecretString, bell: &Bell) -> Result<(), Lost> {
     let test = format!(r#"{{"test":"{:016x}"}}"#, fastrand::u64(..));
     *bell.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(test.clone());
     let ringer = db::connect_as(notify_url, "self-test").await?;
-    ringer.execute("select pg_notify($1, $2)", &[&CHANNEL, &test]).await?;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&CHANNEL, &test];
+    timeout(PROBE_DEADLINE, ringer.execute("select pg_notify($1, $2)", &parameters))
+        .await
+        .map_err(|_| Lost::Silent)??;
     timeout(SELF_TEST_DEADLINE, bell.self_test_heard.notified())
         .await
         .map_err(|_| Lost::Swallowed)

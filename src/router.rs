@@ -141,6 +141,15 @@ struct Inner {
     draining: bool,
 }
 
+impl Inner {
+    fn release_all(&mut self) {
+        for subscriber in std::mem::take(&mut self.stores).into_values().flatten() {
+            subscriber.link.end(End::Draining);
+        }
+        self.sessions = 0;
+    }
+}
+
 /// The sessions of this node, by store.
 pub struct Router {
     inner: Mutex<Inner>,
@@ -246,29 +255,27 @@ impl Router {
         }
     }
 
-    /// The feed stands at `position`, without having read anything on the way: at its start.
+    /// The feed stands at `position`, without having read anything on the way: at its start. In another life of the
+    /// database every session is let go in the same moment: none may be given a cursor of it, for only with one of
+    /// the life before does a client learn that its lists are stale.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
-        self.lock().reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
+        let mut inner = self.lock();
+        if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
+            inner.release_all();
+        }
+        inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
-    /// What a session has been sent that has taken everything from its queue since this was asked.
+    /// What has been published, once there is a position, as a client would keep it.
     pub fn cursor(&self) -> Option<Arc<str>> {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Lets every session go, to come back with its cursor.
-    pub fn release_all(&self) {
-        let mut inner = self.lock();
-        for subscriber in std::mem::take(&mut inner.stores).into_values().flatten() {
-            subscriber.link.end(End::Draining);
-        }
-        inner.sessions = 0;
-    }
-
-    /// Lets every session go, and takes no further one.
+    /// Lets every session go, to come back with its cursor, and takes no further one.
     pub fn drain(&self) {
-        self.lock().draining = true;
-        self.release_all();
+        let mut inner = self.lock();
+        inner.draining = true;
+        inner.release_all();
     }
 
     /// The tokens that open the sessions of this node, each once.
@@ -350,6 +357,16 @@ impl Subscription {
     /// The next batch, if one waits.
     pub fn try_next(&mut self) -> Option<Batch> {
         self.link.take()
+    }
+
+    /// What the session has been sent once it has taken everything that waits now. `Err` when the router has let it go,
+    /// which it does before it says that it has published what it left out: so look at the cursor first.
+    pub fn reached(&self) -> Result<Arc<str>, End> {
+        let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
+        match self.link.queue().end {
+            Some(end) => Err(end),
+            None => Ok(reached),
+        }
     }
 
     /// Resolves when the router lets the session go.

@@ -13,6 +13,8 @@ use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use tokio_postgres::Client;
 
+use crate::db;
+
 /// What every token begins with, so that a leaked one is recognised.
 const PREFIX: &str = "vst_";
 const SECRET_BYTES: usize = 32;
@@ -23,11 +25,14 @@ const SECRET_CHARS: usize = 43;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Postgres says so, or is gone.
-    #[error("tokens cannot be read or written: {}", crate::db::reason(.0))]
+    #[error("tokens cannot be read or written: {}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// No connection was free, or could be made.
     #[error("no connection for tokens: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),
+    /// Postgres is silent.
+    #[error("tokens cannot be read: {0}")]
+    Unanswered(#[from] db::Unanswered),
     /// The operating system gives no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -132,9 +137,12 @@ pub async fn look_up(pool: &Pool, token: &Token) -> Result<Found, Error> {
     const LOOK_UP: &str = "select id, hash, label, stores, expires_at, revoked_at is not null, \
              coalesce(expires_at <= now(), false) from vestnik.token where hash = $1";
     let hash = token.hash();
-    let client = pool.get().await?;
-    let statement = client.prepare_cached(LOOK_UP).await?;
-    let Some(row) = client.query_opt(&statement, &[&hash.as_slice()]).await? else {
+    let found = db::answered::<_, Error>(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(LOOK_UP).await?;
+        Ok(client.query_opt(&statement, &[&hash.as_slice()]).await?)
+    });
+    let Some(row) = found.await? else {
         return Ok(Found::Unknown);
     };
     // The index has found it by an ordinary comparison of hashes, which tells an attacker nothing about the token;
@@ -163,9 +171,12 @@ pub async fn withdrawn(pool: &Pool, tokens: &[TokenId]) -> Result<Vec<(TokenId, 
     const WITHDRAWN: &str = "select id, revoked_at is not null from vestnik.token \
          where id = any ($1) and (revoked_at is not null or expires_at <= now())";
     let ids: Vec<i64> = tokens.iter().map(|token| token.0).collect();
-    let client = pool.get().await?;
-    let statement = client.prepare_cached(WITHDRAWN).await?;
-    let rows = client.query(&statement, &[&ids]).await?;
+    let rows = db::answered::<_, Error>(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(WITHDRAWN).await?;
+        Ok(client.query(&statement, &[&ids]).await?)
+    });
+    let rows = rows.await?;
     let read = |row: &tokio_postgres::Row| {
         let why = if row.try_get(1)? {
             Withdrawn::Revoked

@@ -26,7 +26,7 @@ pub enum Error {
     #[error("no connection for reading the journal: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),
     /// Postgres did not answer in time.
-    #[error("Postgres did not answer a read of the journal within {} s", reader::READ_DEADLINE.as_secs())]
+    #[error("Postgres did not answer about the journal in time")]
     TimedOut,
     /// The answer did not begin with its snapshot.
     #[error("the journal's answer carries no snapshot")]

@@ -270,13 +270,12 @@ impl Session {
             return Err(Close::TokenExpired);
         }
         self.put(Outgoing::Ping, transport).await?;
-        if let Some(cursor) = self.hub.router.cursor() {
-            while let Some(batch) = self.subscription.try_next() {
-                self.send(batch, transport).await?;
-            }
-            let message = frame::heartbeat(&cursor);
-            self.put(Outgoing::WithCursor(cursor, message), transport).await?;
+        let cursor = self.subscription.reached().map_err(close_for)?;
+        while let Some(batch) = self.subscription.try_next() {
+            self.send(batch, transport).await?;
         }
+        let message = frame::heartbeat(&cursor);
+        self.put(Outgoing::WithCursor(cursor, message), transport).await?;
         self.flush(transport).await
     }
 

@@ -1,26 +1,30 @@
 //! What breaks, breaks here: each fault under load, judged by the oracle.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
 use tokio_postgres::Client;
-use vestnik::config::Notify;
-use vestnik::embedded::Embedded;
+use vestnik::config::{Config, Notify};
+use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
 use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::{App, PATIENCE, Panel};
+use crate::support::breakable::Breakable;
 use crate::support::db::Database;
 use crate::support::proxy::Proxy;
 
 /// Times that one thing is broken in a row.
 const BREAKS: usize = 8;
+/// Between two heartbeats, where their cursors are judged.
+const HEARTBEAT: Duration = Duration::from_millis(5);
 /// Commits between two of them.
 const COMMITS_BETWEEN: usize = 60;
 
 async fn trial(app: &App) -> Trial {
-    Trial::begin(app.database.url(), app.engine.address(), &app.token, seed()).await
+    Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await
 }
 
 /// Ends the engine's backends of this name; waits until there is one to end.
@@ -78,11 +82,38 @@ async fn a_feed_that_breaks_within_a_long_read_begins_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn panels_go_and_come_back_with_their_cursors() {
-    let app = App::start_with(|config| config.session.queue_bytes = 16 * 1024).await;
+    // With heartbeats all the while, whose cursors they come back with, too.
+    let app = App::start_with(|config| {
+        config.session.queue_bytes = 16 * 1024;
+        config.session.ping_interval = HEARTBEAT;
+    })
+    .await;
     let (trial, client) = (trial(&app).await, app.database.client().await);
     for _ in 0..BREAKS {
         // And the connections that their replays are read through.
         terminate(&client, "vestnik pool").await;
+        trial.break_panels();
+        trial.commits(COMMITS_BETWEEN).await;
+    }
+    trial.judge(Repeats::InFaults).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn panels_come_back_to_another_node_each_time() {
+    let app = App::start_with(|config| config.session.ping_interval = HEARTBEAT).await;
+    let other = Engine::start(&Config {
+        http: vestnik::config::Http {
+            listen: ([127, 0, 0, 1], 0).into(),
+            ..app.database.config().http
+        },
+        ..app.database.config()
+    })
+    .await
+    .unwrap();
+    other.until_fresh().await;
+    let nodes = [app.engine.address(), other.address()];
+    let trial = Trial::begin(app.database.url(), &nodes, &app.token, seed()).await;
+    for _ in 0..BREAKS {
         trial.break_panels();
         trial.commits(COMMITS_BETWEEN).await;
     }
@@ -119,28 +150,60 @@ async fn random_writers_satisfy_the_oracle() {
     for round in 0..4 {
         let app = App::start().await;
         let seed = seed().wrapping_add(round * 1_000_003);
-        let trial = Trial::begin(app.database.url(), app.engine.address(), &app.token, seed).await;
+        let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed).await;
         trial.commits(COMMITS_BETWEEN * 3).await;
         trial.judge(Repeats::Never).await;
         app.engine.shut_down().await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_half_open_connection_is_noticed_and_replaced() {
+/// An engine that reaches its database through a proxy.
+async fn app_behind_a_proxy() -> (App, Proxy) {
     let database = Database::fresh().await;
     let (_, host) = database.url().split_once('@').unwrap();
     let (host, name) = host.split_once('/').unwrap();
     let proxy = Proxy::to(host.parse().unwrap()).await;
     let through: SecretString = format!("postgres://postgres@{}/{name}", proxy.address).into();
     let app = App::start_on(database, |config| config.database.url = Some(through)).await;
+    app.until_listening().await;
+    (app, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_connection_is_noticed_and_replaced() {
+    let (app, proxy) = app_behind_a_proxy().await;
     let trial = trial(&app).await;
     for _ in 0..2 {
         trial.commits(COMMITS_BETWEEN).await;
         proxy.stall();
+        trial.break_panels();
     }
     trial.commits(COMMITS_BETWEEN).await;
     trial.judge(Repeats::InFaults).await;
+    app.until_listening().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_open_connection_keeps_no_revoked_token_open() {
+    let (app, proxy) = app_behind_a_proxy().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let client = app.database.client().await;
+    proxy.stall();
+    client
+        .batch_execute("update vestnik.token set revoked_at = now(); notify vestnik_token")
+        .await
+        .unwrap();
+    assert_eq!(panel.message().await, Err(4503));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_falls_silent_in_the_self_test_is_given_up() {
+    let (app, proxy) = app_behind_a_proxy().await;
+    let client = app.database.client().await;
+    proxy.silence_next("pg_notify");
+    terminate(&client, "vestnik listener").await;
+    proxy.until_silenced().await;
+    app.until_listening().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,47 +246,6 @@ async fn an_open_transaction_delays_nobody() {
     here.batch_execute("commit").await.unwrap();
     assert_eq!(panel.event().await["id"], "1");
     there.batch_execute("rollback").await.unwrap();
-}
-
-/// A Postgres of its own, which may be broken: with fsync, and reached through its directory.
-struct Breakable {
-    directory: tempfile::TempDir,
-    running: Option<Embedded>,
-}
-
-impl Breakable {
-    async fn start() -> (Self, Database) {
-        let directory = tempfile::tempdir().unwrap();
-        // The account that Postgres runs as must be able to enter it.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(directory.path(), open).unwrap();
-        let running = Embedded::start(&directory.path().join("data")).await.unwrap();
-        let database = Database::at(running.url());
-        vestnik::migrate::run(&database.config(), &mut |_| ()).await.unwrap();
-        (
-            Self {
-                directory,
-                running: Some(running),
-            },
-            database,
-        )
-    }
-
-    /// Fast: every connection is cut, and what is committed is on the disk.
-    async fn restart_fast(&mut self) {
-        self.running.take().unwrap().stop().await;
-        self.running = Some(Embedded::start(&self.directory.path().join("data")).await.unwrap());
-    }
-
-    /// Immediate: as if the power had gone; it recovers from its log.
-    async fn restart_immediate(&mut self) {
-        self.running.take().unwrap().stop_at_once().await;
-        self.running = Some(Embedded::start(&self.directory.path().join("data")).await.unwrap());
-    }
-
-    async fn stop(mut self) {
-        self.running.take().unwrap().stop().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -341,7 +363,7 @@ async fn the_engine_is_killed_and_everybody_goes_on_where_they_were() {
     })
     .await
     .expect("it serves");
-    let trial = Trial::begin(database.url(), address, &token, seed()).await;
+    let trial = Trial::begin(database.url(), &[address], &token, seed()).await;
     for _ in 0..3 {
         trial.commits(COMMITS_BETWEEN).await;
         engine.kill().unwrap();

@@ -1,7 +1,8 @@
 //! What all fault tests are judged by. Writers write orders with savepoints, rollbacks and transactions held open, and
 //! keep a book of what was acknowledged; panels receive, coming back with their cursors; then: every acknowledged
-//! commit was delivered, nothing of a rolled-back one was, the events of a row came in order, no store got another's,
-//! and an event came twice only where a fault allows it, with the same id.
+//! commit was delivered, nothing of a rolled-back one was, the events of a row came in order, each beginning with the
+//! status that the one before it ended with, no store got another's, and an event came twice only where a fault allows
+//! it, with the same id.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -20,6 +21,10 @@ use crate::support::app::{PATIENCE, Panel};
 pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
 const STATUSES: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
+/// Orders that all writers change.
+const CONTENDED_ORDERS: usize = 10;
+/// How long a writer waits for a row that another one holds, before it rolls back.
+const LOCK_TIMEOUT: &str = "set lock_timeout = '200ms'";
 /// Commits of others that a transaction waits for before it ends, at most.
 const HELD_FOR_COMMITS: usize = 30;
 
@@ -41,6 +46,8 @@ struct Book {
     /// Nobody knows: the connection broke in the commit.
     unknown: HashMap<String, i64>,
     rolled_back: HashSet<String>,
+    /// Committed ones, and their stores: every writer changes them.
+    orders: Vec<(i64, i64)>,
 }
 
 /// Whether an event may come twice.
@@ -71,20 +78,20 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Begins to write to `database` and to receive from `engine`.
-    pub async fn begin(database: &str, engine: SocketAddr, token: &str, seed: u64) -> Self {
+    /// Begins to write to `database` and to receive from `engines`: a panel that comes back takes the next one.
+    pub async fn begin(database: &str, engines: &[SocketAddr], token: &str, seed: u64) -> Self {
         let mut panels = Vec::new();
         let (breaks, broken) = watch::channel(0);
         for store in STORES {
             let received = Arc::new(Mutex::new(Vec::new()));
-            let first = Panel::connect(engine, &store.to_string(), None, token)
+            let first = Panel::connect(engines[0], &store.to_string(), None, token)
                 .await
                 .unwrap()
                 .live()
                 .await;
             let receiving = receive(
                 first,
-                engine,
+                engines.to_vec(),
                 store,
                 token.to_owned(),
                 Arc::clone(&received),
@@ -105,7 +112,6 @@ impl Trial {
                 book: Arc::clone(&book),
                 commits: Arc::clone(&commits),
                 stop: Arc::clone(&stop),
-                orders: Vec::new(),
                 written: 0,
             };
             tokio::spawn(writer.run())
@@ -156,7 +162,7 @@ impl Trial {
             until_received(&owed, received).await;
             receiving.abort();
             let events = received.lock().unwrap();
-            let mut last_of_order: HashMap<String, u64> = HashMap::new();
+            let mut last_of_order: HashMap<String, (u64, Value)> = HashMap::new();
             let mut seen = HashSet::new();
             for event in events.iter() {
                 let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
@@ -181,10 +187,15 @@ impl Trial {
                     assert!(repeats == Repeats::InFaults, "twice: {event}");
                     continue;
                 }
-                let order = event["data"]["order_id"].as_str().unwrap().to_owned();
-                let id = id.parse().unwrap();
-                let before = last_of_order.insert(order, id);
-                assert!(before.is_none_or(|before| before < id), "out of order: {event}");
+                let data = &event["data"];
+                let (order, id) = (data["order_id"].as_str().unwrap().to_owned(), id.parse().unwrap());
+                let before = last_of_order.insert(order, (id, data["status"].clone()));
+                let (before_id, status) = before.unwrap_or((0, Value::Null));
+                assert!(before_id < id, "out of order: {event}");
+                assert_eq!(
+                    data["previous_status"], status,
+                    "a change before it is missing: {event}"
+                );
             }
         }
         assert!(
@@ -233,12 +244,13 @@ fn tag(event: &Value) -> String {
 /// Receives as a panel does: comes back with its cursor whenever it is let go.
 async fn receive(
     mut panel: Panel,
-    engine: SocketAddr,
+    engines: Vec<SocketAddr>,
     store: i64,
     token: String,
     received: Arc<Mutex<Vec<Value>>>,
     mut broken: watch::Receiver<u64>,
 ) {
+    let mut engines = engines.iter().cycle().skip(1);
     loop {
         let message = tokio::select! {
             message = panel.message() => message,
@@ -250,7 +262,8 @@ async fn receive(
             Err(_) => {
                 let cursor = panel.cursor.clone();
                 panel = loop {
-                    match Panel::connect(engine, &store.to_string(), Some(&cursor), &token).await {
+                    let engine = engines.next().unwrap();
+                    match Panel::connect(*engine, &store.to_string(), Some(&cursor), &token).await {
                         Ok(panel) => break panel,
                         Err(_) => tokio::task::yield_now().await,
                     }
@@ -267,16 +280,14 @@ struct Writer {
     book: Arc<Mutex<Book>>,
     commits: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    /// Its committed orders: id, store, status.
-    orders: Vec<(i64, i64, &'static str)>,
     written: u64,
 }
 
-/// What one transaction does to the writer's orders, if it is committed.
+/// What one transaction has written so far: changes under their tags, and new orders.
 #[derive(Default, Clone)]
 struct Pending {
     tags: Vec<(String, i64)>,
-    orders: Vec<(i64, i64, &'static str)>,
+    orders: Vec<(i64, i64)>,
 }
 
 impl Writer {
@@ -286,40 +297,36 @@ impl Writer {
                 tokio::task::yield_now().await;
                 continue;
             };
+            if client.batch_execute(LOCK_TIMEOUT).await.is_err() {
+                continue;
+            }
             while !self.stop.load(Ordering::Relaxed) && self.transaction(&mut client).await.is_ok() {}
         }
     }
 
     /// One transaction. An error is the connection's.
     async fn transaction(&mut self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
-        let mut pending = Pending {
-            tags: vec![],
-            orders: self.orders.clone(),
-        };
+        let mut pending = Pending::default();
         let result = self.steps(client, &mut pending).await;
         let committed = match result {
             Ok(true) => client.batch_execute("commit").await,
-            Ok(false) => {
+            // Another writer held the row for too long, or the connection is gone: then this fails, too.
+            Ok(false) | Err(_) => {
                 self.note_rolled_back(&pending);
                 return client.batch_execute("rollback").await;
-            }
-            Err(error) => {
-                self.note_rolled_back(&pending);
-                return Err(error);
             }
         };
         let mut book = self.book.lock().unwrap();
         match committed {
             Ok(()) => {
                 book.acknowledged.extend(pending.tags);
-                self.orders = pending.orders;
+                book.orders.extend(pending.orders);
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
+                // Whether its new rows are there is not known: they are left alone.
                 book.unknown.extend(pending.tags);
-                // Whether these rows are there, and how, is not known: they are left alone.
-                self.orders.clear();
                 Err(error)
             }
         }
@@ -374,22 +381,27 @@ impl Writer {
     async fn step(&mut self, client: &Client, pending: &mut Pending) -> Result<(), tokio_postgres::Error> {
         self.written += 1;
         let tag = format!("{}-{}", self.name, self.written);
-        if pending.orders.is_empty() || self.random.bool() {
+        let Some((id, store)) = self.order(pending).filter(|_| self.random.bool()) else {
             let store = STORES[self.random.usize(..STORES.len())];
             pending.tags.push((tag.clone(), store));
             let insert = "insert into orders (store_id, customer_name) values ($1, $2) returning id";
             let row = client.query_one(insert, &[&store, &tag]).await?;
-            pending.orders.push((row.get(0), store, "pending"));
-        } else {
-            let index = self.random.usize(..pending.orders.len());
-            let (id, store, now) = pending.orders[index];
-            let others: Vec<_> = STATUSES.into_iter().filter(|status| *status != now).collect();
-            let status = others[self.random.usize(..others.len())];
-            pending.tags.push((tag.clone(), store));
-            let update = "update orders set status = $2, reason = $3 where id = $1";
-            assert_eq!(client.execute(update, &[&id, &status, &tag]).await?, 1);
-            pending.orders[index].2 = status;
+            pending.orders.push((row.get(0), store));
+            return Ok(());
+        };
+        let status = STATUSES[self.random.usize(..STATUSES.len())];
+        // Where it has this status already, nothing happens, and nothing is owed.
+        let update = "update orders set status = $2, reason = $3 where id = $1 and status <> $2";
+        if client.execute(update, &[&id, &status, &tag]).await? == 1 {
+            pending.tags.push((tag, store));
         }
         Ok(())
+    }
+
+    /// One of this transaction's own, or one of the last that anybody has committed, for which others contend.
+    fn order(&mut self, pending: &Pending) -> Option<(i64, i64)> {
+        let mut orders = pending.orders.clone();
+        orders.extend(self.book.lock().unwrap().orders.iter().rev().take(CONTENDED_ORDERS));
+        (!orders.is_empty()).then(|| orders[self.random.usize(..orders.len())])
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
 pub mod app;
+pub mod breakable;
 pub mod db;
 pub mod proxy;

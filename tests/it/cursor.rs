@@ -1,0 +1,180 @@
+//! What a cursor may cover: never more than its session has been sent. Here the moments are made that a test with real
+//! sockets would have to wait for: something happens between the ping of a heartbeat and its cursor.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::time::timeout;
+use vestnik::config::Config;
+use vestnik::cursor::{Cursor, Epoch, Position, Snapshot};
+use vestnik::event::{Event, EventId, EventType, StoreId, Xid};
+use vestnik::router::Router;
+use vestnik::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
+use vestnik::token::{Grant, Stores, TokenId};
+
+use crate::support::app::PATIENCE;
+
+/// Bytes that may wait for a session here: less than one event of [`event`].
+const QUEUE_BYTES: usize = 1000;
+
+/// A client that takes everything at once; and what happens whenever it is pinged.
+struct Pinged<F> {
+    when_pinged: F,
+    received: Arc<Mutex<Vec<Value>>>,
+}
+
+impl<F: FnMut() + Send> Transport for Pinged<F> {
+    const ANSWERS_PINGS: bool = false;
+
+    async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
+        match message {
+            Outgoing::WithCursor(_, text) | Outgoing::Message(text) => {
+                let message = serde_json::from_str(&text).unwrap();
+                self.received.lock().unwrap().push(message);
+            }
+            Outgoing::Ping => (self.when_pinged)(),
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Close> {
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Incoming {
+        std::future::pending().await
+    }
+
+    async fn close(&mut self, _: Close) {}
+}
+
+fn epoch(timeline: &str) -> Epoch {
+    Epoch::new(1, timeline, 1)
+}
+
+/// Behind everything up to this transaction.
+fn position(through: u64) -> Position {
+    let snapshot = Snapshot {
+        xmax: Xid(through + 1),
+        running: vec![],
+    };
+    Position::after(&snapshot, Xid(through))
+}
+
+/// A large one.
+fn event(xid: u64) -> Event {
+    Event {
+        id: EventId(i64::try_from(xid).unwrap()),
+        xid: Xid(xid),
+        store: Some(StoreId::new("7")),
+        kind: EventType::NewOrder,
+        at: OffsetDateTime::UNIX_EPOCH,
+        data: format!(r#"{{"customer_name":"{}"}}"#, "x".repeat(QUEUE_BYTES)),
+    }
+}
+
+/// Serves a session until it ends. Why it ended, and what its client was sent.
+async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close, Vec<Value>) {
+    let mut config = Config::default();
+    // Never connected to: nothing is replayed here.
+    config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
+    let hub = Arc::new(Hub {
+        router: Arc::clone(router),
+        pool: vestnik::db::pool(&config.database).unwrap(),
+        ping_interval: Duration::from_millis(1),
+    });
+    let grant = Grant {
+        id: TokenId(1),
+        label: None,
+        stores: Stores::All,
+        expires_at: None,
+    };
+    let received = Arc::default();
+    let mut client = Pinged {
+        when_pinged,
+        received: Arc::clone(&received),
+    };
+    let session = Session::open(&hub, StoreId::new("7"), grant).unwrap();
+    let why = timeout(PATIENCE, session.run(None, &mut client))
+        .await
+        .expect("the session ends");
+    let received = std::mem::take(&mut *received.lock().unwrap());
+    (why, received)
+}
+
+/// Publishes one read: these transactions, an event each.
+fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
+    let before = Cursor::At(position(xids.start() - 1));
+    let after = Cursor::At(position(*xids.end()));
+    router.publish(epoch, &xids.map(event).collect::<Vec<_>>(), &before, &after);
+}
+
+/// Every cursor covers only what came before it, or with it. `first` is the first transaction that was published.
+fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
+    let mut sent = first - 1;
+    for message in received {
+        if let Some(id) = message["id"].as_str() {
+            sent = sent.max(id.parse().unwrap());
+        }
+        if let Some(cursor) = message["cursor"].as_str() {
+            let Ok(Cursor::At(position)) = Cursor::decode(cursor, epoch) else {
+                panic!("no cursor of this life: {message}")
+            };
+            assert!(
+                position.newest() <= Xid(sent),
+                "it covers what was never sent: {message}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_covers_nothing_that_has_not_been_sent() {
+    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10));
+    let here = epoch("00000001");
+    router.reach(here, &position(10));
+    let mut newest = 10;
+    let (why, received) = serve(&router, || {
+        if newest == 40 {
+            return router.drain();
+        }
+        publish(&router, here, newest + 1..=newest + 3);
+        newest += 3;
+    })
+    .await;
+    assert_eq!(why, Close::Draining);
+    let events = received.iter().filter(|message| message.get("data").is_some());
+    assert_eq!(events.count(), 30);
+    assert_honest(&received, here, 11);
+}
+
+#[tokio::test]
+async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let here = epoch("00000001");
+    router.reach(here, &position(10));
+    let mut newest = 10;
+    let (why, received) = serve(&router, || {
+        // The second does not fit: it is only published, and the session is let go as lagged.
+        for _ in 0..2 {
+            newest += 1;
+            publish(&router, here, newest..=newest);
+        }
+    })
+    .await;
+    assert_eq!(why, Close::Lagged);
+    assert_honest(&received, here, 11);
+}
+
+#[tokio::test]
+async fn no_session_outlives_the_life_of_its_database() {
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let (before, after) = (epoch("00000001"), epoch("00000002"));
+    router.reach(before, &position(10));
+    let (why, received) = serve(&router, || router.reach(after, &position(20))).await;
+    assert_eq!(why, Close::Draining);
+    // With a cursor of the new life it would never learn that its lists are stale.
+    assert_honest(&received, before, 11);
+}
