@@ -97,6 +97,15 @@ CREATE FUNCTION vestnik.changed_sql(target text, kind text, id_column text, stat
     from (select (select attname::text from pg_attribute
                   where attrelid = target::regclass and attname = 'reason' and not attisdropped) as reason) r
 $$;
+CREATE FUNCTION vestnik.clock(moment text, zone text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return to_char(moment::timestamptz at time zone zone, 'DD.MM. HH24:MI');
+exception when others then
+    return null;
+end $$;
 CREATE FUNCTION vestnik.column_sql(column_name text, type text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -541,6 +550,11 @@ begin
 exception when others then
     return to_jsonb(value::text);
 end $$;
+CREATE FUNCTION vestnik.moment(moment timestamp with time zone, zone text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    select to_char(moment at time zone zone, 'YYYY-MM-DD HH24:MI:SS.MS')
+$$;
 CREATE FUNCTION vestnik.moved(table_name text, id text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -803,6 +817,43 @@ CREATE TABLE vestnik.ack (
     session text NOT NULL,
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
+CREATE TABLE vestnik.alarm (
+    id bigint NOT NULL,
+    store_id text NOT NULL,
+    raised_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    cleared_at timestamp with time zone,
+    cleared_by text,
+    CONSTRAINT alarm_cleared_by_check CHECK ((cleared_by = ANY (ARRAY['panel'::text, 'closing'::text])))
+);
+ALTER TABLE vestnik.alarm ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.alarm_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE vestnik.answer (
+    id bigint NOT NULL,
+    store_id text NOT NULL,
+    kind text NOT NULL,
+    key text NOT NULL,
+    previous text NOT NULL,
+    status text NOT NULL,
+    way text NOT NULL,
+    by_whom text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT answer_kind_check CHECK ((kind = ANY (ARRAY['order'::text, 'booking'::text]))),
+    CONSTRAINT answer_way_check CHECK ((way = ANY (ARRAY['panel'::text, 'telegram'::text])))
+);
+ALTER TABLE vestnik.answer ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.answer_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE vestnik.attachment (
     table_name text NOT NULL,
     kind text NOT NULL,
@@ -814,6 +865,43 @@ CREATE TABLE vestnik.attachment (
     attached_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT attachment_kind_check CHECK ((kind = ANY (ARRAY['order'::text, 'booking'::text])))
 );
+CREATE TABLE vestnik.bot (
+    sole boolean DEFAULT true NOT NULL,
+    poller text,
+    polls_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    next_update bigint DEFAULT 0 NOT NULL,
+    stopped_at timestamp with time zone,
+    stopped_why text,
+    stopped_hash bytea,
+    CONSTRAINT bot_sole_check CHECK (sole)
+);
+CREATE TABLE vestnik.bot_slot (
+    slot integer NOT NULL,
+    free_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+);
+CREATE TABLE vestnik.chat (
+    id bigint NOT NULL,
+    telegram_id bigint NOT NULL,
+    title text,
+    waiting boolean DEFAULT false NOT NULL,
+    next_at timestamp with time zone DEFAULT now() NOT NULL,
+    recent timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    disabled_at timestamp with time zone,
+    disabled_why text,
+    tries timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    first_seen_at timestamp with time zone DEFAULT now() NOT NULL
+);
+ALTER TABLE vestnik.chat ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.chat_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE vestnik.cluster (
     sole boolean DEFAULT true NOT NULL,
     system_identifier bigint NOT NULL,
@@ -824,11 +912,49 @@ CREATE TABLE vestnik.code (
     fingerprint text NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
+CREATE TABLE vestnik.delivery (
+    id bigint NOT NULL,
+    chat_id bigint NOT NULL,
+    store_id text,
+    event_id bigint,
+    alarm_id bigint,
+    alarm_ends boolean,
+    words text,
+    subject text,
+    urgent boolean NOT NULL,
+    stale boolean DEFAULT false NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    reason text,
+    planned_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    fence bigint,
+    settled_at timestamp with time zone,
+    CONSTRAINT delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words) = 1)),
+    CONSTRAINT delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
+);
+ALTER TABLE vestnik.delivery ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.delivery_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE vestnik.engine_history (
     version integer NOT NULL,
     name character varying(255),
     applied_on character varying(255),
     checksum character varying(255)
+);
+CREATE TABLE vestnik.escalation (
+    event_id bigint NOT NULL,
+    store_id text NOT NULL,
+    subject text NOT NULL,
+    rung smallint DEFAULT 0 NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    outcome text,
+    CONSTRAINT escalation_outcome_check CHECK ((outcome = ANY (ARRAY['answered'::text, 'exhausted'::text])))
 );
 CREATE TABLE vestnik.event (
     id bigint NOT NULL,
@@ -846,6 +972,65 @@ ALTER TABLE vestnik.event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE vestnik.link (
+    chat_id bigint NOT NULL,
+    store_id text NOT NULL,
+    mode text NOT NULL,
+    language text NOT NULL,
+    muted_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    linked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    linked_by bigint NOT NULL,
+    CONSTRAINT link_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text])))
+);
+CREATE TABLE vestnik.link_code (
+    hash bytea NOT NULL,
+    store_id text NOT NULL,
+    mode text NOT NULL,
+    language text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    used_at timestamp with time zone,
+    CONSTRAINT link_code_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT link_code_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text])))
+);
+CREATE TABLE vestnik.message (
+    chat_id bigint NOT NULL,
+    store_id text NOT NULL,
+    subject text NOT NULL,
+    event_id bigint NOT NULL,
+    message_id integer NOT NULL,
+    sent_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+CREATE TABLE vestnik.node (
+    id text NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+CREATE TABLE vestnik.opening (
+    store_id text NOT NULL,
+    weekday smallint NOT NULL,
+    opens time without time zone NOT NULL,
+    closes time without time zone NOT NULL,
+    CONSTRAINT opening_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
+);
+CREATE TABLE vestnik.plan (
+    sole boolean DEFAULT true NOT NULL,
+    cursor text DEFAULT ''::text NOT NULL,
+    CONSTRAINT plan_sole_check CHECK (sole)
+);
+CREATE TABLE vestnik.presence (
+    node_id text NOT NULL,
+    store_id text NOT NULL
+);
+CREATE TABLE vestnik.reach (
+    event_id bigint NOT NULL,
+    way text NOT NULL,
+    recipient text NOT NULL,
+    sent_at timestamp with time zone,
+    rendered_at timestamp with time zone,
+    rung_at timestamp with time zone,
+    acknowledged_at timestamp with time zone,
+    acknowledged_by text,
+    CONSTRAINT reach_way_check CHECK ((way = ANY (ARRAY['websocket'::text, 'sse'::text, 'polling'::text, 'telegram'::text, 'webhook'::text])))
+);
 CREATE TABLE vestnik.retention (
     sole boolean DEFAULT true NOT NULL,
     trimmed_through xid8 DEFAULT '0'::xid8 NOT NULL,
@@ -856,6 +1041,23 @@ CREATE TABLE vestnik.shop_history (
     name character varying(255),
     applied_on character varying(255),
     checksum character varying(255)
+);
+CREATE TABLE vestnik.store (
+    id text NOT NULL,
+    name text,
+    currency text DEFAULT 'RUB'::text NOT NULL,
+    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
+    answer_seconds integer DEFAULT 60 NOT NULL,
+    webhook_url text,
+    webhook_secret text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
+    CONSTRAINT store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
+    CONSTRAINT store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
+    CONSTRAINT store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
+    CONSTRAINT store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
+    CONSTRAINT store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
 );
 CREATE TABLE vestnik.token (
     id bigint NOT NULL,
@@ -875,34 +1077,99 @@ ALTER TABLE vestnik.token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE vestnik.unattended (
+    store_id text NOT NULL,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+CREATE TABLE vestnik.webhook (
+    event_id bigint NOT NULL,
+    store_id text NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    reason text,
+    attempts integer DEFAULT 0 NOT NULL,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    settled_at timestamp with time zone,
+    CONSTRAINT webhook_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
+);
 ALTER TABLE ONLY public.bookings
     ADD CONSTRAINT bookings_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.orders
     ADD CONSTRAINT orders_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.ack
     ADD CONSTRAINT ack_pkey PRIMARY KEY (event_id, token_id);
+ALTER TABLE ONLY vestnik.alarm
+    ADD CONSTRAINT alarm_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.answer
+    ADD CONSTRAINT answer_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.attachment
     ADD CONSTRAINT attachment_pkey PRIMARY KEY (table_name);
+ALTER TABLE ONLY vestnik.bot
+    ADD CONSTRAINT bot_pkey PRIMARY KEY (sole);
+ALTER TABLE ONLY vestnik.bot_slot
+    ADD CONSTRAINT bot_slot_pkey PRIMARY KEY (slot);
+ALTER TABLE ONLY vestnik.chat
+    ADD CONSTRAINT chat_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.chat
+    ADD CONSTRAINT chat_telegram_id_key UNIQUE (telegram_id);
 ALTER TABLE ONLY vestnik.cluster
     ADD CONSTRAINT cluster_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.code
     ADD CONSTRAINT code_pkey PRIMARY KEY (file);
+ALTER TABLE ONLY vestnik.delivery
+    ADD CONSTRAINT delivery_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.engine_history
     ADD CONSTRAINT engine_history_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY vestnik.escalation
+    ADD CONSTRAINT escalation_pkey PRIMARY KEY (event_id);
 ALTER TABLE ONLY vestnik.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.link_code
+    ADD CONSTRAINT link_code_pkey PRIMARY KEY (hash);
+ALTER TABLE ONLY vestnik.link
+    ADD CONSTRAINT link_pkey PRIMARY KEY (chat_id, store_id);
+ALTER TABLE ONLY vestnik.message
+    ADD CONSTRAINT message_pkey PRIMARY KEY (chat_id, store_id, subject);
+ALTER TABLE ONLY vestnik.node
+    ADD CONSTRAINT node_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.opening
+    ADD CONSTRAINT opening_pkey PRIMARY KEY (store_id, weekday, opens);
+ALTER TABLE ONLY vestnik.plan
+    ADD CONSTRAINT plan_pkey PRIMARY KEY (sole);
+ALTER TABLE ONLY vestnik.presence
+    ADD CONSTRAINT presence_pkey PRIMARY KEY (node_id, store_id);
+ALTER TABLE ONLY vestnik.reach
+    ADD CONSTRAINT reach_pkey PRIMARY KEY (event_id, way, recipient);
 ALTER TABLE ONLY vestnik.retention
     ADD CONSTRAINT retention_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.shop_history
     ADD CONSTRAINT shop_history_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY vestnik.store
+    ADD CONSTRAINT store_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.token
     ADD CONSTRAINT token_hash_key UNIQUE (hash);
 ALTER TABLE ONLY vestnik.token
     ADD CONSTRAINT token_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.unattended
+    ADD CONSTRAINT unattended_pkey PRIMARY KEY (store_id);
+ALTER TABLE ONLY vestnik.webhook
+    ADD CONSTRAINT webhook_pkey PRIMARY KEY (event_id);
 CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status, created_at);
 CREATE INDEX idx_orders_status_created ON public.orders USING btree (status, created_at);
+CREATE UNIQUE INDEX alarm_standing ON vestnik.alarm USING btree (store_id) WHERE (cleared_at IS NULL);
+CREATE INDEX answer_of ON vestnik.answer USING btree (store_id, kind, key, id DESC);
+CREATE INDEX chat_waiting ON vestnik.chat USING btree (next_at) WHERE waiting;
+CREATE UNIQUE INDEX delivery_alarm ON vestnik.delivery USING btree (alarm_id, chat_id, alarm_ends);
+CREATE UNIQUE INDEX delivery_event ON vestnik.delivery USING btree (event_id, chat_id);
+CREATE INDEX delivery_open ON vestnik.delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
+CREATE INDEX delivery_subject ON vestnik.delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
+CREATE INDEX escalation_due ON vestnik.escalation USING btree (due_at) WHERE (ended_at IS NULL);
 CREATE INDEX event_store_xid ON vestnik.event USING btree (store_id, xid);
 CREATE INDEX event_xid ON vestnik.event USING btree (xid);
+CREATE INDEX link_store ON vestnik.link USING btree (store_id);
+CREATE INDEX presence_store ON vestnik.presence USING btree (store_id);
+CREATE INDEX webhook_due ON vestnik.webhook USING btree (due_at) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.bookings REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_insert_statement();
 CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.orders REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_orders_insert_statement();
 CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.bookings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_update_statement();
@@ -911,6 +1178,36 @@ ALTER TABLE ONLY vestnik.ack
     ADD CONSTRAINT ack_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.ack
     ADD CONSTRAINT ack_token_id_fkey FOREIGN KEY (token_id) REFERENCES vestnik.token(id);
+ALTER TABLE ONLY vestnik.alarm
+    ADD CONSTRAINT alarm_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.delivery
+    ADD CONSTRAINT delivery_alarm_id_fkey FOREIGN KEY (alarm_id) REFERENCES vestnik.alarm(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.delivery
+    ADD CONSTRAINT delivery_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.chat(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.delivery
+    ADD CONSTRAINT delivery_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.escalation
+    ADD CONSTRAINT escalation_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.link
+    ADD CONSTRAINT link_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.chat(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.link_code
+    ADD CONSTRAINT link_code_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.link
+    ADD CONSTRAINT link_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.message
+    ADD CONSTRAINT message_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.chat(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.message
+    ADD CONSTRAINT message_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.opening
+    ADD CONSTRAINT opening_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.presence
+    ADD CONSTRAINT presence_node_id_fkey FOREIGN KEY (node_id) REFERENCES vestnik.node(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.reach
+    ADD CONSTRAINT reach_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.unattended
+    ADD CONSTRAINT unattended_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.webhook
+    ADD CONSTRAINT webhook_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
 REVOKE ALL ON FUNCTION vestnik.attach(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.attach_sql(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
@@ -918,6 +1215,7 @@ REVOKE ALL ON FUNCTION vestnik.booking_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_inserted_sql(id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_payload(n public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.changed_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.clock(moment text, zone text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.column_sql(column_name text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.column_type(table_name text, column_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.content_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
@@ -938,6 +1236,7 @@ REVOKE ALL ON FUNCTION vestnik.insert_row_sql(target text, kind text, id_column 
 REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.is_quiet() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.jsonb_or_text(value json) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.moment(moment timestamp with time zone, zone text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.moved(table_name text, id text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_columns() FROM PUBLIC;

@@ -12,7 +12,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn as_str(self) -> &'static str {
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Order => "order",
             Self::Booking => "booking",

@@ -46,6 +46,12 @@ enum Command {
     Attach(command::attach::AttachArgs),
     /// Make them events no more
     Detach(command::attach::DetachArgs),
+    /// Set a store up: its name, money, clock, hours, and how long an order may wait
+    Store(command::store::Args),
+    /// Link chats of Telegram to stores
+    Telegram(command::telegram::Args),
+    /// Tell what became of a store's events: who was reached, when, by which way
+    Replay(command::replay::Args),
     /// Ask the server of this machine whether it is ready
     Healthcheck,
 }
@@ -91,6 +97,9 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Simulate(args) => command::simulate::run(&with_database(config), args).await,
         Command::Attach(args) => command::attach::attach(&with_database(config), args).await,
         Command::Detach(args) => command::attach::detach(&with_database(config), args).await,
+        Command::Store(args) => command::store::run(&with_database(config), args).await,
+        Command::Telegram(args) => command::telegram::run(&with_database(config), args).await,
+        Command::Replay(args) => command::replay::run(&with_database(config), args).await,
         Command::Healthcheck => command::healthcheck::run(&config).await,
     }
 }

@@ -46,6 +46,14 @@ impl Position {
         Self { end, missing }
     }
 
+    /// Where nothing is behind.
+    pub fn beginning() -> Self {
+        Self {
+            end: Xid(0),
+            missing: Vec::new(),
+        }
+    }
+
     /// Whether the events of this transaction are behind.
     pub fn covers(&self, xid: Xid) -> bool {
         xid < self.end && self.missing.binary_search(&xid).is_err()

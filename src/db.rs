@@ -109,6 +109,23 @@ pub async fn connect(database: &config::Database) -> Result<Client, Error> {
 #[error("Postgres did not answer within {} s", ANSWER_DEADLINE.as_secs())]
 pub struct Unanswered;
 
+/// Why a short statement of the engine's own brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// No connection was free, or could be made.
+    #[error("no connection to Postgres: {0}")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// Postgres says so, or is gone.
+    #[error("{}", reason(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// Postgres is silent.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// What the database holds cannot be: somebody has written into the engine's own tables.
+    #[error("the engine's tables do not agree: {0}")]
+    Inconsistent(&'static str),
+}
+
 /// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
 pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(ANSWER_DEADLINE, statement).await {
@@ -158,7 +175,7 @@ pub struct Vitals {
 }
 
 /// Reads them.
-pub async fn vitals(pool: &Pool) -> Result<Vitals, VitalsError> {
+pub async fn vitals(pool: &Pool) -> Result<Vitals, Failed> {
     const VITALS: &str = "select pg_notification_queue_usage(), \
          coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";
     answered(async {
@@ -169,18 +186,4 @@ pub async fn vitals(pool: &Pool) -> Result<Vitals, VitalsError> {
         })
     })
     .await
-}
-
-/// Why they cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum VitalsError {
-    /// No connection was free, or could be made.
-    #[error(transparent)]
-    Pool(#[from] deadpool_postgres::PoolError),
-    /// Postgres says so, or is gone.
-    #[error("{}", reason(.0))]
-    Postgres(#[from] tokio_postgres::Error),
-    /// Postgres is silent.
-    #[error(transparent)]
-    Unanswered(#[from] Unanswered),
 }

@@ -5,19 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use tokio::sync::watch;
+use tokio::sync::{Notify as Wake, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Notify};
+use crate::delivery::worker::Worker;
 use crate::feed::{Feed, Pulse};
 use crate::http::{self, Server, Site};
 use crate::journal::{self, Trimmed};
 use crate::listener::{self, Bell, Hearing};
 use crate::metrics;
+use crate::presence::Presence;
+use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
+use crate::telegram::{self, bot::Bot};
 use crate::{db, token};
 
 /// How long clients may take to go at a shutdown: then they are cut.
@@ -48,6 +52,9 @@ pub enum Error {
     /// The sockets.
     #[error(transparent)]
     Http(#[from] http::Error),
+    /// The bot's settings.
+    #[error(transparent)]
+    Telegram(#[from] telegram::Unreachable),
     /// The socket's own address cannot be told.
     #[error("cannot tell the address that was bound: {0}")]
     Address(#[source] std::io::Error),
@@ -73,6 +80,7 @@ impl Engine {
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
         db::parse(&listen_url, "listener")?;
         let pool = db::pool(&config.database)?;
+        let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
         let server = Server::bind(&config.http, config.tls.as_ref()).await?;
         let address = server.address().map_err(Error::Address)?;
 
@@ -83,12 +91,34 @@ impl Engine {
         let (stop, stop_accepting) = (CancellationToken::new(), CancellationToken::new());
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
 
+        let (recorder, ledger) = reach::recorder();
+        let presence = Arc::new(Presence::default());
+        let news = Arc::new(Wake::new());
+        background.spawn(ledger.run(pool.clone(), stop.clone()));
+        if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
+            background.spawn(Arc::clone(&presence).run(pool.clone(), stop.clone()));
+            let (pool, news) = (pool.clone(), Arc::clone(&news));
+            let ear = Bot {
+                pool: pool.clone(),
+                client: client.clone(),
+            };
+            background.spawn(ear.run(stop.clone()));
+            let worker = Worker {
+                pool,
+                client,
+                settings,
+                news,
+            };
+            background.spawn(worker.run(stop.clone()));
+        }
+
         let feed = Feed {
             database: config.database.clone(),
             bell: Arc::clone(&bell),
             hearing: heard.clone(),
             router: Arc::clone(&router),
             pulse: Arc::clone(&pulse),
+            news,
         };
         background.spawn(feed.run(stop.clone()));
         background.spawn(withdraw_tokens(
@@ -117,6 +147,8 @@ impl Engine {
             router: Arc::clone(&router),
             pool,
             ping_interval: config.session.ping_interval,
+            presence,
+            recorder,
         });
         let site = Site {
             hub,

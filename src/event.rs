@@ -57,17 +57,23 @@ pub enum EventType {
     BookingStatusChanged,
     /// A booking was cancelled.
     BookingCancelled,
+    /// Nobody has answered for an order in time: ring again.
+    OrderUnanswered,
+    /// A chat of the store takes no messages any more.
+    ChatDisabled,
 }
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::NewOrder,
         Self::OrderStatusChanged,
         Self::OrderCancelled,
         Self::NewBooking,
         Self::BookingStatusChanged,
         Self::BookingCancelled,
+        Self::OrderUnanswered,
+        Self::ChatDisabled,
     ];
 
     /// The name that the journal and the wire use.
@@ -79,6 +85,8 @@ impl EventType {
             Self::NewBooking => "new_booking",
             Self::BookingStatusChanged => "booking_status_changed",
             Self::BookingCancelled => "booking_cancelled",
+            Self::OrderUnanswered => "order_unanswered",
+            Self::ChatDisabled => "chat_disabled",
         }
     }
 

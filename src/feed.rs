@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,8 @@ pub struct Feed {
     pub router: Arc<Router>,
     /// When it last read.
     pub pulse: Arc<Pulse>,
+    /// Rung when it has read something: the durable sends plan then.
+    pub news: Arc<Notify>,
 }
 
 /// Why a read was made.
@@ -185,6 +187,7 @@ impl Feed {
                 count(&events);
                 self.router.publish(place.epoch, &events, &before, &after);
                 place.position = next;
+                self.news.notify_one();
                 Ok(events.len() as u64)
             }
             News::TooMuch => self.read_backlog(reader, place).await,
@@ -212,6 +215,7 @@ impl Feed {
         }
         self.router.reach(place.epoch, &backlog.seen);
         place.position = backlog.seen;
+        self.news.notify_one();
         Ok(total)
     }
 }

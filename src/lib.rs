@@ -13,6 +13,10 @@ pub mod session;
 
 pub mod http;
 
+// The durable branch: what must reach a person though everything was away.
+pub mod delivery;
+pub mod telegram;
+
 pub mod engine;
 
 // What they stand on.
@@ -24,8 +28,15 @@ pub mod cursor;
 pub mod db;
 pub mod embedded;
 pub mod event;
+pub mod link;
 pub mod metrics;
 pub mod migrate;
+pub mod order;
+pub mod poll;
+pub mod presence;
 pub mod programs;
+pub mod reach;
+pub mod replay;
+pub mod store;
 pub mod telemetry;
 pub mod token;

@@ -39,6 +39,9 @@ async fn serve(config: &Config, stop: &mut Stop) -> anyhow::Result<()> {
         }
     }
     let engine = Engine::start(config).await?;
+    if config.telegram.is_none() {
+        tracing::info!("Telegram and escalation are off: no bot token is configured (VESTNIK_TELEGRAM_TOKEN)");
+    }
     tracing::info!(address = %engine.address(), "serving; `vestnik token create --store ID` makes a token for a panel");
     stop.asked().await;
     shut_down(engine).await;
@@ -64,6 +67,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Stop
         psql: embedded.psql(),
         directory: &config.embedded.directory,
         major: embedded.major(),
+        telegram: config.telegram.is_some(),
     };
     super::say!("{}", screen.text());
     tokio::select! {

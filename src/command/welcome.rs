@@ -22,6 +22,8 @@ pub struct Screen<'a> {
     pub directory: &'a Path,
     /// Its version.
     pub major: u32,
+    /// Whether there is a bot.
+    pub telegram: bool,
 }
 
 impl Screen<'_> {
@@ -38,6 +40,11 @@ impl Screen<'_> {
             Some(psql) => format!("{psql} -c {}", quoted(ORDER)),
             None => format!("{program} simulate     (no psql was found on this machine)"),
         };
+        let telegram = if self.telegram {
+            format!("Telegram is on: `{program} telegram link --store {STORE}` prints a code that links a chat.")
+        } else {
+            "Telegram and escalation are off: no bot token is configured (VESTNIK_TELEGRAM_TOKEN).".to_owned()
+        };
         format!(
             "\n  Vestnik is running, with a private Postgres {} in {}\n\n  \
              1. Watch store {STORE}, in a second terminal:\n\n     \
@@ -45,7 +52,7 @@ impl Screen<'_> {
              2. Write an order into Postgres, in a third one:\n\n     {insert}\n\n  \
              Panels connect to  {scheme}://{address}/api/partner/ws/partner/{STORE}  with this token, which opens every\n  \
              store for a week. `{program} simulate` writes many orders. Ctrl-C stops; the data stays.\n  \
-             For a database of your own, set DATABASE_URL.\n",
+             For a database of your own, set DATABASE_URL.\n\n  {telegram}\n",
             self.major,
             self.directory.display(),
             self.token,

@@ -118,9 +118,9 @@ enum Known {
 }
 
 #[derive(Default)]
-struct Reading {
+pub(super) struct Reading {
     /// By `section.key`: the value, and where it stood.
-    values: BTreeMap<String, (Value, String)>,
+    pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
 }
 
@@ -172,7 +172,7 @@ impl Reading {
         );
     }
 
-    fn complain(&mut self, name: &str, value: Option<&Value>, place: &str, allowed: &str) {
+    pub(super) fn complain(&mut self, name: &str, value: Option<&Value>, place: &str, allowed: &str) {
         self.problems.push(Problem {
             name: name.to_owned(),
             value: value.map(ToString::to_string),
@@ -182,7 +182,7 @@ impl Reading {
     }
 
     /// The value as `read` understands it, or a complaint that says what is allowed.
-    fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+    pub(super) fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let (value, place) = self.values.get(name).cloned()?;
         let read = read(&value);
         if read.is_none() {
@@ -201,7 +201,7 @@ impl Reading {
         self.get(name, "a path", not_empty).unwrap_or_default()
     }
 
-    fn number(&mut self, name: &str, range: RangeInclusive<i64>) -> u64 {
+    pub(super) fn number(&mut self, name: &str, range: RangeInclusive<i64>) -> u64 {
         let allowed = format!("a whole number from {} to {}", range.start(), range.end());
         let read = |value: &Value| match value {
             Value::Integer(number) => Some(*number),
@@ -327,6 +327,7 @@ impl Reading {
                 queue_bytes: self.number("session.queue_kib", 16..=1024 * 1024) as usize * 1024,
                 max_per_store: self.number("session.max_per_store", 1..=1_000_000) as usize,
             },
+            telegram: self.telegram(),
             log: Log {
                 filter: self
                     .get(

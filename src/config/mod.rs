@@ -1,6 +1,7 @@
 //! The settings: `vestnik.default.toml`, then a file, then the environment, then flags. `load` reads and checks them.
 
 mod load;
+mod telegram;
 
 pub use load::{Problem, Problems, Sources, load};
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub journal: Journal,
     /// The live clients.
     pub session: Session,
+    /// The durable sends; `None`: there is no bot, and no escalation.
+    pub telegram: Option<Telegram>,
     /// The log.
     pub log: Log,
 }
@@ -116,6 +119,23 @@ pub struct Session {
     pub queue_bytes: usize,
     /// Sessions of one store on this node.
     pub max_per_store: usize,
+}
+
+/// The durable sends.
+#[derive(Debug, Clone)]
+pub struct Telegram {
+    /// The bot's token.
+    pub token: SecretString,
+    /// Where the Bot API is.
+    pub api_url: String,
+    /// An event older than this when it is planned is told in a digest.
+    pub stale: Duration,
+    /// Messages that may wait for one chat; above: digests.
+    pub digest_above: usize,
+    /// How long Telegram may take to answer a message.
+    pub deadline: Duration,
+    /// How long a send belongs to its node. Longer than the deadline.
+    pub lease: Duration,
 }
 
 /// The log.

@@ -1,11 +1,13 @@
 //! All SQL on `vestnik.event`: what the feed reads (`reader`), what a coming-back client reads (`page`), and what is
 //! removed after its time (`retention`).
 
+mod due;
 mod page;
 mod reader;
 mod retention;
 mod sql_types;
 
+pub use due::{Due, DueBatch, append, read_due};
 pub use page::{Page, PageEvent, Start, read_page};
 pub use reader::{Backlog, ConnectError, News, Reader};
 pub use retention::{Trimmed, trim_batch};

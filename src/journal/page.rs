@@ -54,11 +54,11 @@ pub enum Page {
 }
 
 /// What every page begins with: the snapshot, what is behind it, and whose it is.
-struct Head {
-    snapshot: Snapshot,
-    newest: Xid,
+pub(super) struct Head {
+    pub(super) snapshot: Snapshot,
+    pub(super) newest: Xid,
     trimmed: Xid,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
 }
 
 /// Reads at most `limit` events of a store.
@@ -121,6 +121,20 @@ fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
         return Err(Unusable::Retention);
     }
     Ok(cursor)
+}
+
+/// The head, and the cursor of one who owes nothing to a client: where it is of no use, the beginning.
+pub(super) async fn usable_for_planning(
+    client: &deadpool_postgres::Transaction<'_>,
+    text: &str,
+) -> Result<(Head, Cursor), Error> {
+    let head = read_head(client).await?;
+    let cursor = match Cursor::decode(text, head.epoch) {
+        // What was trimmed was too old to be told.
+        Ok(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
+        _ => Cursor::At(Position::beginning()),
+    };
+    Ok((head, cursor))
 }
 
 async fn newest(

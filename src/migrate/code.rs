@@ -6,12 +6,13 @@ use tokio_postgres::Client;
 use super::{Error, Say, lock};
 
 /// In the order in which they need one another.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("triggers/emit.sql", include_str!("../../triggers/emit.sql")),
     ("triggers/orders.sql", include_str!("../../triggers/orders.sql")),
     ("triggers/bookings.sql", include_str!("../../triggers/bookings.sql")),
     ("triggers/functions.sql", include_str!("../../triggers/functions.sql")),
     ("triggers/attach.sql", include_str!("../../triggers/attach.sql")),
+    ("triggers/clock.sql", include_str!("../../triggers/clock.sql")),
 ];
 
 const IN_FORCE: &str = "select from vestnik.code where file = $1 and fingerprint = $2";

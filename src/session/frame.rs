@@ -85,6 +85,21 @@ pub enum FromClient {
     },
     /// Are you there?
     Ping,
+    /// The client is a page before a person's eyes.
+    Panel {
+        /// Whether its sound is on.
+        rings: bool,
+    },
+    /// The event stands on the screen.
+    Rendered {
+        /// Its number.
+        id: String,
+    },
+    /// The sound for the event really played.
+    Rung {
+        /// Its number.
+        id: String,
+    },
 }
 
 /// What a client did wrong, as the wire names it.
@@ -109,7 +124,9 @@ impl Mistake {
 
     fn message(self) -> &'static str {
         match self {
-            Self::BadMessage => r#"say {"type":"ack","id":"91"} or {"type":"ping"}"#,
+            Self::BadMessage => {
+                r#"say {"type":"ack","id":"91"}, {"type":"rendered","id":"91"}, {"type":"rung","id":"91"}, {"type":"panel","rings":true} or {"type":"ping"}"#
+            }
             Self::UnknownEvent => "this store has no such event",
             Self::AckNotStored => "the acknowledgement could not be stored: say it again",
         }
@@ -161,15 +178,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_says_ack_or_ping_and_nothing_else() {
+    fn a_client_says_what_the_protocol_knows_and_nothing_else() {
         let said = |text| serde_json::from_str::<FromClient>(text).ok();
         assert_eq!(
             said(r#"{"type":"ack","id":"91"}"#),
             Some(FromClient::Ack { id: "91".into() })
         );
         assert_eq!(said(r#"{"type":"ping"}"#), Some(FromClient::Ping));
+        assert_eq!(
+            said(r#"{"type":"panel","rings":true}"#),
+            Some(FromClient::Panel { rings: true })
+        );
         for wrong in [
             r#"{"type":"ack"}"#,
+            r#"{"type":"panel"}"#,
             r#"{"type":"subscribe"}"#,
             "[]",
             "",

@@ -25,6 +25,8 @@ use crate::cursor::Position;
 use crate::event::{Delivery, EventId, StoreId};
 use crate::journal::{self, Page, Start};
 use crate::metrics::HOT;
+use crate::presence::{Presence, Present};
+use crate::reach::{Recorder, Way, What, Word};
 use crate::router::{Batch, End, Refused, Router, Subscription};
 use crate::token::{Grant, Withdrawn};
 
@@ -45,6 +47,10 @@ pub struct Hub {
     pub pool: Pool,
     /// Between two pings.
     pub ping_interval: Duration,
+    /// Which stores have a panel here that can ring.
+    pub presence: Arc<Presence>,
+    /// Takes the proof of each alert.
+    pub recorder: Recorder,
 }
 
 /// What a transport carries to the client.
@@ -71,6 +77,8 @@ pub enum Incoming {
 pub trait Transport: Send {
     /// Whether a silent client is a dead one.
     const ANSWERS_PINGS: bool;
+    /// By which way its events are said to have gone.
+    const WAY: Way;
 
     /// Puts a message into the buffer.
     fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
@@ -92,6 +100,18 @@ pub struct Session {
     /// What the replay saw: live events that it covers were sent already.
     replayed: Option<Position>,
     pace: Pace,
+    /// Whether the client has said that it is a panel: then what is sent to it is proven.
+    panel: Panel,
+}
+
+/// What a client has said of itself.
+enum Panel {
+    /// Nothing.
+    Unknown,
+    /// It is a page, and silent.
+    Silent,
+    /// It is a page, and rings.
+    Rings(#[expect(dead_code, reason = "its presence ends when it is dropped")] Present),
 }
 
 impl Session {
@@ -108,6 +128,7 @@ impl Session {
             subscription,
             replayed: None,
             pace: Pace::new(),
+            panel: Panel::Unknown,
         }))
     }
 
@@ -215,7 +236,8 @@ impl Session {
     }
 
     /// Sends a batch and what waits behind it, then flushes once.
-    async fn send(&mut self, batch: Batch, transport: &mut impl Transport) -> Result<(), Close> {
+    async fn send<T: Transport>(&mut self, batch: Batch, transport: &mut T) -> Result<(), Close> {
+        let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
         let mut bytes = 0;
         let mut next = Some(batch);
@@ -227,6 +249,9 @@ impl Session {
                 oldest = oldest.or(Some(event.at));
                 bytes += event.text.len();
                 HOT.live.increment(1);
+                if !matches!(self.panel, Panel::Unknown) {
+                    sent.push(event.id);
+                }
                 self.put(
                     Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone()),
                     transport,
@@ -241,6 +266,7 @@ impl Session {
         }
         let Some(oldest) = oldest else { return Ok(()) };
         self.flush(transport).await?;
+        sent.into_iter().for_each(|id| self.prove(id, T::WAY, What::Sent));
         HOT.latency
             .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
         Ok(())
@@ -279,7 +305,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    async fn hear(&mut self, incoming: Incoming, transport: &mut impl Transport) -> Result<(), Close> {
+    async fn hear<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
         let text = match incoming {
             Incoming::Alive => return Ok(()),
             Incoming::Closed(why) => return Err(why),
@@ -292,11 +318,20 @@ impl Session {
             Ok(FromClient::Ping) => Some(frame::pong()),
             Ok(FromClient::Ack { id }) => match id.parse() {
                 Ok(id) => self
-                    .acknowledge(EventId(id))
+                    .acknowledge(EventId(id), T::WAY)
                     .await
                     .map(|mistake| frame::error(mistake, Some(EventId(id)))),
                 Err(_) => Some(frame::error(Mistake::BadMessage, None)),
             },
+            Ok(FromClient::Panel { rings }) => {
+                self.panel = match rings {
+                    true => Panel::Rings(self.hub.presence.enter(&self.store)),
+                    false => Panel::Silent,
+                };
+                None
+            }
+            Ok(FromClient::Rendered { id }) => self.hear_of(&id, T::WAY, What::Rendered),
+            Ok(FromClient::Rung { id }) => self.hear_of(&id, T::WAY, What::Rung),
             Err(_) => Some(frame::error(Mistake::BadMessage, None)),
         };
         if let Some(answer) = answer {
@@ -306,8 +341,36 @@ impl Session {
         Ok(())
     }
 
-    async fn acknowledge(&self, id: EventId) -> Option<Mistake> {
-        let stored = Box::pin(ack::store(&self.hub.pool, &self.store, id, self.grant.id, &self.name));
+    /// The client's word on an event, or the mistake in it.
+    fn hear_of(&self, id: &str, way: Way, what: What) -> Option<Utf8Bytes> {
+        match id.parse() {
+            Ok(id) => {
+                self.prove(EventId(id), way, what);
+                None
+            }
+            Err(_) => Some(frame::error(Mistake::BadMessage, None)),
+        }
+    }
+
+    fn prove(&self, event: EventId, way: Way, what: What) {
+        self.hub.recorder.say(Word {
+            store: self.store.clone(),
+            event,
+            way,
+            recipient: self.name.clone(),
+            what,
+            at: OffsetDateTime::now_utc(),
+        });
+    }
+
+    async fn acknowledge(&self, id: EventId, way: Way) -> Option<Mistake> {
+        let by = ack::By {
+            token: self.grant.id,
+            label: self.grant.label.as_deref(),
+            session: &self.name,
+            way,
+        };
+        let stored = Box::pin(ack::store(&self.hub.pool, &self.store, id, by));
         match timeout(ACK_DEADLINE, stored).await {
             Ok(Ok(Acknowledged::Stored)) => None,
             Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),

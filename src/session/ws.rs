@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::{Close, Incoming, Outgoing, Session, Transport};
+use crate::reach::Way;
 
 /// Bytes that a client may send in one message.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
@@ -54,6 +55,7 @@ pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, aft
 
 impl Transport for Ws {
     const ANSWERS_PINGS: bool = true;
+    const WAY: Way = Way::WebSocket;
 
     async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
         let message = match message {

@@ -27,6 +27,7 @@ struct Pinged<F> {
 
 impl<F: FnMut() + Send> Transport for Pinged<F> {
     const ANSWERS_PINGS: bool = false;
+    const WAY: vestnik::reach::Way = vestnik::reach::Way::WebSocket;
 
     async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
         match message {
@@ -81,6 +82,8 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     // Never connected to: nothing is replayed here.
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
     let hub = Arc::new(Hub {
+        presence: Arc::default(),
+        recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
         pool: vestnik::db::pool(&config.database).unwrap(),
         ping_interval: Duration::from_millis(1),

@@ -1,0 +1,64 @@
+//! The settings of the durable sends.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use toml::Value;
+
+use super::Telegram;
+use super::load::Reading;
+
+/// Between a message's deadline and the end of its lease, seconds at least: the settlement needs them.
+const LEASE_MARGIN_S: u64 = 1;
+
+impl Reading {
+    pub(super) fn telegram(&mut self) -> Option<Telegram> {
+        let api_url = |value: &Value| {
+            let url = value.as_str()?;
+            (url.starts_with("http://") || url.starts_with("https://")).then(|| url.to_owned())
+        };
+        let telegram = Telegram {
+            token: SecretString::from(self.secret("telegram.token", is_bot_token, "a token as @BotFather gives it")),
+            api_url: self
+                .get("telegram.api_url", "a URL such as https://api.telegram.org", api_url)
+                .unwrap_or_default(),
+            stale: Duration::from_secs(60 * self.number("telegram.stale_minutes", 1..=24 * 60)),
+            digest_above: self.number("telegram.digest_above", 2..=1000) as usize,
+            deadline: Duration::from_secs(self.number("telegram.deadline_seconds", 1..=60)),
+            lease: Duration::from_secs(self.number("telegram.lease_seconds", 2..=600)),
+        };
+        let too_short = telegram.lease.as_secs() < telegram.deadline.as_secs() + LEASE_MARGIN_S;
+        let lease = self.values.get("telegram.lease_seconds").cloned();
+        if let Some((value, place)) = lease.filter(|_| too_short) {
+            let allowed = "more than telegram.deadline_seconds";
+            self.complain("telegram.lease_seconds", Some(&value), &place, allowed);
+        }
+        (!telegram.token.expose_secret().is_empty()).then_some(telegram)
+    }
+
+    /// A text that is never shown. Empty: none.
+    fn secret(&mut self, name: &str, is_good: impl Fn(&str) -> bool, allowed: &str) -> String {
+        let Some((value, place)) = self.values.get(name).cloned() else {
+            return String::new();
+        };
+        match value.as_str() {
+            Some(text) if text.is_empty() || is_good(text) => text.to_owned(),
+            _ => {
+                self.complain(name, None, &place, allowed);
+                String::new()
+            }
+        }
+    }
+}
+
+/// A number, a colon, and a secret: `123456:ABC-DEF1234ghIkl`.
+fn is_bot_token(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(number, secret)| {
+        !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && secret.len() >= 10
+            && secret
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    })
+}

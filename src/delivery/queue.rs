@@ -1,0 +1,137 @@
+//! Claims durable sends. All the rules of who may send what and when are here, in Postgres, for all nodes
+//! together: one send at a time to a chat, a second between two, twenty a minute for a group, thirty a second for the
+//! bot; each counted from the *end* of a send, for when within it Telegram counted it is not known.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Pool, Transaction};
+use tokio::time::Instant;
+
+use super::settle;
+use super::work::{Work, next_work};
+use crate::db::{self, Failed};
+
+/// A chat's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatId(pub i64);
+
+/// A chat that this node may send to, once.
+#[derive(Debug)]
+pub struct Claim {
+    /// Its row.
+    pub chat: ChatId,
+    /// Its number at Telegram.
+    pub telegram_id: i64,
+    /// What it is called, where that is known.
+    pub title: Option<String>,
+    /// Failures in a row before this send.
+    pub failures: u32,
+    /// Which claim of the chat this is. Only the newest settles.
+    pub fence: i64,
+    /// The slot of the bot that its send takes.
+    pub slot: i32,
+    /// The send must have begun before: from then on the lease might end while it is under way. Counted from before
+    /// the claim was asked for, by a clock that goes on while the process is stopped.
+    pub send_by: Instant,
+    /// What to send.
+    pub work: Work,
+}
+
+/// What a claim brought.
+#[derive(Debug)]
+pub enum Claimed {
+    /// Something to send.
+    Work(Box<Claim>),
+    /// A chat that had nothing: try again.
+    Empty,
+    /// Nothing may be sent before this much time.
+    Idle(Duration),
+}
+
+/// The rules of a claim that are settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// How long it holds.
+    pub lease: Duration,
+    /// How long its send may take.
+    pub deadline: Duration,
+    /// Messages that may wait for a chat; above: digests.
+    pub digest_above: usize,
+    /// The longest that an idle node waits before it looks again.
+    pub idle: Duration,
+}
+
+/// Claims the next chat that may be sent to.
+pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
+    // A chat and a slot of the bot, or neither. What is locked is somebody else's.
+    const CLAIM: &str = "with slot as ( \
+             select slot from vestnik.bot_slot where free_at <= clock_timestamp() limit 1 for update skip locked), \
+         chat as ( \
+             select c.id from vestnik.chat c where c.waiting and c.next_at <= clock_timestamp() \
+                 and c.leased_until = '-infinity' and c.disabled_at is null \
+                 and exists (select from slot) and (select stopped_at is null from vestnik.bot) \
+             order by c.next_at limit 1 for update skip locked), \
+         taken as ( \
+             update vestnik.bot_slot set free_at = clock_timestamp() + make_interval(secs => $1) \
+             where slot in (select slot from slot) and exists (select from chat)) \
+         update vestnik.chat c set fence = c.fence + 1, leased_until = clock_timestamp() + make_interval(secs => $1) \
+         from chat, slot where c.id = chat.id \
+         returning c.id, c.telegram_id, c.fence, slot.slot, c.failures, c.title";
+    let asked = Instant::now();
+    let send_by = asked + rules.lease - rules.deadline;
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        let statement = transaction.prepare_cached(CLAIM).await?;
+        // A send that begins and ends at the last moment of its lease still has its distance from the next.
+        let held_s = rules.lease.as_secs_f64() + settle::CHAT_SPACING_S;
+        let Some(row) = transaction.query_opt(&statement, &[&held_s]).await? else {
+            drop(transaction);
+            settle::reap(&client).await?;
+            return Ok(Claimed::Idle(next_due(&client, rules.idle).await?));
+        };
+        let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
+        let Some(work) = next_work(&transaction, chat, rules.digest_above).await? else {
+            release_idle(&transaction, chat, slot).await?;
+            transaction.commit().await?;
+            return Ok(Claimed::Empty);
+        };
+        let sending =
+            "update vestnik.delivery set state = 'sending', attempts = attempts + 1, fence = $2 where id = any ($1)";
+        let statement = transaction.prepare_cached(sending).await?;
+        transaction.execute(&statement, &[&work.items(), &fence]).await?;
+        let claim = Claim {
+            chat,
+            telegram_id: row.try_get(1)?,
+            title: row.try_get(5)?,
+            failures: row.try_get::<_, i32>(4)?.unsigned_abs(),
+            fence,
+            slot,
+            send_by,
+            work,
+        };
+        transaction.commit().await?;
+        Ok(Claimed::Work(Box::new(claim)))
+    })
+    .await
+}
+
+/// How long until something may be sent, `idle` at most.
+async fn next_due(client: &deadpool_postgres::Client, idle: Duration) -> Result<Duration, Failed> {
+    const NEXT: &str = "select extract(epoch from greatest( \
+             (select min(greatest(next_at, leased_until)) from vestnik.chat where waiting and disabled_at is null), \
+             (select min(free_at) from vestnik.bot_slot)) - clock_timestamp())::float8";
+    let statement = client.prepare_cached(NEXT).await?;
+    let seconds: Option<f64> = client.query_one(&statement, &[]).await?.try_get(0)?;
+    let wait = seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.01)).unwrap_or(idle));
+    Ok(wait.unwrap_or(idle).min(idle))
+}
+
+/// The chat has nothing. A planner that has just given it something waits for this row, and marks it again.
+async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, slot: i32) -> Result<(), Failed> {
+    let idle = "update vestnik.chat set waiting = false, leased_until = '-infinity' where id = $1";
+    transaction.execute(idle, &[&chat.0]).await?;
+    let free = "update vestnik.bot_slot set free_at = '-infinity' where slot = $1";
+    transaction.execute(free, &[&slot]).await?;
+    Ok(())
+}

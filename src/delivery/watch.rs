@@ -1,0 +1,73 @@
+//! Nobody is listening: a store that is open, with no panel that could ring, raises one alarm before the next order
+//! comes, and one all-clear when somebody is there again.
+
+use deadpool_postgres::Pool;
+
+use crate::db::{self, Failed};
+
+/// How long an open store may be without a panel, seconds: a page that is loaded again is no alarm.
+pub const GRACE_S: f64 = 60.0;
+/// The advisory lock that one node at a time watches under: "vest", "wtch".
+const WATCH_LOCK: i64 = 0x7665_7374_7774_6368;
+
+/// Looks once. How many alarms were raised or cleared.
+pub async fn watch(pool: &Pool) -> Result<u64, Failed> {
+    watch_with(pool, GRACE_S).await
+}
+
+/// The same with another grace, seconds.
+pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
+    // A span that closes at or before it opens goes on after midnight, so yesterday's may still be open.
+    const OPEN: &str = "select s.id from vestnik.store s cross join lateral ( \
+             select clock_timestamp() at time zone s.time_zone as at) now \
+         where exists (select from vestnik.opening o where o.store_id = s.id and ( \
+               o.weekday = extract(isodow from now.at) and now.at::time >= o.opens \
+                 and (now.at::time < o.closes or o.closes <= o.opens) \
+            or o.weekday = extract(isodow from now.at - interval '1 day') and o.closes <= o.opens and now.at::time < o.closes))";
+    const PRESENT: &str = "select p.store_id from vestnik.presence p join vestnik.node n on n.id = p.node_id \
+         where n.until > clock_timestamp()";
+    let note = format!(
+        "with open as ({OPEN}), present as ({PRESENT}), \
+         absent as (select id from open where id not in (select store_id from present)), \
+         back as (delete from vestnik.unattended where store_id not in (select id from absent)) \
+         insert into vestnik.unattended (store_id) select id from absent on conflict do nothing"
+    );
+    let change = format!(
+        "with present as ({PRESENT}), \
+         raised as (insert into vestnik.alarm (store_id) select store_id from vestnik.unattended \
+             where since <= clock_timestamp() - make_interval(secs => $1) \
+             on conflict (store_id) where cleared_at is null do nothing returning id, store_id), \
+         cleared as (update vestnik.alarm set cleared_at = clock_timestamp(), \
+               cleared_by = case when store_id in (select store_id from present) then 'panel' else 'closing' end \
+             where cleared_at is null and store_id not in (select store_id from vestnik.unattended) returning id, store_id), \
+         planned as (insert into vestnik.delivery (chat_id, store_id, alarm_id, alarm_ends, urgent) \
+             select l.chat_id, a.store_id, a.id, a.ends, true \
+             from (select id, store_id, false from raised union all select id, store_id, true from cleared) a(id, store_id, ends) \
+             join vestnik.link l on l.store_id = a.store_id join vestnik.chat c on c.id = l.chat_id and c.disabled_at is null \
+             on conflict (alarm_id, chat_id, alarm_ends) do nothing returning chat_id), \
+         woken as (update vestnik.chat set waiting = true where id in (select chat_id from planned)) \
+         select (select count(*) from raised), (select count(*) from cleared)"
+    );
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        let ours = transaction
+            .query_one("select pg_try_advisory_xact_lock($1)", &[&WATCH_LOCK])
+            .await?;
+        if !ours.try_get::<_, bool>(0)? {
+            return Ok(0);
+        }
+        let statement = transaction.prepare_cached(&note).await?;
+        transaction.execute(&statement, &[]).await?;
+        let statement = transaction.prepare_cached(&change).await?;
+        let row = transaction.query_one(&statement, &[&grace_s]).await?;
+        transaction.commit().await?;
+        let (raised, cleared) = (
+            row.try_get::<_, i64>(0)?.unsigned_abs(),
+            row.try_get::<_, i64>(1)?.unsigned_abs(),
+        );
+        metrics::counter!("vestnik_unattended_alarms_total").increment(raised);
+        Ok(raised + cleared)
+    })
+    .await
+}

@@ -1,0 +1,95 @@
+//! Who polls Telegram for the whole fleet, how far it has come, and whether the bot is let in at all: one row.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::Client;
+
+use crate::db::{self, Failed};
+
+/// Whether this node polls for the whole fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// It does, and goes on behind this update.
+    Ours {
+        /// What to ask Telegram for next.
+        next_update: i64,
+    },
+    /// Another node does.
+    Elsewhere,
+    /// The bot is stopped: its token is not let in.
+    Stopped,
+}
+
+/// Takes or keeps the lease of the long poll for so long.
+pub async fn lease(pool: &Pool, node: &str, lease: Duration) -> Result<Lease, Failed> {
+    const LEASE: &str = "update vestnik.bot set poller = $1, polls_until = clock_timestamp() + make_interval(secs => $2) \
+         where stopped_at is null and (poller = $1 or polls_until < clock_timestamp()) returning next_update";
+    db::answered(async {
+        let client = pool.get().await?;
+        if let Some(row) = client.query_opt(LEASE, &[&node, &lease.as_secs_f64()]).await? {
+            return Ok(Lease::Ours {
+                next_update: row.try_get(0)?,
+            });
+        }
+        let stopped = client
+            .query_one("select stopped_at is not null from vestnik.bot", &[])
+            .await?;
+        Ok(if stopped.try_get(0)? {
+            Lease::Stopped
+        } else {
+            Lease::Elsewhere
+        })
+    })
+    .await
+}
+
+/// The updates before this one have been dealt with.
+pub async fn dealt_with(pool: &Pool, next_update: i64) -> Result<(), Failed> {
+    const DEALT: &str = "update vestnik.bot set next_update = greatest(next_update, $1)";
+    db::answered(async {
+        pool.get().await?.execute(DEALT, &[&next_update]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Lets another node poll.
+pub async fn release(pool: &Pool, node: &str) -> Result<(), Failed> {
+    const RELEASE: &str = "update vestnik.bot set poller = null, polls_until = '-infinity' where poller = $1";
+    db::answered(async {
+        pool.get().await?.execute(RELEASE, &[&node]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// The token is not let in: no node tries it again.
+pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed> {
+    const STOP: &str = "update vestnik.bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
+    let token: [u8; 32] = Sha256::digest(token).into();
+    db::answered(async {
+        pool.get().await?.execute(STOP, &[&token.as_slice(), &why]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Telegram knows this token: whatever stopped the bot before is over. A bot of another number has updates of its own.
+pub async fn start_bot(pool: &Pool) -> Result<(), Failed> {
+    const START: &str = "update vestnik.bot set stopped_at = null, stopped_why = null, stopped_hash = null where stopped_at is not null";
+    db::answered(async {
+        pool.get().await?.execute(START, &[]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Why the bot is stopped; `None`: it is not.
+pub async fn bot_state(client: &Client) -> Result<Option<String>, Failed> {
+    Ok(client
+        .query_one("select stopped_why from vestnik.bot", &[])
+        .await?
+        .try_get(0)?)
+}

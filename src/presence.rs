@@ -1,0 +1,135 @@
+//! Which stores have a panel that can ring: a page that is there, with its sound on. Each node knows its own, and tells
+//! the others through Postgres; a node that no longer says that it is up is believed no more.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::{self, Failed};
+use crate::event::StoreId;
+
+/// Between two times that a node says that it is up.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// After this long without one it is gone, seconds.
+const NODE_LIFE_S: f64 = 15.0;
+
+/// The stores that can be rung on this node.
+#[derive(Debug, Default)]
+pub struct Presence {
+    /// Panels that can ring, by store.
+    panels: Mutex<HashMap<StoreId, usize>>,
+    changed: Notify,
+}
+
+/// A panel that can ring, as long as this lives.
+#[derive(Debug)]
+pub struct Present {
+    presence: Arc<Presence>,
+    store: StoreId,
+}
+
+impl Presence {
+    fn panels(&self) -> MutexGuard<'_, HashMap<StoreId, usize>> {
+        self.panels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A panel of this store can ring from now on.
+    pub fn enter(self: &Arc<Self>, store: &StoreId) -> Present {
+        let mut panels = self.panels();
+        let count = panels.entry(store.clone()).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.changed.notify_one();
+        }
+        Present {
+            presence: Arc::clone(self),
+            store: store.clone(),
+        }
+    }
+
+    fn stores(&self) -> HashSet<String> {
+        self.panels().keys().map(|store| store.as_str().to_owned()).collect()
+    }
+
+    /// Tells the other nodes until the shutdown, and then that this one is gone.
+    pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
+        let node = format!("{:016x}", fastrand::u64(..));
+        let mut told: Option<HashSet<String>> = None;
+        loop {
+            let stores = self.stores();
+            match tell(&pool, &node, told.as_ref(), &stores).await {
+                Ok(()) => told = Some(stores),
+                Err(error) => {
+                    // What of it was stored is not known: the next time all of it is told.
+                    told = None;
+                    tracing::warn!(%error, "the other nodes could not be told which panels can ring");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(HEARTBEAT) => {}
+                () = self.changed.notified(), if told.is_some() => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        if let Err(error) = leave(&pool, &node).await {
+            tracing::debug!(%error, "the other nodes could not be told that this one is gone");
+        }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let mut panels = self.presence.panels();
+        if let Some(count) = panels.get_mut(&self.store) {
+            *count -= 1;
+            if *count == 0 {
+                panels.remove(&self.store);
+                self.presence.changed.notify_one();
+            }
+        }
+    }
+}
+
+/// Says that the node is up, and what changed since it `told`; all of it where nothing was, or the others have given it
+/// up meanwhile.
+async fn tell(pool: &Pool, node: &str, told: Option<&HashSet<String>>, stores: &HashSet<String>) -> Result<(), Failed> {
+    const UP: &str = "insert into vestnik.node (id, until) values ($1, clock_timestamp() + make_interval(secs => $2)) \
+         on conflict (id) do update set until = excluded.until returning xmax = 0";
+    const GONE: &str = "delete from vestnik.presence where node_id = $1 and store_id <> all ($2)";
+    const CAME: &str =
+        "insert into vestnik.presence (node_id, store_id) select $1, unnest($2::text[]) on conflict do nothing";
+    const EXPIRED: &str = "delete from vestnik.node where until < clock_timestamp()";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        let statement = transaction.prepare_cached(UP).await?;
+        let new: bool = transaction
+            .query_one(&statement, &[&node, &NODE_LIFE_S])
+            .await?
+            .try_get(0)?;
+        if new || told != Some(stores) {
+            let stores: Vec<&String> = stores.iter().collect();
+            transaction.execute(GONE, &[&node, &stores]).await?;
+            transaction.execute(CAME, &[&node, &stores]).await?;
+        }
+        transaction.commit().await?;
+        client.execute(EXPIRED, &[]).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn leave(pool: &Pool, node: &str) -> Result<(), Failed> {
+    db::answered(async {
+        let client = pool.get().await?;
+        client
+            .execute("delete from vestnik.node where id = $1", &[&node])
+            .await?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,141 @@
+//! What is known of a store beside its orders: `vestnik.store`, and when it is open.
+
+use time::Time;
+use tokio_postgres::Client;
+
+use crate::db::Failed;
+use crate::event::StoreId;
+
+/// What may be set; `None` leaves it as it is.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Three letters of ISO 4217.
+    pub currency: Option<String>,
+    /// As Postgres names them: `Europe/Moscow`.
+    pub time_zone: Option<String>,
+    /// How long an order may wait for an answer on each rung, seconds.
+    pub answer_seconds: Option<i32>,
+    /// When it is open.
+    pub hours: Option<Vec<Opening>>,
+    /// Where the last rung posts to, and the secret that signs it.
+    pub webhook: Option<Webhook>,
+}
+
+/// One span of one weekday.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// 1: Monday.
+    pub weekday: i16,
+    /// By the store's clock.
+    pub opens: Time,
+    /// At or before `opens`: on the next day.
+    pub closes: Time,
+}
+
+/// Where the last rung posts to.
+#[derive(Debug)]
+pub enum Webhook {
+    /// Nowhere.
+    None,
+    /// There.
+    To {
+        /// http or https.
+        url: String,
+        /// 16 characters at least.
+        secret: String,
+    },
+}
+
+/// A store as it is set up.
+#[derive(Debug)]
+pub struct Store {
+    /// Its key, as text.
+    pub id: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Three letters.
+    pub currency: String,
+    /// As Postgres names them.
+    pub time_zone: String,
+    /// Seconds.
+    pub answer_seconds: i32,
+    /// Whether the last rung posts anywhere.
+    pub webhook_url: Option<String>,
+    /// When it is open, by weekday.
+    pub hours: Vec<Opening>,
+}
+
+/// Sets a store up, or changes what is given. All or nothing.
+pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Failed> {
+    const SET: &str = "insert into vestnik.store as s (id, name, currency, time_zone, answer_seconds) \
+         values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
+         on conflict (id) do update set name = coalesce($2, s.name), currency = coalesce($3, s.currency), \
+             time_zone = coalesce($4, s.time_zone), answer_seconds = coalesce($5, s.answer_seconds)";
+    let transaction = client.transaction().await?;
+    let Settings {
+        name,
+        currency,
+        time_zone,
+        answer_seconds,
+        ..
+    } = settings;
+    transaction
+        .execute(SET, &[&store.as_str(), name, currency, time_zone, answer_seconds])
+        .await?;
+    if let Some(webhook) = &settings.webhook {
+        let (url, secret) = match webhook {
+            Webhook::None => (None, None),
+            Webhook::To { url, secret } => (Some(url), Some(secret)),
+        };
+        let set = "update vestnik.store set webhook_url = $2, webhook_secret = $3 where id = $1";
+        transaction.execute(set, &[&store.as_str(), &url, &secret]).await?;
+    }
+    if let Some(hours) = &settings.hours {
+        transaction
+            .execute("delete from vestnik.opening where store_id = $1", &[&store.as_str()])
+            .await?;
+        for Opening { weekday, opens, closes } in hours {
+            let insert = "insert into vestnik.opening (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
+            transaction
+                .execute(insert, &[&store.as_str(), weekday, opens, closes])
+                .await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// The stores that are set up, by id.
+pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
+    const LIST: &str =
+        "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.store order by id";
+    const HOURS: &str =
+        "select store_id, weekday, opens, closes from vestnik.opening order by store_id, weekday, opens";
+    let mut stores = Vec::new();
+    for row in client.query(LIST, &[]).await? {
+        stores.push(Store {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            currency: row.try_get(2)?,
+            time_zone: row.try_get(3)?,
+            answer_seconds: row.try_get(4)?,
+            webhook_url: row.try_get(5)?,
+            hours: Vec::new(),
+        });
+    }
+    for row in client.query(HOURS, &[]).await? {
+        let id: String = row.try_get(0)?;
+        let opening = Opening {
+            weekday: row.try_get(1)?,
+            opens: row.try_get(2)?,
+            closes: row.try_get(3)?,
+        };
+        stores
+            .iter_mut()
+            .filter(|store| store.id == id)
+            .for_each(|store| store.hours.push(opening));
+    }
+    Ok(stores)
+}

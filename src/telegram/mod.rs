@@ -1,0 +1,12 @@
+//! Telegram: the only place that knows teloxide. `sender` sends what a claim says, `bot` hears what people say and press;
+//! `message`, `html` and `words` make the texts.
+
+pub mod bot;
+mod client;
+mod html;
+mod message;
+mod press;
+pub mod sender;
+pub mod words;
+
+pub use client::{Client, Unreachable};

@@ -1,0 +1,149 @@
+//! A button was pressed: the order changes in Postgres, and nowhere else. Its event comes back by itself, to every panel
+//! and to the message that was pressed.
+
+use deadpool_postgres::Pool;
+use teloxide::payloads::{AnswerCallbackQuerySetters as _, EditMessageReplyMarkupSetters as _};
+use teloxide::prelude::Requester as _;
+use teloxide::types::CallbackQuery;
+use tokio::time::timeout;
+
+use super::client::{ASK_DEADLINE, Client, reason};
+use super::html::plain;
+use super::message::{self, Button, status_name};
+use super::sender::keyboard;
+use super::words::{self, Words};
+use crate::db::Failed;
+use crate::link::{self, Pressed};
+use crate::order::{self, Change, Changed, Status, Way};
+
+/// What Telegram shows of an answer to a press, characters.
+const ANSWER_CHARACTERS: usize = 200;
+/// Of a person's name, characters.
+const NAME_CHARACTERS: usize = 60;
+
+/// What a button sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Press<'a> {
+    Become(Status),
+    AskWhy,
+    Reject(&'a str),
+    Back,
+}
+
+/// `s:91:preparing`, `r:91`, `x:91:2`, `b:91`.
+fn read(data: &str) -> Option<(i64, Press<'_>)> {
+    let mut parts = data.splitn(3, ':');
+    let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
+    let press = match (what, rest) {
+        ("s", Some(status)) => Press::Become(Status::from_name(status)?),
+        ("x", Some(number)) => Press::Reject(number),
+        ("r", None) => Press::AskWhy,
+        ("b", None) => Press::Back,
+        _ => return None,
+    };
+    Some((event, press))
+}
+
+/// Does what a press asks for, and tells who pressed what came of it.
+pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Result<(), Failed> {
+    let Some(place) = &query.message else { return Ok(()) };
+    let chat = place.chat().id;
+    let Some((event, press)) = query.data.as_deref().and_then(read) else {
+        return Ok(());
+    };
+    let Some(pressed) = link::pressed(pool, chat.0, event).await? else {
+        let words = words::of(query.from.language_code.as_deref().unwrap_or(words::DEFAULT));
+        answer(client, query, words.get("pressed.unknown").to_owned()).await;
+        return Ok(());
+    };
+    let words = words::of(&pressed.language);
+    let text = match press {
+        Press::AskWhy => {
+            show(client, query, &message::reasons(words, event)).await;
+            words.get("pressed.why").to_owned()
+        }
+        Press::Back => {
+            show(client, query, &message::waiting(words, pressed.kind, event)).await;
+            String::new()
+        }
+        Press::Become(to) => change(pool, query, &pressed, to, None, words).await?,
+        Press::Reject(number) => {
+            let reason = words.find(&format!("reject_reason.{number}"));
+            change(pool, query, &pressed, Status::Rejected, reason, words).await?
+        }
+    };
+    answer(client, query, text).await;
+    Ok(())
+}
+
+/// Changes the order; what to answer.
+async fn change(
+    pool: &Pool,
+    query: &CallbackQuery,
+    pressed: &Pressed,
+    to: Status,
+    reason: Option<&str>,
+    words: &Words,
+) -> Result<String, Failed> {
+    let by: String = query.from.full_name().chars().take(NAME_CHARACTERS).collect();
+    let wanted = Change {
+        store: &pressed.store,
+        kind: pressed.kind,
+        key: &pressed.key,
+        to,
+        reason,
+        by: &by,
+        way: Way::Telegram,
+    };
+    let name = |status: &str| status_name(words, pressed.kind, status).to_owned();
+    let (text, status, by) = match order::change_status(pool, &wanted).await? {
+        Changed::Done { .. } => ("pressed.done", name(to.as_str()), None),
+        Changed::Already { status, by: None } => ("pressed.already", name(&status), None),
+        Changed::Already { status, by } => ("pressed.already_by", name(&status), by),
+        Changed::NotAllowed { status, by: None } => ("pressed.not_allowed", name(&status), None),
+        Changed::NotAllowed { status, by } => ("pressed.not_allowed_by", name(&status), by),
+        Changed::Unknown => ("pressed.unknown", String::new(), None),
+    };
+    let values = [("status", status.as_str()), ("by", by.as_deref().unwrap_or_default())];
+    Ok(plain(words.get(text), &values, ANSWER_CHARACTERS))
+}
+
+/// Swaps the buttons below the message. That is all it does, so a failure is only logged: the press can be repeated.
+async fn show(client: &Client, query: &CallbackQuery, rows: &[Vec<Button>]) {
+    let Some(place) = &query.message else { return };
+    let request = client
+        .bot
+        .edit_message_reply_markup(place.chat().id, place.id())
+        .reply_markup(keyboard(rows));
+    match timeout(ASK_DEADLINE, request).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(reason = reason(&error), "buttons were not swapped"),
+        Err(_) => tracing::debug!("buttons were not swapped in time"),
+    }
+}
+
+/// Ends the button's spinning. Old presses cannot be answered any more, which is no harm.
+async fn answer(client: &Client, query: &CallbackQuery, text: String) {
+    let request = client.bot.answer_callback_query(query.id.clone()).text(text);
+    match timeout(ASK_DEADLINE, request).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(reason = reason(&error), "a press was not answered"),
+        Err(_) => tracing::debug!("a press was not answered in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_press_is_read_and_nonsense_is_not() {
+        assert_eq!(read("s:91:preparing"), Some((91, Press::Become(Status::Preparing))));
+        assert_eq!(read("r:91"), Some((91, Press::AskWhy)));
+        assert_eq!(read("x:91:2"), Some((91, Press::Reject("2"))));
+        assert_eq!(read("b:91"), Some((91, Press::Back)));
+        for wrong in ["", "s", "s:91", "s:x:ready", "s:91:eaten", "r:91:1", "q:91"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}
