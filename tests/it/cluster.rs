@@ -1,0 +1,108 @@
+//! `examples/cluster`: three nodes behind a balancer, as a reader would start them, and nodes killed at random.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
+use vestnik::token::Stores;
+
+use crate::oracle::{Repeats, Trial, seed};
+use crate::support::app::PATIENCE;
+use crate::support::db::Database;
+
+const NODES: usize = 3;
+/// Nodes killed in a run.
+const KILLS: usize = 6;
+/// Commits between two kills.
+const COMMITS_BETWEEN: usize = 60;
+
+/// The example, as its script starts it; it ends with its standard input.
+struct Cluster {
+    script: Child,
+    directory: PathBuf,
+    address: SocketAddr,
+}
+
+impl Cluster {
+    fn start(database: &Database) -> Self {
+        let port = free_ports();
+        let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster/start"))
+            .env("VESTNIK", env!("CARGO_BIN_EXE_vestnik"))
+            .env("DATABASE_URL", database.url())
+            .env("CLUSTER_PORT", port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(script.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        let (_, directory) = said
+            .trim()
+            .rsplit_once(' ')
+            .unwrap_or_else(|| panic!("it did not start: {said}"));
+        Self {
+            script,
+            directory: directory.into(),
+            address: ([127, 0, 0, 1], port).into(),
+        }
+    }
+
+    /// The process of a node.
+    fn pid(&self, node: usize) -> i32 {
+        let file = self.directory.join(format!("node-{}.pid", node + 1));
+        std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
+    }
+
+    /// Kills a node, and waits until it has been started again.
+    async fn kill(&self, node: usize) {
+        let pid = self.pid(node);
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        timeout(PATIENCE, async {
+            while self.pid(node) == pid {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the node is started again");
+    }
+
+    /// Ends it, and every part of it.
+    fn stop(mut self) {
+        drop(self.script.stdin.take());
+        assert!(self.script.wait().unwrap().success());
+        assert!(!self.directory.exists(), "it leaves nothing behind");
+    }
+}
+
+/// A port with as many free ones behind it as the cluster has nodes.
+fn free_ports() -> u16 {
+    loop {
+        let first = fastrand::u16(20_000..32_000);
+        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (first..=first + NODES as u16).all(free) {
+            return first;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_behind_a_balancer_are_killed_at_random_and_no_order_is_lost() {
+    let database = Database::fresh().await;
+    let token = database.token(Stores::All).await;
+    let cluster = Cluster::start(&database);
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let trial = Trial::begin(database.url(), &[cluster.address], &token, seed).await;
+    for _ in 0..KILLS {
+        trial.commits(COMMITS_BETWEEN).await;
+        cluster.kill(random.usize(..NODES)).await;
+    }
+    trial.commits(COMMITS_BETWEEN).await;
+    trial.judge(Repeats::InFaults).await;
+    cluster.stop();
+}
