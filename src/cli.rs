@@ -22,6 +22,9 @@ struct Cli {
     /// Change one setting, such as session.max_per_store=5; may be given again
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
+    /// Which of several databases (the setting `databases`) the command is for
+    #[arg(long, global = true, value_name = "NAME")]
+    database: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -79,7 +82,19 @@ pub async fn run() -> ExitCode {
         }
     };
     telemetry::install(&config.log);
-    match dispatch(command, config).await {
+    let done = match command {
+        Command::Serve { .. } => command::serve::run(config).await,
+        Command::Tail(args) => command::tail::run(args).await,
+        Command::Healthcheck => command::healthcheck::run(&config).await,
+        command => match chosen(&config, cli.database.as_deref(), &command) {
+            Ok(configs) => on_each(command, &configs).await,
+            Err(problem) => {
+                eprintln!("vestnik: {problem}");
+                return ExitCode::from(USAGE);
+            }
+        },
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vestnik: {error:#}");
@@ -88,19 +103,50 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
+/// The databases that a command is for: one, but for a migration of all.
+fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<Config>, String> {
+    let shards = config.shards();
+    let names: Vec<String> = shards
+        .iter()
+        .filter_map(|(_, shard)| Some(shard.as_ref()?.name.clone()))
+        .collect();
+    match name {
+        _ if names.is_empty() => match name {
+            None => Ok(vec![with_database(config.clone())]),
+            Some(_) => Err("--database is for the setting `databases`, which names none".into()),
+        },
+        None if matches!(command, Command::Migrate(_)) => Ok(shards.into_iter().map(|(config, _)| config).collect()),
+        None => Err(format!(
+            "there are several databases: say which with --database: {}",
+            names.join(", ")
+        )),
+        Some(name) => match shards
+            .into_iter()
+            .find(|(_, shard)| shard.as_ref().is_some_and(|it| it.name == name))
+        {
+            Some((config, _)) => Ok(vec![config]),
+            None => Err(format!("no database is called {name}; there are: {}", names.join(", "))),
+        },
+    }
+}
+
+async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
+    if let Command::Migrate(args) = command {
+        for config in configs {
+            command::migrate::run(config, &args).await?;
+        }
+        return Ok(());
+    }
+    let [config] = configs else { return Ok(()) };
     match command {
-        Command::Serve { .. } => command::serve::run(config).await,
-        Command::Migrate(args) => command::migrate::run(&with_database(config), args).await,
-        Command::Token(args) => command::token::run(&with_database(config), args).await,
-        Command::Tail(args) => command::tail::run(args).await,
-        Command::Simulate(args) => command::simulate::run(&with_database(config), args).await,
-        Command::Attach(args) => command::attach::attach(&with_database(config), args).await,
-        Command::Detach(args) => command::attach::detach(&with_database(config), args).await,
-        Command::Store(args) => command::store::run(&with_database(config), args).await,
-        Command::Telegram(args) => command::telegram::run(&with_database(config), args).await,
-        Command::Replay(args) => command::replay::run(&with_database(config), args).await,
-        Command::Healthcheck => command::healthcheck::run(&config).await,
+        Command::Token(args) => command::token::run(config, args).await,
+        Command::Simulate(args) => command::simulate::run(config, args).await,
+        Command::Attach(args) => command::attach::attach(config, args).await,
+        Command::Detach(args) => command::attach::detach(config, args).await,
+        Command::Store(args) => command::store::run(config, args).await,
+        Command::Telegram(args) => command::telegram::run(config, args).await,
+        Command::Replay(args) => command::replay::run(config, args).await,
+        Command::Serve { .. } | Command::Migrate(_) | Command::Tail(_) | Command::Healthcheck => Ok(()),
     }
 }
 

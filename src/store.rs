@@ -1,9 +1,10 @@
 //! What is known of a store beside its orders: `vestnik.store`, and when it is open.
 
+use deadpool_postgres::Pool;
 use time::Time;
 use tokio_postgres::Client;
 
-use crate::db::Failed;
+use crate::db::{self, Failed};
 use crate::event::StoreId;
 
 /// What may be set; `None` leaves it as it is.
@@ -138,4 +139,17 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
             .for_each(|store| store.hours.push(opening));
     }
     Ok(stores)
+}
+
+/// Whether this database has the store: events of it, its settings, or a token that names it.
+pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, Failed> {
+    const KNOWN: &str = "select exists (select from vestnik.event where store_id = $1) \
+         or exists (select from vestnik.store where id = $1) \
+         or exists (select from vestnik.token where $1 = any (stores) and revoked_at is null)";
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(KNOWN).await?;
+        Ok(client.query_one(&statement, &[&store.as_str()]).await?.try_get(0)?)
+    })
+    .await
 }

@@ -19,7 +19,7 @@ enum Undo {
 }
 
 /// Migrates the configured database.
-pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
+pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let mut say = |line: &str| super::say!("{line}");
     if args.dry_run {
         migrate::dry_run(config, &mut say).await?;

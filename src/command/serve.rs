@@ -20,7 +20,7 @@ const WELCOME_TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(7
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     allow_many_sockets(config.http.max_connections);
-    if config.database.url.is_some() {
+    if config.database.url.is_some() || !config.databases.is_empty() {
         return serve(&config, &mut stop).await;
     }
     let mut embedded = Embedded::start(&config.embedded.directory).await?;
@@ -33,13 +33,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: &Config, stop: &mut Stop) -> anyhow::Result<()> {
     if config.database.migrate_on_start {
-        tokio::select! {
-            migrated = migrate_patiently(config) => migrated?,
-            () = stop.asked() => return Ok(()),
+        for (config, _) in config.shards() {
+            tokio::select! {
+                migrated = migrate_patiently(&config) => migrated?,
+                () = stop.asked() => return Ok(()),
+            }
         }
     }
     let engine = Engine::start(config).await?;
-    if config.telegram.is_none() {
+    if config.shards().iter().all(|(config, _)| config.telegram.is_none()) {
         tracing::info!("Telegram and escalation are off: no bot token is configured (VESTNIK_TELEGRAM_TOKEN)");
     }
     tracing::info!(address = %engine.address(), "serving; `vestnik token create --store ID` makes a token for a panel");

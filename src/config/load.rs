@@ -138,17 +138,20 @@ impl Reading {
         };
         for (section, keys) in table {
             let Value::Table(keys) = keys else {
-                self.unknown(&section, place);
+                self.put_known(&section, keys, place, known);
                 continue;
             };
             for (key, value) in keys {
-                let name = format!("{section}.{key}");
-                if known == Known::Already && !self.values.contains_key(&name) {
-                    self.unknown(&name, place);
-                } else {
-                    self.put(&name, value, place);
-                }
+                self.put_known(&format!("{section}.{key}"), value, place, known);
             }
+        }
+    }
+
+    fn put_known(&mut self, name: &str, value: Value, place: &str, known: Known) {
+        if known == Known::Already && !self.values.contains_key(name) {
+            self.unknown(name, place);
+        } else {
+            self.put(name, value, place);
         }
     }
 
@@ -285,6 +288,16 @@ impl Reading {
         })
     }
 
+    fn database(&mut self) -> Database {
+        Database {
+            url: self.database_url("database.url"),
+            listen_url: self.database_url("database.listen_url"),
+            notify: self.one_of("database.notify", [("on", Notify::On), ("off", Notify::Off)]),
+            pool_size: self.number("database.pool_size", 2..=1000) as usize,
+            migrate_on_start: self.truth("database.migrate_on_start"),
+        }
+    }
+
     fn config(&mut self) -> Config {
         let listen = |value: &Value| value.as_str()?.parse::<SocketAddr>().ok();
         let filter = |value: &Value| {
@@ -293,7 +306,10 @@ impl Reading {
                 .ok()
                 .map(|_| text.to_owned())
         };
+        let (database, telegram) = (self.database(), self.telegram());
         Config {
+            databases: self.shards(&database, &telegram),
+            telegram: telegram.is_on().then_some(telegram),
             http: Http {
                 listen: self
                     .get("http.listen", "an address and a port, such as 127.0.0.1:8000", listen)
@@ -302,13 +318,7 @@ impl Reading {
                 max_connections: self.number("http.max_connections", 1..=1_000_000) as usize,
             },
             tls: self.tls(),
-            database: Database {
-                url: self.database_url("database.url"),
-                listen_url: self.database_url("database.listen_url"),
-                notify: self.one_of("database.notify", [("on", Notify::On), ("off", Notify::Off)]),
-                pool_size: self.number("database.pool_size", 2..=1000) as usize,
-                migrate_on_start: self.truth("database.migrate_on_start"),
-            },
+            database,
             embedded: Embedded {
                 directory: self.path("embedded.directory"),
             },
@@ -327,7 +337,6 @@ impl Reading {
                 queue_bytes: self.number("session.queue_kib", 16..=1024 * 1024) as usize * 1024,
                 max_per_store: self.number("session.max_per_store", 1..=1_000_000) as usize,
             },
-            telegram: self.telegram(),
             log: Log {
                 filter: self
                     .get(

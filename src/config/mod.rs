@@ -1,15 +1,17 @@
 //! The settings: `vestnik.default.toml`, then a file, then the environment, then flags. `load` reads and checks them.
 
+mod databases;
 mod load;
 mod telegram;
 
 pub use load::{Problem, Problems, Sources, load};
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// Every setting, checked.
 #[derive(Debug, Clone)]
@@ -18,8 +20,10 @@ pub struct Config {
     pub http: Http,
     /// Its certificate; `None` serves plain http and ws.
     pub tls: Option<Tls>,
-    /// The database that is served.
+    /// The database that is served, where it is one.
     pub database: Database,
+    /// The databases that are served, where they are several.
+    pub databases: Vec<Shard>,
     /// The private Postgres, used where no database is given.
     pub embedded: Embedded,
     /// The shop's tables.
@@ -67,6 +71,19 @@ pub struct Database {
     pub pool_size: usize,
     /// Whether `serve` migrates first.
     pub migrate_on_start: bool,
+}
+
+/// One of several databases.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// What it is called here.
+    pub name: String,
+    /// Where it is.
+    pub database: Database,
+    /// The stores that live there; `None`: it is asked.
+    pub stores: Option<BTreeSet<String>>,
+    /// Its bot.
+    pub telegram: Option<Telegram>,
 }
 
 /// How the feed hears of new events.
@@ -138,6 +155,13 @@ pub struct Telegram {
     pub lease: Duration,
 }
 
+impl Telegram {
+    /// Whether there is a bot.
+    pub fn is_on(&self) -> bool {
+        !self.token.expose_secret().is_empty()
+    }
+}
+
 /// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -154,6 +178,25 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
+}
+
+impl Config {
+    /// The settings of each database that is served, and its place among several.
+    pub fn shards(&self) -> Vec<(Self, Option<Shard>)> {
+        if self.databases.is_empty() {
+            return vec![(self.clone(), None)];
+        }
+        let of = |shard: &Shard| Self {
+            database: shard.database.clone(),
+            telegram: shard.telegram.clone(),
+            databases: Vec::new(),
+            ..self.clone()
+        };
+        self.databases
+            .iter()
+            .map(|shard| (of(shard), Some(shard.clone())))
+            .collect()
+    }
 }
 
 impl Default for Config {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use toml::Value;
 
 use super::Telegram;
@@ -12,7 +12,8 @@ use super::load::Reading;
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {
-    pub(super) fn telegram(&mut self) -> Option<Telegram> {
+    /// Whether there is a bot is for its token to say: the rest is read all the same.
+    pub(super) fn telegram(&mut self) -> Telegram {
         let api_url = |value: &Value| {
             let url = value.as_str()?;
             (url.starts_with("http://") || url.starts_with("https://")).then(|| url.to_owned())
@@ -33,7 +34,7 @@ impl Reading {
             let allowed = "more than telegram.deadline_seconds";
             self.complain("telegram.lease_seconds", Some(&value), &place, allowed);
         }
-        (!telegram.token.expose_secret().is_empty()).then_some(telegram)
+        telegram
     }
 
     /// A text that is never shown. Empty: none.
@@ -52,7 +53,7 @@ impl Reading {
 }
 
 /// A number, a colon, and a secret: `123456:ABC-DEF1234ghIkl`.
-fn is_bot_token(text: &str) -> bool {
+pub(super) fn is_bot_token(text: &str) -> bool {
     text.split_once(':').is_some_and(|(number, secret)| {
         !number.is_empty()
             && number.bytes().all(|byte| byte.is_ascii_digit())

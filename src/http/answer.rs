@@ -32,6 +32,8 @@ pub enum Problem {
     ForeignOrigin,
     /// The store's name cannot be read.
     BadStore,
+    /// None of several databases has it.
+    UnknownStore,
     /// `limit` is not a number in its range.
     BadLimit(usize),
     /// A WebSocket route was asked for something else.
@@ -59,6 +61,7 @@ impl Problem {
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
             Self::OtherStore | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::UnknownStore => StatusCode::NOT_FOUND,
             Self::Resync(..) => StatusCode::GONE,
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
             Self::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
@@ -74,6 +77,7 @@ impl Problem {
             Self::OtherStore => "forbidden_store",
             Self::ForeignOrigin => "forbidden_origin",
             Self::BadStore => "bad_store",
+            Self::UnknownStore => "unknown_store",
             Self::BadLimit(_) => "bad_limit",
             Self::NotAnUpgrade => "not_an_upgrade",
             Self::BadUpgrade => "bad_upgrade",
@@ -95,6 +99,9 @@ impl Problem {
             Self::OtherStore => "this token does not open this store".into(),
             Self::ForeignOrigin => "pages of this origin may not connect: add it to http.allowed_origins".into(),
             Self::BadStore => "the store's id is percent-encoded UTF-8 of 1 to 200 bytes".into(),
+            Self::UnknownStore => {
+                "no database has this store yet: it is known by its first order, or by a token".into()
+            }
             Self::BadLimit(most) => format!("limit is a whole number from 1 to {most}"),
             Self::NotAnUpgrade => "this address speaks WebSocket: connect with ws:// or wss://".into(),
             Self::BadUpgrade => {
@@ -213,8 +220,13 @@ pub fn allow_origin(mut response: Response, site: &Site, asked: &HeaderMap) -> R
     response
 }
 
-/// The answer where no route fits.
+impl warp::reject::Reject for Problem {}
+
+/// The answer where no route fits, or the store's database is not found.
 pub fn rejected(rejection: &Rejection) -> Response {
+    if let Some(problem) = rejection.find::<Problem>() {
+        return problem.clone().into_response();
+    }
     let (status, code, message) = if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "not_found", "there is nothing here")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {

@@ -62,10 +62,7 @@ pub async fn open(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, G
     if !origin_allowed(site, &asked.headers) {
         return Err(Problem::ForeignOrigin);
     }
-    let store = percent_decode_str(store).decode_utf8().map_err(|_| Problem::BadStore)?;
-    if store.is_empty() || store.len() > MAX_STORE_BYTES {
-        return Err(Problem::BadStore);
-    }
+    let store = self::store(store)?;
     let token = bearer(&asked.headers)
         .and_then(Token::parse)
         .ok_or(Problem::Unauthorized)?;
@@ -73,12 +70,21 @@ pub async fn open(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, G
         .await
         .map_err(Problem::database)?
     {
-        Found::Valid(grant) if grant.opens(&store) => Ok((StoreId::new(&store), grant)),
+        Found::Valid(grant) if grant.opens(store.as_str()) => Ok((store, grant)),
         Found::Valid(_) => Err(Problem::OtherStore),
         Found::Unknown => Err(Problem::Unauthorized),
         Found::Expired => Err(Problem::NoLonger("token_expired")),
         Found::Revoked => Err(Problem::NoLonger("token_revoked")),
     }
+}
+
+/// The store that a path names.
+pub fn store(text: &str) -> Result<StoreId, Problem> {
+    let store = percent_decode_str(text).decode_utf8().map_err(|_| Problem::BadStore)?;
+    if store.is_empty() || store.len() > MAX_STORE_BYTES {
+        return Err(Problem::BadStore);
+    }
+    Ok(StoreId::new(&store))
 }
 
 /// The token's text, from the header or, for browsers, from a subprotocol.

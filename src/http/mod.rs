@@ -3,12 +3,15 @@
 mod answer;
 mod auth;
 mod server;
+mod sites;
 
 pub use server::{Error, Server};
+pub use sites::Sites;
 
 use std::sync::Arc;
 
 use hyper::upgrade::OnUpgrade;
+use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use warp::http::{HeaderMap, StatusCode};
@@ -30,8 +33,10 @@ use server::Permit;
 const HISTORY_LIMIT: usize = 500;
 const HISTORY_DEFAULT: usize = 100;
 
-/// What the routes need.
+/// What the routes need of a database.
 pub struct Site {
+    /// What it is called, where there are several.
+    pub name: Option<String>,
     /// What sessions share.
     pub hub: Arc<Hub>,
     /// When the feed last read.
@@ -53,8 +58,18 @@ struct Asked {
 }
 
 /// Every route.
-fn routes(site: Arc<Site>) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send {
-    let site = warp::any().map(move || Arc::clone(&site));
+fn routes(sites: Arc<Sites>) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send {
+    let (everywhere, anywhere) = (Arc::clone(&sites), Arc::clone(&sites));
+    // The database of the store that a path names.
+    let site = move |store: String| {
+        let sites = Arc::clone(&sites);
+        async move {
+            match sites.of(&store).await {
+                Ok(site) => Ok((store, site)),
+                Err(problem) => Err(warp::reject::custom(problem)),
+            }
+        }
+    };
     let asked = warp::header::headers_cloned()
         .and(query())
         .map(|headers: HeaderMap, query: Query| Asked { headers, query });
@@ -62,41 +77,41 @@ fn routes(site: Arc<Site>) -> impl Filter<Extract = (Response,), Error = std::co
     let permit = warp::ext::optional::<Permit>();
 
     let healthz = warp::path!("healthz").and(warp::get()).map(|| answer::text("ok\n"));
-    let readyz = warp::path!("readyz")
-        .and(warp::get())
-        .and(site.clone())
-        .map(|site: Arc<Site>| ready(&site));
+    let readyz = warp::path!("readyz").and(warp::get()).map(move || ready(&everywhere));
     let metrics = warp::path!("metrics")
         .and(warp::get())
         .map(|| answer::text(metrics::render()));
     let socket = warp::path!("api" / "partner" / "ws" / "partner" / String)
         .and(warp::get())
-        .and(site.clone())
+        .and_then(site.clone())
+        .untuple_one()
         .and(asked.clone())
         .and(upgrade)
         .and(permit)
         .then(web_socket);
     let may_i = warp::path!("api" / "partner" / "session" / String)
         .and(warp::get())
-        .and(site.clone())
+        .and_then(site.clone())
+        .untuple_one()
         .and(asked.clone())
         .then(session_check);
     let stream = warp::path!("api" / "partner" / "sse" / String)
         .and(warp::get())
-        .and(site.clone())
+        .and_then(site.clone())
+        .untuple_one()
         .and(asked.clone())
         .and(permit)
         .then(server_sent_events);
     let history = warp::path!("api" / "partner" / "stores" / String / "events")
         .and(warp::get())
-        .and(site.clone())
+        .and_then(site.clone())
+        .untuple_one()
         .and(asked.clone())
         .then(history);
     let preflight = warp::path!("api" / "partner" / ..)
         .and(warp::options())
-        .and(site)
         .and(asked)
-        .map(|site: Arc<Site>, asked: Asked| preflight(&site, &asked));
+        .map(move |asked: Asked| preflight(anywhere.any(), &asked));
 
     healthz
         .or(readyz)
@@ -124,21 +139,34 @@ fn query() -> impl Filter<Extract = (Query,), Error = std::convert::Infallible> 
         .map(|raw: String| Query::parse(&raw))
 }
 
-/// Whether this node should get sockets.
-fn ready(site: &Site) -> Response {
-    let hearing = *site.hearing.borrow();
-    let ready = !*site.draining.borrow() && site.pulse.is_fresh();
-    let by = if hearing == Hearing::Listening {
-        "listening"
-    } else {
-        "polling"
+/// Whether this node should get sockets: with several databases, as long as one of them is there, for the stores of the
+/// others are no better off on another node.
+fn ready(sites: &Sites) -> Response {
+    let state = |site: &Site| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
+        (false, _) => "away",
+        (true, Hearing::Listening) => "listening",
+        (true, _) => "polling",
     };
+    let named = sites
+        .all()
+        .filter_map(|site| Some((site.name.clone()?, json!(state(site)))));
+    let databases: serde_json::Map<_, _> = named.collect();
+    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| site.pulse.is_fresh());
+    let feed = sites
+        .all()
+        .map(|site| state(site))
+        .find(|state| *state != "away")
+        .unwrap_or("away");
+    let mut body = json!({"ready": ready, "feed": feed});
+    if !databases.is_empty() {
+        body["databases"] = databases.into();
+    }
     let status = if ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    answer::json(status, &serde_json::json!({"ready": ready, "feed": by}))
+    answer::json(status, &body)
 }
 
 async fn web_socket(
@@ -200,10 +228,7 @@ async fn server_sent_events(store: String, site: Arc<Site>, asked: Asked, permit
 async fn session_check(store: String, site: Arc<Site>, asked: Asked) -> Response {
     let response = match auth::open(&site, &store, &asked).await {
         Ok(_) if site.hub.router.cursor().is_none() || *site.draining.borrow() => Problem::NotReady.into_response(),
-        Ok((store, _)) => answer::json(
-            StatusCode::OK,
-            &serde_json::json!({"ok": true, "store_id": store.as_str()}),
-        ),
+        Ok((store, _)) => answer::json(StatusCode::OK, &json!({"ok": true, "store_id": store.as_str()})),
         Err(problem) => problem.into_response(),
     };
     answer::allow_origin(response, &site, &asked.headers)

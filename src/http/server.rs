@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::http::Request;
 
-use super::{Site, routes};
+use super::{Sites, routes};
 use crate::config;
 
 /// How long a client may take to send the head of a request.
@@ -78,9 +78,9 @@ impl Server {
     }
 
     /// Accepts until `stop`, then lets running requests end. Connections are tasks of `connections`.
-    pub async fn run(self, site: Arc<Site>, connections: TaskTracker, stop: CancellationToken) {
+    pub async fn run(self, sites: Arc<Sites>, connections: TaskTracker, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.max_connections));
-        let routes = routes(site);
+        let routes = routes(sites);
         loop {
             let accepted = tokio::select! {
                 accepted = accept(&self.listener, &places) => accepted,

@@ -9,6 +9,7 @@ mod http;
 mod migrate;
 mod oracle;
 mod session;
+mod shards;
 mod support;
 mod tidy;
 mod triggers;

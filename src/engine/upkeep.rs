@@ -1,0 +1,122 @@
+//! What runs beside the path of an event: tokens are withdrawn, old events trimmed, the figures of Postgres watched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Site;
+use crate::journal::{self, Trimmed};
+use crate::listener::{Bell, Hearing};
+use crate::metrics;
+use crate::router::Router;
+use crate::{db, token};
+
+/// Between two looks for revoked tokens, should a notification be lost.
+const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// The same, where no notification reaches us, or the look that one asked for failed.
+const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks for events to trim.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a batch may take to be trimmed: over a half-open connection it would take for ever.
+const TRIM_DEADLINE: Duration = Duration::from_secs(60);
+/// Between two trimmed batches, so that trimming never fills the disk's queue.
+const TRIM_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at the figures of Postgres itself.
+const VITALS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Closes the sessions of revoked and expired tokens: at once when rung, and at intervals in case the ring was lost.
+pub(super) async fn withdraw_tokens(
+    pool: Pool,
+    router: Arc<Router>,
+    bell: Arc<Bell>,
+    hearing: watch::Receiver<Hearing>,
+    stop: CancellationToken,
+) {
+    let mut owed = false;
+    loop {
+        let listening = *hearing.borrow() == Hearing::Listening;
+        let pause = if listening && !owed {
+            TOKEN_CHECK_INTERVAL
+        } else {
+            TOKEN_POLL_INTERVAL
+        };
+        tokio::select! {
+            () = bell.tokens.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        owed = false;
+        let live = router.tokens();
+        if live.is_empty() {
+            continue;
+        }
+        match token::withdrawn(&pool, &live).await {
+            Ok(withdrawn) => withdrawn
+                .into_iter()
+                .for_each(|(token, why)| router.withdraw(token, why)),
+            Err(error) => {
+                // The ring that asked for it does not come again.
+                owed = true;
+                tracing::warn!(%error, "the tokens of live sessions could not be checked");
+            }
+        }
+    }
+}
+
+/// Removes events whose time is over.
+pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToken) {
+    let mut pause = TRIM_INTERVAL;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = TRIM_INTERVAL;
+        let trimmed = timeout(TRIM_DEADLINE, journal::trim_batch(&pool, retention)).await;
+        match trimmed.unwrap_or(Err(journal::Error::TimedOut)) {
+            Ok(Trimmed::Batch(gone)) => {
+                ::metrics::counter!("vestnik_events_trimmed_total").increment(gone);
+                pause = TRIM_PAUSE;
+            }
+            Ok(Trimmed::Done(gone)) => ::metrics::counter!("vestnik_events_trimmed_total").increment(gone),
+            Ok(Trimmed::Elsewhere) => {}
+            Err(error) => tracing::warn!(%error, "old events could not be trimmed"),
+        }
+    }
+}
+
+/// Keeps the gauges: what is counted of several databases is the sum, what is a danger is the worst.
+pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken) {
+    let mut ticks = interval(VITALS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        metrics::upkeep();
+        let depths: Vec<(usize, usize)> = sites.iter().map(|site| site.hub.router.depth()).collect();
+        let sessions: usize = depths.iter().map(|(sessions, _)| sessions).sum();
+        let deepest_bytes = depths.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+        ::metrics::gauge!("vestnik_sessions").set(sessions as f64);
+        ::metrics::gauge!("vestnik_session_queue_bytes_max").set(deepest_bytes as f64);
+        let listening = sites.iter().all(|site| *site.hearing.borrow() == Hearing::Listening);
+        ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(listening)));
+        let (mut queue_usage, mut oldest_s) = (0.0_f64, 0.0_f64);
+        for site in &sites {
+            match db::vitals(&site.hub.pool).await {
+                Ok(vitals) => {
+                    queue_usage = queue_usage.max(vitals.notification_queue_usage);
+                    oldest_s = oldest_s.max(vitals.oldest_transaction_seconds);
+                }
+                Err(error) => tracing::debug!(%error, "the figures of Postgres could not be read"),
+            }
+        }
+        ::metrics::gauge!("vestnik_notification_queue_usage").set(queue_usage);
+        ::metrics::gauge!("vestnik_oldest_transaction_seconds").set(oldest_s);
+    }
+}

@@ -1,0 +1,229 @@
+//! Several databases behind one address: each store's orders come from the one that it lives in.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Error;
+use vestnik::config::{self, Config, Shard, Sources};
+use vestnik::token::Stores;
+
+use crate::support::app::{App, Panel};
+use crate::support::db::Database;
+
+/// An engine on two databases, a token of each.
+struct Shards {
+    app: App,
+    second: Database,
+    second_token: String,
+}
+
+fn shard(name: &str, database: &Database, stores: Option<&[&str]>) -> Shard {
+    Shard {
+        name: name.into(),
+        database: database.config().database,
+        stores: stores.map(|stores| stores.iter().map(|store| (*store).to_owned()).collect::<BTreeSet<_>>()),
+        telegram: None,
+    }
+}
+
+impl Shards {
+    async fn start(first_has: Option<&[&str]>, second_has: Option<&[&str]>) -> Self {
+        let (first, second) = (Database::fresh().await, Database::fresh().await);
+        let databases = vec![shard("one", &first, first_has), shard("two", &second, second_has)];
+        let second_token = second.token(Stores::All).await;
+        let app = App::start_on(first, |config: &mut Config| config.databases = databases).await;
+        app.engine.until_fresh().await;
+        Self {
+            app,
+            second,
+            second_token,
+        }
+    }
+
+    async fn panel(&self, store: &str, after: Option<&str>, token: &str) -> Panel {
+        self.app.try_panel(store, after, token).await.unwrap().live().await
+    }
+}
+
+const ORDER: &str = "insert into orders (store_id, customer_name) values";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_served_from_the_database_that_the_settings_name() {
+    let shards = Shards::start(Some(&["1"]), Some(&["2"])).await;
+    let mut one = shards.panel("1", None, &shards.app.token).await;
+    let mut two = shards.panel("2", None, &shards.second_token).await;
+    shards
+        .app
+        .write(&format!("{ORDER} (1, 'first'), (2, 'elsewhere')"))
+        .await;
+    let client = shards.second.client().await;
+    client
+        .batch_execute(&format!("{ORDER} (1, 'elsewhere'), (2, 'second')"))
+        .await
+        .unwrap();
+    assert_eq!(one.event().await["data"]["customer_name"], "first");
+    assert_eq!(two.event().await["data"]["customer_name"], "second");
+    // A token of one database is none of the other.
+    let refused = shards.app.try_panel("2", None, &shards.app.token).await;
+    assert!(matches!(refused, Err(Error::Http(answer)) if answer.status() == 401));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_one_database_is_refused_by_the_other() {
+    let shards = Shards::start(Some(&["1"]), Some(&["2"])).await;
+    let one = shards.panel("1", None, &shards.app.token).await;
+    let two = shards.panel("2", Some(&one.cursor), &shards.second_token).await;
+    assert_eq!(two.before_live[0]["type"], "resync_required");
+    assert_eq!(two.before_live[0]["reason"], "epoch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_no_setting_names_is_found_by_asking() {
+    let shards = Shards::start(None, None).await;
+    let unknown = shards.app.get("/api/partner/session/7", Some(&shards.app.token)).await;
+    assert_eq!(unknown.0, 404, "{}", unknown.1);
+    assert!(unknown.1.contains("unknown_store"), "{}", unknown.1);
+    // Its first order makes it known, and so does a token.
+    let client = shards.second.client().await;
+    client.batch_execute(&format!("{ORDER} (7, 'known')")).await.unwrap();
+    let mut seven = shards.panel("7", None, &shards.second_token).await;
+    client.batch_execute(&format!("{ORDER} (7, 'second')")).await.unwrap();
+    assert_eq!(seven.event().await["data"]["customer_name"], "second");
+    let token = shards.app.database.token(Stores::These(vec!["8".into()])).await;
+    let mut eight = shards.panel("8", None, &token).await;
+    shards.app.write(&format!("{ORDER} (8, 'first')")).await;
+    assert_eq!(eight.event().await["data"]["customer_name"], "first");
+    // One that both have is nobody's until the settings say whose.
+    shards.app.write(&format!("{ORDER} (9, 'twice')")).await;
+    client.batch_execute(&format!("{ORDER} (9, 'twice')")).await.unwrap();
+    assert_eq!(shards.app.get("/api/partner/session/9", Some(&token)).await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_takes_no_other_with_it() {
+    let (first, gone) = (Database::fresh().await, Database::empty().await);
+    let mut away = shard("away", &gone, Some(&["2"]));
+    away.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
+    let databases = vec![shard("here", &first, Some(&["1"])), away];
+    let app = App::start_on(first, |config: &mut Config| config.databases = databases).await;
+    app.until_listening().await;
+    let (status, body) = app.get("/readyz", None).await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(body["databases"], json!({"here": "listening", "away": "away"}));
+    let mut one = app.panel("1", None).await.live().await;
+    app.write(&format!("{ORDER} (1, 'here')")).await;
+    assert_eq!(one.event().await["data"]["customer_name"], "here");
+    assert_eq!(app.get("/api/partner/session/2", Some(&app.token)).await.0, 503);
+}
+
+fn read(databases: &str, more: &[(&str, &str)]) -> Result<Config, String> {
+    let mut flags = vec![("databases".to_owned(), databases.to_owned())];
+    flags.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    config::load(&Sources {
+        flags,
+        ..Sources::default()
+    })
+    .map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn several_databases_are_read_from_text_and_what_is_wrong_is_said_without_a_password() {
+    let good = r#"[{ name = "a", url = "postgres://x:secret@a/x", stores = ["1"], telegram_token = "1:aaaaaaaaaaaa" },
+        { name = "b", url = "postgres://x@b/x" }]"#;
+    let config = read(good, &[("database.pool_size", "3")]).unwrap();
+    let shards = config.shards();
+    assert_eq!(shards.len(), 2);
+    assert!(
+        shards
+            .iter()
+            .all(|(config, _)| config.database.pool_size == 3 && config.databases.is_empty())
+    );
+    assert!(shards[0].0.telegram.is_some() && shards[1].0.telegram.is_none());
+    assert_eq!(shards[1].1.as_ref().unwrap().stores, None);
+    for (wrong, more) in [
+        (r#"[{ name = "a" }]"#, &[][..]),
+        (r#"[{ url = "postgres://x@a/x" }]"#, &[]),
+        (r#"[{ name = "a", url = "postgres://x@a/x", color = "red" }]"#, &[]),
+        (r#"[{ name = "a", url = "postgres://x@a:secret/x" }]"#, &[]),
+        (
+            r#"[{ name = "a", url = "postgres://x@a/x", telegram_token = "secret" }]"#,
+            &[],
+        ),
+        (
+            r#"[{ name = "a", url = "postgres://x@a/x" }, { name = "a", url = "postgres://x@b/x" }]"#,
+            &[],
+        ),
+        (
+            r#"[{ name = "a", url = "postgres://x@a/x", stores = ["1"] }, { name = "b", url = "postgres://x@b/x", stores = ["1"] }]"#,
+            &[],
+        ),
+        ("nonsense", &[]),
+        (
+            r#"[{ name = "a", url = "postgres://x@a/x" }]"#,
+            &[("database.url", "postgres://x@c/x")],
+        ),
+        (
+            r#"[{ name = "a", url = "postgres://x@a/x" }]"#,
+            &[("telegram.token", "1:aaaaaaaaaaaa")],
+        ),
+    ] {
+        let said = read(wrong, more).expect_err(wrong);
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_says_which_of_several_databases_it_is_for() {
+    let (one, two) = (Database::empty().await, Database::empty().await);
+    let databases = format!(
+        r#"[{{ name = "one", url = "{}" }}, {{ name = "two", url = "{}" }}]"#,
+        one.url(),
+        two.url()
+    );
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
+            .args(arguments)
+            .env("VESTNIK_DATABASES", &databases)
+            .env_remove("DATABASE_URL")
+            .current_dir(std::env::temp_dir())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, said, _) = run(&["migrate"]);
+    assert_eq!(
+        (code, said.matches("the database is ready\n").count()),
+        (Some(0), 2),
+        "{said}"
+    );
+    let (code, _, said) = run(&["token", "list"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("say which with --database: one, two"), "{said}");
+    let (code, _, said) = run(&["token", "list", "--database", "three"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        said.contains("no database is called three; there are: one, two"),
+        "{said}"
+    );
+    assert_eq!(
+        run(&["token", "create", "--store", "7", "--database", "two"]).0,
+        Some(0)
+    );
+    let tokens = |client: tokio_postgres::Client| async move {
+        let count = client
+            .query_one("select count(*) from vestnik.token", &[])
+            .await
+            .unwrap();
+        count.get::<_, i64>(0)
+    };
+    assert_eq!(
+        (tokens(one.client().await).await, tokens(two.client().await).await),
+        (0, 1)
+    );
+}
