@@ -3,6 +3,7 @@
 
 mod command;
 mod cursor;
+mod delivery;
 mod faults;
 mod http;
 mod migrate;

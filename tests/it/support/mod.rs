@@ -4,3 +4,4 @@ pub mod app;
 pub mod breakable;
 pub mod db;
 pub mod proxy;
+pub mod telegram;
