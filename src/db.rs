@@ -126,6 +126,25 @@ pub enum Failed {
     Inconsistent(&'static str),
 }
 
+impl Failed {
+    /// Whether the same may go well a little later: Postgres was away, overloaded or going down. What else it says, it
+    /// says again.
+    pub fn may_pass(&self) -> bool {
+        const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
+        match self {
+            Self::Pool(_) | Self::Unanswered(_) => true,
+            Self::Postgres(error) => error
+                .code()
+                .is_none_or(|code| PASSING.iter().any(|class| code.code().starts_with(class))),
+            Self::Inconsistent(_) => false,
+        }
+    }
+}
+
+/// For the rest of a transaction: no table is read as a whole. For statements that find a few rows of the journal, but
+/// of which Postgres cannot know that they are few.
+pub const BY_INDEX: &str = "select set_config('enable_seqscan', 'off', true)";
+
 /// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
 pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(ANSWER_DEADLINE, statement).await {

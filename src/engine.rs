@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Notify};
-use crate::delivery::worker::Worker;
+use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
 use crate::http::{self, Server, Site};
 use crate::journal::{self, Trimmed};
@@ -136,6 +136,7 @@ impl Engine {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(trim(pool.clone(), config.journal.retention, stop.clone()));
+        background.spawn(forget::run(pool.clone(), config.journal.retention, stop.clone()));
         background.spawn(watch_vitals(
             pool.clone(),
             Arc::clone(&router),

@@ -161,12 +161,17 @@ pub fn status_name<'a>(words: &'a Words, kind: Kind, status: &'a str) -> &'a str
     words.find(&name).unwrap_or(status)
 }
 
-/// What may be done with it now. A press sends `s:EVENT:STATUS`, or `r:EVENT` to be asked for a reason.
+/// The buttons of a message.
 fn buttons(words: &Words, kind: Kind, base: &Told, status: &str) -> Vec<Vec<Button>> {
+    let delivered = text(base, "order_type") == Some("delivery");
+    answers(words, kind, base.id, status, delivered)
+}
+
+/// What may be done with it now. A press sends `s:EVENT:STATUS`, or `r:EVENT` to be asked for a reason.
+pub fn answers(words: &Words, kind: Kind, event: i64, status: &str, delivered: bool) -> Vec<Vec<Button>> {
     let Some(status) = Status::from_name(status) else {
         return Vec::new();
     };
-    let delivered = text(base, "order_type") == Some("delivery");
     let button = |to: &Status| {
         let label = match (to, kind) {
             (Status::Preparing, Kind::Order) => "button.accept",
@@ -178,8 +183,8 @@ fn buttons(words: &Words, kind: Kind, base: &Told, status: &str) -> Vec<Vec<Butt
             (_, Kind::Booking) => "button.completed_booking",
         };
         let press = match to {
-            Status::Rejected => format!("r:{}", base.id),
-            to => format!("s:{}:{}", base.id, to.as_str()),
+            Status::Rejected => format!("r:{event}"),
+            to => format!("s:{event}:{}", to.as_str()),
         };
         (words.get(label).to_owned(), press)
     };
@@ -198,19 +203,6 @@ pub fn reasons(words: &Words, event: i64) -> Vec<Vec<Button>> {
         .collect();
     rows.push(vec![(words.get("button.back").to_owned(), format!("b:{event}"))]);
     rows
-}
-
-/// The buttons of an order that still waits: where the question for a reason goes back to.
-pub fn waiting(words: &Words, kind: Kind, event: i64) -> Vec<Vec<Button>> {
-    let accept = match kind {
-        Kind::Order => "button.accept",
-        Kind::Booking => "button.accept_booking",
-    };
-    let accept = (words.get(accept).to_owned(), format!("s:{event}:preparing"));
-    vec![vec![
-        accept,
-        (words.get("button.reject").to_owned(), format!("r:{event}")),
-    ]]
 }
 
 fn digest(style: &Style, items: &[Item]) -> Message {

@@ -3,6 +3,7 @@
 
 pub mod bot;
 mod client;
+mod command;
 mod html;
 mod message;
 mod press;
