@@ -4,7 +4,7 @@
 pub mod bot;
 mod client;
 mod html;
-mod message;
+pub mod message;
 mod press;
 pub mod sender;
 pub mod words;
