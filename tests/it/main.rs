@@ -8,6 +8,7 @@ mod faults;
 mod http;
 mod migrate;
 mod oracle;
+mod sending;
 mod session;
 mod support;
 mod tidy;

@@ -3,5 +3,6 @@
 pub mod app;
 pub mod breakable;
 pub mod db;
+pub mod node;
 pub mod proxy;
 pub mod telegram;
