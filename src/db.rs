@@ -6,7 +6,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -182,6 +182,14 @@ fn tls() -> Result<MakeRustlsConnect, Error> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// Ends the transaction, and with it its locks, when this process says nothing for so long: one that is stopped, or whose
+/// cable is pulled, would keep a chat, or all planning, from the other nodes.
+pub async fn bound_silence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    transaction
+        .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
+        .await
 }
 
 /// What Postgres itself suffers from, seen from outside.

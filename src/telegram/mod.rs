@@ -5,7 +5,7 @@ pub mod bot;
 mod client;
 mod command;
 mod html;
-mod message;
+pub mod message;
 mod press;
 pub mod sender;
 pub mod words;

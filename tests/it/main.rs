@@ -14,6 +14,7 @@ mod oracle;
 mod order;
 mod presence;
 mod reach;
+mod sending;
 mod session;
 mod support;
 mod tidy;

@@ -4,5 +4,6 @@ pub mod app;
 pub mod breakable;
 pub mod db;
 pub mod hook;
+pub mod node;
 pub mod proxy;
 pub mod telegram;

@@ -29,6 +29,8 @@ use rules::{Reply, State};
 pub const BOT_ID: i64 = 4_242;
 /// A token that is let in from the beginning.
 pub const TOKEN: &str = "4242:a-token-that-no-log-may-show";
+/// The part of it that is secret.
+pub const SECRET: &str = "a-token-that-no-log-may-show";
 
 /// A button: what it says, and what its press sends back.
 pub type Button = (String, String);
@@ -78,20 +80,23 @@ pub struct Call {
     /// `ok`, or what it was refused or broken with.
     pub said: String,
     pub body: Value,
+    /// Through which address it came.
+    pub door: &'static str,
     pub at: Instant,
 }
 
 impl Call {
-    fn new(method: &str, chat: i64, body: &Value) -> Self {
+    fn new(door: &'static str, method: String, body: Value) -> Self {
         Self {
-            method: method.to_owned(),
-            chat,
+            method,
+            chat: body["chat_id"].as_i64().unwrap_or_default(),
             text: String::new(),
             buttons: Vec::new(),
             silent: body["disable_notification"].as_bool().unwrap_or(false),
             message: None,
             said: String::new(),
-            body: body.clone(),
+            body,
+            door,
             at: Instant::now(),
         }
     }
@@ -113,8 +118,8 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
-    fn call(&self, token: &str, method: &str, body: &Value) -> Reply {
-        let reply = self.state().call(token, method, body);
+    fn call(&self, token: &str, call: Call) -> Reply {
+        let reply = self.state().call(token, call);
         self.tell();
         reply
     }
@@ -146,6 +151,14 @@ pub struct Telegram {
 }
 
 impl Telegram {
+    /// With a database, whose store 7 has this private chat for everything.
+    pub async fn with_chat(chat: i64) -> (Self, Database) {
+        let (telegram, database) = (Self::start().await, Database::fresh().await);
+        telegram.add_private(chat, "Anna");
+        telegram.link(&database, "7", chat, "mirror").await;
+        (telegram, database)
+    }
+
     /// Knows no chat yet, and lets [`TOKEN`] in.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -156,8 +169,16 @@ impl Telegram {
             state,
             changed: watch::channel(0).0,
         });
-        tokio::spawn(wire::serve(listener, Arc::clone(&shared)));
+        tokio::spawn(wire::serve(listener, Arc::clone(&shared), "front"));
         Self { address, shared }
+    }
+
+    /// Another address of the same Bot API: what comes through it is marked with this name.
+    pub async fn door(&self, name: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(wire::serve(listener, Arc::clone(&self.shared), name));
+        format!("http://{address}")
     }
 
     /// Its address, for `telegram.api_url`.
@@ -257,6 +278,11 @@ impl Telegram {
     /// From now on, so often.
     pub fn fault(&self, on: On, fault: Fault, times: Times) {
         self.change(|state| state.faults.push(fault::Scripted { on, fault, times }));
+    }
+
+    /// The time is over for which a chat was to be left alone.
+    pub fn let_speak(&self, chat: i64) {
+        self.change(|state| state.quiet.remove(&chat));
     }
 
     /// Nothing goes wrong any more.

@@ -96,19 +96,17 @@ pub struct State {
     pub poll_turn: u64,
     budgets: Budgets,
     /// Chats that are to be left alone, until when.
-    quiet: HashMap<i64, Instant>,
+    pub quiet: HashMap<i64, Instant>,
 }
 
 impl State {
     /// Any method but the long poll.
-    pub fn call(&mut self, token: &str, method: &str, body: &Value) -> Reply {
-        let chat = body["chat_id"].as_i64().unwrap_or_default();
-        let is_message = is(method, "sendMessage") || is(method, "editMessageText");
-        if is_message {
+    pub fn call(&mut self, token: &str, mut call: Call) -> Reply {
+        let chat = call.chat;
+        if call.is_message_to(chat) {
             self.count(chat);
         }
-        let fault = self.fault_for(method, chat);
-        let mut call = Call::new(method, chat, body);
+        let fault = self.fault_for(&call.method, chat);
         let answer = match &fault {
             Some(Fault::Answer {
                 status,
@@ -121,7 +119,7 @@ impl State {
                 Answer::error_with(*status, text, parameters.clone())
             }
             Some(fault) if fault.taken() == Taken::No => Answer::error(500, "never taken"),
-            _ => self.obey(token, method, body, &mut call),
+            _ => self.obey(token, &mut call),
         };
         let (reply, said) = match fault {
             Some(Fault::Hang(_)) => (Reply::Silence, "silence".into()),
@@ -196,7 +194,8 @@ impl State {
         Some(fault)
     }
 
-    fn obey(&mut self, token: &str, method: &str, body: &Value, call: &mut Call) -> Answer {
+    fn obey(&mut self, token: &str, call: &mut Call) -> Answer {
+        let (method, body) = (&*call.method.clone(), &call.body.clone());
         if !self.tokens.contains(token) {
             return Answer::error(401, "Unauthorized");
         }

@@ -13,8 +13,8 @@ use hyper_util::server::conn::auto::Builder;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::Shared;
 use super::rules::{Answer, Reply};
+use super::{Call, Shared};
 
 /// The longest that a long poll is kept open, however long it asks for.
 const LONGEST_POLL: Duration = Duration::from_secs(50);
@@ -44,13 +44,13 @@ impl Body for Whole {
 struct Reset;
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, door: &'static str) {
     while let Ok((socket, _)) = listener.accept().await {
         // Whatever closes at this end is a reset then, as when a server falls over.
         socket.set_zero_linger().unwrap();
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let service = service_fn(|request| exchange(Arc::clone(&shared), request));
+            let service = service_fn(|request| exchange(Arc::clone(&shared), door, request));
             let _ = Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(socket), service)
                 .await;
@@ -58,7 +58,11 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn exchange(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Whole>, Reset> {
+async fn exchange(
+    shared: Arc<Shared>,
+    door: &'static str,
+    request: Request<Incoming>,
+) -> Result<Response<Whole>, Reset> {
     let path = request.uri().path().to_owned();
     let body = read(request.into_body()).await.map_err(|_| Reset)?;
     let parts = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/'));
@@ -71,7 +75,7 @@ async fn exchange(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Res
     let reply = if method == "getUpdates" {
         poll(&shared, token, &body).await
     } else {
-        shared.call(token, &method, &body)
+        shared.call(token, Call::new(door, method, body))
     };
     match reply {
         Reply::Answer(said) => Ok(answer(&said)),
