@@ -134,9 +134,10 @@ pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
 /// How long until something may be sent, `idle` at most, and so long where the bot is stopped. What is due already
 /// and was not claimed is locked by another node, or waits for a slot: that is looked at again soon.
 async fn next_due(client: &deadpool_postgres::Client, rules: &Rules) -> Result<Duration, Failed> {
-    const NEXT: &str = "select extract(epoch from greatest( \
-             (select min(greatest(next_at, leased_until)) from vestnik.chat where waiting and disabled_at is null), \
-             (select min(free_at) from vestnik.bot_slot)) - clock_timestamp())::float8 \
+    // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
+    const NEXT: &str = "select extract(epoch from ( \
+             select min(greatest(next_at, leased_until, (select min(free_at) from vestnik.bot_slot))) \
+             from vestnik.chat where waiting and disabled_at is null) - clock_timestamp())::float8 \
          from vestnik.bot where stopped_at is null or stopped_hash is distinct from $1";
     let statement = client.prepare_cached(NEXT).await?;
     let row = client.query_opt(&statement, &[&rules.bot.as_slice()]).await?;
