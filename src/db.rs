@@ -141,10 +141,6 @@ impl Failed {
     }
 }
 
-/// For the rest of a transaction: no table is read as a whole. For statements that find a few rows of the journal, but
-/// of which Postgres cannot know that they are few.
-pub const BY_INDEX: &str = "select set_config('enable_seqscan', 'off', true)";
-
 /// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
 pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(ANSWER_DEADLINE, statement).await {
@@ -189,6 +185,14 @@ fn tls() -> Result<MakeRustlsConnect, Error> {
 pub async fn bound_silence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
+        .await
+}
+
+/// For the rest of a transaction: no table is read as a whole, and nothing is compiled. For statements that find a few
+/// rows of the journal, but of which Postgres cannot know that they are few.
+pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    transaction
+        .batch_execute("set local enable_seqscan = off; set local jit = off")
         .await
 }
 

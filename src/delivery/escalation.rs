@@ -88,7 +88,8 @@ async fn climb_batch(pool: &Pool) -> Result<(usize, u64), Failed> {
         "update vestnik.escalation set ended_at = clock_timestamp(), outcome = 'answered' where event_id = any ($1)";
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
-    transaction.execute(db::BY_INDEX, &[]).await?;
+    db::bound_silence(&transaction).await?;
+    db::read_by_index(&transaction).await?;
     let statement = transaction.prepare_cached(DUE).await?;
     let rows = transaction.query(&statement, &[&BATCH]).await?;
     let (mut answered, mut climbed) = (Vec::new(), 0);

@@ -117,7 +117,8 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        transaction.execute(db::BY_INDEX, &[]).await?;
+        db::bound_silence(&transaction).await?;
+        db::read_by_index(&transaction).await?;
         let statement = transaction.prepare_cached(&over).await?;
         transaction.execute(&statement, &[&BATCH_OVER]).await?;
         let statement = transaction.prepare_cached(&claim).await?;

@@ -105,6 +105,7 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
         let row = transaction
             .query_one(TRY, &[&applicant.chat, &applicant.title, &TRIES_A_MINUTE])
             .await?;
@@ -203,6 +204,7 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<(), Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
         if let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? {
             disable_in(&transaction, row.try_get(0)?, why).await?;
         }
