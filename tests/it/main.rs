@@ -5,6 +5,7 @@ mod command;
 mod cursor;
 mod delivery;
 mod faults;
+mod fleet;
 mod http;
 mod migrate;
 mod oracle;
