@@ -232,11 +232,7 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
         .await;
     node.until_metric("vestnik_telegram_oldest_seconds", |age| age > 0.0)
         .await;
-    until(
-        &client,
-        "select state in ('pending', 'retrying') from vestnik.delivery",
-    )
-    .await;
+    until(&client, "select state in ('pending', 'retrying') from vestnik.delivery").await;
     let tries = telegram.calls().iter().filter(|call| call.is_message_to(CHAT)).count();
     assert!(tries <= 1, "{tries} tries");
     // What comes meanwhile is planned, and waits.
@@ -377,7 +373,7 @@ async fn a_node_that_is_asked_to_end_ends_its_sends_first() {
     let client = database.client().await;
     let mut node = Node::serving(&database, &telegram.url(), &[]).await;
     let pid = node.pid();
-    let ask = move || drop(kill_process(pid, Signal::TERM));
+    let ask = move || kill_process(pid, Signal::TERM).unwrap();
     telegram.fault(On::Messages, Fault::Run(Arc::new(ask)), Times::Some(1));
     let insert = "insert into orders (store_id, customer_name) values (7, $1)";
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
