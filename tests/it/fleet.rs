@@ -295,10 +295,17 @@ async fn no_log_line_shows_a_token_or_a_customer() {
     telegram
         .until_call("the answer", |call| call.text.contains("code does not fit"))
         .await;
+    let message = telegram.messages(CHAT)[0].0;
+    telegram.press(CHAT, 1, message, "s:1:preparing");
+    telegram
+        .until_call("the answer to a press", |call| call.method == "answerCallbackQuery")
+        .await;
     telegram.fault(On::Method("getUpdates"), Fault::bad_gateway(), Times::Some(1));
     telegram.fault(On::Method("getUpdates"), Fault::conflict(), Times::Some(1));
     telegram.write(CHAT, 1, "/help");
     node.until_said("409 from Telegram").await;
+    telegram.change_membership(CHAT, 1, "kicked");
+    until(&client, "select disabled_at is not null from vestnik.chat").await;
     telegram.shut_out(TOKEN);
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     node.until_said("the bot is stopped").await;
