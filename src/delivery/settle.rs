@@ -82,6 +82,10 @@ pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Set
         }
         release(&transaction, claim, outcome).await?;
         transaction.commit().await?;
+        if matches!(state, "sent" | "dead") {
+            let settled = claim.work.items().len() as u64;
+            metrics::counter!("vestnik_telegram_settled_total", "state" => state).increment(settled);
+        }
         Ok(Settled::Kept)
     })
     .await

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{self, Planned};
 use super::queue::{self, Claim, Claimed, Rules};
 use super::settle::{self, Outcome, Settled};
-use super::{escalation, watch, webhook};
+use super::{escalation, figures, watch, webhook};
 use crate::backoff::Backoff;
 use crate::config::Telegram;
 use crate::poll;
@@ -51,6 +51,7 @@ impl Worker {
             Arc::clone(&worker).send(&planned, &stop),
             worker.climb(&planned, &stop),
             webhook::run(&worker.pool, &stop),
+            figures::run(&worker.pool, &stop),
         );
     }
 

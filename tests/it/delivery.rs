@@ -235,6 +235,25 @@ async fn a_chat_that_is_far_behind_gets_a_digest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_muted_chat_gets_its_messages_without_a_sound() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let app = start(&telegram, database).await;
+    app.write("update vestnik.link set muted_until = now() + interval '1 hour'")
+        .await;
+    app.write("insert into orders (store_id) values (7)").await;
+    telegram.until_messages(CHAT, 1).await;
+    app.write("update vestnik.link set muted_until = now()").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let silent: Vec<bool> = telegram
+        .until_messages(CHAT, 2)
+        .await
+        .iter()
+        .map(|call| call.silent)
+        .collect();
+    assert_eq!(silent, [true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_gone_holds_up_nobody() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     telegram.link(&database, "8", CHAT, "mirror").await;

@@ -7,6 +7,7 @@ mod cursor;
 mod delivery;
 mod escalation;
 mod faults;
+mod fleet;
 mod forget;
 mod http;
 mod migrate;

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -103,6 +105,37 @@ impl Node {
         let line = self.until_said("serving").await;
         let (_, rest) = line.split_once("address=").unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// A figure of its `/metrics`, if it is there.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics().await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.trim().parse().unwrap())
+    }
+
+    /// All of its `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let mut socket = TcpStream::connect(self.address().await).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        socket.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Waits until a figure is so.
+    pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
+        let waited = timeout(PATIENCE, async {
+            while !self.metric(name).await.is_some_and(&is_so) {
+                tokio::task::yield_now().await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("{name} did not become so: {}", self.metrics().await);
+        }
     }
 
     /// Sends it a signal.

@@ -6,6 +6,7 @@ mod budgets;
 mod entities;
 mod fault;
 mod rules;
+mod updates;
 mod wire;
 
 pub use fault::{Fault, On, Taken, Times};
@@ -13,7 +14,7 @@ pub use rules::Standing;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -82,7 +83,6 @@ pub struct Call {
     pub body: Value,
     /// Through which address it came.
     pub door: &'static str,
-    pub at: Instant,
 }
 
 impl Call {
@@ -97,7 +97,6 @@ impl Call {
             said: String::new(),
             body,
             door,
-            at: Instant::now(),
         }
     }
 
@@ -260,11 +259,6 @@ impl Telegram {
         self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = true);
     }
 
-    /// And may come back.
-    pub fn let_back(&self, chat: i64) {
-        self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = false);
-    }
-
     /// A token is good from now on.
     pub fn let_in(&self, token: &str) {
         self.change(|state| state.tokens.insert(token.into()));
@@ -283,11 +277,6 @@ impl Telegram {
     /// The time is over for which a chat was to be left alone.
     pub fn let_speak(&self, chat: i64) {
         self.change(|state| state.quiet.remove(&chat));
-    }
-
-    /// Nothing goes wrong any more.
-    pub fn heal(&self) {
-        self.change(|state| state.faults.clear());
     }
 
     /// What came so far, in order.
@@ -345,58 +334,6 @@ impl Telegram {
         self.calls().into_iter().filter(|call| is_one(&call)).collect()
     }
 
-    /// Something happens that the bot is told of; the number of the update.
-    pub fn push(&self, mut update: Value) -> i64 {
-        self.change(|state| {
-            state.update_count += 1;
-            update["update_id"] = state.update_count.into();
-            state.updates.push_back(update);
-            state.update_count
-        })
-    }
-
-    /// How many updates the bot has not confirmed yet. An update is confirmed by the poll after it.
-    pub fn unconfirmed(&self) -> usize {
-        self.shared.state().updates.len()
-    }
-
-    /// Somebody writes something in a chat.
-    pub fn write(&self, chat: i64, person: i64, text: &str) -> i64 {
-        let there = self.shared.state().chats[&chat].json(chat);
-        self.push(
-            json!({"message": {"message_id": 900_000 + person, "date": 1_790_000_000, "chat": there,
-            "from": someone(person), "text": text}}),
-        )
-    }
-
-    /// Somebody presses a button of a message that stands there; the press' own name.
-    pub fn press(&self, chat: i64, person: i64, message: i32, data: &str) -> String {
-        let (there, name) = self.change(|state| {
-            let name = format!("press-{}", state.update_count + 1);
-            state.presses.insert(name.clone());
-            (state.message_json(chat, message), name)
-        });
-        self.push(
-            json!({"callback_query": {"id": name, "from": someone(person), "message": there,
-            "chat_instance": "1", "data": data}}),
-        );
-        name
-    }
-
-    /// The bot is a member from now on, or is not; `status` as Telegram names it: `member`, `kicked`, `left`.
-    pub fn change_membership(&self, chat: i64, person: i64, status: &str) -> i64 {
-        let there = self.shared.state().chats[&chat].json(chat);
-        let bot = json!({"id": BOT_ID, "is_bot": true, "first_name": "Vestnik", "username": "vestnik_test_bot"});
-        let mut new = json!({"status": status, "user": bot});
-        if status == "kicked" {
-            new["until_date"] = 0.into();
-        }
-        self.push(
-            json!({"my_chat_member": {"chat": there, "from": someone(person), "date": 1_790_000_000,
-            "old_chat_member": {"status": "member", "user": bot}, "new_chat_member": new}}),
-        )
-    }
-
     /// No limit was broken.
     pub fn assert_no_violation(&self) {
         let state = self.shared.state();
@@ -414,9 +351,4 @@ impl Drop for Telegram {
             self.assert_no_violation();
         }
     }
-}
-
-/// The names of people: a log that shows one shows a customer's or a partner's name.
-fn someone(person: i64) -> Value {
-    json!({"id": person, "is_bot": false, "first_name": format!("Person{person}"), "language_code": "en"})
 }
