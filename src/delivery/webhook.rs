@@ -106,7 +106,7 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
              where {DUE} and s.webhook_url is not null and not exists ( \
                  select from vestnik.webhook o where o.store_id = w.store_id and o.state = 'sending' and o.leased_until > clock_timestamp()) \
              order by w.due_at limit 1 for update of w skip locked) \
-         update vestnik.webhook w set state = 'sending', attempts = w.attempts + 1, fence = w.fence + 1, \
+         update vestnik.webhook w set attempts = w.attempts + 1, fence = w.fence + 1, state = 'sending', \
              leased_until = clock_timestamp() + make_interval(secs => $1) \
          from due, vestnik.store s, vestnik.event e \
          where w.event_id = due.event_id and s.id = w.store_id and e.id = w.event_id \
