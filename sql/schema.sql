@@ -873,6 +873,7 @@ CREATE TABLE vestnik.bot (
     stopped_at timestamp with time zone,
     stopped_why text,
     stopped_hash bytea,
+    number bigint,
     CONSTRAINT bot_sole_check CHECK (sole)
 );
 CREATE TABLE vestnik.bot_slot (
@@ -1161,13 +1162,16 @@ CREATE UNIQUE INDEX alarm_standing ON vestnik.alarm USING btree (store_id) WHERE
 CREATE INDEX answer_of ON vestnik.answer USING btree (store_id, kind, key, id DESC);
 CREATE INDEX chat_waiting ON vestnik.chat USING btree (next_at) WHERE waiting;
 CREATE UNIQUE INDEX delivery_alarm ON vestnik.delivery USING btree (alarm_id, chat_id, alarm_ends);
+CREATE INDEX delivery_chat ON vestnik.delivery USING btree (chat_id);
 CREATE UNIQUE INDEX delivery_event ON vestnik.delivery USING btree (event_id, chat_id);
 CREATE INDEX delivery_open ON vestnik.delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX delivery_subject ON vestnik.delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
+CREATE INDEX delivery_words ON vestnik.delivery USING btree (planned_at) WHERE (words IS NOT NULL);
 CREATE INDEX escalation_due ON vestnik.escalation USING btree (due_at) WHERE (ended_at IS NULL);
 CREATE INDEX event_store_xid ON vestnik.event USING btree (store_id, xid);
 CREATE INDEX event_xid ON vestnik.event USING btree (xid);
 CREATE INDEX link_store ON vestnik.link USING btree (store_id);
+CREATE INDEX message_event ON vestnik.message USING btree (event_id);
 CREATE INDEX presence_store ON vestnik.presence USING btree (store_id);
 CREATE INDEX webhook_due ON vestnik.webhook USING btree (due_at) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.bookings REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_insert_statement();

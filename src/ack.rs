@@ -41,7 +41,9 @@ pub async fn store(pool: &Pool, store: &StoreId, event: EventId, by: By<'_>) -> 
                  acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)) \
          select (select count(*) from seen), (select extract(epoch from clock_timestamp() - at)::float8 \
              from seen where type = 'new_order' and exists (select from stored) \
-               and not exists (select from vestnik.ack where event_id = $1))";
+               and not exists (select from vestnik.ack where event_id = $1)), \
+             exists (select from seen where type = 'new_order') \
+               and not exists (select from vestnik.reach where event_id = $1)";
     let client = pool.get().await?;
     let statement = client.prepare_cached(STORE).await?;
     let name = by.label.map_or_else(|| format!("token {}", by.token), str::to_owned);
@@ -60,6 +62,10 @@ pub async fn store(pool: &Pool, store: &StoreId, event: EventId, by: By<'_>) -> 
         .await?;
     if let Some(seconds) = row.try_get::<_, Option<f64>>(1)? {
         metrics::histogram!("vestnik_acknowledge_seconds").record(seconds);
+    }
+    // The word of a quick acknowledgement may come before the one that the event was sent.
+    if row.try_get(2)? {
+        metrics::counter!("vestnik_orders_first_seen_total", "way" => by.way.as_str()).increment(1);
     }
     Ok(if row.try_get::<_, i64>(0)? == 0 {
         Acknowledged::UnknownEvent

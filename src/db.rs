@@ -6,7 +6,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -126,6 +126,21 @@ pub enum Failed {
     Inconsistent(&'static str),
 }
 
+impl Failed {
+    /// Whether the same may go well a little later: Postgres was away, overloaded or going down. What else it says, it
+    /// says again.
+    pub fn may_pass(&self) -> bool {
+        const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
+        match self {
+            Self::Pool(_) | Self::Unanswered(_) => true,
+            Self::Postgres(error) => error
+                .code()
+                .is_none_or(|code| PASSING.iter().any(|class| code.code().starts_with(class))),
+            Self::Inconsistent(_) => false,
+        }
+    }
+}
+
 /// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
 pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(ANSWER_DEADLINE, statement).await {
@@ -163,6 +178,22 @@ fn tls() -> Result<MakeRustlsConnect, Error> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// Ends the transaction, and with it its locks, when this process says nothing for so long: one that is stopped, or whose
+/// cable is pulled, would keep a chat, or all planning, from the other nodes.
+pub async fn bound_silence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    transaction
+        .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
+        .await
+}
+
+/// For the rest of a transaction: no table is read as a whole, and nothing is compiled. For statements that find a few
+/// rows of the journal, but of which Postgres cannot know that they are few.
+pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    transaction
+        .batch_execute("set local enable_seqscan = off; set local jit = off")
+        .await
 }
 
 /// What Postgres itself suffers from, seen from outside.

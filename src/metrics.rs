@@ -10,6 +10,11 @@ const LATENCY_BUCKETS: [f64; 15] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
+/// Upper bounds of the buckets of how long people take, seconds.
+const PATIENCE_BUCKETS: [f64; 12] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+];
+
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// What is counted for each event and session, looked up once.
@@ -36,8 +41,11 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
 pub fn install() {
     HANDLE.get_or_init(|| {
         let latency = Matcher::Full("vestnik_commit_to_socket_seconds".into());
+        let acknowledge = Matcher::Full("vestnik_acknowledge_seconds".into());
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(latency, &LATENCY_BUCKETS)
+            .ok()?
+            .set_buckets_for_metric(acknowledge, &PATIENCE_BUCKETS)
             .ok()?;
         let handle = builder.install_recorder().ok()?;
         describe();
@@ -104,8 +112,65 @@ fn describe() {
         "vestnik_notification_queue_usage",
         "Share of Postgres' notification queue in use, 0 to 1"
     );
+    describe_counter!(
+        "vestnik_telegram_updates_given_up_total",
+        "What people wrote to the bot or pressed that could not be dealt with"
+    );
     describe_gauge!(
         "vestnik_oldest_transaction_seconds",
         "Age of the oldest running transaction of the cluster"
+    );
+    describe_reach();
+}
+
+/// Of reaching a person.
+fn describe_reach() {
+    describe_counter!(
+        "vestnik_orders_first_seen_total",
+        "New orders, by the way by which they reached anybody first: websocket, sse, polling, telegram"
+    );
+    describe_histogram!(
+        "vestnik_acknowledge_seconds",
+        "From a new order to the first acknowledgement of it"
+    );
+    describe_counter!(
+        "vestnik_reach_dropped_total",
+        "Words on who was reached that found no room: the proof has gaps, the events have none"
+    );
+    describe_gauge!(
+        "vestnik_telegram_open",
+        "Deliveries that are not settled, by state: pending, sending, retrying"
+    );
+    describe_gauge!(
+        "vestnik_telegram_oldest_seconds",
+        "Age of the oldest delivery that is not settled"
+    );
+    describe_counter!(
+        "vestnik_telegram_settled_total",
+        "Deliveries settled by this node, by state: sent, dead"
+    );
+    describe_counter!(
+        "vestnik_telegram_sends_total",
+        "Requests to Telegram, by outcome; throttled is a 429"
+    );
+    describe_gauge!(
+        "vestnik_telegram_stopped",
+        "1 while the bot is stopped, for its token is not let in"
+    );
+    describe_gauge!(
+        "vestnik_telegram_chats_disabled",
+        "Chats that take no messages any more"
+    );
+    describe_counter!(
+        "vestnik_delivery_leases_lost_total",
+        "Sends whose node did not settle them, and that begin anew"
+    );
+    describe_counter!(
+        "vestnik_escalations_total",
+        "Orders that nobody answered for in time, by rung: panels, fallback, manager, webhook"
+    );
+    describe_counter!(
+        "vestnik_unattended_alarms_total",
+        "Times that a store was open and no panel could ring"
     );
 }

@@ -144,25 +144,85 @@ struct Table {
     updated: Option<String>,
 }
 
-/// Changes the status, if that is allowed from where it stands.
+/// Where an order stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its status, as the shop's table has it.
+    pub status: String,
+    /// Who brought it there, where it was done by a button.
+    pub by: Option<String>,
+    /// Whether it goes to its customer.
+    pub delivered: bool,
+}
+
+/// Changes the status, if that is allowed from where it stands. What the shop's own table refuses is not allowed, either.
 pub async fn change_status(pool: &Pool, change: &Change<'_>) -> Result<Changed, db::Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
         for table in tables(&client, change.kind).await? {
             let transaction = client.transaction().await?;
+            transaction.execute(LIMITS, &[]).await?;
             let changed = match change_in(&transaction, &table, change).await {
-                // The key is none of the column's type: no row has it.
-                Err(error) if error.code().is_some_and(|code| code.code().starts_with("22")) => Changed::Unknown,
-                changed => changed?,
+                Err(error) if is_refusal(&error) => {
+                    transaction.rollback().await?;
+                    judge(
+                        stands_in(&client, &table, change.store, change.kind, change.key).await?,
+                        change,
+                    )
+                }
+                Ok(Some(previous)) => {
+                    transaction.commit().await?;
+                    Changed::Done { previous }
+                }
+                Ok(None) => {
+                    transaction.rollback().await?;
+                    judge(
+                        stands_in(&client, &table, change.store, change.kind, change.key).await?,
+                        change,
+                    )
+                }
+                Err(error) => return Err(error.into()),
             };
             if changed != Changed::Unknown {
-                transaction.commit().await?;
                 return Ok(changed);
             }
         }
         Ok(Changed::Unknown)
     })
     .await
+}
+
+/// Where an order stands; `None`: the store has no such order.
+pub async fn stands(pool: &Pool, store: &StoreId, kind: Kind, key: &str) -> Result<Option<Standing>, db::Failed> {
+    db::answered(async {
+        let client = pool.get().await?;
+        for table in tables(&client, kind).await? {
+            if let Some(standing) = stands_in(&client, &table, store, kind, key).await? {
+                return Ok(Some(standing));
+            }
+        }
+        Ok(None)
+    })
+    .await
+}
+
+/// The row is the shop's. We wait for it no longer than a person waits for a button, and hold it no longer than that,
+/// though this process were stopped while it does.
+const LIMITS: &str =
+    "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
+
+/// Whether Postgres, or a trigger or constraint of the shop's, says that this row does not take this value.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    code.is_some_and(|code| ["22", "23", "P0"].iter().any(|class| code.starts_with(class)))
+}
+
+fn judge(standing: Option<Standing>, change: &Change<'_>) -> Changed {
+    match standing {
+        None => Changed::Unknown,
+        Some(Standing { status, by, .. }) if status == change.to.as_str() => Changed::Already { status, by },
+        Some(Standing { status, by, .. }) => Changed::NotAllowed { status, by },
+    }
 }
 
 /// The attached tables of a kind.
@@ -193,40 +253,57 @@ async fn tables(client: &deadpool_postgres::Client, kind: Kind) -> Result<Vec<Ta
     rows.iter().map(read).collect()
 }
 
+/// What it was before; `None`: no such row may be changed so.
 async fn change_in(
     transaction: &deadpool_postgres::Transaction<'_>,
     table: &Table,
     change: &Change<'_>,
-) -> Result<Changed, tokio_postgres::Error> {
+) -> Result<Option<String>, tokio_postgres::Error> {
     let (store, key, to) = (change.store.as_str(), change.key, change.to.as_str());
     let (by, way, kind) = (change.by, change.way.as_str(), change.kind.as_str());
     let statement = transaction.prepare_cached(&change_sql(table, change)).await?;
     let row = transaction
         .query_opt(&statement, &[&key, &store, &to, &change.reason, &kind, &way, &by])
         .await?;
-    if let Some(row) = row {
-        return Ok(Changed::Done {
-            previous: row.try_get(0)?,
-        });
-    }
-    let statement = transaction.prepare_cached(&present_sql(table)).await?;
-    let Some(row) = transaction.query_opt(&statement, &[&key, &store, &kind]).await? else {
-        return Ok(Changed::Unknown);
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+async fn stands_in(
+    client: &deadpool_postgres::Client,
+    table: &Table,
+    store: &StoreId,
+    kind: Kind,
+    key: &str,
+) -> Result<Option<Standing>, tokio_postgres::Error> {
+    let statement = client.prepare_cached(&standing_sql(table)).await?;
+    let row = match client
+        .query_opt(&statement, &[&key, &store.as_str(), &kind.as_str()])
+        .await
+    {
+        // The key is none of the column's type: no row has it.
+        Err(error) if error.code().is_some_and(|code| code.code().starts_with("22")) => None,
+        row => row?,
     };
-    let (status, by): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(if status == to {
-        Changed::Already { status, by }
-    } else {
-        Changed::NotAllowed { status, by }
-    })
+    let read = |row: tokio_postgres::Row| {
+        Ok(Standing {
+            status: row.try_get(0)?,
+            by: row.try_get(1)?,
+            delivered: row.try_get(2)?,
+        })
+    };
+    row.map(read).transpose()
 }
 
 /// Where a row stands, and who brought it there.
-fn present_sql(table: &Table) -> String {
+fn standing_sql(table: &Table) -> String {
     let (name, (id, id_type), store, (status, _)) = (&table.name, &table.id, &table.store, &table.status);
+    let delivered = match &table.order_type {
+        Some(column) => format!("coalesce(t.{column}::text = 'delivery', false)"),
+        None => "false".to_owned(),
+    };
     format!(
-        "select t.{status}::text, (select a.by_whom from vestnik.answer a where a.store_id = $2 and a.kind = $3 \
-           and a.key = $1 and a.status = t.{status}::text order by a.id desc limit 1) \
+        "select coalesce(t.{status}::text, ''), (select a.by_whom from vestnik.answer a where a.store_id = $2 and a.kind = $3 \
+           and a.key = $1 and a.status = t.{status}::text order by a.id desc limit 1), {delivered} \
          from {name} t where t.{id} = $1::text::{id_type} and t.{store}::text = $2"
     )
 }

@@ -45,12 +45,19 @@ pub async fn lease(pool: &Pool, node: &str, lease: Duration) -> Result<Lease, Fa
     .await
 }
 
-/// The updates before this one have been dealt with.
-pub async fn dealt_with(pool: &Pool, next_update: i64) -> Result<(), Failed> {
-    const DEALT: &str = "update vestnik.bot set next_update = greatest(next_update, $1)";
+/// The updates before this one have been dealt with, and the lease holds for so long from now on. Whether it still is
+/// this node's: where it is not, nothing is stored, and the other node deals with them again.
+///
+/// The number may go down: after a quiet week Telegram begins anew, anywhere.
+pub async fn dealt_with(pool: &Pool, node: &str, next_update: i64, lease: Duration) -> Result<bool, Failed> {
+    const DEALT: &str = "update vestnik.bot set next_update = $2, polls_until = clock_timestamp() + make_interval(secs => $3) \
+         where poller = $1";
     db::answered(async {
-        pool.get().await?.execute(DEALT, &[&next_update]).await?;
-        Ok(())
+        let client = pool.get().await?;
+        Ok(client
+            .execute(DEALT, &[&node, &next_update, &lease.as_secs_f64()])
+            .await?
+            > 0)
     })
     .await
 }
@@ -77,10 +84,13 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed>
 }
 
 /// Telegram knows this token: whatever stopped the bot before is over. A bot of another number has updates of its own.
-pub async fn start_bot(pool: &Pool) -> Result<(), Failed> {
-    const START: &str = "update vestnik.bot set stopped_at = null, stopped_why = null, stopped_hash = null where stopped_at is not null";
+pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), Failed> {
+    const START: &str = "update vestnik.bot set stopped_at = null, stopped_why = null, stopped_hash = null, number = $1, \
+             next_update = case when number is distinct from $1 then 0 else next_update end \
+         where stopped_at is not null or number is distinct from $1";
+    let number: Option<i64> = token.split_once(':').and_then(|(number, _)| number.parse().ok());
     db::answered(async {
-        pool.get().await?.execute(START, &[]).await?;
+        pool.get().await?.execute(START, &[&number]).await?;
         Ok(())
     })
     .await

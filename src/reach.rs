@@ -123,7 +123,11 @@ impl Ledger {
                 }
             }
             for attempt in 1..=ATTEMPTS {
-                if keep(&pool, &batch).await || attempt == ATTEMPTS || stop.is_cancelled() {
+                if keep(&pool, &batch).await {
+                    break;
+                }
+                if attempt == ATTEMPTS || stop.is_cancelled() {
+                    metrics::counter!("vestnik_reach_dropped_total").increment(batch.len() as u64);
                     break;
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -184,6 +188,21 @@ async fn store(pool: &Pool, words: &[Word]) -> Result<Vec<String>, Failed> {
             .query(&statement, &[&ids, &stores, &ways, &recipients, &whats, &times])
             .await?;
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    })
+    .await
+}
+
+/// Somebody answered for an event by a button in a chat of Telegram, by the chat's number. The first word counts.
+pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), Failed> {
+    const ANSWERED: &str = "insert into vestnik.reach as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
+         select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.event where id = $1 \
+         on conflict (event_id, way, recipient) do update set \
+             acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
+             acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)";
+    db::answered(async {
+        let client = pool.get().await?;
+        client.execute(ANSWERED, &[&event, &chat.to_string(), &by]).await?;
+        Ok(())
     })
     .await
 }

@@ -1,7 +1,10 @@
 //! What became of a store's events: the proof of each alert, told afterwards. "Why did nobody see order 123?" in one
 //! query.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use time::OffsetDateTime;
 use tokio_postgres::Client;
 
 use crate::db::Failed;
@@ -37,37 +40,45 @@ pub enum Error {
     Failed(#[from] Failed),
 }
 
+/// The numbers of events follow their times but for a moment, seconds: a clock may have been set.
+const DISORDER_S: f64 = 600.0;
+
+/// The same span as Postgres understood it.
+struct Times {
+    zone: String,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+}
+
 /// At most [`PAGE_EVENTS`] events behind `after`, by id: each with its number and
 /// `{"id","type","at","subject","ways":[..],"chats":[..],"ladder":{..}}`; times by the store's clock.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<Vec<(i64, Value)>, Error> {
-    const MOMENT: &str = "case when $N ~ '^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$' then ((now() at time zone zone)::date + $N::time) at time zone zone \
-         when $N ~ '(Z|[+-]\\d\\d(:?\\d\\d)?)\\s*$' and $N ~ ':' then $N::timestamptz else $N::timestamp at time zone zone end";
-    let (from, to) = (MOMENT.replace("$N", "$2::text"), MOMENT.replace("$N", "$3::text"));
-    let sql = format!(
-        "with zone as (select coalesce((select time_zone from vestnik.store where id = $1), 'UTC') as zone), \
-         span as materialized (select zone, {from} as first, {to} as last from zone) \
-         select e.id, json_build_object('id', e.id::text, 'type', e.type, 'at', vestnik.moment(e.at, zone), \
+    const PAGE: &str = "select e.id, json_build_object('id', e.id::text, 'type', e.type, 'at', vestnik.moment(e.at, $6), \
              'subject', coalesce(e.data ->> 'order_id', e.data ->> 'booking_id'), 'status', e.data ->> 'status', \
              'ways', coalesce((select json_agg(json_strip_nulls(json_build_object('way', r.way, 'recipient', r.recipient, \
-                 'sent', vestnik.moment(r.sent_at, zone), 'rendered', vestnik.moment(r.rendered_at, zone), \
-                 'rung', vestnik.moment(r.rung_at, zone), 'acknowledged', vestnik.moment(r.acknowledged_at, zone), \
+                 'sent', vestnik.moment(r.sent_at, $6), 'rendered', vestnik.moment(r.rendered_at, $6), \
+                 'rung', vestnik.moment(r.rung_at, $6), 'acknowledged', vestnik.moment(r.acknowledged_at, $6), \
                  'by', r.acknowledged_by)) order by r.way, r.recipient) from vestnik.reach r where r.event_id = e.id), '[]'), \
              'chats', coalesce((select json_agg(json_strip_nulls(json_build_object('chat', coalesce(c.title, c.telegram_id::text), \
-                 'state', d.state, 'attempts', d.attempts, 'reason', d.reason, 'settled', vestnik.moment(d.settled_at, zone))) order by d.id) \
+                 'state', d.state, 'attempts', d.attempts, 'reason', d.reason, 'settled', vestnik.moment(d.settled_at, $6))) order by d.id) \
                  from vestnik.delivery d join vestnik.chat c on c.id = d.chat_id where d.event_id = e.id), '[]'), \
              'ladder', (select json_strip_nulls(json_build_object('rung', l.rung, 'outcome', l.outcome, \
-                 'ended', vestnik.moment(l.ended_at, zone))) from vestnik.escalation l where l.event_id = e.id)) \
-         from vestnik.event e, span where e.store_id = $1 and e.at >= span.first and e.at < span.last and e.id > $4 \
-         order by e.id limit $5"
-    );
-    let (from, to) = (&span.from.0, &span.to.0);
+                 'ended', vestnik.moment(l.ended_at, $6))) from vestnik.escalation l where l.event_id = e.id)) \
+         from vestnik.event e where e.store_id = $1 and e.at >= $2 and e.at < $3 and e.id > $4 and e.id <= $5 \
+         order by e.id limit $7";
+    let times = times(client, span).await?;
+    // No index knows times, so that writing an order costs no more; the numbers, which rise with them, are searched.
+    let first = first_since(client, times.from - Duration::from_secs_f64(DISORDER_S)).await?;
+    let last = first_since(client, times.to + Duration::from_secs_f64(DISORDER_S)).await?;
+    let after = after.max(first - 1);
+    let store = span.store.as_str();
     let rows = client
-        .query(&sql, &[&span.store.as_str(), from, to, &after, &PAGE_EVENTS])
-        .await;
-    let rows = rows.map_err(|error| match error.code() {
-        Some(code) if code.code().starts_with("2200") => Error::Moment,
-        _ => Error::Failed(error.into()),
-    })?;
+        .query(
+            PAGE,
+            &[&store, &times.from, &times.to, &after, &last, &times.zone, &PAGE_EVENTS],
+        )
+        .await
+        .map_err(Failed::from)?;
     let read = |row: &tokio_postgres::Row| {
         Ok((
             row.try_get(0).map_err(Failed::from)?,
@@ -75,4 +86,53 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<Vec<(i
         ))
     };
     rows.iter().map(read).collect()
+}
+
+/// What is meant. A span of two clock times that ends before it begins goes over midnight, and began yesterday.
+async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
+    const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
+    const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \
+         when $N ~ '(Z|[+-]\\d\\d(:?\\d\\d)?)\\s*$' and $N ~ ':' then $N::timestamptz else $N::timestamp at time zone zone end";
+    let moment = MOMENT.replace("{clock}", CLOCK);
+    let (from, to) = (moment.replace("$N", "$2::text"), moment.replace("$N", "$3::text"));
+    let sql = format!(
+        "with zone as (select coalesce((select time_zone from vestnik.store where id = $1), 'UTC') as zone), \
+         span as (select zone, {from} as first, {to} as last from zone) \
+         select zone, case when last <= first and $2::text ~ {CLOCK} and $3::text ~ {CLOCK} \
+             then ((first at time zone zone) - interval '1 day') at time zone zone else first end, last from span"
+    );
+    let (from, to) = (&span.from.0, &span.to.0);
+    let row = client.query_one(&sql, &[&span.store.as_str(), from, to]).await;
+    let row = row.map_err(|error| match error.code() {
+        Some(code) if code.code().starts_with("22") => Error::Moment,
+        _ => Error::Failed(error.into()),
+    })?;
+    let read = |error: tokio_postgres::Error| Error::Failed(error.into());
+    Ok(Times {
+        zone: row.try_get(0).map_err(read)?,
+        // Such as "infinity".
+        from: row.try_get(1).map_err(|_| Error::Moment)?,
+        to: row.try_get(2).map_err(|_| Error::Moment)?,
+    })
+}
+
+/// The number of the first event since then, or that of the newest one.
+async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, Failed> {
+    const BOUNDS: &str = "select coalesce(min(id), 0), coalesce(max(id), 0) from vestnik.event";
+    const PROBE: &str = "select at < $2 from vestnik.event where id >= $1 order by id limit 1";
+    let bounds = client.query_one(BOUNDS, &[]).await?;
+    let (mut low, mut high): (i64, i64) = (bounds.try_get(0)?, bounds.try_get(1)?);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let before = match client.query_opt(PROBE, &[&middle, &at]).await? {
+            Some(row) => row.try_get(0)?,
+            None => false,
+        };
+        if before {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
 }

@@ -68,8 +68,38 @@ pub struct Store {
     pub hours: Vec<Opening>,
 }
 
+/// Why a store is not set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting that cannot be.
+    #[error("{0}")]
+    Setting(&'static str),
+    /// The database.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let constraint = error.as_db_error().and_then(|db| db.constraint());
+        let code = error.code().map(tokio_postgres::error::SqlState::code);
+        match (constraint, code) {
+            (Some("store_id_check"), _) => Self::Setting("a store's key has 1 to 200 bytes"),
+            (Some("store_currency_check"), _) => Self::Setting("a currency has three letters, such as RUB"),
+            (Some("store_answer_seconds_check"), _) => Self::Setting("an answer is waited for from 5 s to a day"),
+            (Some("store_webhook_url_check"), _) => {
+                Self::Setting("a webhook's address begins with https:// or http://")
+            }
+            (Some("store_webhook_secret_check"), _) => Self::Setting("a webhook's secret has 16 characters or more"),
+            (Some("opening_pkey"), _) => Self::Setting("two openings of one day begin at the same time"),
+            (_, Some("22023")) => Self::Setting("Postgres knows no such time zone: they look like Europe/Moscow"),
+            _ => Self::Failed(error.into()),
+        }
+    }
+}
+
 /// Sets a store up, or changes what is given. All or nothing.
-pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Failed> {
+pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
     const SET: &str = "insert into vestnik.store as s (id, name, currency, time_zone, answer_seconds) \
          values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
          on conflict (id) do update set name = coalesce($2, s.name), currency = coalesce($3, s.currency), \

@@ -47,7 +47,7 @@ struct Set {
     /// How long an order may wait for an answer before it climbs, such as 60s
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     answer_within: Option<Duration>,
-    /// When it is open, such as mon-fri=10:00-22:00; may be given again
+    /// When it is open, such as mon-fri=10:00-22:00; may be given again. "none": it has no hours, and is never missed
     #[arg(long, value_name = "DAYS=FROM-TO", value_parser = openings)]
     hours: Vec<Hours>,
     /// Where the last rung posts to; the secret that signs it is in VESTNIK_WEBHOOK_SECRET. "none" ends it
@@ -61,6 +61,9 @@ struct Hours(Vec<Opening>);
 
 /// `mon-fri=10:00-22:00`, `sun=12:00-02:00`.
 fn openings(text: &str) -> Result<Hours, String> {
+    if text == "none" {
+        return Ok(Hours(Vec::new()));
+    }
     let read = || {
         let (days, span) = text.split_once('=')?;
         let (from, to) = days.split_once('-').unwrap_or((days, days));
@@ -114,7 +117,7 @@ fn settings(set: &Set) -> anyhow::Result<Settings> {
         currency: set.currency.as_ref().map(|currency| currency.to_uppercase()),
         time_zone: set.time_zone.clone(),
         answer_seconds: answer,
-        hours: (!hours.is_empty()).then_some(hours),
+        hours: (!set.hours.is_empty()).then_some(hours),
         webhook,
     })
 }
@@ -149,6 +152,7 @@ mod tests {
         let Hours(week) = openings("mon-fri=10:00-22:00").unwrap();
         assert_eq!(week.iter().map(|day| day.weekday).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
         assert_eq!(openings("sun=12:00-02:00").unwrap().0[0].weekday, 7);
+        assert!(openings("none").unwrap().0.is_empty());
         for wrong in [
             "",
             "mon",

@@ -7,8 +7,10 @@ use crate::db::{self, Failed};
 use crate::event::{EventType, StoreId};
 use crate::journal;
 
-/// Ladders climbed in one transaction.
-const BATCH: i64 = 50;
+/// Ladders looked at in one transaction.
+const BATCH: i64 = 200;
+/// Batches in a row: then the loop looks around.
+const BATCHES_AT_ONCE: usize = 100;
 
 /// The rungs, from the first on. One that leads to nobody is passed over at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,55 +44,91 @@ struct Ladder {
     store: String,
     subject: String,
     rung: i16,
-    answered: bool,
+    /// Of each rung, seconds. None: the store is not set up any more.
+    answer_s: Option<i32>,
     waited_s: f64,
 }
 
 /// Climbs what is due. How many rungs were climbed.
 pub async fn climb(pool: &Pool) -> Result<u64, Failed> {
-    // Answered: acknowledged over any way, or no longer as it came.
-    const DUE: &str = "select l.event_id, l.store_id, l.subject, l.rung, \
-             exists (select from vestnik.ack a where a.event_id = l.event_id) \
-               or exists (select from vestnik.event c where c.store_id = l.store_id and c.xid >= e.xid and c.id > e.id \
-                   and c.type in ('order_status_changed', 'order_cancelled') and c.data ->> 'order_id' = e.data ->> 'order_id'), \
-             extract(epoch from clock_timestamp() - e.at)::float8 \
-         from vestnik.escalation l join vestnik.event e on e.id = l.event_id \
-         where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked";
-    db::answered(async {
-        let mut client = pool.get().await?;
-        let transaction = client.transaction().await?;
-        let statement = transaction.prepare_cached(DUE).await?;
-        let mut climbed = 0;
-        for row in transaction.query(&statement, &[&BATCH]).await? {
-            let ladder = Ladder {
-                event: row.try_get(0)?,
-                store: row.try_get(1)?,
-                subject: row.try_get(2)?,
-                rung: row.try_get(3)?,
-                answered: row.try_get(4)?,
-                waited_s: row.try_get(5)?,
-            };
-            climbed += u64::from(step(&transaction, &ladder).await?);
+    let mut climbed = 0;
+    for _ in 0..BATCHES_AT_ONCE {
+        let (looked_at, more) = db::answered(climb_batch(pool)).await?;
+        climbed += more;
+        if looked_at < BATCH as usize {
+            break;
         }
-        transaction.commit().await?;
-        Ok(climbed)
-    })
-    .await
+    }
+    Ok(climbed)
 }
 
-/// Ends a ladder, or takes its next rung. Whether it climbed.
-async fn step(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
-    const END: &str = "update vestnik.escalation set ended_at = clock_timestamp(), outcome = $2 where event_id = $1";
-    const NEXT: &str = "update vestnik.escalation l set rung = $2, \
-             due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \
-         from vestnik.store s where s.id = l.store_id and l.event_id = $1";
-    if ladder.answered {
-        transaction.execute(END, &[&ladder.event, &"answered"]).await?;
-        return Ok(false);
+/// How many ladders were due, and how many of them climbed.
+async fn climb_batch(pool: &Pool) -> Result<(usize, u64), Failed> {
+    // Answered: acknowledged over any way, no longer as it came, or written as one that waits for nobody. The changes of a
+    // store are read once for all of its orders, from the oldest of them on: read for each order, a store that writes
+    // thousands at once would hold up everybody's ladders.
+    const DUE: &str = "with due as materialized ( \
+             select l.event_id, l.store_id, l.subject, l.rung, l.due_at, e.xid, e.at, \
+                 e.data ->> 'order_id' as key, e.data ->> 'status' as status \
+             from vestnik.escalation l join vestnik.event e on e.id = l.event_id \
+             where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked), \
+         oldest as (select distinct on (store_id) store_id, xid from due order by store_id, xid), \
+         change as materialized ( \
+             select o.store_id, c.key, c.id from oldest o cross join lateral ( \
+                 select c.data ->> 'order_id' as key, max(c.id) as id from vestnik.event c \
+                 where c.store_id = o.store_id and c.xid >= o.xid and c.type in ('order_status_changed', 'order_cancelled') \
+                 group by 1) c) \
+         select d.event_id, d.store_id, d.subject, d.rung, s.answer_seconds, \
+             extract(epoch from clock_timestamp() - d.at)::float8, \
+             c.id is not null or exists (select from vestnik.ack a where a.event_id = d.event_id) \
+                 or d.status in ('preparing', 'ready', 'delivering', 'completed', 'rejected', 'cancelled') \
+         from due d left join vestnik.store s on s.id = d.store_id \
+         left join change c on c.store_id = d.store_id and c.key = d.key and c.id > d.event_id order by d.due_at";
+    const ANSWERED: &str =
+        "update vestnik.escalation set ended_at = clock_timestamp(), outcome = 'answered' where event_id = any ($1)";
+    let mut client = pool.get().await?;
+    let transaction = client.transaction().await?;
+    db::bound_silence(&transaction).await?;
+    db::read_by_index(&transaction).await?;
+    let statement = transaction.prepare_cached(DUE).await?;
+    let rows = transaction.query(&statement, &[&BATCH]).await?;
+    let (mut answered, mut climbed) = (Vec::new(), 0);
+    for row in &rows {
+        let ladder = Ladder {
+            event: row.try_get(0)?,
+            store: row.try_get(1)?,
+            subject: row.try_get(2)?,
+            rung: row.try_get(3)?,
+            answer_s: row.try_get(4)?,
+            waited_s: row.try_get(5)?,
+        };
+        if row.try_get::<_, Option<bool>>(6)? == Some(true) {
+            answered.push(ladder.event);
+        } else {
+            climbed += u64::from(step(&transaction, &ladder).await?);
+        }
     }
+    if !answered.is_empty() {
+        let statement = transaction.prepare_cached(ANSWERED).await?;
+        transaction.execute(&statement, &[&answered]).await?;
+    }
+    transaction.commit().await?;
+    Ok((rows.len(), climbed))
+}
+
+/// Takes the next rung of a ladder, or ends it. Whether it climbed.
+async fn step(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
+    const END: &str =
+        "update vestnik.escalation set ended_at = clock_timestamp(), outcome = 'exhausted' where event_id = $1";
+    const NEXT: &str = "update vestnik.escalation set rung = $2, \
+             due_at = clock_timestamp() + make_interval(secs => $3) where event_id = $1";
     for rung in RUNGS.into_iter().filter(|rung| *rung as i16 > ladder.rung) {
+        // A store that is not set up any more wants no alarms.
+        let Some(answer_s) = ladder.answer_s else { break };
         if take(transaction, ladder, rung).await? {
-            transaction.execute(NEXT, &[&ladder.event, &(rung as i16)]).await?;
+            transaction
+                .execute(NEXT, &[&ladder.event, &(rung as i16), &f64::from(answer_s)])
+                .await?;
             metrics::counter!("vestnik_escalations_total", "rung" => rung.as_str()).increment(1);
             tracing::info!(
                 event = ladder.event,
@@ -101,7 +139,7 @@ async fn step(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Fa
             return Ok(true);
         }
     }
-    transaction.execute(END, &[&ladder.event, &"exhausted"]).await?;
+    transaction.execute(END, &[&ladder.event]).await?;
     Ok(false)
 }
 

@@ -7,6 +7,7 @@ use deadpool_postgres::Pool;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 
+use crate::db;
 use crate::event::EventType;
 use crate::journal::{self, Due};
 
@@ -41,6 +42,7 @@ async fn plan_batch(pool: &Pool, stale: Duration) -> Result<Planned, journal::Er
         .isolation_level(IsolationLevel::ReadCommitted)
         .start()
         .await?;
+    db::bound_silence(&transaction).await?;
     let statement = transaction
         .prepare_cached("select cursor from vestnik.plan for update skip locked")
         .await?;

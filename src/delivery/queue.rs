@@ -6,10 +6,19 @@ use std::time::Duration;
 
 use deadpool_postgres::{Pool, Transaction};
 use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
 
 use super::settle;
 use super::work::{Work, next_work};
 use crate::db::{self, Failed};
+
+/// Slots of the bot, from the first on, that chats may take whose last send failed. A send that hangs holds its slot for
+/// the whole deadline: however many chats are in trouble, the others have the rest.
+const SLOTS_OF_FAILING_CHATS: i32 = 10;
+/// The shortest wait for what is due soon.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// The wait for what is due already, but was not to be had.
+const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 
 /// A chat's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,22 +68,26 @@ pub struct Rules {
     pub digest_above: usize,
     /// The longest that an idle node waits before it looks again.
     pub idle: Duration,
+    /// SHA-256 of the bot's token: whether the bot is stopped is asked of that one.
+    pub bot: [u8; 32],
 }
 
 /// Claims the next chat that may be sent to.
 pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
-    // A chat and a slot of the bot, or neither. What is locked is somebody else's.
+    // A chat and a slot of the bot, or neither. What is locked is somebody else's. Chat and slot are held to the same
+    // moment, counted from the transaction's start: by it the settlement knows the slot again.
     const CLAIM: &str = "with slot as ( \
-             select slot from vestnik.bot_slot where free_at <= clock_timestamp() limit 1 for update skip locked), \
+             select slot from vestnik.bot_slot where free_at <= clock_timestamp() order by slot limit 1 for update skip locked), \
          chat as ( \
              select c.id from vestnik.chat c where c.waiting and c.next_at <= clock_timestamp() \
                  and c.leased_until = '-infinity' and c.disabled_at is null \
-                 and exists (select from slot) and (select stopped_at is null from vestnik.bot) \
+                 and (c.failures = 0 and exists (select from slot) or exists (select from slot where slot <= $2)) \
+                 and (select stopped_at is null or stopped_hash is distinct from $3 from vestnik.bot) \
              order by c.next_at limit 1 for update skip locked), \
          taken as ( \
-             update vestnik.bot_slot set free_at = clock_timestamp() + make_interval(secs => $1) \
+             update vestnik.bot_slot set free_at = now() + make_interval(secs => $1) \
              where slot in (select slot from slot) and exists (select from chat)) \
-         update vestnik.chat c set fence = c.fence + 1, leased_until = clock_timestamp() + make_interval(secs => $1) \
+         update vestnik.chat c set fence = c.fence + 1, leased_until = now() + make_interval(secs => $1) \
          from chat, slot where c.id = chat.id \
          returning c.id, c.telegram_id, c.fence, slot.slot, c.failures, c.title";
     let asked = Instant::now();
@@ -82,13 +95,15 @@ pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
         let statement = transaction.prepare_cached(CLAIM).await?;
         // A send that begins and ends at the last moment of its lease still has its distance from the next.
         let held_s = rules.lease.as_secs_f64() + settle::CHAT_SPACING_S;
-        let Some(row) = transaction.query_opt(&statement, &[&held_s]).await? else {
-            drop(transaction);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&held_s, &SLOTS_OF_FAILING_CHATS, &rules.bot.as_slice()];
+        let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
+            transaction.rollback().await?;
             settle::reap(&client).await?;
-            return Ok(Claimed::Idle(next_due(&client, rules.idle).await?));
+            return Ok(Claimed::Idle(next_due(&client, rules).await?));
         };
         let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
         let Some(work) = next_work(&transaction, chat, rules.digest_above).await? else {
@@ -116,15 +131,24 @@ pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
     .await
 }
 
-/// How long until something may be sent, `idle` at most.
-async fn next_due(client: &deadpool_postgres::Client, idle: Duration) -> Result<Duration, Failed> {
-    const NEXT: &str = "select extract(epoch from greatest( \
-             (select min(greatest(next_at, leased_until)) from vestnik.chat where waiting and disabled_at is null), \
-             (select min(free_at) from vestnik.bot_slot)) - clock_timestamp())::float8";
+/// How long until something may be sent, `idle` at most, and so long where the bot is stopped. What is due already
+/// and was not claimed is locked by another node, or waits for a slot: that is looked at again soon.
+async fn next_due(client: &deadpool_postgres::Client, rules: &Rules) -> Result<Duration, Failed> {
+    // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
+    const NEXT: &str = "select extract(epoch from ( \
+             select min(greatest(next_at, leased_until, (select min(free_at) from vestnik.bot_slot))) \
+             from vestnik.chat where waiting and disabled_at is null) - clock_timestamp())::float8 \
+         from vestnik.bot where stopped_at is null or stopped_hash is distinct from $1";
     let statement = client.prepare_cached(NEXT).await?;
-    let seconds: Option<f64> = client.query_one(&statement, &[]).await?.try_get(0)?;
-    let wait = seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.01)).unwrap_or(idle));
-    Ok(wait.unwrap_or(idle).min(idle))
+    let row = client.query_opt(&statement, &[&rules.bot.as_slice()]).await?;
+    let seconds: Option<f64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+    let wait = seconds.map(|seconds| match Duration::try_from_secs_f64(seconds) {
+        Ok(wait) if !wait.is_zero() => wait.max(SHORTEST_WAIT),
+        Ok(_) => DUE_ALREADY_WAIT,
+        Err(_) if seconds < 0.0 => DUE_ALREADY_WAIT,
+        Err(_) => rules.idle,
+    });
+    Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
 /// The chat has nothing. A planner that has just given it something waits for this row, and marks it again.

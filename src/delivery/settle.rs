@@ -57,12 +57,15 @@ pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Set
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
         if !is_ours(&transaction, claim).await? {
             return Ok(Settled::Overtaken);
         }
         let (state, reason) = state_for(outcome);
+        // What was given up meanwhile, with its chat, stays so: it is only sent if it was sent.
         let items = "update vestnik.delivery set state = $2, reason = $3, \
-             settled_at = case when $2 in ('sent', 'dead') then clock_timestamp() end where id = any ($1)";
+             settled_at = case when $2 in ('sent', 'dead') then clock_timestamp() end \
+             where id = any ($1) and (state = 'sending' or $2 = 'sent')";
         let statement = transaction.prepare_cached(items).await?;
         transaction
             .execute(&statement, &[&claim.work.items(), &state, &reason])
@@ -79,6 +82,10 @@ pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Set
         }
         release(&transaction, claim, outcome).await?;
         transaction.commit().await?;
+        if matches!(state, "sent" | "dead") {
+            let settled = claim.work.items().len() as u64;
+            metrics::counter!("vestnik_telegram_settled_total", "state" => state).increment(settled);
+        }
         Ok(Settled::Kept)
     })
     .await
@@ -104,7 +111,8 @@ fn state_for(outcome: &Outcome) -> (&'static str, Option<String>) {
     }
 }
 
-/// The message of an order, so that its changes edit it.
+/// The message of an order, so that its changes edit it. The number 0 stands for one that is gone: its successor tells
+/// the same event.
 async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), Failed> {
     const REMEMBER: &str = "insert into vestnik.message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
@@ -123,7 +131,7 @@ async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<
 
 async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
     if let Work::Subject(it) = &claim.work {
-        let forget = "delete from vestnik.message where chat_id = $1 and store_id = $2 and subject = $3";
+        let forget = "update vestnik.message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
         transaction
             .execute(forget, &[&claim.chat.0, &it.style.store, &it.subject])
             .await?;
@@ -150,8 +158,11 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Faile
     Ok(())
 }
 
-/// The group's new number. Where it was linked under that one, too, what waits goes there.
+/// The group's new number. Where it was linked under that one, too, what waits goes there. The messages of the old group
+/// cannot be edited: their numbers are others' in the new one.
 async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), Failed> {
+    let forget = "update vestnik.message set message_id = 0 where chat_id = $1";
+    transaction.execute(forget, &[&chat.0]).await?;
     let there = "select id from vestnik.chat where telegram_id = $1 and id <> $2 for update";
     let Some(row) = transaction.query_opt(there, &[&telegram_id, &chat.0]).await? else {
         let renumber = "update vestnik.chat set telegram_id = $2 where id = $1";
@@ -165,6 +176,8 @@ async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) 
         "update vestnik.delivery d set chat_id = $2 where chat_id = $1 and state in ('pending', 'sending', 'retrying') \
            and not exists (select from vestnik.delivery o where o.chat_id = $2 \
              and (o.event_id = d.event_id or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
+        "update vestnik.delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
+           settled_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
         "update vestnik.chat set waiting = true where id = $2 and $1::bigint is not null",
         "delete from vestnik.link where chat_id = $1 and $2::bigint is not null",
     ] {
@@ -181,12 +194,18 @@ const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
 
 /// Gives the chat and the bot's slot free, when Telegram allows the next. An attempt counts whatever came of it.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), Failed> {
-    let free = "update vestnik.bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) where slot = $1";
-    let free = transaction.prepare_cached(free).await?;
-    if *outcome == Outcome::NotBegun {
+    // Only as long as it is this claim's: held to the same moment as the chat. Later, it may be another one's.
+    const FREE: &str = "update vestnik.bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
+         where slot = $1 and free_at = (select leased_until from vestnik.chat where id = $3)";
+    let began = *outcome != Outcome::NotBegun;
+    let free = transaction.prepare_cached(FREE).await?;
+    let window_s = if began { SLOT_WINDOW_S } else { 0.0 };
+    transaction
+        .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
+        .await?;
+    if !began {
         let release = "update vestnik.chat set leased_until = '-infinity' where id = $1";
         transaction.execute(release, &[&claim.chat.0]).await?;
-        transaction.execute(&free, &[&claim.slot, &0.0]).await?;
         return Ok(());
     }
     let release = format!(
@@ -206,7 +225,6 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     transaction
         .execute(&release, &[&claim.chat.0, &worked, &failed, &pause])
         .await?;
-    transaction.execute(&free, &[&claim.slot, &SLOT_WINDOW_S]).await?;
     Ok(())
 }
 

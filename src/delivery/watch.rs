@@ -51,6 +51,7 @@ pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
         let ours = transaction
             .query_one("select pg_try_advisory_xact_lock($1)", &[&WATCH_LOCK])
             .await?;

@@ -8,6 +8,7 @@ use deadpool_postgres::Pool;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use time::OffsetDateTime;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::retry;
@@ -17,6 +18,14 @@ use crate::db::{self, Failed};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a post belongs to its node, seconds: more than the deadline.
 const LEASE_S: f64 = 30.0;
+/// Posts of this node at once, one a store: a receiver that hangs holds up its own only.
+const POSTS_AT_ONCE: usize = 8;
+/// Whether the order of event `e` has its answer.
+const ANSWERED: &str = "(exists (select from vestnik.ack a where a.event_id = e.id) \
+     or exists (select from vestnik.event c where c.store_id = e.store_id and c.xid >= e.xid and c.id > e.id \
+         and c.type in ('order_status_changed', 'order_cancelled') and c.data ->> 'order_id' = e.data ->> 'order_id'))";
+/// Posts that are given up at once.
+const BATCH_OVER: i64 = 100;
 /// Between two looks for posts.
 const IDLE: Duration = Duration::from_secs(1);
 /// After this long nobody is helped by it any more, seconds.
@@ -30,6 +39,16 @@ struct Post {
     url: String,
     secret: String,
     body: String,
+    /// The order has its answer: nobody need be called any more.
+    answered: bool,
+}
+
+/// Why a post did not arrive.
+enum Failure {
+    /// It may the next time.
+    Passing(String),
+    /// Nobody wants it any more.
+    Over(&'static str),
 }
 
 /// Posts what is due, until the shutdown.
@@ -42,48 +61,70 @@ pub async fn run(pool: &Pool, stop: &CancellationToken) {
         Ok(http) => http,
         Err(error) => return tracing::error!(%error, "webhooks cannot be posted from here"),
     };
-    loop {
-        let posted = match claim(pool).await {
-            Ok(Some(post)) => {
-                let result = send(&http, &post).await;
-                settle(pool, &post, result).await.map(|()| true)
-            }
-            Ok(None) => Ok(false),
-            Err(error) => Err(error),
-        };
-        let again = posted.unwrap_or_else(|error| {
-            tracing::warn!(%error, "webhooks wait: Postgres is away");
-            false
-        });
-        if stop.is_cancelled() {
-            return;
+    let mut posts = JoinSet::new();
+    while !stop.is_cancelled() {
+        while posts.len() < POSTS_AT_ONCE {
+            match claim(pool).await {
+                Ok(Some(post)) => posts.spawn(carry(pool.clone(), http.clone(), post)),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "webhooks wait");
+                    break;
+                }
+            };
         }
-        if !again {
-            tokio::select! {
-                () = tokio::time::sleep(IDLE) => {}
-                () = stop.cancelled() => return,
-            }
+        tokio::select! {
+            () = tokio::time::sleep(IDLE) => {}
+            Some(_) = posts.join_next() => {}
+            () = stop.cancelled() => {}
         }
+    }
+    while posts.join_next().await.is_some() {}
+}
+
+async fn carry(pool: Pool, http: reqwest::Client, post: Post) {
+    let result = match post.answered {
+        true => Err(Failure::Over("answered meanwhile")),
+        false => send(&http, &post).await.map_err(Failure::Passing),
+    };
+    if let Err(error) = settle(&pool, &post, result).await {
+        tracing::warn!(%error, event = post.event, "a webhook was not settled: it is posted again");
     }
 }
 
 async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
-    const CLAIM: &str = "with due as (select event_id from vestnik.webhook \
-             where state in ('pending', 'sending', 'retrying') and due_at <= clock_timestamp() and leased_until <= clock_timestamp() \
-             order by due_at limit 1 for update skip locked) \
-         update vestnik.webhook w set state = 'sending', attempts = w.attempts + 1, fence = w.fence + 1, \
+    const DUE: &str = "w.state in ('pending', 'sending', 'retrying') and w.due_at <= clock_timestamp() and w.leased_until <= clock_timestamp()";
+    let over = format!(
+        "with over as (select w.event_id from vestnik.webhook w where {DUE} and not exists ( \
+                 select from vestnik.store s where s.id = w.store_id and s.webhook_url is not null) \
+             order by w.due_at limit $1 for update skip locked) \
+         update vestnik.webhook w set state = 'dead', settled_at = clock_timestamp(), \
+             reason = 'the store has no address any more' from over where w.event_id = over.event_id"
+    );
+    let claim = format!(
+        "with due as (select w.event_id from vestnik.webhook w join vestnik.store s on s.id = w.store_id \
+             where {DUE} and s.webhook_url is not null and not exists ( \
+                 select from vestnik.webhook o where o.store_id = w.store_id and o.state = 'sending' and o.leased_until > clock_timestamp()) \
+             order by w.due_at limit 1 for update of w skip locked) \
+         update vestnik.webhook w set attempts = w.attempts + 1, fence = w.fence + 1, state = 'sending', \
              leased_until = clock_timestamp() + make_interval(secs => $1) \
          from due, vestnik.store s, vestnik.event e \
-         where w.event_id = due.event_id and s.id = w.store_id and e.id = w.event_id and s.webhook_url is not null \
+         where w.event_id = due.event_id and s.id = w.store_id and e.id = w.event_id \
          returning w.event_id, w.fence, w.attempts, s.webhook_url, s.webhook_secret, \
              json_build_object('type', 'order_unanswered', 'event_id', e.id::text, 'store_id', e.store_id, \
-                 'order_id', e.data ->> 'order_id', 'at', e.at)::text";
+                 'order_id', e.data ->> 'order_id', 'at', e.at)::text, {ANSWERED}"
+    );
     db::answered(async {
-        let client = pool.get().await?;
-        let statement = client.prepare_cached(CLAIM).await?;
-        let Some(row) = client.query_opt(&statement, &[&LEASE_S]).await? else {
-            return Ok(None);
-        };
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
+        db::read_by_index(&transaction).await?;
+        let statement = transaction.prepare_cached(&over).await?;
+        transaction.execute(&statement, &[&BATCH_OVER]).await?;
+        let statement = transaction.prepare_cached(&claim).await?;
+        let row = transaction.query_opt(&statement, &[&LEASE_S]).await?;
+        transaction.commit().await?;
+        let Some(row) = row else { return Ok(None) };
         Ok(Some(Post {
             event: row.try_get(0)?,
             fence: row.try_get(1)?,
@@ -91,6 +132,7 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
             url: row.try_get(3)?,
             secret: row.try_get(4)?,
             body: row.try_get(5)?,
+            answered: row.try_get(6)?,
         }))
     })
     .await
@@ -128,22 +170,29 @@ async fn send(http: &reqwest::Client, post: &Post) -> Result<(), String> {
     }
 }
 
-async fn settle(pool: &Pool, post: &Post, result: Result<(), String>) -> Result<(), Failed> {
+async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), Failed> {
     const SETTLE: &str = "with settled as (update vestnik.webhook w set leased_until = '-infinity', reason = $3, \
              due_at = clock_timestamp() + make_interval(secs => $4), settled_at = clock_timestamp(), \
              state = case when $3::text is null then 'sent' \
-                          when (select at from vestnik.event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
+                          when $6 or (select at from vestnik.event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
                           else 'retrying' end \
              where event_id = $1 and fence = $2 returning event_id, store_id, state) \
          insert into vestnik.reach (event_id, way, recipient, sent_at) \
          select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
     let pause = retry::pause(post.attempts.unsigned_abs(), fastrand::f64()).as_secs_f64();
-    let reason = result.err();
+    let (reason, over) = match result {
+        Ok(()) => (None, false),
+        Err(Failure::Passing(reason)) => (Some(reason), false),
+        Err(Failure::Over(why)) => (Some(why.to_owned()), true),
+    };
     db::answered(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(SETTLE).await?;
         client
-            .execute(&statement, &[&post.event, &post.fence, &reason, &pause, &GIVE_UP_S])
+            .execute(
+                &statement,
+                &[&post.event, &post.fence, &reason, &pause, &GIVE_UP_S, &over],
+            )
             .await?;
         Ok(())
     })

@@ -6,9 +6,10 @@ use deadpool_postgres::Transaction;
 use super::queue::ChatId;
 use crate::db::Failed;
 use crate::event::EventType;
+use crate::telegram::message;
 
 /// Deliveries of one chat that are looked at to decide what is sent next.
-const LOOK_AHEAD: i64 = 100;
+const LOOK_AHEAD: i64 = 200;
 
 /// One delivery of it.
 #[derive(Debug, Clone)]
@@ -137,6 +138,32 @@ pub(super) async fn next_work(
     chat: ChatId,
     digest_above: usize,
 ) -> Result<Option<Work>, Failed> {
+    loop {
+        let open = open(transaction, chat).await?;
+        let Some(first) = open.first() else { return Ok(None) };
+        if let Some(text) = &first.words {
+            let (text, item) = (text.clone(), first.id);
+            return Ok(Some(Work::Words { text, item }));
+        }
+        let store = first.store.as_deref().unwrap_or_default();
+        let Some(style) = style(transaction, chat, store).await? else {
+            bury(transaction, chat, store).await?;
+            continue;
+        };
+        return choose(transaction, chat, style, &open, digest_above).await.map(Some);
+    }
+}
+
+/// A store that is no longer set up concerns nobody: what waits for it must not hold up the chat's others.
+async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), Failed> {
+    const BURY: &str = "update vestnik.delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
+         where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
+    transaction.execute(BURY, &[&chat.0, &store]).await?;
+    Ok(())
+}
+
+/// The deliveries that may be next.
+async fn open(transaction: &Transaction<'_>, chat: ChatId) -> Result<Vec<Open>, Failed> {
     const OPEN: &str = "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
          from vestnik.delivery d left join vestnik.alarm a on a.id = d.alarm_id \
@@ -159,39 +186,47 @@ pub(super) async fn next_work(
             },
         });
     }
-    let Some(first) = open.first() else { return Ok(None) };
-    if let Some(text) = &first.words {
-        let (text, item) = (text.clone(), first.id);
-        return Ok(Some(Work::Words { text, item }));
-    }
-    let store = first.store.clone().unwrap_or_default();
-    let style = style(transaction, chat, &store).await?;
+    Ok(open)
+}
+
+/// What the first of them asks for.
+async fn choose(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    style: Style,
+    open: &[Open],
+    digest_above: usize,
+) -> Result<Work, Failed> {
+    let first = open.first().ok_or(Failed::Inconsistent("nothing to choose from"))?;
     if let Some(alarm) = first.alarm {
         let item = first.id;
-        return Ok(Some(Work::Alarm { style, alarm, item }));
+        return Ok(Work::Alarm { style, alarm, item });
     }
     let of_store = |open: &&Open| open.event.is_some() && open.store == first.store;
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
-    if first.stale || told.len() > digest_above {
-        let all_behind = told.len() > digest_above;
-        let mut ids: Vec<i64> = told
+    // What is stale waits for a digest anyway: it does not take the fresh ones with it.
+    let all_behind = told.iter().filter(|open| !open.stale).count() > digest_above;
+    if first.stale || all_behind {
+        let ids: Vec<i64> = told
             .iter()
             .filter(|open| all_behind || open.stale)
             .map(|open| open.id)
             .collect();
-        ids.sort_unstable();
+        // As many of them as the message has room for, the most urgent first; the rest is for the next one.
         let items = told_of(transaction, &ids).await?;
-        return Ok(Some(Work::Digest { style, items }));
+        let fitting = message::that_fit(&style, items);
+        return Ok(Work::Digest { style, items: fitting });
     }
-    let Some(subject) = first.subject.clone() else {
-        return Ok(None);
-    };
+    let subject = first
+        .subject
+        .clone()
+        .ok_or(Failed::Inconsistent("an event without a subject"))?;
     let items: Vec<i64> = told
         .iter()
         .filter(|open| open.subject == first.subject)
         .map(|open| open.id)
         .collect();
-    subject_work(transaction, chat, style, subject, items).await.map(Some)
+    subject_work(transaction, chat, style, subject, items).await
 }
 
 /// The message of one subject: what it tells, and where the subject stands now.
@@ -212,7 +247,11 @@ async fn subject_work(
         .query_opt(&statement, &[&chat.0, &style.store, &subject])
         .await?;
     let (message, base_event) = match message {
-        Some(row) => (Some(row.try_get(0)?), Some(row.try_get::<_, i64>(1)?)),
+        // 0: it is gone.
+        Some(row) => (
+            Some(row.try_get(0)?).filter(|id| *id != 0),
+            Some(row.try_get::<_, i64>(1)?),
+        ),
         None => (None, None),
     };
     let by_id = |events: &[Item]| {
@@ -245,18 +284,20 @@ async fn subject_work(
     })))
 }
 
-async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Style, Failed> {
+async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, Failed> {
     const STYLE: &str = "select s.name, s.currency, coalesce(l.language, 'ru'), coalesce(l.muted_until > clock_timestamp(), false) \
          from vestnik.store s left join vestnik.link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2";
     let statement = transaction.prepare_cached(STYLE).await?;
-    let row = transaction.query_one(&statement, &[&chat.0, &store]).await?;
-    Ok(Style {
+    let Some(row) = transaction.query_opt(&statement, &[&chat.0, &store]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Style {
         store: store.to_owned(),
         store_name: row.try_get(0)?,
         currency: row.try_get(1)?,
         language: row.try_get(2)?,
         muted: row.try_get(3)?,
-    })
+    }))
 }
 
 /// The columns of [`Told`]; `s` is the store, `e` the event.
@@ -268,7 +309,7 @@ const TOLD_COLUMNS: &str = "e.id, e.type, e.data, to_char(e.at at time zone s.ti
 async fn told_of(transaction: &Transaction<'_>, deliveries: &[i64]) -> Result<Vec<Item>, Failed> {
     let sql = format!(
         "select {TOLD_COLUMNS}, d.id from vestnik.delivery d join vestnik.event e on e.id = d.event_id \
-         join vestnik.store s on s.id = e.store_id where d.id = any ($1) order by e.id"
+         join vestnik.store s on s.id = e.store_id where d.id = any ($1) order by d.urgent desc, d.id"
     );
     let statement = transaction.prepare_cached(&sql).await?;
     let rows = transaction.query(&statement, &[&deliveries]).await?;

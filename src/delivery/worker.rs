@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{self, Planned};
 use super::queue::{self, Claim, Claimed, Rules};
 use super::settle::{self, Outcome, Settled};
-use super::{escalation, watch, webhook};
+use super::{escalation, figures, watch, webhook};
 use crate::backoff::Backoff;
 use crate::config::Telegram;
 use crate::poll;
@@ -50,6 +51,7 @@ impl Worker {
             Arc::clone(&worker).send(&planned, &stop),
             worker.climb(&planned, &stop),
             webhook::run(&worker.pool, &stop),
+            figures::run(&worker.pool, &stop),
         );
     }
 
@@ -90,6 +92,7 @@ impl Worker {
             deadline: self.settings.deadline,
             digest_above: self.settings.digest_above,
             idle: IDLE,
+            bot: Sha256::digest(self.client.token().expose_secret()).into(),
         };
         let mut sends = JoinSet::new();
         let mut backoff = Backoff::new();
@@ -128,11 +131,8 @@ impl Worker {
     async fn carry(self: Arc<Self>, claim: Claim) {
         let outcome = sender::send(&self.client, &claim, self.settings.deadline).await;
         count(&outcome);
+        say(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
-            tracing::error!(
-                why,
-                "the bot is stopped: nothing goes to Telegram until its token is let in again"
-            );
             let stopped = poll::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
             stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
         }
@@ -168,6 +168,34 @@ impl Worker {
                 () = tokio::time::sleep(IDLE) => {}
                 () = stop.cancelled() => return,
             }
+        }
+    }
+}
+
+/// What went wrong. Telegram's own words of a refusal may repeat a part of the message: they are kept with the delivery, not
+/// in the log.
+fn say(claim: &Claim, outcome: &Outcome) {
+    let chat = claim.chat.0;
+    match outcome {
+        Outcome::Sent(_) | Outcome::MessageGone | Outcome::NotBegun => {}
+        Outcome::Throttled(pause) => {
+            let pause_s = pause.as_secs();
+            tracing::warn!(chat, pause_s, "429 from Telegram: the chat is left alone");
+        }
+        Outcome::Disabled(why) => tracing::warn!(chat, why, "a chat takes no messages any more"),
+        Outcome::Migrated(_) => tracing::info!(chat, "a group has a new number"),
+        Outcome::Refused(_) => {
+            tracing::error!(chat, "Telegram refuses a message for good: vestnik.delivery says why");
+        }
+        Outcome::Stopped(why) => {
+            tracing::error!(
+                why,
+                "the bot is stopped: nothing goes to Telegram until its token is let in again"
+            );
+        }
+        Outcome::Failed { reason, pause } => {
+            let pause_s = pause.as_secs();
+            tracing::warn!(chat, reason, pause_s, "a message was not sent yet");
         }
     }
 }

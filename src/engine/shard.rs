@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::{Error, upkeep};
 use crate::config::{Config, Notify};
 use crate::db;
-use crate::delivery::worker::Worker;
+use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
 use crate::http::Site;
 use crate::listener::{self, Bell, Hearing};
@@ -88,6 +88,7 @@ impl Node {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(upkeep::trim(pool.clone(), config.journal.retention, self.stop.clone()));
+        background.spawn(forget::run(pool.clone(), config.journal.retention, self.stop.clone()));
 
         let hub = Arc::new(Hub {
             router,

@@ -161,12 +161,17 @@ pub fn status_name<'a>(words: &'a Words, kind: Kind, status: &'a str) -> &'a str
     words.find(&name).unwrap_or(status)
 }
 
-/// What may be done with it now. A press sends `s:EVENT:STATUS`, or `r:EVENT` to be asked for a reason.
+/// The buttons of a message.
 fn buttons(words: &Words, kind: Kind, base: &Told, status: &str) -> Vec<Vec<Button>> {
+    let delivered = text(base, "order_type") == Some("delivery");
+    answers(words, kind, base.id, status, delivered)
+}
+
+/// What may be done with it now. A press sends `s:EVENT:STATUS`, or `r:EVENT` to be asked for a reason.
+pub fn answers(words: &Words, kind: Kind, event: i64, status: &str, delivered: bool) -> Vec<Vec<Button>> {
     let Some(status) = Status::from_name(status) else {
         return Vec::new();
     };
-    let delivered = text(base, "order_type") == Some("delivery");
     let button = |to: &Status| {
         let label = match (to, kind) {
             (Status::Preparing, Kind::Order) => "button.accept",
@@ -178,8 +183,8 @@ fn buttons(words: &Words, kind: Kind, base: &Told, status: &str) -> Vec<Vec<Butt
             (_, Kind::Booking) => "button.completed_booking",
         };
         let press = match to {
-            Status::Rejected => format!("r:{}", base.id),
-            to => format!("s:{}:{}", base.id, to.as_str()),
+            Status::Rejected => format!("r:{event}"),
+            to => format!("s:{event}:{}", to.as_str()),
         };
         (words.get(label).to_owned(), press)
     };
@@ -200,46 +205,58 @@ pub fn reasons(words: &Words, event: i64) -> Vec<Vec<Button>> {
     rows
 }
 
-/// The buttons of an order that still waits: where the question for a reason goes back to.
-pub fn waiting(words: &Words, kind: Kind, event: i64) -> Vec<Vec<Button>> {
-    let accept = match kind {
-        Kind::Order => "button.accept",
-        Kind::Booking => "button.accept_booking",
-    };
-    let accept = (words.get(accept).to_owned(), format!("s:{event}:preparing"));
-    vec![vec![
-        accept,
-        (words.get("button.reject").to_owned(), format!("r:{event}")),
-    ]]
+/// As many of them as one digest has room for, in the order in which they happened; one at least.
+pub fn that_fit(style: &Style, mut items: Vec<Item>) -> Vec<Item> {
+    let words = words::of(&style.language);
+    let mut html = Html::new(MESSAGE_UNITS);
+    head(&mut html, words, style, items.len());
+    let lines = items.iter().take_while(|item| {
+        line(&mut html, words, style, &item.event);
+        !html.is_full()
+    });
+    let fitting = lines.count().max(1);
+    items.truncate(fitting);
+    items.sort_unstable_by_key(|item| item.event.id);
+    items
 }
 
 fn digest(style: &Style, items: &[Item]) -> Message {
     let words = words::of(&style.language);
     let mut html = Html::new(MESSAGE_UNITS);
-    html.line(words.get("digest.title"), &[("count", &items.len().to_string())]);
+    head(&mut html, words, style, items.len());
+    for Item { event, .. } in items {
+        line(&mut html, words, style, event);
+    }
+    only(html.finish())
+}
+
+/// What stands above a digest.
+fn head(html: &mut Html, words: &Words, style: &Style, count: usize) {
+    html.line(words.get("digest.title"), &[("count", &count.to_string())]);
     if let Some(store) = &style.store_name {
         html.line(words.get("message.store"), &[("store", store)]);
     }
-    for Item { event, .. } in items {
-        let status = text(event, "status").unwrap_or_default();
-        let status = status_name(words, kind_of(event.kind), status);
-        let total = event.data["total"]
-            .as_i64()
-            .map(|total| amount(total, &style.currency, words));
-        let name = match (event.kind, &total) {
-            (EventType::NewOrder, None) => "digest.new_order_free".to_owned(),
-            (kind, _) => format!("digest.{}", kind.as_str()),
-        };
-        let total = total.unwrap_or_default();
-        let values = [
-            ("time", event.at.as_str()),
-            ("key", key(event)),
-            ("status", status),
-            ("total", &total),
-        ];
-        html.line(words.get(&name), &values);
-    }
-    only(html.finish())
+}
+
+/// An event in a digest.
+fn line(html: &mut Html, words: &Words, style: &Style, event: &Told) {
+    let status = text(event, "status").unwrap_or_default();
+    let status = status_name(words, kind_of(event.kind), status);
+    let total = event.data["total"]
+        .as_i64()
+        .map(|total| amount(total, &style.currency, words));
+    let name = match (event.kind, &total) {
+        (EventType::NewOrder, None) => "digest.new_order_free".to_owned(),
+        (kind, _) => format!("digest.{}", kind.as_str()),
+    };
+    let total = total.unwrap_or_default();
+    let values = [
+        ("time", event.at.as_str()),
+        ("key", key(event)),
+        ("status", status),
+        ("total", &total),
+    ];
+    html.line(words.get(&name), &values);
 }
 
 fn alarm_text(style: &Style, alarm: Alarm) -> String {
@@ -341,6 +358,29 @@ mod tests {
         );
         let message = subject(&style("ru"), &order(), &over, None);
         assert!(message.text.contains("ОТМЕНЁН") && message.text.contains("долго") && message.buttons.is_empty());
+    }
+
+    #[test]
+    fn a_digest_takes_as_many_events_as_it_has_room_for_and_shows_each_of_them() {
+        let event = |id: i64| {
+            let data = json!({"order_id": format!("{id:040}"), "status": "pending", "total": 100});
+            Item {
+                id,
+                event: Told {
+                    id,
+                    ..told(EventType::NewOrder, data)
+                },
+            }
+        };
+        let fitting = that_fit(&style("en"), (0..200).map(event).collect());
+        let text = digest(&style("en"), &fitting).text;
+        assert!((40..100).contains(&fitting.len()), "{}", fitting.len());
+        for item in &fitting {
+            assert!(text.contains(&format!("{:040}", item.id)), "{}", item.id);
+        }
+        assert!(!text.contains('…'));
+        let huge = told(EventType::NewOrder, json!({"order_id": "x".repeat(5000)}));
+        assert_eq!(that_fit(&style("en"), vec![Item { id: 1, event: huge }]).len(), 1);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 pub mod bot;
 mod client;
+mod command;
 mod html;
-mod message;
+pub mod message;
 mod press;
 pub mod sender;
 pub mod words;

@@ -12,9 +12,11 @@ use super::html::plain;
 use super::message::{self, Button, status_name};
 use super::sender::keyboard;
 use super::words::{self, Words};
+use crate::attachment::Kind;
 use crate::db::Failed;
 use crate::link::{self, Pressed};
 use crate::order::{self, Change, Changed, Status, Way};
+use crate::reach;
 
 /// What Telegram shows of an answer to a press, characters.
 const ANSWER_CHARACTERS: usize = 200;
@@ -52,18 +54,19 @@ pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Resul
         return Ok(());
     };
     let Some(pressed) = link::pressed(pool, chat.0, event).await? else {
-        let words = words::of(query.from.language_code.as_deref().unwrap_or(words::DEFAULT));
+        let words = words::of(words::known(query.from.language_code.as_deref()));
         answer(client, query, words.get("pressed.unknown").to_owned()).await;
         return Ok(());
     };
     let words = words::of(&pressed.language);
     let text = match press {
-        Press::AskWhy => {
-            show(client, query, &message::reasons(words, event)).await;
-            words.get("pressed.why").to_owned()
-        }
+        Press::AskWhy => ask_why(pool, client, query, &pressed, words, event).await?,
         Press::Back => {
-            show(client, query, &message::waiting(words, pressed.kind, event)).await;
+            let standing = order::stands(pool, &pressed.store, pressed.kind, &pressed.key).await?;
+            let next = standing.as_ref().map_or_else(Vec::new, |standing| {
+                message::answers(words, pressed.kind, event, &standing.status, standing.delivered)
+            });
+            show(client, query, &next).await;
             String::new()
         }
         Press::Become(to) => change(pool, query, &pressed, to, None, words).await?,
@@ -74,6 +77,42 @@ pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Resul
     };
     answer(client, query, text).await;
     Ok(())
+}
+
+/// Tells who pressed that it came to nothing.
+pub async fn failed(client: &Client, query: &CallbackQuery) {
+    let words = words::of(words::known(query.from.language_code.as_deref()));
+    answer(client, query, words.get("pressed.failed").to_owned()).await;
+}
+
+/// Shows the reasons for a rejection, where there may still be one; what to answer.
+async fn ask_why(
+    pool: &Pool,
+    client: &Client,
+    query: &CallbackQuery,
+    pressed: &Pressed,
+    words: &Words,
+    event: i64,
+) -> Result<String, Failed> {
+    let Some(standing) = order::stands(pool, &pressed.store, pressed.kind, &pressed.key).await? else {
+        return Ok(words.get("pressed.unknown").to_owned());
+    };
+    let may = Status::from_name(&standing.status).is_some_and(|status| {
+        status
+            .next(pressed.kind, standing.delivered)
+            .contains(&Status::Rejected)
+    });
+    if may {
+        show(client, query, &message::reasons(words, event)).await;
+        return Ok(words.get("pressed.why").to_owned());
+    }
+    let (status, by) = (standing.status, standing.by);
+    Ok(told(
+        words,
+        pressed.kind,
+        &Changed::NotAllowed { status, by },
+        Status::Rejected,
+    ))
 }
 
 /// Changes the order; what to answer.
@@ -95,17 +134,26 @@ async fn change(
         by: &by,
         way: Way::Telegram,
     };
-    let name = |status: &str| status_name(words, pressed.kind, status).to_owned();
-    let (text, status, by) = match order::change_status(pool, &wanted).await? {
-        Changed::Done { .. } => ("pressed.done", name(to.as_str()), None),
-        Changed::Already { status, by: None } => ("pressed.already", name(&status), None),
-        Changed::Already { status, by } => ("pressed.already_by", name(&status), by),
-        Changed::NotAllowed { status, by: None } => ("pressed.not_allowed", name(&status), None),
-        Changed::NotAllowed { status, by } => ("pressed.not_allowed_by", name(&status), by),
-        Changed::Unknown => ("pressed.unknown", String::new(), None),
+    let changed = order::change_status(pool, &wanted).await?;
+    if let (Changed::Done { .. }, Some(place)) = (&changed, &query.message) {
+        reach::answered(pool, pressed.event, place.chat().id.0, &by).await?;
+    }
+    Ok(told(words, pressed.kind, &changed, to))
+}
+
+/// What came of it, as people read it.
+fn told(words: &Words, kind: Kind, changed: &Changed, to: Status) -> String {
+    let (text, status, by) = match changed {
+        Changed::Done { .. } => ("pressed.done", to.as_str(), None),
+        Changed::Already { status, by: None } => ("pressed.already", status.as_str(), None),
+        Changed::Already { status, by } => ("pressed.already_by", status.as_str(), by.as_deref()),
+        Changed::NotAllowed { status, by: None } => ("pressed.not_allowed", status.as_str(), None),
+        Changed::NotAllowed { status, by } => ("pressed.not_allowed_by", status.as_str(), by.as_deref()),
+        Changed::Unknown => ("pressed.unknown", "", None),
     };
-    let values = [("status", status.as_str()), ("by", by.as_deref().unwrap_or_default())];
-    Ok(plain(words.get(text), &values, ANSWER_CHARACTERS))
+    let status = status_name(words, kind, status);
+    let values = [("status", status), ("by", by.unwrap_or_default())];
+    plain(words.get(text), &values, ANSWER_CHARACTERS)
 }
 
 /// Swaps the buttons below the message. That is all it does, so a failure is only logged: the press can be repeated.

@@ -34,6 +34,12 @@ pub fn languages() -> impl Iterator<Item = &'static str> {
     LANGUAGES.keys().map(String::as_str)
 }
 
+/// A language that there is, for one that a person's own program asks for: `en-GB`.
+pub fn known(asked: Option<&str>) -> &'static str {
+    let found = asked.and_then(|asked| languages().find(|known| asked.starts_with(known)));
+    found.unwrap_or(DEFAULT)
+}
+
 /// The texts of a language; of the default one, where there is no such language.
 pub fn of(language: &str) -> &'static Words {
     static NONE: Words = Words { texts: BTreeMap::new() };

@@ -1,13 +1,22 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bot;
 mod cluster;
 mod command;
 mod cursor;
+mod delivery;
+mod escalation;
 mod faults;
+mod fleet;
+mod forget;
 mod http;
 mod migrate;
 mod oracle;
+mod order;
+mod presence;
+mod reach;
+mod sending;
 mod session;
 mod shards;
 mod support;

@@ -3,4 +3,7 @@
 pub mod app;
 pub mod breakable;
 pub mod db;
+pub mod hook;
+pub mod node;
 pub mod proxy;
+pub mod telegram;

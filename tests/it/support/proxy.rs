@@ -1,6 +1,7 @@
 //! A proxy between the engine and Postgres that can fall silent without closing, as a cable does that is pulled.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::app::PATIENCE;
+use super::db::Database;
 
 /// A running proxy.
 pub struct Proxy {
@@ -18,6 +20,47 @@ pub struct Proxy {
     /// Connections of an earlier generation pass nothing on any more.
     generation: watch::Sender<u64>,
     trap: Arc<Trap>,
+    hold: Arc<Hold>,
+}
+
+/// Keeps one answer of the server back: that to `then`, of a client that has said `first`. Once.
+struct Hold {
+    words: Mutex<Option<(&'static str, &'static str)>>,
+    held: tokio::sync::Notify,
+    released: watch::Sender<bool>,
+}
+
+/// What a connection has come to, for the hold.
+#[derive(Default)]
+struct Said {
+    first: AtomicBool,
+    then: AtomicBool,
+}
+
+impl Hold {
+    /// Hears what the client says.
+    fn hear(&self, said: &Said, message: &[u8]) {
+        let mut words = self.words.lock().unwrap();
+        let Some((first, then)) = *words else { return };
+        if contains(message, first) {
+            said.first.store(true, Ordering::SeqCst);
+        } else if said.first.load(Ordering::SeqCst) && contains(message, then) {
+            said.then.store(true, Ordering::SeqCst);
+            *words = None;
+        }
+    }
+
+    /// Waits with an answer that is held.
+    async fn wait(&self, said: &Said) {
+        if said.then.swap(false, Ordering::SeqCst) {
+            self.held.notify_one();
+            let _ = self.released.subscribe().wait_for(|released| *released).await;
+        }
+    }
+}
+
+fn contains(message: &[u8], words: &str) -> bool {
+    message.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
 /// The words at which one connection falls silent, once.
@@ -30,7 +73,7 @@ struct Trap {
 impl Trap {
     fn catches(&self, message: &[u8]) -> bool {
         let mut words = self.words.lock().unwrap();
-        let caught = words.is_some_and(|words| message.windows(words.len()).any(|window| window == words.as_bytes()));
+        let caught = words.is_some_and(|words| contains(message, words));
         if caught {
             *words = None;
             self.sprung.notify_one();
@@ -40,32 +83,53 @@ impl Trap {
 }
 
 impl Proxy {
+    /// Passes everything on to the cluster of this database; its address through the proxy.
+    pub async fn before(database: &Database) -> (Self, String) {
+        let (_, host) = database.url().split_once('@').unwrap();
+        let (host, name) = host.split_once('/').unwrap();
+        let proxy = Self::to(host.parse().unwrap()).await;
+        let url = format!("postgres://postgres@{}/{name}", proxy.address);
+        (proxy, url)
+    }
+
     /// Passes everything on to `target`.
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (generation, current) = watch::channel(0);
         let trap = Arc::new(Trap::default());
-        let set = Arc::clone(&trap);
+        let hold = Arc::new(Hold {
+            words: Mutex::new(None),
+            held: tokio::sync::Notify::new(),
+            released: watch::channel(false).0,
+        });
+        let (set, holding) = (Arc::clone(&trap), Arc::clone(&hold));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(target).await.unwrap();
                 let born = *current.borrow();
-                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                tokio::spawn(pass(
-                    from_client,
-                    to_server,
-                    current.clone(),
+                let ((from_client, to_client), (from_server, to_server_half)) =
+                    (client.into_split(), server.into_split());
+                let to_server = Wire {
+                    current: current.clone(),
                     born,
-                    Some(Arc::clone(&set)),
-                ));
-                tokio::spawn(pass(from_server, to_client, current.clone(), born, None));
+                    trap: Some(Arc::clone(&set)),
+                    hold: Arc::clone(&holding),
+                    said: Arc::new(Said::default()),
+                };
+                let to_client_wire = Wire {
+                    trap: None,
+                    ..to_server.clone()
+                };
+                tokio::spawn(pass(from_client, to_server_half, to_server));
+                tokio::spawn(pass(from_server, to_client, to_client_wire));
             }
         });
         Self {
             address,
             generation,
             trap,
+            hold,
         }
     }
 
@@ -79,6 +143,23 @@ impl Proxy {
         *self.trap.words.lock().unwrap() = Some(words);
     }
 
+    /// The next answer to `then`, of a client that has said `first` from now on, is kept back.
+    pub fn hold_next(&self, first: &'static str, then: &'static str) {
+        *self.hold.words.lock().unwrap() = Some((first, then));
+    }
+
+    /// Waits until an answer is kept back: the server has done what it was asked for.
+    pub async fn until_held(&self) {
+        timeout(PATIENCE, self.hold.held.notified())
+            .await
+            .expect("an answer to keep back");
+    }
+
+    /// Lets it go.
+    pub fn let_go(&self) {
+        self.hold.released.send_replace(true);
+    }
+
     /// Waits until that has happened.
     pub async fn until_silenced(&self) {
         timeout(PATIENCE, self.trap.sprung.notified())
@@ -87,28 +168,37 @@ impl Proxy {
     }
 }
 
-async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut current: watch::Receiver<u64>,
+/// One direction of a connection.
+#[derive(Clone)]
+struct Wire {
+    current: watch::Receiver<u64>,
     born: u64,
+    /// From the client only.
     trap: Option<Arc<Trap>>,
-) {
+    hold: Arc<Hold>,
+    said: Arc<Said>,
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: Wire) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = tokio::select! {
             biased;
-            () = stalled(&mut current, born) => break,
+            () = stalled(&mut wire.current, wire.born) => break,
             read = from.read(&mut buffer) => read,
         };
-        match read {
-            Ok(read) if trap.as_ref().is_some_and(|trap| trap.catches(&buffer[..read])) => break,
-            Ok(read) if read > 0 && to.write_all(&buffer[..read]).await.is_ok() => {}
-            _ => return,
+        let Ok(read @ 1..) = read else { return };
+        match &wire.trap {
+            Some(trap) if trap.catches(&buffer[..read]) => break,
+            Some(_) => wire.hold.hear(&wire.said, &buffer[..read]),
+            None => wire.hold.wait(&wire.said).await,
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
         }
     }
     // Silent, but open, until the proxy itself is gone.
-    let _ = current.wait_for(|_| false).await;
+    let _ = wire.current.wait_for(|_| false).await;
     drop((from, to));
 }
 

@@ -1,9 +1,10 @@
 //! Which chats of Telegram belong to which stores, and the codes that link them.
 
+mod code;
+
 use std::time::Duration;
 
 use deadpool_postgres::{Pool, Transaction};
-use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 
 use crate::attachment::Kind;
@@ -11,16 +12,12 @@ use crate::db::{self, Failed};
 use crate::event::{EventType, StoreId};
 use crate::journal;
 
-/// How long a code opens.
-pub const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
+pub use code::{CODE_LIFE, Code, CodeError, create_code};
+
 /// Codes that a chat may try within a minute.
 const TRIES_A_MINUTE: i64 = 5;
-/// Of these characters a code is made: none that look alike, 32 of them.
-const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-/// 60 bits.
-const CODE_CHARS: usize = 12;
-/// Chats of strangers are forgotten after this, days.
-const STRANGER_DAYS: i32 = 1;
+/// Answers to commands that a chat gets within a minute: half of what Telegram allows a group.
+const ANSWERS_A_MINUTE: i64 = 10;
 
 /// What a chat is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,68 +47,6 @@ impl Mode {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == name)
     }
-}
-
-/// A code that links a chat, once.
-pub struct Code(String);
-
-impl Code {
-    fn generate() -> Result<Self, getrandom::Error> {
-        let mut random = [0_u8; CODE_CHARS];
-        getrandom::fill(&mut random)?;
-        Ok(Self(
-            random
-                .iter()
-                .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
-                .collect(),
-        ))
-    }
-
-    /// The text, to be shown once.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-fn hash(code: &str) -> [u8; 32] {
-    Sha256::digest(code.trim().to_ascii_uppercase()).into()
-}
-
-/// Why there is no code.
-#[derive(Debug, thiserror::Error)]
-pub enum CodeError {
-    /// The database.
-    #[error(transparent)]
-    Failed(#[from] Failed),
-    /// The operating system.
-    #[error("the operating system gives no random numbers: {0}")]
-    Random(getrandom::Error),
-}
-
-/// Makes a code for a store, which is set up with it where it was not.
-pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, language: &str) -> Result<Code, CodeError> {
-    let code = Code::generate().map_err(CodeError::Random)?;
-    let stored = async {
-        let transaction = client.transaction().await?;
-        let set_up = "insert into vestnik.store (id) values ($1) on conflict do nothing";
-        transaction.execute(set_up, &[&store.as_str()]).await?;
-        transaction
-            .execute("delete from vestnik.link_code where expires_at < now()", &[])
-            .await?;
-        let insert = "insert into vestnik.link_code (hash, store_id, mode, language, expires_at) \
-             values ($1, $2, $3, $4, now() + make_interval(secs => $5))";
-        let life = CODE_LIFE.as_secs_f64();
-        let hash = hash(&code.0);
-        transaction
-            .execute(
-                insert,
-                &[&hash.as_slice(), &store.as_str(), &mode.as_str(), &language, &life],
-            )
-            .await?;
-        transaction.commit().await
-    };
-    stored.await.map_err(Failed::from)?;
-    Ok(code)
 }
 
 /// What became of a code that somebody sent.
@@ -170,11 +105,12 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
         let row = transaction
             .query_one(TRY, &[&applicant.chat, &applicant.title, &TRIES_A_MINUTE])
             .await?;
         let (chat, tries): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let code = hash(code);
+        let code = code::hash(code);
         let used = if tries > TRIES_A_MINUTE {
             None
         } else {
@@ -268,6 +204,7 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<(), Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
         if let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? {
             disable_in(&transaction, row.try_get(0)?, why).await?;
         }
@@ -297,19 +234,30 @@ pub async fn disable_in(transaction: &Transaction<'_>, chat: i64, why: &str) -> 
     Ok(())
 }
 
-/// Queues an answer to somebody's command, so that answers keep Telegram's budgets, too.
+/// The bot is in a chat again: it takes messages from now on. What was planned meanwhile was given up.
+pub async fn revive(pool: &Pool, chat: i64) -> Result<(), Failed> {
+    const REVIVE: &str = "update vestnik.chat set disabled_at = null, disabled_why = null, failures = 0 \
+         where telegram_id = $1 and disabled_at is not null";
+    db::answered(async {
+        pool.get().await?.execute(REVIVE, &[&chat]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Queues an answer to somebody's command, so that answers keep Telegram's budgets, too. Whoever asks without end is
+/// answered no more than [`ANSWERS_A_MINUTE`]: the bot's budget is for orders.
 pub async fn answer(pool: &Pool, chat: i64, title: Option<&str>, html: &str) -> Result<(), Failed> {
     const ANSWER: &str = "with chat as ( \
              insert into vestnik.chat as c (telegram_id, title, waiting) values ($1, $2, true) \
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
-         insert into vestnik.delivery (chat_id, words, urgent) select id, $3, true from chat";
-    const STRANGERS: &str = "delete from vestnik.chat c where first_seen_at < now() - make_interval(days => $1) and not waiting \
-         and not exists (select from vestnik.link l where l.chat_id = c.id) and disabled_at is null \
-         and not exists (select from vestnik.delivery d where d.chat_id = c.id and d.words is null)";
+         insert into vestnik.delivery (chat_id, words, urgent) select id, $3, true from chat \
+         where (select count(*) from vestnik.delivery d where d.words is not null \
+             and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
     db::answered(async {
         let client = pool.get().await?;
-        client.execute(ANSWER, &[&chat, &title, &html]).await?;
-        client.execute(STRANGERS, &[&STRANGER_DAYS]).await?;
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&chat, &title, &html, &ANSWERS_A_MINUTE];
+        client.execute(ANSWER, &parameters).await?;
         Ok(())
     })
     .await
@@ -318,6 +266,8 @@ pub async fn answer(pool: &Pool, chat: i64, title: Option<&str>, html: &str) -> 
 /// The order or booking that a button is about, if the chat is one of its store's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pressed {
+    /// The event that the message tells.
+    pub event: i64,
     /// The store.
     pub store: StoreId,
     /// Order or booking.
@@ -343,6 +293,7 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
         let store: &str = row.try_get(0)?;
         let language = row.try_get(3)?;
         Ok(order.or(booking).map(|key| Pressed {
+            event,
             store: StoreId::new(store),
             kind,
             key,

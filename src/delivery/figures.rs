@@ -1,0 +1,47 @@
+//! The figures of the durable sends that stand in Postgres, the same on every node.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::{self, Failed};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Tells them until the shutdown.
+pub async fn run(pool: &Pool, stop: &CancellationToken) {
+    loop {
+        if let Err(error) = tell(pool).await {
+            tracing::debug!(%error, "the figures of the durable sends could not be read");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn tell(pool: &Pool) -> Result<(), Failed> {
+    // What is open has an index of its own; what is settled would have to be counted row by row, and is a counter.
+    const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
+             count(*) filter (where state = 'retrying'), \
+             coalesce(extract(epoch from clock_timestamp() - min(planned_at)), 0)::float8, \
+             (select count(*) from vestnik.bot where stopped_at is not null), \
+             (select count(*) from vestnik.chat where disabled_at is not null) \
+         from vestnik.delivery where state in ('pending', 'sending', 'retrying')";
+    let row = db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(OPEN).await?;
+        Ok::<_, Failed>(client.query_one(&statement, &[]).await?)
+    })
+    .await?;
+    for (index, state) in ["pending", "sending", "retrying"].into_iter().enumerate() {
+        metrics::gauge!("vestnik_telegram_open", "state" => state).set(row.try_get::<_, i64>(index)? as f64);
+    }
+    metrics::gauge!("vestnik_telegram_oldest_seconds").set(row.try_get::<_, f64>(3)?);
+    metrics::gauge!("vestnik_telegram_stopped").set(row.try_get::<_, i64>(4)? as f64);
+    metrics::gauge!("vestnik_telegram_chats_disabled").set(row.try_get::<_, i64>(5)? as f64);
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! What a chat is told, and in which order: planning, digests, budgets.
+
+use std::time::Duration;
+
+use vestnik::delivery::plan::{self, Planned};
+use vestnik::delivery::queue::{self, Claimed, Rules};
+use vestnik::delivery::settle::{self, Outcome, Settled};
+
+use crate::sending::{hold, hurry, start, until};
+use crate::support::app::App;
+use crate::support::db::Database;
+use crate::support::telegram::{TOKEN, Telegram};
+
+/// A chat of store 7 that gets everything.
+const CHAT: i64 = 501;
+const GROUP: i64 = -50;
+/// The setting's default.
+const STALE: Duration = Duration::from_secs(30 * 60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_a_message_with_buttons_and_its_status_edits_it() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let app = start(&telegram, database).await;
+    app.write("insert into orders (store_id, customer_name, total) values (7, 'Иван <b> & сын', 50000)")
+        .await;
+    telegram.until_messages(CHAT, 1).await;
+    let (number, message) = telegram.messages(CHAT).remove(0);
+    for part in ["New order #1", "Иван <b> & сын", "500.00"] {
+        assert!(message.text.contains(part), "{part} in {}", message.text);
+    }
+    assert_eq!(message.buttons[0].len(), 2);
+
+    app.write("update orders set status = 'preparing'").await;
+    telegram.until_messages(CHAT, 2).await;
+    let there = telegram.messages(CHAT);
+    assert_eq!((there.len(), there[0].0, there[0].1.edits), (1, number, 1));
+    assert!(there[0].1.text.contains("accepted"), "{}", there[0].1.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_text_of_a_customer_arrives_as_it_is() {
+    let names = [
+        "</b><b>&amp;&lt;&#33;\"'",
+        "\u{202e}перевёрнутый\u{200d}\u{feff}",
+        "👩‍👩‍👧‍👦 e\u{301}\u{323} ﷽ \u{10ffff}",
+        "{key} {name} <order>",
+        "a\nb\tc",
+    ];
+    let (telegram, database) = (Telegram::start().await, Database::fresh().await);
+    let client = database.client().await;
+    for (chat, name) in (1..).zip(names) {
+        telegram.add_private(chat, "Anna");
+        telegram.link(&database, &chat.to_string(), chat, "mirror").await;
+        let insert = "insert into orders (store_id, customer_name, items) values ($1, $2, jsonb_build_array($2::text))";
+        client.execute(insert, &[&chat, &name]).await.unwrap();
+    }
+    telegram.add_private(99, "Anna");
+    telegram.link(&database, "99", 99, "mirror").await;
+    let long = "insert into orders (store_id, customer_name) values (99, repeat('😀<&', 5000))";
+    client.batch_execute(long).await.unwrap();
+    let _app = start(&telegram, database).await;
+    for (chat, name) in (1..).zip(names) {
+        telegram.until_messages(chat, 1).await;
+        let (_, message) = telegram.messages(chat).remove(0);
+        assert_eq!(message.text.matches(name).count(), 2, "{name} in {}", message.text);
+    }
+    telegram.until_messages(99, 1).await;
+    let (_, message) = telegram.messages(99).remove(0);
+    let units = message.text.encode_utf16().count();
+    assert!((4090..=4096).contains(&units) && message.text.ends_with('…'), "{units}");
+    assert_eq!(message.buttons.len(), 1, "it can be answered though it is cut");
+}
+
+/// The clock of the budget is Telegram's own and real: 20 digests in the first half minute, and the rest a minute behind
+/// the first of them. It takes about 70 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_the_urgent_first() {
+    const ORDERS: usize = 2_900;
+    const CHANGES: usize = 100;
+    let (telegram, database) = (Telegram::start().await, Database::fresh().await);
+    telegram.add_group(GROUP, "Kitchen", &[]);
+    telegram.link(&database, "7", GROUP, "mirror").await;
+    let client = database.client().await;
+    client
+        .batch_execute(&format!(
+            "insert into orders (store_id, total) select 7, 100 from generate_series(1, {CHANGES}); \
+             update orders set status = 'preparing'; \
+             insert into orders (store_id, total) select 7, 100 from generate_series({CHANGES} + 1, {ORDERS})"
+        ))
+        .await
+        .unwrap();
+    let _app = start(&telegram, database).await;
+    let told = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
+    telegram
+        .until_calls_within(Duration::from_secs(100), "all of them", |calls| {
+            let lines = |call: &crate::support::telegram::Call| told(&call.text, "rder #");
+            calls
+                .iter()
+                .filter(|call| call.is_message_to(GROUP))
+                .map(lines)
+                .sum::<usize>()
+                >= ORDERS + CHANGES
+        })
+        .await;
+    let sent = "select count(*) = 3000 and bool_and(state = 'sent') from vestnik.delivery";
+    until(&client, sent).await;
+    let calls: Vec<_> = telegram
+        .calls()
+        .into_iter()
+        .filter(|call| call.is_message_to(GROUP))
+        .collect();
+    assert!((21..40).contains(&calls.len()), "{} messages", calls.len());
+    for number in 1..=ORDERS {
+        let line = format!("new order #{number},");
+        assert_eq!(
+            calls.iter().map(|call| told(&call.text, &line)).sum::<usize>(),
+            1,
+            "{line}"
+        );
+    }
+    let first_change = calls.iter().position(|call| call.text.contains("accepted")).unwrap();
+    let last_order = calls.iter().rposition(|call| call.text.contains("new order")).unwrap();
+    assert!(first_change >= last_order, "news of a status before a new order");
+    telegram.assert_no_violation();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_hour_of_absence_the_old_is_one_digest_and_the_fresh_come_one_by_one() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "insert into orders (store_id) select 7 from generate_series(1, 40); \
+             update vestnik.event set at = at - interval '1 hour'; \
+             insert into orders (store_id) values (7); insert into orders (store_id) values (7)",
+        )
+        .await
+        .unwrap();
+    let app = start(&telegram, database).await;
+    let came = telegram.until_messages(CHAT, 3).await;
+    assert!(
+        came[0].text.contains("40 events") && came[0].buttons.is_empty(),
+        "{}",
+        came[0].text
+    );
+    for number in 1..=40 {
+        assert!(
+            came[0].text.lines().any(|line| line.ends_with(&format!("#{number}"))),
+            "{number}"
+        );
+    }
+    assert!(came[1].text.contains("New order #41") && came[2].text.contains("New order #42"));
+    let climbing = "select count(*) = 2 from vestnik.escalation";
+    until(&app.database.client().await, climbing).await;
+    assert_eq!(telegram.messages(CHAT).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planning_again_changes_nothing() {
+    let (_telegram, database) = Telegram::with_chat(CHAT).await;
+    let client = database.client().await;
+    client
+        .batch_execute("insert into orders (store_id) select 7 from generate_series(1, 700); update orders set status = 'ready' where id <= 50")
+        .await
+        .unwrap();
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let what = "select (select json_agg(d order by id) from vestnik.delivery d)::text || (select json_agg(e order by event_id) from vestnik.escalation e)";
+    let mut before: Option<String> = None;
+    for _ in 0..3 {
+        while plan::plan(&pool, STALE).await.unwrap() != Planned::All {}
+        let after: String = client.query_one(what, &[]).await.unwrap().get(0);
+        assert_eq!(after.matches("\"event_id\"").count(), 750 + 700);
+        assert!(before.is_none_or(|before| before == after));
+        before = Some(after);
+        // As when the position was lost, or another node was at it at the same moment.
+        client
+            .batch_execute("update vestnik.plan set cursor = ''")
+            .await
+            .unwrap();
+    }
+    let (one, other) = tokio::join!(plan::plan(&pool, STALE), plan::plan(&pool, STALE));
+    assert!(one.is_ok() && other.is_ok());
+    while plan::plan(&pool, STALE).await.unwrap() != Planned::All {}
+    let after: String = client.query_one(what, &[]).await.unwrap().get(0);
+    assert_eq!(before.unwrap(), after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_orders_overtake_status_news_and_keep_their_order() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let app = start(&telegram, database).await;
+    let client = app.database.client().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    telegram.until_messages(CHAT, 1).await;
+    until(&client, "select state = 'sent' from vestnik.delivery").await;
+    hold(&client).await;
+    app.write("update orders set status = 'preparing'").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    until(&client, "select count(*) = 4 from vestnik.delivery").await;
+    hurry(&client).await;
+    let came: Vec<String> = telegram
+        .until_messages(CHAT, 4)
+        .await
+        .into_iter()
+        .map(|call| call.text)
+        .collect();
+    assert!(
+        came[1].contains("New order #2") && came[2].contains("New order #3"),
+        "{came:?}"
+    );
+    assert!(
+        came[3].contains("New order #1") && came[3].contains("accepted"),
+        "{came:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_that_is_far_behind_gets_a_digest() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let settings = vestnik::config::Telegram {
+        digest_above: 3,
+        ..telegram.settings()
+    };
+    let app = App::start_on(database, |config| config.telegram = Some(settings)).await;
+    let client = app.database.client().await;
+    hold(&client).await;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 4)")
+        .await;
+    until(&client, "select count(*) = 4 from vestnik.delivery").await;
+    hurry(&client).await;
+    let came = telegram.until_messages(CHAT, 1).await;
+    assert!(came[0].text.contains("4 events"), "{}", came[0].text);
+    until(&client, "select bool_and(state = 'sent') from vestnik.delivery").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_muted_chat_gets_its_messages_without_a_sound() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let app = start(&telegram, database).await;
+    app.write("update vestnik.link set muted_until = now() + interval '1 hour'")
+        .await;
+    app.write("insert into orders (store_id) values (7)").await;
+    telegram.until_messages(CHAT, 1).await;
+    app.write("update vestnik.link set muted_until = now()").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let silent: Vec<bool> = telegram
+        .until_messages(CHAT, 2)
+        .await
+        .iter()
+        .map(|call| call.silent)
+        .collect();
+    assert_eq!(silent, [true, false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_gone_holds_up_nobody() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    telegram.link(&database, "8", CHAT, "mirror").await;
+    let app = start(&telegram, database).await;
+    let client = app.database.client().await;
+    hold(&client).await;
+    app.write("insert into orders (store_id) values (8)").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    until(&client, "select count(*) = 2 from vestnik.delivery").await;
+    app.write("delete from vestnik.store where id = '8'").await;
+    hurry(&client).await;
+    let came = telegram.until_messages(CHAT, 1).await;
+    assert!(came[0].text.contains("#2"), "{}", came[0].text);
+    until(
+        &client,
+        "select state = 'dead' from vestnik.delivery where store_id = '8'",
+    )
+    .await;
+}
+
+fn rules(token: &str) -> Rules {
+    use sha2::Digest as _;
+    Rules {
+        lease: Duration::from_secs(30),
+        deadline: Duration::from_secs(10),
+        digest_above: 30,
+        idle: Duration::from_secs(1),
+        bot: sha2::Sha256::digest(token).into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_bot_claims_nothing_and_waits_and_a_new_token_goes_on() {
+    let (_telegram, database) = Telegram::with_chat(CHAT).await;
+    let client = database.client().await;
+    client
+        .batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    plan::plan(&pool, STALE).await.unwrap();
+    vestnik::poll::stop_bot(&pool, TOKEN, "not let in").await.unwrap();
+    match queue::claim(&pool, &rules(TOKEN)).await.unwrap() {
+        Claimed::Idle(wait) => assert_eq!(wait, rules(TOKEN).idle),
+        other => panic!("{other:?}"),
+    }
+    let claimed = queue::claim(&pool, &rules("4242:a-new-token")).await.unwrap();
+    assert!(matches!(claimed, Claimed::Work(_)), "{claimed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
+    let (_telegram, database) = Telegram::with_chat(CHAT).await;
+    let client = database.client().await;
+    client
+        .batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    plan::plan(&pool, STALE).await.unwrap();
+    let Claimed::Work(claim) = queue::claim(&pool, &rules(TOKEN)).await.unwrap() else {
+        panic!("nothing claimed")
+    };
+    // Its time went by, and another send has the slot.
+    let taken = "update vestnik.bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
+    client.execute(taken, &[&claim.slot]).await.unwrap();
+    assert_eq!(
+        settle::settle(&pool, &claim, &Outcome::Sent(Some(1))).await.unwrap(),
+        Settled::Kept
+    );
+    let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.bot_slot where slot = $1";
+    assert!(client.query_one(held, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
+    // And the usual way: it is free a second later.
+    client
+        .batch_execute("insert into orders (store_id) values (7); update vestnik.chat set next_at = now()")
+        .await
+        .unwrap();
+    plan::plan(&pool, STALE).await.unwrap();
+    let Claimed::Work(claim) = queue::claim(&pool, &rules(TOKEN)).await.unwrap() else {
+        panic!("nothing claimed")
+    };
+    settle::settle(&pool, &claim, &Outcome::Sent(Some(2))).await.unwrap();
+    let soon = "select free_at < clock_timestamp() + interval '1.1 s' from vestnik.bot_slot where slot = $1";
+    assert!(client.query_one(soon, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
+}

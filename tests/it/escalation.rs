@@ -1,0 +1,404 @@
+//! An order that nobody answers for climbs, rung by rung, until somebody does.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use hmac::{Hmac, Mac as _};
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use vestnik::db;
+use vestnik::delivery::plan::{self, Planned};
+use vestnik::delivery::{escalation, webhook};
+use vestnik::engine::Engine;
+
+use crate::support::app::{App, PATIENCE};
+use crate::support::db::Database;
+use crate::support::hook::{Answer, Hook};
+use crate::support::telegram::Telegram;
+
+const SECRET: &str = "sixteen characters";
+
+/// The parts of the engine that climb, without the engine: a test is the clock.
+struct Shop {
+    database: Database,
+    client: Client,
+    pool: Pool,
+}
+
+impl Shop {
+    async fn with_store() -> Self {
+        let shop = Self::bare().await;
+        shop.run("insert into vestnik.store (id) values ('7')").await;
+        shop
+    }
+
+    async fn bare() -> Self {
+        let database = Database::fresh().await;
+        let client = database.client().await;
+        let pool = db::pool(&database.config().database).unwrap();
+        Self { database, client, pool }
+    }
+
+    async fn run(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap();
+    }
+
+    async fn plan(&self) {
+        while plan::plan(&self.pool, Duration::from_secs(1800)).await.unwrap() == Planned::Batch {}
+    }
+
+    /// Time passes until every ladder is due.
+    async fn hurry(&self) {
+        self.run("update vestnik.escalation set due_at = now() - interval '1 s' where ended_at is null")
+            .await;
+    }
+
+    async fn climb(&self) -> u64 {
+        self.hurry().await;
+        escalation::climb(&self.pool).await.unwrap()
+    }
+
+    async fn count(&self, what: &str) -> i64 {
+        let sql = format!("select count(*) from {what}");
+        self.client.query_one(&sql, &[]).await.unwrap().get(0)
+    }
+
+    async fn rungs(&self) -> Vec<(i16, Option<String>)> {
+        let sql = "select rung, outcome from vestnik.escalation order by event_id";
+        let rows = self.client.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+}
+
+const UNANSWERED: &str = "vestnik.event where type = 'order_unanswered'";
+
+/// Waits until a query says so.
+async fn until(client: &Client, sql: &str) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("never: {sql}"));
+}
+
+async fn until_rung(client: &Client, rung: i16) {
+    until(
+        client,
+        &format!("select coalesce(max(rung), 0) >= {rung} from vestnik.escalation"),
+    )
+    .await;
+}
+
+const HURRY: &str = "update vestnik.escalation set due_at = now() - interval '1 s' where ended_at is null";
+
+/// As a receiver does it.
+fn is_signed(signature: &str, body: &str) -> bool {
+    let (time, hex) = signature.split_once(",v1=").unwrap();
+    let time = time.strip_prefix("t=").unwrap();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(format!("{time}.{body}").as_bytes());
+    let expected: String = mac
+        .finalize()
+        .into_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let age = time::OffsetDateTime::now_utc().unix_timestamp() - time.parse::<i64>().unwrap();
+    expected == hex && (0..60).contains(&age)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhook() {
+    let telegram = Telegram::start().await;
+    let mut hook = Hook::start(&[]).await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    for (chat, mode) in [(11, "fallback"), (12, "manager"), (13, "manager")] {
+        telegram.add_private(chat, "Anna");
+        telegram.link(&app.database, "7", chat, mode).await;
+    }
+    let set = "update vestnik.store set webhook_url = $1, webhook_secret = $2";
+    client.execute(set, &[&hook.url(), &SECRET]).await.unwrap();
+    let mut panel = app.panel("7", None).await.live().await;
+    panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
+    until(
+        &client,
+        "select exists (select from vestnik.presence where store_id = '7')",
+    )
+    .await;
+
+    app.write("insert into orders (store_id) values (7)").await;
+    let order = panel.event().await;
+    until(&client, "select exists (select from vestnik.escalation)").await;
+    assert_eq!(
+        telegram
+            .calls()
+            .iter()
+            .filter(|call| call.method == "sendMessage")
+            .count(),
+        0,
+        "a panel rings"
+    );
+
+    client.batch_execute(HURRY).await.unwrap();
+    let again = panel.event().await;
+    assert_eq!(again["type"], "order_unanswered");
+    assert_eq!(
+        (&again["data"]["order_id"], &again["data"]["order_ids"]),
+        (&json!("1"), &json!(["1"]))
+    );
+    assert_eq!(again["data"]["event_id"], order["id"]);
+    until_rung(&client, 1).await;
+
+    client.batch_execute(HURRY).await.unwrap();
+    let told = telegram.until_messages(11, 1).await;
+    assert!(told[0].text.contains("New order #1"), "{}", told[0].text);
+    until_rung(&client, 2).await;
+
+    client.batch_execute(HURRY).await.unwrap();
+    telegram.until_messages(12, 1).await;
+    telegram.until_messages(13, 1).await;
+    until_rung(&client, 3).await;
+
+    client.batch_execute(HURRY).await.unwrap();
+    let post = hook.until(1).await.remove(0);
+    assert!(is_signed(&post.signature, &post.body), "{post:?}");
+    assert_eq!(post.path, "/hook?shop=7");
+    let body: Value = serde_json::from_str(&post.body).unwrap();
+    assert_eq!(
+        (&body["type"], &body["store_id"], &body["order_id"], &body["event_id"]),
+        (&json!("order_unanswered"), &json!("7"), &json!("1"), &order["id"])
+    );
+    until_rung(&client, 4).await;
+
+    client.batch_execute(HURRY).await.unwrap();
+    until(&client, "select outcome = 'exhausted' from vestnik.escalation").await;
+    until(&client, "select state = 'sent' from vestnik.webhook").await;
+    let sent = telegram
+        .calls()
+        .iter()
+        .filter(|call| call.method == "sendMessage")
+        .count();
+    assert_eq!((sent, hook.posts().len()), (3, 1), "each of them once");
+    app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_answer_of_any_kind_ends_the_ladder() {
+    const ACK: &str = "insert into vestnik.token (hash) values (sha256('x')); \
+        insert into vestnik.ack (event_id, token_id, session) select min(id), 1, 's' from vestnik.event";
+    for answer in [
+        ACK,
+        "update orders set status = 'preparing'",
+        "update orders set status = 'rejected'",
+        "update orders set status = 'cancelled'",
+    ] {
+        for climbed_before in [0, 1] {
+            let shop = Shop::with_store().await;
+            shop.run("insert into orders (store_id) values (7)").await;
+            shop.plan().await;
+            for _ in 0..climbed_before {
+                assert_eq!(shop.climb().await, 1);
+            }
+            shop.run(answer).await;
+            assert_eq!(shop.climb().await, 0, "{answer}");
+            assert_eq!(
+                shop.rungs().await,
+                [(climbed_before, Some("answered".into()))],
+                "{answer}"
+            );
+            assert_eq!(shop.climb().await, 0, "it is over");
+            assert_eq!(shop.count(UNANSWERED).await, i64::from(climbed_before), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_what_somebody_must_answer_for_climbs() {
+    let shop = Shop::with_store().await;
+    shop.run("insert into orders (store_id) values (8); insert into bookings (store_id) values (7)")
+        .await;
+    shop.plan().await;
+    assert_eq!(
+        shop.count("vestnik.escalation").await,
+        0,
+        "a store that is not set up, and a booking"
+    );
+    shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
+        .await;
+    shop.plan().await;
+    assert_eq!(shop.climb().await, 1, "who is served at the counter waits for nobody");
+    let subject = "vestnik.event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
+    assert_eq!(shop.count(subject).await, 1);
+}
+
+#[tokio::test]
+async fn a_ladder_of_a_store_that_is_no_longer_set_up_ends() {
+    let shop = Shop::with_store().await;
+    shop.run("insert into orders (store_id) values (7)").await;
+    shop.plan().await;
+    shop.run("delete from vestnik.store").await;
+    assert_eq!(shop.climb().await, 0);
+    assert_eq!(shop.rungs().await, [(0, Some("exhausted".into()))]);
+    assert_eq!(shop.count(UNANSWERED).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
+    let shop = Shop::with_store().await;
+    let other = db::pool(&shop.database.config().database).unwrap();
+    shop.run("insert into orders (store_id) select 7 from generate_series(1, 3000)")
+        .await;
+    shop.plan().await;
+    shop.run("update orders set status = 'preparing' where id > 200").await;
+    shop.hurry().await;
+    let (here, there) = tokio::join!(escalation::climb(&shop.pool), escalation::climb(&other));
+    // What one node looked at, the other passed over.
+    let climbed = here.unwrap() + there.unwrap() + escalation::climb(&shop.pool).await.unwrap();
+    assert_eq!(climbed, 200);
+    assert_eq!(shop.count(UNANSWERED).await, 200);
+    let orders = "(select distinct data ->> 'order_id' from vestnik.event where type = 'order_unanswered') o";
+    assert_eq!(shop.count(orders).await, 200, "each once");
+    assert_eq!(shop.count("vestnik.escalation where outcome = 'answered'").await, 2800);
+    assert_eq!(escalation::climb(&other).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ladder_goes_on_where_it_was_after_a_restart() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    telegram.add_private(12, "Boris");
+    telegram.link(&app.database, "7", 12, "manager").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    until(&client, "select exists (select from vestnik.escalation)").await;
+    client.batch_execute(HURRY).await.unwrap();
+    until_rung(&client, 1).await;
+    let mut config = app.database.config();
+    config.http.listen = app.engine.address();
+    config.telegram = Some(telegram.settings());
+    app.engine.shut_down().await;
+    client.batch_execute(HURRY).await.unwrap();
+    let engine = Engine::start(&config).await.unwrap();
+    telegram.until_messages(12, 1).await;
+    until_rung(&client, 3).await;
+    let unanswered = "select count(*) from vestnik.event where type = 'order_unanswered'";
+    assert_eq!(client.query_one(unanswered, &[]).await.unwrap().get::<_, i64>(0), 1);
+    engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
+    let shop = Shop::with_store().await;
+    let telegram = Telegram::start().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&shop.database, "7", 11, "fallback").await;
+    const PLANNED: &str = "vestnik.delivery d join vestnik.event e on e.id = d.event_id";
+    shop.run("insert into vestnik.node values ('here', now() + interval '1 min'); insert into vestnik.presence values ('here', '7')")
+        .await;
+    shop.run("insert into orders (store_id) values (7)").await;
+    shop.plan().await;
+    assert_eq!(shop.count(PLANNED).await, 0, "a panel rings");
+    shop.run("delete from vestnik.node; insert into orders (store_id) values (7)")
+        .await;
+    shop.plan().await;
+    assert_eq!(
+        shop.count(&format!("{PLANNED} where e.data ->> 'order_id' = '2'"))
+            .await,
+        1
+    );
+    // And is not told again by its ladder: the next rung that leads to somebody is the one that is taken.
+    assert_eq!(shop.climb().await, 2);
+    assert_eq!(
+        shop.climb().await,
+        1,
+        "order 1 has a chat to go to, order 2 nobody left"
+    );
+    assert_eq!(shop.count(PLANNED).await, 2);
+    assert_eq!(shop.rungs().await, [(2, None), (1, Some("exhausted".into()))]);
+}
+
+/// A store with a webhook, and orders that have climbed to it.
+async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
+    let shop = Shop::bare().await;
+    let set = "insert into vestnik.store (id, webhook_url, webhook_secret) values ('7', $1, $2)";
+    shop.client.execute(set, &[&hook.url(), &SECRET]).await.unwrap();
+    shop.run(&format!(
+        "insert into orders (store_id) select 7 from generate_series(1, {orders})"
+    ))
+    .await;
+    shop.plan().await;
+    shop.climb().await;
+    assert_eq!(shop.climb().await, orders as u64);
+    assert_eq!(shop.count("vestnik.webhook").await, orders as i64);
+    shop
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_fails_or_hangs_is_posted_again() {
+    let mut hook = Hook::start(&[Answer::Status(503), Answer::Status(302), Answer::Silence]).await;
+    let shop = at_the_webhook(&hook, 1).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let (pool, stopped) = (shop.pool.clone(), stop.clone());
+    let running = tokio::spawn(async move { webhook::run(&pool, &stopped).await });
+    for (posts, reason) in [(1, "answered 503"), (2, "answered 302"), (3, "")] {
+        hook.until(posts).await;
+        let failed = format!(
+            "select state = 'retrying' and attempts = {posts} and position('{reason}' in reason) > 0 from vestnik.webhook"
+        );
+        until(&shop.client, &failed).await;
+        let later =
+            shop.count("vestnik.webhook where due_at between now() + interval '3 s' and now() + interval '1 min'");
+        assert_eq!(later.await, 1, "it waits");
+        shop.run("update vestnik.webhook set due_at = now()").await;
+    }
+    let posts = hook.until(4).await;
+    until(&shop.client, "select state = 'sent' from vestnik.webhook").await;
+    assert!(
+        posts
+            .iter()
+            .all(|post| post.body == posts[0].body && is_signed(&post.signature, &post.body))
+    );
+    assert_eq!(
+        shop.count("vestnik.reach where way = 'webhook' and recipient = '7' and sent_at is not null")
+            .await,
+        1
+    );
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_posted() {
+    let mut silent = Hook::start(&[Answer::Silence; 20]).await;
+    let mut other = Hook::start(&[]).await;
+    let shop = at_the_webhook(&silent, 12).await;
+    // The oldest are of a store without an address any more, and of one that answered meanwhile.
+    shop.run("insert into vestnik.store (id) values ('gone'), ('8')").await;
+    let set = "update vestnik.store set webhook_url = $1, webhook_secret = $2 where id = '8'";
+    shop.client.execute(set, &[&other.url(), &SECRET]).await.unwrap();
+    shop.run(
+        "insert into orders (id, store_id) values (21, 8), (22, 8); \
+         insert into vestnik.event (store_id, type, data) values ('gone', 'new_order', '{\"order_id\": \"20\"}'); \
+         insert into vestnik.webhook (event_id, store_id, due_at) select id, store_id, '-infinity' from vestnik.event \
+             where type = 'new_order' and data ->> 'order_id' in ('20', '21', '22'); \
+         update orders set status = 'preparing' where id = 21",
+    )
+    .await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let (pool, stopped) = (shop.pool.clone(), stop.clone());
+    let running = tokio::spawn(async move { webhook::run(&pool, &stopped).await });
+    let post = other.until(1).await.remove(0);
+    assert!(post.body.contains("\"22\""), "{}", post.body);
+    let dead = |order: &str, reason: &str| {
+        format!(
+            "select state = 'dead' and reason = '{reason}' from vestnik.webhook w join vestnik.event e on e.id = w.event_id \
+             where type = 'new_order' and data ->> 'order_id' = '{order}'"
+        )
+    };
+    until(&shop.client, &dead("20", "the store has no address any more")).await;
+    until(&shop.client, &dead("21", "answered meanwhile")).await;
+    assert_eq!(silent.until(1).await.len(), 1, "a store's posts go one at a time");
+    running.abort();
+}

@@ -1,0 +1,207 @@
+//! Whether anybody could hear an order: panels that ring, nodes that are believed, and the alarm when there is nobody.
+
+use std::sync::Arc;
+
+use deadpool_postgres::Pool;
+use serde_json::json;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use vestnik::db;
+use vestnik::delivery::watch::{GRACE_S, watch_with};
+use vestnik::event::StoreId;
+use vestnik::presence::Presence;
+
+use crate::support::app::{App, PATIENCE};
+use crate::support::db::Database;
+use crate::support::telegram::Telegram;
+
+/// Open around the clock, by any clock.
+const ALWAYS: &str =
+    "insert into vestnik.opening select '7', weekday, '00:00', '00:00' from generate_series(1, 7) weekday";
+
+async fn store(database: &Database) -> (Client, Pool) {
+    let client = database.client().await;
+    client
+        .batch_execute("insert into vestnik.store (id) values ('7')")
+        .await
+        .unwrap();
+    (client, db::pool(&database.config().database).unwrap())
+}
+
+async fn until(client: &Client, sql: &str) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("never: {sql}"));
+}
+
+async fn alarms(client: &Client) -> Vec<Option<String>> {
+    let rows = client
+        .query("select cleared_by from vestnik.alarm order by id", &[])
+        .await
+        .unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+const PRESENT: &str = "select exists (select from vestnik.presence where store_id = '7')";
+const ABSENT: &str = "select not exists (select from vestnik.presence where store_id = '7')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear() {
+    let database = Database::fresh().await;
+    let (client, pool) = store(&database).await;
+    client.batch_execute(ALWAYS).await.unwrap();
+    let other = db::pool(&database.config().database).unwrap();
+    assert_eq!(
+        watch_with(&pool, GRACE_S).await.unwrap(),
+        0,
+        "a page may be loaded again"
+    );
+    let late = "update vestnik.unattended set since = since - interval '61 s'";
+    client.batch_execute(late).await.unwrap();
+    let (here, there) = tokio::join!(watch_with(&pool, GRACE_S), watch_with(&other, GRACE_S));
+    let again = watch_with(&other, GRACE_S).await.unwrap();
+    assert_eq!(here.unwrap() + there.unwrap() + again, 1);
+    assert_eq!(alarms(&client).await, [None]);
+
+    let (presence, stop) = (Arc::new(Presence::default()), CancellationToken::new());
+    let telling = tokio::spawn(Arc::clone(&presence).run(pool.clone(), stop.clone()));
+    let present = [presence.enter(&StoreId::new("7")), presence.enter(&StoreId::new("7"))];
+    until(&client, PRESENT).await;
+    assert_eq!(watch_with(&pool, GRACE_S).await.unwrap(), 1);
+    assert_eq!(watch_with(&other, GRACE_S).await.unwrap(), 0);
+    assert_eq!(alarms(&client).await, [Some("panel".into())]);
+    let [one, another] = present;
+    drop(one);
+    // A change of another store's is told; this one's second panel still rings.
+    let eighth = presence.enter(&StoreId::new("8"));
+    until(
+        &client,
+        "select exists (select from vestnik.presence where store_id = '8')",
+    )
+    .await;
+    until(&client, PRESENT).await;
+    drop(another);
+    until(&client, ABSENT).await;
+    drop(eighth);
+    stop.cancel();
+    telling.await.unwrap();
+    until(&client, "select not exists (select from vestnik.node)").await;
+}
+
+#[tokio::test]
+async fn a_node_that_dies_is_believed_no_more() {
+    let database = Database::fresh().await;
+    let (client, pool) = store(&database).await;
+    client.batch_execute(ALWAYS).await.unwrap();
+    let (presence, stop) = (Arc::new(Presence::default()), CancellationToken::new());
+    let _present = presence.enter(&StoreId::new("7"));
+    let telling = tokio::spawn(Arc::clone(&presence).run(pool.clone(), stop.clone()));
+    until(&client, PRESENT).await;
+    let life = "select max(until) between now() + interval '5 s' and now() + interval '20 s' from vestnik.node";
+    until(&client, life).await;
+    telling.abort();
+    let _ = telling.await;
+    assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 0, "it may only be slow");
+    client
+        .batch_execute("update vestnik.node set until = now() - interval '1 ms'")
+        .await
+        .unwrap();
+    assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1);
+    // The next node that says that it is up removes what the dead one has left.
+    let another = tokio::spawn(Arc::new(Presence::default()).run(pool.clone(), stop.clone()));
+    until(&client, ABSENT).await;
+    until(&client, "select count(*) = 1 from vestnik.node").await;
+    stop.cancel();
+    another.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_up_tells_all_of_it_again() {
+    let database = Database::fresh().await;
+    let (client, pool) = store(&database).await;
+    let (presence, stop) = (Arc::new(Presence::default()), CancellationToken::new());
+    let _present = presence.enter(&StoreId::new("7"));
+    let telling = tokio::spawn(Arc::clone(&presence).run(pool.clone(), stop.clone()));
+    until(&client, PRESENT).await;
+    client.batch_execute("delete from vestnik.node").await.unwrap();
+    until(&client, PRESENT).await;
+    stop.cancel();
+    telling.await.unwrap();
+}
+
+#[tokio::test]
+async fn hours_go_on_after_midnight_and_closing_ends_an_alarm() {
+    let database = Database::fresh().await;
+    let (client, pool) = store(&database).await;
+    // A clock by which it is between midnight and one.
+    let zone = "update vestnik.store set time_zone = case when h <= 12 then 'Etc/GMT+' || h else 'Etc/GMT-' || 24 - h end \
+         from (select extract(hour from now() at time zone 'UTC')::int as h) now";
+    client.batch_execute(zone).await.unwrap();
+    let yesterday = "extract(isodow from (now() at time zone time_zone) - interval '1 day') from vestnik.store";
+    for (opens, closes, is_open) in [
+        ("20:00", "03:00", true),
+        ("20:00", "00:00", false),
+        ("10:00", "22:00", false),
+        ("00:00", "23:59", false),
+    ] {
+        client
+            .batch_execute(&format!(
+                "delete from vestnik.opening; delete from vestnik.alarm; delete from vestnik.unattended; \
+                 insert into vestnik.opening select '7', {yesterday}",
+                yesterday = yesterday.replace(
+                    " from vestnik.store",
+                    &format!(", '{opens}', '{closes}' from vestnik.store")
+                )
+            ))
+            .await
+            .unwrap();
+        let raised = watch_with(&pool, 0.0).await.unwrap();
+        assert_eq!(raised == 1, is_open, "{opens}-{closes} of yesterday");
+    }
+    let open = "delete from vestnik.opening; insert into vestnik.opening values ('7', 1, '00:00', '00:00')";
+    client.batch_execute(open).await.unwrap();
+    client.batch_execute(&ALWAYS.replace("(1, 7)", "(2, 7)")).await.unwrap();
+    assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1);
+    client.batch_execute("delete from vestnik.opening").await.unwrap();
+    assert_eq!(
+        watch_with(&pool, 0.0).await.unwrap(),
+        1,
+        "a store without hours is never missed"
+    );
+    assert_eq!(alarms(&client).await, [Some("closing".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_muted_panel_counts_as_absent_and_the_chats_are_told() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&app.database, "7", 11, "fallback").await;
+    let mut panel = app.panel("7", None).await.live().await;
+    panel.say(&json!({"type": "panel", "rings": false}).to_string()).await;
+    client.batch_execute(ALWAYS).await.unwrap();
+    until(&client, "select exists (select from vestnik.unattended)").await;
+    client
+        .batch_execute("update vestnik.unattended set since = since - interval '2 min'")
+        .await
+        .unwrap();
+    let told = telegram.until_messages(11, 1).await;
+    assert!(told[0].text.contains("no panel can ring"), "{}", told[0].text);
+
+    panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
+    let told = telegram.until_messages(11, 2).await;
+    assert!(told[1].text.contains("a panel is back"), "{}", told[1].text);
+    assert_eq!(alarms(&client).await, [Some("panel".into())]);
+
+    panel.say(&json!({"type": "panel", "rings": false}).to_string()).await;
+    until(&client, ABSENT).await;
+    panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
+    until(&client, PRESENT).await;
+    drop(panel);
+    until(&client, ABSENT).await;
+    app.engine.shut_down().await;
+}

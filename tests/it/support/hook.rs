@@ -1,0 +1,104 @@
+//! What a store has at its webhook's address: an HTTP receiver that does as it is told, and keeps what came.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::app::PATIENCE;
+
+/// What becomes of a post.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer {
+    Status(u16),
+    /// None ever comes.
+    Silence,
+}
+
+/// A post that came.
+#[derive(Debug, Clone)]
+pub struct Post {
+    pub path: String,
+    pub signature: String,
+    pub body: String,
+}
+
+/// The receiver.
+pub struct Hook {
+    address: SocketAddr,
+    posts: watch::Receiver<Vec<Post>>,
+}
+
+impl Hook {
+    /// Answers with these, in order, and then with 204.
+    pub async fn start(answers: &[Answer]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answers = Arc::new(Mutex::new(answers.iter().copied().rev().collect::<Vec<_>>()));
+        let (came, posts) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (answers, came) = (Arc::clone(&answers), came.clone());
+                tokio::spawn(async move { take(socket, &answers, &came).await });
+            }
+        });
+        Self { address, posts }
+    }
+
+    /// For `vestnik.store`.
+    pub fn url(&self) -> String {
+        format!("http://{}/hook?shop=7", self.address)
+    }
+
+    /// Waits for so many posts.
+    pub async fn until(&mut self, count: usize) -> Vec<Post> {
+        let waited = timeout(PATIENCE, self.posts.wait_for(|posts| posts.len() >= count));
+        waited.await.expect("a post in time").unwrap().clone()
+    }
+
+    /// What came so far.
+    pub fn posts(&self) -> Vec<Post> {
+        self.posts.borrow().clone()
+    }
+}
+
+async fn take(mut socket: TcpStream, answers: &Mutex<Vec<Answer>>, came: &watch::Sender<Vec<Post>>) {
+    let mut read = Vec::new();
+    let (head, length) = loop {
+        let text = String::from_utf8_lossy(&read).into_owned();
+        if let Some((head, _)) = text.split_once("\r\n\r\n") {
+            let head = head.to_owned();
+            let length: usize = header(&head, "content-length").parse().unwrap();
+            if read.len() >= head.len() + 4 + length {
+                break (head, length);
+            }
+        }
+        if socket.read_buf(&mut read).await.unwrap_or(0) == 0 {
+            return;
+        }
+    };
+    let body = String::from_utf8(read[head.len() + 4..head.len() + 4 + length].to_vec()).unwrap();
+    let post = Post {
+        path: head.split(' ').nth(1).unwrap().to_owned(),
+        signature: header(&head, "vestnik-signature"),
+        body,
+    };
+    let answer = answers.lock().unwrap().pop().unwrap_or(Answer::Status(204));
+    came.send_modify(|posts| posts.push(post));
+    match answer {
+        Answer::Status(status) => {
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+        Answer::Silence => std::future::pending().await,
+    }
+}
+
+fn header(head: &str, name: &str) -> String {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    let found = lines.find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+}

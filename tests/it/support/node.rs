@@ -1,0 +1,180 @@
+//! The program as it runs in production, as a process of its own, and all that it says.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::app::PATIENCE;
+use super::db::Database;
+use super::telegram::{SECRET, TOKEN};
+
+/// The name of every customer in tests that run nodes: no log line may hold it.
+pub const CUSTOMER: &str = "Кузьма Скороходов";
+/// What no log line may hold: of the bot's token, of partners' tokens, of customers, and of people who write to the bot.
+const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
+
+/// A running `vestnik serve`. Its log is read to the end, whatever becomes of it, and may show no secret.
+pub struct Node {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+    changed: watch::Receiver<usize>,
+}
+
+impl Node {
+    /// Serves a database; the Bot API is at `api_url`. `settings` are of the environment, without `VESTNIK_`.
+    pub fn start(database_url: &str, api_url: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+        command
+            .arg("serve")
+            .env("DATABASE_URL", database_url)
+            .env("VESTNIK_LISTEN", "127.0.0.1:0")
+            .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
+            .env("VESTNIK_TELEGRAM_API_URL", api_url)
+            .env("VESTNIK_LOG_FILTER", "info,vestnik=trace")
+            .current_dir(std::env::temp_dir())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        for (name, value) in settings {
+            command.env(format!("VESTNIK_{name}"), value);
+        }
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (changing, changed) = watch::channel(0);
+        let lines = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+                changing.send_modify(|count| *count += 1);
+            }
+        });
+        Self { child, said, changed }
+    }
+
+    /// The same, once it serves.
+    pub async fn serving(database: &Database, api_url: &str, settings: &[(&str, &str)]) -> Self {
+        let node = Self::start(database.url(), api_url, settings);
+        node.until_said("serving").await;
+        node
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits until it has logged these words; the line.
+    pub async fn until_said(&self, words: &str) -> String {
+        self.until_said_within(PATIENCE, words).await
+    }
+
+    /// The same with another patience.
+    pub async fn until_said_within(&self, patience: Duration, words: &str) -> String {
+        let mut changed = self.changed.clone();
+        let waited = timeout(patience, async {
+            loop {
+                changed.borrow_and_update();
+                if let Some(line) = self.log().into_iter().find(|line| line.contains(words)) {
+                    return line;
+                }
+                if changed.changed().await.is_err() {
+                    panic!("it ended without saying {words:?}: {:#?}", self.log());
+                }
+            }
+        });
+        waited
+            .await
+            .unwrap_or_else(|_| panic!("it did not say {words:?}: {:#?}", self.log()))
+    }
+
+    /// Where it listens.
+    pub async fn address(&self) -> SocketAddr {
+        let line = self.until_said("serving").await;
+        let (_, rest) = line.split_once("address=").unwrap();
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// A figure of its `/metrics`, if it is there.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics().await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.trim().parse().unwrap())
+    }
+
+    /// All of its `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let mut socket = TcpStream::connect(self.address().await).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        socket.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Waits until a figure is so.
+    pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
+        let waited = timeout(PATIENCE, async {
+            while !self.metric(name).await.is_some_and(&is_so) {
+                tokio::task::yield_now().await;
+            }
+        });
+        if waited.await.is_err() {
+            panic!("{name} did not become so: {}", self.metrics().await);
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Ends it as a crash does, if it has not ended.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself, or by a signal.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        timeout(PATIENCE, async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("it ends")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            return;
+        }
+        for line in self.log() {
+            for secret in NEVER_LOGGED {
+                assert!(!line.contains(secret), "a log line shows {secret:?}: {line}");
+            }
+        }
+    }
+}

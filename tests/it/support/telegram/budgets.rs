@@ -1,0 +1,67 @@
+//! What Telegram allows a bot: 30 messages a second in all, one a second to a chat, 20 a minute to a group.
+//!
+//! Counted over windows that slide, in the order in which the requests were read, whoever sent them and whatever they were
+//! answered. A message is one that is sent, or whose text is edited; buttons alone, answers to presses and questions are
+//! none. **There is no tolerance**, and none is needed: the engine counts from the *end* of a send, which is after the
+//! moment that is counted here, and waits longer than the window; so a slow machine only makes the distances greater.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+const A_SECOND: Duration = Duration::from_secs(1);
+const A_MINUTE: Duration = Duration::from_secs(60);
+const BOT_A_SECOND: usize = 30;
+const CHAT_A_SECOND: usize = 1;
+const GROUP_A_MINUTE: usize = 20;
+
+/// Everything that counts for one bot.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    bot: VecDeque<Instant>,
+    chats: HashMap<i64, VecDeque<Instant>>,
+    groups: HashMap<i64, VecDeque<Instant>>,
+}
+
+impl Budgets {
+    /// A message to this chat arrives; which limits it breaks.
+    pub fn arrive(&mut self, chat: i64, now: Instant) -> Vec<String> {
+        let mut broken = Vec::new();
+        let mut check = |arrivals: &mut VecDeque<Instant>, span: Duration, limit: usize, of: String| {
+            while arrivals.front().is_some_and(|first| now.duration_since(*first) >= span) {
+                arrivals.pop_front();
+            }
+            arrivals.push_back(now);
+            if arrivals.len() > limit {
+                broken.push(format!("{of}: {} messages within {} s", arrivals.len(), span.as_secs()));
+            }
+        };
+        check(&mut self.bot, A_SECOND, BOT_A_SECOND, "the bot".into());
+        let of_chat = self.chats.entry(chat).or_default();
+        check(of_chat, A_SECOND, CHAT_A_SECOND, format!("chat {chat}"));
+        if chat < 0 {
+            let of_group = self.groups.entry(chat).or_default();
+            check(of_group, A_MINUTE, GROUP_A_MINUTE, format!("group {chat}"));
+        }
+        broken
+    }
+}
+
+#[test]
+fn each_limit_is_noticed_when_it_is_broken_and_not_before() {
+    let begin = Instant::now();
+    let at = |milliseconds: u64| begin + Duration::from_millis(milliseconds);
+    let mut budgets = Budgets::default();
+    assert!(budgets.arrive(5, at(0)).is_empty());
+    assert!(budgets.arrive(5, at(1000)).is_empty());
+    assert_eq!(budgets.arrive(5, at(1999)), ["chat 5: 2 messages within 1 s"]);
+    let mut budgets = Budgets::default();
+    for number in 0..20 {
+        assert!(budgets.arrive(-7, at(1000 * number)).is_empty());
+    }
+    assert_eq!(budgets.arrive(-7, at(59_999)), ["group -7: 21 messages within 60 s"]);
+    let mut budgets = Budgets::default();
+    for chat in 1..=30 {
+        assert!(budgets.arrive(chat, at(chat.unsigned_abs())).is_empty());
+    }
+    assert_eq!(budgets.arrive(31, at(1000)), ["the bot: 31 messages within 1 s"]);
+}

@@ -1,0 +1,385 @@
+//! What each method of the Bot API does, and refuses.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::budgets::Budgets;
+use super::entities::shown;
+use super::fault::{Fault, Scripted, Taken};
+use super::{BOT_ID, Button, Call, Chat, Kind};
+
+/// Bytes that a button may send back.
+const BUTTON_BYTES: usize = 64;
+/// Characters of an answer to a press.
+const ANSWER_CHARACTERS: usize = 200;
+
+/// An answer of the Bot API.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    result: Result<Value, (String, Value)>,
+}
+
+impl Answer {
+    pub fn ok(result: Value) -> Self {
+        Self {
+            status: 200,
+            result: Ok(result),
+        }
+    }
+
+    pub fn error(status: u16, why: &str) -> Self {
+        Self::error_with(status, why, Value::Null)
+    }
+
+    pub fn error_with(status: u16, why: &str, parameters: Value) -> Self {
+        Self {
+            status,
+            result: Err((why.into(), parameters)),
+        }
+    }
+
+    /// As it goes over the wire.
+    pub fn json(&self) -> Value {
+        match &self.result {
+            Ok(result) => json!({"ok": true, "result": result}),
+            Err((why, Value::Null)) => json!({"ok": false, "error_code": self.status, "description": why}),
+            Err((why, parameters)) => {
+                json!({"ok": false, "error_code": self.status, "description": why, "parameters": parameters})
+            }
+        }
+    }
+
+    fn said(&self) -> String {
+        self.result
+            .as_ref()
+            .map_or_else(|(why, _)| why.clone(), |_| "ok".into())
+    }
+}
+
+/// What comes back over the socket.
+#[derive(Debug)]
+pub enum Reply {
+    Answer(Answer),
+    /// A status, and a body that is not the Bot API's.
+    Text(u16, String),
+    /// The connection is reset.
+    Reset,
+    /// Nothing, ever.
+    Silence,
+}
+
+/// A message as it stands in its chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub text: String,
+    pub buttons: Vec<Vec<Button>>,
+    pub edits: usize,
+}
+
+/// What Telegram knows.
+#[derive(Default)]
+pub struct State {
+    /// Tokens that are let in.
+    pub tokens: HashSet<String>,
+    pub chats: HashMap<i64, Chat>,
+    pub messages: BTreeMap<(i64, i32), Standing>,
+    pub calls: Vec<Call>,
+    pub violations: Vec<String>,
+    pub faults: Vec<Scripted>,
+    pub updates: VecDeque<Value>,
+    pub update_count: i64,
+    /// Presses that wait for their answer.
+    pub presses: HashSet<String>,
+    pub poll_turn: u64,
+    budgets: Budgets,
+    /// Chats that are to be left alone, until when.
+    pub quiet: HashMap<i64, Instant>,
+}
+
+impl State {
+    /// Any method but the long poll.
+    pub fn call(&mut self, token: &str, mut call: Call) -> Reply {
+        let chat = call.chat;
+        if call.is_message_to(chat) {
+            self.count(chat);
+        }
+        let fault = self.fault_for(&call.method, chat);
+        let answer = match &fault {
+            Some(Fault::Answer {
+                status,
+                text,
+                parameters,
+            }) => {
+                if let Some(seconds) = parameters["retry_after"].as_u64() {
+                    self.quiet.insert(chat, Instant::now() + Duration::from_secs(seconds));
+                }
+                Answer::error_with(*status, text, parameters.clone())
+            }
+            Some(fault) if fault.taken() == Taken::No => Answer::error(500, "never taken"),
+            _ => self.obey(token, &mut call),
+        };
+        let (reply, said) = match fault {
+            Some(Fault::Hang(_)) => (Reply::Silence, "silence".into()),
+            Some(Fault::Reset(_)) => (Reply::Reset, "reset".into()),
+            Some(Fault::BrokenJson(_)) => (Reply::Text(200, "<html>{\"ok\":".into()), "broken JSON".into()),
+            Some(Fault::Run(run)) => {
+                run();
+                (Reply::Answer(answer), "ran".into())
+            }
+            Some(Fault::Answer { status, .. }) if status >= 500 => (
+                Reply::Text(status, "<html>Bad Gateway</html>".into()),
+                status.to_string(),
+            ),
+            _ => {
+                let said = answer.said();
+                (Reply::Answer(answer), said)
+            }
+        };
+        call.said = said;
+        self.calls.push(call);
+        reply
+    }
+
+    /// The updates from `offset` on, once there are some; forgets those before it. A later poll breaks this one off.
+    pub fn updates_for(&mut self, token: &str, turn: u64, body: &Value) -> Option<Reply> {
+        let refused = |status, why: &str| Some(Reply::Answer(Answer::error(status, why)));
+        if !self.tokens.contains(token) {
+            return refused(401, "Unauthorized");
+        }
+        if let Some(Fault::Answer {
+            status,
+            text,
+            parameters,
+        }) = self.fault_for("getUpdates", 0)
+        {
+            return Some(Reply::Answer(Answer::error_with(status, &text, parameters)));
+        }
+        if turn != self.poll_turn {
+            let why =
+                "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running";
+            return refused(409, why);
+        }
+        let offset = body["offset"].as_i64().unwrap_or(0);
+        self.updates
+            .retain(|update| update["update_id"].as_i64().unwrap_or(0) >= offset);
+        let limit = body["limit"].as_u64().unwrap_or(100).clamp(1, 100) as usize;
+        let wanted = |update: &&Value| {
+            let kinds = body["allowed_updates"].as_array();
+            kinds.is_none_or(|kinds| {
+                kinds.is_empty() || kinds.iter().any(|kind| update.get(kind.as_str().unwrap()).is_some())
+            })
+        };
+        let some: Vec<Value> = self.updates.iter().filter(wanted).take(limit).cloned().collect();
+        (!some.is_empty()).then(|| Reply::Answer(Answer::ok(Value::Array(some))))
+    }
+
+    fn count(&mut self, chat: i64) {
+        let now = Instant::now();
+        self.violations.extend(self.budgets.arrive(chat, now));
+        if self.quiet.get(&chat).is_some_and(|until| *until > now) {
+            self.violations
+                .push(format!("chat {chat}: a message before its retry_after was over"));
+        }
+    }
+
+    fn fault_for(&mut self, method: &str, chat: i64) -> Option<Fault> {
+        let index = self.faults.iter().position(|scripted| scripted.meets(method, chat))?;
+        let fault = self.faults[index].fault.clone();
+        if self.faults[index].spend() {
+            self.faults.remove(index);
+        }
+        Some(fault)
+    }
+
+    fn obey(&mut self, token: &str, call: &mut Call) -> Answer {
+        let (method, body) = (&*call.method.clone(), &call.body.clone());
+        if !self.tokens.contains(token) {
+            return Answer::error(401, "Unauthorized");
+        }
+        let done = match method {
+            _ if is(method, "getMe") => Ok(me()),
+            _ if is(method, "sendMessage") => self.send(body, call),
+            _ if is(method, "editMessageText") => self.edit_text(body, call),
+            _ if is(method, "editMessageReplyMarkup") => self.edit_buttons(body, call),
+            _ if is(method, "answerCallbackQuery") => self.answer_press(body),
+            _ if is(method, "getChatMember") => self.member(body),
+            _ => Err(Answer::error(404, "Not Found: method not found")),
+        };
+        done.map_or_else(|refused| refused, Answer::ok)
+    }
+
+    /// The chat, if the bot may write there.
+    fn chat(&self, body: &Value) -> Result<(i64, &Chat), Answer> {
+        let id = body["chat_id"].as_i64().unwrap_or_default();
+        let chat = self
+            .chats
+            .get(&id)
+            .ok_or_else(|| Answer::error(400, "Bad Request: chat not found"))?;
+        if let Some(new) = chat.moved_to {
+            let why = "Bad Request: group chat was upgraded to a supergroup chat";
+            return Err(Answer::error_with(400, why, json!({"migrate_to_chat_id": new})));
+        }
+        match (chat.bot_is_out, chat.kind) {
+            (false, _) => Ok((id, chat)),
+            (true, Kind::Private) => Err(Answer::error(403, "Forbidden: bot was blocked by the user")),
+            (true, Kind::Group) => Err(Answer::error(403, "Forbidden: bot was kicked from the group chat")),
+        }
+    }
+
+    fn send(&mut self, body: &Value, call: &mut Call) -> Result<Value, Answer> {
+        let (chat, _) = self.chat(body)?;
+        let (text, buttons) = content(body, call)?;
+        let newest = self.messages.range((chat, 0)..=(chat, i32::MAX)).next_back();
+        let number = newest.map_or(1, |((_, number), _)| number + 1);
+        self.messages.insert(
+            (chat, number),
+            Standing {
+                text,
+                buttons,
+                edits: 0,
+            },
+        );
+        call.message = Some(number);
+        Ok(self.message_json(chat, number))
+    }
+
+    fn edit_text(&mut self, body: &Value, call: &mut Call) -> Result<Value, Answer> {
+        let (chat, _) = self.chat(body)?;
+        let (text, buttons) = content(body, call)?;
+        self.edit(chat, body, call, Some(text), buttons)
+    }
+
+    fn edit_buttons(&mut self, body: &Value, call: &mut Call) -> Result<Value, Answer> {
+        let (chat, _) = self.chat(body)?;
+        let buttons = buttons(body)?;
+        self.edit(chat, body, call, None, buttons)
+    }
+
+    fn edit(
+        &mut self,
+        chat: i64,
+        body: &Value,
+        call: &mut Call,
+        text: Option<String>,
+        buttons: Vec<Vec<Button>>,
+    ) -> Result<Value, Answer> {
+        let number = body["message_id"]
+            .as_i64()
+            .and_then(|number| i32::try_from(number).ok())
+            .unwrap_or(0);
+        let Some(there) = self.messages.get_mut(&(chat, number)) else {
+            return Err(Answer::error(400, "Bad Request: message to edit not found"));
+        };
+        let text = text.unwrap_or_else(|| there.text.clone());
+        if (&text, &buttons) == (&there.text, &there.buttons) {
+            let why = "Bad Request: message is not modified: specified new message content and reply markup are exactly \
+                 the same as a current content and reply markup of the message";
+            return Err(Answer::error(400, why));
+        }
+        *there = Standing {
+            text,
+            buttons,
+            edits: there.edits + 1,
+        };
+        call.message = Some(number);
+        Ok(self.message_json(chat, number))
+    }
+
+    fn answer_press(&mut self, body: &Value) -> Result<Value, Answer> {
+        if body["text"]
+            .as_str()
+            .is_some_and(|text| text.chars().count() > ANSWER_CHARACTERS)
+        {
+            return Err(Answer::error(400, "Bad Request: MESSAGE_TOO_LONG"));
+        }
+        if !self
+            .presses
+            .remove(body["callback_query_id"].as_str().unwrap_or_default())
+        {
+            let why = "Bad Request: query is too old and response timeout expired or query ID is invalid";
+            return Err(Answer::error(400, why));
+        }
+        Ok(Value::Bool(true))
+    }
+
+    fn member(&self, body: &Value) -> Result<Value, Answer> {
+        let (_, chat) = self.chat(body)?;
+        let person = body["user_id"].as_i64().unwrap_or_default();
+        let user = json!({"id": person, "is_bot": false, "first_name": "Somebody"});
+        Ok(if chat.administrators.contains(&person) {
+            json!({"status": "creator", "user": user, "is_anonymous": false})
+        } else {
+            json!({"status": "member", "user": user})
+        })
+    }
+
+    /// A message as Telegram tells it.
+    pub fn message_json(&self, chat: i64, number: i32) -> Value {
+        let mut message =
+            json!({"message_id": number, "date": 1_790_000_000, "from": me(), "chat": self.chats[&chat].json(chat)});
+        let there = &self.messages[&(chat, number)];
+        message["text"] = there.text.clone().into();
+        if !there.buttons.is_empty() {
+            let row = |row: &Vec<Button>| -> Value {
+                row.iter()
+                    .map(|(label, press)| json!({"text": label, "callback_data": press}))
+                    .collect()
+            };
+            message["reply_markup"] = json!({"inline_keyboard": there.buttons.iter().map(row).collect::<Value>()});
+        }
+        message
+    }
+}
+
+fn is(method: &str, name: &str) -> bool {
+    method.eq_ignore_ascii_case(name)
+}
+
+fn me() -> Value {
+    json!({"id": BOT_ID, "is_bot": true, "first_name": "Vestnik", "username": "vestnik_test_bot", "can_join_groups": true,
+        "can_read_all_group_messages": false, "supports_inline_queries": false, "can_connect_to_business": false,
+        "has_main_web_app": false})
+}
+
+/// What a message shows, and its buttons.
+fn content(body: &Value, call: &mut Call) -> Result<(String, Vec<Vec<Button>>), Answer> {
+    let text = body["text"].as_str().unwrap_or_default();
+    let text = match body["parse_mode"].as_str() {
+        Some("HTML") => shown(text),
+        _ => Err("Bad Request: only HTML is known here".into()),
+    };
+    let text = text.map_err(|why| Answer::error(400, &why))?;
+    call.text.clone_from(&text);
+    let buttons = buttons(body)?;
+    call.buttons.clone_from(&buttons);
+    Ok((text, buttons))
+}
+
+fn buttons(body: &Value) -> Result<Vec<Vec<Button>>, Answer> {
+    let mut rows = Vec::new();
+    for row in body["reply_markup"]["inline_keyboard"].as_array().into_iter().flatten() {
+        let mut buttons = Vec::new();
+        for button in row.as_array().into_iter().flatten() {
+            let (label, press) = (button["text"].as_str(), button["callback_data"].as_str());
+            let (label, press) = (
+                label.unwrap_or_default().to_owned(),
+                press.unwrap_or_default().to_owned(),
+            );
+            if label.is_empty() {
+                return Err(Answer::error(
+                    400,
+                    "Bad Request: inline keyboard button text must be non-empty",
+                ));
+            }
+            if press.is_empty() || press.len() > BUTTON_BYTES {
+                return Err(Answer::error(400, "Bad Request: BUTTON_DATA_INVALID"));
+            }
+            buttons.push((label, press));
+        }
+        rows.push(buttons);
+    }
+    Ok(rows)
+}

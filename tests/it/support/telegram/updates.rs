@@ -1,0 +1,59 @@
+//! What people do, as the bot is told of it.
+
+use serde_json::{Value, json};
+
+use super::{BOT_ID, Telegram};
+
+impl Telegram {
+    /// Something happens that the bot is told of; the number of the update.
+    pub fn push(&self, mut update: Value) -> i64 {
+        self.change(|state| {
+            state.update_count += 1;
+            update["update_id"] = state.update_count.into();
+            state.updates.push_back(update);
+            state.update_count
+        })
+    }
+
+    /// Somebody writes something in a chat.
+    pub fn write(&self, chat: i64, person: i64, text: &str) -> i64 {
+        let there = self.shared.state().chats[&chat].json(chat);
+        self.push(
+            json!({"message": {"message_id": 900_000 + person, "date": 1_790_000_000, "chat": there,
+            "from": someone(person), "text": text}}),
+        )
+    }
+
+    /// Somebody presses a button of a message that stands there; the press' own name.
+    pub fn press(&self, chat: i64, person: i64, message: i32, data: &str) -> String {
+        let (there, name) = self.change(|state| {
+            let name = format!("press-{}", state.update_count + 1);
+            state.presses.insert(name.clone());
+            (state.message_json(chat, message), name)
+        });
+        self.push(
+            json!({"callback_query": {"id": name, "from": someone(person), "message": there,
+            "chat_instance": "1", "data": data}}),
+        );
+        name
+    }
+
+    /// The bot is a member from now on, or is not; `status` as Telegram names it: `member`, `kicked`, `left`.
+    pub fn change_membership(&self, chat: i64, person: i64, status: &str) -> i64 {
+        let there = self.shared.state().chats[&chat].json(chat);
+        let bot = json!({"id": BOT_ID, "is_bot": true, "first_name": "Vestnik", "username": "vestnik_test_bot"});
+        let mut new = json!({"status": status, "user": bot});
+        if status == "kicked" {
+            new["until_date"] = 0.into();
+        }
+        self.push(
+            json!({"my_chat_member": {"chat": there, "from": someone(person), "date": 1_790_000_000,
+            "old_chat_member": {"status": "member", "user": bot}, "new_chat_member": new}}),
+        )
+    }
+}
+
+/// The names of people: a log that shows one shows a customer's or a partner's name.
+fn someone(person: i64) -> Value {
+    json!({"id": person, "is_bot": false, "first_name": format!("Person{person}"), "language_code": "en"})
+}

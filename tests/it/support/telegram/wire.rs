@@ -1,0 +1,127 @@
+//! The fake's sockets: HTTP over loopback.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::rules::{Answer, Reply};
+use super::{Call, Shared};
+
+/// The longest that a long poll is kept open, however long it asks for.
+const LONGEST_POLL: Duration = Duration::from_secs(50);
+
+/// A whole body at once.
+struct Whole(Option<Bytes>);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        std::task::Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
+
+/// Why a request gets no answer: its connection is reset.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is reset on purpose")]
+struct Reset;
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, door: &'static str) {
+    while let Ok((socket, _)) = listener.accept().await {
+        // Whatever closes at this end is a reset then, as when a server falls over.
+        socket.set_zero_linger().unwrap();
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let service = service_fn(|request| exchange(Arc::clone(&shared), door, request));
+            let _ = Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
+        });
+    }
+}
+
+async fn exchange(
+    shared: Arc<Shared>,
+    door: &'static str,
+    request: Request<Incoming>,
+) -> Result<Response<Whole>, Reset> {
+    let path = request.uri().path().to_owned();
+    let body = read(request.into_body()).await.map_err(|_| Reset)?;
+    let parts = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/'));
+    let Some((token, method)) = parts else {
+        return Ok(answer(&Answer::error(404, "Not Found")));
+    };
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    // Of teloxide's two spellings, the one of the documentation: getMe, not GetMe.
+    let method = method[..1].to_lowercase() + &method[1..];
+    let reply = if method == "getUpdates" {
+        poll(&shared, token, &body).await
+    } else {
+        shared.call(token, Call::new(door, method, body))
+    };
+    match reply {
+        Reply::Answer(said) => Ok(answer(&said)),
+        Reply::Text(status, text) => Ok(response(status, text.into())),
+        Reply::Reset => Err(Reset),
+        Reply::Silence => std::future::pending().await,
+    }
+}
+
+/// A long poll: it waits for updates, and a later one breaks it off with a 409.
+async fn poll(shared: &Shared, token: &str, body: &Value) -> Reply {
+    let (turn, mut changed) = shared.begin_poll();
+    let seconds = body["timeout"].as_u64().unwrap_or(0);
+    let until = tokio::time::Instant::now() + Duration::from_secs(seconds).min(LONGEST_POLL);
+    loop {
+        changed.borrow_and_update();
+        if let Some(reply) = shared.look_for_updates(token, turn, body) {
+            return reply;
+        }
+        let waited = tokio::time::timeout_at(until, changed.changed()).await;
+        if waited.is_err() {
+            return shared
+                .look_for_updates(token, turn, body)
+                .unwrap_or(Reply::Answer(Answer::ok(json!([]))));
+        }
+    }
+}
+
+async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
+    let mut whole = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await {
+        if let Some(data) = frame?.data_ref() {
+            whole.extend_from_slice(data);
+        }
+    }
+    Ok(whole)
+}
+
+fn answer(said: &Answer) -> Response<Whole> {
+    response(said.status, said.json().to_string().into())
+}
+
+fn response(status: u16, text: Bytes) -> Response<Whole> {
+    let mut response = Response::new(Whole(Some(text)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    let json = "application/json".parse().unwrap();
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+    response
+}
