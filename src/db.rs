@@ -126,6 +126,17 @@ pub enum Failed {
     Inconsistent(&'static str),
 }
 
+impl Failed {
+    /// Whether it is a constraint or a trigger of the shop that says no.
+    pub fn is_refusal(&self) -> bool {
+        let code = match self {
+            Self::Postgres(error) => error.code().map(|code| code.code()),
+            _ => None,
+        };
+        code.is_some_and(|code| code.starts_with("23") || code.starts_with("P0"))
+    }
+}
+
 /// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
 pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(ANSWER_DEADLINE, statement).await {

@@ -157,6 +157,10 @@ impl Engine {
             allowed_origins: config.http.allowed_origins.clone(),
             draining: drained,
             sessions: connections.clone(),
+            bot: match config.telegram {
+                Some(_) => http::Bot::On,
+                None => http::Bot::Off,
+            },
         };
         background.spawn(server.run(Arc::new(site), connections.clone(), stop_accepting.clone()));
         Ok(Self {

@@ -99,6 +99,8 @@ pub struct Change<'a> {
     pub to: Status,
     /// Why, where the table has a column for it.
     pub reason: Option<&'a str>,
+    /// How long the preparation will take, as somebody promised, minutes.
+    pub minutes: Option<i32>,
     /// Who wants it, as others are told.
     pub by: &'a str,
     /// From where.
@@ -202,7 +204,10 @@ async fn change_in(
     let (by, way, kind) = (change.by, change.way.as_str(), change.kind.as_str());
     let statement = transaction.prepare_cached(&change_sql(table, change)).await?;
     let row = transaction
-        .query_opt(&statement, &[&key, &store, &to, &change.reason, &kind, &way, &by])
+        .query_opt(
+            &statement,
+            &[&key, &store, &to, &change.reason, &kind, &way, &by, &change.minutes],
+        )
         .await?;
     if let Some(row) = row {
         return Ok(Changed::Done {
@@ -270,8 +275,8 @@ fn change_sql(table: &Table, change: &Change<'_>) -> String {
         "with before as (select t.{status}::text as previous from {name} t where {row} for update), \
          changed as (update {name} t set {set} from before \
             where {row} and {may} and $4::text is not distinct from $4::text returning before.previous), \
-         noted as (insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom) \
-            select $2, $5, $1, previous, $3, $6, $7 from changed) \
+         noted as (insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom, minutes) \
+            select $2, $5, $1, previous, $3, $6, $7, $8 from changed) \
          select previous from changed"
     )
 }

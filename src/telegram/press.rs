@@ -92,6 +92,7 @@ async fn change(
         key: &pressed.key,
         to,
         reason,
+        minutes: None,
         by: &by,
         way: Way::Telegram,
     };

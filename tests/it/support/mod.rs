@@ -3,4 +3,5 @@
 pub mod app;
 pub mod breakable;
 pub mod db;
+pub mod http;
 pub mod proxy;
