@@ -55,7 +55,7 @@ export class Board {
     this.#cards.clear();
     this.#places.clear();
     for (const { name, statuses } of COLUMNS[this.#kind]) {
-      const words = say(`status.${this.#kind}.${name}`);
+      const words = say(`column.${this.#kind}.${name}`);
       const counts = [h("span", { class: "count-of" }), h("span", { class: "count-of" })];
       tabs.append(h("button", { type: "button", class: "tab", data: { tab: name }, on: { click: () => this.show(name) } }, h("span", { text: words }), counts[0]));
       const list = h("div", { class: "cards" });

@@ -441,9 +441,9 @@ export class Api {
     return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change);
   }
 
-  /** @param {string} id of an event that a person has seen */
-  ack(id) {
-    return this.#of("POST", `events/${encodeURIComponent(id)}/ack`);
+  /** @param {string} id of an event that a person has seen @param {string} [panel] */
+  ack(id, panel) {
+    return this.#of("POST", `events/${encodeURIComponent(id)}/ack`, { panel });
   }
 
   /** Events after a cursor, or the newest. @param {{after?: string|null, limit?: number, panel?: string}} query */
@@ -461,7 +461,7 @@ export class Api {
     return this.#of("GET", "reach", query);
   }
 
-  /** What a manager asks for. @param {{from?: string, to?: string}} query */
+  /** What a manager asks for; 31 days at most. @param {{from: string, to: string}} query */
   summary(query) {
     return this.#of("GET", "summary", query);
   }
@@ -597,7 +597,7 @@ class Words {
   /** @param {Word|undefined} word */
   #ackByPost(word) {
     if (!word) return;
-    this.api.ack(word.id).catch(() => this.#waiting.push(word));
+    this.api.ack(word.id, this.panel).catch(() => this.#waiting.push(word));
   }
 
   #postSoon(wait) {

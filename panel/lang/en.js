@@ -28,9 +28,13 @@ export default {
     other: "The server refused ({code}).",
   },
   board: { columns: "Columns" },
+  column: {
+    orders: { pending: "New", preparing: "Preparing", ready: "Ready", delivering: "On the way" },
+    bookings: { pending: "Waiting", preparing: "Confirmed" },
+  },
   status: {
-    orders: { pending: "New", preparing: "Preparing", ready: "Ready", delivering: "On the way", completed: "Completed", rejected: "Rejected", cancelled: "Cancelled" },
-    bookings: { pending: "Waiting", preparing: "Confirmed", ready: "Ready", completed: "Completed", rejected: "Rejected", cancelled: "Cancelled" },
+    orders: { pending: "waits for an answer", preparing: "being prepared", ready: "ready", delivering: "on the way", completed: "completed", rejected: "rejected", cancelled: "cancelled" },
+    bookings: { pending: "waits for an answer", preparing: "confirmed", ready: "the table is ready", completed: "completed", rejected: "rejected", cancelled: "cancelled" },
   },
   empty: {
     orders: { pending: "No new orders. The page rings as soon as one arrives.", preparing: "Nothing on the stove", ready: "Nobody waits", delivering: "No couriers on the way" },

@@ -28,9 +28,13 @@ export default {
     other: "Сервер отказал ({code}).",
   },
   board: { columns: "Колонки" },
+  column: {
+    orders: { pending: "Новые", preparing: "Готовятся", ready: "Готовы", delivering: "В пути" },
+    bookings: { pending: "Ждут ответа", preparing: "Подтверждены" },
+  },
   status: {
-    orders: { pending: "Новые", preparing: "Готовятся", ready: "Готовы", delivering: "В пути", completed: "Завершён", rejected: "Отклонён", cancelled: "Отменён" },
-    bookings: { pending: "Ждут ответа", preparing: "Подтверждены", ready: "Готовы", completed: "Состоялась", rejected: "Отклонена", cancelled: "Отменена" },
+    orders: { pending: "ждёт ответа", preparing: "готовится", ready: "готов", delivering: "в пути", completed: "завершён", rejected: "отклонён", cancelled: "отменён" },
+    bookings: { pending: "ждёт ответа", preparing: "подтверждена", ready: "стол готов", completed: "состоялась", rejected: "отклонена", cancelled: "отменена" },
   },
   empty: {
     orders: { pending: "Новых заказов нет. Как только придёт заказ, страница зазвонит.", preparing: "На кухне пусто", ready: "Никто не ждёт", delivering: "Курьеров в пути нет" },

@@ -7,7 +7,10 @@ use crate::support::app::App;
 const ORDERS: &str = "/api/partner/stores/7/orders";
 
 fn ids(list: &Value) -> Vec<&str> {
-    let rows = list["orders"].as_array().or(list["bookings"].as_array()).expect("a list");
+    let rows = list["orders"]
+        .as_array()
+        .or(list["bookings"].as_array())
+        .expect("a list");
     rows.iter().map(|row| row["id"].as_str().unwrap()).collect()
 }
 

@@ -8,6 +8,7 @@ mod faults;
 mod http;
 mod migrate;
 mod oracle;
+mod panel;
 mod session;
 mod support;
 mod tidy;
