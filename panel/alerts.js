@@ -21,6 +21,8 @@ import { settle } from "./work.js";
 const NAMED = 3;
 /** What is replayed is told when the replay is over, or after this. */
 const REPLAY_PATIENCE_MS = 2_000;
+/** Measures that are kept for who looks how quick it is. */
+const MEASURES = 1_000;
 
 /** @type {(key: string) => void} */
 let update = () => {};
@@ -64,6 +66,7 @@ export function handleEvent(event) {
     chat_disabled: handleChatDisabled,
   }[event.type];
   handle?.(event);
+  performance.measure(`vestnik:handled:${event.id}`, `vestnik:received:${event.id}`);
   proveRendered(event);
 }
 
@@ -227,6 +230,8 @@ function proveRendered({ id }) {
       const began = performance.getEntriesByName(`vestnik:received:${id}`, "mark").at(-1);
       if (began) performance.measure(`vestnik:painted:${id}`, { start: began.startTime, end: performance.now() });
       performance.clearMarks(`vestnik:received:${id}`);
+      // An evening has thousands of them.
+      if (performance.getEntriesByType("measure").length > MEASURES) performance.clearMeasures();
     }),
   );
 }

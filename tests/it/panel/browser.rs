@@ -236,7 +236,8 @@ fn capabilities(profile: &TempDir) -> fantoccini::wd::Capabilities {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        "--autoplay-policy=user-gesture-required",
+        // What desktop browsers do; `user-gesture-required` lets a page of its own make sound unasked.
+        "--autoplay-policy=document-user-activation-required",
         "--lang=ru",
         "--accept-lang=ru",
         // It ends with its driver, however that ends.
