@@ -1,0 +1,1 @@
+// The shell of the panel; there is none yet.
