@@ -17,7 +17,9 @@ impl Answer {
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
-        headers.find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+        headers
+            .find(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn json(&self) -> Value {
