@@ -7,6 +7,7 @@ mod cursor;
 mod faults;
 mod http;
 mod migrate;
+mod openapi;
 mod oracle;
 mod order;
 mod panel_files;

@@ -356,10 +356,8 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         assert_eq!(app.get_json(&format!("{STORE}/summary?{span}")).await["orders"], 2);
         assert_eq!(ids(&app.get_json(&format!("{STORE}/reach?{span}")).await).len(), 2);
         assert_eq!(ids(&app.get_json(&format!("{STORE}/reach?order=50002")).await).len(), 1);
-        assert_eq!(
-            app.get_json(&format!("{STORE}/orders")).await["orders"][0]["event_id"],
-            "50002"
-        );
+        let list = app.get_json(&format!("{STORE}/orders")).await;
+        assert_eq!(list["orders"][0]["event_id"], "50002", "{list}");
     }
     let after = until(&|[_, by_index, _]| by_index >= filled[1] + 12).await;
     assert_eq!(after[0], filled[0], "nobody has read the whole journal");
