@@ -185,7 +185,7 @@ fn guarded() -> Vec<(&'static str, &'static str, String, Option<Value>)> {
 
 /// What makes a request an upgrade, beside a token.
 const UPGRADE: [(&str, &str); 4] = [
-    ("Connection", "Upgrade"),
+    ("Connection", "close, Upgrade"),
     ("Upgrade", "websocket"),
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
@@ -379,7 +379,7 @@ async fn streams(tour: &mut Tour<'_>, app: &App) {
     let bearer = tour.bearer.clone();
     let old = [
         ("Authorization", bearer.as_str()),
-        ("Connection", "Upgrade"),
+        ("Connection", "close, Upgrade"),
         ("Upgrade", "websocket"),
     ];
     tour.go_with("GET", socket, "/api/partner/ws/partner/7", 400, &old, None)
