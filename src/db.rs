@@ -127,13 +127,13 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// Whether it is a constraint or a trigger of the shop that says no.
+    /// Whether it is the shop's table that says no: a column's type, a constraint, or a trigger.
     pub fn is_refusal(&self) -> bool {
         let code = match self {
             Self::Postgres(error) => error.code().map(|code| code.code()),
             _ => None,
         };
-        code.is_some_and(|code| code.starts_with("23") || code.starts_with("P0"))
+        code.is_some_and(|code| ["22", "23", "P0"].iter().any(|class| code.starts_with(class)))
     }
 }
 

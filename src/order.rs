@@ -1,7 +1,8 @@
 //! Changes an order's or a booking's status for a person who pressed a button, in the shop's own table, and remembers
 //! who it was. The transition is checked in the statement that makes it, so of two people one is first.
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{GenericClient, Pool};
+use tokio_postgres::types::ToSql;
 
 use crate::attachment::Kind;
 use crate::db;
@@ -97,6 +98,8 @@ pub struct Change<'a> {
     pub key: &'a str,
     /// What it should become.
     pub to: Status,
+    /// What who wants it believes it to be; where it is not, somebody was first.
+    pub from: Option<Status>,
     /// Why, where the table has a column for it.
     pub reason: Option<&'a str>,
     /// How long the preparation will take, as somebody promised, minutes.
@@ -153,8 +156,14 @@ pub async fn change_status(pool: &Pool, change: &Change<'_>) -> Result<Changed, 
         for table in tables(&client, change.kind).await? {
             let transaction = client.transaction().await?;
             let changed = match change_in(&transaction, &table, change).await {
-                // The key is none of the column's type: no row has it.
-                Err(error) if error.code().is_some_and(|code| code.code().starts_with("22")) => Changed::Unknown,
+                // The key is none of the column's type: no row has it. Or the row is there, and cannot hold the change.
+                Err(error) if error.code().is_some_and(|code| code.code().starts_with("22")) => {
+                    drop(transaction);
+                    if present(&client, &table, change).await.is_ok_and(|row| row.is_some()) {
+                        return Err(error.into());
+                    }
+                    continue;
+                }
                 changed => changed?,
             };
             if changed != Changed::Unknown {
@@ -202,23 +211,28 @@ async fn change_in(
 ) -> Result<Changed, tokio_postgres::Error> {
     let (store, key, to) = (change.store.as_str(), change.key, change.to.as_str());
     let (by, way, kind) = (change.by, change.way.as_str(), change.kind.as_str());
+    let from = change.from.map(Status::as_str);
     let statement = transaction.prepare_cached(&change_sql(table, change)).await?;
-    let row = transaction
-        .query_opt(
-            &statement,
-            &[&key, &store, &to, &change.reason, &kind, &way, &by, &change.minutes],
-        )
-        .await?;
+    let parameters: [&(dyn ToSql + Sync); 9] = [
+        &key,
+        &store,
+        &to,
+        &change.reason,
+        &kind,
+        &way,
+        &by,
+        &change.minutes,
+        &from,
+    ];
+    let row = transaction.query_opt(&statement, &parameters).await?;
     if let Some(row) = row {
         return Ok(Changed::Done {
             previous: row.try_get(0)?,
         });
     }
-    let statement = transaction.prepare_cached(&present_sql(table)).await?;
-    let Some(row) = transaction.query_opt(&statement, &[&key, &store, &kind]).await? else {
+    let Some((status, by)) = present(transaction, table, change).await? else {
         return Ok(Changed::Unknown);
     };
-    let (status, by): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
     Ok(if status == to {
         Changed::Already { status, by }
     } else {
@@ -226,13 +240,24 @@ async fn change_in(
     })
 }
 
-/// Where a row stands, and who brought it there.
+/// Where the row stands, and who brought it there.
+async fn present(
+    client: &impl GenericClient,
+    table: &Table,
+    change: &Change<'_>,
+) -> Result<Option<(String, Option<String>)>, tokio_postgres::Error> {
+    let statement = client.prepare_cached(&present_sql(table)).await?;
+    let (key, store, kind) = (change.key, change.store.as_str(), change.kind.as_str());
+    let row = client.query_opt(&statement, &[&key, &store, &kind]).await?;
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
 fn present_sql(table: &Table) -> String {
     let (name, (id, id_type), store, (status, _)) = (&table.name, &table.id, &table.store, &table.status);
     format!(
         "select t.{status}::text, (select a.by_whom from vestnik.answer a where a.store_id = $2 and a.kind = $3 \
            and a.key = $1 and a.status = t.{status}::text order by a.id desc limit 1) \
-         from {name} t where t.{id} = $1::text::{id_type} and t.{store}::text = $2"
+         from {name} t where t.{id} = $1::text::{id_type} and t.{id}::text = $1 and t.{store}::text = $2"
     )
 }
 
@@ -268,13 +293,14 @@ fn change_sql(table: &Table, change: &Change<'_>) -> String {
     set.extend(table.updated.iter().map(|updated| format!("{updated} = now()")));
     let (set, row) = (
         set.join(", "),
-        format!("t.{id} = $1::text::{id_type} and t.{store}::text = $2"),
+        format!("t.{id} = $1::text::{id_type} and t.{id}::text = $1 and t.{store}::text = $2"),
     );
     // A parameter that no column takes has to be used all the same, for Postgres to know its type.
     format!(
         "with before as (select t.{status}::text as previous from {name} t where {row} for update), \
          changed as (update {name} t set {set} from before \
-            where {row} and {may} and $4::text is not distinct from $4::text returning before.previous), \
+            where {row} and {may} and t.{status}::text = coalesce($9::text, t.{status}::text) \
+              and $4::text is not distinct from $4::text returning before.previous), \
          noted as (insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom, minutes) \
             select $2, $5, $1, previous, $3, $6, $7, $8 from changed) \
          select previous from changed"

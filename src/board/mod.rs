@@ -14,7 +14,7 @@ use crate::db;
 use crate::event::StoreId;
 use crate::journal;
 use crate::order::Status;
-use table::{Anchor, Table};
+use table::{Anchor, Of, Table};
 
 /// Rows of one page at most.
 pub const MAX_ROWS: usize = 500;
@@ -129,6 +129,8 @@ async fn read(pool: &Pool, wanted: &Wanted<'_>) -> Result<Listed, Error> {
         .read_only(true)
         .start()
         .await?;
+    // For a page, compiling its plan takes longer than running it.
+    transaction.batch_execute("set local jit = off").await?;
     let cursor = journal::cursor_here(&transaction).await?;
     let tables = table::tables(&transaction, wanted.kind).await?;
     let anchor = match wanted.before {
@@ -190,7 +192,11 @@ async fn part(
     if !table.can_have(wanted.store.as_str()) || statuses.as_ref().is_some_and(Vec::is_empty) {
         return Ok(part);
     }
-    let sql = table.list_sql(wanted.kind, place, anchor, statuses.is_some());
+    let of = match statuses {
+        Some(_) => Of::These,
+        None => Of::Any,
+    };
+    let sql = table.list_sql(wanted.kind, place, anchor, of);
     let (store, limit) = (wanted.store.as_str(), wanted.limit as i64 + 1);
     let (at, id) = (
         anchor.and_then(|anchor| anchor.at),

@@ -64,6 +64,17 @@ pub struct Table {
     updated: Option<String>,
     /// Which of the columns that may be missing are there.
     others: Vec<String>,
+    /// Whether an index has the rows of each status in their order.
+    by_status: bool,
+}
+
+/// Of which statuses a page is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// Of all.
+    Any,
+    /// Of those in the third parameter.
+    These,
 }
 
 /// The row behind which a page begins.
@@ -88,7 +99,10 @@ pub async fn tables(transaction: &Transaction<'_>, kind: Kind) -> Result<Vec<Tab
              (select format_type(o.atttypid, null) from pg_attribute o where o.attrelid = i.attrelid and o.attname = 'updated_at' \
                 and o.atttypid in ('timestamptz'::regtype, 'timestamp'::regtype)), \
              array(select o.attname::text from pg_attribute o where o.attrelid = i.attrelid and not o.attisdropped \
-                and o.attname in ('reason', 'order_type')) \
+                and o.attname in ('reason', 'order_type')), \
+             c.attnotnull and exists (select from pg_index x join pg_attribute o on o.attrelid = i.attrelid \
+                and o.attname = 'created_at' and o.attnum = x.indkey[1] where x.indrelid = i.attrelid and x.indisvalid \
+                and x.indpred is null and x.indkey[0] = c.attnum) \
          from vestnik.attachment a \
          join pg_attribute i on i.attrelid = to_regclass(a.table_name) and i.attname = a.id_column \
          join pg_attribute s on s.attrelid = i.attrelid and s.attname = a.store_column \
@@ -113,6 +127,7 @@ pub async fn tables(transaction: &Transaction<'_>, kind: Kind) -> Result<Vec<Tab
             created: row.try_get(9)?,
             updated: row.try_get(10)?,
             others: row.try_get(11)?,
+            by_status: row.try_get(12)?,
         })
     };
     rows.iter().map(read).collect()
@@ -156,25 +171,11 @@ impl Table {
     /// A page: when each row was made, its status, whether it is delivered, and what is told of it.
     ///
     /// `$1`: the store, `$2`: rows at most, `$3`: the statuses, `$4` and `$5`: when the anchor was made, and its id.
-    pub fn list_sql(&self, kind: Kind, place: usize, anchor: Option<&Anchor>, by_status: bool) -> String {
+    pub fn list_sql(&self, kind: Kind, place: usize, anchor: Option<&Anchor>, of: Of) -> String {
         let Table { name, id, status, .. } = self;
-        let mut wheres = vec![self.store.is("t", "$1")];
-        if by_status {
-            wheres.push(match &self.labels {
-                Some(_) => format!("t.{} = any ($3::text[]::{}[])", status.name, status.kind),
-                None => format!("t.{}::text = any ($3)", status.name),
-            });
-        }
-        wheres.extend(anchor.map(|anchor| self.behind(place, anchor)));
-        let wheres = wheres.join(" and ");
-        let (at, order, at_again, order_again) = match &self.created {
-            Some(_) => (
-                "t.created_at",
-                "t.created_at desc, ",
-                "page.at::timestamptz",
-                "page.at desc, ",
-            ),
-            None => ("null::timestamptz", "", "page.at", ""),
+        let (at, order) = match &self.created {
+            Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
+            None => ("page.at", "page.id desc"),
         };
         let delivered = match self.has("order_type") {
             true => "coalesce(t.order_type::text = 'delivery', false)",
@@ -182,16 +183,66 @@ impl Table {
         };
         // What is picked first is only where the rows are: so no more payloads are made than are sent.
         format!(
-            "with page as (select t.ctid as place, t.tableoid as part, {at} as at, t.{id} as id from {name} t \
-                 where {wheres} order by {order}t.{id} desc limit $2) \
-             select {at_again}, t.{status}::text, {delivered}, ({told})::text \
-             from page join {name} t on t.ctid = page.place and t.tableoid = page.part {joins} \
-             order by {order_again}page.id desc",
-            id = id.name,
+            "with recursive {pick} \
+             select {at}, t.{status}::text, {delivered}, ({told})::text \
+             from page join {name} t on t.ctid = page.place and t.tableoid = page.part {joins} order by {order}",
+            pick = self.pick(place, anchor, of),
             status = status.name,
             told = self.told(),
             joins = joins(kind, &id.name),
         )
+    }
+
+    /// Where the rows of a page are, in their order: as `page`.
+    fn pick(&self, place: usize, anchor: Option<&Anchor>, of: Of) -> String {
+        let (at, order) = match &self.created {
+            Some(_) => ("t.created_at", "t.created_at desc, "),
+            None => ("null::timestamptz", ""),
+        };
+        let (status, kind) = (format!("t.{}", self.status.name), &self.status.kind);
+        let rows = |also: &str| {
+            let mut wheres = vec![self.store.is("t", "$1")];
+            wheres.extend(anchor.map(|anchor| self.behind(place, anchor)));
+            format!(
+                "select t.ctid as place, t.tableoid as part, {at} as at, t.{id} as id from {name} t \
+                 where {wheres}{also} order by {order}t.{id} desc limit $2",
+                id = self.id.name,
+                name = self.name,
+                wheres = wheres.join(" and "),
+            )
+        };
+        // An enum is compared with its own labels, and everything else as text.
+        let (these, compared) = match &self.labels {
+            Some(_) => (format!("$3::text[]::{kind}[]"), status.clone()),
+            None => ("$3::text[]".to_owned(), format!("{status}::text")),
+        };
+        // By an index that has the rows of each status in their order, the newest of each are read, and of those the
+        // newest: a shop has few statuses and many rows. Otherwise whatever other index there is may do.
+        let each = |from: &str, compared: &str| {
+            let rows = rows(&format!(" and {compared} = s.status"));
+            format!(
+                "page as (select p.* from {from} cross join lateral ({rows}) p order by p.at desc, p.id desc limit $2)"
+            )
+        };
+        match of {
+            Of::These if self.by_status => each(&format!("unnest({these}) as s(status)"), &compared),
+            Of::These => format!("page as ({})", rows(&format!(" and {compared} = any ({these})"))),
+            Of::Any if self.by_status => {
+                let least = |also: &str| {
+                    format!(
+                        "select {status} as status from {} t {also}order by {status} limit 1",
+                        self.name
+                    )
+                };
+                format!(
+                    "known as (({first}) union all select ({next}) from known k where k.status is not null), {page}",
+                    first = least(""),
+                    next = least(&format!("where {status} > k.status ")),
+                    page = each("known s", &status)
+                )
+            }
+            Of::Any => format!("page as ({})", rows("")),
+        }
     }
 
     /// What is told of a row: what its event would say, and how it stands.

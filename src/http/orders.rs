@@ -88,12 +88,13 @@ pub async fn change_booking(site: Arc<Site>, call: Call) -> Response {
 #[derive(Deserialize)]
 struct Wish {
     status: String,
+    from: Option<String>,
     reason: Option<String>,
     minutes: Option<i32>,
     by: Option<String>,
 }
 
-const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
+const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"from\" (what it is now), \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
      \"by\" (up to 60 characters)";
 
 async fn change(site: &Site, call: Call, kind: Kind) -> Response {
@@ -103,6 +104,8 @@ async fn change(site: &Site, call: Call, kind: Kind) -> Response {
         let key = call.key()?;
         let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
         let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
+        let from = wish.from.as_deref();
+        let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
         check(&wish)?;
         let by = wish.by.unwrap_or_else(|| name(&grant));
         let change = Change {
@@ -110,6 +113,7 @@ async fn change(site: &Site, call: Call, kind: Kind) -> Response {
             kind,
             key: &key,
             to,
+            from: from.transpose()?,
             reason: wish.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
             minutes: wish.minutes,
             by: &by,

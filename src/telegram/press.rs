@@ -91,6 +91,7 @@ async fn change(
         kind: pressed.kind,
         key: &pressed.key,
         to,
+        from: None,
         reason,
         minutes: None,
         by: &by,

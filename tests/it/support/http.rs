@@ -1,8 +1,13 @@
 //! Requests that change something, and their answers with status and headers.
 
-use serde_json::Value;
+use std::net::SocketAddr;
 
-use super::app::App;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::app::{App, PATIENCE};
 
 /// An answer.
 #[derive(Debug)]
@@ -27,6 +32,10 @@ impl Answer {
             .unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&self.body)))
     }
 
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
     /// The code of an error.
     pub fn code(&self) -> String {
         self.json()["error"]["code"].as_str().expect("an error").to_owned()
@@ -36,19 +45,7 @@ impl Answer {
 impl App {
     /// A request with these headers beside what every one has, and its answer.
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            request.push_str("Host: test\r\n");
-        }
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if let Some(body) = body {
-            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        request.push_str("\r\n");
-        request.push_str(body.unwrap_or_default());
-        answer(&self.exchange(request.as_bytes()).await)
+        call(self.engine.address(), method, path, headers, body).await
     }
 
     /// A POST of JSON with the app's token.
@@ -68,6 +65,52 @@ impl App {
         let bearer = format!("Bearer {}", self.token);
         self.call("GET", path, &[("Authorization", &bearer)], None).await
     }
+}
+
+/// A request to a server, and its answer.
+pub async fn call(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Answer {
+    let mut socket = send(server, method, path, headers, body).await;
+    let mut raw = Vec::new();
+    let read = timeout(PATIENCE, socket.read_to_end(&mut raw)).await;
+    read.expect("an answer").unwrap();
+    answer(&raw)
+}
+
+/// The head of an answer that does not end, and its socket.
+pub async fn head(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (Answer, TcpStream) {
+    let mut socket = send(server, "GET", path, headers, None).await;
+    let mut raw = Vec::new();
+    while !raw.ends_with(b"\r\n\r\n") {
+        raw.push(socket.read_u8().await.unwrap());
+    }
+    (answer(&raw), socket)
+}
+
+async fn send(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> TcpStream {
+    let given = |name: &str| headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+    let mut request = format!("{method} {path} HTTP/1.1\r\n");
+    for (name, value) in [("Connection", "close"), ("Host", "test")] {
+        if !given(name) {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(body) = body {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    request.push_str(body.unwrap_or_default());
+    let mut socket = TcpStream::connect(server).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket
 }
 
 fn answer(raw: &[u8]) -> Answer {
