@@ -843,7 +843,9 @@ CREATE TABLE vestnik.answer (
     way text NOT NULL,
     by_whom text NOT NULL,
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    minutes integer,
     CONSTRAINT answer_kind_check CHECK ((kind = ANY (ARRAY['order'::text, 'booking'::text]))),
+    CONSTRAINT answer_minutes_check CHECK (((minutes >= 1) AND (minutes <= 600))),
     CONSTRAINT answer_way_check CHECK ((way = ANY (ARRAY['panel'::text, 'telegram'::text])))
 );
 ALTER TABLE vestnik.answer ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -1169,6 +1171,7 @@ CREATE INDEX delivery_subject ON vestnik.delivery USING btree (chat_id, subject)
 CREATE INDEX delivery_words ON vestnik.delivery USING btree (planned_at) WHERE (words IS NOT NULL);
 CREATE INDEX escalation_due ON vestnik.escalation USING btree (due_at) WHERE (ended_at IS NULL);
 CREATE INDEX event_store_xid ON vestnik.event USING btree (store_id, xid);
+CREATE INDEX event_subject ON vestnik.event USING btree (store_id, "left"(COALESCE((data ->> 'order_id'::text), (data ->> 'booking_id'::text)), 64), id);
 CREATE INDEX event_xid ON vestnik.event USING btree (xid);
 CREATE INDEX link_store ON vestnik.link USING btree (store_id);
 CREATE INDEX message_event ON vestnik.message USING btree (event_id);

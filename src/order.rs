@@ -2,6 +2,7 @@
 //! who it was. The transition is checked in the statement that makes it, so of two people one is first.
 
 use deadpool_postgres::Pool;
+use tokio_postgres::types::ToSql;
 
 use crate::attachment::Kind;
 use crate::db;
@@ -97,8 +98,12 @@ pub struct Change<'a> {
     pub key: &'a str,
     /// What it should become.
     pub to: Status,
+    /// What who wants it believes it to be; where it is not, somebody was first.
+    pub from: Option<Status>,
     /// Why, where the table has a column for it.
     pub reason: Option<&'a str>,
+    /// How long the preparation will take, as somebody promised, minutes.
+    pub minutes: Option<i32>,
     /// Who wants it, as others are told.
     pub by: &'a str,
     /// From where.
@@ -122,6 +127,13 @@ pub enum Changed {
     },
     /// From where it stands there is no way to there.
     NotAllowed {
+        /// What it is.
+        status: String,
+        /// Who made it so, where it was done by a button.
+        by: Option<String>,
+    },
+    /// The shop's own table does not take it.
+    Refused {
         /// What it is.
         status: String,
         /// Who made it so, where it was done by a button.
@@ -155,7 +167,7 @@ pub struct Standing {
     pub delivered: bool,
 }
 
-/// Changes the status, if that is allowed from where it stands. What the shop's own table refuses is not allowed, either.
+/// Changes the status, if that is allowed from where it stands, and the shop's own table takes it.
 pub async fn change_status(pool: &Pool, change: &Change<'_>) -> Result<Changed, db::Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
@@ -164,11 +176,15 @@ pub async fn change_status(pool: &Pool, change: &Change<'_>) -> Result<Changed, 
             transaction.execute(LIMITS, &[]).await?;
             let changed = match change_in(&transaction, &table, change).await {
                 Err(error) if is_refusal(&error) => {
+                    tracing::info!(
+                        error = db::reason(&error),
+                        "the shop's table refused a change of status"
+                    );
                     transaction.rollback().await?;
-                    judge(
-                        stands_in(&client, &table, change.store, change.kind, change.key).await?,
-                        change,
-                    )
+                    match judge(&client, &table, change).await? {
+                        Changed::NotAllowed { status, by } => Changed::Refused { status, by },
+                        judged => judged,
+                    }
                 }
                 Ok(Some(previous)) => {
                     transaction.commit().await?;
@@ -176,10 +192,7 @@ pub async fn change_status(pool: &Pool, change: &Change<'_>) -> Result<Changed, 
                 }
                 Ok(None) => {
                     transaction.rollback().await?;
-                    judge(
-                        stands_in(&client, &table, change.store, change.kind, change.key).await?,
-                        change,
-                    )
+                    judge(&client, &table, change).await?
                 }
                 Err(error) => return Err(error.into()),
             };
@@ -217,12 +230,18 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
     code.is_some_and(|code| ["22", "23", "P0"].iter().any(|class| code.starts_with(class)))
 }
 
-fn judge(standing: Option<Standing>, change: &Change<'_>) -> Changed {
-    match standing {
+/// Why it was not changed.
+async fn judge(
+    client: &deadpool_postgres::Client,
+    table: &Table,
+    change: &Change<'_>,
+) -> Result<Changed, tokio_postgres::Error> {
+    let standing = stands_in(client, table, change.store, change.kind, change.key).await?;
+    Ok(match standing {
         None => Changed::Unknown,
         Some(Standing { status, by, .. }) if status == change.to.as_str() => Changed::Already { status, by },
         Some(Standing { status, by, .. }) => Changed::NotAllowed { status, by },
-    }
+    })
 }
 
 /// The attached tables of a kind.
@@ -262,9 +281,19 @@ async fn change_in(
     let (store, key, to) = (change.store.as_str(), change.key, change.to.as_str());
     let (by, way, kind) = (change.by, change.way.as_str(), change.kind.as_str());
     let statement = transaction.prepare_cached(&change_sql(table, change)).await?;
-    let row = transaction
-        .query_opt(&statement, &[&key, &store, &to, &change.reason, &kind, &way, &by])
-        .await?;
+    let from = change.from.map(Status::as_str);
+    let parameters: [&(dyn ToSql + Sync); 9] = [
+        &key,
+        &store,
+        &to,
+        &change.reason,
+        &kind,
+        &way,
+        &by,
+        &change.minutes,
+        &from,
+    ];
+    let row = transaction.query_opt(&statement, &parameters).await?;
     row.map(|row| row.try_get(0)).transpose()
 }
 
@@ -304,7 +333,7 @@ fn standing_sql(table: &Table) -> String {
     format!(
         "select coalesce(t.{status}::text, ''), (select a.by_whom from vestnik.answer a where a.store_id = $2 and a.kind = $3 \
            and a.key = $1 and a.status = t.{status}::text order by a.id desc limit 1), {delivered} \
-         from {name} t where t.{id} = $1::text::{id_type} and t.{store}::text = $2"
+         from {name} t where t.{id} = $1::text::{id_type} and t.{id}::text = $1 and t.{store}::text = $2"
     )
 }
 
@@ -340,15 +369,16 @@ fn change_sql(table: &Table, change: &Change<'_>) -> String {
     set.extend(table.updated.iter().map(|updated| format!("{updated} = now()")));
     let (set, row) = (
         set.join(", "),
-        format!("t.{id} = $1::text::{id_type} and t.{store}::text = $2"),
+        format!("t.{id} = $1::text::{id_type} and t.{id}::text = $1 and t.{store}::text = $2"),
     );
     // A parameter that no column takes has to be used all the same, for Postgres to know its type.
     format!(
         "with before as (select t.{status}::text as previous from {name} t where {row} for update), \
          changed as (update {name} t set {set} from before \
-            where {row} and {may} and $4::text is not distinct from $4::text returning before.previous), \
-         noted as (insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom) \
-            select $2, $5, $1, previous, $3, $6, $7 from changed) \
+            where {row} and {may} and t.{status}::text = coalesce($9::text, t.{status}::text) \
+              and $4::text is not distinct from $4::text returning before.previous), \
+         noted as (insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom, minutes) \
+            select $2, $5, $1, previous, $3, $6, $7, $8 from changed) \
          select previous from changed"
     )
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 use tokio::sync::Notify;
@@ -17,11 +17,18 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After this long without one it is gone, seconds.
 const NODE_LIFE_S: f64 = 15.0;
 
+/// How long a panel that has no socket is there after it said so.
+pub const POLLING_LIFE: Duration = Duration::from_secs(90);
+/// Panels without a socket that are kept for one store; more would make no difference.
+const POLLING_PER_STORE: usize = 64;
+
 /// The stores that can be rung on this node.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// Panels that can ring, by store.
+    /// Panels with a socket that can ring, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
+    /// Panels without one, by store and name, and until when each is there.
+    polling: Mutex<HashMap<StoreId, HashMap<String, Instant>>>,
     changed: Notify,
 }
 
@@ -51,8 +58,45 @@ impl Presence {
         }
     }
 
+    fn polling(&self) -> MutexGuard<'_, HashMap<StoreId, HashMap<String, Instant>>> {
+        self.polling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A panel of this store that polls says that it can ring, for [`POLLING_LIFE`], or that it cannot.
+    pub fn poll(&self, store: &StoreId, panel: &str, rings: bool) {
+        self.poll_at(store, panel, rings, Instant::now());
+    }
+
+    fn poll_at(&self, store: &StoreId, panel: &str, rings: bool, now: Instant) {
+        let mut polling = self.polling();
+        if !rings {
+            if let Some(panels) = polling.get_mut(store) {
+                panels.remove(panel);
+            }
+        } else {
+            let panels = polling.entry(store.clone()).or_default();
+            panels.retain(|_, until| *until > now);
+            if panels.len() < POLLING_PER_STORE || panels.contains_key(panel) {
+                panels.insert(panel.to_owned(), now + POLLING_LIFE);
+            }
+        }
+        polling.retain(|_, panels| !panels.is_empty());
+        self.changed.notify_one();
+    }
+
     fn stores(&self) -> HashSet<String> {
-        self.panels().keys().map(|store| store.as_str().to_owned()).collect()
+        self.stores_at(Instant::now())
+    }
+
+    fn stores_at(&self, now: Instant) -> HashSet<String> {
+        let mut polling = self.polling();
+        polling.retain(|_, panels| {
+            panels.retain(|_, until| *until > now);
+            !panels.is_empty()
+        });
+        let panels = self.panels();
+        let stores = panels.keys().chain(polling.keys());
+        stores.map(|store| store.as_str().to_owned()).collect()
     }
 
     /// Tells the other nodes until the shutdown, and then that this one is gone.
@@ -132,4 +176,31 @@ async fn leave(pool: &Pool, node: &str) -> Result<(), Failed> {
         Ok(())
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_that_polls_is_there_until_it_is_silent_for_too_long_or_says_otherwise() {
+        let (presence, now) = (Presence::default(), Instant::now());
+        let (here, there) = (StoreId::new("7"), StoreId::new("8"));
+        presence.poll_at(&here, "kitchen", true, now);
+        presence.poll_at(&there, "kitchen", true, now + POLLING_LIFE / 2);
+        presence.poll_at(&there, "counter", true, now + POLLING_LIFE / 2);
+        assert_eq!(presence.stores_at(now + POLLING_LIFE / 2).len(), 2);
+        assert_eq!(presence.stores_at(now + POLLING_LIFE), HashSet::from(["8".to_owned()]));
+        presence.poll_at(&there, "kitchen", false, now + POLLING_LIFE);
+        assert_eq!(presence.stores_at(now + POLLING_LIFE), HashSet::from(["8".to_owned()]));
+        presence.poll_at(&there, "counter", false, now + POLLING_LIFE);
+        assert!(presence.stores_at(now + POLLING_LIFE).is_empty());
+    }
+
+    #[test]
+    fn no_more_names_are_kept_than_make_a_difference() {
+        let (presence, store) = (Presence::default(), StoreId::new("7"));
+        (0..1000).for_each(|number| presence.poll(&store, &number.to_string(), true));
+        assert_eq!(presence.polling()[&store].len(), POLLING_PER_STORE);
+    }
 }

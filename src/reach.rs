@@ -43,6 +43,12 @@ impl Way {
             Self::Polling => "polling",
         }
     }
+
+    /// From the name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let ways = [Self::WebSocket, Self::Sse, Self::Polling];
+        ways.into_iter().find(|way| way.as_str() == name)
+    }
 }
 
 /// What is said of an event.

@@ -183,3 +183,57 @@ pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, Failed> {
     })
     .await
 }
+
+/// What a panel is told of its store; the defaults, where it is not set up.
+#[derive(Debug)]
+pub struct Card {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Three letters.
+    pub currency: String,
+    /// As Postgres names them.
+    pub time_zone: String,
+    /// Whether the bot is stopped: its token is not let in.
+    pub bot_stopped: bool,
+    /// Its chats that take no messages any more.
+    pub chats_disabled: Vec<DisabledChat>,
+}
+
+/// A chat that takes no messages any more.
+#[derive(Debug)]
+pub struct DisabledChat {
+    /// Its title, or its number at Telegram.
+    pub chat: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Reads it.
+pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
+    // The defaults are those of the columns.
+    const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), b.stopped_at is not null \
+         from vestnik.bot b left join vestnik.store s on s.id = $1";
+    const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), c.disabled_why from vestnik.link l \
+         join vestnik.chat c on c.id = l.chat_id where l.store_id = $1 and c.disabled_at is not null order by c.id";
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(CARD).await?;
+        let row = client.query_one(&statement, &[&store.as_str()]).await?;
+        let statement = client.prepare_cached(DISABLED).await?;
+        let chats = client.query(&statement, &[&store.as_str()]).await?;
+        let chat = |row: &tokio_postgres::Row| {
+            Ok::<_, tokio_postgres::Error>(DisabledChat {
+                chat: row.try_get(0)?,
+                reason: row.try_get(1)?,
+            })
+        };
+        Ok(Card {
+            name: row.try_get(0)?,
+            currency: row.try_get(1)?,
+            time_zone: row.try_get(2)?,
+            bot_stopped: row.try_get(3)?,
+            chats_disabled: chats.iter().map(chat).collect::<Result<_, _>>()?,
+        })
+    })
+    .await
+}

@@ -29,12 +29,12 @@ pub struct Screen<'a> {
 impl Screen<'_> {
     /// The screen.
     pub fn text(&self) -> String {
-        let scheme = if self.secure { "wss" } else { "ws" };
+        let scheme = if self.secure { "https" } else { "http" };
         let (address, program) = (self.address, program());
         let url = if self.address.port() == 8000 && !self.secure {
             String::new()
         } else {
-            format!(" --url {}://{address}", if self.secure { "https" } else { "http" })
+            format!(" --url {scheme}://{address}")
         };
         let insert = match &self.psql {
             Some(psql) => format!("{psql} -c {}", quoted(ORDER)),
@@ -47,15 +47,16 @@ impl Screen<'_> {
         };
         format!(
             "\n  Vestnik is running, with a private Postgres {} in {}\n\n  \
-             1. Watch store {STORE}, in a second terminal:\n\n     \
-             VESTNIK_TOKEN={} {program} tail --store {STORE}{url}\n\n  \
-             2. Write an order into Postgres, in a third one:\n\n     {insert}\n\n  \
-             Panels connect to  {scheme}://{address}/api/partner/ws/partner/{STORE}  with this token, which opens every\n  \
-             store for a week. `{program} simulate` writes many orders. Ctrl-C stops; the data stays.\n  \
-             For a database of your own, set DATABASE_URL.\n\n  {telegram}\n",
+             1. Open the panel of store {STORE} in a browser:\n\n     \
+             {scheme}://{address}/#store={STORE}&token={token}\n\n  \
+             2. Write an order into Postgres, in a second terminal:\n\n     {insert}\n\n  \
+             or watch without a browser:\n\n     \
+             VESTNIK_TOKEN={token} {program} tail --store {STORE}{url}\n\n  \
+             The token opens every store for a week. `{program} simulate` writes many orders. Ctrl-C stops; the data\n  \
+             stays. For a database of your own, set DATABASE_URL.\n\n  {telegram}\n",
             self.major,
             self.directory.display(),
-            self.token,
+            token = self.token,
         )
     }
 }

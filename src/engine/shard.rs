@@ -12,7 +12,7 @@ use crate::config::{Config, Notify};
 use crate::db;
 use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
-use crate::http::Site;
+use crate::http::{self, Site};
 use crate::listener::{self, Bell, Hearing};
 use crate::presence::Presence;
 use crate::reach;
@@ -105,6 +105,10 @@ impl Node {
             allowed_origins: config.http.allowed_origins.clone(),
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
+            bot: match config.telegram {
+                Some(_) => http::Bot::On,
+                None => http::Bot::Off,
+            },
         }))
     }
 }

@@ -7,8 +7,9 @@ use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::http::header::{self, HeaderMap};
 
-use super::answer::Problem;
-use super::{Asked, Site};
+use super::Site;
+use super::asked::{Call, Query};
+use super::problem::Problem;
 use crate::event::StoreId;
 use crate::token::{self, Found, Grant, Token};
 
@@ -21,51 +22,31 @@ const MAX_STORE_BYTES: usize = 200;
 /// What a token begins with, wherever it is.
 const TOKEN_PREFIX: &str = "vst_";
 
-/// The parameters of a URL.
-#[derive(Debug, Default)]
-pub struct Query(Vec<(String, String)>);
-
-impl Query {
-    /// From the text behind the question mark.
-    pub fn parse(raw: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
-        Self(
-            pairs
-                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(k, v)| (decode(k), decode(v)))
-                .collect(),
-        )
-    }
-
-    /// The first parameter of this name.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    fn holds_token(&self) -> bool {
-        let named = |name: &str| matches!(name, "token" | "access_token" | "bearer" | "authorization");
-        self.0
-            .iter()
-            .any(|(key, value)| named(&key.to_ascii_lowercase()) || value.contains(TOKEN_PREFIX))
-    }
+/// The store, if this request's token opens it. Only the `Authorization` header counts, which no other site's page can
+/// make a browser send: so nothing can be forged across sites.
+pub async fn open(site: &Site, call: &Call) -> Result<(StoreId, Grant), Problem> {
+    open_with(site, call, authorization(&call.headers)).await
 }
 
-/// The store, if this request's token opens it.
-pub async fn open(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, Grant), Problem> {
-    if asked.query.holds_token() {
+/// The same for a WebSocket, whose token may come as a subprotocol.
+pub async fn open_socket(site: &Site, call: &Call) -> Result<(StoreId, Grant), Problem> {
+    let subprotocol = || protocols(&call.headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL));
+    let token = match call.headers.contains_key(header::AUTHORIZATION) {
+        true => authorization(&call.headers),
+        false => subprotocol(),
+    };
+    open_with(site, call, token).await
+}
+
+async fn open_with(site: &Site, call: &Call, token: Option<&str>) -> Result<(StoreId, Grant), Problem> {
+    if holds_token(&call.query) {
         return Err(Problem::TokenInUrl);
     }
-    if !origin_allowed(site, &asked.headers) {
+    if !origin_allowed(site, &call.headers) {
         return Err(Problem::ForeignOrigin);
     }
-    let store = self::store(store)?;
-    let token = bearer(&asked.headers)
-        .and_then(Token::parse)
-        .ok_or(Problem::Unauthorized)?;
+    let store = self::store(&call.store)?;
+    let token = token.and_then(Token::parse).ok_or(Problem::Unauthorized)?;
     match token::look_up(&site.hub.pool, &token)
         .await
         .map_err(Problem::database)?
@@ -81,22 +62,23 @@ pub async fn open(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, G
 /// The store that a path names.
 pub fn store(text: &str) -> Result<StoreId, Problem> {
     let store = percent_decode_str(text).decode_utf8().map_err(|_| Problem::BadStore)?;
-    if store.is_empty() || store.len() > MAX_STORE_BYTES {
+    if store.is_empty() || store.len() > MAX_STORE_BYTES || store.contains('\0') {
         return Err(Problem::BadStore);
     }
     Ok(StoreId::new(&store))
 }
 
-/// The token's text, from the header or, for browsers, from a subprotocol.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match header {
-        Some(value) => {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        }
-        None => protocols(headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL)),
-    }
+fn holds_token(query: &Query) -> bool {
+    let named = |name: &str| matches!(name, "token" | "access_token" | "bearer" | "authorization");
+    query
+        .pairs()
+        .any(|(key, value)| named(&key.to_ascii_lowercase()) || value.contains(TOKEN_PREFIX))
+}
+
+/// The token's text.
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -159,21 +141,19 @@ mod tests {
             "x=vst_abc",
             "x=%76st_abc",
         ] {
-            assert!(Query::parse(raw).holds_token(), "{raw}");
+            assert!(holds_token(&Query::parse(raw)), "{raw}");
         }
-        assert!(!Query::parse("after=AbC_-9&limit=5").holds_token());
+        assert!(!holds_token(&Query::parse("after=AbC_-9&limit=5")));
     }
 
     #[test]
-    fn a_browser_sends_its_token_as_a_subprotocol() {
+    fn a_browser_offers_our_protocol_beside_its_token() {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::SEC_WEBSOCKET_PROTOCOL,
-            "vestnik.v1, bearer.vst_x".parse().unwrap(),
-        );
-        assert_eq!(bearer(&headers), Some("vst_x"));
+        let protocols = "vestnik.v1, bearer.vst_x".parse().unwrap();
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocols);
         assert!(offers_our_protocol(&headers));
+        assert_eq!(authorization(&headers), None);
         headers.insert(header::AUTHORIZATION, "bearer vst_y".parse().unwrap());
-        assert_eq!(bearer(&headers), Some("vst_y"));
+        assert_eq!(authorization(&headers), Some("vst_y"));
     }
 }

@@ -1,37 +1,39 @@
-//! What the program answers over HTTP. The route table reads as a list; `auth` says who may, `server` has the sockets.
+//! What the program answers over HTTP. The route table is a list; `auth` says who may, `server` has the sockets.
 
 mod answer;
+mod asked;
 mod auth;
+mod events;
+mod operator;
+mod orders;
+mod panel;
+mod problem;
+mod proof;
 mod server;
+mod sessions;
 mod sites;
+mod store;
 
 pub use server::{Error, Server};
 pub use sites::Sites;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use hyper::upgrade::OnUpgrade;
-use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use warp::http::{HeaderMap, StatusCode};
+use warp::http::{HeaderMap, Method};
+use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use crate::event::{Delivery, StoreId};
 use crate::feed::Pulse;
-use crate::journal::{self, Page, Start};
 use crate::listener::Hearing;
-use crate::metrics::{self, HOT};
-use crate::router::Refused;
-use crate::session::{Close, Hub, Session, sse, ws};
-use answer::Problem;
-use auth::Query;
+use crate::session::Hub;
+use asked::{Body, Call, Query};
+use problem::Problem;
 use server::Permit;
-
-/// Events of one page of the history, at most and where nothing else is asked for.
-const HISTORY_LIMIT: usize = 500;
-const HISTORY_DEFAULT: usize = 100;
 
 /// What the routes need of a database.
 pub struct Site {
@@ -49,241 +51,179 @@ pub struct Site {
     pub draining: watch::Receiver<bool>,
     /// Where sessions run.
     pub sessions: TaskTracker,
+    /// Whether there is a bot.
+    pub bot: Bot,
 }
 
-/// What a handler needs of a request.
-struct Asked {
-    headers: HeaderMap,
-    query: Query,
+/// Whether the program was given a bot of Telegram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bot {
+    /// It was.
+    On,
+    /// It was not.
+    Off,
+}
+
+/// An address, and what answers there.
+pub struct Route {
+    /// GET or POST; what answers GET answers HEAD.
+    pub method: Method,
+    /// `{store}` and `{id}` stand for one part of the path, `{file}` for all that follows.
+    pub path: &'static str,
+    answer: Handler,
+}
+
+/// Who answers.
+enum Handler {
+    /// What is about a store: the database that it lives in.
+    Store(fn(Arc<Site>, Call) -> BoxFuture<'static, Response>),
+    /// The node.
+    Node(fn(Arc<Sites>, Call) -> BoxFuture<'static, Response>),
+}
+
+macro_rules! route {
+    ($who:ident $method:ident $path:literal $handler:path) => {
+        Route {
+            method: Method::$method,
+            path: $path,
+            answer: Handler::$who(|site, call| Box::pin($handler(site, call))),
+        }
+    };
 }
 
 /// Every route.
+pub static ROUTES: [Route; 20] = [
+    route!(Node GET "/" panel::page),
+    route!(Node GET "/panel/{file}" panel::any),
+    route!(Node GET "/sw.js" panel::worker),
+    route!(Node GET "/manifest.webmanifest" panel::manifest),
+    route!(Store GET "/api/partner/ws/partner/{store}" sessions::web_socket),
+    route!(Store GET "/api/partner/sse/{store}" sessions::server_sent_events),
+    route!(Store GET "/api/partner/session/{store}" sessions::check),
+    route!(Store GET "/api/partner/stores/{store}/store" store::card),
+    route!(Store GET "/api/partner/stores/{store}/events" events::history),
+    route!(Store POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
+    route!(Store GET "/api/partner/stores/{store}/orders" orders::list_orders),
+    route!(Store POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
+    route!(Store GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
+    route!(Store POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
+    route!(Store POST "/api/partner/stores/{store}/reach" proof::say),
+    route!(Store GET "/api/partner/stores/{store}/reach" proof::events),
+    route!(Store GET "/api/partner/stores/{store}/summary" proof::summary),
+    route!(Node GET "/healthz" operator::healthz),
+    route!(Node GET "/readyz" operator::readyz),
+    route!(Node GET "/metrics" operator::metrics),
+];
+
+/// What stands for the parts of a path, where it is the template's.
+#[derive(Default)]
+struct Parts<'a> {
+    store: &'a str,
+    id: &'a str,
+}
+
+/// Whether a path is one of these; a slash at its end makes no difference.
+fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
+    let mut parts = Parts::default();
+    let mut rest = path.strip_prefix('/')?;
+    for part in template.split('/').skip(1) {
+        if part == "{file}" {
+            parts.id = rest;
+            return (!rest.is_empty()).then_some(parts);
+        }
+        let (given, behind) = rest.split_once('/').unwrap_or((rest, ""));
+        match part {
+            "{store}" | "{id}" if given.is_empty() => return None,
+            "{store}" => parts.store = given,
+            "{id}" => parts.id = given,
+            literal if literal != given => return None,
+            _ => {}
+        }
+        rest = behind;
+    }
+    rest.is_empty().then_some(parts)
+}
+
+/// Every route, for warp.
 fn routes(sites: Arc<Sites>) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send {
-    let (everywhere, anywhere) = (Arc::clone(&sites), Arc::clone(&sites));
-    // The database of the store that a path names.
-    let site = move |store: String| {
-        let sites = Arc::clone(&sites);
-        async move {
-            match sites.of(&store).await {
-                Ok(site) => Ok((store, site)),
-                Err(problem) => Err(warp::reject::custom(problem)),
-            }
-        }
-    };
-    let asked = warp::header::headers_cloned()
-        .and(query())
-        .map(|headers: HeaderMap, query: Query| Asked { headers, query });
-    let upgrade = warp::ext::optional::<OnUpgrade>();
-    let permit = warp::ext::optional::<Permit>();
-
-    let healthz = warp::path!("healthz").and(warp::get()).map(|| answer::text("ok\n"));
-    let readyz = warp::path!("readyz").and(warp::get()).map(move || ready(&everywhere));
-    let metrics = warp::path!("metrics")
-        .and(warp::get())
-        .map(|| answer::text(metrics::render()));
-    let socket = warp::path!("api" / "partner" / "ws" / "partner" / String)
-        .and(warp::get())
-        .and_then(site.clone())
-        .untuple_one()
-        .and(asked.clone())
-        .and(upgrade)
-        .and(permit)
-        .then(web_socket);
-    let may_i = warp::path!("api" / "partner" / "session" / String)
-        .and(warp::get())
-        .and_then(site.clone())
-        .untuple_one()
-        .and(asked.clone())
-        .then(session_check);
-    let stream = warp::path!("api" / "partner" / "sse" / String)
-        .and(warp::get())
-        .and_then(site.clone())
-        .untuple_one()
-        .and(asked.clone())
-        .and(permit)
-        .then(server_sent_events);
-    let history = warp::path!("api" / "partner" / "stores" / String / "events")
-        .and(warp::get())
-        .and_then(site.clone())
-        .untuple_one()
-        .and(asked.clone())
-        .then(history);
-    let preflight = warp::path!("api" / "partner" / ..)
-        .and(warp::options())
-        .and(asked)
-        .map(move |asked: Asked| preflight(anywhere.any(), &asked));
-
-    healthz
-        .or(readyz)
-        .unify()
-        .or(metrics)
-        .unify()
-        .or(socket)
-        .unify()
-        .or(may_i)
-        .unify()
-        .or(stream)
-        .unify()
-        .or(history)
-        .unify()
-        .or(preflight)
-        .unify()
-        .recover(|rejection: Rejection| async move { Ok(answer::rejected(&rejection)) })
+    warp::any()
+        .map(move || Arc::clone(&sites))
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(call())
+        .then(answer)
+        .recover(|_: Rejection| async { Ok(Problem::NotFound.into_response()) })
         .unify()
 }
 
-fn query() -> impl Filter<Extract = (Query,), Error = std::convert::Infallible> + Clone {
-    warp::query::raw()
-        .or(warp::any().map(String::new))
-        .unify()
-        .map(|raw: String| Query::parse(&raw))
+fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::header::headers_cloned()
+        .and(query)
+        .and(warp::body::stream().map(Body::new))
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Permit>())
+        .map(
+            |headers: HeaderMap, query: String, body: Body, upgrade: Option<OnUpgrade>, permit: Option<Permit>| Call {
+                store: String::new(),
+                id: String::new(),
+                headers,
+                query: Query::parse(&query),
+                body,
+                upgrade,
+                permit,
+            },
+        )
 }
 
-/// Whether this node should get sockets: with several databases, as long as one of them is there, for the stores of the
-/// others are no better off on another node.
-fn ready(sites: &Sites) -> Response {
-    let state = |site: &Site| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
-        (false, _) => "away",
-        (true, Hearing::Listening) => "listening",
-        (true, _) => "polling",
-    };
-    let named = sites
-        .all()
-        .filter_map(|site| Some((site.name.clone()?, json!(state(site)))));
-    let databases: serde_json::Map<_, _> = named.collect();
-    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| site.pulse.is_fresh());
-    let feed = sites
-        .all()
-        .map(|site| state(site))
-        .find(|state| *state != "away")
-        .unwrap_or("away");
-    let mut body = json!({"ready": ready, "feed": feed});
-    if !databases.is_empty() {
-        body["databases"] = databases.into();
+async fn answer(sites: Arc<Sites>, method: Method, path: FullPath, mut call: Call) -> Response {
+    let path = path.as_str();
+    let method = if method == Method::HEAD { Method::GET } else { method };
+    if method == Method::OPTIONS && path.starts_with("/api/partner/") {
+        return answer::to_page(Ok(answer::done()), sites.any(), &call.headers);
     }
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    answer::json(status, &body)
-}
-
-async fn web_socket(
-    store: String,
-    site: Arc<Site>,
-    asked: Asked,
-    upgrade: Option<OnUpgrade>,
-    permit: Option<Permit>,
-) -> Response {
-    let opened = async {
-        let accept = auth::websocket_accept(&asked.headers)?;
-        let upgrade = upgrade.ok_or(Problem::NotAnUpgrade)?;
-        let (store, grant) = auth::open(&site, &store, &asked).await?;
-        let session = match Session::open(&site.hub, store, grant) {
-            Ok(session) => Ok(session),
-            // Browsers do not see why a handshake was refused, but they see a close code.
-            Err(Refused::TooMany) => Err(Close::TooManySessions),
-            Err(Refused::NotReady | Refused::Draining) => return Err(Problem::NotReady),
+    let mut problem = Problem::NotFound;
+    for route in &ROUTES {
+        let Some(parts) = fits(route.path, path) else { continue };
+        if route.method != method {
+            problem = Problem::OtherMethod;
+            continue;
+        }
+        parts.store.clone_into(&mut call.store);
+        parts.id.clone_into(&mut call.id);
+        return match route.answer {
+            Handler::Node(answer) => answer(sites, call).await,
+            Handler::Store(answer) => match sites.of(&call.store).await {
+                Ok(site) => answer(site, call).await,
+                Err(problem) => answer::to_page(Err(problem), sites.any(), &call.headers),
+            },
         };
-        Ok((accept, upgrade, session))
-    };
-    match opened.await {
-        Ok((accept, upgrade, session)) => {
-            let after = asked.query.get("after").map(str::to_owned);
-            site.sessions.spawn(async move {
-                ws::serve(upgrade, session, after).await;
-                drop(permit);
-            });
-            answer::switching_protocols(&accept, auth::offers_our_protocol(&asked.headers))
-        }
-        Err(problem) => problem.into_response(),
     }
+    problem.into_response()
 }
 
-async fn server_sent_events(store: String, site: Arc<Site>, asked: Asked, permit: Option<Permit>) -> Response {
-    let opened = async {
-        let (store, grant) = auth::open(&site, &store, &asked).await?;
-        Session::open(&site.hub, store, grant).map_err(|refused| match refused {
-            Refused::TooMany => Problem::TooManySessions,
-            Refused::NotReady | Refused::Draining => Problem::NotReady,
-        })
-    };
-    match opened.await {
-        Ok(session) => {
-            let last = asked.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-            let after = last.or(asked.query.get("after")).map(str::to_owned);
-            let (transport, body) = sse::channel();
-            site.sessions.spawn(async move {
-                sse::serve(transport, session, after).await;
-                drop(permit);
-            });
-            answer::allow_origin(answer::event_stream(body), &site, &asked.headers)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_taken_apart_by_its_template() {
+        let of = |template, path| fits(template, path).map(|parts| (parts.store, parts.id));
+        assert_eq!(of("/", "/"), Some(("", "")));
+        assert_eq!(of("/", "/x"), None);
+        let status = "/stores/{store}/orders/{id}/status";
+        assert_eq!(of(status, "/stores/7/orders/a%2Fb/status"), Some(("7", "a%2Fb")));
+        assert_eq!(of(status, "/stores/7/orders/9/status/"), Some(("7", "9")));
+        for path in [
+            "/stores/7/orders/status",
+            "/stores//orders/9/status",
+            "/stores/7/orders/9",
+            "/stores/7/orders/9/status/x",
+            "",
+        ] {
+            assert_eq!(of(status, path), None, "{path}");
         }
-        Err(problem) => answer::allow_origin(problem.into_response(), &site, &asked.headers),
+        assert_eq!(of("/panel/{file}", "/panel/icons/a.png"), Some(("", "icons/a.png")));
+        assert_eq!(of("/panel/{file}", "/panel/"), None);
     }
-}
-
-/// Why would a socket be refused? Browsers cannot see it at the handshake.
-async fn session_check(store: String, site: Arc<Site>, asked: Asked) -> Response {
-    let response = match auth::open(&site, &store, &asked).await {
-        Ok(_) if site.hub.router.cursor().is_none() || *site.draining.borrow() => Problem::NotReady.into_response(),
-        Ok((store, _)) => answer::json(StatusCode::OK, &json!({"ok": true, "store_id": store.as_str()})),
-        Err(problem) => problem.into_response(),
-    };
-    answer::allow_origin(response, &site, &asked.headers)
-}
-
-/// The events of a store, and what a panel polls while it can have no socket.
-async fn history(store: String, site: Arc<Site>, asked: Asked) -> Response {
-    let page = async {
-        let (store, _) = auth::open(&site, &store, &asked).await?;
-        let limit = limit(&asked.query)?;
-        read_history(&site, &store, asked.query.get("after"), limit).await
-    };
-    let response = page.await.unwrap_or_else(Problem::into_response);
-    answer::allow_origin(response, &site, &asked.headers)
-}
-
-fn limit(query: &Query) -> Result<usize, Problem> {
-    let Some(text) = query.get("limit") else {
-        return Ok(HISTORY_DEFAULT);
-    };
-    text.parse()
-        .ok()
-        .filter(|limit| (1..=HISTORY_LIMIT).contains(limit))
-        .ok_or(Problem::BadLimit(HISTORY_LIMIT))
-}
-
-async fn read_history(site: &Site, store: &StoreId, after: Option<&str>, limit: usize) -> Result<Response, Problem> {
-    let start = after.map_or(Start::Newest, Start::After);
-    let page = journal::read_page(&site.hub.pool, store, start, limit)
-        .await
-        .map_err(Problem::database)?;
-    match page {
-        Page::Resync { reason, fresh, .. } => Err(Problem::Resync(reason, fresh)),
-        Page::Events {
-            events,
-            cursor,
-            position,
-        } => {
-            HOT.polled.increment(events.len() as u64);
-            let events: Vec<String> = events
-                .iter()
-                .map(|event| event.event.to_wire(&event.cursor, Delivery::Replayed))
-                .collect();
-            let more = position.is_none();
-            let body = format!(
-                r#"{{"events":[{}],"cursor":"{cursor}","more":{more}}}"#,
-                events.join(",")
-            );
-            Ok(answer::json_text(StatusCode::OK, body))
-        }
-    }
-}
-
-fn preflight(site: &Site, asked: &Asked) -> Response {
-    let mut response = answer::allow_origin(answer::text(""), site, &asked.headers);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::join_all;
 
-use super::answer::Problem;
+use super::problem::Problem;
 use super::{Site, auth};
 use crate::event::StoreId;
 use crate::store;

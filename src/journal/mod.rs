@@ -8,7 +8,7 @@ mod retention;
 mod sql_types;
 
 pub use due::{Due, DueBatch, append, read_due};
-pub use page::{Page, PageEvent, Start, read_page};
+pub use page::{Page, PageEvent, Start, cursor_here, read_page};
 pub use reader::{Backlog, ConnectError, News, Reader};
 pub use retention::{Trimmed, trim_batch};
 
@@ -59,6 +59,10 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
     Ok(epoch(&row)?)
 }
+
+/// The id of the order or booking that the event `e` is about. The index on it keeps
+/// the first 64 characters.
+pub const SUBJECT: &str = "coalesce(e.data ->> 'order_id', e.data ->> 'booking_id')";
 
 /// The columns of an event, in the order that [`event`] takes them from.
 const EVENT_COLUMNS: &str = "id, xid, store_id, type, at, data";

@@ -94,6 +94,12 @@ async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> R
     Ok(page)
 }
 
+/// The cursor that covers exactly what this transaction sees: for a list that is read in the same snapshot.
+pub async fn cursor_here(client: &deadpool_postgres::Transaction<'_>) -> Result<String, Error> {
+    let head = read_head(client).await?;
+    Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
+}
+
 async fn read_head(client: &deadpool_postgres::Transaction<'_>) -> Result<Head, Error> {
     let statement = client
         .prepare_cached(&format!(

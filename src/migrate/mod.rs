@@ -4,6 +4,7 @@
 mod backup;
 mod code;
 mod lock;
+mod subject;
 mod undo;
 mod v23;
 
@@ -162,7 +163,8 @@ pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
         v23::check(&client).await?;
         v23::tell(&client, say).await?;
     }
-    code::tell(&client, say).await
+    code::tell(&client, say).await?;
+    subject::tell(&client, say).await
 }
 
 fn sets(config: &Config) -> &'static [&'static Set] {
@@ -222,6 +224,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     if reference {
         changed |= code::attach_reference_shop(client, say).await?;
     }
+    changed |= subject::build(client, say).await?;
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 

@@ -130,7 +130,9 @@ async fn change(
         kind: pressed.kind,
         key: &pressed.key,
         to,
+        from: None,
         reason,
+        minutes: None,
         by: &by,
         way: Way::Telegram,
     };
@@ -147,8 +149,12 @@ fn told(words: &Words, kind: Kind, changed: &Changed, to: Status) -> String {
         Changed::Done { .. } => ("pressed.done", to.as_str(), None),
         Changed::Already { status, by: None } => ("pressed.already", status.as_str(), None),
         Changed::Already { status, by } => ("pressed.already_by", status.as_str(), by.as_deref()),
-        Changed::NotAllowed { status, by: None } => ("pressed.not_allowed", status.as_str(), None),
-        Changed::NotAllowed { status, by } => ("pressed.not_allowed_by", status.as_str(), by.as_deref()),
+        Changed::NotAllowed { status, by: None } | Changed::Refused { status, by: None } => {
+            ("pressed.not_allowed", status.as_str(), None)
+        }
+        Changed::NotAllowed { status, by } | Changed::Refused { status, by } => {
+            ("pressed.not_allowed_by", status.as_str(), by.as_deref())
+        }
         Changed::Unknown => ("pressed.unknown", "", None),
     };
     let status = status_name(words, kind, status);

@@ -308,6 +308,17 @@ fn paste(directory: &Path, line: &str) -> Child {
     shell.unwrap()
 }
 
+/// What an address answers, by a request as a browser makes one.
+fn get(url: &str) -> String {
+    use std::io::Write as _;
+    let host = url.strip_prefix("http://").expect("plain HTTP");
+    let mut socket = std::net::TcpStream::connect(host).unwrap();
+    write!(socket, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     let directory = tempfile::tempdir().unwrap();
@@ -328,6 +339,12 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
             .trim()
             .to_owned()
     };
+    // The panel's address opens it, and the token stands behind the `#`, which no browser sends.
+    let panel = line("/#store=7&token=");
+    let (address, key) = panel.split_once("/#").unwrap();
+    assert!(key.starts_with("store=7&token=vst_"), "{panel}");
+    assert!(get(address).contains("<title>"), "the panel is served at {address}");
+
     let mut tail = Running(paste(
         directory.path(),
         &format!("exec env {}", line(" tail --store 7")),

@@ -1,6 +1,7 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod board;
 mod bot;
 mod cluster;
 mod command;
@@ -12,13 +13,18 @@ mod fleet;
 mod forget;
 mod http;
 mod migrate;
+mod openapi;
 mod oracle;
 mod order;
+mod panel;
+mod panel_files;
 mod presence;
+mod proof;
 mod reach;
 mod sending;
 mod session;
 mod shards;
+mod status_change;
 mod support;
 mod tidy;
 mod triggers;

@@ -40,6 +40,8 @@ fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> Change
         kind: Kind::Order,
         key,
         to: Status::from_name(to).unwrap(),
+        from: None,
+        minutes: None,
         reason: None,
         by,
         way: Way::Telegram,
@@ -342,7 +344,7 @@ async fn a_key_that_cannot_be_one_and_another_stores_order_are_unknown() {
 }
 
 #[tokio::test]
-async fn what_the_shops_own_table_refuses_is_not_allowed_and_changes_nothing() {
+async fn what_the_shops_own_table_refuses_is_told_apart_and_changes_nothing() {
     let database = Database::fresh().await;
     let (pool, client, store) = (pool(&database), database.client().await, StoreId::new("7"));
     client
@@ -358,7 +360,7 @@ async fn what_the_shops_own_table_refuses_is_not_allowed_and_changes_nothing() {
         let changed = order::change_status(&pool, &change(&store, "1", to, "Anna"))
             .await
             .unwrap();
-        let expected = Changed::NotAllowed {
+        let expected = Changed::Refused {
             status: "preparing".into(),
             by: None,
         };

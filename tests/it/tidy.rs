@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// From the top down: a module may use those of lower layers, and its own.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["main", "cli", "command"],
     &["engine"],
     &["http"],
     &["session", "delivery", "telegram"],
     &["feed", "listener", "router"],
+    &["board"],
     &["link", "order", "poll", "ack"],
     &[
         "journal",
@@ -16,6 +17,7 @@ const LAYERS: [&[&str]; 9] = [
         "reach",
         "replay",
         "presence",
+        "proof",
         "store",
         "attachment",
         "migrate",
@@ -25,17 +27,19 @@ const LAYERS: [&[&str]; 9] = [
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.
-const KNOW_POSTGRES: [&str; 20] = [
+const KNOW_POSTGRES: [&str; 22] = [
     "db",
     "journal",
     "token",
     "ack",
     "attachment",
+    "board",
     "delivery",
     "link",
     "order",
     "poll",
     "presence",
+    "proof",
     "reach",
     "replay",
     "store",

@@ -1,4 +1,4 @@
-//! A proxy between the engine and Postgres that can fall silent without closing, as a cable does that is pulled.
+//! A proxy, between the engine and Postgres or a client, that can fall silent without closing, as a cable does that is pulled.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     /// Connections of an earlier generation pass nothing on any more.
     generation: watch::Sender<u64>,
+    /// While it is cut, nobody gets through.
+    cut: watch::Sender<bool>,
     trap: Arc<Trap>,
     hold: Arc<Hold>,
 }
@@ -97,6 +99,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (generation, current) = watch::channel(0);
+        let (cut, mut is_cut) = watch::channel(false);
         let trap = Arc::new(Trap::default());
         let hold = Arc::new(Hold {
             words: Mutex::new(None),
@@ -106,6 +109,15 @@ impl Proxy {
         let (set, holding) = (Arc::clone(&trap), Arc::clone(&hold));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if *is_cut.borrow_and_update() {
+                    let mut is_cut = is_cut.clone();
+                    // Silent, but open, until the line is mended.
+                    tokio::spawn(async move {
+                        let _ = is_cut.wait_for(|cut| !cut).await;
+                        drop(client);
+                    });
+                    continue;
+                }
                 let server = TcpStream::connect(target).await.unwrap();
                 let born = *current.borrow();
                 let ((from_client, to_client), (from_server, to_server_half)) =
@@ -128,6 +140,7 @@ impl Proxy {
         Self {
             address,
             generation,
+            cut,
             trap,
             hold,
         }
@@ -136,6 +149,17 @@ impl Proxy {
     /// All connections that are open now are silent from here on, and stay open.
     pub fn stall(&self) {
         self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// The cable is pulled: what is open is silent, and nobody gets through any more.
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+        self.stall();
+    }
+
+    /// The cable is put back. What was open before stays silent.
+    pub fn mend(&self) {
+        self.cut.send_replace(false);
     }
 
     /// The next connection whose client says these words is silent from there on, and stays open.

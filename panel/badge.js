@@ -1,0 +1,42 @@
+/** How many wait: in the title, in the favicon and, where there is one, on the app's icon. @module badge */
+
+import { say } from "./i18n.js";
+import { at } from "./dom.js";
+
+const SIZE = 64;
+let shown = -1;
+
+/** @param {number} count @param {boolean} live whether the page is told of new ones */
+export function showBadge(count, live) {
+  document.title = (count ? `(${count}) ` : live ? "" : "⚠ ") + (count ? say("title.waiting", { n: count }) : say("title.calm"));
+  const drawn = live ? count : count + 10_000;
+  if (drawn === shown) return;
+  shown = drawn;
+  at("favicon").href = draw(count, live);
+  if (count) navigator.setAppBadge?.(count).catch(() => {});
+  else navigator.clearAppBadge?.().catch(() => {});
+}
+
+/** @param {number} count @param {boolean} live */
+function draw(count, live) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = SIZE;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = count ? "#d9480f" : live ? "#16794a" : "#6b7280";
+  pen.beginPath();
+  pen.roundRect(0, 0, SIZE, SIZE, 16);
+  pen.fill();
+  pen.fillStyle = pen.strokeStyle = "#fff";
+  if (count) {
+    pen.font = `bold ${count > 99 ? 30 : 44}px sans-serif`;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.fillText(count > 99 ? "99+" : String(count), SIZE / 2, SIZE / 2 + 3);
+  } else {
+    pen.translate(8, 8);
+    pen.scale(2, 2);
+    pen.lineWidth = 2.4;
+    pen.stroke(new Path2D("M6 16V11a6 6 0 0 1 12 0v5l2 2H4zM10 21h4"));
+  }
+  return canvas.toDataURL();
+}

@@ -1,0 +1,75 @@
+/** What the page asks of the tablet: to stay awake, to show notifications, to shake. @module device */
+
+import { say } from "./i18n.js";
+
+/** @typedef {"granted"|"refused"|"missing"} Answer */
+
+/** @type {WakeLockSentinel|null} */
+let lock = null;
+let wantsLock = false;
+
+/** Keeps the screen on. @returns {Promise<Answer>} */
+export async function keepAwake() {
+  wantsLock = true;
+  if (!("wakeLock" in navigator)) return "missing";
+  if (lock && !lock.released) return "granted";
+  try {
+    lock = await navigator.wakeLock.request("screen");
+    return "granted";
+  } catch {
+    return "refused";
+  }
+}
+
+/** At the end of the shift. */
+export function letSleep() {
+  wantsLock = false;
+  lock?.release();
+  lock = null;
+}
+
+// The browser takes the lock back whenever the page is hidden.
+document.addEventListener("visibilitychange", () => wantsLock && !document.hidden && keepAwake());
+
+/** Asks for notifications, within a person's press. @returns {Promise<Answer>} */
+export async function askForNotifications() {
+  if (!("Notification" in window)) return "missing";
+  const answer = await Notification.requestPermission().catch(() => "denied");
+  return answer === "granted" ? "granted" : "refused";
+}
+
+/**
+ * Tells a person who looks elsewhere. Nothing where the page is before their eyes.
+ * @param {string} title
+ * @param {string} body
+ * @param {string} tag a later one with the same tag replaces it
+ */
+export async function notify(title, body, tag) {
+  if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
+  const options = { body, tag, icon: "/panel/icon-192.png", badge: "/panel/icon-192.png", requireInteraction: true, lang: document.documentElement.lang };
+  const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
+  // On Android a page cannot make one by itself.
+  if (worker?.active) return worker.showNotification(title, options).catch(() => {});
+  const shown = new Notification(title, options);
+  shown.onclick = () => {
+    window.focus();
+    shown.close();
+  };
+}
+
+/** Takes away what is no longer so. @param {string} tag */
+export async function unnotify(tag) {
+  const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
+  const shown = (await worker?.getNotifications({ tag })) ?? [];
+  shown.forEach((notification) => notification.close());
+}
+
+/** @param {number[]} pattern milliseconds */
+export function shake(pattern) {
+  if (navigator.userActivation?.hasBeenActive) navigator.vibrate?.(pattern);
+}
+
+/** The worker that keeps the shell; never an event. */
+export function keepShell() {
+  navigator.serviceWorker?.register("/sw.js").catch((error) => console.info(say("shift.noWorker"), error.message));
+}

@@ -1,0 +1,78 @@
+/** Makes elements. Nothing here, or anywhere in the panel, parses HTML: what customers write stays text. @module dom */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Drawn on a square of 24, with a line of 2. */
+const ICONS = {
+  bell: "M6 16V11a6 6 0 0 1 12 0v5l2 2H4zM10 21h4",
+  scooter: "M5 18a2.5 2.5 0 1 0 0-.1M17 18a2.5 2.5 0 1 0 0-.1M7.5 18H15l1-8h-3M16 10l2 5M4 12h5",
+  bag: "M5 8h14l-1 13H6zM9 10V6a3 3 0 0 1 6 0v4",
+  table: "M4 9h16M12 9v11M8 20h8M6 9l-2 8M18 9l2 8",
+  check: "M4 12.5l5.5 5.5L20 6.5",
+  cross: "M6 6l12 12M18 6L6 18",
+  printer: "M7 8V3h10v5M7 17H4V9h16v8h-3M7 14h10v7H7z",
+  clock: "M12 3a9 9 0 1 0 .1 0M12 7v5l3.5 2",
+  list: "M8 6h12M8 12h12M8 18h12M4 6h.01M4 12h.01M4 18h.01",
+  book: "M5 4h14v16H5zM5 9h14M9 2v4M15 2v4",
+  chart: "M4 20h16M7 16v-5M12 16V6M17 16v-8",
+  gear: "M12 8.5a3.5 3.5 0 1 0 .1 0M12 2v3M12 19v3M2 12h3M19 12h3M5 5l2 2M17 17l2 2M19 5l-2 2M7 17l-2 2",
+  mute: "M4 9v6h4l5 4V5L8 9zM17 9l5 6M22 9l-5 6",
+  sound: "M4 9v6h4l5 4V5L8 9zM17 8a6 6 0 0 1 0 8M19.5 5a10 10 0 0 1 0 14",
+  screen: "M4 5h16v11H4zM9 20h6M12 16v4",
+  person: "M12 4a4 4 0 1 0 .1 0M4 21c1-5 4-7 8-7s7 2 8 7",
+  phone: "M7 3h10v18H7zM11 18h2",
+  stop: "M8 3h8l5 5v8l-5 5H8l-5-5V8zM12 7.5v5.5M12 16.5h.01",
+  leave: "M14 4h5v16h-5M4 12h10M10 8l4 4-4 4",
+};
+
+/**
+ * An element.
+ * @param {string} tag
+ * @param {Record<string, any>} [props] `class`, `text`, `on` (listeners), `data`, and attributes; true and false are given and taken
+ * @param {...(Node|string|null|undefined|false)} children
+ * @returns {HTMLElement}
+ */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "class") element.className = value;
+    else if (name === "text") element.textContent = value;
+    else if (name === "on") Object.entries(value).forEach(([event, listener]) => element.addEventListener(event, listener));
+    else if (name === "data") Object.assign(element.dataset, value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child) => child || child === ""));
+  return element;
+}
+
+/** An icon; a screen reader passes it by. @param {keyof typeof ICONS} name */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/**
+ * A button.
+ * @param {string} style a class
+ * @param {keyof typeof ICONS|null} sign
+ * @param {string} label
+ * @param {(event: Event) => void} press
+ * @param {Record<string, any>} [props]
+ */
+export function button(style, sign, label, press, props = {}) {
+  return h("button", { type: "button", class: style, on: { click: press }, ...props }, sign && icon(sign), h("span", { text: label }));
+}
+
+/** The element of this id. @param {string} id @returns {any} */
+export function at(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`the page has no #${id}`);
+  return element;
+}

@@ -1,0 +1,61 @@
+/** What a manager asks for: by which way orders came first, and how soon somebody answered. @module figures */
+
+import { at, h } from "./dom.js";
+import { say, seconds } from "./i18n.js";
+import { live } from "./live.js";
+
+const WAYS = ["websocket", "sse", "polling", "telegram", "none"];
+
+/** @param {{from: string, to: string}} span */
+export async function showFigures(span) {
+  const place = at("figures");
+  const figures = await live.connection.api.summary(span).catch(() => null);
+  if (!figures) return place.replaceChildren();
+  place.replaceChildren(totals(figures), ways(figures), waits(figures));
+}
+
+/** @param {any} figures */
+function totals({ orders, acknowledge_seconds: waits, escalated }) {
+  const figure = (name, value) => h("div", { class: "figure" }, h("dt", { text: say(`figures.${name}`) }), h("dd", { text: value }));
+  return h(
+    "dl",
+    { class: "totals" },
+    figure("orders", String(orders)),
+    figure("median", waits?.p50 != null ? seconds(waits.p50) : "–"),
+    figure("slow", waits?.p90 != null ? seconds(waits.p90) : "–"),
+    figure("escalated", String(escalated ?? 0)),
+  );
+}
+
+/**
+ * Bars, each with its words and its figure: the picture says nothing that the text does not.
+ * @param {string} title
+ * @param {{name: string, label: string, count: number}[]} bars
+ * @param {string} style
+ */
+function chart(title, bars, style) {
+  const most = Math.max(1, ...bars.map((bar) => bar.count));
+  const rows = bars.map(({ name, label, count }) => {
+    const bar = h("span", { class: "bar", data: { name } });
+    bar.style.setProperty("--share", String(count / most));
+    return h("li", {}, h("span", { class: "bar-label", text: label }), h("span", { class: "bar-place", "aria-hidden": "true" }, bar), h("b", { text: String(count) }));
+  });
+  return h("figure", { class: `chart ${style}` }, h("figcaption", { text: title }), h("ul", {}, ...rows));
+}
+
+/** @param {any} figures */
+function ways({ first_seen: seen = {} }) {
+  const bars = WAYS.filter((way) => seen[way] || way === "websocket" || way === "polling" || way === "telegram").map((way) => ({ name: way, label: say(`way.${way}`), count: seen[way] ?? 0 }));
+  return chart(say("figures.ways"), bars, "chart-ways");
+}
+
+/** @param {any} figures */
+function waits({ acknowledge_seconds: waits }) {
+  let from = 0;
+  const bars = (waits?.buckets ?? []).map(({ le, count }) => {
+    const label = le === null ? say("figures.longer", { s: from }) : say("figures.upTo", { from, to: le });
+    from = le;
+    return { name: le === null ? "longer" : "upTo", label, count };
+  });
+  return chart(say("figures.waits"), bars, "chart-waits");
+}

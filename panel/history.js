@@ -1,0 +1,124 @@
+/** What happened, and the proof of it: who was reached, by which way, when. @module history */
+
+import { at, button, h, icon } from "./dom.js";
+import { dayAndTime, exactTime, money, say, seconds } from "./i18n.js";
+import { live } from "./live.js";
+import { showFigures } from "./figures.js";
+import { ApiError } from "./vestnik.js";
+
+const PAGE = 50;
+/** What happens just now, by a clock that is ahead of ours, belongs to the figures. */
+const AHEAD_MS = 60_000;
+const SIGNS = { new_order: "bell", new_booking: "table", order_cancelled: "stop", booking_cancelled: "stop" };
+
+/** @type {{order: string, from: string, to: string}} */
+let asked = { order: "", from: "", to: "" };
+let turn = 0;
+
+export function setUpHistory() {
+  at("history-filter").addEventListener("submit", (event) => {
+    event.preventDefault();
+    showHistory();
+  });
+  at("closed").addEventListener("toggle", () => at("closed").open && showClosed());
+  document.querySelectorAll("[data-span]").forEach((chip) => chip.addEventListener("click", () => choose(chip)));
+}
+
+/** The newest orders that are over. */
+async function showClosed() {
+  const list = await live.connection.api.list("orders", { status: "completed,rejected,cancelled", limit: PAGE }).catch(() => ({ orders: [] }));
+  const row = (order) =>
+    h(
+      "li",
+      {},
+      h("b", { text: `#${order.id}` }),
+      h("span", { text: [order.customer_name, order.total != null && money(order.total)].filter(Boolean).join(" · ") }),
+      h("span", { class: "closed-how", text: [say(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ") }),
+      order.created_at && h("time", { datetime: order.created_at, text: dayAndTime(order.created_at) }),
+    );
+  const rows = list.orders.map(row);
+  at("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { text: say("history.closedNone") })]));
+}
+
+/** @param {any} chip */
+function choose(chip) {
+  const begin = new Date();
+  if (chip.dataset.span === "today") begin.setHours(0, 0, 0, 0);
+  else begin.setTime(begin.getTime() - Number(chip.dataset.span) * 3_600_000);
+  at("history-from").value = local(begin);
+  at("history-to").value = "";
+  showHistory();
+}
+
+/** As `datetime-local` has it. @param {Date} date */
+const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+
+/** Asks for what the filter says, and shows it. */
+export async function showHistory() {
+  if (!at("history-from").value) at("history-from").value = local(new Date(new Date().setHours(0, 0, 0, 0)));
+  const iso = (value) => (value ? new Date(value).toISOString() : "");
+  asked = { order: at("history-order").value.trim().replace(/^[#№]\s*/, ""), from: iso(at("history-from").value), to: iso(at("history-to").value) };
+  const mine = (turn += 1);
+  at("history-list").replaceChildren();
+  at("history-more").replaceChildren(h("p", { class: "quiet-words", text: say("history.loading") }));
+  showFigures({ from: asked.from, to: asked.to || new Date(Date.now() + AHEAD_MS).toISOString() });
+  await more(mine);
+}
+
+/** @param {number} mine @param {string} [before] */
+async function more(mine, before) {
+  const place = at("history-more");
+  try {
+    const page = await live.connection.api.proofs({ ...asked, before, limit: PAGE });
+    if (mine !== turn) return;
+    at("history-list").append(...page.events.map(row));
+    const last = page.events.at(-1)?.id;
+    if (page.more) place.replaceChildren(button("quiet", null, say("history.more"), () => more(mine, last)));
+    else place.replaceChildren(h("p", { class: "quiet-words", text: say(at("history-list").children.length ? "history.end" : "history.none") }));
+  } catch (error) {
+    if (mine !== turn) return;
+    const why = error instanceof ApiError ? error.message : say("work.noLine");
+    place.replaceChildren(h("p", { class: "quiet-words", text: say("history.failed", { why }) }), button("quiet", null, say("notice.retry"), () => more(mine, before)));
+  }
+}
+
+/** One event, and its proof. @param {any} event */
+function row(event) {
+  const kind = /booking/.test(event.type) ? "bookings" : "orders";
+  const id = String(event.subject ?? "").split("/").at(-1).split(":").at(-1);
+  const words = say(`event.${event.type}`, { id, status: event.status ? say(`status.${kind}.${event.status}`) : "" });
+  const proof = h("ul", { class: "proof" }, ...(event.ways ?? []).map((way) => wayRow(way, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.ladder));
+  const reached = (event.ways ?? []).some((way) => way.sent || way.rendered || way.rung) || (event.chats ?? []).length;
+  if (!reached && /^new_/.test(event.type)) proof.append(h("li", { class: "proof-none" }, icon("stop"), h("span", { text: say("proof.none") })));
+  return h(
+    "li",
+    { class: "event", data: { type: event.type } },
+    icon(SIGNS[event.type] ?? "clock"),
+    h("div", { class: "event-words" }, h("strong", { text: words }), h("time", { datetime: event.at, text: dayAndTime(event.at) }), h("span", { class: "event-exact", text: exactTime(event.at) })),
+    proof,
+  );
+}
+
+/** What is known of one way. @param {any} way @param {string} began */
+function wayRow(way, began) {
+  const steps = ["sent", "rendered", "rung", "acknowledged"].filter((step) => way[step]).map((step) => {
+    const after = Math.max(0, (Date.parse(way[step]) - Date.parse(began)) / 1000);
+    return h("span", { class: `step step-${step}` }, say(`proof.${step}`), h("b", { text: seconds(after) }));
+  });
+  const by = way.by && h("span", { class: "step step-by" }, icon("person"), way.by);
+  return h("li", {}, h("span", { class: "way", text: say(`way.${way.way}`) }), ...steps, by);
+}
+
+/** @param {any} chat @param {string} began */
+function chatRow(chat, began) {
+  const sent = chat.settled;
+  const after = sent ? seconds(Math.max(0, (Date.parse(sent) - Date.parse(began)) / 1000)) : "";
+  const state = say(`chat.${chat.state ?? "sent"}`);
+  return h("li", {}, h("span", { class: "way", text: "Telegram" }), h("span", { class: "step" }, [chat.chat, state].filter(Boolean).join(" · "), h("b", { text: after })));
+}
+
+/** @param {any} ladder */
+function ladderRow(ladder) {
+  if (!ladder?.rung) return null;
+  return h("li", {}, h("span", { class: "way", text: say("proof.ladder") }), h("span", { class: "step", text: say("proof.rungs", { n: ladder.rung }) }));
+}

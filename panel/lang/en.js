@@ -1,0 +1,118 @@
+/** English. Another language: one more file with the same keys, and a line in i18n.js. */
+export default {
+  bar: { skip: "To the orders", views: "Sections", store: "Store {store}" },
+  title: { calm: "Orders", waiting: { one: "{n} order waits", other: "{n} orders wait" } },
+  view: { orders: "Orders", bookings: "Bookings", history: "History", settings: "Settings" },
+  light: {
+    loading: "Loading", connecting: "Connecting", catching_up: "Catching up", live: "Live",
+    polling: "Polling since {since}", offline: "Offline since {since}", stopped: "Stopped",
+    loadingWhy: "The orders are being loaded", connectingWhy: "The connection is being opened", catching_upWhy: "What was missed is coming",
+    liveWhy: "New orders come at once", pollingWhy: "No connection: new orders are asked for every {n} s",
+    offlineWhy: "New orders do not come", stoppedWhy: "New orders do not come",
+  },
+  notice: {
+    offline: "Offline since {since}", offlineWhy: "New orders do not reach this page. Check the network: it reconnects by itself and loses nothing.",
+    polling: "Slow connection since {since}", pollingWhy: "Orders come every {n} s: no lasting connection can be opened.",
+    stopped: "Orders no longer come", retry: "Try again",
+    sound: "The browser has turned the sound off", soundWhy: "Nobody will hear a new order. Press the button, or anywhere on the page.", soundOn: "Turn sound on",
+    grants: "The browser did not allow everything",
+    chat: "Telegram: the chat “{chat}” is off", chatWhy: "Orders do not reach it.",
+    telegram: "Telegram has stopped", telegramWhy: "No messages about orders are sent: the bot's token is not accepted.",
+  },
+  stopped: {
+    token_revoked: "This key was revoked. Ask your administrator for a new link.",
+    token_expired: "This key has expired. Ask your administrator for a new link.",
+    unauthorized: "The key is wrong. Check it, or ask for a new link.",
+    forbidden_store: "The key is for another store.", forbidden_origin: "The server does not accept this page: its address is not allowed.",
+    bad_store: "There is no such store.", too_many_sessions: "Too many panels of this store are open. Close those you do not need.",
+    other: "The server refused ({code}).",
+  },
+  board: { columns: "Columns" },
+  column: {
+    orders: { pending: "New", preparing: "Preparing", ready: "Ready", delivering: "On the way" },
+    bookings: { pending: "Waiting", preparing: "Confirmed" },
+  },
+  status: {
+    orders: { pending: "waits for an answer", preparing: "being prepared", ready: "ready", delivering: "on the way", completed: "completed", rejected: "rejected", cancelled: "cancelled" },
+    bookings: { pending: "waits for an answer", preparing: "confirmed", ready: "the table is ready", completed: "completed", rejected: "rejected", cancelled: "cancelled" },
+  },
+  empty: {
+    orders: { pending: "No new orders. The page rings as soon as one arrives.", preparing: "Nothing on the stove", ready: "Nobody waits", delivering: "No couriers on the way" },
+    bookings: { pending: "No new bookings", preparing: "No confirmed bookings" },
+  },
+  type: { delivery: "Delivery", pickup: "Pickup" },
+  order: {
+    number: "Order #{id}", acceptIn: "Accept · {n} min", reject: "Reject", rejectWhy: "Reject…", readyIn: "Ready in, minutes", minutes: "{n} min",
+    to: { preparing: "Accept", ready: "Ready", delivering: "Courier has it", completed: "Delivered", handed: "Handed over" },
+    noItems: "No items given", itemsOmitted: "Too many items to send: see the store's own system", moreItems: "and {n} more…",
+    total: "Total", others: "Also waiting: {numbers}", print: "Print", close: "Close", back: "Back",
+  },
+  booking: {
+    number: "Booking #{id}", one: "Booking", noTime: "No time given",
+    guests: { one: "{n} guest", other: "{n} guests" },
+    to: { preparing: "Confirm", ready: "Table is ready", completed: "Guests came" },
+  },
+  reject: {
+    why: "Why? The customer will see the reason.", own: "Another reason",
+    orders: { products: "Out of ingredients", busy: "The kitchen is overloaded", closed: "We are closing", other: "We do not deliver there" },
+    bookings: { products: "No free tables", busy: "Private event", closed: "We are closed then", other: "Too many guests" },
+  },
+  fact: { customer: "Customer", type: "How", guests: "Guests", startsAt: "For", at: "Arrived", due: "Ready by", by: "Answered by", reason: "Reason" },
+  work: {
+    conflict: "{number}: somebody was first", by: "{now} · {by}", failed: "{number}: it did not work", noLine: "No connection. Try again.",
+  },
+  alert: {
+    newOrder: "New order #{id}", newBooking: "New booking #{id}", orderCancelled: "Order #{id} was cancelled", bookingCancelled: "Booking #{id} was cancelled",
+    status: "{number}: {status}", unanswered: "{number} still waits for an answer",
+  },
+  alarm: {
+    label: "Waiting for an answer", show: "Show", noticed: "Got it", stop: "Stop preparing it",
+    orders: { one: "New order", other: "{n} new orders" },
+    bookings: { one: "New booking", other: "{n} new bookings" },
+  },
+  toast: { label: "News", open: "Open", close: "Dismiss" },
+  time: { now: "just now", minutes: "{n} min", hours: "{n} h {m} min", days: "{n} d", seconds: "{n} s", due: "due now", left: "{time} left", over: "{time} late" },
+  ticket: { at: "Arrived at {time}", due: "Ready by {time}" },
+  history: {
+    order: "Order number", orderLike: "all", from: "From", to: "To", show: "Show", hour: "Last hour", today: "Today", week: "Week",
+    events: "Events and their proof", loading: "Loading…", more: "Show more", closed: "Closed orders", closedNone: "No closed orders", end: "That is all", none: "Nothing happened in this time", failed: "It could not be loaded: {why}",
+  },
+  event: {
+    new_order: "New order #{id}", order_status_changed: "Order #{id}: {status}", order_cancelled: "Order #{id} was cancelled",
+    new_booking: "New booking #{id}", booking_status_changed: "Booking #{id}: {status}", booking_cancelled: "Booking #{id} was cancelled",
+    order_unanswered: "Order #{id}: nobody answered", chat_disabled: "A Telegram chat was turned off",
+  },
+  proof: {
+    sent: "sent", rendered: "shown", rung: "rung", acknowledged: "seen", none: "It reached nobody", ladder: "Reminders",
+    rungs: { one: "{n} step", other: "{n} steps" },
+  },
+  way: { websocket: "At once", sse: "Stream", polling: "Polling", telegram: "Telegram", none: "Nobody", panel: "Panel" },
+  chat: { pending: "waits", sending: "being sent", retrying: "again", sent: "sent", failed: "not sent", dead: "not sent", skipped: "not needed", superseded: "not needed" },
+  figures: {
+    orders: "Orders", median: "Usually answered in", slow: "Nine of ten in", escalated: "Had to be reminded",
+    ways: "How orders arrived first", waits: "How soon somebody answered", upTo: "{from}–{to} s", longer: "over {s} s",
+  },
+  set: {
+    sound: "Sound", soundHint: "Press to hear. The volume is the tablet's own.",
+    offline: "Signal while offline", offlineHint: "Quiet, every 20 seconds until the connection is back",
+    grants: "What the browser allows", askAgain: "Ask again", work: "Work", name: "Who is on shift",
+    print: "Print new orders", printHint: "An 80 mm ticket. A browser started with --kiosk-printing prints without asking; another opens its print window each time, and the page waits for it.",
+    poll: "Polling without a connection", seconds: "every {n} s", look: "Look", language: "Language", theme: "Theme",
+    end: "End of the shift", endHint: "The page stops ringing and forgets the key on this device.", endNow: "End the shift",
+  },
+  theme: { auto: "As the device", light: "Light", dark: "Dark" },
+  ring: { order: "Order", urgent: "Unanswered", booking: "Booking", cancelled: "Cancelled", offline: "Offline" },
+  grant: {
+    sound: { name: "Sound", granted: "On: a new order will be heard.", refused: "The browser gave no sound: a new order will not be heard. Press anywhere on the page, or allow sound in the site's settings.", missing: "This browser cannot make sound." },
+    notifications: { name: "Notifications", granted: "Allowed: an order is seen even when the page is hidden.", refused: "Notifications are blocked: when the page is hidden an order is heard, but not seen. Keep the page open.", missing: "This browser has no notifications: keep the page open." },
+    screen: { name: "Screen", granted: "Stays on while the page is open.", refused: "The screen may go dark: turn sleep off in the tablet's settings.", missing: "This browser cannot keep the screen on: turn sleep off in the tablet's settings." },
+  },
+  shift: {
+    title: "Start of the shift", known: "The link opens store {store}.", store: "Store number", token: "Key",
+    tokenHint: "The key begins with vst_. Your administrator gives it to you; it never stands in the page's address.",
+    name: "Who is on shift", nameLike: "for example, Anna", remember: "Remember on this device",
+    rememberHint: "For the kitchen's tablet: nothing to type after a restart. Leave it off on a device that is not yours: the key is forgotten with the tab.",
+    start: "Start the shift", startHint: "This button turns the sound on, asks for notifications and keeps the screen awake.",
+    ring: "Test the sound", incomplete: "The store number and the key are needed.", noWorker: "The page will not be kept on this device:",
+  },
+};

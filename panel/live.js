@@ -1,0 +1,105 @@
+/** The connection of this page, and the honest light that shows how it stands. @module live */
+
+import { at, button, h, icon } from "./dom.js";
+import { say, time } from "./i18n.js";
+import { settings } from "./settings.js";
+import { connectWebSocket } from "./vestnik.js";
+
+/** A break shorter than this makes no noise: a server that restarts is back by then. */
+const OFFLINE_GRACE_MS = 12_000;
+
+/** @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null}} */
+export const live = { connection: null, ringer: null };
+
+/**
+ * Opens the stream of the store.
+ * @param {import("./settings.js").Key} key
+ * @param {{onEvent: (event: any) => void, onState: (state: any) => void, load: (why: string|null) => Promise<string>}} handlers
+ */
+export function connect(key, { onEvent, onState, load }) {
+  live.connection = connectWebSocket({
+    ...key,
+    panel: panelName(),
+    rings: live.ringer.sounds,
+    pollSeconds: settings.pollSeconds,
+    onEvent,
+    onState: (state) => {
+      showLight();
+      onState(state);
+    },
+    load,
+  });
+  showLight();
+}
+
+/** This tab's name, where it has no session: the same after a reload. */
+function panelName() {
+  const name = sessionStorage.getItem("vestnik.panel") ?? `panel-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
+  sessionStorage.setItem("vestnik.panel", name);
+  return name;
+}
+
+/** Whether new orders reach this page, if late. */
+export const isReached = () => ["live", "catching_up", "polling"].includes(live.connection?.state.name ?? "");
+
+let graceTimer = 0;
+
+/** Shows how it stands: in the bar, and as a notice where a person has to know. */
+export function showLight() {
+  const state = live.connection?.state;
+  const light = at("light");
+  light.hidden = !state;
+  if (!state) return clearTimeout(graceTimer);
+  light.dataset.state = state.name;
+  // What stands there may no longer be so.
+  document.body.dataset.line = state.name;
+  const since = time(state.since);
+  at("light-text").textContent = say(`light.${state.name}`, { since });
+  light.title = say(`light.${state.name}Why`, { since, n: settings.pollSeconds });
+  showNotice(state, since);
+  clearTimeout(graceTimer);
+  const isOut = state.name === "offline" || state.name === "stopped";
+  if (isOut && settings.offlineSound) {
+    const wait = Math.max(0, OFFLINE_GRACE_MS - (Date.now() - state.since.getTime()));
+    graceTimer = setTimeout(() => live.ringer.ring("offline", "offline"), state.name === "stopped" ? 0 : wait);
+  } else {
+    live.ringer.silence("offline");
+  }
+}
+
+/** @param {import("./vestnik.js").State} state @param {string} since */
+function showNotice(state, since) {
+  if (state.name === "offline") {
+    notice("line", "problem", "stop", say("notice.offline", { since }), say("notice.offlineWhy"), button("", null, say("notice.retry"), () => live.connection.retry()));
+  } else if (state.name === "polling") {
+    notice("line", "warning", "clock", say("notice.polling", { since }), say("notice.pollingWhy", { n: settings.pollSeconds }));
+  } else if (state.name === "stopped") {
+    const why = `stopped.${state.reason}`;
+    const words = say(why) === why ? say("stopped.other", { code: state.reason }) : say(why);
+    notice("line", "problem", "stop", say("notice.stopped"), words, button("", null, say("notice.retry"), () => live.connection.retry()));
+  } else if (state.name !== "connecting" && state.name !== "loading") {
+    unnotice("line");
+  }
+}
+
+/**
+ * Something that a person has to know, until it is over.
+ * @param {string} name one of a name at once
+ * @param {"problem"|"warning"} kind
+ * @param {any} sign
+ * @param {string} title
+ * @param {string} why
+ * @param {...(HTMLElement|null)} actions
+ */
+export function notice(name, kind, sign, title, why, ...actions) {
+  const words = h("div", { class: "notice-words" }, h("strong", { text: title }), h("span", { text: why }));
+  const made = h("div", { class: `notice notice-${kind}`, role: "alert", data: { notice: name } }, icon(sign), words, ...actions);
+  const old = at("notices").querySelector(`[data-notice="${name}"]`);
+  // The same words are not read aloud again.
+  if (old?.textContent === made.textContent) return;
+  if (old) old.replaceWith(made);
+  else at("notices").append(made);
+}
+
+/** @param {string} name */
+export const unnotice = (name) => at("notices").querySelector(`[data-notice="${name}"]`)?.remove();

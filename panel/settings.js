@@ -1,0 +1,91 @@
+/** What a person chose, kept on this device; and what opens the store, kept as long as the person wants. @module settings */
+
+const SETTINGS = "vestnik.settings";
+const SHIFT = "vestnik.shift";
+
+const DEFAULTS = {
+  /** "" as the browser */
+  language: "",
+  /** "" as the device, "light" or "dark" */
+  theme: "",
+  /** who answers, as others are told */
+  name: "",
+  minutes: 20,
+  autoPrint: false,
+  offlineSound: true,
+  pollSeconds: 30,
+};
+
+/** @param {Storage} storage @param {string} key */
+function read(storage, key) {
+  try {
+    return JSON.parse(storage.getItem(key) ?? "null");
+  } catch {
+    // A browser that keeps nothing, or something that is not ours.
+    return null;
+  }
+}
+
+/** @param {Storage} storage @param {string} key @param {any} value */
+function write(storage, key, value) {
+  try {
+    if (value === null) storage.removeItem(key);
+    else storage.setItem(key, JSON.stringify(value));
+  } catch {
+    // Then it is forgotten with the page.
+  }
+}
+
+/** The settings; change them with {@link change}. @type {typeof DEFAULTS} */
+export const settings = { ...DEFAULTS, ...read(localStorage, SETTINGS) };
+
+/** @param {Partial<typeof DEFAULTS>} changes */
+export function change(changes) {
+  Object.assign(settings, changes);
+  write(localStorage, SETTINGS, settings);
+  applyTheme();
+}
+
+export function applyTheme() {
+  if (settings.theme) document.documentElement.dataset.theme = settings.theme;
+  else delete document.documentElement.dataset.theme;
+}
+
+/**
+ * What opens the store.
+ * @typedef {{store: string, token: string}} Key
+ */
+
+/** Takes the key out of a link's fragment, and the fragment out of the address. @returns {Key|null} */
+export function takeKeyFromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const [store, token] = [given.get("store"), given.get("token")];
+  if (token === null) return null;
+  history.replaceState(null, "", location.pathname);
+  return store ? { store, token } : null;
+}
+
+/** The key that is kept on this device, or in this tab. @returns {Key & {remembered: boolean}|null} */
+export function keptKey() {
+  const here = read(sessionStorage, SHIFT);
+  const always = read(localStorage, SHIFT);
+  const key = here ?? always;
+  return key?.token ? { ...key, remembered: Boolean(always) } : null;
+}
+
+/** @param {Key} key @param {boolean} remember on this device, and not in this tab only */
+export function keepKey(key, remember) {
+  write(sessionStorage, SHIFT, remember ? null : key);
+  write(localStorage, SHIFT, remember ? key : null);
+}
+
+export function forgetKey() {
+  write(sessionStorage, SHIFT, null);
+  write(localStorage, SHIFT, null);
+}
+
+const STARTED = "vestnik.started";
+/** Whether this tab's shift was started: after a reload it goes on. */
+export const isStarted = () => read(sessionStorage, STARTED) === true;
+/** @param {boolean} started */
+export const setStarted = (started) => write(sessionStorage, STARTED, started || null);

@@ -1,0 +1,112 @@
+/** The start of a shift: what opens the store, and one press that unlocks sound, notifications and the screen. @module shift */
+
+import { askForNotifications, keepAwake, letSleep } from "./device.js";
+import { at, h, icon } from "./dom.js";
+import { say } from "./i18n.js";
+import { live, notice, unnotice } from "./live.js";
+import { change, forgetKey, keepKey, setStarted, settings } from "./settings.js";
+import { Api, ApiError } from "./vestnik.js";
+
+/** @type {(key: import("./settings.js").Key) => void} */
+let begin = () => {};
+
+/** @param {(key: import("./settings.js").Key) => void} started called when the store is open */
+export function setUpShift(started) {
+  begin = started;
+  at("shift-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    start();
+  });
+  at("shift-ring").addEventListener("click", async () => {
+    showGrant("sound", (await live.ringer.test()) ? "granted" : "refused");
+  });
+}
+
+/**
+ * @param {(import("./settings.js").Key & {remembered?: boolean})|null} key
+ * @param {string} [problem] why it has to be asked for again
+ */
+export function showShift(key, problem = "") {
+  document.body.dataset.view = "shift";
+  at("shift-store").value = key?.store ?? "";
+  at("shift-token").value = key?.token ?? "";
+  at("shift-name").value = settings.name;
+  at("shift-remember").checked = key?.remembered ?? false;
+  // A link brings both: then there is nothing to type.
+  at("shift-key").hidden = Boolean(key) && !problem;
+  at("shift-known").hidden = !at("shift-key").hidden;
+  at("shift-known").textContent = say("shift.known", { store: key?.store ?? "" });
+  showProblem(problem);
+  at("shift-start").focus();
+}
+
+/** @param {string} problem */
+function showProblem(problem) {
+  at("shift-problem").hidden = !problem;
+  at("shift-problem").textContent = problem;
+}
+
+async function start() {
+  const key = { store: at("shift-store").value.trim(), token: at("shift-token").value.trim() };
+  if (!key.store || !key.token) {
+    at("shift-key").hidden = false;
+    at("shift-known").hidden = true;
+    showProblem(say("shift.incomplete"));
+    return at(key.store ? "shift-token" : "shift-store").focus();
+  }
+  change({ name: at("shift-name").value.trim().slice(0, 60) });
+  at("shift-start").disabled = true;
+  showProblem("");
+  // All within the one press: a browser grants nothing after it.
+  const [sound, notifications, screen] = await Promise.all([live.ringer.unlock(), askForNotifications(), keepAwake()]);
+  const refusal = await refusalOf(key);
+  at("shift-start").disabled = false;
+  if (refusal) {
+    at("shift-key").hidden = false;
+    at("shift-known").hidden = true;
+    return showProblem(refusal);
+  }
+  keepKey(key, at("shift-remember").checked);
+  setStarted(true);
+  begin(key);
+  showGrants({ sound: sound ? "granted" : "refused", notifications, screen });
+}
+
+/** @param {import("./settings.js").Key} key */
+async function refusalOf(key) {
+  try {
+    await new Api(key).session();
+    return "";
+  } catch (error) {
+    // A server that is away is waited for on the board.
+    if (!(error instanceof ApiError) || error.status >= 500) return "";
+    const words = say(`stopped.${error.code}`);
+    return words === `stopped.${error.code}` ? error.message : words;
+  }
+}
+
+/** What the browser granted, in the settings; what it refused, and what that means, on the board as well. */
+function showGrants(grants) {
+  Object.entries(grants).forEach(([name, answer]) => showGrant(name, answer));
+  const refused = Object.entries(grants).filter(([name, answer]) => answer !== "granted" && name !== "sound");
+  if (!refused.length) return;
+  const why = refused.map(([name, answer]) => say(`grant.${name}.${answer}`)).join(" ");
+  notice("grants", "warning", "screen", say("notice.grants"), why, h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: () => unnotice("grants") } }, icon("cross")));
+}
+
+/** @param {string} name @param {"granted"|"refused"|"missing"} answer */
+export function showGrant(name, answer) {
+  const row = at(`grant-${name}`);
+  row.dataset.answer = answer;
+  row.replaceChildren(icon(answer === "granted" ? "check" : "cross"), h("span", {}, h("b", { text: say(`grant.${name}.name`) }), h("small", { text: say(`grant.${name}.${answer}`) })));
+}
+
+/** The end of the shift: this page rings no more. */
+export function endShift() {
+  live.connection?.close();
+  live.connection = null;
+  letSleep();
+  setStarted(false);
+  forgetKey();
+  location.reload();
+}

@@ -1,0 +1,254 @@
+/**
+ * The sounds, synthesised: no file to load, so none that fails to. One loop rings for everything that waits, and goes on
+ * until the last of it is answered. Its clock is the audio's own, which a browser does not slow down in a hidden tab.
+ *
+ * @module sound
+ */
+
+/** @typedef {"cancelled"|"urgent"|"order"|"booking"|"offline"} Kind */
+/** @typedef {[at: number, length: number, hz: number, wave: OscillatorType, loud: number]} Note */
+
+/** The most urgent first: so they follow each other in a round. */
+const KINDS = /** @type {Kind[]} */ (["cancelled", "urgent", "order", "booking", "offline"]);
+
+/** @type {Record<Kind, Note[]>} seconds and hertz */
+const SCORES = {
+  // A bell of three rising strokes, twice: bright, to be heard over a hood.
+  order: [0, 0.75].flatMap((at) => [
+    [at, 0.22, 880, "triangle", 0.9], [at, 0.22, 1760, "sine", 0.4],
+    [at + 0.18, 0.22, 1109, "triangle", 0.9], [at + 0.18, 0.22, 2217, "sine", 0.4],
+    [at + 0.36, 0.36, 1319, "triangle", 1], [at + 0.36, 0.36, 2637, "sine", 0.5],
+  ]),
+  // The same, hurried: nobody has answered.
+  urgent: [0, 0.4, 0.8, 1.2].flatMap((at) => [
+    [at, 0.12, 1319, "square", 0.45], [at + 0.12, 0.12, 1661, "square", 0.45], [at + 0.24, 0.14, 1976, "square", 0.5],
+  ]),
+  // A horn that falls: stop.
+  cancelled: [0, 0.6, 1.2].flatMap((at) => [
+    [at, 0.26, 466, "sawtooth", 0.55], [at, 0.26, 472, "sawtooth", 0.4],
+    [at + 0.27, 0.3, 311, "sawtooth", 0.6], [at + 0.27, 0.3, 315, "sawtooth", 0.45],
+  ]),
+  // A door chime: two soft tones.
+  booking: [[0, 0.5, 784, "sine", 0.9], [0.45, 0.7, 587, "sine", 0.9]],
+  // Low and short: the line, not a customer.
+  offline: [[0, 0.16, 220, "triangle", 0.9], [0.22, 0.16, 196, "triangle", 0.9], [0.44, 0.3, 165, "triangle", 0.9]],
+};
+
+/** Seconds from the beginning of one round to the next, at least. */
+const ROUND_S = 4;
+/** Where only the line is out, it is said less often. */
+const OFFLINE_ROUND_S = 20;
+/** Between two kinds of one round. */
+const GAP_S = 0.25;
+/** So long after its beginning it is listened whether a kind really sounds: within the first note of each. */
+const LISTEN_AFTER_S = 0.2;
+/** A peak below this is silence. */
+const AUDIBLE = 0.01;
+
+/** How long a kind sounds, seconds. @param {Kind} kind */
+export const lengthOf = (kind) => Math.max(...SCORES[kind].map(([at, length]) => at + length));
+
+/**
+ * Plays a kind into a graph; an OfflineAudioContext does as well.
+ * @param {BaseAudioContext} context
+ * @param {AudioNode} into
+ * @param {Kind} kind
+ * @param {number} start
+ */
+export function perform(context, into, kind, start) {
+  for (const [at, length, hz, wave, loud] of SCORES[kind]) {
+    const tone = context.createOscillator();
+    const gain = context.createGain();
+    tone.type = wave;
+    tone.frequency.value = hz;
+    gain.gain.setValueAtTime(0, start + at);
+    gain.gain.linearRampToValueAtTime(loud * 0.6, start + at + 0.012);
+    gain.gain.setValueAtTime(loud * 0.6, start + at + length * 0.5);
+    gain.gain.linearRampToValueAtTime(0, start + at + length);
+    tone.connect(gain).connect(into);
+    tone.start(start + at);
+    tone.stop(start + at + length);
+  }
+}
+
+/** Rings for what waits. */
+export class Ringer {
+  /** @type {AudioContext|null} */
+  context = null;
+  /** Everything that sounds goes through here. @type {GainNode|null} */
+  master = null;
+  /** Rounds that were played and heard. */
+  rounds = 0;
+  /** @type {Map<string, Kind>} what rings */
+  ringing = new Map();
+
+  /** @type {AnalyserNode|null} */
+  #ear = null;
+  /** @type {GainNode|null} what sounds now */
+  #voice = null;
+  /** @type {Kind|null} */
+  #sounding = null;
+  /** @type {AudioScheduledSourceNode|null} the pause between two rounds */
+  #pause = null;
+  #inRound = false;
+  /** What has sounded at least once. @type {Set<string>} */
+  #sounded = new Set();
+  #onRung;
+  #onChange;
+
+  /**
+   * @param {(keys: string[], kind: Kind) => void} onRung their sound really played
+   * @param {() => void} onChange whether it can sound, or what rings, has changed
+   */
+  constructor(onRung, onChange) {
+    this.#onRung = onRung;
+    this.#onChange = onChange;
+  }
+
+  /** Whether sound comes out. */
+  get sounds() {
+    return this.context?.state === "running";
+  }
+
+  /** Asks the browser for sound; it grants it within a person's press. Whether it did. */
+  async unlock() {
+    if (!this.context) this.#build();
+    if (this.context.state !== "running") {
+      // Where it is refused, the promise of resume() waits for ever.
+      const refused = new Promise((resolve) => setTimeout(resolve, 700));
+      await Promise.race([this.context.resume().catch(() => {}), refused]);
+    }
+    this.#start();
+    return this.sounds;
+  }
+
+  #build() {
+    const context = new AudioContext({ latencyHint: "interactive" });
+    const [master, press, ear] = [context.createGain(), context.createDynamicsCompressor(), context.createAnalyser()];
+    ear.fftSize = 32768;
+    master.connect(press).connect(ear).connect(context.destination);
+    context.onstatechange = () => {
+      this.#start();
+      this.#onChange();
+    };
+    this.context = context;
+    this.master = master;
+    this.#ear = ear;
+  }
+
+  /**
+   * Lets something ring until {@link silence}.
+   * @param {string} key
+   * @param {Kind} kind
+   */
+  ring(key, kind) {
+    if (this.ringing.get(key) === kind) return;
+    this.ringing.set(key, kind);
+    this.#sounded.delete(key);
+    this.#onChange();
+    if (this.#pause) this.#endPause();
+    else this.#start();
+  }
+
+  /** @param {string} key */
+  silence(key) {
+    const kind = this.ringing.get(key);
+    if (!kind) return;
+    this.ringing.delete(key);
+    this.#sounded.delete(key);
+    const stillWanted = [...this.ringing.values()].includes(kind);
+    if (!stillWanted && this.#sounding === kind) this.#hush();
+    if (!this.ringing.size && this.#pause) this.#endPause();
+    this.#onChange();
+  }
+
+  /** One ring, to hear that it works. Whether it was heard. @param {Kind} [kind] */
+  async test(kind = "order") {
+    if (!(await this.unlock())) return false;
+    return new Promise((resolve) => this.#play(kind, () => resolve(true), () => resolve(false)));
+  }
+
+  #start() {
+    if (this.#inRound || !this.sounds || !this.ringing.size) return;
+    this.#inRound = true;
+    const kinds = KINDS.filter((kind) => [...this.ringing.values()].includes(kind));
+    this.#round(kinds, this.context.currentTime);
+  }
+
+  /** @param {Kind[]} kinds that are left of this round @param {number} began */
+  #round(kinds, began) {
+    const [kind, ...others] = kinds;
+    if (!kind) return this.#rest(began);
+    const keys = [...this.ringing].filter(([, its]) => its === kind).map(([key]) => key);
+    if (!keys.length) return this.#round(others, began);
+    const heard = () => {
+      keys.forEach((key) => this.#sounded.add(key));
+      this.#onRung(keys, kind);
+    };
+    this.#play(kind, heard, () => this.#round(others, began));
+  }
+
+  /** @param {Kind} kind @param {() => void} heard it really sounds @param {() => void} done */
+  #play(kind, heard, done) {
+    const voice = this.context.createGain();
+    voice.connect(this.master);
+    this.#voice = voice;
+    this.#sounding = kind;
+    const start = this.context.currentTime + 0.03;
+    perform(this.context, voice, kind, start);
+    this.#after(start + LISTEN_AFTER_S, () => this.#hears() && heard());
+    this.#after(start + lengthOf(kind) + GAP_S, () => {
+      this.#sounding = null;
+      voice.disconnect();
+      done();
+    });
+  }
+
+  #hears() {
+    const samples = new Float32Array(this.#ear.fftSize);
+    this.#ear.getFloatTimeDomainData(samples);
+    return samples.some((sample) => Math.abs(sample) > AUDIBLE);
+  }
+
+  #rest(began) {
+    this.rounds += 1;
+    const waiting = [...this.ringing];
+    if (!waiting.length || waiting.some(([key]) => !this.#sounded.has(key))) return this.#next();
+    const onlyOffline = waiting.every(([, kind]) => kind === "offline");
+    const until = began + (onlyOffline ? OFFLINE_ROUND_S : ROUND_S);
+    this.#pause = this.#after(until, () => this.#next());
+  }
+
+  #next() {
+    this.#pause = null;
+    this.#inRound = false;
+    this.#start();
+  }
+
+  #endPause() {
+    const pause = this.#pause;
+    if (!pause) return;
+    pause.onended = null;
+    pause.stop();
+    this.#next();
+  }
+
+  #hush() {
+    const now = this.context.currentTime;
+    this.#voice?.gain.setTargetAtTime(0, now, 0.015);
+  }
+
+  /** Calls back at a time of the audio's clock. @param {number} when @param {() => void} then */
+  #after(when, then) {
+    const clock = this.context.createConstantSource();
+    clock.offset.value = 0;
+    clock.connect(this.master);
+    clock.onended = () => {
+      clock.disconnect();
+      then();
+    };
+    clock.start();
+    clock.stop(Math.max(when, this.context.currentTime));
+    return clock;
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * Keeps the shell of the panel, so that it opens while the server is away and says so. Events, lists and everything
+ * else below /api are never touched: what is on the screen is the truth, or it is not there.
+ */
+
+const SHELL = "vestnik-shell-1";
+const FILES = [
+  "/",
+  "/manifest.webmanifest",
+  ...[
+    "panel.css", "print.css", "panel.js", "vestnik.js", "alerts.js", "badge.js", "board.js", "card.js", "device.js", "dom.js",
+    "figures.js", "history.js", "i18n.js", "live.js", "order.js", "orders.js", "preferences.js", "settings.js", "shift.js",
+    "sound.js", "ticket.js", "toast.js", "work.js", "lang/ru.js", "lang/en.js", "icon.svg", "icon-192.png", "icon-512.png",
+  ].map((name) => `/panel/${name}`),
+];
+/** A server that has not answered by then is away. */
+const PATIENCE_MS = 3_000;
+
+self.addEventListener("install", (event) => {
+  event.waitUntil(caches.open(SHELL).then((shell) => shell.addAll(FILES)).then(() => self.skipWaiting()));
+});
+
+self.addEventListener("activate", (event) => {
+  const others = caches.keys().then((names) => Promise.all(names.filter((name) => name !== SHELL).map((name) => caches.delete(name))));
+  event.waitUntil(others.then(() => self.clients.claim()));
+});
+
+self.addEventListener("fetch", (event) => {
+  const url = new URL(event.request.url);
+  const isShell = event.request.method === "GET" && url.origin === location.origin && FILES.includes(url.pathname);
+  if (isShell) event.respondWith(newestOrKept(event.request, url.pathname));
+});
+
+/** The server's own, for a page must not be of two versions; the kept one only where it is away. */
+async function newestOrKept(request, path) {
+  try {
+    const answer = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    if (answer.ok) (await caches.open(SHELL)).put(path, answer.clone());
+    return answer;
+  } catch (error) {
+    const kept = await caches.match(path);
+    if (kept) return kept;
+    throw error;
+  }
+}
+
+self.addEventListener("notificationclick", (event) => {
+  event.notification.close();
+  const pages = self.clients.matchAll({ type: "window" });
+  event.waitUntil(pages.then(([page]) => (page ? page.focus() : self.clients.openWindow("/"))));
+});

@@ -1,0 +1,630 @@
+/**
+ * The client of Vestnik, without a page: one stream of events that misses none, whatever the network does.
+ *
+ *     import { connectWebSocket } from "/panel/vestnik.js";
+ *     const connection = connectWebSocket({
+ *       store: "7", token: "vst_...",
+ *       onEvent: (event) => console.log(event.type, event.data),
+ *       onState: (state) => console.log(state.name),
+ *     });
+ *
+ * What it does for you:
+ * - goes on where it was: it keeps the newest cursor and gives it back when it connects again;
+ * - tells each event once: the server may send one twice, with the same id, and never zero times;
+ * - comes back after 5 s and a random while, and at once when the browser is online or visible again;
+ * - takes a socket that is silent for one and a half heartbeats (45 s) for dead;
+ * - polls every 30 s while no socket can be had;
+ * - stops, and says why, when coming back is no use (the token was revoked);
+ * - calls `load` before the first connection, and again when the cursor cannot be honoured (`resync_required`): load
+ *   your lists there. Events that come meanwhile wait, and are told after it.
+ *
+ * The wire is described in docs/protocol.md. The token goes into headers and subprotocols only, never into a URL.
+ *
+ * @module vestnik
+ */
+
+/**
+ * One event, as the journal has it.
+ * @typedef {object} VestnikEvent
+ * @property {"new_order"|"order_status_changed"|"order_cancelled"|"new_booking"|"booking_status_changed"|
+ *   "booking_cancelled"|"order_unanswered"|"chat_disabled"|string} type ignore what you do not know
+ * @property {string} id names the event
+ * @property {string} cursor
+ * @property {string} store_id
+ * @property {string} at when the shop wrote, ISO 8601
+ * @property {true} [replayed] it is sent again to one who was away
+ * @property {Record<string, any>} data
+ * @property {"websocket"|"polling"} way by which way it came; added here
+ */
+
+/**
+ * @typedef {"loading"|"connecting"|"catching_up"|"live"|"polling"|"offline"|"stopped"} StateName
+ *
+ * @typedef {object} State how it stands
+ * @property {StateName} name
+ * @property {Date} since since when it is so; for `offline` and `polling`: since when there is no socket
+ * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, `too_many_sessions`, ...
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {string} store
+ * @property {string} token
+ * @property {string} [base] where the server is; else where the page is from
+ * @property {string|null} [after] a cursor to go on from; without one, and without `load`, what happens from now on
+ * @property {string} [panel] names this panel where it has no session: at most 64 characters
+ * @property {boolean|null} [rings] whether it is a page that can ring; null: not a page before a person's eyes
+ * @property {number} [pollSeconds] between two polls while there is no socket; 30
+ * @property {(event: VestnikEvent) => void} onEvent
+ * @property {(state: State) => void} [onState]
+ * @property {(why: string|null) => Promise<string>} [load] loads your lists; gives the cursor that came with them
+ */
+
+const PROTOCOL = "vestnik.v1";
+const RECONNECT_MS = 5_000;
+/** Added at random, so that many panels do not come back in the same moment. */
+const RECONNECT_JITTER_MS = 2_500;
+const CONNECT_DEADLINE_MS = 10_000;
+/** How long an answer to "are you there?" may take after the page was asleep. */
+const PROBE_DEADLINE_MS = 4_000;
+const POLL_S = 30;
+/** Silence for so many heartbeats is death: 45 s with the server's usual 30. */
+const SILENT_HEARTBEATS = 1.5;
+const HEARTBEAT_S = 30;
+/** From this close code on, coming back is no use. */
+const STOP_FROM = 4500;
+/** Refusals that no second try mends. */
+const REFUSED = [400, 401, 403, 404];
+/** Ids that are remembered, so that an event is told once. */
+const REMEMBERED_IDS = 20_000;
+const POLL_PAGE = 500;
+
+/**
+ * Opens the stream of a store.
+ * @param {Options} options
+ * @returns {Connection}
+ */
+export function connectWebSocket(options) {
+  return new Connection(options);
+}
+
+/** An open stream. Made by {@link connectWebSocket}. */
+export class Connection {
+  /** @type {State} */
+  state = { name: "loading", since: new Date() };
+  /** @type {string|null} the newest cursor */
+  cursor = null;
+  /** @type {Api} */
+  api;
+
+  #options;
+  #words;
+  /** @type {WebSocket|null} */
+  #socket = null;
+  #greeted = false;
+  #heardAt = 0;
+  #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
+  /** Failed attempts in a row. */
+  #failures = 0;
+  #lostAt = new Date();
+  /** @type {Map<string, "websocket"|"polling">} ids that were told, and by which way they came */
+  #told = new Map();
+  /** @type {VestnikEvent[]|null} what waits while lists are loaded */
+  #held = null;
+  #polling = false;
+  #pollDueAt = 0;
+  #again = true;
+  #timers = { reconnect: 0, poll: 0, watch: 0, deadline: 0, load: 0 };
+  #onWake = () => this.#wake();
+
+  /** @param {Options} options */
+  constructor(options) {
+    this.#options = options;
+    this.api = new Api(options);
+    this.cursor = options.after ?? null;
+    const panel = options.panel ?? `page-${Math.random().toString(36).slice(2, 10)}`;
+    this.#words = new Words(this.api, panel, options.rings ?? null);
+    addEventListener("online", this.#onWake);
+    addEventListener("offline", this.#onWake);
+    document.addEventListener("visibilitychange", this.#onWake);
+    this.#timers.watch = setInterval(() => this.#watch(), 1000);
+    // Not before the caller has this connection in its hands.
+    queueMicrotask(() => this.retry());
+  }
+
+  /** A person has seen this event. @param {string} id */
+  ack(id) {
+    this.#words.say("ack", id, this.#told.get(id));
+  }
+
+  /** It stands on the screen. @param {string} id */
+  rendered(id) {
+    this.#words.say("rendered", id, this.#told.get(id));
+  }
+
+  /** Its sound really played. @param {string} id */
+  rung(id) {
+    this.#words.say("rung", id, this.#told.get(id));
+  }
+
+  /** Whether the page can ring: a page whose sound is off counts as absent. @param {boolean} rings */
+  setRings(rings) {
+    this.#words.setRings(rings);
+  }
+
+  /** Asks at once, where there is no socket that would tell. */
+  pollNow() {
+    if (this.state.name === "live" || this.state.name === "stopped") return;
+    this.#poll();
+  }
+
+  /** Tries again at once; also after it stopped. */
+  retry() {
+    this.#again = true;
+    clearTimeout(this.#timers.reconnect);
+    if (this.cursor === null && this.#options.load) this.reload(null);
+    else this.#open();
+  }
+
+  /** Ends it. */
+  close() {
+    this.#again = false;
+    removeEventListener("online", this.#onWake);
+    removeEventListener("offline", this.#onWake);
+    document.removeEventListener("visibilitychange", this.#onWake);
+    Object.values(this.#timers).forEach((timer) => clearTimeout(timer));
+    clearInterval(this.#timers.watch);
+    this.#words.close();
+    this.#drop();
+  }
+
+  /**
+   * Loads the lists anew (`options.load`); events wait meanwhile. Tries until it succeeds.
+   * @param {string|null} why
+   */
+  async reload(why) {
+    const first = this.cursor === null;
+    this.#held ??= [];
+    clearTimeout(this.#timers.load);
+    try {
+      const cursor = await this.#options.load(why);
+      if (first) this.cursor = cursor;
+      this.#release();
+      if (first && this.#again) this.#open();
+    } catch (error) {
+      if (error instanceof ApiError && REFUSED.includes(error.status)) return this.#stop(error.code);
+      if (first) this.#enter("offline", this.#lostAt);
+      this.#timers.load = setTimeout(() => this.#again && this.reload(why), RECONNECT_MS);
+    }
+  }
+
+  #release() {
+    const held = this.#held ?? [];
+    this.#held = null;
+    held.forEach((event) => this.#options.onEvent(event));
+  }
+
+  /** @param {StateName} name @param {Date} [since] @param {string} [reason] */
+  #enter(name, since = new Date(), reason) {
+    if (this.state.name === name && name !== "stopped") return;
+    this.state = { name, since, reason };
+    this.#options.onState?.(this.state);
+  }
+
+  #open() {
+    if (this.#socket || !this.#again) return;
+    const base = new URL(this.#options.base ?? location.origin);
+    base.protocol = base.protocol.replace("http", "ws");
+    base.pathname = `/api/partner/ws/partner/${encodeURIComponent(this.#options.store)}`;
+    if (this.cursor) base.searchParams.set("after", this.cursor);
+    if (this.#failures === 0) this.#enter("connecting");
+    this.#greeted = false;
+    const socket = new WebSocket(base, [PROTOCOL, `bearer.${this.#options.token}`]);
+    this.#socket = socket;
+    this.#timers.deadline = setTimeout(() => !this.#greeted && this.#lost(socket, 0), CONNECT_DEADLINE_MS);
+    socket.onmessage = (message) => socket === this.#socket && this.#hear(JSON.parse(message.data));
+    socket.onclose = (close) => this.#lost(socket, close.code);
+  }
+
+  /** @param {any} message */
+  #hear(message) {
+    this.#heardAt = Date.now();
+    clearTimeout(this.#timers.deadline);
+    if (message.type === "connected") {
+      this.#greeted = true;
+      this.#deadAfter = Math.max(1, message.ping_interval || HEARTBEAT_S) * SILENT_HEARTBEATS * 1000;
+      this.#words.attach(this.#socket);
+      this.#enter("catching_up");
+      this.cursor ??= message.cursor;
+      return;
+    }
+    if (message.type === "error") return this.#words.refused(message);
+    if (message.type === "resync_required") {
+      if (this.#options.load) this.reload(message.reason);
+    } else if (message.data) {
+      this.#tell(message, "websocket");
+    }
+    if (message.cursor) this.cursor = message.cursor;
+    if (message.type === "live") {
+      this.#failures = 0;
+      clearTimeout(this.#timers.poll);
+      this.#enter("live");
+    }
+  }
+
+  /** @param {VestnikEvent} event @param {"websocket"|"polling"} way */
+  #tell(event, way) {
+    if (this.#told.has(event.id)) return;
+    this.#told.set(event.id, way);
+    if (this.#told.size > REMEMBERED_IDS) this.#told.delete(this.#told.keys().next().value);
+    event.way = way;
+    if (this.#held) this.#held.push(event);
+    else this.#options.onEvent(event);
+  }
+
+  /** @param {WebSocket} socket @param {number} code */
+  async #lost(socket, code) {
+    if (socket !== this.#socket) return;
+    const greeted = this.#greeted;
+    this.#drop();
+    if (!this.#again) return;
+    if (this.state.name !== "offline" && this.state.name !== "polling") this.#lostAt = new Date();
+    this.#failures += 1;
+    this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
+    if (code === 4505) return this.#stop("too_many_sessions");
+    // A browser does not say why a handshake was refused, and an expired token is closed with a code below 4500.
+    if (!greeted || code >= STOP_FROM || code === 4401) {
+      const refusal = await this.#refusal();
+      if (refusal) return this.#stop(refusal);
+      if (code >= STOP_FROM) return this.#stop(`closed_${code}`);
+    }
+    if (this.#socket || !this.#again) return;
+    this.#comeBack(RECONNECT_MS + Math.random() * RECONNECT_JITTER_MS);
+    if (this.#failures > 1) this.#pollWhenDue();
+  }
+
+  /** Why the server refuses us; null where it does not, or is not there. */
+  async #refusal() {
+    try {
+      await this.api.session();
+    } catch (error) {
+      if (error instanceof ApiError && REFUSED.includes(error.status)) return error.code;
+    }
+    return null;
+  }
+
+  /** @param {string} reason */
+  #stop(reason) {
+    this.#again = false;
+    this.#drop();
+    clearTimeout(this.#timers.reconnect);
+    clearTimeout(this.#timers.poll);
+    this.#enter("stopped", new Date(), reason);
+  }
+
+  #drop() {
+    clearTimeout(this.#timers.deadline);
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#greeted = false;
+    this.#words.detach();
+    if (!socket) return;
+    socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  /** @param {number} wait */
+  #comeBack(wait) {
+    clearTimeout(this.#timers.reconnect);
+    this.#timers.reconnect = setTimeout(() => this.#open(), wait);
+  }
+
+  /** Is the socket alive? */
+  #watch() {
+    if (this.#socket && this.#greeted && Date.now() - this.#heardAt > this.#deadAfter) this.#lost(this.#socket, 0);
+  }
+
+  /** The browser says that the network, or the page, is back (or gone): do not wait for timers. */
+  #wake() {
+    const socket = this.#socket;
+    if (!socket) {
+      if (this.#again && this.cursor !== null && navigator.onLine && !document.hidden) this.#comeBack(0);
+      return;
+    }
+    if (!this.#greeted || socket.readyState !== WebSocket.OPEN) return;
+    const asked = Date.now();
+    socket.send(JSON.stringify({ type: "ping" }));
+    setTimeout(() => this.#heardAt < asked && this.#lost(socket, 0), PROBE_DEADLINE_MS);
+  }
+
+  #pollWhenDue() {
+    const wait = Math.max(0, this.#pollDueAt - Date.now());
+    clearTimeout(this.#timers.poll);
+    this.#timers.poll = setTimeout(() => this.#poll(), wait);
+  }
+
+  async #poll() {
+    if (this.#polling || !this.#again || this.cursor === null || this.state.name === "live") return;
+    this.#polling = true;
+    this.#pollDueAt = Date.now() + (this.#options.pollSeconds ?? POLL_S) * 1000;
+    try {
+      await this.#pollPages();
+      if (!this.#socket || !this.#greeted) this.#enter("polling", this.#lostAt);
+      this.#words.post();
+    } catch (error) {
+      if (error instanceof ApiError && REFUSED.includes(error.status) && !error.body?.error?.cursor) {
+        this.#stop(error.code);
+      } else if (this.#again && !this.#greeted) this.#enter("offline", this.#lostAt);
+    }
+    this.#polling = false;
+    if (this.#again && this.state.name !== "live") this.#pollWhenDue();
+  }
+
+  async #pollPages() {
+    for (let more = true; more && !(this.#socket && this.#greeted);) {
+      const page = await this.api
+        .events({ after: this.cursor, limit: POLL_PAGE, panel: this.#words.panel })
+        .catch((error) => this.#resync(error));
+      // A socket that came meanwhile goes on from the same cursor; what both tell is told once.
+      page.events.forEach((event) => this.#tell(event, "polling"));
+      if (!this.#greeted) this.cursor = page.cursor;
+      more = page.more;
+    }
+  }
+
+  /** @param {ApiError} error */
+  #resync(error) {
+    const cursor = error.body?.error?.cursor;
+    if (!cursor) throw error;
+    if (this.#options.load) this.reload(error.code);
+    return { events: [], cursor, more: false };
+  }
+}
+
+const ANSWER_DEADLINE_MS = 10_000;
+
+/** An answer that says no, in the one shape that all of them have. */
+export class ApiError extends Error {
+  /** @param {number} status @param {any} body */
+  constructor(status, body) {
+    super(body?.error?.message ?? `the server answered ${status}`);
+    /** @type {number} */
+    this.status = status;
+    /** @type {string} */
+    this.code = body?.error?.code ?? "unknown";
+    /** @type {any} */
+    this.body = body;
+  }
+}
+
+/** The routes of one store, over HTTP. The token is sent in the Authorization header only. */
+export class Api {
+  #base;
+  #store;
+  #token;
+  /** What the server's clock is ahead of ours, milliseconds: a tablet's own may be wrong. */
+  clockAhead = 0;
+
+  /** @param {{store: string, token: string, base?: string}} where */
+  constructor({ store, token, base = location.origin }) {
+    this.#base = base;
+    this.#store = encodeURIComponent(store);
+    this.#token = token;
+  }
+
+  /** May I? The same question as a socket's handshake, with an answer that a browser can see. */
+  session() {
+    return this.#ask("GET", `/api/partner/session/${this.#store}`);
+  }
+
+  /** What is known of the store: name, currency, time zone, Telegram. */
+  store() {
+    return this.#of("GET", "store");
+  }
+
+  /**
+   * A list, and the cursor of the very snapshot that it was read in.
+   * @param {"orders"|"bookings"} kind
+   * @param {{status?: string, limit?: number, before?: string}} [query]
+   */
+  list(kind, query = {}) {
+    return this.#of("GET", kind, query);
+  }
+
+  /**
+   * Changes a status. 409 `status_conflict` where somebody was first.
+   * @param {"orders"|"bookings"} kind
+   * @param {string} id
+   * @param {{status: string, reason?: string, minutes?: number, by?: string}} change
+   */
+  setStatus(kind, id, change) {
+    return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change);
+  }
+
+  /** @param {string} id of an event that a person has seen @param {string} [panel] */
+  ack(id, panel) {
+    return this.#of("POST", `events/${encodeURIComponent(id)}/ack`, { panel });
+  }
+
+  /** Events after a cursor, or the newest. @param {{after?: string|null, limit?: number, panel?: string}} query */
+  events(query) {
+    return this.#of("GET", "events", query);
+  }
+
+  /** The panel's word, where it has no socket. @param {object} words */
+  reach(words) {
+    return this.#of("POST", "reach", {}, words);
+  }
+
+  /** The proof of each alert. @param {{from?: string, to?: string, order?: string, before?: string, limit?: number}} query */
+  proofs(query) {
+    return this.#of("GET", "reach", query);
+  }
+
+  /** What a manager asks for; 31 days at most. @param {{from: string, to: string}} query */
+  summary(query) {
+    return this.#of("GET", "summary", query);
+  }
+
+  #of(method, path, query = {}, body = undefined) {
+    return this.#ask(method, `/api/partner/stores/${this.#store}/${path}`, query, body);
+  }
+
+  async #ask(method, path, query = {}, body = undefined) {
+    const url = new URL(path, this.#base);
+    for (const [key, value] of Object.entries(query)) {
+      if (value !== undefined && value !== null && value !== "") url.searchParams.set(key, String(value));
+    }
+    const headers = { Authorization: `Bearer ${this.#token}` };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    const answer = await fetch(url, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      credentials: "omit",
+      signal: AbortSignal.timeout(ANSWER_DEADLINE_MS),
+    });
+    const clock = Date.parse(answer.headers.get("Date") ?? "");
+    if (clock) this.clockAhead = clock - Date.now();
+    if (answer.status === 204) return null;
+    const parsed = await answer.json().catch(() => null);
+    if (!answer.ok) throw new ApiError(answer.status, parsed);
+    return parsed;
+  }
+}
+
+/** Messages at once; the server closes at 500 at once and 50 a second. */
+const WORDS_AT_ONCE = 100;
+const WORD_EACH_MS = 25;
+const REPORT_GATHER_MS = 300;
+const WORD_RETRY_MS = 5_000;
+/** Ids of one report. */
+const REPORT_IDS = 500;
+/** What may wait to be said; more, and the oldest is forgotten: proof is not worth the memory of a tablet. */
+const WAITING_WORDS = 20_000;
+
+/** @typedef {{type: "rendered"|"rung"|"ack", id: string}} Word */
+
+/**
+ * What a panel says to the server: rendered, rung, acknowledged, and whether it can ring. Over the socket while there is
+ * one, paced; over HTTP for what came by polling. What cannot be said now is said later.
+ */
+class Words {
+  /** @type {WebSocket|null} */
+  #socket = null;
+  /** @type {Word[]} for the socket */
+  #waiting = [];
+  /** @type {Word[]} for a report over HTTP */
+  #polled = [];
+  #rings;
+  #allowance = WORDS_AT_ONCE;
+  #refilledAt = Date.now();
+  #timer = 0;
+  #postTimer = 0;
+  #posting = false;
+
+  /** @param {Api} api @param {string} panel @param {boolean|null} rings */
+  constructor(api, panel, rings) {
+    this.api = api;
+    this.panel = panel;
+    this.#rings = rings;
+  }
+
+  /** @param {WebSocket|null} socket that has just been greeted */
+  attach(socket) {
+    this.#socket = socket;
+    this.#allowance = WORDS_AT_ONCE;
+    this.#sayRings();
+    this.#flush();
+  }
+
+  detach() {
+    this.#socket = null;
+  }
+
+  close() {
+    this.detach();
+    clearTimeout(this.#timer);
+    clearTimeout(this.#postTimer);
+  }
+
+  /** @param {boolean} rings */
+  setRings(rings) {
+    if (rings === this.#rings) return;
+    this.#rings = rings;
+    this.#sayRings();
+    if (!this.#socket) this.#postSoon(0);
+  }
+
+  #sayRings() {
+    if (this.#rings !== null) this.#socket?.send(JSON.stringify({ type: "panel", rings: this.#rings }));
+  }
+
+  /** @param {Word["type"]} type @param {string} id @param {"websocket"|"polling"|undefined} way */
+  say(type, id, way) {
+    const queue = way === "polling" ? this.#polled : this.#waiting;
+    queue.push({ type, id });
+    if (queue.length > WAITING_WORDS) queue.shift();
+    if (way === "polling") this.#postSoon(REPORT_GATHER_MS);
+    else if (type === "ack" && !this.#socket) this.#ackByPost(this.#waiting.pop());
+    else this.#flush();
+  }
+
+  /** The server could not keep an acknowledgement: it is said again. @param {{code: string, id?: string}} error */
+  refused(error) {
+    if (error.code !== "ack_not_stored" || !error.id) return;
+    this.#waiting.push({ type: "ack", id: error.id });
+    this.#later(WORD_RETRY_MS);
+  }
+
+  #flush() {
+    const now = Date.now();
+    this.#allowance = Math.min(WORDS_AT_ONCE, this.#allowance + (now - this.#refilledAt) / WORD_EACH_MS);
+    this.#refilledAt = now;
+    while (this.#waiting.length && this.#allowance >= 1 && this.#socket?.readyState === WebSocket.OPEN) {
+      this.#socket.send(JSON.stringify(this.#waiting.shift()));
+      this.#allowance -= 1;
+    }
+    if (this.#waiting.length && this.#socket) this.#later(WORD_EACH_MS * 10);
+  }
+
+  #later(wait) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#flush(), wait);
+  }
+
+  /** @param {Word|undefined} word */
+  #ackByPost(word) {
+    if (!word) return;
+    this.api.ack(word.id, this.panel).catch(() => this.#waiting.push(word));
+  }
+
+  #postSoon(wait) {
+    clearTimeout(this.#postTimer);
+    this.#postTimer = setTimeout(() => this.post(), wait);
+  }
+
+  /** Reports what came by polling, and that this panel is there. */
+  async post() {
+    if (this.#posting || (this.#socket && !this.#polled.length)) return;
+    this.#posting = true;
+    const said = this.#polled.splice(0, REPORT_IDS);
+    const ids = (type) => said.filter((word) => word.type === type).map((word) => word.id);
+    try {
+      await this.api.reach({
+        panel: this.panel,
+        way: "polling",
+        rendered: ids("rendered"),
+        rung: ids("rung"),
+        ...(this.#rings === null || this.#socket ? {} : { rings: this.#rings }),
+      });
+      ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));
+      if (this.#polled.length) this.#postSoon(0);
+    } catch {
+      this.#polled.unshift(...said);
+      this.#postSoon(WORD_RETRY_MS);
+    }
+    this.#posting = false;
+  }
+}

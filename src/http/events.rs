@@ -1,0 +1,100 @@
+//! The events of a store: its history, which is what a panel polls while it can have no socket, and that somebody has
+//! seen one.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::asked::Call;
+use super::problem::Problem;
+use super::{Site, answer, auth};
+use crate::ack::{self, Acknowledged};
+use crate::db;
+use crate::event::{Delivery, EventId, StoreId};
+use crate::journal::{self, Page, PageEvent, Start};
+use crate::metrics::HOT;
+use crate::reach::{Way, What, Word};
+
+/// Events of one page of the history, at most and where nothing else is asked for.
+const HISTORY_LIMIT: usize = 500;
+const HISTORY_DEFAULT: usize = 100;
+/// Who acknowledged over HTTP, where it does not say which panel it is.
+const NAMELESS: &str = "http";
+
+/// A page of the history. What a panel that names itself is given counts as sent to it.
+pub async fn history(site: Arc<Site>, call: Call) -> Response {
+    let page = async {
+        let (store, _) = auth::open(&site, &call).await?;
+        let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
+        let panel = call.query.panel()?;
+        let (events, response) = read(&site, &store, call.query.get("after"), limit).await?;
+        if let Some(panel) = panel {
+            events.iter().for_each(|event| prove(&site, &store, panel, *event));
+        }
+        Ok(response)
+    };
+    answer::to_page(page.await, &site, &call.headers)
+}
+
+fn prove(site: &Site, store: &StoreId, panel: &str, event: EventId) {
+    site.hub.recorder.say(Word {
+        store: store.clone(),
+        event,
+        way: Way::Polling,
+        recipient: panel.to_owned(),
+        what: What::Sent,
+        at: OffsetDateTime::now_utc(),
+    });
+}
+
+async fn read(
+    site: &Site,
+    store: &StoreId,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<EventId>, Response), Problem> {
+    let start = after.map_or(Start::Newest, Start::After);
+    let page = journal::read_page(&site.hub.pool, store, start, limit)
+        .await
+        .map_err(Problem::database)?;
+    match page {
+        Page::Resync { reason, fresh, .. } => Err(Problem::Resync(reason, fresh)),
+        Page::Events {
+            events,
+            cursor,
+            position,
+        } => {
+            HOT.polled.increment(events.len() as u64);
+            let wire = |event: &PageEvent| event.event.to_wire(&event.cursor, Delivery::Replayed);
+            let texts: Vec<String> = events.iter().map(wire).collect();
+            let more = position.is_none();
+            let body = format!(
+                r#"{{"events":[{}],"cursor":"{cursor}","more":{more}}}"#,
+                texts.join(",")
+            );
+            let ids = events.iter().map(|event| event.event.id).collect();
+            Ok((ids, answer::json_text(StatusCode::OK, body)))
+        }
+    }
+}
+
+/// Somebody has seen an event.
+pub async fn acknowledge(site: Arc<Site>, call: Call) -> Response {
+    let stored = async {
+        let (store, grant) = auth::open(&site, &call).await?;
+        let by = ack::By {
+            token: grant.id,
+            label: grant.label.as_deref(),
+            session: call.query.panel()?.unwrap_or(NAMELESS),
+            way: Way::Polling,
+        };
+        let stored = db::answered(ack::store(&site.hub.pool, &store, call.event()?, by));
+        match stored.await.map_err(Problem::database)? {
+            Acknowledged::Stored => Ok(answer::done()),
+            Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),
+        }
+    };
+    answer::to_page(stored.await, &site, &call.headers)
+}

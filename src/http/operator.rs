@@ -1,0 +1,49 @@
+//! How the program is, for those who run it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::asked::Call;
+use super::{Site, Sites, answer};
+use crate::listener::Hearing;
+use crate::metrics as figures;
+
+/// The process lives.
+pub async fn healthz(_: Arc<Sites>, _: Call) -> Response {
+    answer::text("ok\n")
+}
+
+/// Whether this node should get sockets: with several databases, as long as one of them is there, for the stores of the
+/// others are no better off on another node.
+pub async fn readyz(sites: Arc<Sites>, _: Call) -> Response {
+    let state = |site: &Site| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
+        (false, _) => "away",
+        (true, Hearing::Listening) => "listening",
+        (true, _) => "polling",
+    };
+    let named = sites
+        .all()
+        .filter_map(|site| Some((site.name.clone()?, json!(state(site)))));
+    let databases: serde_json::Map<_, _> = named.collect();
+    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| site.pulse.is_fresh());
+    let mut feeds = sites.all().map(|site| state(site));
+    let feed = feeds.find(|state| *state != "away").unwrap_or("away");
+    let mut body = json!({"ready": ready, "feed": feed});
+    if !databases.is_empty() {
+        body["databases"] = databases.into();
+    }
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    answer::json(status, &body)
+}
+
+/// The figures, for Prometheus.
+pub async fn metrics(_: Arc<Sites>, _: Call) -> Response {
+    answer::text(figures::render())
+}

@@ -1,0 +1,159 @@
+//! The lists of a store's orders and bookings, and what a person makes of one.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::json;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::asked::Call;
+use super::problem::Problem;
+use super::{Site, answer, auth};
+use crate::attachment::Kind;
+use crate::board::{self, Listed, Statuses, Wanted};
+use crate::order::{self, Change, Changed, Status, Way};
+use crate::token::Grant;
+
+/// Rows of a page, where nothing else is asked for.
+const LIST_DEFAULT: usize = 100;
+/// Bytes of a change's body.
+const MAX_CHANGE_BYTES: usize = 4 * 1024;
+/// Characters of a reason.
+const MAX_REASON_CHARACTERS: usize = 500;
+/// Characters of who changed it.
+const MAX_BY_CHARACTERS: usize = 60;
+/// Minutes that a preparation may take.
+const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
+
+/// The orders.
+pub async fn list_orders(site: Arc<Site>, call: Call) -> Response {
+    list(&site, &call, Kind::Order).await
+}
+
+/// The bookings.
+pub async fn list_bookings(site: Arc<Site>, call: Call) -> Response {
+    list(&site, &call, Kind::Booking).await
+}
+
+async fn list(site: &Site, call: &Call, kind: Kind) -> Response {
+    let listed = async {
+        let (store, _) = auth::open(site, call).await?;
+        let wanted = Wanted {
+            store: &store,
+            kind,
+            statuses: statuses(call.query.get("status"), kind)?,
+            before: call.query.text("before")?,
+            limit: call.query.limit(LIST_DEFAULT, board::MAX_ROWS)?,
+        };
+        let board = match board::list(&site.hub.pool, &wanted).await.map_err(Problem::database)? {
+            Listed::Board(board) => board,
+            Listed::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
+        };
+        let noun = match kind {
+            Kind::Order => "orders",
+            Kind::Booking => "bookings",
+        };
+        let (rows, cursor, more) = (board.rows.join(","), board.cursor, board.more);
+        let body = format!(r#"{{"{noun}":[{rows}],"cursor":"{cursor}","more":{more}}}"#);
+        Ok(answer::json_text(StatusCode::OK, body))
+    };
+    answer::to_page(listed.await, site, &call.headers)
+}
+
+/// `active`, `all`, or names with commas between them.
+fn statuses(asked: Option<&str>, kind: Kind) -> Result<Statuses, Problem> {
+    match asked {
+        None | Some("active") => Ok(Statuses::active(kind)),
+        Some("all") => Ok(Statuses::Any),
+        Some(names) => {
+            let named: Option<Vec<Status>> = names.split(',').map(Status::from_name).collect();
+            named.map(Statuses::These).ok_or(Problem::BadStatus)
+        }
+    }
+}
+
+/// What becomes of an order.
+pub async fn change_order(site: Arc<Site>, call: Call) -> Response {
+    change(&site, call, Kind::Order).await
+}
+
+/// What becomes of a booking.
+pub async fn change_booking(site: Arc<Site>, call: Call) -> Response {
+    change(&site, call, Kind::Booking).await
+}
+
+/// What a panel's button says.
+#[derive(Deserialize)]
+struct Wish {
+    status: String,
+    from: Option<String>,
+    reason: Option<String>,
+    minutes: Option<i32>,
+    by: Option<String>,
+}
+
+const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"from\" (what it is now), \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
+     \"by\" (up to 60 characters)";
+
+async fn change(site: &Site, call: Call, kind: Kind) -> Response {
+    let headers = call.headers.clone();
+    let changed = async {
+        let (store, grant) = auth::open(site, &call).await?;
+        let key = call.key()?;
+        let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
+        let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
+        let from = wish.from.as_deref();
+        let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
+        check(&wish)?;
+        let by = wish.by.unwrap_or_else(|| name(&grant));
+        let change = Change {
+            store: &store,
+            kind,
+            key: &key,
+            to,
+            from: from.transpose()?,
+            reason: wish.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
+            minutes: wish.minutes,
+            by: &by,
+            way: Way::Panel,
+        };
+        let changed = order::change_status(&site.hub.pool, &change)
+            .await
+            .map_err(Problem::database)?;
+        match changed {
+            Changed::Done { previous } => {
+                let body = json!({"id": key, "status": to.as_str(), "previous_status": previous});
+                Ok(answer::json(StatusCode::OK, &body))
+            }
+            Changed::Already { status, by } | Changed::NotAllowed { status, by } => {
+                Err(Problem::StatusConflict { status, by })
+            }
+            Changed::Refused { .. } => Err(Problem::StatusRefused),
+            Changed::Unknown => Err(Problem::UnknownOrder),
+        }
+    };
+    answer::to_page(changed.await, site, &headers)
+}
+
+fn check(wish: &Wish) -> Result<(), Problem> {
+    let fits = |text: &Option<String>, most: usize| {
+        let text = text.as_deref().unwrap_or_default();
+        text.chars().count() <= most && !text.contains('\0')
+    };
+    let named = wish.by.as_ref().is_none_or(|by| !by.trim().is_empty());
+    let minutes = wish.minutes.is_none_or(|minutes| MINUTES.contains(&minutes));
+    if named && minutes && fits(&wish.reason, MAX_REASON_CHARACTERS) && fits(&wish.by, MAX_BY_CHARACTERS) {
+        Ok(())
+    } else {
+        Err(Problem::BadBody(WISH))
+    }
+}
+
+/// What others are told of who holds a token.
+fn name(grant: &Grant) -> String {
+    match &grant.label {
+        Some(label) => label.chars().take(MAX_BY_CHARACTERS).collect(),
+        None => format!("token {}", grant.id),
+    }
+}

@@ -1,0 +1,168 @@
+//! The panel's own files, embedded in the program. They say nothing of any store, so they need no token.
+
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use rust_embed::{EmbeddedFile, RustEmbed};
+use warp::http::header::{self, HeaderMap, HeaderValue};
+use warp::http::{HeaderName, StatusCode};
+use warp::reply::Response;
+
+use super::Sites;
+use super::asked::Call;
+use super::problem::Problem;
+
+#[derive(RustEmbed)]
+#[folder = "panel/"]
+struct Files;
+
+/// Everything comes from here, and nothing that was not written into a file runs; `connect-src` stands apart.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+     manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'; connect-src ";
+
+/// The page.
+pub async fn page(_: Arc<Sites>, call: Call) -> Response {
+    file("index.html", &call.headers)
+}
+
+/// The service worker: it may only serve what stands below its own address.
+pub async fn worker(_: Arc<Sites>, call: Call) -> Response {
+    file("sw.js", &call.headers)
+}
+
+/// What makes the page an app.
+pub async fn manifest(_: Arc<Sites>, call: Call) -> Response {
+    file("manifest.webmanifest", &call.headers)
+}
+
+/// Any of its files.
+pub async fn any(_: Arc<Sites>, call: Call) -> Response {
+    match percent_decode_str(&call.id).decode_utf8() {
+        Ok(name) => file(&name, &call.headers),
+        Err(_) => Problem::NotFound.into_response(),
+    }
+}
+
+fn file(name: &str, asked: &HeaderMap) -> Response {
+    let Some(file) = Files::get(name) else {
+        return Problem::NotFound.into_response();
+    };
+    let tag = tag(&file);
+    let known = asked.get_all(header::IF_NONE_MATCH).iter();
+    let is_known = known
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|value| value.trim())
+        .any(|value| value == "*" || value.strip_prefix("W/").unwrap_or(value) == tag);
+    let mut response = if is_known {
+        let mut response = Response::new("".into());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(file.data.into_owned().into());
+        set(
+            &mut response,
+            header::CONTENT_TYPE,
+            &with_charset(file.metadata.mimetype()),
+        );
+        response
+    };
+    set(&mut response, header::ETAG, &tag);
+    // Asked for again each time, and sent again only when it has changed: a panel is never older than its server.
+    set(&mut response, header::CACHE_CONTROL, "no-cache");
+    set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
+    set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(&mut response, header::REFERRER_POLICY, "no-referrer");
+    response
+}
+
+fn set(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn tag(file: &EmbeddedFile) -> String {
+    let hash = file.metadata.sha256_hash();
+    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}
+
+fn with_charset(mime: &str) -> String {
+    let is_text = mime.starts_with("text/") || mime.ends_with("json") || mime.ends_with("javascript");
+    if is_text {
+        format!("{mime}; charset=utf-8")
+    } else {
+        mime.to_owned()
+    }
+}
+
+/// Browsers older than the rule that 'self' covers WebSockets want them named. The host is what the client says it is,
+/// so only one that can be nothing but a host is repeated.
+fn policy(asked: &HeaderMap) -> String {
+    let host = asked.get(header::HOST).and_then(|host| host.to_str().ok());
+    match host.filter(|host| is_host(host)) {
+        Some(host) => format!("{POLICY}'self' ws://{host} wss://{host}"),
+        None => format!("{POLICY}'self'"),
+    }
+}
+
+/// A name or address with or without a port, in characters that mean nothing in a policy.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        // The colons of an address are within brackets.
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_name = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !name.is_empty()
+                && name.len() <= 253
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        }
+    };
+    is_port && is_name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_is_repeated_in_the_policy() {
+        for host in [
+            "localhost",
+            "127.0.0.1:8000",
+            "[::1]:8000",
+            "[::1]",
+            "orders.example:443",
+        ] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "a b",
+            "a;script-src *",
+            "*",
+            "a:",
+            "a:x",
+            "a:99999",
+            "a:+80",
+            "a:80:80",
+            "[x]",
+            "[::1",
+            "::1",
+            "é",
+            "a/b",
+            "u@h",
+        ] {
+            assert!(!is_host(host), "{host}");
+        }
+    }
+}

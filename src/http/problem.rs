@@ -1,0 +1,209 @@
+//! Why a request is refused. An error is always `{"error":{"code":..,"message":..}}`, says what to do, and shows nothing
+//! internal.
+
+use serde_json::json;
+use warp::http::StatusCode;
+use warp::http::header::{self, HeaderValue};
+use warp::reply::Response;
+
+use super::answer;
+use crate::cursor::Unusable;
+
+/// Seconds after which one may ask again.
+const RETRY_AFTER_S: &str = "5";
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// A token in the URL, where every log would keep it.
+    TokenInUrl,
+    /// No token, or one that opens nothing.
+    Unauthorized,
+    /// A token whose time is over, or that was revoked.
+    NoLonger(&'static str),
+    /// The token opens other stores.
+    OtherStore,
+    /// A page of an origin that is not allowed.
+    ForeignOrigin,
+    /// The store's name cannot be read.
+    BadStore,
+    /// None of several databases has it.
+    UnknownStore,
+    /// `limit` is not a number in its range.
+    BadLimit(usize),
+    /// A WebSocket route was asked for something else.
+    NotAnUpgrade,
+    /// The upgrade is not one of version 13 with a key.
+    BadUpgrade,
+    /// The cursor cannot be honoured.
+    Resync(Unusable, String),
+    /// The store has as many sessions as it may.
+    TooManySessions,
+    /// There is nothing of this address.
+    NotFound,
+    /// The address answers other methods.
+    OtherMethod,
+    /// The body is larger, in bytes.
+    BodyTooLarge(usize),
+    /// The body is not what it should be, which is this.
+    BadBody(&'static str),
+    /// A parameter of the URL is not what it should be: its name, and what it should be.
+    BadParameter(&'static str, &'static str),
+    /// No status of this name, or none that can be asked for.
+    BadStatus,
+    /// The store has no such order or booking.
+    UnknownOrder,
+    /// The store has no such event.
+    UnknownEvent,
+    /// Somebody was first, or there is no way from where it stands.
+    StatusConflict {
+        /// What it is.
+        status: String,
+        /// Who made it so, where it was done by a button.
+        by: Option<String>,
+    },
+    /// The shop's own table does not take the change.
+    StatusRefused,
+    /// The database is away, or the node has not begun or is going down.
+    NotReady,
+}
+
+impl Problem {
+    /// Logs what is internal and shows none of it.
+    pub fn database(error: impl std::fmt::Display) -> Self {
+        tracing::warn!(%error, "a request could not be answered");
+        Self::NotReady
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::TokenInUrl | Self::BadStore | Self::BadLimit(_) | Self::BadUpgrade => StatusCode::BAD_REQUEST,
+            Self::BadBody(_) | Self::BadParameter(..) | Self::BadStatus => StatusCode::BAD_REQUEST,
+            Self::NotFound | Self::UnknownStore | Self::UnknownOrder | Self::UnknownEvent => StatusCode::NOT_FOUND,
+            Self::OtherMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::StatusConflict { .. } => StatusCode::CONFLICT,
+            Self::StatusRefused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
+            Self::OtherStore | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::Resync(..) => StatusCode::GONE,
+            Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
+            Self::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::TokenInUrl => "token_in_url",
+            Self::Unauthorized => "unauthorized",
+            Self::NoLonger(code) => code,
+            Self::OtherStore => "forbidden_store",
+            Self::ForeignOrigin => "forbidden_origin",
+            Self::BadStore => "bad_store",
+            Self::UnknownStore => "unknown_store",
+            Self::BadLimit(_) => "bad_limit",
+            Self::NotAnUpgrade => "not_an_upgrade",
+            Self::BadUpgrade => "bad_upgrade",
+            Self::Resync(Unusable::Unreadable, _) => "cursor_unreadable",
+            Self::Resync(..) => "resync_required",
+            Self::TooManySessions => "too_many_sessions",
+            Self::NotFound => "not_found",
+            Self::OtherMethod => "method_not_allowed",
+            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BadBody(_) => "bad_body",
+            Self::BadParameter(..) => "bad_parameter",
+            Self::BadStatus => "bad_status",
+            Self::UnknownOrder => "unknown_order",
+            Self::UnknownEvent => "unknown_event",
+            Self::StatusConflict { .. } => "status_conflict",
+            Self::StatusRefused => "status_refused",
+            Self::NotReady => "not_ready",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::TokenInUrl => "a token does not belong in the URL: send it as `Authorization: Bearer`, or as the \
+                                 WebSocket subprotocol `bearer.TOKEN`"
+                .into(),
+            Self::Unauthorized => "send a valid token as `Authorization: Bearer`".into(),
+            Self::NoLonger("token_expired") => "the token has expired: ask for a new one".into(),
+            Self::NoLonger(_) => "the token was revoked: ask for a new one".into(),
+            Self::OtherStore => "this token does not open this store".into(),
+            Self::ForeignOrigin => "pages of this origin may not connect: add it to http.allowed_origins".into(),
+            Self::BadStore => "the store's id is percent-encoded UTF-8 of 1 to 200 bytes".into(),
+            Self::UnknownStore => {
+                "no database has this store yet: it is known by its first order, or by a token".into()
+            }
+            Self::BadLimit(most) => format!("limit is a whole number from 1 to {most}"),
+            Self::NotAnUpgrade => "this address speaks WebSocket: connect with ws:// or wss://".into(),
+            Self::BadUpgrade => {
+                "the handshake needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key of 16 bytes".into()
+            }
+            Self::Resync(Unusable::Unreadable, _) => {
+                "this is not a cursor; load your lists anew and go on with the one given here".into()
+            }
+            Self::Resync(..) => {
+                "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
+            }
+            Self::TooManySessions => "this store has as many sessions as it may".into(),
+            Self::NotFound => "there is nothing here".into(),
+            Self::OtherMethod => "this address answers other methods".into(),
+            Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
+            Self::BadBody(expected) => format!("the body is JSON: {expected}"),
+            Self::BadParameter(name, expected) => format!("{name} is {expected}"),
+            Self::BadStatus => {
+                "status is one of pending, preparing, ready, delivering, completed, rejected, cancelled; \
+                                for lists also several of them with commas, active or all"
+                    .into()
+            }
+            Self::UnknownOrder => "this store has no such order or booking".into(),
+            Self::UnknownEvent => "this store has no such event".into(),
+            Self::StatusConflict { status, by: None } => {
+                format!("it is {status} now, and from there this is no way, or it is so already")
+            }
+            Self::StatusConflict { status, by: Some(by) } => {
+                format!("it is {status} now, by {by}, and from there this is no way, or it is so already")
+            }
+            Self::StatusRefused => "the shop's own table refuses this change".into(),
+            Self::NotReady => "not ready: come back in a few seconds".into(),
+        }
+    }
+
+    /// As an answer.
+    pub fn into_response(self) -> Response {
+        let mut error = json!({"code": self.code(), "message": self.message()});
+        if let Self::Resync(reason, fresh) = &self {
+            error["reason"] = json!(reason.as_str());
+            error["cursor"] = json!(fresh);
+        }
+        if let Self::StatusConflict { status, by } = &self {
+            error["status"] = json!(status);
+            if let Some(by) = by {
+                error["by"] = json!(by);
+            }
+        }
+        let mut response = answer::json(self.status(), &json!({ "error": error }));
+        match self {
+            Self::Unauthorized | Self::NoLonger(_) => {
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::NotReady => {
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+            }
+            Self::NotAnUpgrade => {
+                response
+                    .headers_mut()
+                    .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

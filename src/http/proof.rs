@@ -1,0 +1,139 @@
+//! The proof of the alert: what a panel says that has no socket, and what became of each event.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::asked::{self, Call};
+use super::problem::Problem;
+use super::{Site, answer, auth};
+use crate::event::EventId;
+use crate::proof::{self, BUCKETS_S, Summary, Wanted};
+use crate::reach::{Way, What, Word};
+
+/// Events of one page, at most and where nothing else is asked for.
+const EVENTS_LIMIT: usize = 500;
+const EVENTS_DEFAULT: usize = 200;
+/// The longest span of a summary.
+const SUMMARY_SPAN: Duration = Duration::days(31);
+/// Events that a panel may say something of at once.
+const MAX_SAID: usize = 500;
+/// Bytes of what it says.
+const MAX_SAID_BYTES: usize = 32 * 1024;
+
+/// What a panel says.
+#[derive(Deserialize)]
+struct Said {
+    panel: String,
+    way: String,
+    #[serde(default)]
+    rendered: Vec<String>,
+    #[serde(default)]
+    rung: Vec<String>,
+    rings: Option<bool>,
+}
+
+const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, way being polling, websocket or sse, \
+     and \"rendered\" and \"rung\" (lists of event ids, 500 in all), \"rings\" (true or false)";
+
+/// The word of a panel without a socket: what stands on its screen, what rang, and whether it can ring.
+pub async fn say(site: Arc<Site>, call: Call) -> Response {
+    let headers = call.headers.clone();
+    let said = async {
+        let (store, _) = auth::open(&site, &call).await?;
+        let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
+        let way = Way::from_name(&said.way).ok_or(Problem::BadBody(SAID))?;
+        if !asked::is_panel(&said.panel) || said.rendered.len() + said.rung.len() > MAX_SAID {
+            return Err(Problem::BadBody(SAID));
+        }
+        let rendered = said.rendered.iter().map(|id| (id, What::Rendered));
+        let words = rendered.chain(said.rung.iter().map(|id| (id, What::Rung)));
+        let words: Vec<(EventId, What)> = words
+            .map(|(id, what)| Ok((EventId(id.parse()?), what)))
+            .collect::<Result<_, std::num::ParseIntError>>()
+            .map_err(|_| Problem::BadBody(SAID))?;
+        if let Some(rings) = said.rings {
+            site.hub.presence.poll(&store, &said.panel, rings);
+        }
+        let at = OffsetDateTime::now_utc();
+        for (event, what) in words {
+            site.hub.recorder.say(Word {
+                store: store.clone(),
+                event,
+                way,
+                recipient: said.panel.clone(),
+                what,
+                at,
+            });
+        }
+        Ok(answer::done())
+    };
+    answer::to_page(said.await, &site, &headers)
+}
+
+/// What became of the events.
+pub async fn events(site: Arc<Site>, call: Call) -> Response {
+    let told = async {
+        let (store, _) = auth::open(&site, &call).await?;
+        let before = call.query.get("before").map(str::parse).transpose();
+        let wanted = Wanted {
+            store: &store,
+            from: call.query.moment("from")?,
+            to: call.query.moment("to")?,
+            subject: call.query.text("order")?,
+            before: before
+                .map_err(|_| Problem::BadParameter("before", "the id of an event"))?
+                .map(EventId),
+            limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
+        };
+        let proven = proof::events(&site.hub.pool, &wanted)
+            .await
+            .map_err(Problem::database)?;
+        let (events, more) = (proven.events.join(","), proven.more);
+        Ok(answer::json_text(
+            StatusCode::OK,
+            format!(r#"{{"events":[{events}],"more":{more}}}"#),
+        ))
+    };
+    answer::to_page(told.await, &site, &call.headers)
+}
+
+/// The figures of a span.
+pub async fn summary(site: Arc<Site>, call: Call) -> Response {
+    const SPAN: &str = "a time like 2026-11-24T19:00:00Z: give from and to, 31 days apart at most";
+    let told = async {
+        let (store, _) = auth::open(&site, &call).await?;
+        let from = call.query.moment("from")?.ok_or(Problem::BadParameter("from", SPAN))?;
+        let to = call.query.moment("to")?.ok_or(Problem::BadParameter("to", SPAN))?;
+        if to < from || to - from > SUMMARY_SPAN {
+            return Err(Problem::BadParameter("to", SPAN));
+        }
+        let summary = proof::summary(&site.hub.pool, &store, from, to)
+            .await
+            .map_err(Problem::database)?;
+        Ok(answer::json(StatusCode::OK, &shown(&summary)))
+    };
+    answer::to_page(told.await, &site, &call.headers)
+}
+
+fn shown(summary: &Summary) -> serde_json::Value {
+    let by = |way: &str| summary.first_seen.iter().find(|(name, _)| name == way);
+    let by = |way: &str| by(way).map_or(0, |(_, count)| *count);
+    let seen: i64 = summary.first_seen.iter().map(|(_, count)| count).sum();
+    let bounds = BUCKETS_S.iter().map(|bound| json!(bound)).chain([json!(null)]);
+    let buckets = bounds.zip(&summary.buckets);
+    let buckets: Vec<_> = buckets.map(|(le, count)| json!({"le": le, "count": count})).collect();
+    json!({
+        "orders": summary.orders,
+        "first_seen": {
+            "websocket": by("websocket"), "sse": by("sse"), "polling": by("polling"), "telegram": by("telegram"),
+            "none": summary.orders - seen,
+        },
+        "acknowledge_seconds": {"buckets": buckets, "p50": summary.p50, "p90": summary.p90},
+        "escalated": summary.escalated,
+    })
+}

@@ -1,0 +1,421 @@
+//! The lists of orders and bookings: what they show, and that they meet the stream exactly.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use vestnik::token::Stores;
+
+use crate::oracle::seed;
+use crate::support::app::{App, PATIENCE};
+
+const ORDERS: &str = "/api/partner/stores/7/orders";
+
+fn ids(list: &Value) -> Vec<&str> {
+    let rows = list["orders"]
+        .as_array()
+        .or(list["bookings"].as_array())
+        .expect("a list");
+    rows.iter().map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_list_shows_what_events_show_and_how_each_order_stands() {
+    let app = App::start().await;
+    app.write(
+        "insert into orders (store_id, customer_name, total, order_type, items, created_at) values \
+         (7, 'Иван', 50000, 'delivery', '[{\"name\": \"Борщ\", \"note\": null}]', '2026-11-23 20:00:00.123+00'), \
+         (8, 'Other', 1, null, null, now()); \
+         insert into orders (store_id, status) values (7, 'completed'), (7, 'rejected')",
+    )
+    .await;
+    let list = app.get_json(ORDERS).await;
+    assert_eq!(ids(&list), ["1"]);
+    assert_eq!(list["more"], false);
+    let order = &list["orders"][0];
+    let event = &app.get_json("/api/partner/stores/7/events").await["events"][0];
+    for member in ["customer_name", "total", "order_type", "items", "status"] {
+        assert_eq!(order[member], event["data"][member], "{member}");
+    }
+    assert_eq!(order["event_id"], event["id"]);
+    assert_eq!(order["created_at"], "2026-11-23T20:00:00.123Z");
+    assert_eq!(order["acknowledged"], false);
+    assert_eq!(order["next"], json!(["preparing", "rejected"]));
+    for member in ["answer", "reason", "order_ids", "order_id", "customer_phone"] {
+        assert!(order.get(member).is_none(), "{member}");
+    }
+
+    let all = app.get_json(&format!("{ORDERS}?status=all")).await;
+    assert_eq!(ids(&all), ["4", "3", "1"], "the newest first");
+    assert_eq!(all["orders"][0]["next"], json!([]));
+    let some = app.get_json(&format!("{ORDERS}?status=pending,rejected")).await;
+    assert_eq!(ids(&some), ["4", "1"]);
+}
+
+#[tokio::test]
+async fn bookings_have_a_list_of_their_own() {
+    let app = App::start().await;
+    app.write(
+        "insert into bookings (store_id, customer_name, guests, starts_at) values (7, 'Анна', 4, '2026-12-01 19:00+03'); \
+         insert into bookings (store_id, status) values (7, 'completed'), (8, 'pending'); \
+         insert into orders (store_id) values (7)",
+    )
+    .await;
+    let list = app.get_json("/api/partner/stores/7/bookings").await;
+    assert_eq!(ids(&list), ["1"]);
+    let booking = &list["bookings"][0];
+    assert_eq!(
+        (&booking["customer_name"], &booking["guests"]),
+        (&json!("Анна"), &json!(4))
+    );
+    assert_eq!(booking["next"], json!(["preparing", "rejected"]));
+    let event = &app.get_json("/api/partner/stores/7/events").await["events"][0];
+    assert_eq!(
+        (&booking["event_id"], &booking["starts_at"]),
+        (&event["id"], &event["data"]["starts_at"])
+    );
+}
+
+/// Every id of a list, page by page.
+async fn walk(app: &App, path: &str, limit: usize) -> Vec<String> {
+    let (mut seen, mut before) = (Vec::new(), String::new());
+    loop {
+        let page = app.get_json(&format!("{path}&limit={limit}{before}")).await;
+        let ids: Vec<String> = ids(&page).into_iter().map(str::to_owned).collect();
+        assert!(ids.len() <= limit);
+        before = ids.last().map(|id| format!("&before={id}")).unwrap_or_default();
+        seen.extend(ids);
+        if page["more"] == false {
+            return seen;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_read_page_by_page_without_gap_or_repeat() {
+    let app = App::start().await;
+    // One statement: all of them were made at the same moment.
+    app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(1, 30) i")
+        .await;
+    app.write("insert into orders (store_id, created_at) values (7, '2026-01-01'), (7, '2025-01-01')")
+        .await;
+    let expected: Vec<String> = (1..=15).rev().map(|order| (order * 2).to_string()).collect();
+    let expected: Vec<String> = expected.into_iter().chain(["31".into(), "32".into()]).collect();
+    for limit in [1, 4, 17, 500] {
+        assert_eq!(
+            walk(&app, &format!("{ORDERS}?status=all"), limit).await,
+            expected,
+            "{limit} a page"
+        );
+    }
+    for (query, code) in [
+        ("before=99999", "bad_parameter"),
+        ("before=x", "bad_parameter"),
+        ("before=1", "bad_parameter"),
+        ("before=", "bad_parameter"),
+        ("before=%00", "bad_parameter"),
+        ("limit=0", "bad_limit"),
+        ("limit=501", "bad_limit"),
+        ("status=eaten", "bad_status"),
+        ("status=", "bad_status"),
+        ("status=pending,", "bad_status"),
+    ] {
+        let answer = app.ask(&format!("{ORDERS}?{query}")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, code), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_ends_where_its_bytes_do() {
+    let app = App::start().await;
+    app.write(
+        "insert into orders (store_id, items) select 7, jsonb_build_array((select string_agg(md5(i::text || j::text), '') \
+             from generate_series(1, 40000) j)) from generate_series(1, 7) i",
+    )
+    .await;
+    let page = app.get_json(&format!("{ORDERS}?limit=500")).await;
+    assert_eq!((ids(&page).len(), &page["more"]), (4, &json!(true)), "some 1.3 MB each");
+    assert_eq!(walk(&app, &format!("{ORDERS}?status=all"), 500).await.len(), 7);
+}
+
+#[tokio::test]
+async fn a_shops_own_tables_are_read_by_their_own_names_and_types() {
+    let app = App::start().await;
+    app.write(
+        "create type state as enum ('pending', 'preparing', 'ready', 'eaten'); \
+         create table \"Tickets\" (\"Ticket No\" uuid primary key, shop text, state state not null default 'pending', total numeric); \
+         select vestnik.attach('public.\"Tickets\"', 'order', 'Ticket No', 'shop', 'state'); \
+         create table meals (code text primary key, shop uuid, status varchar(20) default 'pending', created_at timestamp, customer_name text); \
+         select vestnik.attach('public.meals', 'booking', 'code', 'shop')",
+    )
+    .await;
+    let (one, two) = (
+        "00000000-0000-4000-8000-00000000000a",
+        "00000000-0000-4000-8000-00000000000b",
+    );
+    app.write(&format!(
+        "insert into \"Tickets\" values ('{one}', 'Кафе', 'pending', 12345678901234567890.125), ('{two}', 'Кафе', 'eaten', 1); \
+         insert into meals values ('a/b', '{one}', 'pending', '2026-11-23 20:00', 'Иван'), ('c', '{two}', 'pending', null, null)"
+    ))
+    .await;
+    let cafe = "/api/partner/stores/%D0%9A%D0%B0%D1%84%D0%B5/orders";
+    let raw = app.ask(cafe).await;
+    assert_eq!(ids(&raw.json()), [one]);
+    let text = String::from_utf8(raw.body).unwrap();
+    assert!(
+        text.contains("12345678901234567890.125"),
+        "no digit of it is lost: {text}"
+    );
+    assert_eq!(walk(&app, &format!("{cafe}?status=all"), 1).await, [two, one]);
+
+    let meals = format!("/api/partner/stores/{one}/bookings");
+    let list = app.get_json(&meals).await;
+    assert_eq!(
+        (ids(&list), &list["bookings"][0]["customer_name"]),
+        (vec!["a/b"], &json!("Иван"))
+    );
+
+    let accept = json!({"status": "preparing", "reason": "a reason has no column here"});
+    let path = format!("{meals}/a%2Fb/status");
+    assert_eq!(app.post(&path, &accept).await.status, 200);
+    assert_eq!(
+        app.get_json(&meals).await["bookings"][0]["answer"]["status"],
+        "preparing"
+    );
+    assert_eq!(app.post(&format!("{cafe}/{one}/status"), &accept).await.status, 200);
+    let refused = app
+        .post(&format!("{cafe}/{one}/status"), &json!({"status": "rejected"}))
+        .await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (422, "status_refused"),
+        "the enum has no such label"
+    );
+    let unknown = app.post(&format!("{cafe}/7/status"), &accept).await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (404, "unknown_order"));
+}
+
+#[tokio::test]
+async fn orders_of_several_tables_are_one_list() {
+    let app = App::start().await;
+    app.write(
+        "create table catering (id text primary key, store_id bigint, status text default 'pending', created_at timestamptz); \
+         select vestnik.attach('public.catering', 'order'); \
+         create table counter (id int primary key, store_id int, status text default 'pending'); \
+         select vestnik.attach('public.counter', 'order'); \
+         insert into catering select 'c' || i, 7, 'pending', '2026-01-01'::timestamptz + (i / 2) * interval '1 hour' from generate_series(1, 9) i; \
+         insert into catering values ('none', 7, 'pending', null); \
+         insert into counter select i, 7 from generate_series(1, 3) i; \
+         insert into orders (store_id, created_at) select 7, '2026-01-01'::timestamptz + i * interval '1 hour' from generate_series(1, 5) i",
+    )
+    .await;
+    let whole = walk(&app, &format!("{ORDERS}?status=all"), 500).await;
+    assert_eq!(whole.len(), 18);
+    let none = whole.iter().position(|id| id == "none").unwrap();
+    assert!(none < 4, "what has no time stands first");
+    // Ids are unique in each table only, and `before` is looked for in one table after the other.
+    app.write("update orders set id = id + 100").await;
+    let whole = walk(&app, &format!("{ORDERS}?status=all"), 500).await;
+    for limit in [1, 2, 5] {
+        assert_eq!(
+            walk(&app, &format!("{ORDERS}?status=all"), limit).await,
+            whole,
+            "{limit} a page"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_payload_function_of_the_shop_is_what_the_list_shows() {
+    let app = App::start().await;
+    app.write(
+        "create or replace function vestnik.order_payload(n public.orders) returns jsonb language plpgsql as $$ begin \
+             if n.customer_name = 'broken' then raise exception 'no'; end if; \
+             return jsonb_build_object('table', 5, 'next', 'mine', 'id', 'mine', 'items', jsonb_build_array(n.id)); end $$",
+    )
+    .await;
+    app.write("insert into orders (store_id, customer_name) values (7, 'Иван'), (7, 'broken')")
+        .await;
+    let list = app.get_json(ORDERS).await;
+    assert_eq!(ids(&list), ["2", "1"]);
+    let (broken, order) = (&list["orders"][0], &list["orders"][1]);
+    assert_eq!(
+        (&order["table"], &order["items"], &order["next"]),
+        (&json!(5), &json!([1]), &json!(["preparing", "rejected"]))
+    );
+    assert!(order.get("customer_name").is_none());
+    assert_eq!(
+        (&broken["payload_error"], &broken["status"]),
+        (&json!("P0001"), &json!("pending"))
+    );
+}
+
+#[tokio::test]
+async fn a_store_sees_its_own_rows_only() {
+    let app = App::start().await;
+    app.write("insert into orders (store_id) values (7), (8)").await;
+    let token = app.database.token(Stores::These(vec!["8".into()])).await;
+    assert_eq!(app.get(ORDERS, Some(&token)).await.0, 403);
+    assert_eq!(app.get(ORDERS, None).await.0, 401);
+    // What is no text of a key is no store, whatever a cast would make of it.
+    for store in ["07", "%207", "7.0", "+7", "x", "99999999999999999999"] {
+        let list = app.get_json(&format!("/api/partner/stores/{store}/orders")).await;
+        assert_eq!(ids(&list), [""; 0], "{store}");
+    }
+    assert_eq!(app.ask("/api/partner/stores/7%00/orders").await.status, 400);
+}
+
+#[tokio::test]
+async fn what_is_active_is_found_by_the_index_however_many_are_done() {
+    // One connection, whose figures come together.
+    let app = App::start_with(|config| config.database.pool_size = 1).await;
+    let client = app.database.client().await;
+    client
+        .batch_execute(
+            "set session_replication_role = replica; \
+             insert into orders (store_id, status, created_at) select i % 50, 'completed', now() - i * interval '1 minute' \
+                 from generate_series(1, 200000) i; \
+             insert into orders (store_id, status) select i % 50, 'pending' from generate_series(1, 500) i; \
+             reset session_replication_role; analyze orders",
+        )
+        .await
+        .unwrap();
+    let scans = async || {
+        let scans = "select seq_scan, idx_scan, n_tup_ins from pg_stat_user_tables where relid = 'orders'::regclass";
+        let row = client.query_one(scans, &[]).await.unwrap();
+        [0, 1, 2].map(|column| row.get::<_, i64>(column))
+    };
+    // Figures are told behind the work: first those of the filling must have come.
+    let filled = until(async || Some(scans().await).filter(|[_, _, inserted]| *inserted == 200_500)).await;
+    for _ in 0..3 {
+        assert_eq!(ids(&app.get_json(&format!("{ORDERS}?limit=500")).await).len(), 10);
+        let done = app.get_json(&format!("{ORDERS}?status=completed&limit=500")).await;
+        assert_eq!((ids(&done).len(), &done["more"]), (500, &json!(true)));
+    }
+    let after = until(async || Some(scans().await).filter(|[_, by_index, _]| *by_index >= filled[1] + 6)).await;
+    assert_eq!(after[0], filled[0], "no list has read the whole table");
+}
+
+/// Waits until there is something.
+async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    found.await.expect("it comes so in time")
+}
+
+/// Writers of the meeting test.
+const WRITERS: u64 = 3;
+/// Transactions of each.
+const TRANSACTIONS: usize = 80;
+/// Lists that are read meanwhile.
+const LISTS: usize = 12;
+
+/// Writes orders and changes them; some transactions are rolled back, and some stay open while others come and go.
+async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicUsize>) {
+    const STATUSES: [&str; 4] = ["preparing", "ready", "completed", "cancelled"];
+    client.batch_execute("set lock_timeout = '200ms'").await.unwrap();
+    for _ in 0..TRANSACTIONS {
+        client.batch_execute("begin").await.unwrap();
+        let mut broken = false;
+        for _ in 0..random.usize(1..4) {
+            let sql = if random.f32() < 0.4 {
+                format!("insert into orders (store_id) values ({})", random.u8(7..=8))
+            } else {
+                let (order, status) = (random.u16(1..60), STATUSES[random.usize(0..4)]);
+                format!("update orders set status = '{status}' where id = {order}")
+            };
+            broken |= client.batch_execute(&sql).await.is_err();
+            if random.f32() < 0.2 {
+                let reached = committed.load(Ordering::Relaxed) + random.usize(1..5);
+                let others = async {
+                    while committed.load(Ordering::Relaxed) < reached {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                // The others may be done, or wait for this one's rows.
+                let _ = timeout(Duration::from_millis(50), others).await;
+            }
+        }
+        let end = if broken || random.f32() < 0.2 {
+            "rollback"
+        } else {
+            "commit"
+        };
+        client.batch_execute(end).await.unwrap();
+        committed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes a list further by an event, which must begin where the list stands.
+fn apply(orders: &mut HashMap<String, String>, event: &Value) {
+    let text = |member: &str| event["data"][member].as_str().unwrap().to_owned();
+    let before = orders.insert(text("order_id"), text("status"));
+    match event["type"].as_str().unwrap() {
+        "new_order" => assert_eq!(before, None, "told again: {event}"),
+        _ => assert_eq!(before, Some(text("previous_status")), "a gap or a repeat: {event}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_and_the_stream_opened_with_its_cursor_meet_exactly() {
+    let app = App::start().await;
+    let seed = seed();
+    let committed = Arc::new(AtomicUsize::new(0));
+    let mut writers = Vec::new();
+    for number in 0..WRITERS {
+        let random = fastrand::Rng::with_seed(seed.wrapping_add(number));
+        writers.push(tokio::spawn(write(
+            app.database.client().await,
+            random,
+            Arc::clone(&committed),
+        )));
+    }
+    let mut met = Vec::new();
+    for number in 0..LISTS {
+        let reached = number * TRANSACTIONS * WRITERS as usize / LISTS;
+        until(async || (committed.load(Ordering::Relaxed) >= reached).then_some(())).await;
+        let list = app.get_json(&format!("{ORDERS}?status=all&limit=500")).await;
+        assert_eq!(list["more"], false);
+        let text = |row: &Value, member: &str| row[member].as_str().unwrap().to_owned();
+        let rows = list["orders"].as_array().unwrap().iter();
+        let mut orders: HashMap<String, String> = rows.map(|row| (text(row, "id"), text(row, "status"))).collect();
+        let panel = app.panel("7", list["cursor"].as_str()).await;
+        met.push(tokio::spawn(async move {
+            let mut panel = panel.live().await;
+            let missed: Vec<Value> = panel.before_live.drain(..).collect();
+            missed.iter().for_each(|event| apply(&mut orders, event));
+            loop {
+                let event = panel.event().await;
+                apply(&mut orders, &event);
+                if event["data"]["customer_name"] == "the last" {
+                    return orders;
+                }
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    app.write("insert into orders (store_id, customer_name) values (7, 'the last')")
+        .await;
+    let client = app.database.client().await;
+    let rows = client
+        .query("select id::text, status from orders where store_id = 7", &[])
+        .await
+        .unwrap();
+    let end: HashMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert!(end.len() > 20, "the writers wrote: {}", end.len());
+    for orders in met {
+        assert_eq!(timeout(PATIENCE, orders).await.expect("the last event").unwrap(), end);
+    }
+}

@@ -1,0 +1,580 @@
+//! docs/openapi.yaml is held to the program: every route stands in it and nothing else does, every status that it
+//! promises is provoked, and every answer is what its schema says.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use vestnik::config::Telegram;
+use vestnik::engine::Engine;
+use vestnik::token::Stores;
+
+use crate::support::app::{App, PATIENCE};
+use crate::support::http::{Answer, call};
+
+/// The document.
+struct Document(Value);
+
+impl Document {
+    fn read() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.yaml");
+        let document = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).expect("YAML");
+        Self(document)
+    }
+
+    /// What a `$ref` leads to, or the thing itself.
+    fn resolved<'a>(&'a self, thing: &'a Value) -> &'a Value {
+        match thing["$ref"].as_str() {
+            Some(reference) => {
+                let pointer = reference.strip_prefix('#').expect("a reference within the document");
+                self.0
+                    .pointer(pointer)
+                    .unwrap_or_else(|| panic!("{reference} leads nowhere"))
+            }
+            None => thing,
+        }
+    }
+
+    /// Every method, path and status.
+    fn promised(&self) -> BTreeSet<(String, String, u16)> {
+        let mut promised = BTreeSet::new();
+        for (path, item) in self.0["paths"].as_object().unwrap() {
+            for (method, operation) in item
+                .as_object()
+                .unwrap()
+                .iter()
+                .filter(|(name, _)| *name != "parameters")
+            {
+                for status in operation["responses"].as_object().unwrap().keys() {
+                    promised.insert((method.to_uppercase(), path.clone(), status.parse().unwrap()));
+                }
+            }
+        }
+        promised
+    }
+
+    /// A validator that refuses members which the schema does not name, unless it says that there may be others.
+    fn validator(&self, schema: &Value) -> jsonschema::Validator {
+        let mut root = Map::new();
+        root.insert("allOf".into(), json!([schema]));
+        root.insert("components".into(), self.0["components"].clone());
+        let mut root = Value::Object(root);
+        close(&mut root);
+        let options = jsonschema::options().should_validate_formats(true);
+        options.build(&root).expect("a schema")
+    }
+
+    /// Checks an answer: its status is promised, its headers and body are what is said of them.
+    fn check(&self, method: &str, path: &str, answer: &Answer) {
+        let place = format!("{method} {path} {}", answer.status);
+        let responses = &self.0["paths"][path][method.to_lowercase()]["responses"];
+        let response = self.resolved(&responses[answer.status.to_string()]);
+        assert!(
+            response.is_object(),
+            "{place} is not in the document: {}",
+            answer.text()
+        );
+        for (name, header) in response["headers"].as_object().into_iter().flatten() {
+            let value = answer.header(&name.to_ascii_lowercase());
+            let value = value.unwrap_or_else(|| panic!("{place} has no {name}"));
+            self.agrees(
+                &self.resolved(header)["schema"],
+                &json!(value),
+                &format!("{place}: {name}"),
+            );
+        }
+        let Some(content) = response["content"].as_object() else {
+            return;
+        };
+        let given = answer.header("content-type").expect("a content type");
+        let given = given.split(';').next().unwrap();
+        let (_, kind) = content
+            .iter()
+            .find(|(kind, _)| *kind == given || *kind == "*/*")
+            .unwrap_or_else(|| panic!("{place} is of {given}"));
+        let body = if given.ends_with("json") {
+            answer.json()
+        } else {
+            Value::String(answer.text())
+        };
+        self.agrees(&kind["schema"], &body, &place);
+    }
+
+    fn agrees(&self, schema: &Value, value: &Value, place: &str) {
+        let validator = self.validator(schema);
+        let wrong: Vec<String> = validator
+            .iter_errors(value)
+            .map(|error| format!("{} at {}", error, error.instance_path()))
+            .collect();
+        assert!(wrong.is_empty(), "{place}: {}\n{value}", wrong.join("\n"));
+    }
+}
+
+/// What is not said may not come: so that what comes is said.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if members.get("properties").is_some_and(Value::is_object) {
+                members.entry("additionalProperties").or_insert(json!(false));
+            }
+            members.values_mut().for_each(close);
+        }
+        Value::Array(members) => members.iter_mut().for_each(close),
+        _ => {}
+    }
+}
+
+/// Answers that were checked.
+struct Tour<'a> {
+    document: &'a Document,
+    server: SocketAddr,
+    bearer: String,
+    seen: BTreeSet<(String, String, u16)>,
+}
+
+impl Tour<'_> {
+    /// Goes to `path`, which is of `template`; it must be answered so, as the document promises.
+    async fn go(&mut self, method: &str, template: &str, path: &str, expected: u16, body: Option<Value>) -> Answer {
+        let bearer = self.bearer.clone();
+        self.go_with(method, template, path, expected, &[("Authorization", &bearer)], body)
+            .await
+    }
+
+    async fn go_with(
+        &mut self,
+        method: &str,
+        template: &str,
+        path: &str,
+        expected: u16,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let body = body.map(|body| body.to_string());
+        let answer = call(self.server, method, path, headers, body.as_deref()).await;
+        assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text());
+        self.document.check(method, template, &answer);
+        self.seen.insert((method.to_owned(), template.to_owned(), expected));
+        answer
+    }
+}
+
+const API: &str = "/api/partner/";
+
+/// Every route that wants a token, with a path of it and a body.
+fn guarded() -> Vec<(&'static str, &'static str, String, Option<Value>)> {
+    let routes = vestnik::http::ROUTES.iter().filter(|route| route.path.starts_with(API));
+    routes
+        .map(|route| {
+            let path = route.path.replace("{store}", "7").replace("{id}", "1");
+            let path = match route.path.ends_with("summary") {
+                true => format!("{path}?from=2026-11-01T00:00:00Z&to=2026-11-30T00:00:00Z"),
+                false => path,
+            };
+            let body = match route.path {
+                path if path.ends_with("status") => Some(json!({"status": "preparing"})),
+                path if path.ends_with("reach") && route.method == "POST" => {
+                    Some(json!({"panel": "kitchen", "way": "polling"}))
+                }
+                _ => None,
+            };
+            (route.method.as_str(), route.path, path, body)
+        })
+        .collect()
+}
+
+/// What makes a request an upgrade, beside a token.
+const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "close, Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+];
+
+fn with<'a>(headers: &[(&'a str, &'a str)], template: &str) -> Vec<(&'a str, &'a str)> {
+    let upgrade = if template.contains("/ws/") {
+        UPGRADE.as_slice()
+    } else {
+        &[]
+    };
+    headers.iter().chain(upgrade).copied().collect()
+}
+
+#[tokio::test]
+async fn every_route_is_in_the_document_and_nothing_else_is() {
+    let document = Document::read();
+    let promised: BTreeSet<_> = document
+        .promised()
+        .into_iter()
+        .map(|(method, path, _)| (method, path))
+        .collect();
+    let routes = vestnik::http::ROUTES.iter();
+    let there: BTreeSet<_> = routes
+        .map(|route| (route.method.to_string(), route.path.to_owned()))
+        .collect();
+    assert_eq!(there, promised);
+}
+
+#[tokio::test]
+async fn the_document_says_what_it_seems_to_say() {
+    let document = Document::read();
+    // `{description: this, that}` has a member `that` with nothing in it.
+    fn look(document: &Document, thing: &Value, place: &str) {
+        match thing {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    assert!(!member.is_null(), "{place}: {name} is empty: quote what has a comma");
+                    look(document, member, &format!("{place}/{name}"));
+                }
+                document.resolved(thing);
+            }
+            Value::Array(members) => members.iter().for_each(|member| look(document, member, place)),
+            _ => {}
+        }
+    }
+    look(&document, &document.0, "");
+    let mut ids = BTreeSet::new();
+    for (path, item) in document.0["paths"].as_object().unwrap() {
+        for (method, operation) in item
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| *name != "parameters")
+        {
+            assert!(
+                ids.insert(operation["operationId"].as_str().unwrap()),
+                "{method} {path}"
+            );
+            let open = !path.starts_with(API);
+            assert_eq!(
+                operation["security"] == json!([]),
+                open,
+                "{method} {path}: whether it wants a token"
+            );
+            let given: BTreeSet<&str> = [&item["parameters"], &operation["parameters"]]
+                .into_iter()
+                .flat_map(|list| list.as_array().into_iter().flatten())
+                .map(|parameter| document.resolved(parameter))
+                .filter(|parameter| parameter["in"] == "path")
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            let named = path
+                .split('/')
+                .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+            assert_eq!(given, named.collect(), "{method} {path}: the parts of its path");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
+    let document = Document::read();
+    let app = App::start_with(|config| {
+        config.session.max_per_store = 1;
+        config.telegram = Some(Telegram {
+            token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
+            api_url: "http://127.0.0.1:9".into(),
+            stale: PATIENCE,
+            digest_above: 10,
+            deadline: std::time::Duration::from_secs(1),
+            lease: std::time::Duration::from_secs(5),
+        });
+    })
+    .await;
+    fill(&app).await;
+    let mut tour = Tour {
+        document: &document,
+        server: app.engine.address(),
+        bearer: format!("Bearer {}", app.token),
+        seen: BTreeSet::new(),
+    };
+    open_doors(&mut tour).await;
+    closed_doors(&mut tour, &app).await;
+    streams(&mut tour, &app).await;
+    lists(&mut tour).await;
+    changes(&mut tour).await;
+    proof(&mut tour).await;
+    let mut seen = tour.seen;
+    seen.extend(without_a_database(&document, &app).await);
+    let missing: Vec<_> = document
+        .promised()
+        .into_iter()
+        .filter(|promised| !seen.contains(promised))
+        .collect();
+    assert!(missing.is_empty(), "promised, and not given: {missing:?}");
+}
+
+/// Orders and bookings in all states, and something of all that is told of them.
+async fn fill(app: &App) {
+    app.write(
+        "insert into orders (store_id, customer_name, total, order_type, items, reason) \
+             select 7, 'Иван', 50000, 'delivery', '[{\"name\": \"Борщ\"}]', 'почему' from generate_series(1, 6); \
+         insert into bookings (store_id, customer_name, guests, starts_at) select 7, 'Анна', 4, now() from generate_series(1, 5)",
+    )
+    .await;
+    app.write(
+        "alter table orders add constraint no_cilantro check (reason is distinct from 'cilantro'); \
+         alter table bookings add constraint no_cilantro check (reason is distinct from 'cilantro'); \
+         update orders set status = 'completed', order_type = 'pickup' where id = 6; \
+         insert into vestnik.store (id, name) values ('7', 'Кафе'); \
+         insert into vestnik.chat (telegram_id, title, disabled_at, disabled_why) values (-5, 'Кухня', now(), 'blocked'), (-6, null, now(), null); \
+         insert into vestnik.link (chat_id, store_id, mode, language, linked_by) select id, '7', 'mirror', 'ru', 1 from vestnik.chat; \
+         insert into vestnik.delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at, reason) \
+             values (1, '7', 1, true, 'dead', 2, now(), 'blocked'), (2, '7', 1, true, 'pending', 0, null, null); \
+         insert into vestnik.escalation (event_id, store_id, subject, rung, due_at, ended_at, outcome) values (1, '7', 'order 1', 2, now(), now(), 'answered') \
+             on conflict (event_id) do update set rung = 2, ended_at = now(), outcome = 'answered'; \
+         insert into vestnik.reach (event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by) \
+             values (1, 'websocket', 's', now(), now(), now(), now(), 'Касса'), (1, 'telegram', '1', now(), null, null, null, null)",
+    )
+    .await;
+}
+
+/// What anybody may ask for.
+async fn open_doors(tour: &mut Tour<'_>) {
+    for (template, path) in [
+        ("/", "/"),
+        ("/panel/{file}", "/panel/index.html"),
+        ("/sw.js", "/sw.js"),
+        ("/manifest.webmanifest", "/manifest.webmanifest"),
+    ] {
+        let page = tour.go_with("GET", template, path, 200, &[], None).await;
+        let known = [("If-None-Match", page.header("etag").unwrap())];
+        tour.go_with("GET", template, path, 304, &known, None).await;
+    }
+    tour.go_with("GET", "/panel/{file}", "/panel/none", 404, &[], None)
+        .await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        tour.go_with("GET", path, path, 200, &[], None).await;
+    }
+}
+
+/// Who may not.
+async fn closed_doors(tour: &mut Tour<'_>, app: &App) {
+    let other = app.database.token(Stores::These(vec!["8".into()])).await;
+    let other = format!("Bearer {other}");
+    let good = tour.bearer.clone();
+    for (method, template, path, body) in guarded() {
+        let foreign = [("Authorization", good.as_str()), ("Origin", "https://evil.example")];
+        for (headers, expected) in [
+            ([].as_slice(), 401),
+            (&[("Authorization", other.as_str())], 403),
+            (&foreign, 403),
+        ] {
+            let headers = with(headers, template);
+            tour.go_with(method, template, &path, expected, &headers, body.clone())
+                .await;
+        }
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let in_url = format!("{path}{separator}token=x");
+        let headers = with(&[("Authorization", good.as_str())], template);
+        tour.go_with(method, template, &in_url, 400, &headers, body).await;
+    }
+}
+
+async fn streams(tour: &mut Tour<'_>, app: &App) {
+    let (socket, sse) = ("/api/partner/ws/partner/{store}", "/api/partner/sse/{store}");
+    let session = "/api/partner/session/{store}";
+    tour.go("GET", session, "/api/partner/session/7", 200, None).await;
+    tour.go("GET", socket, "/api/partner/ws/partner/7", 426, None).await;
+    let bearer = tour.bearer.clone();
+    let old = [
+        ("Authorization", bearer.as_str()),
+        ("Connection", "close, Upgrade"),
+        ("Upgrade", "websocket"),
+    ];
+    tour.go_with("GET", socket, "/api/partner/ws/partner/7", 400, &old, None)
+        .await;
+
+    // These go on for ever; what is checked is their heads.
+    let headers = with(&[("Authorization", bearer.as_str())], socket);
+    let answer = timeout(
+        PATIENCE,
+        crate::support::http::head(tour.server, "/api/partner/ws/partner/8", &headers),
+    );
+    let (answer, upgraded) = answer.await.expect("a head");
+    assert_eq!(answer.status, 101);
+    tour.document.check("GET", socket, &answer);
+    tour.seen.insert(("GET".into(), socket.into(), 101));
+    let authorized = [("Authorization", bearer.as_str())];
+    let answer = timeout(
+        PATIENCE,
+        crate::support::http::head(tour.server, "/api/partner/sse/7", &authorized),
+    );
+    let (answer, stream) = answer.await.expect("a head");
+    assert_eq!(answer.status, 200);
+    tour.document.check("GET", sse, &answer);
+    tour.seen.insert(("GET".into(), sse.into(), 200));
+    tour.go("GET", sse, "/api/partner/sse/7", 429, None).await;
+    drop((upgraded, stream));
+
+    let events = "/api/partner/stores/{store}/events";
+    let page = tour
+        .go(
+            "GET",
+            events,
+            "/api/partner/stores/7/events?limit=3&panel=kitchen",
+            200,
+            None,
+        )
+        .await;
+    assert_eq!(page.json()["events"].as_array().unwrap().len(), 3);
+    tour.go("GET", events, "/api/partner/stores/7/events", 200, None).await;
+    for query in ["limit=0", "after=garbage", "panel="] {
+        tour.go(
+            "GET",
+            events,
+            &format!("/api/partner/stores/7/events?{query}"),
+            400,
+            None,
+        )
+        .await;
+    }
+    let elsewhere = App::start().await;
+    let foreign = elsewhere.get_json("/api/partner/stores/7/events").await["cursor"].clone();
+    let path = format!("/api/partner/stores/7/events?after={}", foreign.as_str().unwrap());
+    tour.go("GET", events, &path, 410, None).await;
+    assert!(app.get_json("/api/partner/stores/8/events").await["events"] == json!([]));
+}
+
+async fn lists(tour: &mut Tour<'_>) {
+    for noun in ["orders", "bookings"] {
+        let (template, path) = (
+            format!("/api/partner/stores/{{store}}/{noun}"),
+            format!("/api/partner/stores/7/{noun}"),
+        );
+        let page = tour
+            .go("GET", &template, &format!("{path}?status=all&limit=3"), 200, None)
+            .await;
+        assert_eq!(
+            (page.json()[noun].as_array().unwrap().len(), &page.json()["more"]),
+            (3, &json!(true))
+        );
+        tour.go("GET", &template, &path, 200, None).await;
+        for query in ["status=eaten", "limit=x", "before=x"] {
+            tour.go("GET", &template, &format!("{path}?{query}"), 400, None).await;
+        }
+    }
+    let template = "/api/partner/stores/{store}/store";
+    let card = tour
+        .go("GET", template, "/api/partner/stores/7/store", 200, None)
+        .await
+        .json();
+    assert_eq!(
+        (&card["name"], &card["telegram"], &card["chats_disabled"][0]),
+        (
+            &json!("Кафе"),
+            &json!("on"),
+            &json!({"chat": "Кухня", "reason": "blocked"})
+        )
+    );
+    let card = tour
+        .go("GET", template, "/api/partner/stores/8/store", 200, None)
+        .await
+        .json();
+    let expected =
+        json!({"id": "8", "currency": "RUB", "time_zone": "Europe/Moscow", "telegram": "on", "chats_disabled": []});
+    assert_eq!(card, expected);
+}
+
+async fn changes(tour: &mut Tour<'_>) {
+    for noun in ["orders", "bookings"] {
+        let template = format!("/api/partner/stores/{{store}}/{noun}/{{id}}/status");
+        let path = |id: &str| format!("/api/partner/stores/7/{noun}/{id}/status");
+        let accept = json!({"status": "preparing", "from": "pending", "minutes": 20, "by": "Кухня"});
+        tour.go("POST", &template, &path("1"), 200, Some(accept.clone())).await;
+        let conflict = tour.go("POST", &template, &path("1"), 409, Some(accept.clone())).await;
+        assert_eq!(conflict.json()["error"]["by"], "Кухня");
+        let skip = json!({"status": "completed"});
+        tour.go("POST", &template, &path("2"), 409, Some(skip)).await;
+        let refused = json!({"status": "rejected", "reason": "cilantro"});
+        tour.go("POST", &template, &path("2"), 422, Some(refused)).await;
+        tour.go("POST", &template, &path("99"), 404, Some(accept)).await;
+        tour.go("POST", &template, &path("1"), 400, Some(json!({"status": "eaten"})))
+            .await;
+        tour.go("POST", &template, &path("1"), 400, Some(json!({}))).await;
+        let huge = json!({"status": "preparing", "x": "x".repeat(5000)});
+        tour.go("POST", &template, &path("1"), 413, Some(huge)).await;
+        // Now a list has an answer to show.
+        let (template, path) = (
+            format!("/api/partner/stores/{{store}}/{noun}"),
+            format!("/api/partner/stores/7/{noun}"),
+        );
+        let list = tour.go("GET", &template, &path, 200, None).await.json();
+        let rows = list[noun].as_array().unwrap();
+        assert!(rows.iter().any(|row| row["answer"]["minutes"] == 20), "{list}");
+    }
+}
+
+async fn proof(tour: &mut Tour<'_>) {
+    let ack = "/api/partner/stores/{store}/events/{id}/ack";
+    tour.go(
+        "POST",
+        ack,
+        "/api/partner/stores/7/events/1/ack?panel=kitchen",
+        204,
+        None,
+    )
+    .await;
+    tour.go("POST", ack, "/api/partner/stores/7/events/9999/ack", 404, None)
+        .await;
+    tour.go("POST", ack, "/api/partner/stores/7/events/1/ack?panel=", 400, None)
+        .await;
+
+    let (reach, path) = ("/api/partner/stores/{store}/reach", "/api/partner/stores/7/reach");
+    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["2"], "rung": ["2"], "rings": true});
+    tour.go("POST", reach, path, 204, Some(said)).await;
+    tour.go("POST", reach, path, 400, Some(json!({"panel": "kitchen"})))
+        .await;
+    tour.go("POST", reach, path, 413, Some(json!({"panel": "x".repeat(40_000)})))
+        .await;
+    let told = tour
+        .go("GET", reach, &format!("{path}?order=1&limit=50"), 200, None)
+        .await
+        .json();
+    let first = told["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|event| event["id"] == "1")
+        .unwrap();
+    assert_eq!(first["chats"].as_array().unwrap().len(), 2);
+    assert!(first["ways"].as_array().unwrap().len() >= 3, "{first}");
+    tour.go("GET", reach, path, 200, None).await;
+    tour.go("GET", reach, &format!("{path}?from=yesterday"), 400, None)
+        .await;
+
+    let (summary, path) = ("/api/partner/stores/{store}/summary", "/api/partner/stores/7/summary");
+    let now = time::OffsetDateTime::now_utc();
+    let wire = |at: time::OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let day = time::Duration::days(1);
+    let span = format!("{path}?from={}&to={}", wire(now - day), wire(now + day));
+    let figures = tour.go("GET", summary, &span, 200, None).await.json();
+    assert!(
+        figures["orders"] == 6 && figures["acknowledge_seconds"]["p50"].is_number(),
+        "{figures}"
+    );
+    tour.go("GET", summary, path, 400, None).await;
+    let empty = format!("{path}?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z");
+    tour.go("GET", summary, &empty, 200, None).await;
+}
+
+/// Everything that needs a database says so where there is none.
+async fn without_a_database(document: &Document, app: &App) -> BTreeSet<(String, String, u16)> {
+    let mut config = app.database.config();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.database.url = Some("postgres://postgres@127.0.0.1:9/nothing".to_owned().into());
+    let engine = Engine::start(&config).await.unwrap();
+    let bearer = format!("Bearer {}", app.token);
+    let mut tour = Tour {
+        document,
+        server: engine.address(),
+        bearer: bearer.clone(),
+        seen: BTreeSet::new(),
+    };
+    for (method, template, path, body) in guarded() {
+        let headers = with(&[("Authorization", bearer.as_str())], template);
+        tour.go_with(method, template, &path, 503, &headers, body).await;
+    }
+    tour.go_with("GET", "/readyz", "/readyz", 503, &[], None).await;
+    tour.seen
+}

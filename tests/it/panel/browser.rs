@@ -1,0 +1,254 @@
+//! A real Chromium, driven over WebDriver by a chromedriver of the test's own.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, interval, timeout};
+
+/// A wait after which a scene has failed: long, because browsers share the machine with everything else.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the page is looked at.
+const LOOK: Duration = Duration::from_millis(40);
+/// Browsers at once; a further scene waits.
+static BROWSERS: Semaphore = Semaphore::const_new(2);
+
+/// Widths that are looked at, CSS pixels.
+pub const SIZES: [(&str, u32, u32); 3] = [("phone", 390, 844), ("tablet", 1180, 820), ("desktop", 1600, 900)];
+
+/// One browser with a profile of its own, which nobody has touched.
+pub struct Browser {
+    pub page: Client,
+    driver: Child,
+    _profile: TempDir,
+    _permit: SemaphorePermit<'static>,
+}
+
+/// A command of the driver, or of the browser behind it.
+#[derive(Debug)]
+struct Raw {
+    path: &'static str,
+    body: Value,
+}
+
+impl WebDriverCompatibleCommand for Raw {
+    fn endpoint(
+        &self,
+        base: &reqwest::Url,
+        session: Option<&str>,
+    ) -> Result<reqwest::Url, <reqwest::Url as std::str::FromStr>::Err> {
+        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
+    }
+
+    fn method_and_body(&self, _: &reqwest::Url) -> (hyper::Method, Option<String>) {
+        (hyper::Method::POST, Some(self.body.to_string()))
+    }
+}
+
+impl Browser {
+    /// A browser that gives sound only to who has pressed something, as real ones do.
+    pub async fn start() -> Self {
+        let [browser] = Self::start_some().await;
+        browser
+    }
+
+    /// Several at once: who waits for a second one while it holds a first would wait for ever.
+    pub async fn start_some<const N: usize>() -> [Self; N] {
+        let mut permits = BROWSERS.acquire_many(N as u32).await.unwrap();
+        let mut browsers = Vec::new();
+        for _ in 0..N {
+            let permit = permits.split(1).expect("as many as were asked for");
+            browsers.push(Self::with(permit).await);
+        }
+        browsers.try_into().unwrap_or_else(|_| unreachable!())
+    }
+
+    async fn with(permit: SemaphorePermit<'static>) -> Self {
+        let mut driver = Command::new("chromedriver")
+            .args(["--port=0", "--log-level=SEVERE"])
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver starts: `scripts/test` installs chromium and chromium-driver");
+        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = timeout(PATIENCE, async {
+            loop {
+                let line = said.next_line().await.unwrap().expect("chromedriver says its port");
+                if let Some((_, port)) = line.split_once("started successfully on port ") {
+                    break port.trim_end_matches('.').parse::<u16>().unwrap();
+                }
+            }
+        });
+        let port = port.await.expect("chromedriver starts");
+        // What it says later is read, so that it never waits for us.
+        tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+        let profile = tempfile::tempdir().unwrap();
+        let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+        builder.capabilities(capabilities(&profile));
+        let page = builder
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("a Chromium");
+        Self {
+            page,
+            driver,
+            _profile: profile,
+            _permit: permit,
+        }
+    }
+
+    /// Ends it.
+    pub async fn close(mut self) {
+        self.page.clone().close().await.unwrap();
+        self.driver.kill().await.unwrap();
+    }
+
+    /// What a script gives.
+    pub async fn js(&self, script: &str) -> Value {
+        let result = self.page.execute(script, Vec::new()).await;
+        result.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// What a script gives that calls its last argument back.
+    pub async fn js_later(&self, script: &str) -> Value {
+        let result = self.page.execute_async(script, Vec::new()).await;
+        result.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until an expression is true, and gives it.
+    pub async fn until(&self, expression: &str) -> Value {
+        let begin = Instant::now();
+        let mut look = interval(LOOK);
+        loop {
+            look.tick().await;
+            let value = self.js(&format!("return {expression}")).await;
+            if !matches!(value, Value::Null | Value::Bool(false)) && value != json!(0) && value != json!("") {
+                return value;
+            }
+            if begin.elapsed() > PATIENCE {
+                let page = self.js("return document.body.innerText").await;
+                let light = self.js("return document.getElementById('light')?.dataset.state").await;
+                panic!(
+                    "it did not become so: {expression}\nthe light: {light}\nthe page: {page}\n{:#?}",
+                    self.log("browser").await
+                );
+            }
+        }
+    }
+
+    /// Waits until what is selected is on the page, and can be pressed, and presses it as a person does.
+    pub async fn press(&self, selector: &str) {
+        self.until(&format!("document.querySelector({selector:?})?.checkVisibility()"))
+            .await;
+        let found = self.page.find(Locator::Css(selector)).await.unwrap();
+        found
+            .click()
+            .await
+            .unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    /// The text of what is selected.
+    pub async fn text(&self, selector: &str) -> String {
+        let text = self
+            .js(&format!("return document.querySelector({selector:?})?.innerText"))
+            .await;
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// A command of the browser's own protocol.
+    pub async fn cdp(&self, command: &str, parameters: Value) -> Value {
+        let path = "goog/cdp/execute";
+        let body = json!({"cmd": command, "params": parameters});
+        self.page.issue_cmd(Raw { path, body }).await.unwrap()
+    }
+
+    /// What was logged since the last look: `browser` or `performance`.
+    pub async fn log(&self, kind: &str) -> Vec<Value> {
+        let body = json!({"type": kind});
+        let log = self.page.issue_cmd(Raw { path: "se/log", body }).await.unwrap();
+        log.as_array().unwrap().clone()
+    }
+
+    /// The size of the window's inside, CSS pixels.
+    pub async fn size(&self, width: u32, height: u32) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    /// Light or dark.
+    pub async fn scheme(&self, scheme: &str) {
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.cdp("Emulation.setEmulatedMedia", json!({"features": features}))
+            .await;
+    }
+
+    /// Pictures of what is shown now, for people: three widths, light and dark, in `target/panel`.
+    pub async fn picture(&self, name: &str) {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/panel");
+        std::fs::create_dir_all(&directory).unwrap();
+        for scheme in ["light", "dark"] {
+            self.scheme(scheme).await;
+            for (size, width, height) in SIZES {
+                self.size(width, height).await;
+                self.js_later("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))")
+                    .await;
+                let picture = self.page.screenshot().await.unwrap();
+                std::fs::write(directory.join(format!("{name}-{size}-{scheme}.png")), picture).unwrap();
+            }
+        }
+        self.scheme("light").await;
+        self.size(SIZES[1].1, SIZES[1].2).await;
+    }
+
+    /// Every address that was asked for since the last look, sockets too.
+    pub async fn addresses(&self) -> Vec<String> {
+        let messages = self.log("performance").await;
+        let address = |entry: &Value| {
+            let text: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
+            let message = &text["message"];
+            let url = match message["method"].as_str()? {
+                "Network.requestWillBeSent" => &message["params"]["request"]["url"],
+                "Network.webSocketCreated" => &message["params"]["url"],
+                _ => return None,
+            };
+            url.as_str().map(str::to_owned)
+        };
+        messages.iter().filter_map(address).collect()
+    }
+}
+
+fn capabilities(profile: &TempDir) -> fantoccini::wd::Capabilities {
+    let profile = format!("--user-data-dir={}", profile.path().display());
+    let arguments = json!([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        // What desktop browsers do; `user-gesture-required` lets a page of its own make sound unasked.
+        "--autoplay-policy=document-user-activation-required",
+        "--lang=ru",
+        "--accept-lang=ru",
+        // It ends with its driver, however that ends.
+        "--remote-debugging-pipe",
+        profile
+    ]);
+    let capabilities = json!({
+        "goog:chromeOptions": {"args": arguments},
+        "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        "unhandledPromptBehavior": "ignore",
+        "timeouts": {"script": PATIENCE.as_millis() as u64},
+    });
+    capabilities.as_object().unwrap().clone()
+}

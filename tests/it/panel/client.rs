@@ -1,0 +1,98 @@
+//! The client without the page, as others use it.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::panel::ORDER;
+use crate::panel::browser::Browser;
+use crate::support::app::App;
+
+/// Serves the example and the client beside it, as somebody's own site does.
+async fn site() -> SocketAddr {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read(root.join("examples/watch.html")).unwrap();
+    let client = std::fs::read(root.join("panel/vestnik.js")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut asked = vec![0; 8192];
+            let read = socket.read(&mut asked).await.unwrap_or(0);
+            let asked = String::from_utf8_lossy(&asked[..read]).into_owned();
+            let (kind, body) = match asked.split(' ').nth(1) {
+                Some("/watch.html") => ("text/html", &page),
+                Some("/vestnik.js") => ("text/javascript", &client),
+                _ => ("text/plain", &Vec::new()),
+            };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = socket.write_all(&[head.as_bytes(), body].concat()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_shows_orders_on_a_site_of_its_own_and_accepts_one() {
+    let site = site().await;
+    let app = App::start_with(|config| config.http.allowed_origins = vec![format!("http://{site}")]).await;
+    let browser = Browser::start().await;
+    let (server, token) = (app.engine.address(), &app.token);
+    let link = format!("http://{site}/watch.html#server=http://{server}&store=7&token={token}");
+    browser.page.goto(&link).await.unwrap();
+    browser
+        .until("document.getElementById('state').textContent === 'live'")
+        .await;
+    assert_eq!(browser.page.current_url().await.unwrap().fragment(), None);
+    app.write(ORDER).await;
+    browser.press("[data-order='1'] button").await;
+    browser
+        .until("document.querySelector('[data-order=\"1\"][data-status=preparing]') !== null")
+        .await;
+    assert_eq!(app.value("select status from orders").await.unwrap(), "preparing");
+    app.until_so("select rendered_at is not null and rung_at is null from vestnik.reach where event_id = 1")
+        .await;
+    browser.expect_clean(&app).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_alone_resumes_and_tells_each_event_once() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    // Any page of the server's origin will do.
+    browser
+        .page
+        .goto(&format!("http://{}/healthz", app.engine.address()))
+        .await
+        .unwrap();
+    let script = format!(
+        "import('/panel/vestnik.js').then(({{ connectWebSocket }}) => {{
+            window.seen = [];
+            window.open7 = (after) => connectWebSocket({{ store: '7', token: '{}', after,
+                onEvent: (event) => seen.push(event.data.order_id), onState: (state) => (window.state = state.name) }});
+            window.connection = open7(null);
+        }})",
+        app.token
+    );
+    browser.js(&script).await;
+    browser.until("window.state === 'live'").await;
+    app.write(ORDER).await;
+    browser.until("seen.length === 1").await;
+    browser
+        .js("window.cursor = connection.cursor; connection.close()")
+        .await;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 450)")
+        .await;
+    browser.js("window.state = ''; window.connection = open7(cursor)").await;
+    browser.until("window.state === 'live'").await;
+    app.write(ORDER).await;
+    browser.until("seen.at(-1) === '452'").await;
+    let seen = browser.js("return seen").await;
+    let expected: Vec<String> = (1..=452).map(|id| id.to_string()).collect();
+    assert_eq!(seen, serde_json::json!(expected));
+    browser.close().await;
+}

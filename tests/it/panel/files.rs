@@ -1,0 +1,90 @@
+//! The panel's files as they lie there: what a machine can hold of how they are written.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Where to stop and look. `vestnik.js` is one file, so that others can take it with them.
+const LINES_OF_A_FILE: usize = 400;
+const MAY_BE_LONG: [&str; 2] = ["vestnik.js", "panel.css"];
+/// Lines of the example that is to be read at a glance.
+const LINES_OF_THE_EXAMPLE: usize = 40;
+
+fn panel() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("panel")
+}
+
+/// Every file of the panel, by its path below it.
+fn files() -> Vec<(String, PathBuf)> {
+    let mut directories = vec![panel()];
+    let mut files = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let name = path.strip_prefix(panel()).unwrap().to_str().unwrap().to_owned();
+                files.push((name, path));
+            }
+        }
+    }
+    assert!(files.len() > 20);
+    files
+}
+
+#[test]
+fn the_shell_that_is_kept_is_all_of_the_panel_and_nothing_else() {
+    let worker = std::fs::read_to_string(panel().join("sw.js")).unwrap();
+    let list = &worker[worker.find("const FILES = [").unwrap()..worker.find(".map((name)").unwrap()];
+    let kept: BTreeSet<String> = list
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| !name.starts_with('/'))
+        .map(str::to_owned)
+        .collect();
+    let elsewhere = ["index.html", "manifest.webmanifest", "sw.js"];
+    let there: BTreeSet<String> = files()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| !elsewhere.contains(&name.as_str()))
+        .collect();
+    assert_eq!(kept, there);
+    assert!(list.contains("\"/\"") && list.contains("\"/manifest.webmanifest\"") && !list.contains("/api"));
+}
+
+#[test]
+fn no_file_of_the_panel_is_one_that_nobody_wants_to_open() {
+    for (name, path) in files() {
+        let Ok(text) = std::fs::read_to_string(path) else {
+            continue;
+        };
+        let lines = text.lines().count();
+        let may_be_long = MAY_BE_LONG.contains(&name.as_str());
+        assert!(lines <= LINES_OF_A_FILE || may_be_long, "{name} has {lines} lines");
+    }
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/watch.html");
+    let lines = std::fs::read_to_string(example).unwrap().lines().count();
+    assert!(lines <= LINES_OF_THE_EXAMPLE, "examples/watch.html has {lines} lines");
+}
+
+#[test]
+fn the_page_runs_nothing_that_is_written_into_it_and_parses_no_text_as_html() {
+    let page = std::fs::read_to_string(panel().join("index.html")).unwrap();
+    for forbidden in ["<style", " style=", " onclick=", "javascript:", "http://", "https://"] {
+        assert!(!page.contains(forbidden), "index.html has {forbidden}");
+    }
+    for (name, path) in files().into_iter().filter(|(name, _)| name.ends_with(".js")) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for forbidden in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+        ] {
+            assert!(!text.contains(forbidden), "{name} has {forbidden}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What the page does when it has no socket, or may have none.
+
+use std::time::Duration;
+
+use vestnik::token::{self, Which};
+
+use crate::panel::ORDER;
+use crate::panel::browser::Browser;
+use crate::support::app::App;
+use crate::support::proxy::Proxy;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    // A network that lets no WebSocket through, and a person who polls each second.
+    let no_sockets = "localStorage.setItem('vestnik.settings', JSON.stringify({ pollSeconds: 1 }));
+        window.RealSocket = WebSocket;
+        window.refuse = true;
+        window.WebSocket = class {
+            static OPEN = 1;
+            constructor(...given) {
+                if (!refuse) return new RealSocket(...given);
+                setTimeout(() => this.onclose?.({ code: 1006 }));
+            }
+            close() {}
+        };";
+    browser
+        .cdp(
+            "Page.addScriptToEvaluateOnNewDocument",
+            serde_json::json!({"source": no_sockets}),
+        )
+        .await;
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.press("#shift-start").await;
+    browser.until_light("polling").await;
+    assert!(browser.text("[data-notice=line]").await.contains("раз в 1 с"));
+    browser.js(super::EAR).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser.until_heard().await;
+    browser.picture("10-polling").await;
+    app.until_so(
+        "select bool_and(way = 'polling' and sent_at is not null and rendered_at is not null and rung_at is not null) \
+         from vestnik.reach where event_id = 1",
+    )
+    .await;
+    // What is pressed comes back the same way.
+    browser.press("[data-key='orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
+    browser.until_silent().await;
+
+    // The network learns better: the socket goes on from the same cursor.
+    browser.js("window.refuse = false").await;
+    browser.until_light("live").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 2).await;
+    app.until_so(
+        "select bool_and(r.way = 'websocket') from vestnik.reach r join vestnik.event e on e.id = r.event_id \
+         where e.type = 'new_order' and e.data ->> 'order_id' = '2'",
+    )
+    .await;
+    assert_eq!(browser.alerts().await, [1, 1]);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_stops_the_page_and_says_why() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    let client = app.database.client().await;
+    assert_eq!(
+        token::revoke(&client, &Which::Id(vestnik::token::TokenId(1)))
+            .await
+            .unwrap(),
+        1
+    );
+    browser.until_light("stopped").await;
+    assert!(browser.text("[data-notice=line]").await.contains("Этот ключ отозван"));
+    browser.until_heard().await;
+    browser.picture("11-stopped").await;
+    // A page that begins with it is told, too.
+    browser.page.goto("about:blank").await.unwrap();
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.press("#shift-start").await;
+    browser
+        .until("document.getElementById('shift-problem').innerText.includes('Этот ключ отозван')")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits() {
+    let app = App::start_with(|config| config.session.ping_interval = Duration::from_secs(1)).await;
+    let proxy = Proxy::to(app.engine.address()).await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link_through(proxy.address)).await;
+    app.write(ORDER).await;
+    app.write(ORDER).await;
+    browser.until("vestnik.ringer.ringing.size === 2").await;
+    proxy.cut();
+    browser.until_light("offline").await;
+    app.write("update orders set status = 'completed' where id = 1").await;
+    app.write(ORDER).await;
+    app.write("update vestnik.event set at = now() - interval '40 days'")
+        .await;
+    let pool = vestnik::db::pool(&app.database.config().database).unwrap();
+    vestnik::journal::trim_batch(&pool, Duration::from_secs(30 * 24 * 3600))
+        .await
+        .unwrap();
+    proxy.mend();
+    browser.until_light("live").await;
+    browser.until_in("pending", 3).await;
+    let rings = browser.js("return [...vestnik.ringer.ringing.keys()].sort()").await;
+    assert_eq!(rings, serde_json::json!(["orders/2", "orders/3"]));
+    app.write(ORDER).await;
+    browser.until_in("pending", 4).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shell_opens_without_a_server_and_says_that_it_is_offline() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    browser.until("navigator.serviceWorker.controller !== null").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    let kept = "const done = arguments[0]; caches.keys().then((names) => Promise.all(names.map((name) => caches.open(name)
+        .then((cache) => cache.keys())))).then((all) => done(all.flat().map((request) => new URL(request.url).pathname)))";
+    let kept = browser.js_later(kept).await;
+    let kept: Vec<&str> = kept
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|path| path.as_str())
+        .collect();
+    assert!(
+        kept.len() > 20 && kept.iter().all(|path| !path.contains("/api/")),
+        "{kept:?}"
+    );
+    app.engine.shut_down().await;
+    browser.page.refresh().await.unwrap();
+    browser.until_light("offline").await;
+    assert_eq!(
+        browser.js("return vestnik.items.size").await,
+        0,
+        "no order is served from a cache"
+    );
+    browser.close().await;
+}

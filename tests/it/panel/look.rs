@@ -1,0 +1,226 @@
+//! How it looks, sounds and reads: to the eye, to a screen reader, on paper, and with five hundred orders open.
+
+use serde_json::{Value, json};
+
+use crate::panel::ORDER;
+use crate::panel::browser::{Browser, SIZES};
+use crate::support::app::App;
+
+/// axe-core 4.14.1 by Deque Systems, MPL-2.0 (axe.LICENSE beside it): for the tests only.
+const AXE: &str = include_str!("axe.min.js");
+
+/// Shop life: orders in every column, and bookings.
+const EVENING: &str = "insert into vestnik.store (id, name, currency, time_zone) values ('7', 'Пиццерия «Вестник»', 'RUB', 'Europe/Moscow'); \
+    insert into orders (store_id, customer_name, total, order_type, items) values \
+    (7, 'Мария', 176000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"quantity\": 2, \"price\": 54000}, {\"name\": \"Борщ\", \"comment\": \"без сметаны\", \"price\": 32000}, {\"name\": \"Чай\", \"quantity\": 3, \"price\": 12000}]'), \
+    (7, 'Пётр', 86000, 'delivery', '[{\"name\": \"Пицца Четыре сыра\", \"price\": 54000}, {\"name\": \"Борщ\", \"price\": 32000}]'), \
+    (7, 'Ольга', 39000, 'delivery', '[{\"name\": \"Салат Цезарь\", \"price\": 39000}]'), \
+    (7, 'Тимур', 54000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"price\": 54000}]'), \
+    (7, 'Анна', 28000, 'pickup', '[{\"name\": \"Сырники\", \"price\": 28000}]'); \
+    insert into bookings (store_id, customer_name, guests, starts_at) values (7, 'Дарья', 5, now() + interval '5 hours'), (7, 'Олег', 2, now() + interval '2 hours'); \
+    update orders set status = 'preparing' where id <= 4; update orders set status = 'ready' where id in (2, 3); update orders set status = 'delivering' where id = 3; \
+    update bookings set status = 'preparing' where id = 2";
+
+impl Browser {
+    /// Holds what is shown to WCAG AA, light and dark, at three widths.
+    async fn expect_accessible(&self, what: &str) {
+        self.js(AXE).await;
+        for scheme in ["light", "dark"] {
+            self.scheme(scheme).await;
+            for (size, width, height) in SIZES {
+                self.size(width, height).await;
+                let run = "const done = arguments[0]; axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] })
+                    .then((found) => done(found.violations.map(({ id, help, nodes }) =>
+                        ({ id, help, nodes: nodes.map(({ html, failureSummary }) => [html, failureSummary]) }))), (error) => done(String(error)))";
+                let found = self.js_later(run).await;
+                assert_eq!(found, json!([]), "{what}, {size}, {scheme}: {found:#}");
+            }
+        }
+        self.scheme("light").await;
+        self.size(SIZES[1].1, SIZES[1].2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser
+        .page
+        .goto(&format!("http://{}/", app.engine.address()))
+        .await
+        .unwrap();
+    browser.until("document.body.dataset.view === 'shift'").await;
+    // What moves has every contrast in between; what stands still is judged.
+    let still = json!({"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]});
+    browser.cdp("Emulation.setEmulatedMedia", still).await;
+    browser.expect_accessible("the start without a link").await;
+    app.write(EVENING).await;
+    browser.start_shift(&app.panel_link()).await;
+    browser.until_in("pending", 5).await;
+    browser
+        .until("document.querySelectorAll('#board-orders .card').length === 5")
+        .await;
+    browser.expect_accessible("orders").await;
+    browser.picture("12-orders").await;
+    browser.press("[data-key='orders/5'] .card-open").await;
+    browser.until("document.getElementById('order').open").await;
+    browser.expect_accessible("an order").await;
+    browser.picture("13-order").await;
+    browser.press("#order .no").await;
+    browser.expect_accessible("reasons").await;
+    browser.picture("14-reasons").await;
+    browser.press("#order .round:last-child").await;
+    app.write("update orders set status = 'cancelled', reason = 'клиент передумал' where id = 1")
+        .await;
+    browser
+        .until("document.querySelector('.alarm-cancelled') !== null")
+        .await;
+    browser.expect_accessible("a cancellation").await;
+    browser.picture("15-cancelled").await;
+    browser.press("[data-view-of=bookings]").await;
+    browser.expect_accessible("bookings").await;
+    browser.picture("16-bookings").await;
+    browser.press("[data-view-of=history]").await;
+    browser
+        .until("document.querySelectorAll('#history-list li.event').length > 5 && document.querySelector('.chart')")
+        .await;
+    browser.press("#closed summary").await;
+    browser
+        .until("document.querySelector('#closed-list b')?.innerText === '#1'")
+        .await;
+    browser.expect_accessible("history").await;
+    browser.picture("17-history").await;
+    browser.press("[data-view-of=settings]").await;
+    browser.expect_accessible("settings").await;
+    browser.picture("18-settings").await;
+    browser.expect_clean(&app).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_language_has_the_same_words() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    let keys = "const done = arguments[0];
+        const plural = (words) => 'other' in words && Object.values(words).every((word) => typeof word === 'string' && word.includes('{n}') || word === words.one);
+        const keys = (words, at) => typeof words === 'string' || (at !== '' && 'one' in words && plural(words)) ? [at] : Object.entries(words).flatMap(([name, word]) => keys(word, `${at}.${name}`));
+        import('/panel/i18n.js').then(({ LANGUAGES }) => Promise.all(Object.keys(LANGUAGES).map((language) => import(`/panel/lang/${language}.js`)
+            .then((words) => [language, keys(words.default, '').sort()])))).then((all) => done(all))";
+    let all = browser.js_later(keys).await;
+    let all: Vec<(String, Vec<String>)> = serde_json::from_value(all).unwrap();
+    assert!(all.len() >= 2 && all[0].1.len() > 150);
+    for (language, keys) in &all[1..] {
+        assert_eq!(keys, &all[0].1, "{language}");
+    }
+    browser.start_shift(&app.panel_link()).await;
+    browser.press("[data-view-of=settings]").await;
+    browser.js("const choose = document.getElementById('set-language'); choose.value = 'en'; choose.dispatchEvent(new Event('change'))").await;
+    browser.until("document.documentElement.lang === 'en' && document.querySelector('#settings-title').innerText === 'Settings'").await;
+    app.write(ORDER).await;
+    browser.press("[data-view-of=orders]").await;
+    browser.until_in("pending", 1).await;
+    // No key stands where a word should.
+    let page = browser.js("return document.body.innerText").await;
+    assert!(page.as_str().unwrap().contains("Accept · 20 min"));
+    browser.picture("19-english").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_alert_has_a_sound_of_its_own() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.until("window.vestnik !== undefined").await;
+    // The same graph, rendered: how strong each kind's own tones are in each sound (Goertzel).
+    let render = "const done = arguments[0];
+        const kinds = { order: 1319, urgent: 1661, cancelled: 466, booking: 784, offline: 196 };
+        const power = (samples, hz, rate) => { let [a, b] = [0, 0]; const k = 2 * Math.cos(2 * Math.PI * hz / rate);
+            for (const sample of samples) { const c = sample + k * a - b; b = a; a = c; } return (a * a + b * b - k * a * b) / samples.length; };
+        Promise.all(Object.keys(kinds).map(async (kind) => {
+            const context = new OfflineAudioContext(1, 48000 * 2, 48000);
+            vestnik.perform(context, context.destination, kind, 0);
+            const samples = (await context.startRendering()).getChannelData(0);
+            return [kind, { peak: Math.max(...samples), powers: Object.entries(kinds).map(([other, hz]) => [other, power(samples, hz, 48000)]) }];
+        })).then(done)";
+    let sounds: Vec<(String, Value)> = serde_json::from_value(browser.js_later(render).await).unwrap();
+    assert_eq!(sounds.len(), 5);
+    for (kind, sound) in sounds {
+        assert!(sound["peak"].as_f64().unwrap() > 0.2, "{kind} is loud");
+        let powers: Vec<(String, f64)> = serde_json::from_value(sound["powers"].clone()).unwrap();
+        let own = powers.iter().find(|(other, _)| *other == kind).unwrap().1;
+        // The hurried bell has the tones of the bell, too; none of the others has those of another.
+        let others = powers
+            .iter()
+            .filter(|(other, _)| *other != kind && !(kind == "urgent" && other == "order"));
+        for (other, power) in others {
+            assert!(own > 5.0 * power, "{kind} sounds like {other}: {own} and {power}");
+        }
+    }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    let many = "insert into orders (store_id, customer_name, total, order_type, items) select 7, 'Клиент ' || i, 100 * i, 'delivery', \
+         '[{\"name\": \"Пицца Маргарита\", \"count\": 2}, {\"name\": \"Борщ\"}, {\"name\": \"Чай\", \"count\": 3}]' from generate_series(1, 500) i";
+    app.write(many).await;
+    app.write(
+        "update orders set status = 'preparing' where id % 2 = 0; update orders set status = 'ready' where id % 4 = 0",
+    )
+    .await;
+    browser.start_shift(&app.panel_link()).await;
+    browser
+        .until("document.querySelectorAll('#board-orders .card').length === 500")
+        .await;
+    // Twenty more, one after the other, each timed by the page itself from the message to the painted card.
+    for order in 501..=520 {
+        app.write(ORDER).await;
+        browser
+            .until(&format!(
+                "performance.getEntriesByType('measure').filter(({{ name }}) => name.startsWith('vestnik:painted')).length >= {}",
+                order - 500
+            ))
+            .await;
+    }
+    browser.until_in("pending", 520).await;
+    let handled = measures(&browser, "handled").await;
+    let painted = measures(&browser, "painted").await;
+    let scroll = "const done = arguments[0]; const body = document.querySelector('[data-column=pending] .column-body');
+        const frames = []; let last = performance.now();
+        const step = (now) => { frames.push(now - last); last = now; body.scrollTop += 400;
+            if (body.scrollTop + body.clientHeight < body.scrollHeight - 2 && frames.length < 2000) requestAnimationFrame(step);
+            else done({ frames: frames.slice(1).sort((a, b) => a - b), height: body.scrollHeight, top: body.scrollTop + body.clientHeight }); };
+        requestAnimationFrame(step)";
+    let scrolled = browser.js_later(scroll).await;
+    let frames: Vec<f64> = serde_json::from_value(scrolled["frames"].clone()).unwrap();
+    let at = |values: &[f64], share: f64| values[((values.len() - 1) as f64 * share) as usize];
+    println!(
+        "500 orders open, message to card: worked on for p50 {:.1} ms, worst {:.1} ms; painted after p50 {:.1} ms, worst {:.1} ms; frames while scrolling p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms",
+        at(&handled, 0.5),
+        at(&handled, 1.0),
+        at(&painted, 0.5),
+        at(&painted, 1.0),
+        at(&frames, 0.5),
+        at(&frames, 0.99),
+        at(&frames, 1.0)
+    );
+    assert!(frames.len() > 20 && scrolled["top"].as_f64().unwrap() >= scrolled["height"].as_f64().unwrap() - 2.0);
+    assert_eq!(
+        browser
+            .js("return document.querySelector('[data-column=pending] .card:last-child').dataset.key")
+            .await,
+        "orders/520"
+    );
+    browser.picture("20-five-hundred").await;
+    browser.close().await;
+}
+
+/// What the page itself measured, in order.
+async fn measures(browser: &Browser, name: &str) -> Vec<f64> {
+    let script = format!(
+        "return performance.getEntriesByType('measure').filter((entry) => entry.name.startsWith('vestnik:{name}')) \
+         .map((entry) => entry.duration).sort((a, b) => a - b)"
+    );
+    serde_json::from_value(browser.js(&script).await).unwrap()
+}

@@ -1,0 +1,162 @@
+//! The panel in a real Chromium, with the real engine and a real Postgres behind it.
+
+mod browser;
+mod client;
+mod files;
+mod line;
+mod look;
+mod scenes;
+mod work;
+
+use serde_json::Value;
+
+use crate::support::app::App;
+use browser::Browser;
+
+/// Listens to what comes out of the page, behind all that makes it: a tap on the audio graph.
+const EAR: &str = "const { context, master } = vestnik.ringer;
+    const ear = context.createAnalyser();
+    ear.fftSize = 32768;
+    master.connect(ear);
+    const samples = new Float32Array(ear.fftSize);
+    window.heardAt = -Infinity;
+    window.listen = () => {
+        ear.getFloatTimeDomainData(samples);
+        if (samples.some((sample) => Math.abs(sample) > 0.05)) window.heardAt = context.currentTime;
+        return context.currentTime - window.heardAt;
+    };";
+
+/// An order of store 7.
+const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) values (7, 'Иван', 50000, 'delivery', \
+     '[{\"name\": \"Пицца Маргарита\", \"count\": 2, \"price\": 25000}]')";
+
+impl App {
+    /// Where the panel is, with what opens store 7.
+    fn panel_link(&self) -> String {
+        self.panel_link_through(self.engine.address())
+    }
+
+    /// The same, where something stands in between.
+    fn panel_link_through(&self, address: std::net::SocketAddr) -> String {
+        format!("http://{address}/#store=7&token={}", self.token)
+    }
+
+    /// The only value that a query gives, as text.
+    async fn value(&self, sql: &str) -> Option<String> {
+        let row = self
+            .database
+            .client()
+            .await
+            .query_opt(&format!("select ({sql})::text"), &[])
+            .await
+            .unwrap();
+        row.and_then(|row| row.get(0))
+    }
+
+    /// Waits until a condition in the database holds.
+    async fn until_so(&self, condition: &str) {
+        let client = self.database.client().await;
+        let so = async {
+            let mut look = tokio::time::interval(std::time::Duration::from_millis(40));
+            loop {
+                look.tick().await;
+                let row = client
+                    .query_one(&format!("select coalesce(({condition}), false)"), &[])
+                    .await
+                    .unwrap();
+                if row.get(0) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(browser::PATIENCE, so)
+            .await
+            .unwrap_or_else(|_| panic!("it did not become so: {condition}"));
+    }
+}
+
+impl Browser {
+    /// Opens the panel by a link, and starts the shift.
+    async fn start_shift(&self, link: &str) {
+        self.size(browser::SIZES[1].1, browser::SIZES[1].2).await;
+        self.page.goto(link).await.unwrap();
+        self.press("#shift-start").await;
+        self.until_light("live").await;
+        self.until("vestnik.ringer.sounds").await;
+        self.js(EAR).await;
+    }
+
+    async fn until_light(&self, state: &str) {
+        self.until(&format!("document.getElementById('light').dataset.state === '{state}'"))
+            .await;
+    }
+
+    /// Waits until it is heard.
+    async fn until_heard(&self) {
+        self.until("listen() === 0").await;
+    }
+
+    /// Waits until nothing has sounded for longer than the pause between two rounds.
+    async fn until_silent(&self) {
+        self.until("listen() > 5 && vestnik.ringer.ringing.size === 0").await;
+    }
+
+    /// Waits until an order's card stands in a column.
+    async fn until_in(&self, column: &str, order: u64) {
+        self.until(&format!(
+            "document.querySelector('#board-orders [data-column={column}] [data-key=\"orders/{order}\"]') !== null"
+        ))
+        .await;
+    }
+
+    /// How many alerts there were, by event.
+    async fn alerts(&self) -> Vec<u64> {
+        let alerts: Value = self.js("return [...vestnik.alerted.values()]").await;
+        alerts
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|count| count.as_u64().unwrap())
+            .collect()
+    }
+
+    /// Nothing that the browser was forbidden, nothing that failed, no other host, and no token in an address.
+    async fn expect_clean(&self, app: &App) {
+        let log = self.log("browser").await;
+        let wrong: Vec<_> = log
+            .iter()
+            .filter(|entry| entry["level"] == "SEVERE" && !is_of_the_network(entry))
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        let addresses = self.addresses().await;
+        assert!(!addresses.is_empty());
+        for address in addresses {
+            let is_own = [
+                "http://127.0.0.1:",
+                "ws://127.0.0.1:",
+                "data:",
+                "blob:",
+                "about:",
+                "chrome:",
+            ];
+            assert!(
+                is_own.iter().any(|own| address.starts_with(own)),
+                "another host: {address}"
+            );
+            // What the person typed has a fragment; it is not sent.
+            let sent = address.split('#').next().unwrap();
+            assert!(
+                !sent.contains(&app.token) && !sent.contains("vst_"),
+                "a token in {address}"
+            );
+        }
+    }
+}
+
+/// A request that could not be made, or was refused, as the tests want it.
+fn is_of_the_network(entry: &Value) -> bool {
+    entry["source"] == "network"
+        || entry["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("WebSocket connection to"))
+}

@@ -1,0 +1,350 @@
+//! The scenes of an evening.
+
+use std::time::Duration;
+
+use vestnik::config::Telegram;
+
+use crate::panel::ORDER;
+use crate::panel::browser::{Browser, PATIENCE, SIZES};
+use crate::support::app::App;
+use crate::support::db::Database;
+use crate::support::proxy::Proxy;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.until("document.body.dataset.view === 'shift'").await;
+    let address = browser.page.current_url().await.unwrap();
+    assert_eq!(address.fragment(), None, "the token leaves the address at once");
+    browser.picture("1-start").await;
+    browser.start_shift(&app.panel_link()).await;
+    browser.picture("2-calm").await;
+    assert_eq!(browser.page.title().await.unwrap(), "Заказы");
+
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser
+        .until("document.querySelector('.toast strong')?.innerText === 'Новый заказ #1'")
+        .await;
+    browser.until_heard().await;
+    assert_eq!(browser.page.title().await.unwrap(), "(1) Ждёт ответа 1 заказ");
+    assert!(
+        browser
+            .js("return document.getElementById('favicon').href")
+            .await
+            .as_str()
+            .unwrap()
+            .starts_with("data:image/png")
+    );
+    assert_eq!(browser.text("#badge-orders").await, "1");
+    assert!(
+        browser.text("#announcer-0").await.contains("Новый заказ #1")
+            || browser.text("#announcer-1").await.contains("Новый заказ #1")
+    );
+    browser.picture("3-rings").await;
+    app.until_so("select bool_and(sent_at is not null and rendered_at is not null and rung_at is not null) from vestnik.reach where event_id = 1 and way = 'websocket'").await;
+
+    // It goes on ringing.
+    let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
+    browser.until(&format!("vestnik.ringer.rounds >= {}", rounds + 2)).await;
+    browser.until_heard().await;
+    browser.press("[data-key='orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
+    browser.until_silent().await;
+    assert_eq!(app.value("select status from orders").await.unwrap(), "preparing");
+    assert_eq!(app.value("select minutes from vestnik.answer").await.unwrap(), "20");
+    app.until_so("select acknowledged_at is not null from vestnik.reach where event_id = 1 and way = 'websocket'")
+        .await;
+    assert_eq!(browser.page.title().await.unwrap(), "Заказы");
+    assert_eq!(browser.alerts().await, [1]);
+    browser.expect_clean(&app).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_orders_in_a_second_ring_until_the_last_is_answered() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    for _ in 0..10 {
+        app.write(ORDER).await;
+    }
+    browser
+        .until("document.querySelectorAll('[data-column=pending] .card').length === 10")
+        .await;
+    browser.until_heard().await;
+    app.until_so("select count(*) = 10 from vestnik.reach where rung_at is not null")
+        .await;
+    assert_eq!(browser.alerts().await, [1; 10]);
+    browser.picture("4-ten").await;
+    browser
+        .js("document.querySelectorAll('.toast').forEach((toast) => toast.remove())")
+        .await;
+    for order in 1..=9 {
+        // One after the other: rejecting one silences that one.
+        browser.press(&format!("[data-key='orders/{order}'] .no")).await;
+        browser.press("#order .reason").await;
+        browser.until(&format!("!vestnik.items.has('orders/{order}')")).await;
+        assert_eq!(browser.js("return vestnik.ringer.ringing.size").await, 10 - order);
+    }
+    let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
+    browser.until(&format!("vestnik.ringer.rounds >= {}", rounds + 2)).await;
+    browser.until_heard().await;
+    browser.press("[data-key='orders/10'] .yes").await;
+    browser.until_silent().await;
+    assert_eq!(
+        app.value("select count(*) from orders where status = 'rejected' and reason = 'Нет продуктов'")
+            .await
+            .unwrap(),
+        "9"
+    );
+    assert_eq!(browser.alerts().await, [1; 10]);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
+    let app = App::start_with(|config| config.session.ping_interval = Duration::from_secs(1)).await;
+    let proxy = Proxy::to(app.engine.address()).await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link_through(proxy.address)).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser.press("[data-key='orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
+    browser.until_silent().await;
+
+    proxy.cut();
+    browser.until_light("offline").await;
+    app.write(ORDER).await;
+    app.write("update orders set status = 'cancelled' where id = 1").await;
+    app.write(ORDER).await;
+    app.write("update orders set status = 'rejected' where id = 3").await;
+    // Cut for longer than ten seconds, in which the page says so, aloud too.
+    browser
+        .until("Date.now() - vestnik.connection.state.since > 10000")
+        .await;
+    browser.until_heard().await;
+    browser.picture("5-offline").await;
+    assert!(browser.text("#notices").await.contains("Нет связи с"));
+
+    proxy.mend();
+    browser.until_light("live").await;
+    browser.until_in("pending", 2).await;
+    // The kitchen was at the first one: it must stop, and hear of it. Of the third nobody there had known.
+    browser
+        .until("document.querySelector('.alarm-cancelled')?.innerText.includes('#1')")
+        .await;
+    assert!(
+        !browser
+            .js("return vestnik.items.has('orders/3')")
+            .await
+            .as_bool()
+            .unwrap()
+    );
+    app.until_so(
+        "select count(*) = 2 from vestnik.event e join vestnik.reach r on r.event_id = e.id \
+         where e.type in ('new_order', 'order_cancelled') and e.data ->> 'order_id' <> '3' and r.rung_at is not null \
+         and e.id > 2",
+    )
+    .await;
+    browser.picture("6-cancelled").await;
+    let rang = browser.js("return [...vestnik.ringer.ringing.keys()].sort()").await;
+    assert_eq!(rang, serde_json::json!(["cancelled/orders/1", "orders/2"]));
+    assert!(browser.alerts().await.iter().all(|count| *count == 1));
+    browser.press(".alarm-cancelled button").await;
+    browser.press("[data-key='orders/2'] .yes").await;
+    browser.until_silent().await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_loses_no_order_and_rings_none_twice() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser.until_heard().await;
+    let address = app.engine.address();
+    app.engine.shut_down().await;
+    browser.until_light("offline").await;
+    let shop = app.database.client().await;
+    shop.batch_execute(ORDER).await.unwrap();
+    browser.picture("7-server-away").await;
+    let again = App::start_on(Database::at(app.database.url().to_owned().into()), |config| {
+        config.http.listen = address
+    })
+    .await;
+    browser.until_light("live").await;
+    browser.until_in("pending", 2).await;
+    again.write(ORDER).await;
+    browser.until_in("pending", 3).await;
+    again.until_so("select count(*) = 3 from vestnik.event e where exists (select from vestnik.reach r where r.event_id = e.id and r.rung_at is not null)").await;
+    assert_eq!(browser.alerts().await, [1; 3]);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_tab_rings_and_tells_for_a_minute() {
+    let app = App::start().await;
+    let browser = Browser::start().await;
+    let origin = format!("http://{}", app.engine.address());
+    let granted = serde_json::json!({"origin": origin, "permissions": ["notifications"]});
+    browser.cdp("Browser.grantPermissions", granted).await;
+    browser.start_shift(&app.panel_link()).await;
+    browser.page.minimize_window().await.unwrap();
+    browser.until("document.hidden").await;
+
+    app.write(ORDER).await;
+    browser.until("document.title.startsWith('(1)')").await;
+    browser.until_heard().await;
+    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+        .await;
+    let seen = "select rendered_at is not null from vestnik.reach where event_id = 1";
+    assert_eq!(app.value(seen).await.unwrap(), "false", "nobody can see it");
+    // For a minute, and as often as in a page that is seen: a round every four seconds.
+    let begin = browser
+        .js("return vestnik.ringer.context.currentTime")
+        .await
+        .as_f64()
+        .unwrap();
+    let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
+    tokio::time::timeout(PATIENCE * 2, async {
+        while browser
+            .js("return vestnik.ringer.context.currentTime")
+            .await
+            .as_f64()
+            .unwrap()
+            < begin + 60.0
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("a minute passes");
+    let rang = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap() - rounds;
+    assert!((13..=16).contains(&rang), "{rang} rounds");
+    assert_eq!(
+        browser
+            .js("return document.getElementById('light').dataset.state")
+            .await,
+        "live"
+    );
+    let shown = "const done = arguments[0]; navigator.serviceWorker.getRegistration() \
+        .then((worker) => worker?.getNotifications()).then((all) => done((all ?? []).map((one) => one.title)))";
+    assert_eq!(browser.js_later(shown).await, serde_json::json!(["Новый заказ #1"]));
+
+    // Seen again, it says so, and an order that was there all the time is not told again.
+    browser.page.maximize_window().await.unwrap();
+    browser.until("!document.hidden").await;
+    app.until_so(seen).await;
+    assert_eq!(browser.alerts().await, [1]);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
+    let app = App::start().await;
+    let [kitchen, counter] = Browser::start_some().await;
+    kitchen.start_shift(&app.panel_link()).await;
+    counter.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    app.write(ORDER).await;
+    for browser in [&kitchen, &counter] {
+        browser.until("vestnik.ringer.ringing.size === 2").await;
+        browser.until_heard().await;
+    }
+    kitchen.press("[data-key='orders/1'] .yes").await;
+    counter.until_in("preparing", 1).await;
+    counter
+        .until("vestnik.ringer.ringing.size === 1 && vestnik.ringer.ringing.has('orders/2')")
+        .await;
+    // The other one learns the time that was promised, too.
+    counter
+        .until("document.querySelector('[data-key=\"orders/1\"] .age').innerText.startsWith('ещё')")
+        .await;
+
+    counter.press("[data-key='orders/2'] .no").await;
+    // Both at once: one is first, and the other is told who.
+    let shop = app.database.client().await;
+    shop.batch_execute("begin; select from orders where id = 2 for update")
+        .await
+        .unwrap();
+    kitchen.press("[data-key='orders/2'] .yes").await;
+    counter.press("#order .reason").await;
+    app.until_so(
+        "select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+    )
+    .await;
+    shop.batch_execute("rollback").await.unwrap();
+    app.until_so("select status <> 'pending' from orders where id = 2")
+        .await;
+    let status = app.value("select status from orders where id = 2").await.unwrap();
+    let (second, word) = if status == "preparing" {
+        (&counter, "готовится")
+    } else {
+        (&kitchen, "отклонён")
+    };
+    second
+        .until(&format!(
+            "document.querySelector('.toast-problem')?.innerText.includes('{word}')"
+        ))
+        .await;
+    second.picture("8-second").await;
+    for browser in [&kitchen, &counter] {
+        browser.until_silent().await;
+    }
+    kitchen.close().await;
+    counter.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
+    // Which panels can ring is kept for the bot's sake; this one has nobody to talk to.
+    let app = App::start_with(|config| {
+        config.telegram = Some(Telegram {
+            token: "1:aaaaaaaaaa".to_owned().into(),
+            api_url: "http://127.0.0.1:1".into(),
+            stale: Duration::from_secs(1800),
+            digest_above: 30,
+            deadline: Duration::from_secs(10),
+            lease: Duration::from_secs(30),
+        });
+    });
+    let (app, browser) = (app.await, Browser::start().await);
+    browser.size(SIZES[1].1, SIZES[1].2).await;
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.until("document.body.dataset.view === 'shift'").await;
+    // A script presses the button, and no person: the browser gives no sound for that.
+    let press = "document.getElementById('shift-start').click()";
+    let parameters = serde_json::json!({"expression": press, "userGesture": false});
+    browser.cdp("Runtime.evaluate", parameters).await;
+    browser.until_light("live").await;
+    browser
+        .until("document.querySelector('[data-notice=sound]')?.innerText.includes('Звук выключен браузером')")
+        .await;
+    app.until_so("select count(*) = 1 from vestnik.node").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    app.until_so("select rendered_at is not null from vestnik.reach where event_id = 1")
+        .await;
+    assert_eq!(browser.js("return vestnik.ringer.context.state").await, "suspended");
+    browser.picture("9-no-sound").await;
+    assert_eq!(app.value("select count(*) from vestnik.presence").await.unwrap(), "0");
+    assert_eq!(
+        app.value("select rung_at from vestnik.reach").await,
+        None,
+        "it did not ring, and is not said to have"
+    );
+
+    browser.press("[data-notice=sound] button").await;
+    browser
+        .until("document.querySelector('[data-notice=sound]') === null")
+        .await;
+    browser.js(super::EAR).await;
+    browser.until_heard().await;
+    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+        .await;
+    app.until_so("select count(*) = 1 from vestnik.presence").await;
+    browser.close().await;
+}

@@ -1,0 +1,184 @@
+//! What a person does with an order: with the thumb, the keyboard, and a printer.
+
+use serde_json::json;
+
+use crate::panel::ORDER;
+use crate::panel::browser::Browser;
+use crate::support::app::App;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_goes_its_way_and_only_a_delivery_is_on_its_way() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    app.write("insert into orders (store_id, order_type) values (7, 'pickup')")
+        .await;
+    for order in 1..=2 {
+        browser.until_in("pending", order).await;
+        browser.press(&format!("[data-key='orders/{order}'] .yes")).await;
+        browser.until_in("preparing", order).await;
+        browser.press(&format!("[data-key='orders/{order}'] .yes")).await;
+        browser.until_in("ready", order).await;
+        browser.press(&format!("[data-key='orders/{order}'] .yes")).await;
+    }
+    browser.until_in("delivering", 1).await;
+    browser.until("!vestnik.items.has('orders/2')").await;
+    browser.press("[data-key='orders/1'] .yes").await;
+    browser.until("vestnik.items.size === 0").await;
+    assert_eq!(
+        app.value("select string_agg(status, ' ') from orders").await.unwrap(),
+        "completed completed"
+    );
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_alone() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    // From the alarm that cannot be overlooked to the card, into the order, to another time, and yes.
+    browser
+        .js("document.querySelector('.alarm-orders button').focus()")
+        .await;
+    keys(&browser, &["Enter"]).await;
+    browser
+        .until("document.activeElement.classList.contains('card-open')")
+        .await;
+    keys(&browser, &["Enter"]).await;
+    browser.until("document.activeElement.name === 'minutes'").await;
+    app.until_so("select count(*) = 1 from vestnik.ack where event_id = 1")
+        .await;
+    keys(&browser, &["ArrowRight", "Tab"]).await;
+    browser
+        .until("document.activeElement.innerText.includes('Принять · 30 мин')")
+        .await;
+    keys(&browser, &["Enter"]).await;
+    browser.until_in("preparing", 1).await;
+    browser.until("!document.getElementById('order').open").await;
+    assert_eq!(app.value("select minutes from vestnik.answer").await.unwrap(), "30");
+    // The choice stays for the next one.
+    app.write(ORDER).await;
+    browser
+        .until("document.querySelector('[data-key=\"orders/2\"] .yes')?.innerText.includes('30 мин')")
+        .await;
+    browser.close().await;
+}
+
+/// Presses keys one after the other, as a keyboard does.
+async fn keys(browser: &Browser, keys: &[&str]) {
+    for key in keys {
+        let text = if *key == "Enter" { "\r" } else { "" };
+        let code = match *key {
+            "Enter" => 13,
+            "Tab" => 9,
+            _ => 39,
+        };
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            if kind == "keyDown" && !text.is_empty() {
+                event["text"] = json!(text);
+            }
+            browser.cdp("Input.dispatchKeyEvent", event).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_booking_has_its_own_sound_and_is_confirmed() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write("insert into bookings (store_id, customer_name, guests, starts_at) values (7, 'Дарья', 5, now() + interval '1 day')").await;
+    browser
+        .until("document.querySelector('.toast strong')?.innerText === 'Новая бронь #1'")
+        .await;
+    browser.until_heard().await;
+    assert_eq!(
+        browser.js("return vestnik.ringer.ringing.get('bookings/1')").await,
+        "booking"
+    );
+    browser.press(".alarm-bookings button").await;
+    browser.press("[data-key='bookings/1'] .yes").await;
+    browser.until_silent().await;
+    assert_eq!(app.value("select status from bookings").await.unwrap(), "preparing");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_has_a_reason_that_is_stored() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    browser.press("[data-key='orders/1'] .no").await;
+    browser.press("#order .reason-own").await;
+    let own = browser
+        .page
+        .find(fantoccini::Locator::Css("#order .reason-own"))
+        .await
+        .unwrap();
+    own.send_keys("Сгорела печь").await.unwrap();
+    browser.press("#order .no-full").await;
+    browser.until("vestnik.items.size === 0").await;
+    assert_eq!(
+        app.value("select status || ': ' || reason from orders").await.unwrap(),
+        "rejected: Сгорела печь"
+    );
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    let printer = "localStorage.setItem('vestnik.settings', JSON.stringify({ autoPrint: true }));
+        window.printed = [];
+        window.print = () => printed.push(document.getElementById('ticket').innerText || document.getElementById('ticket').textContent);";
+    browser
+        .cdp("Page.addScriptToEvaluateOnNewDocument", json!({"source": printer}))
+        .await;
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    let ticket = browser.until("printed.length === 1 && printed[0]").await;
+    let ticket = ticket.as_str().unwrap();
+    for word in ["Заказ #1", "Доставка", "Иван", "2 × Пицца Маргарита", "500"] {
+        assert!(ticket.contains(word), "{word}: {ticket}");
+    }
+    // On paper there is the ticket, and nothing else, as wide as the roll.
+    browser
+        .cdp("Emulation.setEmulatedMedia", json!({"media": "print"}))
+        .await;
+    let on_paper = "[...document.body.children].filter((part) => part.checkVisibility()).map((part) => part.id).join()";
+    assert_eq!(browser.js(&format!("return {on_paper}")).await, "ticket");
+    let width = browser
+        .js("return document.getElementById('ticket').getBoundingClientRect().width / 96 * 25.4")
+        .await;
+    assert!((71.0..=74.0).contains(&width.as_f64().unwrap()), "{width} mm");
+    browser.cdp("Emulation.setEmulatedMedia", json!({"media": ""})).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_is_kept_as_the_person_chose_and_forgotten_at_the_end() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    let kept =
+        "return [localStorage, sessionStorage].map((place) => (place.getItem('vestnik.shift') ?? '').includes('vst_'))";
+    assert_eq!(browser.js(kept).await, json!([false, true]));
+    // A reload goes on with the shift.
+    browser.page.refresh().await.unwrap();
+    browser.until_light("live").await;
+    browser.press("[data-view-of=settings]").await;
+    browser.press("#end-shift").await;
+    browser
+        .until("document.body.dataset.view === 'shift' && document.getElementById('shift-token').checkVisibility()")
+        .await;
+    assert_eq!(browser.js(kept).await, json!([false, false]));
+
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.press("#shift-remember").await;
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    assert_eq!(browser.js(kept).await, json!([true, false]));
+    browser.expect_clean(&app).await;
+    browser.close().await;
+}

@@ -1,0 +1,83 @@
+//! The panel's files: anybody may have them, and nothing else comes with them.
+
+use crate::support::app::App;
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+     manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'; connect-src ";
+
+#[tokio::test]
+async fn the_page_needs_no_token_and_says_what_it_may_do() {
+    let app = App::start().await;
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/panel/index.html", "text/html; charset=utf-8"),
+        ("/sw.js", "text/javascript; charset=utf-8"),
+        ("/manifest.webmanifest", "application/manifest+json; charset=utf-8"),
+    ] {
+        let page = app.call("GET", path, &[("Host", "orders.example:8443")], None).await;
+        assert_eq!((page.status, page.header("content-type")), (200, Some(kind)), "{path}");
+        let policy = format!("{POLICY}'self' ws://orders.example:8443 wss://orders.example:8443");
+        assert_eq!(page.header("content-security-policy"), Some(policy.as_str()), "{path}");
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+        assert_eq!(page.header("cache-control"), Some("no-cache"));
+        assert_eq!(page.header("set-cookie"), None);
+        assert!(!page.body.is_empty());
+    }
+    let odd = app.call("GET", "/", &[("Host", "x;script-src *")], None).await;
+    let policy = format!("{POLICY}'self'");
+    assert_eq!(
+        odd.header("content-security-policy"),
+        Some(policy.as_str()),
+        "what is no host is not repeated"
+    );
+}
+
+#[tokio::test]
+async fn what_a_browser_has_already_is_not_sent_again() {
+    let app = App::start().await;
+    let page = app.call("GET", "/", &[], None).await;
+    let tag = page.header("etag").expect("an ETag");
+    let several = format!("\"x\", W/{tag}");
+    for known in [tag, several.as_str(), "*"] {
+        let again = app.call("GET", "/", &[("If-None-Match", known)], None).await;
+        assert_eq!((again.status, again.body.len()), (304, 0), "{known}");
+        assert_eq!(again.header("etag"), Some(tag));
+        assert!(again.header("content-security-policy").is_some());
+    }
+    let other = app.call("GET", "/", &[("If-None-Match", "\"x\"")], None).await;
+    assert_eq!((other.status, &other.body), (200, &page.body));
+    let head = app.call("HEAD", "/", &[], None).await;
+    assert_eq!((head.status, head.body.len(), head.header("etag")), (200, 0, Some(tag)));
+    assert_eq!(
+        head.header("content-length"),
+        Some(page.body.len().to_string().as_str())
+    );
+}
+
+#[tokio::test]
+async fn nothing_but_the_panels_files_is_served() {
+    let app = App::start().await;
+    for path in [
+        "/panel",
+        "/panel/",
+        "/panel/nothing.js",
+        "/panel/../Cargo.toml",
+        "/panel/..%2FCargo.toml",
+        "/panel/%2e%2e/Cargo.toml",
+        "/panel//etc/passwd",
+        "/panel/%2Fetc%2Fpasswd",
+        "/panel/%FF",
+        "/panel/index.html%00",
+        "/index.html",
+        "/Cargo.toml",
+        "/api",
+        "/api/partner",
+    ] {
+        let answer = app.call("GET", path, &[], None).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{path}");
+    }
+    let post = app.call("POST", "/", &[], Some("x")).await;
+    assert_eq!((post.status, post.code().as_str()), (405, "method_not_allowed"));
+}
