@@ -263,7 +263,7 @@ fn is_conflict(error: &ApiError) -> bool {
     *error == ApiError::CantGetUpdates || error.to_string().starts_with("Conflict")
 }
 
-/// The updates of an answer that as a whole is not what the Bot API answers; `None`: it is no list of updates.
+/// The updates of an answer that as a whole is not what the Bot API answers; `None`: there are none that can be read.
 fn readable(answer: &str) -> Option<Vec<Update>> {
     let answer: serde_json::Value = serde_json::from_str(answer).ok()?;
     let updates = answer.get("result")?.as_array()?;
@@ -273,7 +273,9 @@ fn readable(answer: &str) -> Option<Vec<Update>> {
             None
         })
     };
-    Some(updates.iter().filter_map(read).collect())
+    let read: Vec<Update> = updates.iter().filter_map(read).collect();
+    // Where none can be, nothing moves the poll on before the next one comes: it waits, as for any other answer.
+    (!read.is_empty()).then_some(read)
 }
 
 impl Memory {
@@ -302,5 +304,20 @@ fn tell(polled: Polled) {
         Polled::Stopped => {
             tracing::error!("the bot is stopped, for Telegram does not know its token: check telegram.token");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_updates_that_cannot_all_be_read_those_that_can_are() {
+        let answer = r#"{"ok":true,"result":[{"update_id":"seven","message":{}},{"update_id":8,"unheard_of":{}},
+            {"update_id":99999999999,"message":{}},null,{"update_id":9,"message":{"strange":1}}]}"#;
+        let ids: Vec<u32> = readable(answer).unwrap().iter().map(|update| update.id.0).collect();
+        assert_eq!(ids, [8, 9]);
+        assert!(readable(r#"{"ok":true,"result":[{"update_id":"seven"}]}"#).is_none());
+        assert!(readable("<html>").is_none() && readable(r#"{"ok":true,"result":{}}"#).is_none());
     }
 }
