@@ -247,7 +247,9 @@ export function showAlarm() {
   alarmShows = shows;
   bar.replaceChildren(...[...cancelled.values()].map(cancelledRow), ...[waitingRow(orders, "orders"), waitingRow(bookings, "bookings")].filter(Boolean));
   document.dispatchEvent(new Event("vestnik:alarm"));
-  document.body.dataset.alarm = cancelled.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
+  const loudest = cancelled.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
+  // Set again, even to the same, it would have the style of every card looked at anew.
+  if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
 }
 
 /** @param {import("./orders.js").Item[]} waits @param {string} kind */
