@@ -273,7 +273,7 @@ export function showAlarm() {
 /** @param {import("./orders.js").Item[]} waits @param {string} kind */
 function waitingRow(waits, kind) {
   if (!waits.length) return null;
-  const sorted = waits.sort((a, b) => a.since - b.since);
+  const sorted = waits.sort((a, b) => a.since - b.since || Number(a.id) - Number(b.id));
   const numbers = sorted.slice(0, NAMED).map((item) => `#${item.id}`).join(", ") + (sorted.length > NAMED ? " …" : "");
   const words = h("p", {}, h("strong", { text: say(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: numbers }));
   return h("div", { class: `alarm-row alarm-${kind}` }, icon(kind === "orders" ? "bell" : "table"), words, button("", null, say("alarm.show"), () => reveal(sorted[0].key)));
