@@ -21,6 +21,8 @@ import { settle } from "./work.js";
 const NAMED = 3;
 /** What is replayed is told when the replay is over, or after this. */
 const REPLAY_PATIENCE_MS = 2_000;
+/** The newest cancellations that are looked through where the events themselves are gone. */
+const CANCELLED = 500;
 /** Measures that are kept for who looks how quick it is. */
 const MEASURES = 1_000;
 
@@ -32,7 +34,7 @@ let reveal = () => {};
 let waiting = [];
 /** What the kitchen was told of. @type {Set<string>} */
 const toldOf = new Set();
-/** Cancellations that nobody has noticed yet, by key. @type {Map<string, {item: import("./orders.js").Item, event: string}>} */
+/** Cancellations that nobody has noticed yet, by key. @type {Map<string, {item: import("./orders.js").Item, event?: string}>} */
 const cancelled = new Map();
 /** Events that rang, by the key that rings. @type {Map<string, string>} */
 const eventOf = new Map();
@@ -110,9 +112,9 @@ export function handleOrderStatusChanged(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
+  if (previous?.status === "pending" && item.status !== "pending") unnotify(item.key);
   if (event.replayed || item.status === "pending") return;
   announce(say("alert.status", { number: numberOf(item), status: say(`status.${item.kind}.${item.status}`) }));
-  if (previous?.status === "pending") unnotify(item.key);
 }
 
 /** The customer took it back: the kitchen must stop. @param {import("./vestnik.js").VestnikEvent} event */
@@ -122,16 +124,32 @@ export function handleCancellation(event) {
   const { item, previous } = became;
   // Nobody was told of it, or it was over: there is nothing to stop.
   if (!previous || (event.replayed && !toldOf.has(item.key))) return;
-  tell(event, () => {
-    cancelled.set(item.key, { item, event: event.id });
-    eventOf.set(`cancelled/${item.key}`, event.id);
-    live.ringer.ring(`cancelled/${item.key}`, "cancelled");
-    const title = say(item.kind === "orders" ? "alert.orderCancelled" : "alert.bookingCancelled", { id: item.id });
-    announce(`${title}. ${item.reason ?? ""}`);
-    notify(title, item.reason ?? "", item.key);
-    shake([900, 200, 900]);
-    showAlarm();
-  });
+  tell(event, () => alertCancelled(item, event.id));
+}
+
+/** @param {import("./orders.js").Item} item @param {string} [event] where it is known */
+function alertCancelled(item, event) {
+  cancelled.set(item.key, { item, event });
+  if (event) eventOf.set(`cancelled/${item.key}`, event);
+  live.ringer.ring(`cancelled/${item.key}`, "cancelled");
+  const title = say(item.kind === "orders" ? "alert.orderCancelled" : "alert.bookingCancelled", { id: item.id });
+  announce(`${title}. ${item.reason ?? ""}`);
+  notify(title, item.reason ?? "", item.key);
+  shake([900, 200, 900]);
+  showAlarm();
+}
+
+/**
+ * After the lists were loaded anew, without the events between: what the kitchen was at may have been taken back.
+ * @param {import("./orders.js").Item[]} gone what was open before, and is no longer
+ */
+export async function alertWhatWasTakenBack(gone) {
+  for (const kind of /** @type {const} */ (["orders", "bookings"])) {
+    if (!gone.some((item) => item.kind === kind)) continue;
+    const list = await live.connection?.api.list(kind, { status: "cancelled", limit: CANCELLED }).catch(() => null);
+    const ids = new Map((list?.[kind] ?? []).map((row) => [row.id, row]));
+    gone.filter((item) => item.kind === kind && ids.has(item.id)).forEach((item) => alertCancelled({ ...item, ...ids.get(item.id) }));
+  }
 }
 
 /** Nobody has answered for long: ring again, and harder. @param {import("./vestnik.js").VestnikEvent} event */
@@ -247,13 +265,15 @@ export function showAlarm() {
   alarmShows = shows;
   bar.replaceChildren(...[...cancelled.values()].map(cancelledRow), ...[waitingRow(orders, "orders"), waitingRow(bookings, "bookings")].filter(Boolean));
   document.dispatchEvent(new Event("vestnik:alarm"));
-  document.body.dataset.alarm = cancelled.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
+  const loudest = cancelled.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
+  // Set again, even to the same, it would have the style of every card looked at anew.
+  if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
 }
 
 /** @param {import("./orders.js").Item[]} waits @param {string} kind */
 function waitingRow(waits, kind) {
   if (!waits.length) return null;
-  const sorted = waits.sort((a, b) => a.since - b.since);
+  const sorted = waits.sort((a, b) => a.since - b.since || Number(a.id) - Number(b.id));
   const numbers = sorted.slice(0, NAMED).map((item) => `#${item.id}`).join(", ") + (sorted.length > NAMED ? " …" : "");
   const words = h("p", {}, h("strong", { text: say(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: numbers }));
   return h("div", { class: `alarm-row alarm-${kind}` }, icon(kind === "orders" ? "bell" : "table"), words, button("", null, say("alarm.show"), () => reveal(sorted[0].key)));
@@ -268,7 +288,8 @@ function cancelledRow({ item }) {
 
 /** Somebody has noticed that it was taken back. @param {string} key */
 function noticed(key) {
-  live.connection?.ack(cancelled.get(key).event);
+  const { event } = cancelled.get(key);
+  if (event) live.connection?.ack(event);
   cancelled.delete(key);
   live.ringer.silence(`cancelled/${key}`);
   unnotify(key);

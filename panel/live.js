@@ -52,7 +52,7 @@ export function showLight() {
   if (!state) return clearTimeout(graceTimer);
   light.dataset.state = state.name;
   // What stands there may no longer be so.
-  document.body.dataset.line = state.name;
+  if (document.body.dataset.line !== state.name) document.body.dataset.line = state.name;
   const since = time(state.since);
   at("light-text").textContent = say(`light.${state.name}`, { since });
   light.title = say(`light.${state.name}Why`, { since, n: settings.pollSeconds });

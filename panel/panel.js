@@ -8,7 +8,7 @@
  * @module panel
  */
 
-import { alerted, alertWhatWaits, handleEvent, proveRung, setUpAlerts, showAlarm, showChatDisabled, tellWaiting } from "./alerts.js";
+import { alerted, alertWhatWaits, alertWhatWasTakenBack, handleEvent, proveRung, setUpAlerts, showAlarm, showChatDisabled, tellWaiting } from "./alerts.js";
 import { showBadge } from "./badge.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
@@ -99,9 +99,11 @@ async function describeStore(key) {
 
 /** @param {string|null} why */
 async function loadLists(why) {
+  const before = [...items.values()];
   const cursor = await load(live.connection.api);
   redraw();
   alertWhatWaits();
+  alertWhatWasTakenBack(before.filter((item) => !items.has(item.key)));
   if (why) console.info(`the lists were loaded anew: ${why}`);
   return cursor;
 }

@@ -111,6 +111,9 @@ export class Connection {
   #told = new Map();
   /** @type {VestnikEvent[]|null} what waits while lists are loaded */
   #held = null;
+  #loading = false;
+  /** Whether what is being loaded has to be loaded once more. */
+  #loadAgain = false;
   #polling = false;
   #pollDueAt = 0;
   #again = true;
@@ -183,25 +186,51 @@ export class Connection {
    * @param {string|null} why
    */
   async reload(why) {
-    const first = this.cursor === null;
     this.#held ??= [];
     clearTimeout(this.#timers.load);
-    try {
-      const cursor = await this.#options.load(why);
-      if (first) this.cursor = cursor;
+    // One after the other: of two at once the older might come last.
+    if (this.#loading) return void (this.#loadAgain = true);
+    this.#loading = true;
+    const failure = await this.#load(why);
+    this.#loading = false;
+    if (!this.#again) return;
+    if (failure instanceof ApiError && REFUSED.includes(failure.status)) return this.#stop(failure.code);
+    if (failure) {
+      if (this.cursor === null) this.#enter("offline", this.#lostAt);
+      this.#timers.load = setTimeout(() => this.reload(why), RECONNECT_MS);
+    } else {
       this.#release();
-      if (first && this.#again) this.#open();
+      this.#open();
+    }
+  }
+
+  /** Loads until nothing has asked for it meanwhile. Why it failed; null where it did not. */
+  async #load(why) {
+    try {
+      do {
+        this.#loadAgain = false;
+        const cursor = await this.#options.load(why);
+        this.cursor ??= cursor;
+      } while (this.#loadAgain && this.#again);
+      return null;
     } catch (error) {
-      if (error instanceof ApiError && REFUSED.includes(error.status)) return this.#stop(error.code);
-      if (first) this.#enter("offline", this.#lostAt);
-      this.#timers.load = setTimeout(() => this.#again && this.reload(why), RECONNECT_MS);
+      return error;
     }
   }
 
   #release() {
     const held = this.#held ?? [];
     this.#held = null;
-    held.forEach((event) => this.#options.onEvent(event));
+    held.forEach((event) => this.#give(event));
+  }
+
+  /** A fault in what is done with one event must not cost the next one. @param {VestnikEvent} event */
+  #give(event) {
+    try {
+      this.#options.onEvent(event);
+    } catch (error) {
+      reportError(error);
+    }
   }
 
   /** @param {StateName} name @param {Date} [since] @param {string} [reason] */
@@ -259,7 +288,7 @@ export class Connection {
     if (this.#told.size > REMEMBERED_IDS) this.#told.delete(this.#told.keys().next().value);
     event.way = way;
     if (this.#held) this.#held.push(event);
-    else this.#options.onEvent(event);
+    else this.#give(event);
   }
 
   /** @param {WebSocket} socket @param {number} code */

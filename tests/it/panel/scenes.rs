@@ -264,32 +264,38 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
         .until("document.querySelector('[data-key=\"orders/1\"] .age').innerText.startsWith('ещё')")
         .await;
 
-    counter.press("[data-key='orders/2'] .no").await;
     // Both at once: one is first, and the other is told who.
+    for (browser, name) in [(&kitchen, "Анна"), (&counter, "Олег")] {
+        let named = format!(
+            "const done = arguments[0]; import('/panel/settings.js').then((page) => done(page.change({{ name: '{name}' }})))"
+        );
+        browser.js_later(&named).await;
+    }
     let shop = app.database.client().await;
     shop.batch_execute("begin; select from orders where id = 2 for update")
         .await
         .unwrap();
-    kitchen.press("[data-key='orders/2'] .yes").await;
-    counter.press("#order .reason").await;
-    app.until_so(
-        "select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
-    )
-    .await;
+    for browser in [&kitchen, &counter] {
+        browser.press("[data-key='orders/2'] .yes").await;
+    }
+    let waiting =
+        "select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+    app.until_so(waiting).await;
     shop.batch_execute("rollback").await.unwrap();
-    app.until_so("select status <> 'pending' from orders where id = 2")
+    let told = "document.querySelector('.toast-problem')?.innerText";
+    app.until_so("select status = 'preparing' from orders where id = 2")
         .await;
-    let status = app.value("select status from orders where id = 2").await.unwrap();
-    let (second, word) = if status == "preparing" {
-        (&counter, "готовится")
-    } else {
-        (&kitchen, "отклонён")
-    };
-    second
-        .until(&format!(
-            "document.querySelector('.toast-problem')?.innerText.includes('{word}')"
-        ))
-        .await;
+    let first = app
+        .value("select by_whom from vestnik.answer where key = '2'")
+        .await
+        .unwrap();
+    let second = if first == "Анна" { &counter } else { &kitchen };
+    let said = second.until(told).await;
+    let said = said.as_str().unwrap();
+    assert!(
+        said.contains("Заказ #2: кто-то успел раньше") && said.contains(&format!("готовится · {first}")),
+        "{said}"
+    );
     second.picture("8-second").await;
     for browser in [&kitchen, &counter] {
         browser.until_silent().await;

@@ -182,3 +182,28 @@ async fn the_token_is_kept_as_the_person_chose_and_forgotten_at_the_end() {
     browser.expect_clean(&app).await;
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    browser
+        .until("vestnik.ringer.ringing.get('orders/1') === 'order'")
+        .await;
+    // As the ladder says it.
+    app.write(
+        "insert into vestnik.event (store_id, type, data) values ('7', 'order_unanswered', \
+         '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \
+         select pg_notify('vestnik', '{}')",
+    )
+    .await;
+    browser
+        .until("vestnik.ringer.ringing.get('orders/1') === 'urgent'")
+        .await;
+    app.until_so("select rung_at is not null and rendered_at is not null from vestnik.reach where event_id = 2")
+        .await;
+    browser.press("[data-key='orders/1'] .yes").await;
+    browser.until_silent().await;
+    browser.close().await;
+}
