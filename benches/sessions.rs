@@ -42,7 +42,7 @@ async fn main() {
         return serve_bare().await;
     }
     let shop = Shop::open().await;
-    let (engine, address) = serve(&shop).await;
+    let (engine, address) = serve(&shop, &[]).await;
     let token = token(&shop).await;
     let vestnik = cost(&engine, address, &token).await;
     let (bare, address) = start_bare();

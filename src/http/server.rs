@@ -9,7 +9,6 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -20,6 +19,7 @@ use warp::http::Request;
 
 use super::{Site, routes};
 use crate::config;
+use crate::session::socket::Socket;
 
 /// How long a client may take to send the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -97,9 +97,9 @@ impl Server {
             let (routes, tls, stop) = (routes.clone(), self.tls.clone(), stop.clone());
             connections.spawn(async move {
                 match tls {
-                    None => serve(socket, routes, permit, stop).await,
+                    None => serve(Socket::Plain(socket), routes, permit, stop).await,
                     Some(tls) => match timeout(TLS_DEADLINE, tls.accept(socket)).await {
-                        Ok(Ok(socket)) => serve(socket, routes, permit, stop).await,
+                        Ok(Ok(socket)) => serve(Socket::Secure(Box::new(socket)), routes, permit, stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
                     },
@@ -120,9 +120,8 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
     Ok((socket, Arc::new(permit)))
 }
 
-async fn serve<S, F>(socket: S, routes: F, permit: Permit, stop: CancellationToken)
+async fn serve<F>(socket: Socket, routes: F, permit: Permit, stop: CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: warp::Filter<Extract = (warp::reply::Response,), Error = std::convert::Infallible>
         + Clone
         + Send
