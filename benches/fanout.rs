@@ -15,6 +15,7 @@ mod shop;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use futures::{SinkExt as _, StreamExt as _};
@@ -69,11 +70,14 @@ async fn main() {
         return serve_bare().await;
     }
     let shop = Shop::open().await;
-    let (engine, address) = serve(&shop, &["--set", "session.ping_interval_seconds=3600"]).await;
+    let (engine, address) = serve(&shop, &["--set", "session.ping_interval_seconds=300"]).await;
     let token = token(&shop).await;
+    let writers = writers(&shop).await;
     let mut bare = crowd::start(&[BARE]);
     let bare_address: SocketAddr = bare.line().parse().expect("its address");
-    println!("sessions  orders |  bare broadcast: deliveries/s  CPU s/M |  vestnik, written     deliveries/s  CPU s/M |  ratio   CPU");
+    println!(
+        "sessions  orders |  bare broadcast: deliveries/s  CPU s/M |  vestnik, written     deliveries/s  CPU s/M |  ratio   CPU"
+    );
     for (sessions, orders) in BURSTS {
         let deliveries = (sessions * orders) as f64;
         let mut clients = start_crowd(bare_address, &token, sessions);
@@ -81,10 +85,10 @@ async fn main() {
         for _ in 0..ROUNDS {
             clients.say(&orders.to_string());
             assert_eq!(clients.line(), "waiting");
-            let (begin, cpu) = (Instant::now(), cpu_seconds(bare.id()));
+            let (begin, cpu) = (Instant::now(), cpu_seconds(bare.process.id()));
             bare.say(&orders.to_string());
             assert_eq!(clients.line(), "done");
-            rounds.push((begin.elapsed().as_secs_f64(), cpu_seconds(bare.id()) - cpu));
+            rounds.push((begin.elapsed().as_secs_f64(), cpu_seconds(bare.process.id()) - cpu));
         }
         drop(clients);
         let floor = figures(deliveries, rounds);
@@ -95,7 +99,7 @@ async fn main() {
                 clients.say(&orders.to_string());
                 assert_eq!(clients.line(), "waiting");
                 let (begin, cpu) = (Instant::now(), cpu_seconds(engine.0.id()));
-                write(&shop, written, orders).await;
+                write(&writers, written, orders).await;
                 assert_eq!(clients.line(), "done");
                 rounds.push((begin.elapsed().as_secs_f64(), cpu_seconds(engine.0.id()) - cpu));
             }
@@ -127,20 +131,33 @@ fn figures(deliveries: f64, rounds: Vec<(f64, f64)>) -> Figures {
     }
 }
 
-async fn write(shop: &Shop, written: Written, orders: usize) {
-    let (writers, each, by) = match written {
-        Written::AtOnce => (1, 1, orders as i32),
-        Written::OneByOne => (WRITERS, orders / WRITERS, 1),
+/// The shop's connections, each with its statement.
+type Writers = Vec<(tokio_postgres::Client, tokio_postgres::Statement)>;
+
+async fn writers(shop: &Shop) -> Writers {
+    let connecting = (0..WRITERS).map(|_| async {
+        let client = vestnik::db::connect_as(&shop.url, "writer")
+            .await
+            .expect("a connection");
+        let insert = client.prepare(ORDER).await.expect("prepared");
+        (client, insert)
+    });
+    futures::future::join_all(connecting).await
+}
+
+async fn write(writers: &Writers, written: Written, orders: usize) {
+    let (writing, by) = match written {
+        Written::AtOnce => (1, orders),
+        Written::OneByOne => (WRITERS, 1),
     };
-    let left = orders - writers * each * by as usize;
-    let writing = (0..writers).map(|writer| {
-        let url = shop.url.clone();
-        async move {
-            let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
-            let insert = client.prepare(ORDER).await.expect("prepared");
-            for _ in 0..each + usize::from(writer < left) {
-                client.execute(&insert, &[&by]).await.expect("an order");
-            }
+    let left = AtomicUsize::new(orders / by);
+    let one_more = &|| {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    };
+    let writing = writers[..writing].iter().map(|(client, insert)| async move {
+        while one_more() {
+            client.execute(insert, &[&(by as i32)]).await.expect("an order");
         }
     });
     futures::future::join_all(writing).await;

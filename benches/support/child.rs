@@ -5,7 +5,8 @@ use std::process::{ChildStdin, ChildStdout};
 
 /// It is killed when this is dropped.
 pub struct Child {
-    process: std::process::Child,
+    /// The process itself.
+    pub process: std::process::Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
@@ -20,7 +21,9 @@ impl Child {
 
     /// Says a line.
     pub fn say(&mut self, line: &str) {
-        writeln!(self.input, "{line}").and_then(|()| self.input.flush()).expect("it listens");
+        writeln!(self.input, "{line}")
+            .and_then(|()| self.input.flush())
+            .expect("it listens");
     }
 
     /// Its next line.
@@ -29,11 +32,6 @@ impl Child {
         self.output.read_line(&mut line).expect("it speaks");
         assert!(!line.is_empty(), "it ended");
         line.trim().to_owned()
-    }
-
-    /// Its number.
-    pub fn id(&self) -> u32 {
-        self.process.id()
     }
 }
 

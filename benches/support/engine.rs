@@ -12,6 +12,15 @@ use crate::shop::{Ended, Shop};
 
 /// The program, serving this database with these settings beside the usual ones.
 pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
+    let (engine, address) = start(shop, settings);
+    while !ready(address).await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (engine, address)
+}
+
+/// The same, before it is ready.
+pub fn start(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|socket| socket.local_addr())
         .expect("a port");
@@ -23,11 +32,7 @@ pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
         .env("VESTNIK_LOG_FILTER", "warn")
         .spawn()
         .expect("the program");
-    let engine = Ended(engine);
-    while !ready(free).await {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    (engine, free)
+    (Ended(engine), free)
 }
 
 async fn ready(address: SocketAddr) -> bool {

@@ -56,6 +56,20 @@ impl Query {
 
 /// The store, if this request's token opens it.
 pub async fn open(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, Grant), Problem> {
+    let (store, token) = asked_for(site, store, asked)?;
+    look_up(site, &store, &token).await
+}
+
+/// The same for a session, which is let in when it is its turn: after a restart all of them come at once.
+pub async fn open_session(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, Grant), Problem> {
+    let (store, token) = asked_for(site, store, asked)?;
+    let let_in = site.hub.router.rush().let_in().await;
+    let_in.map_err(|_| Problem::NotReady)?;
+    look_up(site, &store, &token).await
+}
+
+/// What the request asks for, and with which token.
+fn asked_for(site: &Site, store: &str, asked: &Asked) -> Result<(String, Token), Problem> {
     if asked.query.holds_token() {
         return Err(Problem::TokenInUrl);
     }
@@ -69,11 +83,12 @@ pub async fn open(site: &Site, store: &str, asked: &Asked) -> Result<(StoreId, G
     let token = bearer(&asked.headers)
         .and_then(Token::parse)
         .ok_or(Problem::Unauthorized)?;
-    match token::look_up(&site.hub.pool, &token)
-        .await
-        .map_err(Problem::database)?
-    {
-        Found::Valid(grant) if grant.opens(&store) => Ok((StoreId::new(&store), grant)),
+    Ok((store.into_owned(), token))
+}
+
+async fn look_up(site: &Site, store: &str, token: &Token) -> Result<(StoreId, Grant), Problem> {
+    match token::look_up(&site.hub.pool, token).await.map_err(Problem::database)? {
+        Found::Valid(grant) if grant.opens(store) => Ok((StoreId::new(store), grant)),
         Found::Valid(_) => Err(Problem::OtherStore),
         Found::Unknown => Err(Problem::Unauthorized),
         Found::Expired => Err(Problem::NoLonger("token_expired")),

@@ -151,7 +151,7 @@ async fn web_socket(
     let opened = async {
         let accept = auth::websocket_accept(&asked.headers)?;
         let upgrade = upgrade.ok_or(Problem::NotAnUpgrade)?;
-        let (store, grant) = auth::open(&site, &store, &asked).await?;
+        let (store, grant) = auth::open_session(&site, &store, &asked).await?;
         let session = match Session::open(&site.hub, store, grant) {
             Ok(session) => Ok(session),
             // Browsers do not see why a handshake was refused, but they see a close code.
@@ -175,7 +175,7 @@ async fn web_socket(
 
 async fn server_sent_events(store: String, site: Arc<Site>, asked: Asked, permit: Option<Permit>) -> Response {
     let opened = async {
-        let (store, grant) = auth::open(&site, &store, &asked).await?;
+        let (store, grant) = auth::open_session(&site, &store, &asked).await?;
         Session::open(&site.hub, store, grant).map_err(|refused| match refused {
             Refused::TooMany => Problem::TooManySessions,
             Refused::NotReady | Refused::Draining => Problem::NotReady,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +29,10 @@ const TLS_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long to wait when the system has no further socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that may wait to be accepted: one that finds no room tries again after a second. Linux gives 4,096 at
+/// most unless it is told otherwise.
+const BACKLOG: u32 = 8192;
 
 /// A socket's place among [`config::Http::max_connections`]; an upgraded session keeps it.
 pub type Permit = Arc<OwnedSemaphorePermit>;
@@ -62,9 +66,7 @@ impl Server {
     /// Binds.
     pub async fn bind(http: &config::Http, tls: Option<&config::Tls>) -> Result<Self, Error> {
         let tls = tls.map(acceptor).transpose()?;
-        let listener = TcpListener::bind(http.listen)
-            .await
-            .map_err(|error| Error::Bind(http.listen, error))?;
+        let listener = listen(http.listen).map_err(|error| Error::Bind(http.listen, error))?;
         Ok(Self {
             listener,
             tls,
@@ -94,6 +96,8 @@ impl Server {
                     continue;
                 }
             };
+            // When many come at once they are let in one by one, behind what is under way already.
+            tokio::task::yield_now().await;
             let (routes, tls, stop) = (routes.clone(), self.tls.clone(), stop.clone());
             connections.spawn(async move {
                 match tls {
@@ -107,6 +111,16 @@ impl Server {
             });
         }
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<(TcpStream, Permit)> {

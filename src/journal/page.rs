@@ -244,7 +244,11 @@ async fn after(
     seen: Position,
 ) -> Result<Page, Error> {
     let onward = Onward::from(cursor);
-    let Onward { before, middle, through } = &onward;
+    let Onward {
+        before,
+        middle,
+        through,
+    } = &onward;
     let sql = format!(
         "select {EVENT_COLUMNS} from ( \
            select * from vestnik.event where store_id = $1 and xid >= $2 \

@@ -180,7 +180,11 @@ mod tests {
         let batch = Batch::new(&events, &"before".into(), &"after".into());
         for bytes in [1, 400, 1000, 1_000_000] {
             let parts: Vec<Part<'_>> = batch.parts(bytes).collect();
-            let ids: Vec<i64> = parts.iter().flat_map(|part| part.events).map(|event| event.id.0).collect();
+            let ids: Vec<i64> = parts
+                .iter()
+                .flat_map(|part| part.events)
+                .map(|event| event.id.0)
+                .collect();
             assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6]);
             let frames: Vec<u8> = parts.iter().flat_map(|part| part.frames.to_vec()).collect();
             assert_eq!(frames, batch.0.frames);

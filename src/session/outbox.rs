@@ -67,7 +67,11 @@ impl Outbox {
     }
 
     /// Writes all of it. Safe to drop before it is ready: what was written is remembered.
-    pub fn poll_write(&mut self, socket: &mut (impl AsyncWrite + Unpin), context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_write(
+        &mut self,
+        socket: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         self.seal();
         while !self.pieces.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES_AT_ONCE];

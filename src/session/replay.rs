@@ -82,7 +82,10 @@ impl Session {
             Err(recalled) => Ok(Next::Recalled(recalled)),
             Ok(Some(_turn)) => Ok(Next::Page(self.read(after).await?)),
             Ok(None) => {
-                tracing::warn!(session = self.name, "a replay did not get its turn; the client will come back");
+                tracing::warn!(
+                    session = self.name,
+                    "a replay did not get its turn; the client will come back"
+                );
                 Err(Close::Draining)
             }
         }

@@ -7,6 +7,7 @@ mod faults;
 mod http;
 mod migrate;
 mod oracle;
+mod replay;
 mod session;
 mod support;
 mod tidy;
