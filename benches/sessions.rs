@@ -28,7 +28,7 @@ const STORES: usize = 500;
 /// Handshakes at once.
 const AT_ONCE: usize = 64;
 /// Times that all of them come and go.
-const TURNS: usize = 6;
+const TURNS: usize = 4;
 /// What the last turn may take more than the second, of its memory.
 const GROWTH: f64 = 0.03;
 /// The floor's server is this program with this argument.
@@ -65,15 +65,30 @@ async fn main() {
         tls: None,
     };
     let vestnik = cost(&engine, &plain).await;
-    let turns = come_and_go(&engine, &plain).await;
     drop(engine);
     let (bare, address) = start_bare();
     let floor = cost(&bare, &Way { address, ..plain }).await;
     println!("{SESSIONS} idle sessions: {vestnik:.1} KB each; bare tungstenite: {floor:.1} KB each");
-    let (secure, address, tls) = serve_secure(&shop).await;
+    drop(bare);
+    let (engine, address, tls) = serve_secure(&shop).await;
     let tls = Some(tls);
-    let secure = cost(&secure, &Way { address, token, tls }).await;
-    println!("{SESSIONS} idle sessions over TLS: {secure:.1} KB each");
+    let secure = Way {
+        address,
+        token: token.clone(),
+        tls,
+    };
+    println!(
+        "{SESSIONS} idle sessions over TLS: {:.1} KB each",
+        cost(&engine, &secure).await
+    );
+    drop(engine);
+    let (engine, address) = serve(&shop, &[]).await;
+    let plain = Way {
+        address,
+        token,
+        tls: None,
+    };
+    let turns = come_and_go(&engine, &plain).await;
     let megabytes: Vec<String> = turns.iter().map(|kb| format!("{:.1}", kb / 1024.0)).collect();
     println!(
         "{SESSIONS} sessions that come and go {TURNS} times, MB with all of them: {}",

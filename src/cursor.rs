@@ -249,7 +249,7 @@ impl From<Cursor> for Onward {
 impl Onward {
     /// Whether this event has not been sent.
     pub fn owes(&self, xid: Xid, id: EventId) -> bool {
-        !self.before.covers(xid) && !(self.middle.covers(xid) && id <= self.through)
+        !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
     }
 
     /// What to sort by.

@@ -12,10 +12,10 @@ pub const REPLAY_READS: usize = 4;
 /// How long a session waits to be let in, and a replay for its turn.
 const TURN_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions that are let in at once.
-const AT_ONCE: u32 = 100;
-/// Time of one core for each further one: its handshake, the look at its token, and its replay take less than a third of
-/// it, and as much goes into Postgres.
-const PACE_OF_A_CORE: Duration = Duration::from_micros(1250);
+const AT_ONCE: u32 = 32;
+/// Time of one core for each further one. Its handshake, the look at its token, and its replay take a fifth of it here, and
+/// as much in Postgres: the rest is left to those who are back (`cargo bench --bench replay`).
+const PACE_OF_A_CORE: Duration = Duration::from_micros(2500);
 
 /// It would take too long to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
