@@ -36,7 +36,7 @@ type Heard<T> = Arc<Mutex<Vec<(Instant, T)>>>;
 #[tokio::main]
 async fn main() {
     let shop = Shop::open().await;
-    let (_engine, address) = serve(&shop).await;
+    let (_engine, address) = serve(&shop, &[]).await;
     let token = token(&shop).await;
     let (bare, sockets): (Heard<String>, Heard<Utf8Bytes>) = Default::default();
     let mut tasks = vec![listen(&shop, Arc::clone(&bare)).await];

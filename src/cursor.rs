@@ -74,6 +74,27 @@ impl Position {
         Xid(self.end.0.saturating_sub(1))
     }
 
+    /// Whether all that is behind the other one is behind this one, too.
+    pub fn covers_all_of(&self, other: &Self) -> bool {
+        let below = |xid: &&Xid| **xid < other.end;
+        other.end <= self.end
+            && self
+                .missing
+                .iter()
+                .take_while(below)
+                .all(|xid| other.missing.binary_search(xid).is_ok())
+    }
+
+    /// Behind which is what is behind both.
+    pub fn common(&self, other: &Self) -> Self {
+        let end = self.end.min(other.end);
+        let both = self.missing.iter().chain(&other.missing);
+        let mut missing: Vec<Xid> = both.copied().filter(|xid| *xid < end).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        Self { end, missing }
+    }
+
     /// Whether all transactions up to this one are behind: nothing that they wrote is owed.
     pub fn covers_through(&self, xid: Xid) -> bool {
         xid < self.end && self.missing.first().is_none_or(|first| *first > xid)
@@ -191,6 +212,62 @@ impl Cursor {
         match self {
             Self::At(position) => position.end,
             Self::Within { before, seen, .. } => before.end.max(seen.end),
+        }
+    }
+}
+
+/// How an answer goes on behind a cursor: what it still owes, in which order, and where a client stands behind each event
+/// of it. First what the cursor's own answer saw and had not sent, then what has come since: each by id. A change of an
+/// order commits after the change before it, so no order's events change places between the two.
+#[derive(Debug, Clone)]
+pub struct Onward {
+    /// Behind this nothing is owed.
+    pub before: Position,
+    /// What the cursor's own answer saw.
+    pub middle: Position,
+    /// The last event of it that was sent.
+    pub through: EventId,
+}
+
+impl From<Cursor> for Onward {
+    fn from(cursor: Cursor) -> Self {
+        match cursor {
+            Cursor::At(position) => Self {
+                before: position.clone(),
+                middle: position,
+                through: EventId(i64::MAX),
+            },
+            Cursor::Within { before, seen, through } => Self {
+                before,
+                middle: seen,
+                through,
+            },
+        }
+    }
+}
+
+impl Onward {
+    /// Whether this event has not been sent.
+    pub fn owes(&self, xid: Xid, id: EventId) -> bool {
+        !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
+    }
+
+    /// What to sort by.
+    pub fn order(&self, xid: Xid, id: EventId) -> (bool, EventId) {
+        (!self.middle.covers(xid), id)
+    }
+
+    /// Covers this event and all before it, in an answer that saw `seen`.
+    pub fn behind(&self, xid: Xid, id: EventId, seen: &Position) -> Cursor {
+        let (before, seen) = if self.middle.covers(xid) {
+            (&self.before, &self.middle)
+        } else {
+            (&self.middle, seen)
+        };
+        Cursor::Within {
+            before: before.clone(),
+            seen: seen.clone(),
+            through: id,
         }
     }
 }
@@ -327,6 +404,23 @@ mod tests {
             for cursor in [Cursor::At(before.clone()), Cursor::Within { before, seen, through: EventId(through) }] {
                 prop_assert_eq!(Cursor::decode(&cursor.encode(epoch), epoch), Ok(cursor));
             }
+        }
+
+        #[test]
+        fn positions_are_compared_by_what_they_cover(
+            one_end in 1_u64..30, one in proptest::collection::btree_set(0_u64..30, 0..10),
+            other_end in 1_u64..30, other in proptest::collection::btree_set(0_u64..30, 0..10),
+        ) {
+            let below = |end: u64, xids: std::collections::BTreeSet<u64>| xids.into_iter().filter(|xid| *xid < end).collect::<Vec<_>>();
+            let one = position(one_end, &below(one_end, one));
+            let other = position(other_end, &below(other_end, other));
+            let covered = |position: &Position| (0..40).map(Xid).filter(|xid| position.covers(*xid)).collect::<Vec<_>>();
+            let all = covered(&other).iter().all(|xid| one.covers(*xid));
+            // It may say no where only numbers that the other one has left out make the difference.
+            prop_assert!(!one.covers_all_of(&other) || all);
+            prop_assert!(other.end > one.end || one.covers_all_of(&other) == all);
+            let both: Vec<Xid> = covered(&one).into_iter().filter(|xid| other.covers(*xid)).collect();
+            prop_assert_eq!(covered(&one.common(&other)), both);
         }
 
         #[test]

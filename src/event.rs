@@ -122,7 +122,15 @@ pub enum Delivery {
     Replayed,
 }
 
+/// What an event weighs in memory beside its payload and its store's name, bytes, roughly.
+const EVENT_OVERHEAD_BYTES: usize = 200;
+
 impl Event {
+    /// What it weighs in memory, bytes, roughly.
+    pub fn weight(&self) -> usize {
+        EVENT_OVERHEAD_BYTES + self.data.len()
+    }
+
     /// The JSON that a partner receives:
     /// `{"type":..,"id":"91","cursor":..,"store_id":"7","at":"2026-11-23T20:00:00.123Z","data":{..}}`.
     pub fn to_wire(&self, cursor: &str, delivery: Delivery) -> String {

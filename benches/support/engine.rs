@@ -10,23 +10,29 @@ use vestnik::token::{self, Stores};
 
 use crate::shop::{Ended, Shop};
 
-/// The program, serving this database.
-pub async fn serve(shop: &Shop) -> (Ended, SocketAddr) {
+/// The program, serving this database with these settings beside the usual ones.
+pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
+    let (engine, address) = start(shop, settings);
+    while !ready(address).await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (engine, address)
+}
+
+/// The same, before it is ready.
+pub fn start(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|socket| socket.local_addr())
         .expect("a port");
     let engine = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(["serve", "--set", "session.max_per_store=100000"])
+        .args(settings)
         .env("DATABASE_URL", shop.url.expose_secret())
         .env("VESTNIK_LISTEN", free.to_string())
         .env("VESTNIK_LOG_FILTER", "warn")
         .spawn()
         .expect("the program");
-    let engine = Ended(engine);
-    while !ready(free).await {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    (engine, free)
+    (Ended(engine), free)
 }
 
 async fn ready(address: SocketAddr) -> bool {

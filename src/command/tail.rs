@@ -20,6 +20,8 @@ use vestnik::backoff::Backoff;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Without a ping or a heartbeat for so long the connection is dead; the server sends them every 30 s.
 const SILENCE_DEADLINE: Duration = Duration::from_secs(90);
+/// Longer than this we do not stay away, whatever the server asks for.
+const LONGEST_JITTER: Duration = Duration::from_secs(30);
 /// Events that are remembered, so that one that comes twice is printed once.
 const REMEMBERED_EVENTS: usize = 1024;
 /// From this close code on the server does not want us back.
@@ -45,6 +47,7 @@ struct Head<'a> {
     id: Option<&'a str>,
     cursor: Option<&'a str>,
     reason: Option<&'a str>,
+    reconnect_jitter_ms: Option<u64>,
 }
 
 /// Why a connection ended.
@@ -60,6 +63,8 @@ struct Tail {
     token: String,
     cursor: Option<String>,
     printed: VecDeque<String>,
+    /// Within a random part of it we come back, so that not all clients do at once.
+    jitter: Duration,
 }
 
 /// Prints events until it is stopped.
@@ -78,13 +83,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         token,
         cursor: args.after,
         printed: VecDeque::new(),
+        jitter: Duration::ZERO,
     };
     let mut backoff = Backoff::new();
     loop {
         match tail.follow(&mut backoff).await? {
             Ended::NobodyReads => return Ok(()),
             Ended::Again(why) => {
-                let pause = backoff.next_pause();
+                // Once for each connection that was cut off: a try that fails waits for the backoff alone.
+                let spread = std::mem::take(&mut tail.jitter).mul_f64(fastrand::f64());
+                let pause = backoff.next_pause() + spread;
                 eprintln!("vestnik tail: {why}; coming back");
                 tokio::time::sleep(pause).await;
             }
@@ -141,7 +149,11 @@ impl Tail {
     fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
         let head: Head<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
         match head.r#type {
-            "connected" => return Ok(true),
+            "connected" => {
+                let asked = Duration::from_millis(head.reconnect_jitter_ms.unwrap_or(0));
+                self.jitter = asked.min(LONGEST_JITTER);
+                return Ok(true);
+            }
             "live" => backoff.reset(),
             "resync_required" => eprintln!(
                 "vestnik tail: the cursor cannot be honoured ({}): events may be missing before this point",

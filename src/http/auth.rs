@@ -25,7 +25,13 @@ const TOKEN_PREFIX: &str = "vst_";
 /// The store, if this request's token opens it. Only the `Authorization` header counts, which no other site's page can
 /// make a browser send: so nothing can be forged across sites.
 pub async fn open(site: &Site, call: &Call) -> Result<(StoreId, Grant), Problem> {
-    open_with(site, call, authorization(&call.headers)).await
+    let (store, token) = asked_for(site, call, authorization(&call.headers))?;
+    look_up(site, store, &token).await
+}
+
+/// The same for a stream of events, which is let in when it is its turn: after a restart all of them come at once.
+pub async fn open_stream(site: &Site, call: &Call) -> Result<(StoreId, Grant), Problem> {
+    open_session(site, call, authorization(&call.headers)).await
 }
 
 /// The same for a WebSocket, whose token may come as a subprotocol.
@@ -35,10 +41,18 @@ pub async fn open_socket(site: &Site, call: &Call) -> Result<(StoreId, Grant), P
         true => authorization(&call.headers),
         false => subprotocol(),
     };
-    open_with(site, call, token).await
+    open_session(site, call, token).await
 }
 
-async fn open_with(site: &Site, call: &Call, token: Option<&str>) -> Result<(StoreId, Grant), Problem> {
+async fn open_session(site: &Site, call: &Call, token: Option<&str>) -> Result<(StoreId, Grant), Problem> {
+    let (store, token) = asked_for(site, call, token)?;
+    let let_in = site.hub.router.rush().let_in().await;
+    let_in.map_err(|_| Problem::NotReady)?;
+    look_up(site, store, &token).await
+}
+
+/// What the request asks for, and with which token.
+fn asked_for(site: &Site, call: &Call, token: Option<&str>) -> Result<(StoreId, Token), Problem> {
     if holds_token(&call.query) {
         return Err(Problem::TokenInUrl);
     }
@@ -47,10 +61,11 @@ async fn open_with(site: &Site, call: &Call, token: Option<&str>) -> Result<(Sto
     }
     let store = self::store(&call.store)?;
     let token = token.and_then(Token::parse).ok_or(Problem::Unauthorized)?;
-    match token::look_up(&site.hub.pool, &token)
-        .await
-        .map_err(Problem::database)?
-    {
+    Ok((store, token))
+}
+
+async fn look_up(site: &Site, store: StoreId, token: &Token) -> Result<(StoreId, Grant), Problem> {
+    match token::look_up(&site.hub.pool, token).await.map_err(Problem::database)? {
         Found::Valid(grant) if grant.opens(store.as_str()) => Ok((store, grant)),
         Found::Valid(_) => Err(Problem::OtherStore),
         Found::Unknown => Err(Problem::Unauthorized),

@@ -9,8 +9,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +19,7 @@ use warp::http::Request;
 
 use super::{Sites, routes};
 use crate::config;
+use crate::session::socket::Socket;
 
 /// How long a client may take to send the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -29,6 +29,10 @@ const TLS_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long to wait when the system has no further socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that may wait to be accepted: one that finds no room tries again after a second. Linux gives 4,096 at
+/// most unless it is told otherwise.
+const BACKLOG: u32 = 8192;
 
 /// A socket's place among [`config::Http::max_connections`]; an upgraded session keeps it.
 pub type Permit = Arc<OwnedSemaphorePermit>;
@@ -62,9 +66,7 @@ impl Server {
     /// Binds.
     pub async fn bind(http: &config::Http, tls: Option<&config::Tls>) -> Result<Self, Error> {
         let tls = tls.map(acceptor).transpose()?;
-        let listener = TcpListener::bind(http.listen)
-            .await
-            .map_err(|error| Error::Bind(http.listen, error))?;
+        let listener = listen(http.listen).map_err(|error| Error::Bind(http.listen, error))?;
         Ok(Self {
             listener,
             tls,
@@ -94,12 +96,14 @@ impl Server {
                     continue;
                 }
             };
+            // When many come at once they are let in one by one, behind what is under way already.
+            tokio::task::yield_now().await;
             let (routes, tls, stop) = (routes.clone(), self.tls.clone(), stop.clone());
             connections.spawn(async move {
                 match tls {
-                    None => serve(socket, routes, permit, stop).await,
+                    None => serve(Socket::Plain(socket), routes, permit, stop).await,
                     Some(tls) => match timeout(TLS_DEADLINE, tls.accept(socket)).await {
-                        Ok(Ok(socket)) => serve(socket, routes, permit, stop).await,
+                        Ok(Ok(socket)) => serve(Socket::Secure(Box::new(socket)), routes, permit, stop).await,
                         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
                     },
@@ -107,6 +111,16 @@ impl Server {
             });
         }
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<(TcpStream, Permit)> {
@@ -120,9 +134,8 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
     Ok((socket, Arc::new(permit)))
 }
 
-async fn serve<S, F>(socket: S, routes: F, permit: Permit, stop: CancellationToken)
+async fn serve<F>(socket: Socket, routes: F, permit: Permit, stop: CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: warp::Filter<Extract = (warp::reply::Response,), Error = std::convert::Infallible>
         + Clone
         + Send

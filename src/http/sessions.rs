@@ -43,7 +43,7 @@ pub async fn web_socket(site: Arc<Site>, call: Call) -> Response {
 /// The same stream as Server-Sent Events.
 pub async fn server_sent_events(site: Arc<Site>, call: Call) -> Response {
     let opened = async {
-        let (store, grant) = auth::open(&site, &call).await?;
+        let (store, grant) = auth::open_stream(&site, &call).await?;
         Session::open(&site.hub, store, grant).map_err(|refused| match refused {
             Refused::TooMany => Problem::TooManySessions,
             Refused::NotReady | Refused::Draining => Problem::NotReady,

@@ -8,7 +8,7 @@ mod retention;
 mod sql_types;
 
 pub use due::{Due, DueBatch, append, read_due};
-pub use page::{Page, PageEvent, Start, cursor_here, read_page};
+pub use page::{Page, PageEvent, Past, Start, cursor_here, read_page, read_past};
 pub use reader::{Backlog, ConnectError, News, Reader};
 pub use retention::{Trimmed, trim_batch};
 

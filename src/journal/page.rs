@@ -9,11 +9,16 @@ use tokio::time::timeout;
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
-use crate::cursor::{Cursor, Epoch, Position, Snapshot, Unusable};
+use crate::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
 use crate::event::{Event, EventId, StoreId, Xid};
 
 /// Bytes of payload after which a page ends, whatever its limit.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Events of the past that are read at once, at most.
+const PAST_EVENTS: usize = 50_000;
+/// Rows of them in one answer.
+const PAST_FETCH_ROWS: i32 = 500;
 
 /// Where a page begins.
 pub enum Start<'a> {
@@ -143,6 +148,69 @@ pub(super) async fn usable_for_planning(
     Ok((head, cursor))
 }
 
+/// The newest events of all stores, as many as fit into so many bytes, in the order of their ids.
+pub struct Past {
+    /// Whose transaction numbers these are.
+    pub epoch: Epoch,
+    /// All that had happened and is not behind this is among the events.
+    pub base: Position,
+    /// By id.
+    pub events: Vec<Event>,
+}
+
+/// Reads the past from its end.
+pub async fn read_past(pool: &Pool, bytes: usize) -> Result<Past, Error> {
+    timeout(READ_DEADLINE, past(pool, bytes))
+        .await
+        .map_err(|_| Error::TimedOut)?
+}
+
+async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
+    let mut client = pool.get().await?;
+    let transaction = client
+        .build_transaction()
+        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let head = read_head(&transaction).await?;
+    let sql = format!("select {EVENT_COLUMNS} from vestnik.event where xid > $1 order by xid desc limit $2");
+    let statement = transaction.prepare_cached(&sql).await?;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&SqlXid(head.trimmed), &(PAST_EVENTS as i64 + 1)];
+    let portal = transaction.bind(&statement, &parameters).await?;
+    let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
+    // Fetched by and by: what does not fit is not sent.
+    'all: loop {
+        let rows = transaction.query_portal(&portal, PAST_FETCH_ROWS).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in &rows {
+            let xid = row.try_get::<_, SqlXid>(1)?.0;
+            if bytes > most_bytes || taken == PAST_EVENTS {
+                // Perhaps not all of this transaction.
+                cut = xid;
+                break 'all;
+            }
+            taken += 1;
+            if let Some(event) = event(row, 0)? {
+                bytes += event.weight();
+                events.push(event);
+            }
+        }
+    }
+    events.retain(|event| event.xid > cut);
+    events.sort_unstable_by_key(|event| event.id);
+    // A transaction that was running may still bring events of a number below: they come when it commits.
+    let base = Position::after(&head.snapshot, cut);
+    Ok(Past {
+        epoch: head.epoch,
+        base,
+        events,
+    })
+}
+
 async fn newest(
     client: &deadpool_postgres::Transaction<'_>,
     store: &StoreId,
@@ -172,8 +240,7 @@ async fn newest(
     })
 }
 
-/// First what the cursor's own answer saw and had not sent, then what has come since: each by id. A change of an order
-/// commits after the change before it, so no order's events change places between the two.
+/// What the cursor's owner is owed, in the order of [`Onward`].
 async fn after(
     client: &deadpool_postgres::Transaction<'_>,
     store: &StoreId,
@@ -182,10 +249,12 @@ async fn after(
     head: &Head,
     seen: Position,
 ) -> Result<Page, Error> {
-    let (before, middle, through) = match cursor {
-        Cursor::At(position) => (position.clone(), position, EventId(i64::MAX)),
-        Cursor::Within { before, seen, through } => (before, seen, through),
-    };
+    let onward = Onward::from(cursor);
+    let Onward {
+        before,
+        middle,
+        through,
+    } = &onward;
     let sql = format!(
         "select {EVENT_COLUMNS} from ( \
            select * from vestnik.event where store_id = $1 and xid >= $2 \
@@ -218,20 +287,7 @@ async fn after(
         }
         taken += 1;
         let (id, xid) = (EventId(row.try_get(0)?), row.try_get::<_, SqlXid>(1)?.0);
-        let covered = if middle.covers(xid) {
-            Cursor::Within {
-                before: before.clone(),
-                seen: middle.clone(),
-                through: id,
-            }
-        } else {
-            Cursor::Within {
-                before: middle.clone(),
-                seen: seen.clone(),
-                through: id,
-            }
-        };
-        let cursor = covered.encode(head.epoch);
+        let cursor = onward.behind(xid, id, &seen).encode(head.epoch);
         if let Some(event) = event(&row, 0)? {
             bytes += event.data.len();
             events.push(PageEvent {

@@ -133,10 +133,10 @@ impl Mistake {
     }
 }
 
-/// The first message.
-pub fn connected(store: &str, session: &str, cursor: &str, ping_interval_s: u64) -> Utf8Bytes {
+/// The first message. `jitter_ms`: whoever is cut off comes back within a random part of it.
+pub fn connected(store: &str, session: &str, cursor: &str, ping_interval_s: u64, jitter_ms: u64) -> Utf8Bytes {
     let message = json!({"type": "connected", "store_id": store, "session": session, "cursor": cursor,
-        "ping_interval": ping_interval_s});
+        "ping_interval": ping_interval_s, "reconnect_jitter_ms": jitter_ms});
     message.to_string().into()
 }
 

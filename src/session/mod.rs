@@ -4,8 +4,12 @@
 //! and the live events, and no repeat.
 
 mod frame;
+mod outbox;
 mod pace;
+mod replay;
+pub mod socket;
 pub mod sse;
+mod transport;
 pub mod ws;
 
 use std::sync::Arc;
@@ -19,23 +23,21 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 pub use frame::Close;
 use frame::{FromClient, Mistake};
 use pace::Pace;
+pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
 use crate::cursor::Position;
-use crate::event::{Delivery, EventId, StoreId};
-use crate::journal::{self, Page, Start};
+use crate::event::{EventId, StoreId};
 use crate::metrics::HOT;
 use crate::presence::{Presence, Present};
 use crate::reach::{Recorder, Way, What, Word};
-use crate::router::{Batch, End, Refused, Router, Subscription};
+use crate::router::{Batch, End, Part, Published, Refused, Router, Subscription};
 use crate::token::{Grant, Withdrawn};
 
 /// Bytes written before a flush, so that a client's buffer stays small however much waits.
 const FLUSH_BYTES: usize = 256 * 1024;
 /// How long a client may take to read what is flushed to it.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// Events of one page of a replay.
-const REPLAY_PAGE_EVENTS: usize = 200;
 /// How long an acknowledgement may take to be stored; the session waits meanwhile.
 const ACK_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -51,43 +53,6 @@ pub struct Hub {
     pub presence: Arc<Presence>,
     /// Takes the proof of each alert.
     pub recorder: Recorder,
-}
-
-/// What a transport carries to the client.
-pub enum Outgoing {
-    /// An event, or a message that carries a cursor.
-    WithCursor(Arc<str>, Utf8Bytes),
-    /// Another message.
-    Message(Utf8Bytes),
-    /// A ping of the transport itself, where it has one.
-    Ping,
-}
-
-/// What comes from the client.
-pub enum Incoming {
-    /// A message.
-    Text(Utf8Bytes),
-    /// The answer to a ping, or any other sign of life.
-    Alive,
-    /// It is over.
-    Closed(Close),
-}
-
-/// Carries one session.
-pub trait Transport: Send {
-    /// Whether a silent client is a dead one.
-    const ANSWERS_PINGS: bool;
-    /// By which way its events are said to have gone.
-    const WAY: Way;
-
-    /// Puts a message into the buffer.
-    fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Writes the buffer out.
-    fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Waits for the client. Safe to drop before it is ready.
-    fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
-    /// Says why it is over, if the client still reads.
-    fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
 }
 
 /// One live client.
@@ -153,6 +118,7 @@ impl Session {
             &self.name,
             after.as_deref().unwrap_or(&cursor),
             interval_s,
+            self.hub.router.reconnect_jitter().as_millis() as u64,
         );
         self.put(Outgoing::Message(connected), transport).await?;
         if let Some(after) = after {
@@ -166,50 +132,6 @@ impl Session {
         .await?;
         self.flush(transport).await?;
         self.live(transport).await
-    }
-
-    /// Sends what the cursor does not cover, a page at a time. The cursor from which the session is live.
-    async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
-        let mut after = after;
-        loop {
-            let page = journal::read_page(&self.hub.pool, &self.store, Start::After(&after), REPLAY_PAGE_EVENTS).await;
-            let page = page.map_err(|error| {
-                tracing::warn!(%error, session = self.name, "a replay failed; the client will come back");
-                Close::Draining
-            })?;
-            match page {
-                Page::Resync {
-                    reason,
-                    fresh,
-                    position,
-                } => {
-                    let fresh: Arc<str> = fresh.into();
-                    let message = frame::resync_required(reason, &fresh);
-                    self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport)
-                        .await?;
-                    self.replayed = Some(position);
-                    return Ok(fresh);
-                }
-                Page::Events {
-                    events,
-                    cursor,
-                    position,
-                } => {
-                    HOT.replayed.increment(events.len() as u64);
-                    for event in events {
-                        let text = event.event.to_wire(&event.cursor, Delivery::Replayed);
-                        self.put(Outgoing::WithCursor(event.cursor.into(), text.into()), transport)
-                            .await?;
-                    }
-                    self.flush(transport).await?;
-                    if let Some(position) = position {
-                        self.replayed = Some(position);
-                        return Ok(cursor.into());
-                    }
-                    after = cursor;
-                }
-            }
-        }
     }
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
@@ -235,30 +157,23 @@ impl Session {
         }
     }
 
-    /// Sends a batch and what waits behind it, then flushes once.
+    /// Sends a batch and what waits behind it: gathered, and written together. A long one goes in parts, each with a
+    /// deadline of its own.
     async fn send<T: Transport>(&mut self, batch: Batch, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
-        let mut bytes = 0;
+        let mut gathered = 0;
         let mut next = Some(batch);
         while let Some(batch) = next {
-            for event in batch
-                .iter()
-                .filter(|event| !self.replayed.as_ref().is_some_and(|seen| seen.covers(event.xid)))
-            {
-                oldest = oldest.or(Some(event.at));
-                bytes += event.text.len();
-                HOT.live.increment(1);
-                if !matches!(self.panel, Panel::Unknown) {
-                    sent.push(event.id);
+            for part in batch.parts(FLUSH_BYTES) {
+                if gathered >= FLUSH_BYTES {
+                    self.flush(transport).await?;
+                    gathered = 0;
                 }
-                self.put(
-                    Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone()),
-                    transport,
-                )
-                .await?;
+                gathered += part.frames.len();
+                self.put_part(part, &mut oldest, &mut sent, transport).await?;
             }
-            next = if bytes < FLUSH_BYTES {
+            next = if gathered < FLUSH_BYTES {
                 self.subscription.try_next()
             } else {
                 None
@@ -269,6 +184,33 @@ impl Session {
         sent.into_iter().for_each(|id| self.prove(id, T::WAY, What::Sent));
         HOT.latency
             .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        Ok(())
+    }
+
+    /// Gathers some events, without those that the replay has sent.
+    async fn put_part<T: Transport>(
+        &mut self,
+        part: Part<'_>,
+        oldest: &mut Option<OffsetDateTime>,
+        sent: &mut Vec<EventId>,
+        transport: &mut T,
+    ) -> Result<(), Close> {
+        let replayed = self.replayed.as_ref();
+        let is_new = |event: &&Published| !replayed.is_some_and(|seen| seen.covers(event.xid));
+        let new = || part.events.iter().filter(is_new);
+        let count = new().count();
+        HOT.live.increment(count as u64);
+        *oldest = oldest.or_else(|| new().next().map(|event| event.at));
+        if !matches!(self.panel, Panel::Unknown) {
+            sent.extend(new().map(|event| event.id));
+        }
+        if count == part.events.len() {
+            return transport.feed_part(part).await;
+        }
+        for event in new() {
+            let message = Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone());
+            self.put(message, transport).await?;
+        }
         Ok(())
     }
 

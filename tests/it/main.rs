@@ -21,6 +21,7 @@ mod panel_files;
 mod presence;
 mod proof;
 mod reach;
+mod replay;
 mod sending;
 mod session;
 mod shards;

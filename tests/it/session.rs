@@ -419,3 +419,71 @@ fn cursor_of_the_future(cursor: &str) -> String {
     bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x00]);
     URL_SAFE_NO_PAD.encode(bytes)
 }
+
+#[tokio::test]
+async fn a_message_in_pieces_with_a_ping_between_them_is_understood_while_events_come() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 200)")
+        .await;
+    let piece =
+        |text: &'static str, opcode, last| Message::Frame(Frame::message(text.as_bytes(), OpCode::Data(opcode), last));
+    panel
+        .socket
+        .send(piece(r#"{"type":"#, Data::Text, false))
+        .await
+        .unwrap();
+    panel.socket.send(Message::Ping("are you there".into())).await.unwrap();
+    panel
+        .socket
+        .send(piece(r#""ping"}"#, Data::Continue, true))
+        .await
+        .unwrap();
+    let (mut events, mut answers) = (0, Vec::new());
+    while events < 200 || answers.len() < 2 {
+        match panel.socket.next().await.unwrap().unwrap() {
+            Message::Pong(said) => answers.push(String::from_utf8(said.to_vec()).unwrap()),
+            Message::Text(text) if text.contains("\"pong\"") => answers.push(text.to_string()),
+            Message::Text(text) => events += usize::from(text.contains("new_order")),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(answers, ["are you there", r#"{"type":"pong"}"#]);
+}
+
+#[tokio::test]
+async fn who_speaks_before_the_handshake_is_answered_is_heard() {
+    let app = App::start().await;
+    // A masked ping message, right behind the handshake, and then a goodbye.
+    let mut bytes = format!(
+        "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        app.token
+    )
+    .into_bytes();
+    for (head, payload) in [(0x81, r#"{"type":"ping"}"#), (0x88, "\u{3}\u{0}")] {
+        bytes.extend([head, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
+        bytes.extend(if head == 0x88 {
+            vec![3, 0xe8]
+        } else {
+            payload.as_bytes().to_vec()
+        });
+    }
+    let received = app.exchange(&bytes).await;
+    let received = String::from_utf8_lossy(&received);
+    assert!(received.contains(r#"{"type":"pong"}"#), "{received}");
+}
+
+#[tokio::test]
+async fn connected_says_within_which_time_to_come_back() {
+    let app = App::start().await;
+    let bearer = format!("Bearer {}", app.token);
+    let mut socket = app.raw_panel("7", &[("authorization", &bearer)]).await.unwrap();
+    let Some(Ok(Message::Text(connected))) = socket.next().await else {
+        panic!("connected")
+    };
+    let connected: serde_json::Value = serde_json::from_str(&connected).unwrap();
+    let jitter = connected["reconnect_jitter_ms"].as_u64().unwrap();
+    // It grows with the sessions of the node, and there is one.
+    assert!((1..100).contains(&jitter), "{jitter}");
+}

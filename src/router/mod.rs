@@ -4,41 +4,31 @@
 //! A read, or a chunk of a streamed one, is published whole under one lock, together with the cursor that it leads to.
 //! So one who subscribes gets a cursor and, after it, exactly the events that it does not cover.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod batch;
+mod queue;
+mod recent;
+mod rush;
 
-use time::OffsetDateTime;
-use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use batch::{Batch, Part, Published, put_text_frame};
+use queue::Link;
+use recent::Recent;
+pub use recent::{RECENT_BYTES, Recalled};
+use rush::Rush;
 
 use crate::cursor::{Cursor, Epoch, Position};
-use crate::event::{Delivery, Event, EventId, EventType, StoreId, Xid};
+use crate::event::{Event, StoreId};
+use crate::journal::Past;
 use crate::token::{TokenId, Withdrawn};
 
-/// Batches that may wait for one session, whatever their bytes.
-const QUEUE_BATCHES: usize = 256;
-/// Batches for which an idle session keeps room.
-const IDLE_QUEUE_BATCHES: usize = 4;
-
-/// An event as it goes to every session of its store: serialised once.
-#[derive(Debug)]
-pub struct Published {
-    /// Its number.
-    pub id: EventId,
-    /// Its transaction: what a replay saw already is left out by it.
-    pub xid: Xid,
-    /// What happened.
-    pub kind: EventType,
-    /// When the trigger ran.
-    pub at: OffsetDateTime,
-    /// The cursor in its text.
-    pub cursor: Arc<str>,
-    /// Its JSON, shared by reference count.
-    pub text: Utf8Bytes,
-}
-
-/// The events of one read for one store, in order.
-pub type Batch = Arc<[Published]>;
+/// Time for each session that comes back after a restart.
+const RECONNECT_PACE: Duration = Duration::from_millis(1);
+/// However many they are, they are back soon.
+const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 
 /// Why the router lets a session go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,59 +52,6 @@ pub enum Refused {
     TooMany,
 }
 
-/// What the router and one session share: the session's queue. A channel would cost an idle session a kilobyte.
-#[derive(Debug, Default)]
-struct Link {
-    queue: Mutex<Queue>,
-    /// Something came, or it is over.
-    wake: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    batches: VecDeque<Batch>,
-    bytes: usize,
-    end: Option<End>,
-}
-
-impl Link {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a batch into the queue, or ends the session where there is no room. Whether it was put there.
-    fn offer(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
-        let mut queue = self.queue();
-        // A batch larger than the bound still passes where nothing waits: it must get through some time.
-        let fits = queue.bytes == 0 || queue.bytes + bytes <= most_bytes && queue.batches.len() < QUEUE_BATCHES;
-        if fits {
-            queue.batches.push_back(Arc::clone(batch));
-            queue.bytes += bytes;
-        } else {
-            queue.end = queue.end.or(Some(End::Lagged));
-        }
-        drop(queue);
-        self.wake.notify_one();
-        fits
-    }
-
-    fn take(&self) -> Option<Batch> {
-        let mut queue = self.queue();
-        let batch = queue.batches.pop_front()?;
-        queue.bytes -= bytes(&batch);
-        if queue.batches.is_empty() {
-            // An idle session keeps nothing of its busy moments.
-            queue.batches.shrink_to(IDLE_QUEUE_BATCHES);
-        }
-        Some(batch)
-    }
-
-    fn end(&self, end: End) {
-        self.queue().end.get_or_insert(end);
-        self.wake.notify_one();
-    }
-}
-
 /// A session's end of its queue. Dropping it ends the subscription.
 pub struct Subscription {
     router: Arc<Router>,
@@ -131,11 +68,11 @@ struct Subscriber {
     link: Arc<Link>,
 }
 
-#[derive(Default)]
 struct Inner {
     stores: HashMap<StoreId, Vec<Subscriber>>,
     /// What has been published, once there is a position, and as a client would keep it.
     reached: Option<(Epoch, Arc<str>)>,
+    recent: Recent,
     next_number: u64,
     sessions: usize,
     draining: bool,
@@ -153,6 +90,7 @@ impl Inner {
 /// The sessions of this node, by store.
 pub struct Router {
     inner: Mutex<Inner>,
+    rush: Rush,
     queue_bytes: usize,
     max_per_store: usize,
 }
@@ -161,7 +99,15 @@ impl Router {
     /// With bounds for each session's queue, and for the sessions of one store.
     pub fn new(queue_bytes: usize, max_per_store: usize) -> Self {
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                stores: HashMap::new(),
+                reached: None,
+                recent: Recent::new(RECENT_BYTES),
+                next_number: 0,
+                sessions: 0,
+                draining: false,
+            }),
+            rush: Rush::default(),
             queue_bytes,
             max_per_store,
         }
@@ -210,27 +156,31 @@ impl Router {
     /// Publishes one read, or one chunk of it. `before` is what was covered before it, `after` what is covered now;
     /// only the last event of each store may say `after`, for only then has that store's session been sent all of it.
     pub fn publish(&self, epoch: Epoch, events: &[Event], before: &Cursor, after: &Cursor) {
+        let after_cursor = after;
         let after: Arc<str> = after.encode(epoch).into();
         let mut inner = self.lock();
-        let interested: Vec<&Event> = events
-            .iter()
-            .filter(|event| {
-                event
-                    .store
-                    .as_ref()
-                    .is_some_and(|store| inner.stores.contains_key(store))
-            })
-            .collect();
-        if !interested.is_empty() {
-            let before: Arc<str> = before.encode(epoch).into();
-            let mut by_store: HashMap<&StoreId, Vec<&Event>> = HashMap::new();
-            for event in interested {
-                if let Some(store) = &event.store {
-                    by_store.entry(store).or_default().push(event);
+        inner.recent.keep(events, before, after_cursor);
+        let mut by_store: Vec<(&StoreId, Vec<&Event>)> = Vec::new();
+        let mut places: HashMap<&StoreId, usize> = HashMap::new();
+        for event in events {
+            let Some(store) = event.store.as_ref() else { continue };
+            match by_store.last_mut() {
+                // As a rule one store's events follow one another, and there is nothing to look up.
+                Some((last, events)) if *last == store => events.push(event),
+                _ if !inner.stores.contains_key(store) => {}
+                _ => {
+                    let place = *places.entry(store).or_insert(by_store.len());
+                    match by_store.get_mut(place) {
+                        Some((_, events)) => events.push(event),
+                        None => by_store.push((store, vec![event])),
+                    }
                 }
             }
+        }
+        if !by_store.is_empty() {
+            let before: Arc<str> = before.encode(epoch).into();
             for (store, events) in by_store {
-                self.hand_over(&mut inner, store, &batch(&events, &before, &after));
+                self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
             }
         }
         inner.reached = Some((epoch, after));
@@ -240,7 +190,7 @@ impl Router {
         let Some(subscribers) = inner.stores.get_mut(store) else {
             return;
         };
-        let bytes = bytes(batch);
+        let bytes = batch.bytes();
         let before = subscribers.len();
         subscribers.retain(|subscriber| {
             let kept = subscriber.link.offer(batch, bytes, self.queue_bytes);
@@ -262,8 +212,41 @@ impl Router {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
             inner.release_all();
+            inner.recent = Recent::new(RECENT_BYTES);
         }
+        inner.recent.reach(position);
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
+    }
+
+    /// The line of those who come back.
+    pub fn rush(&self) -> &Rush {
+        &self.rush
+    }
+
+    /// What the owner of this cursor is owed, if memory holds all of it.
+    pub fn recall(&self, store: &StoreId, cursor: &str) -> Option<Recalled> {
+        let inner = self.lock();
+        let (epoch, _) = inner.reached.as_ref()?;
+        inner.recent.recall(store, *epoch, cursor)
+    }
+
+    /// Where the past would join what memory holds, if it has not been read yet.
+    pub fn wants_past(&self) -> Option<Position> {
+        self.lock().recent.wants_past()
+    }
+
+    /// Takes the past, read after it was wanted at `base`.
+    pub fn remember(&self, base: &Position, past: Past) {
+        let mut inner = self.lock();
+        if inner.reached.as_ref().is_some_and(|(here, _)| *here == past.epoch) {
+            inner.recent.remember(base, &past.base, past.events);
+        }
+    }
+
+    /// Within which time the sessions of this node should come back when it goes, so that they do not come all at once.
+    pub fn reconnect_jitter(&self) -> Duration {
+        let sessions = u32::try_from(self.lock().sessions).unwrap_or(u32::MAX);
+        RECONNECT_PACE.saturating_mul(sessions).min(MAX_RECONNECT_JITTER)
     }
 
     /// What has been published, once there is a position, as a client would keep it.
@@ -313,57 +296,29 @@ impl Router {
             .stores
             .values()
             .flatten()
-            .map(|subscriber| subscriber.link.queue().bytes)
+            .map(|subscriber| subscriber.link.bytes())
             .max();
         (inner.sessions, deepest.unwrap_or(0))
     }
-}
-
-fn batch(events: &[&Event], before: &Arc<str>, after: &Arc<str>) -> Batch {
-    let last = events.len() - 1;
-    let publish = |(index, event): (usize, &&Event)| {
-        let cursor = if index == last { after } else { before };
-        Published {
-            id: event.id,
-            xid: event.xid,
-            kind: event.kind,
-            at: event.at,
-            cursor: Arc::clone(cursor),
-            text: event.to_wire(cursor, Delivery::Live).into(),
-        }
-    };
-    events.iter().enumerate().map(publish).collect()
-}
-
-fn bytes(batch: &Batch) -> usize {
-    batch.iter().map(|event| event.text.len()).sum()
 }
 
 impl Subscription {
     /// The next batch; `Err` when the router has let the session go. What still waits then is not sent: the cursor
     /// of what has been sent brings it back.
     pub async fn next(&mut self) -> Result<Batch, End> {
-        loop {
-            if let Some(end) = self.link.queue().end {
-                return Err(end);
-            }
-            if let Some(batch) = self.link.take() {
-                return Ok(batch);
-            }
-            self.link.wake.notified().await;
-        }
+        poll_fn(|context| self.link.poll(context, |link| link.take().transpose())).await
     }
 
     /// The next batch, if one waits.
     pub fn try_next(&mut self) -> Option<Batch> {
-        self.link.take()
+        self.link.take_rest()
     }
 
     /// What the session has been sent once it has taken everything that waits now. `Err` when the router has let it go,
     /// which it does before it says that it has published what it left out: so look at the cursor first.
     pub fn reached(&self) -> Result<Arc<str>, End> {
         let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
-        match self.link.queue().end {
+        match self.link.ended() {
             Some(end) => Err(end),
             None => Ok(reached),
         }
@@ -371,13 +326,7 @@ impl Subscription {
 
     /// Resolves when the router lets the session go.
     pub async fn let_go(&self) -> End {
-        loop {
-            if let Some(end) = self.link.queue().end {
-                return end;
-            }
-            // A wake that is taken here is no loss: `next` looks at the queue before it waits.
-            self.link.wake.notified().await;
-        }
+        poll_fn(|context| self.link.poll(context, Link::ended)).await
     }
 }
 

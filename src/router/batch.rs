@@ -1,0 +1,195 @@
+//! What all sessions of a store share of one read: each event's JSON, made once, and the WebSocket frames of all of
+//! them, back to back. A server's frames carry no mask, so the very same bytes go to every socket, and a session copies
+//! nothing.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use time::OffsetDateTime;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::event::{Delivery, Event, EventId, EventType, Xid};
+
+/// A whole message of text, in one frame.
+const FINAL_TEXT: u8 = 0x81;
+
+/// An event as it goes to every session of its store: serialised once.
+#[derive(Debug)]
+pub struct Published {
+    /// Its number.
+    pub id: EventId,
+    /// Its transaction: what a replay saw already is left out by it.
+    pub xid: Xid,
+    /// What happened.
+    pub kind: EventType,
+    /// When the trigger ran.
+    pub at: OffsetDateTime,
+    /// The cursor in its text.
+    pub cursor: Arc<str>,
+    /// Its JSON, shared by reference count.
+    pub text: Utf8Bytes,
+    /// Where its frame ends among those of its batch.
+    end: usize,
+}
+
+/// The events of one read for one store, in order.
+#[derive(Debug, Clone)]
+pub struct Batch(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    events: Box<[Published]>,
+    frames: Bytes,
+}
+
+/// Some events of a batch that follow one another.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The events.
+    pub events: &'a [Published],
+    /// Their frames.
+    pub frames: Bytes,
+}
+
+impl Batch {
+    /// Serialises: each event says `before` as its cursor, and the last one `after`.
+    pub(super) fn new(events: &[&Event], before: &Arc<str>, after: &Arc<str>) -> Self {
+        let last = events.len().saturating_sub(1);
+        let mut frames = Vec::with_capacity(events.iter().map(|event| event.data.len() + 320).sum());
+        let mut placed = Vec::with_capacity(events.len());
+        for (index, event) in events.iter().enumerate() {
+            let cursor = if index == last { after } else { before };
+            let text = event.to_wire(cursor, Delivery::Live);
+            put_text_frame(&mut frames, &text);
+            placed.push((*event, cursor, text.len(), frames.len()));
+        }
+        let frames = Bytes::from(frames);
+        let publish = |(event, cursor, length, end): (&Event, &Arc<str>, usize, usize)| Published {
+            id: event.id,
+            xid: event.xid,
+            kind: event.kind,
+            at: event.at,
+            cursor: Arc::clone(cursor),
+            // It was a String a moment ago.
+            text: Utf8Bytes::try_from(frames.slice(end - length..end)).unwrap_or_default(),
+            end,
+        };
+        let events = placed.into_iter().map(publish).collect();
+        Self(Arc::new(Shared { events, frames }))
+    }
+
+    /// Bytes that it takes on the wire.
+    pub fn bytes(&self) -> usize {
+        self.0.frames.len()
+    }
+
+    /// All of it, in parts that end as soon as they have reached so many bytes: a slow client gets a deadline for each.
+    pub fn parts(&self, bytes: usize) -> impl Iterator<Item = Part<'_>> {
+        let mut begin = (0, 0);
+        std::iter::from_fn(move || {
+            let (first, from) = begin;
+            let rest = self.0.events.get(first..).filter(|rest| !rest.is_empty())?;
+            let count = rest
+                .iter()
+                .position(|event| event.end - from >= bytes)
+                .map_or(rest.len(), |index| index + 1);
+            let events = &rest[..count];
+            let to = events.last().map_or(from, |event| event.end);
+            begin = (first + count, to);
+            Some(Part {
+                events,
+                frames: self.0.frames.slice(from..to),
+            })
+        })
+    }
+}
+
+impl Deref for Batch {
+    type Target = [Published];
+
+    fn deref(&self) -> &[Published] {
+        &self.0.events
+    }
+}
+
+/// Appends a text message as a server sends it: one frame, without a mask.
+pub fn put_text_frame(out: &mut Vec<u8>, text: &str) {
+    out.push(FINAL_TEXT);
+    match text.len() {
+        length @ 0..126 => out.push(length as u8),
+        length @ 126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::StoreId;
+    use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocket};
+
+    fn events(sizes: &[usize]) -> Vec<Event> {
+        let event = |(id, size): (usize, &usize)| Event {
+            id: EventId(id as i64),
+            xid: Xid(1),
+            store: Some(StoreId::new("7")),
+            kind: EventType::NewOrder,
+            at: OffsetDateTime::UNIX_EPOCH,
+            data: format!("\"{}\"", "ж".repeat(*size)),
+        };
+        sizes.iter().enumerate().map(event).collect()
+    }
+
+    #[test]
+    fn the_frames_of_a_batch_are_what_a_client_of_any_library_reads_as_its_events() {
+        // Around each length at which a frame's head changes its form, short texts apart.
+        let events = events(&[0, 1, 32_600, 32_700, 32_767, 40_000]);
+        let events: Vec<&Event> = events.iter().collect();
+        let batch = Batch::new(&events, &"before".into(), &"after".into());
+        let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(batch.0.frames.to_vec()), Role::Client, None);
+        for event in batch.iter() {
+            assert_eq!(client.read().unwrap(), Message::Text(event.text.clone()));
+        }
+        assert_eq!(client.get_ref().position() as usize, batch.bytes());
+        let cursors: Vec<&str> = batch.iter().map(|event| &*event.cursor).collect();
+        assert_eq!(cursors, ["before", "before", "before", "before", "before", "after"]);
+    }
+
+    #[test]
+    fn short_texts_have_short_heads() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let mut frame = Vec::new();
+            put_text_frame(&mut frame, &"x".repeat(length));
+            let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(frame), Role::Client, None);
+            assert_eq!(client.read().unwrap().len(), length);
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_batch_are_all_of_it_in_order() {
+        let events = events(&[10, 2000, 10, 10, 10, 500, 1]);
+        let events: Vec<&Event> = events.iter().collect();
+        let batch = Batch::new(&events, &"before".into(), &"after".into());
+        for bytes in [1, 400, 1000, 1_000_000] {
+            let parts: Vec<Part<'_>> = batch.parts(bytes).collect();
+            let ids: Vec<i64> = parts
+                .iter()
+                .flat_map(|part| part.events)
+                .map(|event| event.id.0)
+                .collect();
+            assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6]);
+            let frames: Vec<u8> = parts.iter().flat_map(|part| part.frames.to_vec()).collect();
+            assert_eq!(frames, batch.0.frames);
+            let (_, all_but_last) = parts.split_last().unwrap();
+            assert!(all_but_last.iter().all(|part| part.frames.len() >= bytes));
+        }
+    }
+}

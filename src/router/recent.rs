@@ -1,0 +1,493 @@
+//! What was published lately, in memory: when thousands come back at once, their replays are served from here and not
+//! from Postgres.
+//!
+//! The invariant: **every event that has been published and is not behind `base` is here.** So a client's cursor is
+//! served exactly when all of `base` is behind it: whatever it is owed is here, or not published yet, and then comes
+//! live. `base` moves forward when the oldest read is dropped for want of room, to where that read ended; it moves back
+//! once, when the past is read from the journal ([`Recent::remember`]). And only a cursor that is itself behind what was
+//! published is served: one that covers more was given by a node that is ahead of this one, and the journal knows better.
+//!
+//! A transaction that stays open holds nothing up: it is not behind `base`, and not behind the cursor either.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::cursor::{Cursor, Epoch, Onward, Position};
+use crate::event::{Event, StoreId};
+
+/// What the recent events may weigh, bytes.
+pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
+
+/// The events that were published lately.
+#[derive(Debug)]
+pub struct Recent {
+    most_bytes: usize,
+    /// `None`: no position, or more was published at once than there is room for.
+    known: Option<Known>,
+    /// The parts that have come of a read that is streamed.
+    streamed: Option<Vec<Arc<Event>>>,
+    /// The past has been read from the journal, or there is none to read.
+    warm: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    base: Position,
+    reached: Position,
+    reads: VecDeque<Read>,
+    by_store: HashMap<StoreId, VecDeque<Arc<Event>>>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Read {
+    after: Position,
+    events: Vec<Arc<Event>>,
+}
+
+/// What a client is owed, from memory.
+#[derive(Debug)]
+pub struct Recalled {
+    /// In the order in which they are told.
+    pub events: Vec<Arc<Event>>,
+    /// What the client has been sent when it has these.
+    pub seen: Position,
+    /// The life of the database that these belong to.
+    pub epoch: Epoch,
+    /// Says where the client stands behind each.
+    pub onward: Onward,
+}
+
+impl Recent {
+    /// Knows nothing yet.
+    pub fn new(most_bytes: usize) -> Self {
+        Self {
+            most_bytes,
+            known: None,
+            streamed: None,
+            warm: false,
+        }
+    }
+
+    /// Stands at a position, without events on the way; or at the end of a read that was streamed.
+    pub fn reach(&mut self, position: &Position) {
+        match (self.streamed.take(), self.known.take()) {
+            (Some(events), Some(known)) => {
+                self.known = Some(known);
+                self.push(events, position);
+            }
+            _ => self.begin(position),
+        }
+    }
+
+    /// Begins anew: all that this position does not cover will come.
+    fn begin(&mut self, position: &Position) {
+        self.streamed = None;
+        self.known = Some(Known {
+            base: position.clone(),
+            reached: position.clone(),
+            reads: VecDeque::new(),
+            by_store: HashMap::new(),
+            bytes: 0,
+        });
+    }
+
+    /// Keeps what is published: all that was new behind `before`, or a part of it.
+    pub fn keep(&mut self, events: &[Event], before: &Cursor, after: &Cursor) {
+        let of_stores = events.iter().filter(|event| event.store.is_some());
+        let events: Vec<Arc<Event>> = of_stores.map(|event| Arc::new(event.clone())).collect();
+        if let Cursor::At(before) = before {
+            // A read that was streamed and broke off begins again.
+            self.streamed = None;
+            if self.known.as_ref().is_none_or(|known| known.reached != *before) {
+                self.begin(before);
+            }
+        }
+        match after {
+            Cursor::At(after) => self.push(events, after),
+            Cursor::Within { .. } => self.stream(events),
+        }
+    }
+
+    fn stream(&mut self, events: Vec<Arc<Event>>) {
+        let streamed = self.streamed.get_or_insert_default();
+        streamed.extend(events);
+        if streamed.iter().map(|event| event.weight()).sum::<usize>() > self.most_bytes {
+            // Begun anew at its end; until then the journal answers.
+            self.known = None;
+            streamed.clear();
+        }
+    }
+
+    fn push(&mut self, events: Vec<Arc<Event>>, after: &Position) {
+        let Some(known) = &mut self.known else { return };
+        for event in &events {
+            known.bytes += event.weight();
+            if let Some(store) = &event.store {
+                known
+                    .by_store
+                    .entry(store.clone())
+                    .or_default()
+                    .push_back(Arc::clone(event));
+            }
+        }
+        known.reached = after.clone();
+        if let Some(last) = known.reads.back_mut().filter(|_| events.is_empty()) {
+            // Nothing came: the read before it ends here, too.
+            last.after = after.clone();
+        } else {
+            known.reads.push_back(Read {
+                after: after.clone(),
+                events,
+            });
+        }
+        while known.bytes > self.most_bytes && known.drop_oldest() {}
+    }
+
+    /// Where the past would join, if it has not been read.
+    pub fn wants_past(&self) -> Option<Position> {
+        self.known
+            .as_ref()
+            .filter(|_| !self.warm)
+            .map(|known| known.base.clone())
+    }
+
+    /// Puts the past before what is known: `events`, by id, are all of it that is not behind `past`. It was read after
+    /// this began at `base`, so it has seen all that is behind `base`; what is not behind `base` is here already, and may
+    /// not even have been published.
+    pub fn remember(&mut self, base: &Position, past: &Position, events: Vec<Event>) {
+        let Some(known) = self.known.as_mut().filter(|known| known.base == *base) else {
+            return;
+        };
+        self.warm = true;
+        let events = events
+            .into_iter()
+            .filter(|event| event.store.is_some() && base.covers(event.xid));
+        let events: Vec<Arc<Event>> = events.map(Arc::new).collect();
+        for event in events.iter().rev() {
+            known.bytes += event.weight();
+            if let Some(store) = &event.store {
+                known
+                    .by_store
+                    .entry(store.clone())
+                    .or_default()
+                    .push_front(Arc::clone(event));
+            }
+        }
+        known.reads.push_front(Read {
+            after: base.clone(),
+            events,
+        });
+        // What was running at `base` and has ended since is behind the past, but not behind `base`.
+        known.base = base.common(past);
+        while known.bytes > self.most_bytes && known.drop_oldest() {}
+    }
+
+    /// What this cursor's owner is owed of the store, if all of it is here.
+    pub fn recall(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<Recalled> {
+        let known = self.known.as_ref().filter(|_| self.streamed.is_none())?;
+        let onward = Onward::from(Cursor::decode(cursor, epoch).ok()?);
+        let exact = onward.before.covers_all_of(&known.base)
+            && onward.middle.covers_all_of(&onward.before)
+            && known.reached.covers_all_of(&onward.middle);
+        if !exact {
+            return None;
+        }
+        let of_store = known.by_store.get(store).into_iter().flatten();
+        let mut events: Vec<Arc<Event>> = of_store
+            .filter(|event| onward.owes(event.xid, event.id))
+            .cloned()
+            .collect();
+        events.sort_by_key(|event| onward.order(event.xid, event.id));
+        Some(Recalled {
+            events,
+            seen: known.reached.clone(),
+            epoch,
+            onward,
+        })
+    }
+}
+
+impl Known {
+    /// Whether there was one to drop.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.reads.pop_front() else {
+            return false;
+        };
+        // Each store's events stand in the order of the reads, so these are its first.
+        for event in oldest.events {
+            self.bytes -= event.weight();
+            if let Some(store) = &event.store
+                && let Some(events) = self.by_store.get_mut(store)
+            {
+                events.pop_front();
+                if events.is_empty() {
+                    self.by_store.remove(store);
+                }
+            }
+        }
+        self.base = oldest.after;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Snapshot;
+    use crate::event::{EventId, EventType, Xid};
+    use proptest::prelude::*;
+    use time::OffsetDateTime;
+
+    /// A database in small: transactions that overlap, what of them is committed, and a feed that reads it.
+    struct World {
+        epoch: Epoch,
+        next_xid: u64,
+        next_id: i64,
+        running: Vec<(Xid, Vec<Event>)>,
+        committed: Vec<Event>,
+        position: Position,
+        recent: Recent,
+        /// Cursors that clients could have.
+        given: Vec<String>,
+        /// The past, read and not yet joined.
+        past: Option<(Position, Position, Vec<Event>)>,
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Begin,
+        Write { transaction: usize, store: usize },
+        End { transaction: usize, commit: bool },
+        Read,
+        ReadStreamed,
+        ReadPast { cut: usize },
+        JoinPast,
+    }
+
+    const STORES: [&str; 2] = ["7", "8"];
+
+    impl World {
+        fn new(most_bytes: usize) -> Self {
+            let mut world = Self {
+                epoch: Epoch::new(1, "00000001", 1),
+                next_xid: 10,
+                next_id: 1,
+                running: Vec::new(),
+                committed: Vec::new(),
+                position: Position::beginning(),
+                recent: Recent::new(most_bytes),
+                given: Vec::new(),
+                past: None,
+            };
+            // Before the node starts something has happened, and something is under way.
+            for (store, ends) in [(0, true), (1, true), (0, false)] {
+                world.step(&Step::Begin);
+                let transaction = world.running.len() - 1;
+                world.step(&Step::Write { transaction, store });
+                let here = world.snapshot_position();
+                world.give(&Cursor::At(here));
+                if ends {
+                    let commit = true;
+                    world.step(&Step::End { transaction, commit });
+                }
+            }
+            world.position = world.snapshot_position();
+            world.recent.reach(&world.position);
+            world
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            Snapshot {
+                xmax: Xid(self.next_xid),
+                running: self.running.iter().map(|(xid, _)| *xid).collect(),
+            }
+        }
+
+        fn snapshot_position(&self) -> Position {
+            let newest = self.committed.iter().map(|event| event.xid).max();
+            let newest = newest.unwrap_or(Xid(0)).max(self.position.newest());
+            Position::after(&self.snapshot(), newest)
+        }
+
+        fn give(&mut self, cursor: &Cursor) {
+            self.given.push(cursor.encode(self.epoch));
+        }
+
+        fn news(&self) -> Vec<Event> {
+            let mut news: Vec<Event> = self
+                .committed
+                .iter()
+                .filter(|e| !self.position.covers(e.xid))
+                .cloned()
+                .collect();
+            news.sort_by_key(|event| event.id);
+            news
+        }
+
+        fn step(&mut self, step: &Step) {
+            match step {
+                Step::Begin => {
+                    self.running.push((Xid(self.next_xid), Vec::new()));
+                    self.next_xid += 1;
+                }
+                Step::Write { transaction, store } => {
+                    let count = self.running.len();
+                    if count == 0 {
+                        return;
+                    }
+                    let (xid, events) = &mut self.running[transaction % count];
+                    events.push(Event {
+                        id: EventId(self.next_id),
+                        xid: *xid,
+                        store: Some(StoreId::new(STORES[store % 2])),
+                        kind: EventType::NewOrder,
+                        at: OffsetDateTime::UNIX_EPOCH,
+                        data: String::new(),
+                    });
+                    self.next_id += 1;
+                }
+                Step::End { transaction, commit } => {
+                    if self.running.is_empty() {
+                        return;
+                    }
+                    let (_, events) = self.running.remove(transaction % self.running.len());
+                    if *commit {
+                        self.committed.extend(events);
+                    }
+                }
+                Step::Read => {
+                    let (before, events) = (Cursor::At(self.position.clone()), self.news());
+                    self.position = self.snapshot_position();
+                    let after = Cursor::At(self.position.clone());
+                    self.recent.keep(&events, &before, &after);
+                    self.give(&after);
+                }
+                Step::ReadStreamed => {
+                    let (events, seen) = (self.news(), self.snapshot_position());
+                    let mut reached = Cursor::At(self.position.clone());
+                    for chunk in events.chunks(2) {
+                        let through = Cursor::Within {
+                            before: self.position.clone(),
+                            seen: seen.clone(),
+                            through: chunk.last().unwrap().id,
+                        };
+                        self.recent.keep(chunk, &reached, &through);
+                        self.give(&through);
+                        let asked = self.recent.recall(&StoreId::new("7"), self.epoch, &self.given[0]);
+                        assert!(asked.is_none(), "in the midst of a read nobody is served");
+                        reached = through;
+                    }
+                    if !events.is_empty() {
+                        self.recent.reach(&seen);
+                        self.position = seen;
+                    }
+                }
+                Step::ReadPast { cut } => {
+                    if let Some(wanted) = self.recent.wants_past() {
+                        let mut xids: Vec<Xid> = self.committed.iter().map(|event| event.xid).collect();
+                        xids.sort();
+                        let cut = xids.get(cut % (xids.len() + 1)).map_or(Xid(0), |xid| Xid(xid.0 - 1));
+                        let base = Position::after(&self.snapshot(), cut);
+                        let mut events: Vec<Event> = self.committed.iter().filter(|e| e.xid > cut).cloned().collect();
+                        events.sort_by_key(|event| event.id);
+                        self.past = Some((wanted, base, events));
+                    }
+                }
+                Step::JoinPast => {
+                    if let Some((wanted, base, events)) = self.past.take() {
+                        self.recent.remember(&wanted, &base, events);
+                    }
+                }
+            }
+        }
+
+        /// Every cursor is recalled exactly, or not at all. How many were.
+        fn check(&self) -> usize {
+            let mut served = 0;
+            for cursor in &self.given {
+                let onward = Onward::from(Cursor::decode(cursor, self.epoch).unwrap());
+                for store in STORES.map(StoreId::new) {
+                    let Some(recalled) = self.recent.recall(&store, self.epoch, cursor) else {
+                        continue;
+                    };
+                    served += 1;
+                    assert_eq!(recalled.seen, self.position);
+                    let owed = |e: &&Event| {
+                        e.store.as_ref() == Some(&store) && self.position.covers(e.xid) && onward.owes(e.xid, e.id)
+                    };
+                    let mut expected: Vec<&Event> = self.committed.iter().filter(owed).collect();
+                    expected.sort_by_key(|event| onward.order(event.xid, event.id));
+                    let expected: Vec<EventId> = expected.into_iter().map(|event| event.id).collect();
+                    let ids: Vec<EventId> = recalled.events.iter().map(|event| event.id).collect();
+                    assert_eq!(ids, expected, "{cursor}");
+                }
+            }
+            served
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => Just(Step::Begin),
+            4 => (0_usize..6, 0_usize..2).prop_map(|(transaction, store)| Step::Write { transaction, store }),
+            3 => (0_usize..6, proptest::bool::weighted(0.8))
+                .prop_map(|(transaction, commit)| Step::End { transaction, commit }),
+            3 => Just(Step::Read),
+            1 => Just(Step::ReadStreamed),
+            1 => (0_usize..8).prop_map(|cut| Step::ReadPast { cut }),
+            1 => Just(Step::JoinPast),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_is_recalled_exactly_or_not_at_all(
+            steps in proptest::collection::vec(step(), 0..60), room in 1_usize..40,
+        ) {
+            let mut world = World::new(room * 200);
+            for step in &steps {
+                world.step(step);
+                world.check();
+            }
+            prop_assert!(world.recent.known.as_ref().is_none_or(|known| known.bytes <= room * 200 || known.reads.is_empty()));
+        }
+
+        #[test]
+        fn with_room_for_all_every_cursor_that_this_node_has_given_is_recalled(
+            steps in proptest::collection::vec(step(), 0..60),
+        ) {
+            let mut world = World::new(usize::MAX);
+            world.step(&Step::ReadPast { cut: 0 });
+            world.step(&Step::JoinPast);
+            let earlier = world.given.len();
+            for step in steps.iter().filter(|step| !matches!(step, Step::ReadPast { .. })) {
+                world.step(step);
+                // Those from before its start as well, but for what was running then and has ended unseen.
+                prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_too_large_for_its_room_is_left_to_the_journal() {
+        let mut world = World::new(4 * 200);
+        for _ in 0..6 {
+            world.step(&Step::Begin);
+            world.step(&Step::Write {
+                transaction: 1,
+                store: 0,
+            });
+            world.step(&Step::End {
+                transaction: 1,
+                commit: true,
+            });
+        }
+        world.step(&Step::ReadStreamed);
+        assert_eq!(world.check(), 0);
+        // From its end on memory knows everything again.
+        world.step(&Step::Read);
+        world.step(&Step::Begin);
+        assert_eq!(world.check(), 2);
+    }
+}

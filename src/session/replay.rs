@@ -1,0 +1,143 @@
+//! What a client missed: read from the journal, a page at a time, while there is a hand free for it. When many come back
+//! at once they are served from the recent events, which the first of them completes from the journal, once for all.
+
+use std::sync::Arc;
+
+use super::{Close, Outgoing, Session, Transport, close_for, frame};
+use crate::cursor::Cursor;
+use crate::event::Delivery;
+use crate::journal::{self, Page, Start};
+use crate::metrics::HOT;
+use crate::router::{RECENT_BYTES, Recalled};
+
+/// Events of one page of a replay.
+const REPLAY_PAGE_EVENTS: usize = 200;
+
+/// What comes next of a replay.
+enum Next {
+    /// A page of the journal.
+    Page(Page),
+    /// All of it.
+    Recalled(Recalled),
+}
+
+impl Session {
+    /// Sends what the cursor does not cover. The cursor from which the session is live.
+    pub(super) async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+        let mut after = after;
+        loop {
+            match self.next_page(&after).await? {
+                Next::Recalled(recalled) => return self.tell(recalled, transport).await,
+                Next::Page(Page::Resync {
+                    reason,
+                    fresh,
+                    position,
+                }) => {
+                    let fresh: Arc<str> = fresh.into();
+                    let message = frame::resync_required(reason, &fresh);
+                    self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport)
+                        .await?;
+                    self.replayed = Some(position);
+                    return Ok(fresh);
+                }
+                Next::Page(Page::Events {
+                    events,
+                    cursor,
+                    position,
+                }) => {
+                    HOT.replayed.increment(events.len() as u64);
+                    for event in events {
+                        let text = event.event.to_wire(&event.cursor, Delivery::Replayed);
+                        self.put(Outgoing::WithCursor(event.cursor.into(), text.into()), transport)
+                            .await?;
+                    }
+                    self.flush(transport).await?;
+                    if let Some(position) = position {
+                        self.replayed = Some(position);
+                        return Ok(cursor.into());
+                    }
+                    after = cursor;
+                }
+            }
+        }
+    }
+
+    async fn next_page(&self, after: &str) -> Result<Next, Close> {
+        let rush = self.hub.router.rush();
+        if let Some(_turn) = rush.alone() {
+            return Ok(Next::Page(self.read(after).await?));
+        }
+        // Whoever is let go while it waits is told so at once.
+        let waited = async {
+            match self.recall(after).await {
+                Some(recalled) => Err(recalled),
+                None => Ok(rush.turn().await),
+            }
+        };
+        let turn = tokio::select! {
+            waited = waited => waited,
+            end = self.subscription.let_go() => return Err(close_for(end)),
+        };
+        match turn {
+            Err(recalled) => Ok(Next::Recalled(recalled)),
+            Ok(Some(_turn)) => Ok(Next::Page(self.read(after).await?)),
+            Ok(None) => {
+                tracing::warn!(
+                    session = self.name,
+                    "a replay did not get its turn; the client will come back"
+                );
+                Err(Close::Draining)
+            }
+        }
+    }
+
+    async fn read(&self, after: &str) -> Result<Page, Close> {
+        let page = journal::read_page(&self.hub.pool, &self.store, Start::After(after), REPLAY_PAGE_EVENTS).await;
+        page.map_err(|error| {
+            tracing::warn!(%error, session = self.name, "a replay failed; the client will come back");
+            Close::Draining
+        })
+    }
+
+    /// What the client missed, from memory, if all of it is there.
+    async fn recall(&self, after: &str) -> Option<Recalled> {
+        let router = &self.hub.router;
+        if let Some(recalled) = router.recall(&self.store, after) {
+            return Some(recalled);
+        }
+        // Whoever waits for another one finds what it has read.
+        if let Some(wanted) = router.wants_past()
+            && let Some(_first) = router.rush().first_for_the_past().await
+        {
+            match journal::read_past(&self.hub.pool, RECENT_BYTES / 2).await {
+                Ok(past) => router.remember(&wanted, past),
+                Err(error) => tracing::warn!(%error, "the recent events could not be read"),
+            }
+        }
+        router.recall(&self.store, after)
+    }
+
+    async fn tell(&mut self, recalled: Recalled, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+        let Recalled {
+            events,
+            seen,
+            epoch,
+            onward,
+        } = recalled;
+        let covered: Arc<str> = Cursor::At(seen.clone()).encode(epoch).into();
+        HOT.replayed.increment(events.len() as u64);
+        let last = events.len().saturating_sub(1);
+        for (index, event) in events.iter().enumerate() {
+            // Nothing is owed behind the last one, so it may carry the whole.
+            let cursor: Arc<str> = match index == last {
+                true => Arc::clone(&covered),
+                false => onward.behind(event.xid, event.id, &seen).encode(epoch).into(),
+            };
+            let text = event.to_wire(&cursor, Delivery::Replayed);
+            self.put(Outgoing::WithCursor(cursor, text.into()), transport).await?;
+        }
+        self.flush(transport).await?;
+        self.replayed = Some(seen);
+        Ok(covered)
+    }
+}

@@ -1,0 +1,232 @@
+//! Those who come back, many at once: what memory recalls is what the journal reads, and each gets all that it missed.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use futures::future::join_all;
+use tokio_postgres::Client;
+use vestnik::cursor::{Cursor, Position};
+use vestnik::event::StoreId;
+use vestnik::journal::{self, News, Page, Reader, Start};
+use vestnik::router::Router;
+
+use crate::oracle::seed;
+use crate::support::app::App;
+use crate::support::db::Database;
+
+/// What happens to a journal whose feed is led by hand.
+struct Trial {
+    reader: Reader,
+    router: Arc<Router>,
+    pool: deadpool_postgres::Pool,
+    position: Position,
+    /// Writers; the flag says whether each is within a transaction.
+    writers: Vec<(Client, bool)>,
+    given: Vec<String>,
+    random: Rng,
+}
+
+const STORES: [&str; 2] = ["7", "8"];
+
+impl Trial {
+    async fn begin(database: &Database, seed: u64) -> Self {
+        let config = database.config().database;
+        let reader = Reader::connect(&config).await.unwrap();
+        let mut writers = Vec::new();
+        for _ in 0..4 {
+            writers.push((database.client().await, false));
+        }
+        let position = reader.now().await.unwrap();
+        let mut trial = Self {
+            router: Arc::new(Router::new(1 << 20, 10)),
+            pool: vestnik::db::pool(&config).unwrap(),
+            reader,
+            position,
+            writers,
+            given: Vec::new(),
+            random: Rng::with_seed(seed),
+        };
+        // Before the node starts something has happened, and something is under way.
+        for _ in 0..30 {
+            trial.write().await;
+            trial.position = trial.reader.now().await.unwrap();
+            let here = Cursor::At(trial.position.clone()).encode(trial.reader.epoch());
+            trial.given.push(here);
+        }
+        trial.router.reach(trial.reader.epoch(), &trial.position);
+        trial
+    }
+
+    /// One writer goes a step on: begins, writes, commits or rolls back.
+    async fn write(&mut self) {
+        let index = self.random.usize(..self.writers.len());
+        let (client, within) = &mut self.writers[index];
+        let store = STORES[self.random.usize(..2)];
+        let insert = format!(
+            "insert into orders (store_id) select {store} from generate_series(1, {})",
+            self.random.u8(1..4)
+        );
+        let sql = match (*within, self.random.u8(..10)) {
+            (false, 0..6) => insert,
+            (false, _) => {
+                *within = true;
+                format!("begin; {insert}")
+            }
+            (true, 0..4) => insert,
+            (true, word) => {
+                *within = false;
+                if word < 9 { "commit" } else { "rollback" }.to_owned()
+            }
+        };
+        client.batch_execute(&sql).await.unwrap();
+    }
+
+    /// What the feed does when it is rung.
+    async fn read(&mut self) {
+        let News::Read {
+            snapshot,
+            events,
+            newest,
+        } = self.reader.news(&self.position).await.unwrap()
+        else {
+            panic!("few events are no backlog")
+        };
+        let newest = newest.unwrap_or(self.position.newest()).max(self.position.newest());
+        let next = Position::after(&snapshot, newest);
+        let (before, after) = (Cursor::At(self.position.clone()), Cursor::At(next.clone()));
+        self.router.publish(self.reader.epoch(), &events, &before, &after);
+        self.position = next;
+        self.given.push(after.encode(self.reader.epoch()));
+    }
+
+    /// All pages of the journal behind a cursor: the events' ids, and each one's cursor.
+    async fn journal(&self, store: &StoreId, after: &str) -> Vec<(i64, String)> {
+        let (mut after, mut events) = (after.to_owned(), Vec::new());
+        loop {
+            let page = journal::read_page(&self.pool, store, Start::After(&after), 5)
+                .await
+                .unwrap();
+            let Page::Events {
+                events: page,
+                cursor,
+                position,
+            } = page
+            else {
+                panic!("the cursor is of this life")
+            };
+            events.extend(page.into_iter().map(|event| (event.event.id.0, event.cursor)));
+            after = cursor;
+            if position.is_some() {
+                return events;
+            }
+        }
+    }
+
+    /// Compares memory with the journal, where both have seen the same. How many cursors were recalled.
+    async fn compare(&mut self, least: usize) {
+        self.read().await;
+        let mut cursors: Vec<String> = (0..6)
+            .map(|_| self.given[self.random.usize(..self.given.len())].clone())
+            .collect();
+        let mut recalled_ones = 0;
+        while let Some(cursor) = cursors.pop() {
+            for store in STORES.map(StoreId::new) {
+                let from_journal = self.journal(&store, &cursor).await;
+                let Some(recalled) = self.router.recall(&store, &cursor) else {
+                    continue;
+                };
+                recalled_ones += 1;
+                let ids: Vec<i64> = recalled.events.iter().map(|event| event.id.0).collect();
+                let expected: Vec<i64> = from_journal.iter().map(|(id, _)| *id).collect();
+                assert_eq!(ids, expected, "behind {cursor}");
+                // A cursor from the midst of a replay is one as well, and is told the rest.
+                let within = recalled.events.first().filter(|_| ids.len() > 1);
+                if let Some(first) = within {
+                    let behind = recalled.onward.behind(first.xid, first.id, &recalled.seen);
+                    let rest = self
+                        .router
+                        .recall(&store, &behind.encode(recalled.epoch))
+                        .expect("as recent");
+                    let rest: Vec<i64> = rest.events.iter().map(|event| event.id.0).collect();
+                    assert_eq!(rest, expected[1..]);
+                }
+            }
+        }
+        assert!(recalled_ones >= least, "{recalled_ones} were recalled");
+    }
+}
+
+#[tokio::test]
+async fn what_memory_recalls_is_what_the_journal_reads() {
+    let database = Database::fresh().await;
+    let mut trial = Trial::begin(&database, seed()).await;
+    for _ in 0..4 {
+        for _ in 0..trial.random.usize(1..8) {
+            trial.write().await;
+        }
+        trial.compare(0).await;
+    }
+    // The past is read, and more happens before it is joined.
+    let wanted = trial.router.wants_past().expect("it was not read yet");
+    for _ in 0..5 {
+        trial.write().await;
+    }
+    let past = journal::read_past(&trial.pool, 1 << 20).await.unwrap();
+    for _ in 0..5 {
+        trial.write().await;
+    }
+    trial.router.remember(&wanted, past);
+    assert_eq!(trial.router.wants_past(), None);
+    for _ in 0..12 {
+        for _ in 0..trial.random.usize(1..8) {
+            trial.write().await;
+        }
+        // Now memory knows all that has ever happened here, but what was under way then.
+        trial.compare(12).await;
+    }
+}
+
+#[tokio::test]
+async fn a_past_that_does_not_fit_is_read_as_far_as_it_does() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    for _ in 0..20 {
+        client
+            .batch_execute("insert into orders (store_id) values (7), (7), (7)")
+            .await
+            .unwrap();
+    }
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let all = journal::read_past(&pool, usize::MAX).await.unwrap();
+    assert_eq!(all.events.len(), 60);
+    let some = journal::read_past(&pool, 10 * all.events[0].weight()).await.unwrap();
+    assert!((6..=15).contains(&some.events.len()), "{}", some.events.len());
+    assert_eq!(some.events.len() % 3, 0, "whole transactions");
+    let behind = |event: &&vestnik::event::Event| !some.base.covers(event.xid);
+    let expected: Vec<_> = all.events.iter().filter(behind).map(|event| event.id).collect();
+    assert_eq!(some.events.iter().map(|event| event.id).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_comes_back_at_once_gets_all_that_it_missed_and_then_what_happens() {
+    let app = App::start().await;
+    let start = app.panel("7", None).await.live().await.cursor;
+    app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(0, 599) i")
+        .await;
+    // Another node: its memory is empty.
+    let node = App::start_on(app.database, |_| ()).await;
+    const PANELS: usize = 60;
+    let panels = join_all((0..PANELS).map(|_| async { node.panel("7", Some(&start)).await.live().await })).await;
+    node.write("insert into orders (store_id) values (7)").await;
+    for mut panel in panels {
+        let missed: Vec<&str> = panel
+            .before_live
+            .iter()
+            .map(|event| event["data"]["order_id"].as_str().unwrap())
+            .collect();
+        let expected: Vec<String> = (0..300).map(|index| (1 + 2 * index).to_string()).collect();
+        assert_eq!(missed, expected);
+        assert!(panel.before_live.iter().all(|event| event["replayed"] == true));
+        assert_eq!(panel.event().await["data"]["order_id"], "601");
+    }
+}
