@@ -54,6 +54,9 @@ revoke all on function %1$s(%2$s) from public;$sql$, payload, target, body, 'wri
         || vestnik.triggers_sql(target, status_column, deferred, by_statement);
     return array_to_string(parts, E'\n');
 end $_$;
+CREATE FUNCTION vestnik.bell_lock() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$select 1986356084$$;
 CREATE FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $_$
@@ -626,9 +629,11 @@ CREATE FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) RETURNS
     AS $$
 begin
     if vestnik.rings() and pg_catalog.current_setting('vestnik.rung', true) is distinct from xid::text then
-        perform pg_catalog.set_config('vestnik.rung', xid::text, true);
-        perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
-            'id', id::text, 'xid', xid::text, 'store', store, 'type', type)::text);
+        if pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1) then
+            perform pg_catalog.set_config('vestnik.rung', xid::text, true);
+            perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
+                'id', id::text, 'xid', xid::text, 'store', store, 'type', type)::text);
+        end if;
     end if;
 end $$;
 CREATE FUNCTION vestnik.rings() RETURNS boolean
@@ -1247,7 +1252,6 @@ REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM 
 REVOKE ALL ON FUNCTION vestnik.plain_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.rings() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_key(key text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_sql(target text, store_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.table_name(name text) FROM PUBLIC;

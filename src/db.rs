@@ -112,6 +112,9 @@ pub struct Unanswered;
 /// Why a short statement of the engine's own brought nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
+    /// A connection of its own could not be made.
+    #[error(transparent)]
+    Connect(#[from] Error),
     /// No connection was free, or could be made.
     #[error("no connection to Postgres: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),

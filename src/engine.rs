@@ -116,6 +116,7 @@ impl Engine {
             database: config.database.clone(),
             bell: Arc::clone(&bell),
             hearing: heard.clone(),
+            listen_url: listen_url.clone(),
             router: Arc::clone(&router),
             pulse: Arc::clone(&pulse),
             news,
@@ -174,6 +175,11 @@ impl Engine {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
+    pub fn unrung(&self) -> u64 {
+        self.pulse.unrung()
     }
 
     /// Resolves when the feed stands where the journal stands.

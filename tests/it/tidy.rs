@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 9] = [
     &["http"],
     &["session", "delivery", "telegram"],
     &["feed", "listener", "router"],
-    &["link", "order", "poll", "ack"],
+    &["link", "order", "poll", "ack", "bell"],
     &[
         "journal",
         "token",
@@ -25,8 +25,9 @@ const LAYERS: [&[&str]; 9] = [
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.
-const KNOW_POSTGRES: [&str; 20] = [
+const KNOW_POSTGRES: [&str; 21] = [
     "db",
+    "bell",
     "journal",
     "token",
     "ack",
