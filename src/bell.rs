@@ -23,6 +23,8 @@ const TURN: Duration = Duration::from_millis(100);
 const SESSION: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
      set idle_session_timeout = 0; set statement_timeout = 0; set default_transaction_isolation = 'read committed'";
 
+const LET_GO: &str = "select pg_advisory_unlock_shared($1, 2)";
+
 /// What a node says to the others, on the same channel as the triggers ring. Nothing of it is believed: whoever forges
 /// one makes nodes read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +98,10 @@ pub enum Asked {
     Refused,
 }
 
+/// What the LISTEN session holds is no longer known: it ends, and another one is made.
+#[derive(Debug)]
+pub struct Broken;
+
 impl Ear {
     /// Of a session that listens on `channel` already. `key` is what the triggers know.
     pub fn new(client: Client, channel: &'static str, key: i32) -> Self {
@@ -125,43 +131,49 @@ impl Ear {
     /// Asks for R, shared, without waiting. When a session ends, Postgres lets go of its locks one by one in no certain
     /// order: R may be free while K is still held. So a look at K, too. The number is taken last, and it is a real one: the
     /// `xmax` of a snapshot would leave out transactions that have begun since the last one ended.
-    pub async fn ask(&self) -> Result<Asked, tokio_postgres::Error> {
+    pub async fn ask(&self) -> Result<Asked, Broken> {
+        self.try_ask().await.map_err(|error| self.give_up(&error))
+    }
+
+    async fn try_ask(&self) -> Result<Asked, tokio_postgres::Error> {
+        const NUMBER: &str = "select pg_current_xact_id()::text::bigint";
         if !self.flag("select pg_try_advisory_lock_shared($1, 2)").await? {
             return Ok(Asked::Refused);
         }
         if !self.flag("select pg_try_advisory_lock_shared($1, 1)").await? {
-            self.let_go().await?;
+            self.flag(LET_GO).await?;
             return Ok(Asked::Refused);
         }
         self.flag("select pg_advisory_unlock_shared($1, 1)").await?;
-        let number = self.client.query_one("select pg_current_xact_id()::text", &[]).await?;
-        // Never unreadable; 0 would let the node sleep too early, this never.
-        Ok(Asked::Shared(Xid(number
-            .try_get::<_, &str>(0)?
-            .parse()
-            .unwrap_or(u64::MAX))))
+        let number: i64 = self.client.query_one(NUMBER, &[]).await?.try_get(0)?;
+        Ok(Asked::Shared(Xid(number.unsigned_abs())))
     }
 
     /// Lets go of R.
-    pub async fn let_go(&self) -> Result<(), tokio_postgres::Error> {
-        self.flag("select pg_advisory_unlock_shared($1, 2)").await.map(drop)
+    pub async fn let_go(&self) -> Result<(), Broken> {
+        let gone = self.flag(LET_GO).await;
+        gone.map(drop).map_err(|error| self.give_up(&error))
     }
 
     /// Says a word to all nodes.
-    pub async fn say(&self, word: Word, node: NodeName) -> Result<(), tokio_postgres::Error> {
+    pub async fn say(&self, word: Word, node: NodeName) {
         let payload = word.payload(node);
-        self.client
+        let said = self
+            .client
             .execute("select pg_notify($1, $2)", &[&self.channel, &payload])
-            .await?;
-        Ok(())
+            .await;
+        if let Err(error) = said {
+            tracing::debug!(error = db::reason(&error), "a word to the other nodes was not said");
+        }
     }
 
-    /// What the session holds is no longer known: it must end.
-    pub fn give_up(&self) {
+    fn give_up(&self, error: &tokio_postgres::Error) -> Broken {
+        tracing::debug!(error = db::reason(error), "the locks of the listening session");
         self.broken.notify_one();
+        Broken
     }
 
-    /// Resolves when it must.
+    /// Resolves when the session must end.
     pub async fn given_up(&self) {
         self.broken.notified().await;
     }

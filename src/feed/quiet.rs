@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::load::Load;
 use super::mode::{Act, Input, Mode};
 use super::nap::nap;
-use crate::bell::{Asked, Ear, Gate, Word};
+use crate::bell::{Asked, Broken, Ear, Gate, Word};
 use crate::cursor::Snapshot;
 use crate::event::Event;
 use crate::listener::{Bell, Hearing};
@@ -171,13 +171,14 @@ impl Quiet {
         }
     }
 
+    /// Where the ear is broken there is no answer: that it is gone will be seen.
     fn carry_out(&mut self, act: Act) {
         match act {
             Act::Ask => self.on_ear(|ear| {
                 Box::pin(async move {
                     match ear.ask().await {
                         Ok(asked) => (Input::Asked(asked), None),
-                        Err(error) => broken(&ear, &error).await,
+                        Err(Broken) => pending().await,
                     }
                 })
             }),
@@ -185,7 +186,7 @@ impl Quiet {
                 Box::pin(async move {
                     match ear.let_go().await {
                         Ok(()) => (Input::LetGo, None),
-                        Err(error) => broken(&ear, &error).await,
+                        Err(Broken) => pending().await,
                     }
                 })
             }),
@@ -238,19 +239,8 @@ impl Quiet {
             return;
         };
         let node = self.bell.node;
-        self.saying = Some(Box::pin(async move {
-            if let Err(error) = ear.say(word, node).await {
-                tracing::debug!(%error, "a word to the other nodes was not said");
-            }
-        }));
+        self.saying = Some(Box::pin(async move { ear.say(word, node).await }));
     }
-}
-
-/// What the session holds is unknown, so it is given up. No answer: that the ear is gone will be seen.
-async fn broken(ear: &Ear, error: &tokio_postgres::Error) -> Answer {
-    tracing::debug!(error = crate::db::reason(error), "the listener's locks");
-    ear.give_up();
-    pending().await
 }
 
 fn turn(turn: Result<crate::bell::Turn, crate::db::Failed>) -> Input {
