@@ -19,6 +19,8 @@ pub struct Panels {
     /// New orders that have come.
     pub count: Arc<AtomicU64>,
     /// What came, and when, where it is kept.
+    #[expect(clippy::allow_attributes, reason = "not every bench reads it")]
+    #[allow(dead_code)]
     pub heard: Arc<Mutex<Vec<(Instant, Utf8Bytes)>>>,
     tasks: Vec<JoinHandle<()>>,
 }

@@ -7,6 +7,7 @@ mod cursor;
 mod faults;
 mod http;
 mod migrate;
+mod model;
 mod oracle;
 mod session;
 mod support;

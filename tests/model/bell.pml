@@ -55,7 +55,6 @@ byte crashes = CRASHES, mutings = MUTINGS;
 byte writers_left = WRITERS;
 
 #define BIT(n) (1 << (n))
-#define over(x) ((running & (BIT(x) - 1)) == 0)
 #define r_is_free (r_excl == NOBODY && r_wait == NOBODY)
 #define k_is_free (k_excl == NOBODY && k_wait == NOBODY)
 #define everything_read(n) ((committed & ~read_by[n]) == 0)
@@ -98,85 +97,89 @@ proctype Writer() {
 /* Awake first, then it lets go. */
 #define DRAIN :: atomic { drained[n] -> drained[n] = false; asleep[n] = false; mark = 0; r_shared = r_shared & ~BIT(n) }; goto awake
 
+#ifdef NO_LOOK_AT_K
+#define may_share r_is_free
+#else
+#define may_share (r_is_free && k_is_free)
+#endif
+/* Which numbers it waits for: those below one that it takes for itself. */
+#ifdef SWEEP_TO_XMAX
+#define below_the_mark (running & (BIT(newest_ended + 1) - 1))
+#else
+#define below_the_mark running
+#endif
+
 proctype Node(byte n) {
     byte mark;
 awake:
-    asleep[n] = false;
-    mark = 0;
 end_awake:
     do
     :: atomic { !everything_read(n) || rung[n] -> read(n) }
-    :: atomic { r_is_free -> r_shared = r_shared | BIT(n) }; break
+    :: atomic { may_share -> r_shared = r_shared | BIT(n) }; break
     CRASH
     od;
-#ifndef NO_LOOK_AT_K
-    if
-    :: k_is_free
-    :: atomic { !k_is_free -> drained[n] = false; r_shared = r_shared & ~BIT(n) }; goto awake
-    fi;
-#endif
-#ifdef SWEEP_TO_XMAX
-    mark = newest_ended + 1;
-#else
-    mark = next_xid;        /* every number below it was given before */
-#endif
+    mark = below_the_mark;
 end_sweeping:
     do
 #ifdef SLEEP_WITHOUT_SWEEP
     :: atomic { true -> read(n); asleep[n] = true; mark = 0 }; break
 #else
-    :: atomic { over(mark) -> read(n); asleep[n] = true; mark = 0 }; break
+    :: atomic { (running & mark) == 0 -> read(n); asleep[n] = true; mark = 0 }; break
 #endif
     :: atomic { !everything_read(n) -> read(n) }
     DRAIN
-    :: mutings > 0 -> mutings--; goto mute
+    :: atomic { mutings > 0 -> mutings--; mark = 0 }; goto mute
     CRASH
     od;
 end_asleep:
     do
     :: atomic { rung[n] -> read(n) }
     DRAIN
-    :: mutings > 0 -> mutings--; goto mute
+    :: atomic { mutings > 0 -> mutings--; asleep[n] = false }; goto mute
     CRASH
     od;
 mute:
-    mark = 0;
-    atomic { asleep[n] = false; drained[n] = false; r_shared = r_shared & ~BIT(n) };
-#ifndef MUTE_WITHOUT_R
-    if
-    :: atomic { r_wait == NOBODY -> r_wait = n; drain_all }
-    :: r_wait != NOBODY -> goto awake               /* another one was first */
-    fi;
+    atomic {
+        drained[n] = false; r_shared = r_shared & ~BIT(n);
+#ifdef MUTE_WITHOUT_R
+    };
+#else
+        if
+        :: r_wait == NOBODY -> r_wait = n; drain_all
+        :: else -> goto awake                       /* another one was first */
+        fi
+    };
     do
     :: atomic { r_shared == 0 && r_excl == NOBODY -> r_wait = NOBODY; r_excl = n }; break
     :: atomic { !everything_read(n) || rung[n] -> read(n) }
-    :: (r_shared != 0 || r_excl != NOBODY) -> goto gone         /* its turns are over */
+    :: r_shared != 0 || r_excl != NOBODY -> goto gone       /* its turns are over */
     CRASH
     od;
 #endif
-    atomic { k_wait == NOBODY && k_excl == NOBODY -> k_wait = n };
+    atomic { k_is_free -> k_wait = n };
     do
     :: atomic { k_shared == 0 -> k_wait = NOBODY; k_excl = n }; break
     :: atomic { !everything_read(n) || rung[n] -> read(n); ring_all(n) }
     CRASH
     od;
     do
-    :: atomic { !everything_read(n) || rung[n] -> read(n); ring_all(n) }    /* grew */
+    :: atomic { !everything_read(n) || rung[n] -> read(n); ring_all(n) }      /* grew */
     :: goto gone                                    /* calm */
     CRASH
     od;
 gone:
     /* What was said to the session is lost. Muting ends in the same way: its session is dropped. */
-    atomic { asleep[n] = false; rung[n] = false; drained[n] = false };
+    atomic {
+        asleep[n] = false; rung[n] = false; drained[n] = false; mark = 0;
+        r_shared = r_shared & ~BIT(n);
+        if :: r_wait == n -> r_wait = NOBODY :: else fi;
+        if :: k_wait == n -> k_wait = NOBODY :: else fi
+    };
     do
     :: r_excl == n -> r_excl = NOBODY
-    :: r_wait == n -> r_wait = NOBODY
     :: k_excl == n -> k_excl = NOBODY
-    :: k_wait == n -> k_wait = NOBODY
-    :: r_shared & BIT(n) -> r_shared = r_shared & ~BIT(n)
-    :: else -> break
-    od;
-    goto awake
+    :: r_excl != n && k_excl != n -> goto awake
+    od
 }
 
 init {
