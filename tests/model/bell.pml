@@ -93,7 +93,7 @@ proctype Writer() {
     }
 }
 
-#define CRASH :: crashes > 0 -> crashes--; goto gone
+#define CRASH :: atomic { crashes > 0 -> crashes-- }; goto gone
 /* Awake first, then it lets go. */
 #define DRAIN :: atomic { drained[n] -> drained[n] = false; asleep[n] = false; mark = 0; r_shared = r_shared & ~BIT(n) }; goto awake
 
