@@ -13,6 +13,9 @@ use crate::event::Xid;
 pub const AWAKE_PAUSE: Duration = Duration::from_millis(50);
 /// With the bell muted, the time between two reads when the last one found nothing. Half of what an order takes anyway.
 pub const MUTED_PAUSE: Duration = Duration::from_micros(500);
+/// While transactions wait for one another anyway, each is on its way for longer than this: a read that takes several at
+/// once leaves the machine to the writers.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// What was refused just now comes soon, so an awake node reads often at first: after a quarter of the time it has
 /// been so. What has been open for long may come a quarter of that later.
 const AWAKE_SHARE: u32 = 4;
@@ -147,6 +150,7 @@ impl Mode {
         match self.state {
             State::Asleep => Some(safety),
             State::Deaf => Some(AWAKE_PAUSE),
+            State::Closing | State::Muted if found && self.verdict == Verdict::Busy => Some(BUSY_PAUSE),
             State::Closing | State::Muted if found => None,
             State::Closing | State::Muted => Some(MUTED_PAUSE),
             _ => Some(self.awake_pause(now)),
@@ -377,9 +381,12 @@ mod tests {
     }
 
     #[test]
-    fn a_muted_node_reads_at_once_while_there_is_work() {
+    fn a_muted_node_reads_at_once_while_there_is_work_unless_there_is_much() {
         let now = Instant::now();
-        assert_eq!(muted(now).pause(true, SAFETY, now), None);
+        let mut mode = muted(now);
+        assert_eq!(mode.pause(true, SAFETY, now), Some(BUSY_PAUSE));
+        read(&mut mode, 9, Verdict::Between, now);
+        assert_eq!(mode.pause(true, SAFETY, now), None);
         assert_eq!(muted(now).pause(false, SAFETY, now), Some(MUTED_PAUSE));
         assert_eq!(asleep(now).pause(true, SAFETY, now), Some(SAFETY));
     }
@@ -444,7 +451,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(mode.on(Input::Turn(Turn::TimedOut), now), [Act::Close]);
         }
-        assert_eq!(mode.pause(true, SAFETY, now), None, "it reads meanwhile");
+        assert_eq!(mode.pause(true, SAFETY, now), Some(BUSY_PAUSE), "it reads meanwhile");
     }
 
     #[test]
