@@ -51,7 +51,10 @@ async fn main() {
     let vestnik = Panels::open(vestnik, &token, STORES, true).await;
     let floor = Panels::open(floor, &token, STORES, true).await;
     println!("orders/s, median of {ROUNDS} | LISTEN bridge p50    p99 |   vestnik p50    p99 |  ratio p50   p99");
-    let turns = RATES.map(|rate| (rate, Bursts::None)).into_iter().chain([(500, Bursts::OnAndOff)]);
+    let turns = RATES
+        .map(|rate| (rate, Bursts::None))
+        .into_iter()
+        .chain([(500, Bursts::OnAndOff)]);
     for (rate, bursts) in turns {
         let mut quantiles = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
@@ -62,7 +65,11 @@ async fn main() {
             }
         }
         let [floor_50, floor_99, ours_50, ours_99] = quantiles.map(|mut values| quantile(&mut values, 0.5));
-        let bursts = if matches!(bursts, Bursts::None) { "" } else { " and bursts" };
+        let bursts = if matches!(bursts, Bursts::None) {
+            ""
+        } else {
+            " and bursts"
+        };
         println!(
             "{:24} | {floor_50:14.2} ms {floor_99:6.2} | {ours_50:10.2} ms {ours_99:6.2} | {:10.2} {:5.2}",
             format!("{rate}{bursts}"),
@@ -89,7 +96,10 @@ async fn turn(shop: &Shop, rate: u32, bursts: Bursts, table: &'static str, panel
             while due < begin + TURN {
                 tokio::time::sleep_until(due.into()).await;
                 let now = Instant::now();
-                let row = client.query_one(&insert, &[&fastrand::i64(0..STORES)]).await.expect("an order");
+                let row = client
+                    .query_one(&insert, &[&fastrand::i64(0..STORES)])
+                    .await
+                    .expect("an order");
                 all += 1;
                 if now > begin + WARM_UP {
                     sent.push((row.get::<_, i64>(0).to_string(), now));
@@ -128,7 +138,7 @@ fn burst(shop: &Shop, begin: Instant, table: &'static str) -> tokio::task::JoinH
             let client = vestnik::db::connect_as(&url, "burst").await.expect("a connection");
             let insert = client.prepare(&insert_into(table)).await.expect("prepared");
             while begin.elapsed() < TURN {
-                if begin.elapsed().as_millis() / BURST.as_millis() % 2 == 0 {
+                if (begin.elapsed().as_millis() / BURST.as_millis()).is_multiple_of(2) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 } else {
                     client.query_one(&insert, &[&BURST_STORE]).await.expect("an order");

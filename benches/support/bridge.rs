@@ -89,6 +89,7 @@ async fn run(url: SecretString) {
         stream.set_nodelay(true).expect("a socket");
         let (sender, mut orders) = mpsc::unbounded_channel();
         let mut store = String::new();
+        #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
         let note = |request: &Request, response: Response| {
             store = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
             Ok(response)
