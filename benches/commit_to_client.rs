@@ -1,151 +1,162 @@
-//! From the INSERT to the partner's socket: at 50, 500 and 2,000 orders a second, beside a bare LISTEN in this process
-//! that hears the very same orders, and shows nobody anything. What the program adds is the ratio.
+//! From the INSERT to the partner's socket, beside a bridge of LISTEN and a bare socket without a journal: turn by turn, at
+//! 50, 500 and 2,000 orders a second, and where the mode changes: bursts of 16 more writers, half a second on and off.
 
+#[path = "support/bridge.rs"]
+mod bridge;
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/panels.rs"]
+mod panels;
 #[path = "support/quantile.rs"]
 mod quantile;
 #[path = "support/shop.rs"]
 mod shop;
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
-use tokio::task::JoinHandle;
-use tokio_postgres::AsyncMessage;
-use tokio_tungstenite::connect_async;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-
-use engine::{serve, token};
+use panels::Panels;
 use quantile::quantile;
 use shop::Shop;
 
+const ROUNDS: usize = 3;
 const RATES: [u32; 3] = [50, 500, 2000];
-const SECONDS: u32 = 12;
-const WRITERS: u32 = 16;
-const STORES: i64 = 16;
+const TURN: Duration = Duration::from_secs(5);
 /// Orders of the first moments, which are not counted.
-const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_secs(1);
+const WRITERS: u32 = 16;
+const STORES: i64 = 20;
+/// A store that no panel watches.
+const BURST_STORE: i64 = 99;
+const BURST: Duration = Duration::from_millis(500);
 
-type Heard<T> = Arc<Mutex<Vec<(Instant, T)>>>;
+#[derive(Clone, Copy)]
+enum Bursts {
+    None,
+    OnAndOff,
+}
 
 #[tokio::main]
 async fn main() {
+    if bridge::was_bridge().await {
+        return;
+    }
     let shop = Shop::open().await;
-    let (_engine, address) = serve(&shop, &[]).await;
-    let token = token(&shop).await;
-    let (bare, sockets): (Heard<String>, Heard<Utf8Bytes>) = Default::default();
-    let mut tasks = vec![listen(&shop, Arc::clone(&bare)).await];
-    for store in 0..STORES {
-        let mut request = format!("ws://{address}/api/partner/ws/partner/{store}")
-            .into_client_request()
-            .expect("a request");
-        request
-            .headers_mut()
-            .insert("authorization", format!("Bearer {}", token).parse().expect("a header"));
-        let (mut socket, _) = connect_async(request).await.expect("a socket");
-        let heard = Arc::clone(&sockets);
-        tasks.push(tokio::spawn(async move {
-            while let Some(Ok(message)) = socket.next().await {
-                let now = Instant::now();
-                if let Message::Text(text) = message {
-                    heard.lock().expect("no panic").push((now, text));
-                }
-            }
-        }));
-    }
-    println!("orders/s  achieved |  bare LISTEN p50    p99 |  to the socket p50    p99 |  ratio p50   p99");
-    for rate in RATES {
-        let sent = load(&shop, rate).await;
-        measure(rate, &sent, &bare, &sockets);
-    }
-    tasks.into_iter().for_each(|task| task.abort());
-}
-
-/// A bare LISTEN: what any program pays that hears from Postgres.
-async fn listen(shop: &Shop, heard: Heard<String>) -> JoinHandle<()> {
-    let (client, mut connection) = vestnik::db::connect_raw(&shop.url, "bare").await.expect("a connection");
-    let task = tokio::spawn(async move {
-        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-            let now = Instant::now();
-            if let AsyncMessage::Notification(notification) = message {
-                heard
-                    .lock()
-                    .expect("no panic")
-                    .push((now, notification.payload().to_owned()));
+    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    client.batch_execute(bridge::TABLES).await.expect("tables");
+    let (_engine, vestnik) = engine::serve(&shop, &[]).await;
+    let (_bridge, floor) = bridge::start(&shop);
+    let token = engine::token(&shop).await;
+    let vestnik = Panels::open(vestnik, &token, STORES, true).await;
+    let floor = Panels::open(floor, &token, STORES, true).await;
+    println!("orders/s, median of {ROUNDS} | LISTEN bridge p50    p99 |   vestnik p50    p99 |  ratio p50   p99");
+    let turns = RATES
+        .map(|rate| (rate, Bursts::None))
+        .into_iter()
+        .chain([(500, Bursts::OnAndOff)]);
+    for (rate, bursts) in turns {
+        let mut quantiles = [const { Vec::new() }; 4];
+        for _ in 0..ROUNDS {
+            let bridged = turn(&shop, rate, bursts, "floor_orders", &floor).await;
+            let ours = turn(&shop, rate, bursts, "orders", &vestnik).await;
+            for (all, one) in quantiles.iter_mut().zip([bridged.0, bridged.1, ours.0, ours.1]) {
+                all.push(one);
             }
         }
-    });
-    client.batch_execute("listen vestnik").await.expect("listening");
-    // Its connection lasts as long as the bench.
-    std::mem::forget(client);
-    task
+        let [floor_50, floor_99, ours_50, ours_99] = quantiles.map(|mut values| quantile(&mut values, 0.5));
+        let bursts = if matches!(bursts, Bursts::None) {
+            ""
+        } else {
+            " and bursts"
+        };
+        println!(
+            "{:24} | {floor_50:14.2} ms {floor_99:6.2} | {ours_50:10.2} ms {ours_99:6.2} | {:10.2} {:5.2}",
+            format!("{rate}{bursts}"),
+            ours_50 / floor_50,
+            ours_99 / floor_99,
+        );
+    }
 }
 
-/// Writes orders at this rate; when each was sent, by its id.
-async fn load(shop: &Shop, rate: u32) -> HashMap<String, Instant> {
+/// Writes orders at this rate; p50 and p99 of their way in milliseconds.
+async fn turn(shop: &Shop, rate: u32, bursts: Bursts, table: &'static str, panels: &Panels) -> (f64, f64) {
+    panels.heard.lock().expect("no panic").clear();
+    let before = panels.count.load(Ordering::Relaxed);
     let begin = Instant::now();
+    let bursting = matches!(bursts, Bursts::OnAndOff).then(|| burst(shop, begin, table));
     let pause = Duration::from_secs(1) * WRITERS / rate;
     let writers = (0..WRITERS).map(|writer| {
         let url = shop.url.clone();
         tokio::spawn(async move {
             let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
-            let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
-                 values ($1, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]') returning id";
-            let insert = client.prepare(insert).await.expect("prepared");
-            let mut sent = Vec::new();
+            let insert = client.prepare(&insert_into(table)).await.expect("prepared");
+            let (mut sent, mut all) = (Vec::new(), 0);
             let mut due = begin + pause * writer / WRITERS;
-            while due < begin + Duration::from_secs(SECONDS.into()) {
+            while due < begin + TURN {
                 tokio::time::sleep_until(due.into()).await;
                 let now = Instant::now();
-                let store = i64::from(fastrand::u32(0..STORES as u32));
-                let row = client.query_one(&insert, &[&store]).await.expect("an order");
+                let row = client
+                    .query_one(&insert, &[&fastrand::i64(0..STORES)])
+                    .await
+                    .expect("an order");
+                all += 1;
                 if now > begin + WARM_UP {
                     sent.push((row.get::<_, i64>(0).to_string(), now));
                 }
                 due += pause;
             }
-            sent
+            (sent, all)
         })
     });
-    let mut sent = HashMap::new();
+    let (mut sent, mut all) = (HashMap::new(), 0);
     for writer in futures::future::join_all(writers.collect::<Vec<_>>()).await {
-        sent.extend(writer.expect("a writer"));
+        let (its, number) = writer.expect("a writer");
+        sent.extend(its);
+        all += number;
     }
-    // What is still on its way comes now, or the bench says that something is missing.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    sent
+    if let Some(bursting) = bursting {
+        bursting.await.expect("the bursts");
+    }
+    assert_eq!(panels.until(before, all).await, all, "every order comes once");
+    let mut way = Vec::new();
+    for (at, text) in panels.heard.lock().expect("no panic").drain(..) {
+        let event: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        if let Some(begin) = event["data"]["order_id"].as_str().and_then(|order| sent.get(order)) {
+            way.push((at - *begin).as_secs_f64() * 1000.0);
+        }
+    }
+    assert_eq!(way.len(), sent.len(), "every order comes once");
+    (quantile(&mut way, 0.5), quantile(&mut way, 0.99))
 }
 
-fn measure(rate: u32, sent: &HashMap<String, Instant>, bare: &Heard<String>, sockets: &Heard<Utf8Bytes>) {
-    let (mut to_socket, mut to_bare, mut order_of_event) = (Vec::new(), Vec::new(), HashMap::new());
-    for (at, text) in sockets.lock().expect("no panic").drain(..) {
-        let event: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        if let (Some(id), Some(order)) = (event["id"].as_str(), event["data"]["order_id"].as_str())
-            && let Some(begin) = sent.get(order)
-        {
-            to_socket.push((at - *begin).as_secs_f64() * 1000.0);
-            order_of_event.insert(id.to_owned(), *begin);
+/// As many more writers, as fast as they can, on and off.
+fn burst(shop: &Shop, begin: Instant, table: &'static str) -> tokio::task::JoinHandle<()> {
+    let writers = (0..WRITERS).map(|_| {
+        let url = shop.url.clone();
+        tokio::spawn(async move {
+            let client = vestnik::db::connect_as(&url, "burst").await.expect("a connection");
+            let insert = client.prepare(&insert_into(table)).await.expect("prepared");
+            while begin.elapsed() < TURN {
+                if (begin.elapsed().as_millis() / BURST.as_millis()).is_multiple_of(2) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                } else {
+                    client.query_one(&insert, &[&BURST_STORE]).await.expect("an order");
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    tokio::spawn(async move {
+        for writer in writers {
+            writer.await.expect("a writer");
         }
-    }
-    for (at, payload) in bare.lock().expect("no panic").drain(..) {
-        let notification: serde_json::Value = serde_json::from_str(&payload).unwrap_or_default();
-        if let Some(begin) = notification["id"].as_str().and_then(|id| order_of_event.get(id)) {
-            to_bare.push((at - *begin).as_secs_f64() * 1000.0);
-        }
-    }
-    assert_eq!(to_socket.len(), sent.len(), "every order comes once");
-    assert_eq!(to_bare.len(), sent.len(), "every order rings once");
-    let achieved = sent.len() as f64 / (f64::from(SECONDS) - WARM_UP.as_secs_f64());
-    let [bare_50, bare_99] = [0.5, 0.99].map(|share| quantile(&mut to_bare, share));
-    let [socket_50, socket_99] = [0.5, 0.99].map(|share| quantile(&mut to_socket, share));
-    println!(
-        "{rate:8}  {achieved:8.0} |  {bare_50:12.2} ms {bare_99:6.2} |  {socket_50:14.2} ms {socket_99:6.2} |  {:9.2}  {:4.2}",
-        socket_50 / bare_50,
-        socket_99 / bare_99,
-    );
+    })
+}
+
+fn insert_into(table: &str) -> String {
+    format!(
+        "insert into {table} (store_id, customer_name, total, order_type, items) \
+         values ($1, 'Иван', 50000, 'delivery', '[{{\"name\": \"Пицца\", \"count\": 2}}]') returning id"
+    )
 }

@@ -54,6 +54,9 @@ revoke all on function %1$s(%2$s) from public;$sql$, payload, target, body, 'wri
         || vestnik.triggers_sql(target, status_column, deferred, by_statement);
     return array_to_string(parts, E'\n');
 end $_$;
+CREATE FUNCTION vestnik.bell_lock() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$select 1986356084$$;
 CREATE FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $_$
@@ -144,14 +147,19 @@ begin
 exception when others then
     return %7$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
-revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s) from public;$sql$,
+create or replace function %8$s(n %2$s) returns jsonb language sql stable
+begin atomic
+    select vestnik.%3$s_payload(n);
+end;
+revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
         vestnik.emitter(target, 'inserted'), target, kind,
         case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
                   else vestnik.booking_inserted_sql(id_column, status_column) end,
         vestnik.emitter(target, 'changed'),
         vestnik.changed_sql(target, kind, id_column, status_column),
         case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
-                  else vestnik.booking_changed_sql(id_column, status_column, null) end)
+                  else vestnik.booking_changed_sql(id_column, status_column, null) end,
+        vestnik.emitter(target, 'payload'))
 $_$;
 CREATE FUNCTION vestnik.detach(table_name text) RETURNS void
     LANGUAGE plpgsql
@@ -174,10 +182,10 @@ begin
         raise exception '% is not attached', target using errcode = 'undefined_object';
     end if;
     return vestnik.detach_triggers_sql(target) || format($sql$
-drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(%8$s), %7$s(%8$s, %8$s);$sql$,
+drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(%8$s), %7$s(%8$s, %8$s), %9$s(%8$s);$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.emitter(target, 'update_statement'),
         vestnik.emitter(target, 'insert_row'), vestnik.emitter(target, 'update_row'), vestnik.emitter(target, 'delete_row'),
-        vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'), target)
+        vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'), target, vestnik.emitter(target, 'payload'))
         || case when vestnik.payload_is_ours(target, attached.kind)
                 then format(E'\ndrop function if exists vestnik.%s_payload(%s);', attached.kind, target) else '' end;
 end $_$;
@@ -203,37 +211,18 @@ CREATE FUNCTION vestnik.emit_public_bookings_insert_statement() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    rung record;
 begin
     if current_setting('vestnik.quiet', true) = 'on' then
         if vestnik.is_quiet() then
             return null;
         end if;
     end if;
-    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours('public.bookings', 'booking') then
-        begin
-            with written as (
-                insert into vestnik.event (store_id, type, data)
-                select n.store_id::text, 'new_booking',
-                       coalesce(case when row(n.id, n.status, n.customer_name, n.guests, n.starts_at) is not null and pg_column_size(n.customer_name) <= 65536
-                            then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) end, vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings))
-                from inserted_rows n
-                returning id, xid, store_id, type)
-            select * into rung from written limit 1;
-            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
-            return null;
-        exception when others then
-            null;  -- What cannot be told all at once is told row by row.
-        end;
-    end if;
-    with written as (
-        insert into vestnik.event (store_id, type, data)
-        select n.store_id::text, 'new_booking', vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings) from inserted_rows n
-        returning id, xid, store_id, type)
-    select * into rung from written limit 1;
-    if rung.id is not null then
-        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    insert into vestnik.event (store_id, type, data)
+    select n.store_id::text, 'new_booking', coalesce(case when vestnik.payload_is_plain('public.bookings', 'booking') and coalesce(pg_column_size(n.customer_name), 0) + coalesce(pg_column_size(n.status), 0) <= 65536
+                    then case when row(n.customer_name, n.guests, n.starts_at, n.id, n.status) is not null then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at)
+                              else vestnik.booking_payload(row(n.*)::public.bookings) || jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) end end, vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings)) from inserted_rows n;
+    if found and vestnik.must_ring() then
+        perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_booking');
     end if;
     return null;
 end $$;
@@ -245,6 +234,11 @@ begin
 exception when others then
     return jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
+CREATE FUNCTION vestnik.emit_public_bookings_payload(n public.bookings) RETURNS jsonb
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT vestnik.booking_payload(n) AS booking_payload;
+END;
 CREATE FUNCTION vestnik.emit_public_bookings_update_statement() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -317,37 +311,18 @@ CREATE FUNCTION vestnik.emit_public_orders_insert_statement() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    rung record;
 begin
     if current_setting('vestnik.quiet', true) = 'on' then
         if vestnik.is_quiet() then
             return null;
         end if;
     end if;
-    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours('public.orders', 'order') then
-        begin
-            with written as (
-                insert into vestnik.event (store_id, type, data)
-                select n.store_id::text, 'new_order',
-                       coalesce(case when row(n.id, n.status, n.customer_name, n.total, n.order_type, n.items) is not null and pg_column_size(n.customer_name) + pg_column_size(n.items) + pg_column_size(n.order_type) <= 65536
-                            then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) end, vestnik.emit_public_orders_inserted(row(n.*)::public.orders))
-                from inserted_rows n
-                returning id, xid, store_id, type)
-            select * into rung from written limit 1;
-            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
-            return null;
-        exception when others then
-            null;  -- What cannot be told all at once is told row by row.
-        end;
-    end if;
-    with written as (
-        insert into vestnik.event (store_id, type, data)
-        select n.store_id::text, 'new_order', vestnik.emit_public_orders_inserted(row(n.*)::public.orders) from inserted_rows n
-        returning id, xid, store_id, type)
-    select * into rung from written limit 1;
-    if rung.id is not null then
-        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    insert into vestnik.event (store_id, type, data)
+    select n.store_id::text, 'new_order', coalesce(case when vestnik.payload_is_plain('public.orders', 'order') and coalesce(pg_column_size(n.customer_name), 0) + coalesce(pg_column_size(n.items), 0) + coalesce(pg_column_size(n.order_type), 0) + coalesce(pg_column_size(n.status), 0) <= 65536
+                    then case when row(n.customer_name, n.items, n.order_type, n.total, n.id, n.status) is not null then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items)
+                              else vestnik.order_payload(row(n.*)::public.orders) || jsonb_strip_nulls(jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) end end, vestnik.emit_public_orders_inserted(row(n.*)::public.orders)) from inserted_rows n;
+    if found and vestnik.must_ring() then
+        perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order');
     end if;
     return null;
 end $$;
@@ -361,6 +336,15 @@ exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
+CREATE FUNCTION vestnik.order_payload(n public.orders) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type)) || case when n.items is null then '{}'::jsonb else jsonb_build_object('items', n.items) end $$;
+COMMENT ON FUNCTION vestnik.order_payload(n public.orders) IS 'written by vestnik: 669b4297408b4b8e66de9c5b791c29c6';
+CREATE FUNCTION vestnik.emit_public_orders_payload(n public.orders) RETURNS jsonb
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+ SELECT vestnik.order_payload(n) AS order_payload;
+END;
 CREATE FUNCTION vestnik.emit_public_orders_update_statement() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -499,42 +483,22 @@ CREATE FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column t
     select format($sql$
 create or replace function %1$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
-declare
-    rung record;
 begin
     if current_setting('vestnik.quiet', true) = 'on' then
         if vestnik.is_quiet() then
             return null;
         end if;
     end if;
-    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours(%5$L, %6$L) then
-        begin
-            with written as (
-                insert into vestnik.event (store_id, type, data)
-                select %2$s, %3$L,
-                       coalesce(%7$s, %4$s(row(n.*)::%5$s))
-                from inserted_rows n
-                returning id, xid, store_id, type)
-            select * into rung from written limit 1;
-            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
-            return null;
-        exception when others then
-            null;  -- What cannot be told all at once is told row by row.
-        end;
-    end if;
-    with written as (
-        insert into vestnik.event (store_id, type, data)
-        select %2$s, %3$L, %4$s(row(n.*)::%5$s) from inserted_rows n
-        returning id, xid, store_id, type)
-    select * into rung from written limit 1;
-    if rung.id is not null then
-        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    insert into vestnik.event (store_id, type, data)
+    select %2$s, %3$L, coalesce(%6$s, %4$s(row(n.*)::%5$s)) from inserted_rows n;
+    if found and vestnik.must_ring() then
+        perform vestnik.send_ring((select %2$s from inserted_rows n limit 1), %3$L);
     end if;
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind, vestnik.emitter(target, 'inserted'),
-        target, kind, vestnik.plain_sql(target, kind, id_column, status_column))
+        target, vestnik.plain_sql(target, kind, id_column, status_column))
 $_$;
 CREATE FUNCTION vestnik.is_quiet() RETURNS boolean
     LANGUAGE sql STABLE
@@ -561,6 +525,14 @@ CREATE FUNCTION vestnik.moved(table_name text, id text) RETURNS text
     AS $$
     select format('%s %s %s ', table_name, statement_timestamp(), md5(id))
 $$;
+CREATE FUNCTION vestnik.must_ring() RETURNS boolean
+    LANGUAGE sql
+    AS $$
+    select case when vestnik.rings()
+        then case when pg_catalog.current_setting('vestnik.rung', true) is distinct from pg_catalog.pg_current_xact_id()::text
+                  then pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1) else false end
+        else false end
+$$;
 CREATE FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $_$
@@ -578,10 +550,6 @@ CREATE FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) R
         'order_ids', jsonb_build_array(n.%1$I::text), 'order_id', n.%1$I::text, 'status', n.%2$I::text))$sql$,
         id_column, status_column)
 $_$;
-CREATE FUNCTION vestnik.order_payload(n public.orders) RETURNS jsonb
-    LANGUAGE sql STABLE
-    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type)) || case when n.items is null then '{}'::jsonb else jsonb_build_object('items', n.items) end $$;
-COMMENT ON FUNCTION vestnik.order_payload(n public.orders) IS 'written by vestnik: 669b4297408b4b8e66de9c5b791c29c6';
 CREATE FUNCTION vestnik.payload_body(table_name text, kind text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -600,20 +568,40 @@ CREATE FUNCTION vestnik.payload_is_ours(table_name text, kind text) RETURNS bool
     from pg_proc p
     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))
 $$;
+CREATE FUNCTION vestnik.payload_is_plain(table_name text, kind text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce((select p.prosrc = vestnik.payload_body(table_name, kind) from pg_proc p
+                     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))), false)
+$$;
 CREATE FUNCTION vestnik.plain_sql(target text, kind text, id_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
-    select format($sql$case when row(n.%1$I, n.%2$I%3$s) is not null and %4$s <= 65536
-                            then jsonb_build_object(%5$s%6$L, n.%1$I::text, 'status', n.%2$I::text%7$s) end$sql$,
-        id_column, status_column,
-        coalesce(string_agg(', ' || told.expression, '' order by told.place), ''),
-        coalesce(string_agg(format('pg_column_size(n.%I)', told.name), ' + ') filter (where told.is_long), '0'),
-        case kind when 'order' then format($sql$'order_ids', jsonb_build_array(n.%I::text), $sql$, id_column) else '' end,
-        kind || '_id',
-        coalesce(string_agg(', ' || told.pair, '' order by told.place), ''))
-    from vestnik.told_columns(target, kind) told
+    select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
+        format($sql$case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536
+                    then case when row(%4$s) is not null then jsonb_build_object(%5$s%6$s)
+                              else vestnik.%7$I(row(n.*)::%1$s) || jsonb_strip_nulls(jsonb_build_object(%5$s)) end end$sql$,
+            target, kind,
+            coalesce(string_agg(format('coalesce(pg_column_size(n.%I), 0)', c.name), ' + ') filter (where c.is_long), '0'),
+            string_agg(format('n.%I', c.name), ', '),
+            case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
+                || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
+            coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
+            kind || '_payload')
+        else 'null::jsonb' end
+    from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
+          union all
+          select a.attname, 0, null, a.attlen = -1 from pg_attribute a
+          where a.attrelid = target::regclass and a.attname in (id_column, status_column)) c
 $_$;
+CREATE FUNCTION vestnik.plain_types() RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select array['bigint', 'integer', 'smallint', 'numeric', 'text', 'character varying', 'boolean', 'uuid', 'jsonb',
+                 'timestamp with time zone', 'date']
+$$;
 CREATE FUNCTION vestnik.reattach_all() RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -625,15 +613,23 @@ CREATE FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) RETURNS
     LANGUAGE plpgsql
     AS $$
 begin
-    if vestnik.rings() and pg_catalog.current_setting('vestnik.rung', true) is distinct from xid::text then
-        perform pg_catalog.set_config('vestnik.rung', xid::text, true);
-        perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
-            'id', id::text, 'xid', xid::text, 'store', store, 'type', type)::text);
+    if vestnik.must_ring() then
+        perform vestnik.send_ring(store, type);
     end if;
 end $$;
 CREATE FUNCTION vestnik.rings() RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$select true$$;
+CREATE FUNCTION vestnik.send_ring(store text, type text) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+declare
+    xid constant text := pg_catalog.pg_current_xact_id()::text;
+begin
+    perform pg_catalog.set_config('vestnik.rung', xid, true);
+    perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
+        'id', pg_catalog.currval('vestnik.event_id_seq')::text, 'xid', xid, 'store', store, 'type', type)::text);
+end $$;
 CREATE FUNCTION vestnik.store_key(key text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -1232,10 +1228,13 @@ REVOKE ALL ON FUNCTION vestnik.detach_triggers_sql(target text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_insert_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_payload(n public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_update_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_insert_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_inserted(n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.order_payload(n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_payload(n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_update_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emitter(table_name text, what text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.event_data(payload jsonb, certain jsonb) FROM PUBLIC;
@@ -1245,16 +1244,18 @@ REVOKE ALL ON FUNCTION vestnik.is_quiet() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.jsonb_or_text(value json) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.moment(moment timestamp with time zone, zone text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.moved(table_name text, id text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.must_ring() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.order_payload(n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.payload_is_plain(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.plain_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.plain_types() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.rings() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.send_ring(store text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_key(key text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_sql(target text, store_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.table_name(name text) FROM PUBLIC;

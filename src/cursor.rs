@@ -30,6 +30,13 @@ pub struct Snapshot {
     pub running: Vec<Xid>,
 }
 
+impl Snapshot {
+    /// Every transaction before this one was over.
+    pub fn oldest(&self) -> Xid {
+        self.running.iter().copied().min().unwrap_or(self.xmax).min(self.xmax)
+    }
+}
+
 /// A place in the journal: the transactions that are behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {

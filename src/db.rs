@@ -112,6 +112,9 @@ pub struct Unanswered;
 /// Why a short statement of the engine's own brought nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
+    /// A connection of its own could not be made.
+    #[error(transparent)]
+    Connect(#[from] Error),
     /// No connection was free, or could be made.
     #[error("no connection to Postgres: {0}")]
     Pool(#[from] deadpool_postgres::PoolError),
@@ -132,7 +135,7 @@ impl Failed {
     pub fn may_pass(&self) -> bool {
         const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
         match self {
-            Self::Pool(_) | Self::Unanswered(_) => true,
+            Self::Pool(_) | Self::Connect(_) | Self::Unanswered(_) => true,
             Self::Postgres(error) => error
                 .code()
                 .is_none_or(|code| PASSING.iter().any(|class| code.code().starts_with(class))),

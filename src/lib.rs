@@ -23,6 +23,7 @@ pub mod engine;
 pub mod ack;
 pub mod attachment;
 pub mod backoff;
+pub mod bell;
 pub mod board;
 pub mod config;
 pub mod cursor;

@@ -5,7 +5,7 @@
 //! at each connection that it works. While it does not, the feed reads at short intervals instead.
 
 use std::future::poll_fn;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -15,6 +15,7 @@ use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::bell::{Ear, NodeName, Word};
 use crate::db;
 
 /// The channel that the triggers ring on.
@@ -31,20 +32,49 @@ const SELF_TEST_DEADLINE: Duration = Duration::from_secs(2);
 const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 
 /// What rings when a notification comes. Rings fold: many before one look are one.
-#[derive(Debug, Default)]
 pub struct Bell {
     /// There may be events.
     pub journal: Notify,
     /// A token may have been revoked.
     pub tokens: Notify,
+    /// Another node wants to mute the bell.
+    pub drain: Notify,
+    /// Another node is awake because this one mutes it.
+    pub company: Notify,
+    /// The session that listens, while it does.
+    pub ear: watch::Sender<Option<Arc<Ear>>>,
+    /// As which this node speaks.
+    pub node: NodeName,
     self_test: Mutex<Option<String>>,
     self_test_heard: Notify,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self {
+            journal: Notify::new(),
+            tokens: Notify::new(),
+            drain: Notify::new(),
+            company: Notify::new(),
+            ear: watch::Sender::new(None),
+            node: NodeName::random(),
+            self_test: Mutex::default(),
+            self_test_heard: Notify::new(),
+        }
+    }
 }
 
 impl Bell {
     fn hear(&self, channel: &str, payload: &str) {
         if channel == TOKEN_CHANNEL {
             return self.tokens.notify_one();
+        }
+        match Word::heard(payload) {
+            Some((_, node)) if node == self.node => return,
+            Some((Word::Drain, _)) => return self.drain.notify_one(),
+            Some((Word::Here, _)) => return self.company.notify_one(),
+            Some((Word::Grew, _)) => return self.journal.notify_one(),
+            None => {}
         }
         let mut expected = self.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if expected.as_deref().is_some_and(|test| payload == test) {
@@ -83,6 +113,14 @@ enum Lost {
     Silent,
     #[error("Postgres no longer lists our channels")]
     Unlisted,
+    #[error("a lock of its session could not be asked for, or let go of")]
+    LocksUnknown,
+    #[error("the bell's locks have other keys now")]
+    OtherLocks,
+    #[error("the triggers know nothing of the bell's locks: run `vestnik migrate`")]
+    NotMigrated,
+    #[error("the triggers do not ring: database.notify was \"off\" when `vestnik migrate` ran last")]
+    Off,
     #[error(
         "our own notification did not come back: a transaction pooler? Set database.listen_url to a direct address"
     )]
@@ -104,7 +142,8 @@ pub async fn run(
             () = shutdown.cancelled() => return,
         };
         let Err(lost) = lost;
-        let swallowed = matches!(lost, Lost::Swallowed);
+        bell.ear.send_replace(None);
+        let swallowed = matches!(lost, Lost::Swallowed | Lost::Off);
         hearing.send_replace(if swallowed {
             Hearing::Swallowed
         } else {
@@ -144,24 +183,31 @@ async fn listen(
         }
     };
     let conversation = async {
-        timeout(
-            PROBE_DEADLINE,
-            client.batch_execute(&format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}")),
-        )
+        let listen = format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}");
+        timeout(PROBE_DEADLINE, async {
+            Ear::prepare(&client).await?;
+            client.batch_execute(&listen).await
+        })
         .await
         .map_err(|_| Lost::Silent)??;
         self_test(notify_url, bell).await?;
+        let key = timeout(PROBE_DEADLINE, bell_lock(&client))
+            .await
+            .map_err(|_| Lost::Silent)??;
+        let ear = Arc::new(Ear::new(client, CHANNEL, key));
         backoff.reset();
+        bell.ear.send_replace(Some(Arc::clone(&ear)));
         hearing.send_replace(Hearing::Listening);
         tracing::info!("listening");
         // LISTEN first, then read: what was committed before we listened rang nobody.
         bell.journal.notify_one();
         bell.tokens.notify_one();
         loop {
-            tokio::time::sleep(PROBE_INTERVAL).await;
-            timeout(PROBE_DEADLINE, probe(&client))
-                .await
-                .map_err(|_| Lost::Silent)??;
+            tokio::select! {
+                () = tokio::time::sleep(PROBE_INTERVAL) => {}
+                () = ear.given_up() => return Err(Lost::LocksUnknown),
+            }
+            timeout(PROBE_DEADLINE, probe(&ear)).await.map_err(|_| Lost::Silent)??;
         }
     };
     tokio::select! {
@@ -184,13 +230,38 @@ async fn self_test(notify_url: &SecretString, bell: &Bell) -> Result<(), Lost> {
         .map_err(|_| Lost::Swallowed)
 }
 
-async fn probe(client: &Client) -> Result<(), Lost> {
+/// The key that the triggers ask for, if they ring at all.
+async fn bell_lock(client: &Client) -> Result<i32, Lost> {
+    let there = "select to_regprocedure('vestnik.bell_lock()') is not null";
+    if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+        return Err(Lost::NotMigrated);
+    }
     let row = client
+        .query_one("select vestnik.rings(), vestnik.bell_lock()", &[])
+        .await?;
+    if row.try_get(0)? {
+        Ok(row.try_get(1)?)
+    } else {
+        Err(Lost::Off)
+    }
+}
+
+async fn probe(ear: &Ear) -> Result<(), Lost> {
+    let row = ear
+        .client()
         .query_one("select array(select pg_listening_channels())", &[])
         .await?;
     let channels: Vec<String> = row.try_get(0)?;
     let both = [CHANNEL, TOKEN_CHANNEL]
         .iter()
         .all(|ours| channels.iter().any(|listed| listed == ours));
-    if both { Ok(()) } else { Err(Lost::Unlisted) }
+    if !both {
+        return Err(Lost::Unlisted);
+    }
+    let key = bell_lock(ear.client()).await?;
+    if key == ear.key() {
+        Ok(())
+    } else {
+        Err(Lost::OtherLocks)
+    }
 }

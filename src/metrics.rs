@@ -107,6 +107,11 @@ fn describe() {
         "vestnik_feed_unrung_events_total",
         "Events found by the safety tick that nothing rang for: a defect"
     );
+    describe_gauge!(
+        "vestnik_bell_muted",
+        "1 while this node reads all the time so that no writer rings"
+    );
+    describe_counter!("vestnik_bell_mutings_total", "Times that this node muted the bell");
     describe_counter!("vestnik_events_trimmed_total", "Events removed after their time");
     describe_gauge!(
         "vestnik_notification_queue_usage",

@@ -13,16 +13,46 @@ begin
     end if;
 end $$;
 
+-- The first half of the keys of the two advisory locks that say whether anybody must be rung for: docs/bell.md. `vestnik
+-- migrate` puts `database.bell_lock` there.
+do $$
+begin
+    if to_regprocedure('vestnik.bell_lock()') is null then
+        execute 'create function vestnik.bell_lock() returns integer language sql immutable parallel safe as ''select 1986356084''';
+    end if;
+end $$;
+
 -- Rings: the one place where a notification is sent, and at most one for a transaction. All of a transaction is
 -- delivered at its commit anyway, and what the notification says is only where to look. The mark is a setting local to
--- the transaction, so a savepoint that is rolled back takes back the mark together with the notification.
+-- the transaction, so a savepoint that is rolled back takes back the mark together with the notification and the lock.
+--
+-- Notifications pass one lock, cluster-wide, through the commit's flush: so none is sent where a node reads anyway. That
+-- node holds the lock exclusively, or waits for it; then a shared one is refused. It must be asked for after the event
+-- was written: whoever is refused has a transaction number by then, and the nodes wait for that one before they sleep.
+create or replace function vestnik.must_ring() returns boolean
+language sql volatile as $$
+    select case when vestnik.rings()
+        then case when pg_catalog.current_setting('vestnik.rung', true) is distinct from pg_catalog.pg_current_xact_id()::text
+                  then pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1) else false end
+        else false end
+$$;
+
+-- For the event that was written last.
+create or replace function vestnik.send_ring(store text, type text) returns void
+language plpgsql as $$
+declare
+    xid constant text := pg_catalog.pg_current_xact_id()::text;
+begin
+    perform pg_catalog.set_config('vestnik.rung', xid, true);
+    perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
+        'id', pg_catalog.currval('vestnik.event_id_seq')::text, 'xid', xid, 'store', store, 'type', type)::text);
+end $$;
+
 create or replace function vestnik.ring(id bigint, xid xid8, store text, type text) returns void
 language plpgsql as $$
 begin
-    if vestnik.rings() and pg_catalog.current_setting('vestnik.rung', true) is distinct from xid::text then
-        perform pg_catalog.set_config('vestnik.rung', xid::text, true);
-        perform pg_catalog.pg_notify('vestnik', pg_catalog.json_build_object(
-            'id', id::text, 'xid', xid::text, 'store', store, 'type', type)::text);
+    if vestnik.must_ring() then
+        perform vestnik.send_ring(store, type);
     end if;
 end $$;
 
@@ -56,5 +86,7 @@ begin
     return payload || certain;
 end $$;
 
-revoke all on function vestnik.rings(), vestnik.ring(bigint, xid8, text, text), vestnik.is_quiet(),
+-- Every node asks for these two.
+grant execute on function vestnik.rings(), vestnik.bell_lock() to public;
+revoke all on function vestnik.must_ring(), vestnik.send_ring(text, text), vestnik.ring(bigint, xid8, text, text), vestnik.is_quiet(),
     vestnik.store_key(text), vestnik.event_data(jsonb, jsonb) from public;

@@ -130,33 +130,63 @@ begin
 exception when others then
     return %7$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
-revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s) from public;$sql$,
+-- Depends on the payload function, so that it is replaced, and never dropped from under the triggers.
+create or replace function %8$s(n %2$s) returns jsonb language sql stable
+begin atomic
+    select vestnik.%3$s_payload(n);
+end;
+revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
         vestnik.emitter(target, 'inserted'), target, kind,
         case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
                   else vestnik.booking_inserted_sql(id_column, status_column) end,
         vestnik.emitter(target, 'changed'),
         vestnik.changed_sql(target, kind, id_column, status_column),
         case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
-                  else vestnik.booking_changed_sql(id_column, status_column, null) end)
+                  else vestnik.booking_changed_sql(id_column, status_column, null) end,
+        vestnik.emitter(target, 'payload'))
 $$;
 
--- What a new row says where it has everything and our own payload function tells it: one jsonb_build_object, half the
--- cost of putting it together. Null where the row must be put together: a column is null, or long.
+-- The types that a row can be told from in the insert itself: for these, telling cannot raise.
+create or replace function vestnik.plain_types() returns text[]
+language sql immutable as $$
+    select array['bigint', 'integer', 'smallint', 'numeric', 'text', 'character varying', 'boolean', 'uuid', 'jsonb',
+                 'timestamp with time zone', 'date']
+$$;
+
+-- Whether the payload function is ours, word for word. Called immutable, which it is not, so that it is answered when a
+-- session plans the insert, and costs an order nothing: the plan names the payload function, too, which is inlined there,
+-- so whoever replaces that has every session plan anew.
+create or replace function vestnik.payload_is_plain(table_name text, kind text) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select coalesce((select p.prosrc = vestnik.payload_body(table_name, kind) from pg_proc p
+                     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))), false)
+$$;
+
+-- What a new row says, told in the insert itself, where our own payload function tells it: half the cost of calling what
+-- tells any row. A row that has everything is put together at once. Null where the row must be told by that other one:
+-- the shop has a payload function of its own, or the row is long.
 create or replace function vestnik.plain_sql(target text, kind text, id_column text, status_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select format($sql$case when row(n.%1$I, n.%2$I%3$s) is not null and %4$s <= 65536
-                            then jsonb_build_object(%5$s%6$L, n.%1$I::text, 'status', n.%2$I::text%7$s) end$sql$,
-        id_column, status_column,
-        coalesce(string_agg(', ' || told.expression, '' order by told.place), ''),
-        coalesce(string_agg(format('pg_column_size(n.%I)', told.name), ' + ') filter (where told.is_long), '0'),
-        case kind when 'order' then format($sql$'order_ids', jsonb_build_array(n.%I::text), $sql$, id_column) else '' end,
-        kind || '_id',
-        coalesce(string_agg(', ' || told.pair, '' order by told.place), ''))
-    from vestnik.told_columns(target, kind) told
+    select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
+        format($sql$case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536
+                    then case when row(%4$s) is not null then jsonb_build_object(%5$s%6$s)
+                              else vestnik.%7$I(row(n.*)::%1$s) || jsonb_strip_nulls(jsonb_build_object(%5$s)) end end$sql$,
+            target, kind,
+            coalesce(string_agg(format('coalesce(pg_column_size(n.%I), 0)', c.name), ' + ') filter (where c.is_long), '0'),
+            string_agg(format('n.%I', c.name), ', '),
+            case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
+                || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
+            coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
+            kind || '_payload')
+        else 'null::jsonb' end
+    from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
+          union all
+          select a.attname, 0, null, a.attlen = -1 from pg_attribute a
+          where a.attrelid = target::regclass and a.attname in (id_column, status_column)) c
 $$;
 
--- The trigger function for all rows of an INSERT at once. One row, which is nearly every order, is written outside of an
--- exception block: within one, a write costs a transaction number of its own. Many rows are written within one.
+-- The trigger function for all rows of an INSERT at once, without an exception block: within one, a write costs a
+-- transaction number of its own. What could raise is told within a block that writes nothing.
 create or replace function vestnik.insert_statement_sql(
     target text, kind text, id_column text, store_column text, status_column text
 ) returns text
@@ -164,42 +194,22 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     select format($sql$
 create or replace function %1$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
-declare
-    rung record;
 begin
     if current_setting('vestnik.quiet', true) = 'on' then
         if vestnik.is_quiet() then
             return null;
         end if;
     end if;
-    if (select count(*) > 1 from (select from inserted_rows limit 2) two) and vestnik.payload_is_ours(%5$L, %6$L) then
-        begin
-            with written as (
-                insert into vestnik.event (store_id, type, data)
-                select %2$s, %3$L,
-                       coalesce(%7$s, %4$s(row(n.*)::%5$s))
-                from inserted_rows n
-                returning id, xid, store_id, type)
-            select * into rung from written limit 1;
-            perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
-            return null;
-        exception when others then
-            null;  -- What cannot be told all at once is told row by row.
-        end;
-    end if;
-    with written as (
-        insert into vestnik.event (store_id, type, data)
-        select %2$s, %3$L, %4$s(row(n.*)::%5$s) from inserted_rows n
-        returning id, xid, store_id, type)
-    select * into rung from written limit 1;
-    if rung.id is not null then
-        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+    insert into vestnik.event (store_id, type, data)
+    select %2$s, %3$L, coalesce(%6$s, %4$s(row(n.*)::%5$s)) from inserted_rows n;
+    if found and vestnik.must_ring() then
+        perform vestnik.send_ring((select %2$s from inserted_rows n limit 1), %3$L);
     end if;
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind, vestnik.emitter(target, 'inserted'),
-        target, kind, vestnik.plain_sql(target, kind, id_column, status_column))
+        target, vestnik.plain_sql(target, kind, id_column, status_column))
 $$;
 
 -- The trigger function for all rows of an UPDATE at once. Both transition tables hold the rows in one order, so a row of
@@ -368,7 +378,7 @@ declare
 begin
     for ours in select p.oid::regprocedure from pg_proc p
                 where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'store_sql', 'column_sql', 'jsonb_or_text',
-                    'payload_body', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'plain_sql',
+                    'payload_body', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'plain_sql', 'plain_types', 'payload_is_plain',
                     'insert_statement_sql', 'update_statement_sql', 'insert_row_sql', 'update_row_sql', 'moved')
     loop
         execute format('revoke all on function %s from public', ours);

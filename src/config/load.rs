@@ -293,6 +293,8 @@ impl Reading {
             url: self.database_url("database.url"),
             listen_url: self.database_url("database.listen_url"),
             notify: self.one_of("database.notify", [("on", Notify::On), ("off", Notify::Off)]),
+            bell_lock: self.number("database.bell_lock", 1..=i32::MAX.into()) as i32,
+            safety_read: Duration::from_millis(self.number("database.safety_read_ms", 50..=3_600_000)),
             pool_size: self.number("database.pool_size", 2..=1000) as usize,
             migrate_on_start: self.truth("database.migrate_on_start"),
         }

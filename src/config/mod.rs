@@ -67,6 +67,10 @@ pub struct Database {
     pub listen_url: Option<SecretString>,
     /// Whether the triggers ring.
     pub notify: Notify,
+    /// The first half of the keys of the bell's two advisory locks; the triggers know it since the last migration.
+    pub bell_lock: i32,
+    /// After this long a sleeping feed reads though nothing rang. It finds nothing.
+    pub safety_read: Duration,
     /// Connections for tokens, replay, history and acknowledgements.
     pub pool_size: usize,
     /// Whether `serve` migrates first.

@@ -95,6 +95,11 @@ impl Engine {
         self.address
     }
 
+    /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
+    pub fn unrung(&self) -> u64 {
+        self.sites.iter().map(|site| site.pulse.unrung()).sum()
+    }
+
     /// Resolves when every feed stands where its journal stands.
     pub async fn until_fresh(&self) {
         let mut looks = interval(FRESH_LOOK_INTERVAL);

@@ -68,6 +68,7 @@ impl Node {
             database: config.database.clone(),
             bell: Arc::clone(&bell),
             hearing: heard.clone(),
+            listen_url: listen_url.clone(),
             router: Arc::clone(&router),
             pulse: Arc::clone(&pulse),
             news,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::Fuse;
+use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_postgres::{Client, RowStream, Statement};
 
@@ -44,6 +45,8 @@ pub enum News {
     Read {
         /// What the read saw.
         snapshot: Snapshot,
+        /// When, by the database's clock.
+        clock: OffsetDateTime,
         /// By id.
         events: Vec<Event>,
         /// The newest transaction of which an event was read.
@@ -78,11 +81,11 @@ impl Reader {
         }
         let epoch = read_epoch(&client).await?;
         let columns = EVENT_COLUMNS;
-        // The first row is the snapshot, with no id.
+        // The first row is the snapshot and the time, with no id.
         let select = format!(
             "select pg_current_snapshot() as snapshot, null::bigint as id, \
                     (select xid from vestnik.event where $3 order by xid desc limit 1) as xid, \
-                    null::text as store_id, null::text as type, null::timestamptz as at, null::jsonb as data \
+                    null::text as store_id, null::text as type, clock_timestamp() as at, null::jsonb as data \
              union all select null, {columns} from vestnik.event where xid >= $1 \
              union all select null, {columns} from vestnik.event where xid = any ($2)"
         );
@@ -126,12 +129,12 @@ impl Reader {
         if rows.len() > NEWS_EVENTS + 1 {
             return Ok(News::TooMuch);
         }
-        let mut snapshot = None;
+        let (mut snapshot, mut clock) = (None, OffsetDateTime::UNIX_EPOCH);
         let mut newest = None;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             match row.try_get::<_, Option<Snapshot>>(0)? {
-                Some(found) => snapshot = Some(found),
+                Some(found) => (snapshot, clock) = (Some(found), row.try_get(5)?),
                 None => {
                     newest = newest.max(Some(row.try_get::<_, SqlXid>(2)?.0));
                     events.extend(event(row, 1)?);
@@ -142,6 +145,7 @@ impl Reader {
         events.sort_unstable_by_key(|event| event.id);
         Ok(News::Read {
             snapshot: snapshot.ok_or(Error::NoSnapshot)?,
+            clock,
             events,
             newest,
         })

@@ -1,9 +1,10 @@
 //! `triggers/*.sql` are code: each file is applied when its text differs from what the database remembers.
 
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use super::{Error, Say, lock};
+use crate::config::{Database, Notify};
 
 /// In the order in which they need one another.
 const FILES: [(&str, &str); 6] = [
@@ -18,7 +19,7 @@ const FILES: [(&str, &str); 6] = [
 const IN_FORCE: &str = "select from vestnik.code where file = $1 and fingerprint = $2";
 
 /// Applies what changed, and then attaches again the tables for which that made a difference. All or nothing.
-pub async fn apply(client: &mut Client, notify: bool, say: Say<'_>) -> Result<bool, Error> {
+pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     let mut changed = false;
     for (file, text) in FILES {
@@ -38,7 +39,26 @@ pub async fn apply(client: &mut Client, notify: bool, say: Say<'_>) -> Result<bo
         say(&format!("applied {file}"));
         changed = true;
     }
-    let rings: bool = transaction.query_one("select vestnik.rings()", &[]).await?.try_get(0)?;
+    changed |= set_bell(&transaction, database, say).await?;
+    let attached: i64 = transaction
+        .query_one("select vestnik.reattach_all()", &[])
+        .await?
+        .try_get(0)?;
+    if attached > 0 {
+        say(&format!("attached {attached} tables again"));
+        changed = true;
+    }
+    transaction.commit().await?;
+    Ok(changed)
+}
+
+/// Writes what the settings say of the bell into functions, which cost the triggers nothing.
+async fn set_bell(transaction: &Transaction<'_>, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+    let now = transaction
+        .query_one("select vestnik.rings(), vestnik.bell_lock()", &[])
+        .await?;
+    let (rings, bell_lock): (bool, i32) = (now.try_get(0)?, now.try_get(1)?);
+    let notify = database.notify == Notify::On;
     if rings != notify {
         let body = format!(
             "create or replace function vestnik.rings() returns boolean language sql immutable parallel safe \
@@ -50,18 +70,17 @@ pub async fn apply(client: &mut Client, notify: bool, say: Say<'_>) -> Result<bo
         } else {
             "notifications are off: the engine polls"
         });
-        changed = true;
     }
-    let attached: i64 = transaction
-        .query_one("select vestnik.reattach_all()", &[])
-        .await?
-        .try_get(0)?;
-    if attached > 0 {
-        say(&format!("attached {attached} tables again"));
-        changed = true;
+    if bell_lock != database.bell_lock {
+        let body = format!(
+            "create or replace function vestnik.bell_lock() returns integer language sql immutable parallel safe \
+             as 'select {}'",
+            database.bell_lock
+        );
+        transaction.batch_execute(&body).await?;
+        say(&format!("the bell's locks begin with {} now", database.bell_lock));
     }
-    transaction.commit().await?;
-    Ok(changed)
+    Ok(rings != notify || bell_lock != database.bell_lock)
 }
 
 /// Says what [`apply`] would apply.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use refinery::{Runner, SchemaVersion, Target};
 use tokio_postgres::Client;
 
-use crate::config::{Config, Notify, ShopSchema};
+use crate::config::{Config, ShopSchema};
 use crate::db;
 
 pub use undo::undo_v23;
@@ -216,9 +216,8 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         client.batch_execute("reset vestnik.quiet").await?;
         changed |= v23::validate(client, say).await?;
     }
-    let notify = config.database.notify == Notify::On;
     changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        code::apply(client, notify, say).await
+        code::apply(client, &config.database, say).await
     })
     .await?;
     if reference {

@@ -1,6 +1,7 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bell;
 mod board;
 mod bot;
 mod cluster;
@@ -13,6 +14,7 @@ mod fleet;
 mod forget;
 mod http;
 mod migrate;
+mod model;
 mod openapi;
 mod oracle;
 mod order;

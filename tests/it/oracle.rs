@@ -82,9 +82,9 @@ impl Trial {
     pub async fn begin(database: &str, engines: &[SocketAddr], token: &str, seed: u64) -> Self {
         let mut panels = Vec::new();
         let (breaks, broken) = watch::channel(0);
-        for store in STORES {
+        for (store, engine) in STORES.into_iter().zip(engines.iter().cycle()) {
             let received = Arc::new(Mutex::new(Vec::new()));
-            let first = Panel::connect(engines[0], &store.to_string(), None, token)
+            let first = Panel::connect(*engine, &store.to_string(), None, token)
                 .await
                 .unwrap()
                 .live()

@@ -87,6 +87,7 @@ impl Trial {
             snapshot,
             events,
             newest,
+            ..
         } = self.reader.news(&self.position).await.unwrap()
         else {
             panic!("few events are no backlog")

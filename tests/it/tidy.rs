@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 10] = [
     &["session", "delivery", "telegram"],
     &["feed", "listener", "router"],
     &["board"],
-    &["link", "order", "poll", "ack"],
+    &["link", "order", "poll", "ack", "bell"],
     &[
         "journal",
         "token",
@@ -27,8 +27,9 @@ const LAYERS: [&[&str]; 10] = [
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.
-const KNOW_POSTGRES: [&str; 22] = [
+const KNOW_POSTGRES: [&str; 23] = [
     "db",
+    "bell",
     "journal",
     "token",
     "ack",

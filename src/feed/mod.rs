@@ -2,11 +2,20 @@
 //!
 //! A wake only says "look": many that come during one read fold into the next, so reads batch by themselves under
 //! load. The position stays in memory when a connection breaks, so what was committed meanwhile is read after it.
+//! `quiet` says when to read: when it is rung, or, where ringing would cost the shop more, again and again.
+
+mod load;
+mod mode;
+mod nap;
+mod quiet;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,11 +27,8 @@ use crate::event::Event;
 use crate::journal::{self, News, Reader};
 use crate::listener::{Bell, Hearing};
 use crate::router::Router;
+use quiet::{Quiet, Wake};
 
-/// While we listen, a read that nothing asked for. It must find nothing; what it finds is counted as a defect.
-const SAFETY_TICK: Duration = Duration::from_secs(1);
-/// While notifications do not reach us, the time between two reads.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A position older than this is not fresh: [`Pulse::is_fresh`].
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
@@ -32,6 +38,8 @@ pub struct Pulse {
     began: Instant,
     /// Milliseconds from `began`; 0: never.
     last_read: AtomicU64,
+    /// Events that nothing rang for.
+    unrung: AtomicU64,
 }
 
 impl Default for Pulse {
@@ -39,6 +47,7 @@ impl Default for Pulse {
         Self {
             began: Instant::now(),
             last_read: AtomicU64::new(0),
+            unrung: AtomicU64::new(0),
         }
     }
 }
@@ -47,6 +56,16 @@ impl Pulse {
     fn beat(&self) {
         let now = self.began.elapsed().as_millis() as u64;
         self.last_read.store(now.max(1), Ordering::Relaxed);
+    }
+
+    fn miss(&self, events: u64) {
+        self.unrung.fetch_add(events, Ordering::Relaxed);
+        metrics::counter!("vestnik_feed_unrung_events_total").increment(events);
+    }
+
+    /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
+    pub fn unrung(&self) -> u64 {
+        self.unrung.load(Ordering::Relaxed)
     }
 
     /// Whether the journal was read within the last seconds.
@@ -64,23 +83,14 @@ pub struct Feed {
     pub bell: Arc<Bell>,
     /// Whether the bell can be trusted.
     pub hearing: watch::Receiver<Hearing>,
+    /// Where LISTEN is: the same database, past any pooler.
+    pub listen_url: SecretString,
     /// Who gets the events.
     pub router: Arc<Router>,
     /// When it last read.
     pub pulse: Arc<Pulse>,
     /// Rung when it has read something: the durable sends plan then.
     pub news: Arc<Notify>,
-}
-
-/// Why a read was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wake {
-    /// A notification, or a new connection.
-    Rung,
-    /// The safety tick.
-    Tick,
-    /// The interval, where no notification reaches us.
-    Poll,
 }
 
 /// Where the feed stands.
@@ -91,15 +101,22 @@ struct Place {
 
 impl Feed {
     /// Reads until the shutdown, coming back by itself.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub async fn run(self, shutdown: CancellationToken) {
         let mut place = None;
+        let mut quiet = Quiet::new(
+            Arc::clone(&self.bell),
+            self.hearing.clone(),
+            self.listen_url.clone(),
+            self.database.safety_read,
+        );
         let mut backoff = Backoff::new();
         loop {
             let result = tokio::select! {
-                result = self.follow(&mut place, &mut backoff) => result,
+                result = self.follow(&mut place, &mut quiet, &mut backoff) => result,
                 () = shutdown.cancelled() => return,
             };
             let Err(error) = result;
+            quiet.journal_lost();
             let pause = backoff.next_pause();
             tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "the feed lost the journal; its position is kept");
             metrics::counter!("vestnik_feed_reconnects_total").increment(1);
@@ -112,8 +129,9 @@ impl Feed {
 
     /// Connects, and reads on every wake until something breaks.
     async fn follow(
-        &mut self,
+        &self,
         place: &mut Option<Place>,
+        quiet: &mut Quiet,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let reader = Reader::connect(&self.database).await?;
@@ -126,16 +144,16 @@ impl Feed {
         // Found by a tick, with no ring since: the notification may still be on its way.
         let mut unrung = 0;
         loop {
-            let events = self.read(&reader, place).await?;
+            let events = self.read(&reader, place, quiet).await?;
             self.pulse.beat();
             match wake {
                 Wake::Tick => {
-                    metrics::counter!("vestnik_feed_unrung_events_total").increment(unrung);
+                    self.pulse.miss(unrung);
                     unrung = events;
                 }
                 Wake::Rung | Wake::Poll => unrung = 0,
             }
-            wake = self.wake().await;
+            wake = quiet.wait().await;
         }
     }
 
@@ -154,30 +172,17 @@ impl Feed {
         Ok(place.insert(Place { epoch, position }))
     }
 
-    async fn wake(&mut self) -> Wake {
-        let listening = *self.hearing.borrow_and_update() == Hearing::Listening;
-        let (pause, quiet) = if listening {
-            (SAFETY_TICK, Wake::Tick)
-        } else {
-            (POLL_INTERVAL, Wake::Poll)
-        };
-        tokio::select! {
-            biased;
-            () = self.bell.journal.notified() => Wake::Rung,
-            Ok(()) = self.hearing.changed() => Wake::Rung,
-            () = tokio::time::sleep(pause) => quiet,
-        }
-    }
-
     /// Publishes what the position does not cover, and moves it. The number of events.
-    async fn read(&self, reader: &Reader, place: &mut Place) -> Result<u64, journal::Error> {
+    async fn read(&self, reader: &Reader, place: &mut Place, quiet: &mut Quiet) -> Result<u64, journal::Error> {
         metrics::counter!("vestnik_journal_reads_total").increment(1);
         match reader.news(&place.position).await? {
             News::Read {
                 snapshot,
+                clock,
                 events,
                 newest,
             } => {
+                quiet.read(Some((&snapshot, clock)), &events);
                 let newest = newest.unwrap_or(place.position.newest()).max(place.position.newest());
                 let next = Position::after(&snapshot, newest);
                 if events.is_empty() && next == place.position {
@@ -190,7 +195,10 @@ impl Feed {
                 self.news.notify_one();
                 Ok(events.len() as u64)
             }
-            News::TooMuch => self.read_backlog(reader, place).await,
+            News::TooMuch => {
+                quiet.read(None, &[]);
+                self.read_backlog(reader, place).await
+            }
         }
     }
 

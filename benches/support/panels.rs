@@ -1,0 +1,76 @@
+//! A socket for each store, and when each order came.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+/// How long after the last order one may still be on its way.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Sockets that receive.
+pub struct Panels {
+    /// New orders that have come.
+    pub count: Arc<AtomicU64>,
+    /// What came, and when, where it is kept.
+    #[expect(clippy::allow_attributes, reason = "not every bench reads it")]
+    #[allow(dead_code)]
+    pub heard: Arc<Mutex<Vec<(Instant, Utf8Bytes)>>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Panels {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Panels {
+    /// One for each of the first `stores` stores. `keep`: the texts, or only their number.
+    pub async fn open(address: SocketAddr, token: &str, stores: i64, keep: bool) -> Self {
+        let (count, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let mut tasks = Vec::new();
+        for store in 0..stores {
+            let mut request = format!("ws://{address}/api/partner/ws/partner/{store}")
+                .into_client_request()
+                .expect("a request");
+            request
+                .headers_mut()
+                .insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+            let (mut socket, _) = connect_async(request).await.expect("a socket");
+            let (count, heard) = (Arc::clone(&count), Arc::clone(&heard));
+            tasks.push(tokio::spawn(async move {
+                while let Some(Ok(message)) = socket.next().await {
+                    let now = Instant::now();
+                    if let Message::Text(text) = message
+                        && text.contains(r#""new_order""#)
+                    {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        if keep {
+                            heard.lock().expect("no panic").push((now, text));
+                        }
+                    }
+                }
+            }));
+        }
+        Self { count, heard, tasks }
+    }
+
+    /// Waits until so many new orders have come since `before`; how many have.
+    pub async fn until(&self, before: u64, orders: u64) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let come = self.count.load(Ordering::Relaxed) - before;
+            if come >= orders || Instant::now() > deadline {
+                return come;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

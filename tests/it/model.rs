@@ -1,0 +1,22 @@
+//! The model of the bell protocol, where a checker for it is there: `apt-get install spin gcc`.
+
+use std::path::Path;
+use std::process::Command;
+
+/// What the script ends with where spin or a compiler is missing.
+const MISSING: i32 = 3;
+
+#[test]
+fn the_model_of_the_bell_holds_and_its_mutants_are_caught() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/model");
+    let output = Command::new(script).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(MISSING) {
+        eprintln!("not checked: {complaint}");
+        return;
+    }
+    assert!(output.status.success(), "{said}{complaint}");
+    assert_eq!(said.matches("caught: ").count(), 4, "{said}");
+    assert_eq!(said.matches("holds in ").count(), 3, "{said}");
+}
