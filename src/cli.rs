@@ -55,6 +55,8 @@ enum Command {
     Telegram(command::telegram::Args),
     /// Tell what became of a store's events: who was reached, when, by which way
     Replay(command::replay::Args),
+    /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
+    Bench(command::bench::Args),
     /// Ask the server of this machine whether it is ready
     Healthcheck,
 }
@@ -146,6 +148,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
         Command::Store(args) => command::store::run(config, args).await,
         Command::Telegram(args) => command::telegram::run(config, args).await,
         Command::Replay(args) => command::replay::run(config, args).await,
+        Command::Bench(args) => command::bench::run(config, args).await,
         Command::Serve { .. } | Command::Migrate(_) | Command::Tail(_) | Command::Healthcheck => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ macro_rules! say {
 use say;
 
 pub mod attach;
+pub mod bench;
 mod duration;
 pub mod healthcheck;
 pub mod migrate;

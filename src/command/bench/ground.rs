@@ -1,0 +1,170 @@
+//! What the bench stands on: a schema of its own, three tables in it, a token, all of it gone afterwards.
+
+use anyhow::bail;
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tokio_postgres::Client;
+use vestnik::attachment::{self, Attach, Kind};
+use vestnik::config::Config;
+use vestnik::db;
+use vestnik::token::{self, Stores};
+
+/// Stores that the orders are for. Their names are nobody else's.
+pub const STORES: usize = 16;
+/// Commits of which the middle one says what the disk takes.
+const PROBES: usize = 50;
+/// Marks the schema as ours, so that nobody's is dropped.
+const MARK: &str = "made by vestnik bench, and dropped by it";
+const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// The same table, watched in three ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// By nobody.
+    Bare,
+    /// By a trigger that notifies with the order.
+    Notifying,
+    /// By Vestnik.
+    Watched,
+}
+
+impl Table {
+    /// With its schema.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "vestnik_bench.bare",
+            Self::Notifying => "vestnik_bench.notifying",
+            Self::Watched => "vestnik_bench.watched",
+        }
+    }
+}
+
+/// What was made.
+pub struct Ground {
+    client: Client,
+    /// Where writers connect.
+    pub url: SecretString,
+    /// Opens the bench's stores.
+    pub token: String,
+}
+
+/// The stores of the bench.
+pub fn stores() -> Vec<String> {
+    (0..STORES).map(|number| format!("vestnik-bench-{number}")).collect()
+}
+
+impl Ground {
+    /// Makes it; what an earlier run has left is cleared first.
+    pub async fn make(config: &Config) -> anyhow::Result<Self> {
+        const TABLES: &str = "create schema vestnik_bench; \
+             create table vestnik_bench.bare (id bigint generated always as identity primary key, store_id text not null, \
+                 customer_name text, total bigint, order_type text, items jsonb, status text not null default 'pending'); \
+             create table vestnik_bench.notifying (like vestnik_bench.bare including all); \
+             create table vestnik_bench.watched (like vestnik_bench.bare including all); \
+             create function vestnik_bench.notify() returns trigger language plpgsql as $$ begin \
+                 perform pg_notify('vestnik_bench', json_build_object('id', new.id, 'store', new.store_id, \
+                     'total', new.total, 'items', new.items)::text); \
+                 return null; \
+             end $$; \
+             create trigger notify after insert on vestnik_bench.notifying for each row execute function vestnik_bench.notify()";
+        let client = db::connect(&config.database).await?;
+        let url = config.database.url.clone().ok_or(db::Error::Missing)?;
+        if is_there(&client).await? {
+            clear(&client).await?;
+        }
+        client.batch_execute(TABLES).await?;
+        client
+            .batch_execute(&format!("comment on schema vestnik_bench is '{MARK}'"))
+            .await?;
+        let watched = Attach {
+            table: Table::Watched.name().to_owned(),
+            kind: Kind::Order,
+            id_column: "id".into(),
+            store_column: "store_id".into(),
+            status_column: "status".into(),
+            deferred: false,
+        };
+        if let Err(error) = attachment::attach(&client, &watched).await {
+            clear(&client).await?;
+            return Err(error.into());
+        }
+        let token = token::create(&client, &Stores::These(stores()), Some(MARK), Some(TOKEN_LIFE)).await?;
+        let token = token.reveal().to_owned();
+        Ok(Self { client, url, token })
+    }
+
+    /// Empties the tables, so that each turn begins alike.
+    pub async fn empty(&self) -> anyhow::Result<()> {
+        let empty = "truncate vestnik_bench.bare, vestnik_bench.notifying, vestnik_bench.watched";
+        self.client.batch_execute(empty).await?;
+        forget(&self.client).await
+    }
+
+    /// The database and its disk, in a line.
+    pub async fn describe(&self) -> anyhow::Result<String> {
+        const SETTINGS: &str = "select current_setting('server_version'), current_setting('fsync'), \
+             current_setting('synchronous_commit'), current_setting('commit_delay')";
+        let row = self.client.query_one(SETTINGS, &[]).await?;
+        let setting = |index| row.try_get::<_, String>(index);
+        let mut commits = Vec::with_capacity(PROBES);
+        for _ in 0..PROBES {
+            let begin = Instant::now();
+            let insert = "insert into vestnik_bench.bare (store_id) values ('vestnik-bench-0')";
+            self.client.execute(insert, &[]).await?;
+            commits.push(begin.elapsed());
+        }
+        commits.sort();
+        Ok(format!(
+            "Postgres {}, fsync {}, synchronous_commit {}, commit_delay {}: one commit after the other takes {:.2} ms here",
+            setting(0)?,
+            setting(1)?,
+            setting(2)?,
+            setting(3)?,
+            commits[PROBES / 2].as_secs_f64() * 1e3
+        ))
+    }
+
+    /// Takes all of it away again.
+    pub async fn clear(&self) -> anyhow::Result<()> {
+        clear(&self.client).await
+    }
+}
+
+/// Whether an earlier run has left something. A schema of this name that is not ours is left alone.
+async fn is_there(client: &Client) -> anyhow::Result<bool> {
+    const THERE: &str = "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'vestnik_bench'";
+    match client.query_opt(THERE, &[]).await? {
+        None => Ok(false),
+        Some(row) if row.try_get::<_, Option<String>>(0)?.as_deref() == Some(MARK) => Ok(true),
+        Some(_) => bail!("there is a schema vestnik_bench that this program did not make: rename it, or drop it"),
+    }
+}
+
+async fn clear(client: &Client) -> anyhow::Result<()> {
+    let attached = "select from vestnik.attachment where table_name = $1";
+    let table = Table::Watched.name();
+    // Where the database was never migrated, there is nothing but the schema.
+    match client.query_opt(attached, &[&table]).await {
+        Ok(Some(_)) => attachment::detach(client, table).await?,
+        Ok(None) => {}
+        Err(error) if error.as_db_error().is_some() => {
+            client.batch_execute("drop schema vestnik_bench cascade").await?;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    forget(client).await?;
+    client
+        .execute("delete from vestnik.token where label = $1", &[&MARK])
+        .await?;
+    client.batch_execute("drop schema vestnik_bench cascade").await?;
+    Ok(())
+}
+
+/// The bench's events were nobody's news.
+async fn forget(client: &Client) -> anyhow::Result<()> {
+    client
+        .execute("delete from vestnik.event where store_id = any ($1)", &[&stores()])
+        .await?;
+    Ok(())
+}

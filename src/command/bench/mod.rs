@@ -1,0 +1,124 @@
+//! `vestnik bench`: what this machine and this database carry, measured where a user would run it. Beside each figure
+//! stands a floor from the same run: the same writers without a trigger, and with a NOTIFY in each order.
+
+mod ground;
+mod load;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use vestnik::config::Config;
+use vestnik::engine::Engine;
+
+use super::duration;
+use ground::{Ground, Table};
+use load::{Panels, Turn};
+
+/// Writers at once, in the two rounds.
+const WRITERS: [usize; 2] = [16, 64];
+/// Orders a second at which their way is timed.
+const RATES: [u32; 3] = [50, 500, 2000];
+/// Before the time counts: for the bell to be muted, and for connections to be made.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// The longest turn: there are nine of them.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
+/// How long the engine may take to stand where the journal stands.
+const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How long each of nine turns takes, such as 3s
+    #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = length)]
+    length: Duration,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    duration::parse(text).and_then(|length| {
+        let fits = length <= LONGEST_TURN;
+        fits.then_some(length).ok_or_else(|| "a turn takes 60s at most".into())
+    })
+}
+
+/// Measures, prints, and leaves the database as it was, also where it is broken off.
+pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
+    let ground = Ground::make(config).await?;
+    let measured = tokio::select! {
+        measured = measure(config, &ground, args.length) => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("broken off")),
+    };
+    ground
+        .clear()
+        .await
+        .context("the bench could not clear up after itself; run it again, or drop the schema vestnik_bench")?;
+    measured
+}
+
+async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::Result<()> {
+    let mut own = config.clone();
+    own.http.listen = ([127, 0, 0, 1], 0).into();
+    (own.tls, own.telegram) = (None, None);
+    let engine = Engine::start(&own).await?;
+    tokio::time::timeout(BEGIN_DEADLINE, engine.until_fresh())
+        .await
+        .context("the engine did not begin: is LISTEN possible here?")?;
+    let panels = Panels::open(engine.address(), &ground.token).await?;
+    super::say!("{}\n", ground.describe().await?);
+    throughput(ground, &panels, length).await?;
+    latency(ground, &panels, length).await?;
+    engine.shut_down().await;
+    Ok(())
+}
+
+/// Orders a second, and the share of them that each way keeps.
+async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
+    let mut rows = [const { Vec::new() }; 3];
+    let mut lost = Vec::new();
+    for writers in WRITERS {
+        for (row, table) in rows.iter_mut().zip([Table::Bare, Table::Notifying, Table::Watched]) {
+            let turn = Turn {
+                table,
+                writers,
+                rate: None,
+                length,
+            };
+            let result = turn.run(ground, panels).await?;
+            row.push(result.rate);
+            if table == Table::Watched {
+                lost.push(result.lost);
+            }
+        }
+    }
+    super::say!("orders a second{:>37}{:>16}", "16 writers", "64 writers");
+    let names = ["no trigger", "a NOTIFY in each", "Vestnik, each one delivered"];
+    for (name, row) in names.iter().zip(&rows) {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&rows[0])
+            .map(|(rate, bare)| format!("{:>9.0} {:>4.0} %", rate, rate / bare * 100.0))
+            .collect();
+        super::say!("  {name:<34}{}", cells.join(" "));
+    }
+    super::say!("  {:<34}{:>9}{:>16}\n", "lost", lost[0], lost[1]);
+    Ok(())
+}
+
+/// From the INSERT to the socket.
+async fn latency(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
+    super::say!("from INSERT to the socket, ms{:>18}{:>12}{:>12}", "p50", "p99", "lost");
+    for rate in RATES {
+        let turn = Turn {
+            table: Table::Watched,
+            writers: WRITERS[0],
+            rate: Some(rate),
+            length,
+        };
+        let mut result = turn.run(ground, panels).await?;
+        let (half, most) = (result.quantile(0.5), result.quantile(0.99));
+        super::say!(
+            "  at {:<24}{half:>20.2}{most:>12.2}{:>12}",
+            format!("{rate} orders/s"),
+            result.lost
+        );
+    }
+    Ok(())
+}
