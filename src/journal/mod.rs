@@ -60,8 +60,8 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(epoch(&row)?)
 }
 
-/// The id of the order or booking that the event `e` is about. The index on it keeps
-/// the first 64 characters.
+/// The id of the order or booking that the event `e` is about. For the new ones an index
+/// keeps the first 64 characters.
 pub const SUBJECT: &str = "coalesce(e.data ->> 'order_id', e.data ->> 'booking_id')";
 
 /// The columns of an event, in the order that [`event`] takes them from.

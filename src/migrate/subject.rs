@@ -1,5 +1,6 @@
-//! The journal's index on what an event is about: which event told of this order, and what became of it. Built beside
-//! the writers, for a large journal takes its time, and no order may wait for it.
+//! The journal's index on what its new orders and bookings are: which event told of this one? Built beside the writers,
+//! for a large journal takes its time, and no order may wait for it. Changes of status are not in it: most events are
+//! one, and each index costs its writer.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -10,7 +11,8 @@ use super::{Error, Say};
 const INDEX: &str = "event_subject";
 /// The first characters only: a key may be longer than an index can hold, and no content makes a write fail.
 const BUILD: &str = "create index concurrently if not exists event_subject on vestnik.event \
-     (store_id, \"left\"(coalesce(data ->> 'order_id', data ->> 'booking_id'), 64), id)";
+     (store_id, \"left\"(coalesce(data ->> 'order_id', data ->> 'booking_id'), 64), id) \
+     where type in ('new_order', 'new_booking')";
 /// How long to wait for old transactions to end. Without the index lists are slower, and nothing else.
 const PATIENCE: &str = "60s";
 

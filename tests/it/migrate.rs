@@ -764,3 +764,25 @@ async fn the_golden_schema_is_what_the_migrations_make() {
         "sql/schema.sql is stale: run the tests with VESTNIK_TEST_BLESS=1 and look at what changed"
     );
 }
+
+#[tokio::test]
+async fn an_index_whose_build_was_broken_off_is_built_anew() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let valid = "select indisvalid from pg_index where indexrelid = 'vestnik.event_subject'::regclass";
+    let is_valid = async || client.query_one(valid, &[]).await.unwrap().get::<_, bool>(0);
+    assert!(is_valid().await);
+    client
+        .batch_execute("update pg_index set indisvalid = false where indexrelid = 'vestnik.event_subject'::regclass")
+        .await
+        .unwrap();
+    let (outcome, said) = run(&database.config()).await.unwrap();
+    assert_eq!(
+        (outcome, said),
+        (Outcome::Migrated, vec!["built event_subject".to_owned()])
+    );
+    assert!(is_valid().await);
+    client.batch_execute("drop index vestnik.event_subject").await.unwrap();
+    assert_eq!(run(&database.config()).await.unwrap().0, Outcome::Migrated);
+    assert!(is_valid().await);
+}

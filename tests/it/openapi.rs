@@ -161,8 +161,11 @@ impl Tour<'_> {
 
 const API: &str = "/api/partner/";
 
-/// Every route that wants a token, with a path of it and a body.
-fn guarded() -> Vec<(&'static str, &'static str, String, Option<Value>)> {
+/// Method, template, a path of it, and a body.
+type Example = (&'static str, &'static str, String, Option<Value>);
+
+/// Every route that wants a token.
+fn guarded() -> Vec<Example> {
     let routes = vestnik::http::ROUTES.iter().filter(|route| route.path.starts_with(API));
     routes
         .map(|route| {

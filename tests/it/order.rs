@@ -6,6 +6,8 @@ use vestnik::token::{self, Stores};
 use crate::support::app::App;
 use crate::support::http::Answer;
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 const ORDER: &str = "/api/partner/stores/7/orders/1/status";
 
 async fn with_order() -> App {
@@ -245,7 +247,7 @@ async fn nothing_can_be_forged_across_sites() {
     let protocol = format!("vestnik.v1, bearer.{}", app.token);
     let form = format!("status=preparing&token={}&access_token={}", app.token, app.token);
     let accept = json!({"status": "preparing"}).to_string();
-    let forged: [(&[(&str, &str)], &str, u16); 6] = [
+    let forged: [(Headers<'_>, &str, u16); 6] = [
         (&[("Cookie", &cookie)], &accept, 401),
         (
             &[
