@@ -268,6 +268,7 @@ export class Connection {
       return;
     }
     if (message.type === "error") return this.#words.refused(message);
+    if (message.type === "pong") return this.#words.answered();
     if (message.type === "resync_required") {
       if (this.#options.load) this.reload(message.reason);
     } else if (message.data) {
@@ -362,7 +363,7 @@ export class Connection {
     }
     if (!this.#greeted || socket.readyState !== WebSocket.OPEN) return;
     const asked = Date.now();
-    socket.send(JSON.stringify({ type: "ping" }));
+    this.#words.ping();
     setTimeout(() => this.#heardAt < asked && this.#lost(socket, 0), PROBE_DEADLINE_MS);
   }
 
@@ -544,6 +545,10 @@ class Words {
   #socket = null;
   /** @type {Word[]} for the socket */
   #waiting = [];
+  /** @type {Word[]} sent, and not known to have arrived: a socket may die with what was said over it */
+  #unsure = [];
+  /** How many of these were sent before each ping that is not answered yet. @type {number[]} */
+  #pings = [];
   /** @type {Word[]} for a report over HTTP */
   #polled = [];
   #rings;
@@ -570,6 +575,23 @@ class Words {
 
   detach() {
     this.#socket = null;
+    this.#waiting.unshift(...this.#unsure);
+    this.#unsure = [];
+    this.#pings = [];
+  }
+
+  /** Are you there? The answer says that everything before the question has arrived, too. */
+  ping() {
+    this.#pings.push(this.#unsure.length);
+    this.#socket?.send(JSON.stringify({ type: "ping" }));
+  }
+
+  /** The oldest ping was answered. */
+  answered() {
+    const arrived = this.#pings.shift() ?? 0;
+    this.#unsure.splice(0, arrived);
+    this.#pings = this.#pings.map((sent) => sent - arrived);
+    if (this.#unsure.length && !this.#pings.length) this.ping();
   }
 
   close() {
@@ -612,9 +634,12 @@ class Words {
     this.#allowance = Math.min(WORDS_AT_ONCE, this.#allowance + (now - this.#refilledAt) / WORD_EACH_MS);
     this.#refilledAt = now;
     while (this.#waiting.length && this.#allowance >= 1 && this.#socket?.readyState === WebSocket.OPEN) {
-      this.#socket.send(JSON.stringify(this.#waiting.shift()));
+      const word = this.#waiting.shift();
+      this.#socket.send(JSON.stringify(word));
+      this.#unsure.push(word);
       this.#allowance -= 1;
     }
+    if (this.#unsure.length && !this.#pings.length && this.#socket) this.ping();
     if (this.#waiting.length && this.#socket) this.#later(WORD_EACH_MS * 10);
   }
 

@@ -276,7 +276,7 @@ async fn tables_with_other_keys_and_other_column_names_are_changed_as_well() {
         "true"
     );
     // The type of its status has no such value.
-    let standing = Changed::NotAllowed {
+    let standing = Changed::Refused {
         status: "preparing".into(),
         by: None,
     };

@@ -151,3 +151,23 @@ async fn the_shell_opens_without_a_server_and_says_that_it_is_offline() {
     );
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_over_a_line_that_had_died_is_said_again() {
+    let app = App::start_with(|config| config.session.ping_interval = Duration::from_secs(1)).await;
+    let proxy = Proxy::to(app.engine.address()).await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link_through(proxy.address)).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    // The line dies before the first stroke has been heard; the page says into it that it rang, and nobody hears that.
+    proxy.cut();
+    browser.until_heard().await;
+    browser.until_light("offline").await;
+    proxy.mend();
+    browser.until_light("live").await;
+    app.until_so("select bool_or(rung_at is not null) and bool_or(rendered_at is not null) from vestnik.reach where event_id = 1")
+        .await;
+    assert_eq!(browser.alerts().await, [1]);
+    browser.close().await;
+}

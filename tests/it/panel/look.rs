@@ -89,7 +89,14 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .until("document.querySelector('#closed-list b')?.innerText === '#1'")
         .await;
     browser.expect_accessible("history").await;
+    browser
+        .js("document.querySelector('#history-title').scrollIntoView()")
+        .await;
     browser.picture("17-history").await;
+    browser
+        .js("document.querySelector('#history-list').previousElementSibling.scrollIntoView()")
+        .await;
+    browser.picture("17-proof").await;
     browser.press("[data-view-of=settings]").await;
     browser.expect_accessible("settings").await;
     browser.picture("18-settings").await;
