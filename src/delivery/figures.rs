@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use metrics::Label;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{self, Failed};
@@ -10,10 +11,14 @@ use crate::db::{self, Failed};
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Tells them until the shutdown.
-pub async fn run(pool: &Pool, stop: &CancellationToken) {
+/// Tells them until the shutdown; with the database's name, where the node serves several.
+pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
+    let labels: Vec<Label> = database
+        .map(|name| Label::new("database", name.to_owned()))
+        .into_iter()
+        .collect();
     loop {
-        if let Err(error) = tell(pool).await {
+        if let Err(error) = tell(pool, &labels).await {
             tracing::debug!(%error, "the figures of the durable sends could not be read");
         }
         tokio::select! {
@@ -23,7 +28,7 @@ pub async fn run(pool: &Pool, stop: &CancellationToken) {
     }
 }
 
-async fn tell(pool: &Pool) -> Result<(), Failed> {
+async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), Failed> {
     // What is open has an index of its own; what is settled would have to be counted row by row, and is a counter.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
@@ -38,10 +43,11 @@ async fn tell(pool: &Pool) -> Result<(), Failed> {
     })
     .await?;
     for (index, state) in ["pending", "sending", "retrying"].into_iter().enumerate() {
-        metrics::gauge!("vestnik_telegram_open", "state" => state).set(row.try_get::<_, i64>(index)? as f64);
+        let labels = labels.iter().cloned().chain([Label::new("state", state)]);
+        metrics::gauge!("vestnik_telegram_open", labels.collect::<Vec<_>>()).set(row.try_get::<_, i64>(index)? as f64);
     }
-    metrics::gauge!("vestnik_telegram_oldest_seconds").set(row.try_get::<_, f64>(3)?);
-    metrics::gauge!("vestnik_telegram_stopped").set(row.try_get::<_, i64>(4)? as f64);
-    metrics::gauge!("vestnik_telegram_chats_disabled").set(row.try_get::<_, i64>(5)? as f64);
+    metrics::gauge!("vestnik_telegram_oldest_seconds", labels.iter()).set(row.try_get::<_, f64>(3)?);
+    metrics::gauge!("vestnik_telegram_stopped", labels.iter()).set(row.try_get::<_, i64>(4)? as f64);
+    metrics::gauge!("vestnik_telegram_chats_disabled", labels.iter()).set(row.try_get::<_, i64>(5)? as f64);
     Ok(())
 }

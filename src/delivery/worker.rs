@@ -39,6 +39,8 @@ pub struct Worker {
     pub settings: Telegram,
     /// The feed has read something.
     pub news: Arc<Notify>,
+    /// What the database is called, where the node serves several.
+    pub database: Option<String>,
 }
 
 impl Worker {
@@ -51,7 +53,7 @@ impl Worker {
             Arc::clone(&worker).send(&planned, &stop),
             worker.climb(&planned, &stop),
             webhook::run(&worker.pool, &stop),
-            figures::run(&worker.pool, &stop),
+            figures::run(&worker.pool, worker.database.as_deref(), &stop),
         );
     }
 

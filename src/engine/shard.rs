@@ -61,6 +61,7 @@ impl Node {
                 client,
                 settings,
                 news,
+                database: name.clone(),
             };
             background.spawn(worker.run(self.stop.clone()));
         }

@@ -164,9 +164,12 @@ impl Quiet {
         if self.mode.is_muted() != was_muted {
             let muted = self.mode.is_muted();
             tracing::debug!(muted, "the bell");
-            metrics::gauge!("vestnik_bell_muted").set(f64::from(u8::from(muted)));
+            let gauge = metrics::gauge!("vestnik_bell_muted");
             if muted {
+                gauge.increment(1.0);
                 metrics::counter!("vestnik_bell_mutings_total").increment(1);
+            } else {
+                gauge.decrement(1.0);
             }
         }
     }

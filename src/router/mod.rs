@@ -142,7 +142,6 @@ impl Router {
         });
         inner.next_number += 1;
         inner.sessions += 1;
-        metrics::gauge!("vestnik_sessions").set(inner.sessions as f64);
         drop(inner);
         Ok(Subscription {
             router: Arc::clone(self),
@@ -343,6 +342,5 @@ impl Drop for Subscription {
             inner.stores.remove(&self.store);
         }
         inner.sessions -= gone;
-        metrics::gauge!("vestnik_sessions").set(inner.sessions as f64);
     }
 }
