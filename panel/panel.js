@@ -19,7 +19,7 @@ import { connect, isReached, live, notice, showLight, unnotice } from "./live.js
 import { items, load, unanswered } from "./orders.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { setUpPreferences, showKnownGrants } from "./preferences.js";
-import { applyTheme, forgetKey, isStarted, keptKey, settings, takeKeyFromAddress } from "./settings.js";
+import { applyTheme, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { setTicketStore } from "./ticket.js";
@@ -66,11 +66,12 @@ async function start() {
 
 /** A link that was opened in a page that has a store already. @param {import("./settings.js").Key} key */
 function reopen(key) {
-  live.connection?.close();
-  live.connection = null;
-  showLight();
-  forgetKey();
-  showShift(key);
+  if (!live.connection) return showShift(key);
+  // Anew: what is known is another store's.
+  live.connection.close();
+  keepKey(key, false);
+  setStarted(false);
+  location.reload();
 }
 
 /** The store is open. @param {import("./settings.js").Key} key */

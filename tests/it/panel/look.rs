@@ -77,9 +77,14 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.expect_accessible("a cancellation").await;
     browser.picture("15-cancelled").await;
+    browser.press(".alarm-cancelled button").await;
+    browser.press("[data-key='orders/5'] .yes").await;
     browser.press("[data-view-of=bookings]").await;
     browser.expect_accessible("bookings").await;
     browser.picture("16-bookings").await;
+    browser.press("[data-key='bookings/1'] .yes").await;
+    browser.until_silent().await;
+    browser.press("[data-notice=grants] button").await;
     browser.press("[data-view-of=history]").await;
     browser
         .until("document.querySelectorAll('#history-list li.event').length > 5 && document.querySelector('.chart')")

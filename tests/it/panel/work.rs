@@ -207,3 +207,27 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser.until_silent().await;
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_another_store_begins_anew() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    let other = app.panel_link().replace("store=7", "store=8");
+    browser.page.goto(&other).await.unwrap();
+    browser
+        .until("document.getElementById('shift-known')?.innerText.includes('8')")
+        .await;
+    assert_eq!(browser.page.current_url().await.unwrap().fragment(), None);
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    app.write("insert into orders (store_id) values (8)").await;
+    browser.until_in("pending", 2).await;
+    assert_eq!(
+        browser.js("return [...vestnik.ringer.ringing.keys()]").await,
+        json!(["orders/2"])
+    );
+    browser.expect_clean(&app).await;
+    browser.close().await;
+}
