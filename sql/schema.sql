@@ -1166,6 +1166,7 @@ CREATE INDEX delivery_open ON vestnik.delivery USING btree (chat_id, urgent DESC
 CREATE INDEX delivery_subject ON vestnik.delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX delivery_words ON vestnik.delivery USING btree (planned_at) WHERE (words IS NOT NULL);
 CREATE INDEX escalation_due ON vestnik.escalation USING btree (due_at) WHERE (ended_at IS NULL);
+CREATE INDEX escalation_open ON vestnik.escalation USING btree (store_id, subject) WHERE (ended_at IS NULL);
 CREATE INDEX event_store_xid ON vestnik.event USING btree (store_id, xid);
 CREATE INDEX event_subject ON vestnik.event USING btree (store_id, "left"(COALESCE((data ->> 'order_id'::text), (data ->> 'booking_id'::text)), 64), id) WHERE (type = ANY (ARRAY['new_order'::text, 'new_booking'::text]));
 CREATE INDEX event_xid ON vestnik.event USING btree (xid);

@@ -79,7 +79,7 @@ fn is_of_order(kind: EventType) -> bool {
     )
 }
 
-/// Rows for the chats that mirror everything; for the fallback chats, where no panel of the store could ring; and for
+/// Ladders begin with new orders, and end with their changes. Rows for the chats that mirror everything; for the fallback chats, where no panel of the store could ring; and for
 /// any chat that has this order's message, what changes it.
 async fn insert(
     transaction: &deadpool_postgres::Transaction<'_>,
@@ -107,25 +107,41 @@ async fn insert(
          select e.id, e.store_id, d.subject, e.at + make_interval(secs => s.answer_seconds) \
          from unnest($1::bigint[], $2::text[]) d(id, subject) join vestnik.event e on e.id = d.id \
          join vestnik.store s on s.id = e.store_id on conflict (event_id) do nothing";
+    const ANSWERED: &str = "update vestnik.escalation l set ended_at = clock_timestamp(), outcome = 'answered' \
+         from unnest($1::bigint[], $2::text[]) d(id, subject) join vestnik.event e on e.id = d.id \
+         where l.store_id = e.store_id and l.subject = d.subject and l.event_id < e.id and l.ended_at is null";
     let told: Vec<&Due> = due.iter().filter(|due| is_told(due.kind)).collect();
     let is_stale = |due: &Due| due.age_s > stale.as_secs_f64();
     let ids: Vec<i64> = told.iter().map(|due| due.id.0).collect();
     let subjects: Vec<String> = told.iter().map(|due| subject(due)).collect();
     let urgent: Vec<bool> = told.iter().map(|due| is_urgent(due.kind)).collect();
     let stales: Vec<bool> = told.iter().map(|due| is_stale(due)).collect();
+    // Ladders before chats, in the order in which those that climb lock them, too.
+    let new = told
+        .iter()
+        .filter(|due| due.kind == EventType::NewOrder && !is_stale(due));
+    let changed = told
+        .iter()
+        .filter(|due| is_of_order(due.kind) && due.kind != EventType::NewOrder);
+    let (new, changed): (Ladders, Ladders) = (new.map(ladder).unzip(), changed.map(ladder).unzip());
+    for (sql, (ids, subjects)) in [(CLIMB, new), (ANSWERED, changed)] {
+        if !ids.is_empty() {
+            let statement = transaction.prepare_cached(sql).await?;
+            transaction.execute(&statement, &[&ids, &subjects]).await?;
+        }
+    }
     let statement = transaction.prepare_cached(PLAN).await?;
     transaction
         .execute(&statement, &[&ids, &subjects, &urgent, &stales])
         .await?;
-
-    let ladder = |due: &&&Due| due.kind == EventType::NewOrder && !is_stale(due);
-    let (ids, subjects): (Vec<i64>, Vec<String>) =
-        told.iter().filter(ladder).map(|due| (due.id.0, subject(due))).unzip();
-    if !ids.is_empty() {
-        let statement = transaction.prepare_cached(CLIMB).await?;
-        transaction.execute(&statement, &[&ids, &subjects]).await?;
-    }
     Ok(())
+}
+
+/// Events, and what they are about.
+type Ladders = (Vec<i64>, Vec<String>);
+
+fn ladder(due: &&Due) -> (i64, String) {
+    (due.id.0, subject(due))
 }
 
 /// What a message of its own is about: `order 123`.

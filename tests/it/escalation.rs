@@ -402,3 +402,22 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     assert_eq!(silent.until(1).await.len(), 1, "a store's posts go one at a time");
     running.abort();
 }
+
+#[tokio::test]
+async fn an_order_that_is_accepted_by_an_older_transaction_climbs_no_further() {
+    let shop = Shop::with_store().await;
+    // Its number is lower than that of the order which it will change.
+    let older = shop.database.client().await;
+    older
+        .batch_execute("begin; insert into bookings (store_id) values (8)")
+        .await
+        .unwrap();
+    shop.run("insert into orders (id, store_id) values (1, 7)").await;
+    older
+        .batch_execute("update orders set status = 'preparing' where id = 1; commit")
+        .await
+        .unwrap();
+    shop.plan().await;
+    assert_eq!(shop.climb().await, 0);
+    assert_eq!(shop.rungs().await, [(0, Some("answered".to_owned()))]);
+}
