@@ -246,7 +246,7 @@ pub async fn revive(pool: &Pool, chat: i64) -> Result<(), Failed> {
 }
 
 /// Queues an answer to somebody's command, so that answers keep Telegram's budgets, too. Whoever asks without end is
-/// answered no more than [`ANSWERS_A_MINUTE`]: the bot's budget is for orders.
+/// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
 pub async fn answer(pool: &Pool, chat: i64, title: Option<&str>, html: &str) -> Result<(), Failed> {
     const ANSWER: &str = "with chat as ( \
              insert into vestnik.chat as c (telegram_id, title, waiting) values ($1, $2, true) \
