@@ -137,7 +137,7 @@ async fn a_replay_tells_who_was_reached_and_who_answered() {
         "by Person77",
         "chat Kitchen",
         "sent after 1 attempts",
-        "ladder: rung 0, waiting for an answer",
+        "ladder: rung 0, answered",
     ] {
         assert!(table.contains(part), "{part} in {table}");
     }
