@@ -51,6 +51,37 @@ impl WebDriverCompatibleCommand for Raw {
     }
 }
 
+/// Times that a driver is started. It takes a free port of one address family, and ends where the other's is taken.
+const DRIVER_STARTS: usize = 5;
+
+/// A driver, and its port.
+async fn start_driver() -> (Child, u16) {
+    for _ in 0..DRIVER_STARTS {
+        let mut driver = Command::new("chromedriver")
+            .args(["--port=0", "--log-level=SEVERE"])
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver starts: `scripts/test` installs chromium and chromium-driver");
+        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = timeout(PATIENCE, async {
+            while let Some(line) = said.next_line().await.unwrap() {
+                if let Some((_, port)) = line.split_once("started successfully on port ") {
+                    return Some(port.trim_end_matches('.').parse::<u16>().unwrap());
+                }
+            }
+            None
+        });
+        if let Some(port) = port.await.expect("chromedriver says its port, or ends") {
+            // What it says later is read, so that it never waits for us.
+            tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+            return (driver, port);
+        }
+    }
+    panic!("chromedriver found no port {DRIVER_STARTS} times");
+}
+
 impl Browser {
     /// A browser that gives sound only to who has pressed something, as real ones do.
     pub async fn start() -> Self {
@@ -70,25 +101,7 @@ impl Browser {
     }
 
     async fn with(permit: SemaphorePermit<'static>) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .args(["--port=0", "--log-level=SEVERE"])
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver starts: `scripts/test` installs chromium and chromium-driver");
-        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = timeout(PATIENCE, async {
-            loop {
-                let line = said.next_line().await.unwrap().expect("chromedriver says its port");
-                if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    break port.trim_end_matches('.').parse::<u16>().unwrap();
-                }
-            }
-        });
-        let port = port.await.expect("chromedriver starts");
-        // What it says later is read, so that it never waits for us.
-        tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+        let (driver, port) = start_driver().await;
         let profile = tempfile::tempdir().unwrap();
         let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
         builder.capabilities(capabilities(&profile));
