@@ -134,11 +134,9 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
         // What was published before it, its cursor says.
         match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
             Cursor::Within { before, seen, through } => {
-                assert!(
-                    !before.covers(xid) && seen.covers(xid) && through < last,
-                    "the bulk was over"
-                );
-                came_within += 1;
+                assert!(!before.covers(xid) && seen.covers(xid));
+                // The last chunk may have been published, and its end not yet been noticed.
+                came_within += usize::from(through < last);
             }
             Cursor::At(position) => {
                 assert!(position.covers(xid));
