@@ -92,6 +92,15 @@ impl Position {
                 .all(|xid| other.missing.binary_search(xid).is_ok())
     }
 
+    /// The same without these transactions, as if they were still running: they are new once more.
+    pub fn without(&self, xids: impl IntoIterator<Item = Xid>) -> Self {
+        let mut missing = self.missing.clone();
+        missing.extend(xids.into_iter().filter(|xid| *xid < self.end));
+        missing.sort_unstable();
+        missing.dedup();
+        Self { end: self.end, missing }
+    }
+
     /// Behind which is what is behind both.
     pub fn common(&self, other: &Self) -> Self {
         let end = self.end.min(other.end);
@@ -428,6 +437,8 @@ mod tests {
             prop_assert!(other.end > one.end || one.covers_all_of(&other) == all);
             let both: Vec<Xid> = covered(&one).into_iter().filter(|xid| other.covers(*xid)).collect();
             prop_assert_eq!(covered(&one.common(&other)), both);
+            let without: Vec<Xid> = covered(&one).into_iter().filter(|xid| !covered(&other).contains(xid)).collect();
+            prop_assert_eq!(covered(&one.without(covered(&other))), without);
         }
 
         #[test]

@@ -34,9 +34,14 @@ impl Drop for Panels {
 impl Panels {
     /// One for each of the first `stores` stores. `keep`: the texts, or only their number.
     pub async fn open(address: SocketAddr, token: &str, stores: i64, keep: bool) -> Self {
+        Self::of(address, token, 0..stores, keep).await
+    }
+
+    /// One for each of these.
+    pub async fn of(address: SocketAddr, token: &str, stores: std::ops::Range<i64>, keep: bool) -> Self {
         let (count, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
         let mut tasks = Vec::new();
-        for store in 0..stores {
+        for store in stores {
             let mut request = format!("ws://{address}/api/partner/ws/partner/{store}")
                 .into_client_request()
                 .expect("a request");

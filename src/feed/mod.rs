@@ -2,11 +2,15 @@
 //!
 //! A wake only says "look": many that come during one read fold into the next, so reads batch by themselves under
 //! load. The position stays in memory when a connection breaks, so what was committed meanwhile is read after it.
-//! `quiet` says when to read: when it is rung, or, where ringing would cost the shop more, again and again.
+//! `quiet` says when to read: when it is rung, or, where ringing would cost the shop more, again and again. What a large
+//! transaction has written is published in chunks between the reads: `aside`.
 
+mod aside;
+mod beside;
 mod load;
 mod mode;
 mod nap;
+mod place;
 mod quiet;
 #[cfg(test)]
 mod simulation;
@@ -22,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::config::Database;
-use crate::cursor::{Cursor, Epoch, Position};
+use crate::cursor::{Cursor, Position};
 use crate::event::Event;
 use crate::journal::{self, News, Reader};
 use crate::listener::{Bell, Hearing};
 use crate::router::Router;
+use aside::TooMany;
+use beside::Beside;
+use place::Place;
 use quiet::{Quiet, Wake};
 
 /// A position older than this is not fresh: [`Pulse::is_fresh`].
@@ -93,12 +100,6 @@ pub struct Feed {
     pub news: Arc<Notify>,
 }
 
-/// Where the feed stands.
-struct Place {
-    epoch: Epoch,
-    position: Position,
-}
-
 impl Feed {
     /// Reads until the shutdown, coming back by itself.
     pub async fn run(self, shutdown: CancellationToken) {
@@ -140,6 +141,7 @@ impl Feed {
             other => self.begin(other, &reader).await?,
         };
         backoff.reset();
+        let mut beside = None;
         let mut wake = Wake::Rung;
         // Found by a tick, with no ring since: the notification may still be on its way.
         let mut unrung = 0;
@@ -153,7 +155,40 @@ impl Feed {
                 }
                 Wake::Rung | Wake::Poll => unrung = 0,
             }
-            wake = quiet.wait().await;
+            wake = self.wait(place, &mut beside, quiet).await?;
+        }
+    }
+
+    /// Waits until it is time to read. What is aside comes in the meantime, a chunk at most: who writes does not wait for
+    /// more than one, and what it wrote is read behind it.
+    async fn wait(
+        &self,
+        place: &mut Place,
+        beside: &mut Option<Beside>,
+        quiet: &mut Quiet,
+    ) -> Result<Wake, journal::ConnectError> {
+        loop {
+            let Some(aside) = &place.aside else {
+                return Ok(quiet.wait().await);
+            };
+            let chunks = beside.get_or_insert_with(|| {
+                let (of, through) = aside.to_stream();
+                Beside::new(journal::beside(&self.database, place.epoch, &of, through))
+            });
+            let chunk = tokio::select! {
+                wake = quiet.wait(), if !aside.is_full() => return Ok(wake),
+                chunk = chunks.next(&self.router) => chunk?,
+            };
+            match chunk {
+                Some(events) => self.publish_chunk(place, &events),
+                None => {
+                    *beside = None;
+                    self.release(place);
+                }
+            }
+            if place.aside.as_ref().is_none_or(|aside| !aside.is_full()) {
+                return Ok(Wake::Poll);
+            }
         }
     }
 
@@ -164,55 +199,83 @@ impl Feed {
         place: &'a mut Option<Place>,
         reader: &Reader,
     ) -> Result<&'a mut Place, journal::ConnectError> {
-        let (epoch, position) = (reader.epoch(), reader.now().await?);
-        self.router.reach(epoch, &position);
+        let (epoch, read) = (reader.epoch(), reader.now().await?);
+        self.router.reach(epoch, &read);
         if place.is_some() {
             tracing::warn!("the database was restored or failed over: every session begins anew");
         }
-        Ok(place.insert(Place { epoch, position }))
+        Ok(place.insert(Place::new(epoch, read)))
     }
 
-    /// Publishes what the position does not cover, and moves it. The number of events.
+    /// Publishes what is new, and moves the position. The number of events.
     async fn read(&self, reader: &Reader, place: &mut Place, quiet: &mut Quiet) -> Result<u64, journal::Error> {
         metrics::counter!("vestnik_journal_reads_total").increment(1);
-        match reader.news(&place.position).await? {
-            News::Read {
+        loop {
+            let news = reader.news(&place.read).await?;
+            let News::Read {
                 snapshot,
                 clock,
                 events,
                 newest,
-            } => {
-                quiet.read(Some((&snapshot, clock)), &events);
-                let newest = newest.unwrap_or(place.position.newest()).max(place.position.newest());
-                let next = Position::after(&snapshot, newest);
-                if events.is_empty() && next == place.position {
-                    return Ok(0);
-                }
-                let (before, after) = (Cursor::At(place.position.clone()), Cursor::At(next.clone()));
-                count(&events);
-                self.router.publish(place.epoch, &events, &before, &after);
-                place.position = next;
-                self.news.notify_one();
-                Ok(events.len() as u64)
-            }
-            News::TooMuch => {
+            } = news
+            else {
                 quiet.read(None, &[]);
-                self.read_backlog(reader, place).await
+                let outline = reader.outline(&place.read).await?;
+                match outline.map_or(Err(TooMany), |outline| place.put_aside(outline)) {
+                    Ok(()) => continue,
+                    Err(TooMany) => return self.read_too_much(reader, place).await,
+                }
+            };
+            quiet.read(Some((&snapshot, clock)), &events);
+            let Ok(events) = self.part(reader, place, events).await? else {
+                return self.read_too_much(reader, place).await;
+            };
+            let newest = newest.unwrap_or(place.read.newest()).max(place.read.newest());
+            let next = Position::after(&snapshot, newest);
+            if events.is_empty() && next == place.read {
+                return Ok(0);
             }
+            place.read = next;
+            self.publish(place, &events);
+            self.news.notify_one();
+            return Ok(events.len() as u64);
         }
+    }
+
+    /// Leaves of what was read what nothing that is aside concerns.
+    async fn part(
+        &self,
+        reader: &Reader,
+        place: &mut Place,
+        events: Vec<Event>,
+    ) -> Result<Result<Vec<Event>, TooMany>, journal::Error> {
+        let Some(aside) = &mut place.aside else {
+            return Ok(Ok(events));
+        };
+        let (large, stores) = aside.to_ask(&events);
+        let touched = reader.touched(&stores, large).await?;
+        Ok(aside.part(events, &touched))
+    }
+
+    /// What is new is neither little nor large. Behind something aside that is on its way it waits.
+    async fn read_too_much(&self, reader: &Reader, place: &mut Place) -> Result<u64, journal::Error> {
+        if place.waits_for_aside() {
+            return Ok(0);
+        }
+        self.read_backlog(reader, place).await
     }
 
     /// Publishes a long backlog as it is streamed. A break in the middle begins it again from the same position: then
     /// events come twice, with the same id, rather than never.
     async fn read_backlog(&self, reader: &Reader, place: &mut Place) -> Result<u64, journal::Error> {
-        let mut backlog = reader.backlog(&place.position).await?;
+        let mut backlog = reader.backlog(&place.read).await?;
         let mut total = 0;
-        let mut reached = Cursor::At(place.position.clone());
+        let mut reached = place.reached.clone();
         loop {
-            let events = backlog.chunk().await?;
+            let events = backlog.chunks.next().await?;
             let Some(last) = events.last() else { break };
             let through = Cursor::Within {
-                before: place.position.clone(),
+                before: place.read.clone(),
                 seen: backlog.seen.clone(),
                 through: last.id,
             };
@@ -222,9 +285,31 @@ impl Feed {
             reached = through;
         }
         self.router.reach(place.epoch, &backlog.seen);
-        place.position = backlog.seen;
+        *place = Place::new(place.epoch, backlog.seen);
         self.news.notify_one();
         Ok(total)
+    }
+
+    /// Publishes a part of what is aside.
+    fn publish_chunk(&self, place: &mut Place, events: &[Event]) {
+        if let (Some(aside), Some(last)) = (&mut place.aside, events.last()) {
+            aside.reach(last.id);
+            self.publish(place, events);
+            self.news.notify_one();
+        }
+    }
+
+    /// What was aside is through.
+    fn release(&self, place: &mut Place) {
+        if place.release() {
+            self.router.reach(place.epoch, &place.read);
+        }
+    }
+
+    fn publish(&self, place: &mut Place, events: &[Event]) {
+        count(events);
+        let before = place.advance();
+        self.router.publish(place.epoch, events, &before, &place.reached);
     }
 }
 

@@ -1,13 +1,18 @@
-//! All SQL on `vestnik.event`: what the feed reads (`reader`), what a coming-back client reads (`page`), and what is
+//! All SQL on `vestnik.event`: what the feed reads (`reader`; `outline` and `beside` where a
+//! transaction is large), what a coming-back client reads (`page`), and what is
 //! removed after its time (`retention`).
 
+mod beside;
 mod due;
+mod outline;
 mod page;
 mod reader;
 mod retention;
 mod sql_types;
 
+pub use beside::{Beside, beside};
 pub use due::{Due, DueBatch, append, read_due};
+pub use outline::{Outline, Size};
 pub use page::{Page, PageEvent, Past, Start, cursor_here, read_page, read_past};
 pub use reader::{Backlog, ConnectError, News, Reader};
 pub use retention::{Trimmed, trim_batch};
@@ -39,6 +44,9 @@ pub enum Error {
     /// The journal's transaction numbers are another cluster's.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,
+    /// A second connection has come to another database than the first, or to another life of it.
+    #[error("the database is not the one that is being read")]
+    Elsewhere,
 }
 
 /// What of Postgres itself makes an [`Epoch`]; for a select list.

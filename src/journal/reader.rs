@@ -2,13 +2,15 @@
 //! position. Two look-ups in the index on `xid`, however long some transaction has been open: no lock on the writers,
 //! no wait for them, no gap, no repeat.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::Fuse;
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use tokio_postgres::{Client, RowStream, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, RowStream, Statement};
 
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event, read_epoch};
@@ -28,7 +30,7 @@ pub const READ_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The plan is fixed: look up the index. Without statistics, or with a position far behind, the planner would rather
 /// read the whole journal; and planning anew costs as much as reading.
-const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
+pub(super) const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
      set jit = off; set default_transaction_isolation = 'read committed'; set statement_timeout = 0";
 
 /// The feed's own connection to the journal.
@@ -36,6 +38,8 @@ pub struct Reader {
     client: Client,
     news: Statement,
     backlog: Statement,
+    pub(super) outline: Statement,
+    pub(super) touched: Statement,
     epoch: Epoch,
 }
 
@@ -52,7 +56,7 @@ pub enum News {
         /// The newest transaction of which an event was read.
         newest: Option<Xid>,
     },
-    /// Too much for one answer: stream it with [`Reader::backlog`].
+    /// Too much for one answer: see with [`Reader::outline`] what it is made of, or stream it with [`Reader::backlog`].
     TooMuch,
 }
 
@@ -91,10 +95,14 @@ impl Reader {
         );
         let news = client.prepare(&format!("{select} limit $4")).await?;
         let backlog = client.prepare(&format!("{select} order by id nulls first")).await?;
+        let outline = client.prepare(super::outline::OUTLINE).await?;
+        let touched = client.prepare(super::outline::TOUCHED).await?;
         Ok(Self {
             client,
             news,
             backlog,
+            outline,
+            touched,
             epoch,
         })
     }
@@ -120,12 +128,7 @@ impl Reader {
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
-        let rows = timeout(
-            READ_DEADLINE,
-            self.client.query(&self.news, &[&end, &missing, &false, &limit]),
-        )
-        .await
-        .map_err(|_| Error::TimedOut)??;
+        let rows = self.query(&self.news, &[&end, &missing, &false, &limit]).await?;
         if rows.len() > NEWS_EVENTS + 1 {
             return Ok(News::TooMuch);
         }
@@ -151,20 +154,28 @@ impl Reader {
         })
     }
 
+    pub(super) async fn query(
+        &self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let rows = timeout(READ_DEADLINE, self.client.query(statement, parameters)).await;
+        Ok(rows.map_err(|_| Error::TimedOut)??)
+    }
+
     /// All that `position` does not cover, by id, in chunks of bounded size.
     pub async fn backlog(&self, position: &Position) -> Result<Backlog, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&end, &missing, &true];
-        let rows = self.client.query_raw(&self.backlog, parameters).await?;
-        let mut rows = Box::pin(rows.fuse());
-        let first = next(&mut rows).await?.ok_or(Error::NoSnapshot)?;
+        let parameters: [&(dyn ToSql + Sync); 3] = [&end, &missing, &true];
+        let mut rows = Chunks::new(self.client.query_raw(&self.backlog, parameters).await?);
+        let first = rows.row().await?.ok_or(Error::NoSnapshot)?;
         let snapshot = first.try_get::<_, Option<Snapshot>>(0)?.ok_or(Error::NoSnapshot)?;
         let newest = first
             .try_get::<_, Option<SqlXid>>(2)?
             .map_or(position.newest(), |xid| xid.0);
         Ok(Backlog {
             seen: Position::after(&snapshot, newest.max(position.newest())),
-            rows,
+            chunks: rows,
         })
     }
 }
@@ -184,19 +195,25 @@ pub enum ConnectError {
 pub struct Backlog {
     /// What it leads to, once it has been read to its end.
     pub seen: Position,
-    rows: Rows,
+    /// The events.
+    pub chunks: Chunks,
 }
 
-/// Fused: polled behind its end, tokio-postgres' own stream says that the connection is closed.
-type Rows = std::pin::Pin<Box<Fuse<RowStream>>>;
+/// Events on their way, each behind a column for a snapshot. Fused: polled behind its end, tokio-postgres' own stream
+/// says that the connection is closed.
+pub struct Chunks(Pin<Box<Fuse<RowStream>>>);
 
-impl Backlog {
+impl Chunks {
+    pub(super) fn new(rows: RowStream) -> Self {
+        Self(Box::pin(rows.fuse()))
+    }
+
     /// The next events, by id; none when that was all.
-    pub async fn chunk(&mut self) -> Result<Vec<Event>, Error> {
+    pub async fn next(&mut self) -> Result<Vec<Event>, Error> {
         let mut events = Vec::with_capacity(CHUNK_EVENTS);
         let mut bytes = 0;
         while events.len() < CHUNK_EVENTS && bytes < CHUNK_BYTES {
-            let Some(row) = next(&mut self.rows).await? else { break };
+            let Some(row) = self.row().await? else { break };
             if let Some(event) = event(&row, 1)? {
                 bytes += event.data.len();
                 events.push(event);
@@ -204,9 +221,11 @@ impl Backlog {
         }
         Ok(events)
     }
-}
 
-async fn next(rows: &mut Rows) -> Result<Option<tokio_postgres::Row>, Error> {
-    let row = timeout(READ_DEADLINE, rows.next()).await.map_err(|_| Error::TimedOut)?;
-    Ok(row.transpose()?)
+    async fn row(&mut self) -> Result<Option<Row>, Error> {
+        let row = timeout(READ_DEADLINE, self.0.next())
+            .await
+            .map_err(|_| Error::TimedOut)?;
+        Ok(row.transpose()?)
+    }
 }

@@ -204,6 +204,14 @@ impl Router {
         }
     }
 
+    /// Whether the sessions of these stores have taken most of what they were handed: whoever has much to publish, and can
+    /// wait a little, need not have them end as lagged.
+    pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
+        let inner = self.lock();
+        let mut subscribers = stores.into_iter().filter_map(|store| inner.stores.get(store)).flatten();
+        subscribers.all(|subscriber| subscriber.link.bytes() <= self.queue_bytes / 2)
+    }
+
     /// The feed stands at `position`, without having read anything on the way: at its start. In another life of the
     /// database every session is let go in the same moment: none may be given a cursor of it, for only with one of
     /// the life before does a client learn that its lists are stale.

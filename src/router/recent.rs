@@ -25,9 +25,15 @@ pub struct Recent {
     /// `None`: no position, or more was published at once than there is room for.
     known: Option<Known>,
     /// The parts that have come of a read that is streamed.
-    streamed: Option<Vec<Arc<Event>>>,
+    streamed: Option<Streamed>,
     /// The past has been read from the journal, or there is none to read.
     warm: bool,
+}
+
+#[derive(Debug, Default)]
+struct Streamed {
+    events: Vec<Arc<Event>>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -72,9 +78,9 @@ impl Recent {
     /// Stands at a position, without events on the way; or at the end of a read that was streamed.
     pub fn reach(&mut self, position: &Position) {
         match (self.streamed.take(), self.known.take()) {
-            (Some(events), Some(known)) => {
+            (Some(streamed), Some(known)) => {
                 self.known = Some(known);
-                self.push(events, position);
+                self.push(streamed.events, position);
             }
             _ => self.begin(position),
         }
@@ -111,11 +117,15 @@ impl Recent {
 
     fn stream(&mut self, events: Vec<Arc<Event>>) {
         let streamed = self.streamed.get_or_insert_default();
-        streamed.extend(events);
-        if streamed.iter().map(|event| event.weight()).sum::<usize>() > self.most_bytes {
+        if self.known.is_none() {
+            return;
+        }
+        streamed.bytes += events.iter().map(|event| event.weight()).sum::<usize>();
+        streamed.events.extend(events);
+        if streamed.bytes > self.most_bytes {
             // Begun anew at its end; until then the journal answers.
             self.known = None;
-            streamed.clear();
+            *streamed = Streamed::default();
         }
     }
 

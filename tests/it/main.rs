@@ -5,6 +5,7 @@ mod bell;
 mod bench;
 mod board;
 mod bot;
+mod bulk;
 mod cluster;
 mod command;
 mod cursor;

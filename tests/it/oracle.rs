@@ -68,6 +68,7 @@ struct Receiver {
 
 /// The writers and panels of one run.
 pub struct Trial {
+    url: String,
     book: Arc<Mutex<Book>>,
     commits: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -118,6 +119,7 @@ impl Trial {
         });
         let writers = writers.collect();
         Self {
+            url: database.to_owned(),
             book,
             commits,
             stop,
@@ -137,6 +139,26 @@ impl Trial {
         })
         .await
         .expect("the writers go on");
+    }
+
+    /// Writes so many orders of one or two stores in one transaction. The writers change some of them at once.
+    pub async fn write_many(&self, orders: usize, random: &mut fastrand::Rng) {
+        let name = format!("many{}", random.u64(..));
+        let client = vestnik::db::connect_as(&self.url.clone().into(), "shop").await.unwrap();
+        let mut store = || STORES[random.usize(..STORES.len())];
+        let stores = [(); 2].map(|()| store());
+        let insert = "insert into orders (store_id, customer_name) \
+             select ($1::bigint[])[1 + n % 2], $2 || '-' || n from generate_series(1, $3::bigint) n \
+             returning id, store_id, customer_name";
+        let rows = client
+            .query(insert, &[&stores.as_slice(), &name, &(orders as i64)])
+            .await
+            .unwrap();
+        let mut book = self.book.lock().unwrap();
+        for row in rows {
+            book.acknowledged.insert(row.get(2), row.get(1));
+            book.orders.push((row.get(0), row.get(1)));
+        }
     }
 
     /// Takes every panel its socket; they come back.

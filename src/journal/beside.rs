@@ -1,0 +1,65 @@
+//! The events of large transactions, streamed over a connection of their own beside the feed's reads, which go on.
+
+use futures::stream::{BoxStream, StreamExt as _, try_unfold};
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+
+use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION};
+use super::sql_types::xids;
+use super::{EVENT_COLUMNS, Error, read_epoch};
+use crate::config::Database;
+use crate::cursor::Epoch;
+use crate::db;
+use crate::event::{Event, EventId, Xid};
+
+/// Chunks of events, by id. Nothing is lost where a wait for the next one is given up.
+pub type Beside = BoxStream<'static, Result<Vec<Event>, ConnectError>>;
+
+struct Open {
+    chunks: Chunks,
+    _client: Client,
+}
+
+/// All events of these transactions behind `through`, in chunks of bounded size. It connects when it is asked first.
+pub fn beside(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -> Beside {
+    let (database, of) = (database.clone(), of.to_vec());
+    let begin = move || {
+        let (database, of) = (database.clone(), of.clone());
+        async move { open(&database, epoch, &of, through).await }
+    };
+    let next = move |open: Option<Open>| {
+        let begin = begin.clone();
+        async move {
+            let mut open = match open {
+                Some(open) => open,
+                None => begin().await?,
+            };
+            let events = open.chunks.next().await?;
+            Ok((!events.is_empty()).then_some((events, Some(open))))
+        }
+    };
+    try_unfold(None, next).boxed()
+}
+
+async fn open(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -> Result<Open, ConnectError> {
+    let url = database.url.as_ref().ok_or(db::Error::Missing)?;
+    let client = db::connect_as(url, "bulk").await?;
+    let begin = async {
+        client.batch_execute(SESSION).await?;
+        if read_epoch(&client).await? != epoch {
+            return Err(Error::Elsewhere);
+        }
+        let sql = format!(
+            "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.event where xid = any ($1) and id > $2 order by id"
+        );
+        let statement = client.prepare(&sql).await?;
+        let parameters: [&(dyn ToSql + Sync); 2] = [&xids(of), &through.0];
+        Ok(Chunks::new(client.query_raw(&statement, parameters).await?))
+    };
+    let chunks = timeout(READ_DEADLINE, begin).await.map_err(|_| Error::TimedOut)??;
+    Ok(Open {
+        chunks,
+        _client: client,
+    })
+}

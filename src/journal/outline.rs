@@ -1,0 +1,90 @@
+//! What is new, without its events: which transactions, and which of them are large. Bounded like a read, whatever they
+//! have written, for others wait for it: the index is asked for one transaction after another, and then whether it has
+//! so many events, never how many.
+
+use std::collections::HashSet;
+
+use super::Error;
+use super::reader::Reader;
+use super::sql_types::{SqlXid, xids};
+use crate::cursor::{Position, Snapshot};
+use crate::event::{StoreId, Xid};
+
+/// A transaction with more events than this is large. Half of what a read brings, so that two of them that are not, fit.
+pub const LARGE_EVENTS: i64 = 512;
+/// Transactions of an outline at most.
+pub const OUTLINE_TRANSACTIONS: usize = 1024;
+
+/// The first row is the snapshot.
+pub(super) const OUTLINE: &str = "with recursive later (xid) as ( \
+         (select xid from vestnik.event where xid >= $1 order by xid limit 1) \
+         union all \
+         select (select e.xid from vestnik.event e where e.xid > later.xid order by e.xid limit 1) \
+         from later where later.xid is not null), \
+     found (xid) as ( \
+         (select xid from later where xid is not null limit $3) \
+         union all \
+         select xid from unnest($2::xid8[]) m (xid) \
+         where (select true from vestnik.event e where e.xid = m.xid limit 1)) \
+     select pg_current_snapshot(), null::xid8, null::boolean \
+     union all \
+     select null, xid, coalesce((select true from vestnik.event e where e.xid = found.xid offset $4 limit 1), false) from found";
+
+/// A sub-select rather than `exists`, which the planner might turn into a join that reads all of a transaction.
+pub(super) const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
+     where (select true from vestnik.event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
+
+/// Whether a transaction has more than [`LARGE_EVENTS`] events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// No.
+    Small,
+    /// Yes.
+    Large,
+}
+
+/// What is new.
+#[derive(Debug)]
+pub struct Outline {
+    /// What was seen.
+    pub snapshot: Snapshot,
+    /// All of it that is not behind the position.
+    pub transactions: Vec<(Xid, Size)>,
+}
+
+impl Reader {
+    /// The transactions that `position` does not cover, unless they are too many.
+    pub async fn outline(&self, position: &Position) -> Result<Option<Outline>, Error> {
+        let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
+        let most = OUTLINE_TRANSACTIONS as i64 + 1;
+        let rows = self
+            .query(&self.outline, &[&end, &missing, &most, &LARGE_EVENTS])
+            .await?;
+        if rows.len() > OUTLINE_TRANSACTIONS + 1 {
+            return Ok(None);
+        }
+        let mut snapshot = None;
+        let mut transactions = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match row.try_get::<_, Option<SqlXid>>(1)? {
+                None => snapshot = Some(row.try_get(0)?),
+                Some(xid) if row.try_get(2)? => transactions.push((xid.0, Size::Large)),
+                Some(xid) => transactions.push((xid.0, Size::Small)),
+            }
+        }
+        Ok(Some(Outline {
+            snapshot: snapshot.ok_or(Error::NoSnapshot)?,
+            transactions,
+        }))
+    }
+
+    /// Those of the stores for which one of these transactions has written an event.
+    pub async fn touched(&self, stores: &[&str], by: &[Xid]) -> Result<HashSet<StoreId>, Error> {
+        if stores.is_empty() || by.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let rows = self.query(&self.touched, &[&stores, &xids(by)]).await?;
+        let store = |row: &tokio_postgres::Row| Ok(StoreId::new(row.try_get(0)?));
+        rows.iter().map(store).collect()
+    }
+}

@@ -1,0 +1,359 @@
+//! One transaction with very many orders: it comes whole and in order, and nobody else waits for it.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use vestnik::cursor::{Cursor, Epoch};
+use vestnik::event::{EventId, Xid};
+
+use crate::oracle::{Repeats, Trial, seed};
+use crate::support::app::{App, Panel};
+use crate::support::db::Database;
+
+/// The store of the large transaction.
+const BULK: &str = "1";
+/// Long enough for a large transaction in a program that is not optimised, on a busy machine.
+const LONG_PATIENCE: Duration = Duration::from_secs(90);
+/// Between two heartbeats, where one must come in the middle of it.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+/// So much may wait for a session that no session here is let go.
+const ROOM: usize = 512 * 1024 * 1024;
+
+async fn app() -> App {
+    App::start_with(|config| config.session.queue_bytes = ROOM).await
+}
+
+fn insert(store: &str, orders: usize) -> String {
+    format!(
+        "insert into orders (store_id, customer_name) select {store}, 'Анна ' || n from generate_series(1, {orders}) n"
+    )
+}
+
+/// A panel that is read in the background.
+struct Reading {
+    received: Arc<Mutex<Vec<Value>>>,
+    count: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Reading {
+    fn of(mut panel: Panel) -> Self {
+        let (received, count) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let (to, counted) = (Arc::clone(&received), Arc::clone(&count));
+        let task = tokio::spawn(async move {
+            while let Ok(message) = panel.message().await {
+                let is_event = message.get("data").is_some();
+                to.lock().unwrap().push(message);
+                if is_event {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Self { received, count, task }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many events have come.
+    async fn until(&self, events: usize) {
+        let waited = timeout(LONG_PATIENCE, async {
+            while self.count() < events {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{} of {events} came", self.count());
+    }
+
+    /// The events that have come.
+    fn events(&self) -> Vec<Value> {
+        let received = self.received.lock().unwrap();
+        received
+            .iter()
+            .filter(|message| message.get("data").is_some())
+            .cloned()
+            .collect()
+    }
+}
+
+fn id(event: &Value) -> i64 {
+    event["id"].as_str().unwrap().parse().unwrap()
+}
+
+fn ids(events: &[Value]) -> Vec<i64> {
+    events.iter().map(id).collect()
+}
+
+fn assert_ascending_without_repeats(ids: &[i64]) {
+    assert!(
+        ids.is_sorted_by(|before, after| before < after),
+        "not in order, or twice"
+    );
+}
+
+async fn epoch(database: &Database) -> Epoch {
+    vestnik::journal::read_epoch(&database.client().await).await.unwrap()
+}
+
+/// The transaction of the bulk, and its last event.
+async fn bulk(database: &Database) -> (Xid, EventId) {
+    let last = "select xid::text, id from vestnik.event where store_id = $1 order by id desc limit 1";
+    let row = database.client().await.query_one(last, &[&BULK]).await.unwrap();
+    (Xid(row.get::<_, String>(0).parse().unwrap()), EventId(row.get(1)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_large_transaction_of_another_store() {
+    const ORDERS: usize = 100_000;
+    let app = app().await;
+    let bulk_panel = Reading::of(app.panel(BULK, None).await.live().await);
+    let mut other = app.panel("2", None).await.live().await;
+    let (client, epoch) = (app.database.client().await, epoch(&app.database).await);
+    app.write(&insert(BULK, ORDERS)).await;
+    let (xid, last) = bulk(&app.database).await;
+    bulk_panel.until(1).await;
+    let mut came_within = 0;
+    while bulk_panel.count() < ORDERS {
+        client
+            .execute("insert into orders (store_id) values (2)", &[])
+            .await
+            .unwrap();
+        let event = other.event().await;
+        // What was published before it, its cursor says.
+        match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
+            Cursor::Within { before, seen, through } => {
+                assert!(!before.covers(xid) && seen.covers(xid));
+                // The last chunk may have been published, and its end not yet been noticed.
+                came_within += usize::from(through < last);
+            }
+            Cursor::At(position) => {
+                assert!(position.covers(xid));
+                break;
+            }
+        }
+    }
+    assert!(
+        came_within >= 20,
+        "only {came_within} orders came while the bulk was on its way"
+    );
+    bulk_panel.until(ORDERS).await;
+    let ids = ids(&bulk_panel.events());
+    assert_eq!(ids.len(), ORDERS);
+    assert_ascending_without_repeats(&ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_a_row_of_a_large_transaction_comes_after_it_and_so_does_what_builds_on_that() {
+    const ORDERS: usize = 20_000;
+    let app = app().await;
+    let mut panels = Vec::new();
+    for store in [BULK, "2", "3"] {
+        panels.push(Reading::of(app.panel(store, None).await.live().await));
+    }
+    let client = app.database.client().await;
+    app.write(&insert(BULK, ORDERS)).await;
+    panels[0].until(1).await;
+    // The last row of the bulk is changed, together with a new order of store 2, and that one together with one of 3.
+    for change in [
+        "with last as (select max(id) as id from orders where store_id = 1), \
+             changed as (update orders set status = 'preparing' from last where orders.id = last.id) \
+         insert into orders (store_id, customer_name) values (2, 'with the bulk')",
+        "with changed as (update orders set status = 'preparing' where customer_name = 'with the bulk') \
+         insert into orders (store_id, customer_name) values (3, 'behind that')",
+        "update orders set status = 'preparing' where customer_name = 'behind that'",
+    ] {
+        client.batch_execute(change).await.unwrap();
+    }
+    assert!(
+        panels[0].count() < ORDERS,
+        "the bulk was over before anything built on it"
+    );
+    for (panel, events) in panels.iter().zip([ORDERS + 1, 2, 2]) {
+        panel.until(events).await;
+        let events = panel.events();
+        let last = &events[events.len() - 1];
+        assert_eq!(
+            (&last["type"], &last["data"]["status"]),
+            (&"order_status_changed".into(), &"preparing".into())
+        );
+        let inserted = events
+            .iter()
+            .position(|event| event["type"] == "new_order" && event["data"]["order_id"] == last["data"]["order_id"]);
+        assert!(inserted.is_some(), "a change came without its order");
+        assert_ascending_without_repeats(&ids(&events));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there() {
+    const ORDERS: usize = 20_000;
+    let app = App::start_with(|config| {
+        config.session.queue_bytes = ROOM;
+        config.session.ping_interval = HEARTBEAT;
+    })
+    .await;
+    let bulk_panel = Reading::of(app.panel(BULK, None).await.live().await);
+    let other = Reading::of(app.panel("2", None).await.live().await);
+    let client = app.database.client().await;
+    let first = client
+        .query_one("select coalesce(max(id), 0) from vestnik.event", &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0);
+    app.write(&insert(BULK, ORDERS)).await;
+    bulk_panel.until(1).await;
+    let order = "insert into orders (store_id) values (2)";
+    let mut orders = 0;
+    while bulk_panel.count() < ORDERS {
+        client.execute(order, &[]).await.unwrap();
+        orders += 1;
+        other.until(orders).await;
+    }
+    let events = other.events();
+    let had = ids(&events);
+
+    // Of the other store, from behind each event.
+    for (index, event) in events.iter().enumerate().step_by(events.len().div_ceil(20)) {
+        let back = app.panel("2", event["cursor"].as_str()).await.live().await;
+        let replayed: Vec<Value> = back
+            .before_live
+            .into_iter()
+            .filter(|message| message.get("data").is_some())
+            .collect();
+        assert_eq!(ids(&replayed), had[index + 1..]);
+    }
+    // Of the bulk's own store, from each heartbeat in the middle of it: it covers all that has come before.
+    bulk_panel.until(ORDERS).await;
+    let received = bulk_panel.received.lock().unwrap().clone();
+    let (mut came, mut heartbeats) = (0, Vec::new());
+    for message in &received {
+        match message.get("data") {
+            Some(_) => came = id(message),
+            None if came > first && came < first + ORDERS as i64 => {
+                heartbeats.push((came, message["cursor"].as_str().unwrap().to_owned()))
+            }
+            None => {}
+        }
+    }
+    assert!(!heartbeats.is_empty(), "no heartbeat came in the middle");
+    let all = ids(&bulk_panel.events());
+    for (came, cursor) in heartbeats.iter().step_by(heartbeats.len().div_ceil(2)) {
+        let back = app.panel(BULK, Some(cursor)).await.live().await;
+        let replayed: Vec<Value> = back
+            .before_live
+            .into_iter()
+            .filter(|message| message.get("data").is_some())
+            .collect();
+        let expected: Vec<i64> = all.iter().copied().filter(|id| id > came).collect();
+        assert_eq!(ids(&replayed), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panel_that_comes_back_while_a_large_transaction_is_on_its_way_misses_nothing() {
+    const ORDERS: usize = 20_000;
+    let app = app().await;
+    let mut panel = app.panel(BULK, None).await.live().await;
+    app.write(&insert(BULK, ORDERS)).await;
+    let mut came = HashSet::new();
+    let mut returns = 0;
+    while came.len() < ORDERS {
+        came.insert(id(&panel.event().await));
+        // Each time a little later: within a chunk, and between two.
+        if came.len() > returns * 1111 && returns < 10 {
+            returns += 1;
+            let cursor = panel.cursor.clone();
+            panel = app.panel(BULK, Some(&cursor)).await;
+        }
+    }
+    assert_eq!(returns, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panel_that_reads_is_not_let_go_for_a_large_transaction_beyond_its_queue() {
+    const ORDERS: usize = 20_000;
+    // About 6 MB of them, and the socket takes a part.
+    let app = App::start_with(|config| config.session.queue_bytes = 512 * 1024).await;
+    let panel = Reading::of(app.panel(BULK, None).await.live().await);
+    app.write(&insert(BULK, ORDERS)).await;
+    panel.until(ORDERS).await;
+    assert_ascending_without_repeats(&ids(&panel.events()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_large_transactions_at_once_come_whole_and_a_third_store_does_not_wait() {
+    const ORDERS: usize = 20_000;
+    let app = app().await;
+    let mut panels = Vec::new();
+    for store in [BULK, "2"] {
+        panels.push(Reading::of(app.panel(store, None).await.live().await));
+    }
+    let mut third = app.panel("3", None).await.live().await;
+    let (one, other, client) = (
+        app.database.client().await,
+        app.database.client().await,
+        app.database.client().await,
+    );
+    for (client, store) in [(&one, BULK), (&other, "2")] {
+        client
+            .batch_execute(&format!("begin; {}", insert(store, ORDERS)))
+            .await
+            .unwrap();
+    }
+    one.batch_execute("commit").await.unwrap();
+    panels[0].until(1).await;
+    other.batch_execute("commit").await.unwrap();
+    let mut meanwhile = 0;
+    while panels[0].count() < ORDERS || panels[1].count() < ORDERS {
+        client
+            .execute("insert into orders (store_id) values (3)", &[])
+            .await
+            .unwrap();
+        third.event().await;
+        meanwhile += usize::from(panels[1].count() == 0);
+    }
+    assert!(meanwhile > 0, "the third store waited");
+    for panel in &panels {
+        let ids = ids(&panel.events());
+        assert_eq!(ids.len(), ORDERS);
+        assert_ascending_without_repeats(&ids);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_killed_while_large_transactions_are_on_their_way_and_nothing_is_lost() {
+    const ROUNDS: usize = 6;
+    const ORDERS: usize = 3_000;
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let app = app().await;
+    let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed).await;
+    let client = app.database.client().await;
+    let terminate = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+         where application_name = $1 and datname = current_database()";
+    let mut killed = [0; 3];
+    for _ in 0..ROUNDS {
+        trial.write_many(ORDERS, &mut random).await;
+        for _ in 0..3 {
+            trial.commits(random.usize(1..20)).await;
+            let victim = random.usize(..3);
+            let name = ["vestnik bulk", "vestnik feed", "vestnik listener"][victim];
+            killed[victim] += client.query_one(terminate, &[&name]).await.unwrap().get::<_, i64>(0);
+        }
+        trial.commits(random.usize(1..60)).await;
+    }
+    eprintln!("killed: bulk, feed, listener {killed:?}");
+    trial.judge(Repeats::Never).await;
+}
