@@ -38,9 +38,12 @@ const MISSED: usize = 100;
 const STORES: [usize; 2] = [25, 5000];
 /// Stores of those who are back already begin here.
 const LIVE_STORES: std::ops::Range<i64> = 1_000_000..1_000_020;
-/// Live orders a second, and for how long.
+/// Live orders a second, and for how long: without the rush, and with it.
 const LIVE_RATE: u32 = 200;
-const LIVE_SECONDS: u64 = 10;
+const CALM_SECONDS: u64 = 5;
+const RUSH_SECONDS: u64 = 9;
+/// Runs of which the medians are printed.
+const RUNS: usize = 3;
 /// Into the live load the rush begins.
 const CALM: Duration = Duration::from_secs(1);
 /// The part of the rush that this program plays.
@@ -56,32 +59,99 @@ async fn main() {
     let shop = Shop::open().await;
     let token = token(&shop).await;
     println!(
-        "panels  stores |  all live after  events    tries again  engine CPU |  live p50/p99 ms calm     in the rush    ratio p99"
+        "median of {RUNS}                   |        all      CPU seconds of          |  live p50/p99 ms             | p99"
     );
+    println!("panels  stores  tries again |  live after  engine Postgres herd |     calm         in the rush | ratio");
     for stores in STORES {
         let (engine, address) = serve(&shop, &[]).await;
         let cursor = cursor(address, &token).await;
-        miss(&shop, stores).await;
         drop(engine);
-        let (engine, address) = serve(&shop, &[]).await;
-        let heard = back_already(address, &token).await;
-        let calm = live(&shop, &heard, None).await;
-        let arguments = [HERD, &address.to_string(), &token, &cursor, &stores.to_string()];
-        let (rush, said, cpu) = {
-            let herd = crowd::start(&arguments);
-            let cpu = cpu_seconds(engine.0.id());
-            let (rush, said) = live_with(&shop, &heard, herd).await;
-            (rush, said, cpu_seconds(engine.0.id()) - cpu)
-        };
+        miss(&shop, stores).await;
+        let mut runs = Vec::new();
+        for _ in 0..RUNS {
+            runs.push(run(&shop, &token, &cursor, stores).await);
+        }
+        let median = |of: fn(&Run) -> f64| quantile(&mut runs.iter().map(of).collect::<Vec<_>>(), 0.5);
         println!(
-            "{PANELS:6} {stores:7} | {said} {cpu:8.2} s | {:12.2} / {:6.2}  {:9.2} / {:6.2}   {:6.2}",
-            calm.0,
-            calm.1,
-            rush.0,
-            rush.1,
-            rush.1 / calm.1,
+            "{PANELS:6} {stores:7} {:12} | {:9.2} s {:6.2} {:8.2} {:5.2} | {:5.2} / {:5.2}  {:5.2} / {:5.2} | {:5.2}",
+            median(|run| run.again),
+            median(|run| run.seconds),
+            median(|run| run.cpu[0]),
+            median(|run| run.cpu[1]),
+            median(|run| run.cpu[2]),
+            median(|run| run.calm.0),
+            median(|run| run.calm.1),
+            median(|run| run.rush.0),
+            median(|run| run.rush.1),
+            median(|run| run.rush.1 / run.calm.1),
         );
     }
+}
+
+/// One rush, on a program that has just been started.
+struct Run {
+    seconds: f64,
+    again: f64,
+    /// Of the program, of Postgres, and of the herd, while it came back.
+    cpu: [f64; 3],
+    /// The median and the 99th hundredth of the live orders, ms.
+    calm: (f64, f64),
+    rush: (f64, f64),
+}
+
+async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize) -> Run {
+    let (engine, address) = serve(shop, &[]).await;
+    let heard = back_already(address, token).await;
+    let calm = figures(load(shop, &heard, CALM_SECONDS).await, None);
+    let mut herd = crowd::start(&[HERD, &address.to_string(), token, cursor, &stores.to_string()]);
+    let postgres = postmaster(shop).await;
+    let (engine_id, herd_id) = (engine.0.id(), herd.process.id());
+    let cpu = move || [cpu_seconds(engine_id), cpu_of_children(postgres), cpu_seconds(herd_id)];
+    let rush = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(CALM);
+        let (begin, before) = (Instant::now(), cpu());
+        herd.say("go");
+        let said = herd.line();
+        let (during, after) = (begin..Instant::now(), cpu());
+        let cpu = [0, 1, 2].map(|index| after[index] - before[index]);
+        (herd, said, during, cpu)
+    });
+    let (latencies, rush) = tokio::join!(load(shop, &heard, RUSH_SECONDS), rush);
+    let (_herd, said, during, cpu) = rush.expect("a rush");
+    assert!(
+        during.end < during.start + Duration::from_secs(RUSH_SECONDS) - CALM,
+        "the live load lasts as long"
+    );
+    let mut said = said.split(' ').map(|number| number.parse().expect("a number"));
+    Run {
+        seconds: said.next().expect("seconds"),
+        again: said.next().expect("tries"),
+        cpu,
+        calm,
+        rush: figures(latencies, Some(during)),
+    }
+}
+
+/// The first process of Postgres, which has started all others.
+async fn postmaster(shop: &Shop) -> u32 {
+    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let row = client
+        .query_one("select pg_backend_pid()", &[])
+        .await
+        .expect("a backend");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", row.get::<_, i32>(0))).expect("Linux");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    parent.expect("its parent").trim().parse().expect("a number")
+}
+
+/// CPU seconds of the processes that this one has started and that are still there.
+fn cpu_of_children(process: u32) -> f64 {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).expect("Linux");
+    let on_cpu = |child: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<f64>().ok()
+    };
+    children.split_whitespace().filter_map(on_cpu).sum::<f64>() / 1e9
 }
 
 /// A cursor of now.
@@ -138,24 +208,6 @@ async fn back_already(address: SocketAddr, token: &str) -> Heard {
     heard
 }
 
-/// Runs the live load beside a rush: its latencies, and what the herd says of itself.
-async fn live_with(shop: &Shop, heard: &Heard, mut herd: child::Child) -> ((f64, f64), String) {
-    let rush = tokio::task::spawn_blocking(move || {
-        std::thread::sleep(CALM);
-        let begin = Instant::now();
-        herd.say("go");
-        let said = herd.line();
-        (herd, said, begin..Instant::now())
-    });
-    let (latencies, rush) = tokio::join!(load(shop, heard), rush);
-    let (_herd, said, during) = rush.expect("a rush");
-    (figures(latencies, Some(during)), said)
-}
-
-async fn live(shop: &Shop, heard: &Heard, during: Option<std::ops::Range<Instant>>) -> (f64, f64) {
-    figures(load(shop, heard).await, during)
-}
-
 /// The median and the 99th hundredth, ms, of what was sent in this time.
 fn figures(latencies: Vec<(Instant, f64)>, during: Option<std::ops::Range<Instant>>) -> (f64, f64) {
     let inside = |at: &Instant| during.as_ref().is_none_or(|during| during.contains(at));
@@ -168,7 +220,7 @@ fn figures(latencies: Vec<(Instant, f64)>, during: Option<std::ops::Range<Instan
 }
 
 /// Writes live orders at their rate: when each was sent, and how long it took to its socket, ms.
-async fn load(shop: &Shop, heard: &Heard) -> Vec<(Instant, f64)> {
+async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     heard.lock().expect("no panic").clear();
     let client = Arc::new(vestnik::db::connect_as(&shop.url, "live").await.expect("a connection"));
     let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
@@ -176,7 +228,7 @@ async fn load(shop: &Shop, heard: &Heard) -> Vec<(Instant, f64)> {
     let insert = client.prepare(insert).await.expect("prepared");
     let sent: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / LIVE_RATE);
-    for _ in 0..LIVE_SECONDS * u64::from(LIVE_RATE) {
+    for _ in 0..seconds * u64::from(LIVE_RATE) {
         ticks.tick().await;
         let (client, insert, sent) = (Arc::clone(&client), insert.clone(), Arc::clone(&sent));
         tokio::spawn(async move {
@@ -187,7 +239,7 @@ async fn load(shop: &Shop, heard: &Heard) -> Vec<(Instant, f64)> {
                 .insert(row.get::<_, i64>(0).to_string(), now);
         });
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let sent = sent.lock().expect("no panic");
     let mut latencies = Vec::new();
     for (at, text) in heard.lock().expect("no panic").drain(..) {
@@ -236,6 +288,6 @@ async fn herd(arguments: &[String]) {
     all_live.await;
     let (events, again) = (events.load(Ordering::Relaxed), again.load(Ordering::Relaxed));
     assert_eq!(events, (PANELS * MISSED) as u64, "each got what it had missed, once");
-    println!("{:10.2} s {events:9} {again:9}    ", begin.elapsed().as_secs_f64());
+    println!("{} {again}", begin.elapsed().as_secs_f64());
     commands.recv().await;
 }

@@ -13,10 +13,15 @@ use crate::shop::{Ended, Shop};
 /// The program, serving this database with these settings beside the usual ones.
 pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let (engine, address) = start(shop, settings);
+    until_listening(address).await;
+    (engine, address)
+}
+
+/// Waits until notifications reach it.
+pub async fn until_listening(address: SocketAddr) {
     while !ready(address).await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    (engine, address)
 }
 
 /// The same, before it is ready.
@@ -24,15 +29,20 @@ pub fn start(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|socket| socket.local_addr())
         .expect("a port");
+    (start_at(shop, free, settings), free)
+}
+
+/// The same at this address.
+pub fn start_at(shop: &Shop, address: SocketAddr, settings: &[&str]) -> Ended {
     let engine = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(["serve", "--set", "session.max_per_store=100000"])
         .args(settings)
         .env("DATABASE_URL", shop.url.expose_secret())
-        .env("VESTNIK_LISTEN", free.to_string())
+        .env("VESTNIK_LISTEN", address.to_string())
         .env("VESTNIK_LOG_FILTER", "warn")
         .spawn()
         .expect("the program");
-    (Ended(engine), free)
+    Ended(engine)
 }
 
 async fn ready(address: SocketAddr) -> bool {

@@ -1,0 +1,167 @@
+//! A panel that does as docs/protocol.md says: it keeps its newest cursor, comes back within a random part of the jitter
+//! that it was told, tries again after random times that double, and goes from one node to the next.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use serde::Deserialize;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// Between the first try that fails and the second, at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A change of an order: its number, and the status that it got.
+pub type Change = (i64, String);
+
+/// What a panel has heard.
+#[derive(Default)]
+pub struct Heard {
+    /// Each change, when it came first.
+    pub changes: HashMap<Change, Instant>,
+    /// Changes that came before the one that they follow.
+    pub out_of_order: usize,
+    /// Times that it lost its socket.
+    pub cut_off: usize,
+    /// It has been live.
+    pub live: bool,
+    statuses: HashMap<i64, String>,
+}
+
+/// A panel, until it is dropped.
+pub struct Panel {
+    /// Its store.
+    pub store: i64,
+    heard: Arc<Mutex<Heard>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Panel {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(rename = "type")]
+    kind: String,
+    cursor: Option<String>,
+    reconnect_jitter_ms: Option<u64>,
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    order_id: String,
+    status: String,
+    previous_status: Option<String>,
+}
+
+impl Panel {
+    /// Opens one at the first of these nodes that lets it in.
+    pub fn open(nodes: Vec<SocketAddr>, store: i64, token: &str) -> Self {
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let state = State {
+            store,
+            token: token.to_owned(),
+            cursor: None,
+            jitter: Duration::ZERO,
+            heard: Arc::clone(&heard),
+        };
+        let task = tokio::spawn(state.stay(nodes));
+        Self { store, heard, task }
+    }
+
+    /// What it has heard.
+    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().expect("no panic")
+    }
+}
+
+struct State {
+    store: i64,
+    token: String,
+    cursor: Option<String>,
+    jitter: Duration,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl State {
+    async fn stay(mut self, nodes: Vec<SocketAddr>) {
+        let mut nodes = nodes.iter().cycle();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let node = *nodes.next().expect("a node");
+            if let Some(socket) = self.connect(node).await {
+                let was_live = self.listen(socket).await;
+                self.heard.lock().expect("no panic").cut_off += 1;
+                if was_live {
+                    pause = FIRST_PAUSE;
+                    tokio::time::sleep(self.jitter.mul_f64(fastrand::f64())).await;
+                    continue;
+                }
+            }
+            tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn connect(&self, node: SocketAddr) -> Option<WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>> {
+        let after = self
+            .cursor
+            .as_ref()
+            .map(|cursor| format!("?after={cursor}"))
+            .unwrap_or_default();
+        let mut request = format!("ws://{node}/api/partner/ws/partner/{}{after}", self.store)
+            .into_client_request()
+            .expect("a request");
+        let bearer = format!("Bearer {}", self.token).parse().expect("a header");
+        request.headers_mut().insert("authorization", bearer);
+        connect_async(request).await.ok().map(|(socket, _)| socket)
+    }
+
+    /// Listens until the socket ends. Whether it was live.
+    async fn listen(&mut self, mut socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>) -> bool {
+        let mut live = false;
+        while let Some(Ok(message)) = socket.next().await {
+            let now = Instant::now();
+            let Message::Text(text) = message else { continue };
+            let said: Said = serde_json::from_str(&text).expect("a message");
+            if said.kind == "live" {
+                live = true;
+                self.heard.lock().expect("no panic").live = true;
+            }
+            assert_ne!(said.kind, "resync_required", "{text}");
+            if let Some(jitter) = said.reconnect_jitter_ms {
+                self.jitter = Duration::from_millis(jitter);
+            }
+            if let Some(data) = said.data {
+                self.heard.lock().expect("no panic").hear(data, now);
+            }
+            self.cursor = said.cursor.or(self.cursor.take());
+        }
+        live
+    }
+}
+
+impl Heard {
+    fn hear(&mut self, data: Data, now: Instant) {
+        let order = data.order_id.parse().expect("a number");
+        let change = (order, data.status.clone());
+        // What comes again has been judged.
+        if self.changes.contains_key(&change) {
+            return;
+        }
+        self.changes.insert(change, now);
+        let before = self.statuses.insert(order, data.status);
+        self.out_of_order += usize::from(before != data.previous_status);
+    }
+}
