@@ -14,8 +14,8 @@ const TURN_DEADLINE: Duration = Duration::from_secs(30);
 /// Sessions that are let in at once. 8 made no difference to the live orders.
 const AT_ONCE: u32 = 32;
 /// Time of one core for each further one. Its handshake, the look at its token, and its replay of 100 events take 0.5 ms of
-/// it here, and in Postgres 0.6 ms, or 0.8 where each replay reads the journal: a fifth, and a quarter to a third. The rest
-/// is left to those who are back (`cargo bench --bench replay`).
+/// it here, and in Postgres 0.6 ms, or 0.8 where each replay reads the journal: a fifth, and a quarter to a third, the live
+/// orders' own among it. The rest is left to those who are back (`cargo bench --bench replay`).
 const PACE_OF_A_CORE: Duration = Duration::from_micros(2500);
 
 /// It would take too long to be let in.
