@@ -34,7 +34,7 @@ pub(super) const OUTLINE: &str = "with recursive later (xid) as ( \
 pub(super) const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
      where (select true from vestnik.event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
-/// Whether a transaction has more than [`LARGE_EVENTS`] events.
+/// Whether a transaction has more than `LARGE_EVENTS` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     /// No.
