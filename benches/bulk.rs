@@ -4,6 +4,8 @@
 
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/memory.rs"]
+mod memory;
 #[path = "support/panels.rs"]
 mod panels;
 #[path = "support/quantile.rs"]
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use memory::resident_kb;
 use panels::Panels;
 use quantile::quantile;
 use shop::Shop;
@@ -30,8 +33,6 @@ const PAUSE: Duration = Duration::from_millis(5);
 const CALM: Duration = Duration::from_secs(5);
 /// How long they go on behind the large one.
 const AFTER: Duration = Duration::from_secs(1);
-/// How long after the last order one may still be on its way.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() {
@@ -54,6 +55,7 @@ async fn main() {
         ("a bulk again", Some("orders")),
     ] {
         let before = (memory.now(), bulk.count.load(Ordering::Relaxed));
+        let live_before = live.count.load(Ordering::Relaxed);
         memory.peak.store(before.0, Ordering::Relaxed);
         let watched = if table == Some("orders") { BULK_ORDERS } else { 0 };
         let enough = Arc::new(AtomicBool::new(false));
@@ -78,8 +80,10 @@ async fn main() {
         tokio::time::sleep(AFTER).await;
         enough.store(true, Ordering::Relaxed);
         let sent = writing.await.expect("a writer");
-        let mut way = way(&live, &sent).await;
-        let [p50, p99, worst] = [0.5, 0.99, 1.0].map(|share| quantile(&mut way, share));
+        let all = sent.len() as u64;
+        assert_eq!(live.until(live_before, all).await, all, "every order comes once");
+        let mut ways = live.ways(&sent);
+        let [p50, p99, worst] = [0.5, 0.99, 1.0].map(|share| quantile(&mut ways, share));
         println!("{what:30} | {p50:6.2} {p99:7.2} {worst:7.2}");
         if watched > 0 {
             let mb = |kib: u64| kib as f64 / 1024.0;
@@ -128,23 +132,7 @@ async fn write_live(url: secrecy::SecretString, enough: Arc<AtomicBool>) -> Hash
     sent.into_iter().map(|sent| sent.expect("an order")).collect()
 }
 
-/// How long each order took, in milliseconds: all of them came, each once.
-async fn way(live: &Panels, sent: &HashMap<String, Instant>) -> Vec<f64> {
-    let deadline = Instant::now() + PATIENCE;
-    while live.heard.lock().expect("no panic").len() < sent.len() && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let mut way = Vec::new();
-    for (at, text) in live.heard.lock().expect("no panic").drain(..) {
-        let event: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let began = event["data"]["order_id"].as_str().and_then(|order| sent.get(order));
-        way.push((at - *began.expect("an order of this turn")).as_secs_f64() * 1000.0);
-    }
-    assert_eq!(way.len(), sent.len(), "every order comes once");
-    way
-}
-
-/// The resident memory of a process, KiB.
+/// The resident memory of a process, KB.
 struct Memory {
     process: u32,
     peak: Arc<AtomicU64>,
@@ -157,7 +145,7 @@ impl Memory {
         let watched = Arc::clone(&peak);
         std::thread::spawn(move || {
             loop {
-                watched.fetch_max(resident(process), Ordering::Relaxed);
+                watched.fetch_max(resident_kb(process).unwrap_or(0), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
@@ -165,13 +153,6 @@ impl Memory {
     }
 
     fn now(&self) -> u64 {
-        resident(self.process)
+        resident_kb(self.process).unwrap_or(0)
     }
-}
-
-fn resident(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
-        .unwrap_or(0)
 }

@@ -119,15 +119,8 @@ async fn turn(shop: &Shop, rate: u32, bursts: Bursts, table: &'static str, panel
         bursting.await.expect("the bursts");
     }
     assert_eq!(panels.until(before, all).await, all, "every order comes once");
-    let mut way = Vec::new();
-    for (at, text) in panels.heard.lock().expect("no panic").drain(..) {
-        let event: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        if let Some(begin) = event["data"]["order_id"].as_str().and_then(|order| sent.get(order)) {
-            way.push((at - *begin).as_secs_f64() * 1000.0);
-        }
-    }
-    assert_eq!(way.len(), sent.len(), "every order comes once");
-    (quantile(&mut way, 0.5), quantile(&mut way, 0.99))
+    let mut ways = panels.ways(&sent);
+    (quantile(&mut ways, 0.5), quantile(&mut ways, 0.99))
 }
 
 /// As many more writers, as fast as they can, on and off.

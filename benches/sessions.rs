@@ -4,6 +4,8 @@
 
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/memory.rs"]
+mod memory;
 #[path = "support/shop.rs"]
 mod shop;
 
@@ -21,6 +23,7 @@ use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use engine::{serve, start, token};
+use memory::resident_kb;
 use shop::{Ended, Shop};
 
 const SESSIONS: usize = 10_000;
@@ -102,12 +105,16 @@ async fn main() {
 async fn cost(server: &Ended, way: &Way) -> f64 {
     // Warm: the first sockets make what all of them share.
     let warm = open(way, 200).await;
-    let before = resident_kb(server);
+    let before = resident(server);
     let sessions = open(way, SESSIONS).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let after = resident_kb(server);
+    let after = resident(server);
     drop((warm, sessions));
     (after - before) / SESSIONS as f64
+}
+
+fn resident(server: &Ended) -> f64 {
+    resident_kb(server.0.id()).expect("it runs") as f64
 }
 
 /// KB of resident memory with all sessions, each time that they have come.
@@ -117,7 +124,7 @@ async fn come_and_go(server: &Ended, way: &Way) -> Vec<f64> {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let sessions = open(way, SESSIONS).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        turns.push(resident_kb(server));
+        turns.push(resident(server));
         drop(sessions);
     }
     turns
@@ -150,15 +157,6 @@ async fn open(way: &Way, count: usize) -> Vec<Box<dyn Connection>> {
         .buffer_unordered(AT_ONCE)
         .collect()
         .await
-}
-
-fn resident_kb(server: &Ended) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.0.id())).expect("Linux");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("its memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// The program with a certificate of its own, and who trusts it.

@@ -1,5 +1,6 @@
 //! A socket for each store, and when each order came.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,10 +57,11 @@ impl Panels {
                     if let Message::Text(text) = message
                         && text.contains(r#""new_order""#)
                     {
-                        count.fetch_add(1, Ordering::Relaxed);
                         if keep {
                             heard.lock().expect("no panic").push((now, text));
                         }
+                        // Last: whoever waits for the number looks at the texts then.
+                        count.fetch_add(1, Ordering::Release);
                     }
                 }
             }));
@@ -67,11 +69,26 @@ impl Panels {
         Self { count, heard, tasks }
     }
 
+    /// How long each of these orders took, ms, from when it was sent: all of them came, each once. Others are left out.
+    #[expect(clippy::allow_attributes, reason = "not every bench asks")]
+    #[allow(dead_code)]
+    pub fn ways(&self, sent: &HashMap<String, Instant>) -> Vec<f64> {
+        let mut ways = Vec::new();
+        for (at, text) in self.heard.lock().expect("no panic").drain(..) {
+            let event: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            if let Some(begin) = event["data"]["order_id"].as_str().and_then(|order| sent.get(order)) {
+                ways.push((at - *begin).as_secs_f64() * 1000.0);
+            }
+        }
+        assert_eq!(ways.len(), sent.len(), "every order comes once");
+        ways
+    }
+
     /// Waits until so many new orders have come since `before`; how many have.
     pub async fn until(&self, before: u64, orders: u64) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let come = self.count.load(Ordering::Relaxed) - before;
+            let come = self.count.load(Ordering::Acquire) - before;
             if come >= orders || Instant::now() > deadline {
                 return come;
             }
