@@ -152,8 +152,7 @@ impl Aside {
 
     /// What has been published, where `read` is what has been read, this included.
     pub fn cursor(&self, read: &Position) -> Cursor {
-        let seen = self.released(read);
-        let before = seen.without(self.streamed.iter().copied());
+        let (seen, before) = (self.released(read), self.given_up(read));
         match self.through {
             None => Cursor::At(before),
             Some(through) => Cursor::Within { before, seen, through },

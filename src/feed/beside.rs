@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
-use super::nap::nap;
 use crate::event::{Event, StoreId};
 use crate::journal::{self, ConnectError};
 use crate::router::Router;
@@ -42,7 +41,7 @@ impl Beside {
             && since.elapsed() < ROOM_PATIENCE
             && !router.has_room(stores)
         {
-            nap(ROOM_PAUSE).await;
+            tokio::time::sleep(ROOM_PAUSE).await;
         }
         Ok(self.next.take().map(|(events, ..)| events))
     }

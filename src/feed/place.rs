@@ -42,8 +42,8 @@ impl Place {
         let taken = aside.take_large(&large);
         self.aside = Some(aside);
         taken?;
-        let newest = outline.transactions.iter().map(|(xid, _)| *xid).max();
-        let newest = newest.max(Some(self.read.newest())).unwrap_or(self.read.newest());
+        let xids = outline.transactions.iter().map(|(xid, _)| *xid);
+        let newest = xids.fold(self.read.newest(), Xid::max);
         self.read = Position::after(&outline.snapshot, newest).without(small);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The events of large transactions, streamed over a connection of their own beside the feed's reads, which go on.
 
-use futures::stream::{BoxStream, StreamExt as _, try_unfold};
+use futures::TryStreamExt as _;
+use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
@@ -23,26 +24,17 @@ struct Open {
 
 /// All events of these transactions behind `through`, in chunks of bounded size. It connects when it is asked first.
 pub fn beside(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -> Beside {
-    let (database, of) = (database.clone(), of.to_vec());
-    let begin = move || {
-        let (database, of) = (database.clone(), of.clone());
-        async move { open(&database, epoch, &of, through).await }
-    };
-    let next = move |open: Option<Open>| {
-        let begin = begin.clone();
-        async move {
-            let mut open = match open {
-                Some(open) => open,
-                None => begin().await?,
-            };
+    let open = open(database.clone(), epoch, of.to_vec(), through);
+    let chunks = |open: Open| {
+        try_unfold(open, async |mut open| {
             let events = open.chunks.next().await?;
-            Ok((!events.is_empty()).then_some((events, Some(open))))
-        }
+            Ok::<_, ConnectError>((!events.is_empty()).then_some((events, open)))
+        })
     };
-    try_unfold(None, next).boxed()
+    once(open).map_ok(chunks).try_flatten().boxed()
 }
 
-async fn open(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -> Result<Open, ConnectError> {
+async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) -> Result<Open, ConnectError> {
     let url = database.url.as_ref().ok_or(db::Error::Missing)?;
     let client = db::connect_as(url, "bulk").await?;
     let begin = async {
@@ -54,7 +46,7 @@ async fn open(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -
             "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.event where xid = any ($1) and id > $2 order by id"
         );
         let statement = client.prepare(&sql).await?;
-        let parameters: [&(dyn ToSql + Sync); 2] = [&xids(of), &through.0];
+        let parameters: [&(dyn ToSql + Sync); 2] = [&xids(&of), &through.0];
         Ok(Chunks::new(client.query_raw(&statement, parameters).await?))
     };
     let chunks = timeout(READ_DEADLINE, begin).await.map_err(|_| Error::TimedOut)??;
