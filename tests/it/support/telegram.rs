@@ -326,15 +326,11 @@ impl Telegram {
 
     /// Waits until so many messages have been sent to a chat or edited there, and were answered `ok`.
     pub async fn until_messages(&self, chat: i64, count: usize) -> Vec<Call> {
-        self.until_messages_within(PATIENCE, chat, count).await
-    }
-
-    /// The same with another patience.
-    pub async fn until_messages_within(&self, patience: Duration, chat: i64, count: usize) -> Vec<Call> {
         let is_one = |call: &&Call| call.is_message_to(chat) && call.said == "ok";
-        let what = format!("{count} messages to {chat}");
-        self.until_calls_within(patience, &what, |calls| calls.iter().filter(is_one).count() >= count)
-            .await;
+        self.until_calls(&format!("{count} messages to {chat}"), |calls| {
+            calls.iter().filter(is_one).count() >= count
+        })
+        .await;
         self.calls().into_iter().filter(|call| is_one(&call)).collect()
     }
 
