@@ -136,8 +136,12 @@ CREATE FUNCTION vestnik.content_sql(target text, kind text, id_column text, stat
     AS $_$
     select format($sql$
 create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
+declare
+    payload jsonb;
 begin
-    return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
+    payload := vestnik.%3$s_payload(n);
+    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
+                then payload || %4$s else vestnik.event_data(payload, %4$s) end;
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
@@ -217,10 +221,9 @@ begin
             return null;
         end if;
     end if;
-    insert into vestnik.event (store_id, type, data)
-    select n.store_id::text, 'new_booking', coalesce(case when vestnik.payload_is_plain('public.bookings', 'booking') and coalesce(pg_column_size(n.customer_name), 0) + coalesce(pg_column_size(n.status), 0) <= 65536
-                    then case when row(n.customer_name, n.guests, n.starts_at, n.id, n.status) is not null then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at)
-                              else vestnik.booking_payload(row(n.*)::public.bookings) || jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) end end, vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings)) from inserted_rows n;
+    insert into vestnik.event (store_id, subject, type, data)
+    select n.store_id::text, n.id::text, 'new_booking', vestnik.planned_with(case when vestnik.payload_is_plain('public.bookings', 'booking') and pg_column_size(n.customer_name) + pg_column_size(n.status) <= 65536 and n.guests is not null and n.starts_at is not null and n.id is not null
+                    then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings) end, vestnik.booking_payload(row(n.*)::public.bookings)) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_booking');
     end if;
@@ -229,8 +232,12 @@ end $$;
 CREATE FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
+declare
+    payload jsonb;
 begin
-    return vestnik.event_data(vestnik.booking_payload(n), jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)));
+    payload := vestnik.booking_payload(n);
+    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
+                then payload || jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) else vestnik.event_data(payload, jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text))) end;
 exception when others then
     return jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
@@ -259,8 +266,8 @@ begin
         return null;
     end if;
     if seen.pairs = 1 then
-        insert into vestnik.event (store_id, type, data)
-        select n.store_id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end,
+        insert into vestnik.event (store_id, subject, type, data)
+        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end,
                vestnik.emit_public_bookings_changed(row(o.*)::public.bookings, row(n.*)::public.bookings)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
@@ -268,8 +275,8 @@ begin
         return null;
     end if;
     with written as (
-        insert into vestnik.event (store_id, type, data)
-        select n.store_id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o.vestnik_row, n.vestnik_row)
+        insert into vestnik.event (store_id, subject, type, data)
+        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o.vestnik_row, n.vestnik_row)
         from (select *, row(r.*)::public.bookings as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
         join (select *, row(r.*)::public.bookings as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
@@ -317,10 +324,9 @@ begin
             return null;
         end if;
     end if;
-    insert into vestnik.event (store_id, type, data)
-    select n.store_id::text, 'new_order', coalesce(case when vestnik.payload_is_plain('public.orders', 'order') and coalesce(pg_column_size(n.customer_name), 0) + coalesce(pg_column_size(n.items), 0) + coalesce(pg_column_size(n.order_type), 0) + coalesce(pg_column_size(n.status), 0) <= 65536
-                    then case when row(n.customer_name, n.items, n.order_type, n.total, n.id, n.status) is not null then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items)
-                              else vestnik.order_payload(row(n.*)::public.orders) || jsonb_strip_nulls(jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) end end, vestnik.emit_public_orders_inserted(row(n.*)::public.orders)) from inserted_rows n;
+    insert into vestnik.event (store_id, subject, type, data)
+    select n.store_id::text, n.id::text, 'new_order', vestnik.planned_with(case when vestnik.payload_is_plain('public.orders', 'order') and pg_column_size(n.customer_name) + pg_column_size(n.items) + pg_column_size(n.order_type) + pg_column_size(n.status) <= 65536 and n.total is not null and n.id is not null
+                    then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(row(n.*)::public.orders) end, vestnik.order_payload(row(n.*)::public.orders)) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order');
     end if;
@@ -329,9 +335,14 @@ end $$;
 CREATE FUNCTION vestnik.emit_public_orders_inserted(n public.orders) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
+declare
+    payload jsonb;
 begin
-    return vestnik.event_data(vestnik.order_payload(n), jsonb_strip_nulls(jsonb_build_object(
-        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)));
+    payload := vestnik.order_payload(n);
+    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
+                then payload || jsonb_strip_nulls(jsonb_build_object(
+        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) else vestnik.event_data(payload, jsonb_strip_nulls(jsonb_build_object(
+        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text))) end;
 exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
@@ -365,8 +376,8 @@ begin
         return null;
     end if;
     if seen.pairs = 1 then
-        insert into vestnik.event (store_id, type, data)
-        select n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end,
+        insert into vestnik.event (store_id, subject, type, data)
+        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end,
                vestnik.emit_public_orders_changed(row(o.*)::public.orders, row(n.*)::public.orders)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
@@ -375,8 +386,8 @@ begin
     end if;
     begin
         with written as (
-            insert into vestnik.event (store_id, type, data)
-            select n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, jsonb_strip_nulls(jsonb_build_object(
+            insert into vestnik.event (store_id, subject, type, data)
+            select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, jsonb_strip_nulls(jsonb_build_object(
         'order_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text, 'reason', n.reason::text))
             from (select *, row_number() over () as vestnik_place from old_rows) o
             join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
@@ -391,8 +402,8 @@ begin
         null;  -- What cannot be told all at once is told row by row.
     end;
     with written as (
-        insert into vestnik.event (store_id, type, data)
-        select n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, vestnik.emit_public_orders_changed(o.vestnik_row, n.vestnik_row)
+        insert into vestnik.event (store_id, subject, type, data)
+        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, vestnik.emit_public_orders_changed(o.vestnik_row, n.vestnik_row)
         from (select *, row(r.*)::public.orders as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
         join (select *, row(r.*)::public.orders as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
@@ -460,7 +471,7 @@ begin
     else
         content := %9$s(n);
     end if;
-    insert into vestnik.event (store_id, type, data) values (%10$s, what, content)
+    insert into vestnik.event (store_id, subject, type, data) values (%10$s, %12$s, what, content)
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
@@ -474,7 +485,7 @@ end $body$;
 revoke all on function %1$s(), %11$s() from public;$sql$,
         vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
         kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
-        vestnik.store_sql(target, store_column),        vestnik.emitter(target, 'delete_row'))
+        vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column))
 $_$;
 CREATE FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
@@ -489,16 +500,16 @@ begin
             return null;
         end if;
     end if;
-    insert into vestnik.event (store_id, type, data)
-    select %2$s, %3$L, coalesce(%6$s, %4$s(row(n.*)::%5$s)) from inserted_rows n;
+    insert into vestnik.event (store_id, subject, type, data)
+    select %2$s, %5$s, %3$L, %4$s from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select %2$s from inserted_rows n limit 1), %3$L);
     end if;
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
-        vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind, vestnik.emitter(target, 'inserted'),
-        target, vestnik.plain_sql(target, kind, id_column, status_column))
+        vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind,
+        vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column))
 $_$;
 CREATE FUNCTION vestnik.is_quiet() RETURNS boolean
     LANGUAGE sql STABLE
@@ -575,33 +586,15 @@ CREATE FUNCTION vestnik.payload_is_plain(table_name text, kind text) RETURNS boo
     select coalesce((select p.prosrc = vestnik.payload_body(table_name, kind) from pg_proc p
                      where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))), false)
 $$;
-CREATE FUNCTION vestnik.plain_sql(target text, kind text, id_column text, status_column text) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-    select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
-        format($sql$case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536
-                    then case when row(%4$s) is not null then jsonb_build_object(%5$s%6$s)
-                              else vestnik.%7$I(row(n.*)::%1$s) || jsonb_strip_nulls(jsonb_build_object(%5$s)) end end$sql$,
-            target, kind,
-            coalesce(string_agg(format('coalesce(pg_column_size(n.%I), 0)', c.name), ' + ') filter (where c.is_long), '0'),
-            string_agg(format('n.%I', c.name), ', '),
-            case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
-                || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
-            coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
-            kind || '_payload')
-        else 'null::jsonb' end
-    from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
-          union all
-          select a.attname, 0, null, a.attlen = -1 from pg_attribute a
-          where a.attrelid = target::regclass and a.attname in (id_column, status_column)) c
-$_$;
 CREATE FUNCTION vestnik.plain_types() RETURNS text[]
     LANGUAGE sql IMMUTABLE
     AS $$
     select array['bigint', 'integer', 'smallint', 'numeric', 'text', 'character varying', 'boolean', 'uuid', 'jsonb',
                  'timestamp with time zone', 'date']
 $$;
+CREATE FUNCTION vestnik.planned_with(told jsonb, unused jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select told $$;
 CREATE FUNCTION vestnik.reattach_all() RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -642,6 +635,13 @@ CREATE FUNCTION vestnik.store_sql(target text, store_column text) RETURNS text
     select format(case when vestnik.column_type(target, store_column) in ('bigint', 'integer', 'smallint', 'uuid')
                        then 'n.%I::text' else 'vestnik.store_key(n.%I::text)' end, store_column)
 $$;
+CREATE FUNCTION vestnik.subject_sql(target text, id_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format(case when vestnik.column_type(target, id_column) in ('bigint', 'integer', 'smallint', 'uuid')
+                       then 'n.%I::text' else 'left(n.%I::text, 64)' end, id_column)
+$$;
 CREATE FUNCTION vestnik.table_name(name text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -673,6 +673,26 @@ CREATE FUNCTION vestnik.told_columns(table_name text, kind text, OUT name text, 
     join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
     cross join lateral (select vestnik.column_sql(told.name, format_type(a.atttypid, null)) as expression) e
 $$;
+CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
+        format($sql$vestnik.planned_with(case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536%4$s
+                    then jsonb_build_object(%5$s%6$s) else %7$s(row(n.*)::%1$s) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
+            target, kind,
+            coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
+            coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
+            case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
+                || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
+            coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
+            vestnik.emitter(target, 'inserted'), kind || '_payload')
+        else format('%s(row(n.*)::%s)', vestnik.emitter(target, 'inserted'), target) end
+    from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
+          union all
+          select a.attname, 0, null, a.attlen = -1 from pg_attribute a
+          where a.attrelid = target::regclass and a.attname in (id_column, status_column)) c
+$_$;
 CREATE FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -713,15 +733,16 @@ begin
             return null;
         end if;
     end if;
-    insert into vestnik.event (store_id, type, data)
-    values (%2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
+    insert into vestnik.event (store_id, subject, type, data)
+    values (%2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target)
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
+        vestnik.subject_sql(target, id_column))
 $_$;
 CREATE FUNCTION vestnik.update_statement_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
@@ -746,8 +767,8 @@ begin
         return null;
     end if;
     if seen.pairs = 1 then
-        insert into vestnik.event (store_id, type, data)
-        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
+        insert into vestnik.event (store_id, subject, type, data)
+        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
                %6$s(row(o.*)::%7$s, row(n.*)::%7$s)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
@@ -755,8 +776,8 @@ begin
         return null;
     end if;
 %8$s    with written as (
-        insert into vestnik.event (store_id, type, data)
-        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        insert into vestnik.event (store_id, subject, type, data)
+        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
         from (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
         join (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
@@ -774,8 +795,8 @@ revoke all on function %1$s() from public;$sql$,
         -- An order's change is told by its own columns; a booking's by a payload function, row by row.
         case kind when 'booking' then '' else format($sql$    begin
         with written as (
-            insert into vestnik.event (store_id, type, data)
-            select %1$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
+            insert into vestnik.event (store_id, subject, type, data)
+            select %1$s, %6$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
             from (select *, row_number() over () as vestnik_place from old_rows) o
             join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
             where o.%2$I is distinct from n.%2$I
@@ -789,7 +810,8 @@ revoke all on function %1$s() from public;$sql$,
         null;  -- What cannot be told all at once is told row by row.
     end;
 $sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
-            vestnik.changed_sql(target, kind, id_column, status_column)) end)
+            vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
+        vestnik.subject_sql(target, id_column))
 $_$;
 ALTER TABLE public.bookings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME public.bookings_id_seq
@@ -961,7 +983,8 @@ CREATE TABLE vestnik.event (
     store_id text,
     type text NOT NULL,
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    data jsonb NOT NULL
+    data jsonb NOT NULL,
+    subject text
 );
 ALTER TABLE vestnik.event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME vestnik.event_id_seq
@@ -1167,8 +1190,8 @@ CREATE INDEX delivery_subject ON vestnik.delivery USING btree (chat_id, subject)
 CREATE INDEX delivery_words ON vestnik.delivery USING btree (planned_at) WHERE (words IS NOT NULL);
 CREATE INDEX escalation_due ON vestnik.escalation USING btree (due_at) WHERE (ended_at IS NULL);
 CREATE INDEX escalation_open ON vestnik.escalation USING btree (store_id, subject) WHERE (ended_at IS NULL);
+CREATE INDEX event_store_subject ON vestnik.event USING btree (store_id, subject, id);
 CREATE INDEX event_store_xid ON vestnik.event USING btree (store_id, xid);
-CREATE INDEX event_subject ON vestnik.event USING btree (store_id, "left"(COALESCE((data ->> 'order_id'::text), (data ->> 'booking_id'::text)), 64), id) WHERE (type = ANY (ARRAY['new_order'::text, 'new_booking'::text]));
 CREATE INDEX event_xid ON vestnik.event USING btree (xid);
 CREATE INDEX link_store ON vestnik.link USING btree (store_id);
 CREATE INDEX message_event ON vestnik.message USING btree (event_id);
@@ -1252,15 +1275,17 @@ REVOKE ALL ON FUNCTION vestnik.order_inserted_sql(id_column text, status_column 
 REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_plain(table_name text, kind text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.plain_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.plain_types() FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.planned_with(told jsonb, unused jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.send_ring(store text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_key(key text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_sql(target text, store_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.subject_sql(target text, id_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.table_name(name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.told_columns(table_name text, kind text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.update_row_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.update_statement_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;

@@ -72,11 +72,7 @@ pub async fn events(pool: &Pool, wanted: &Wanted<'_>) -> Result<Proven, Failed> 
 fn events_sql(by_subject: bool, behind: bool) -> String {
     let mut wheres = vec!["e.store_id = $1 and ($2 is null or e.at >= $2) and ($3 is null or e.at < $3)".to_owned()];
     if by_subject {
-        // Later events of a row have greater ids than the one that told of it, which is found by its index.
-        wheres.push(format!(
-            "{SUBJECT} = $4 and e.id >= coalesce((select min(e.id) from vestnik.event e where e.store_id = $1 \
-               and e.type in ('new_order', 'new_booking') and left({SUBJECT}, 64) = left($4, 64) and {SUBJECT} = $4), 0)"
-        ));
+        wheres.push(format!("e.subject = left($4, 64) and {SUBJECT} = $4"));
     }
     if behind {
         wheres.push(

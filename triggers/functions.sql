@@ -70,6 +70,13 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
                        then 'n.%I::text' else 'vestnik.store_key(n.%I::text)' end, store_column)
 $$;
 
+-- The expression of a row's subject: its id, as far as an index holds it.
+create or replace function vestnik.subject_sql(target text, id_column text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format(case when vestnik.column_type(target, id_column) in ('bigint', 'integer', 'smallint', 'uuid')
+                       then 'n.%I::text' else 'left(n.%I::text, 64)' end, id_column)
+$$;
+
 -- The columns that a payload tells, as far as the table has them.
 create or replace function vestnik.told_columns(
     table_name text, kind text,
@@ -119,8 +126,12 @@ create or replace function vestnik.content_sql(target text, kind text, id_column
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select format($sql$
 create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
+declare
+    payload jsonb;
 begin
-    return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
+    payload := vestnik.%3$s_payload(n);
+    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
+                then payload || %4$s else vestnik.event_data(payload, %4$s) end;
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
@@ -154,36 +165,40 @@ language sql immutable as $$
 $$;
 
 -- Whether the payload function is ours, word for word. Called immutable, which it is not, so that it is answered when a
--- session plans the insert, and costs an order nothing: the plan names the payload function, too, which is inlined there,
--- so whoever replaces that has every session plan anew.
+-- session plans the insert, and costs an order nothing.
 create or replace function vestnik.payload_is_plain(table_name text, kind text) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select coalesce((select p.prosrc = vestnik.payload_body(table_name, kind) from pg_proc p
                      where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))), false)
 $$;
 
--- What a new row says, told in the insert itself, where our own payload function tells it: half the cost of calling what
--- tells any row. A row that has everything is put together at once. Null where the row must be told by that other one:
--- the shop has a payload function of its own, or the row is long.
-create or replace function vestnik.plain_sql(target text, kind text, id_column text, status_column text) returns text
+-- What a new row says, told in the insert itself where our own payload function tells it and the row has everything: half
+-- the cost of calling what tells any row. An expression is set up anew for every order, reached or not, so there is one
+-- other branch, a call. It takes what is left: a null somewhere (a sum with one is null), a long row, a payload function
+-- of the shop's own.
+create or replace function vestnik.told_sql(target text, kind text, id_column text, status_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
-        format($sql$case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536
-                    then case when row(%4$s) is not null then jsonb_build_object(%5$s%6$s)
-                              else vestnik.%7$I(row(n.*)::%1$s) || jsonb_strip_nulls(jsonb_build_object(%5$s)) end end$sql$,
+        format($sql$vestnik.planned_with(case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536%4$s
+                    then jsonb_build_object(%5$s%6$s) else %7$s(row(n.*)::%1$s) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
             target, kind,
-            coalesce(string_agg(format('coalesce(pg_column_size(n.%I), 0)', c.name), ' + ') filter (where c.is_long), '0'),
-            string_agg(format('n.%I', c.name), ', '),
+            coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
+            coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
             case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
-            kind || '_payload')
-        else 'null::jsonb' end
+            vestnik.emitter(target, 'inserted'), kind || '_payload')
+        else format('%s(row(n.*)::%s)', vestnik.emitter(target, 'inserted'), target) end
     from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
           union all
           select a.attname, 0, null, a.attlen = -1 from pg_attribute a
           where a.attrelid = target::regclass and a.attname in (id_column, status_column)) c
 $$;
+
+-- The first, and nothing else: the second is gone once a plan is made, but whoever replaces a function that it names has
+-- every session plan anew.
+create or replace function vestnik.planned_with(told jsonb, unused jsonb) returns jsonb
+language sql immutable parallel safe as $$ select told $$;
 
 -- The trigger function for all rows of an INSERT at once, without an exception block: within one, a write costs a
 -- transaction number of its own. What could raise is told within a block that writes nothing.
@@ -200,16 +215,16 @@ begin
             return null;
         end if;
     end if;
-    insert into vestnik.event (store_id, type, data)
-    select %2$s, %3$L, coalesce(%6$s, %4$s(row(n.*)::%5$s)) from inserted_rows n;
+    insert into vestnik.event (store_id, subject, type, data)
+    select %2$s, %5$s, %3$L, %4$s from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select %2$s from inserted_rows n limit 1), %3$L);
     end if;
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
-        vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind, vestnik.emitter(target, 'inserted'),
-        target, vestnik.plain_sql(target, kind, id_column, status_column))
+        vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind,
+        vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column))
 $$;
 
 -- The trigger function for all rows of an UPDATE at once. Both transition tables hold the rows in one order, so a row of
@@ -238,8 +253,8 @@ begin
         return null;
     end if;
     if seen.pairs = 1 then
-        insert into vestnik.event (store_id, type, data)
-        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
+        insert into vestnik.event (store_id, subject, type, data)
+        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
                %6$s(row(o.*)::%7$s, row(n.*)::%7$s)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
@@ -247,8 +262,8 @@ begin
         return null;
     end if;
 %8$s    with written as (
-        insert into vestnik.event (store_id, type, data)
-        select %2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        insert into vestnik.event (store_id, subject, type, data)
+        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
         from (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
         join (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
@@ -266,8 +281,8 @@ revoke all on function %1$s() from public;$sql$,
         -- An order's change is told by its own columns; a booking's by a payload function, row by row.
         case kind when 'booking' then '' else format($sql$    begin
         with written as (
-            insert into vestnik.event (store_id, type, data)
-            select %1$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
+            insert into vestnik.event (store_id, subject, type, data)
+            select %1$s, %6$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
             from (select *, row_number() over () as vestnik_place from old_rows) o
             join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
             where o.%2$I is distinct from n.%2$I
@@ -281,7 +296,8 @@ revoke all on function %1$s() from public;$sql$,
         null;  -- What cannot be told all at once is told row by row.
     end;
 $sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
-            vestnik.changed_sql(target, kind, id_column, status_column)) end)
+            vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
+        vestnik.subject_sql(target, id_column))
 $$;
 
 -- The trigger function for one changed row.
@@ -301,15 +317,16 @@ begin
             return null;
         end if;
     end if;
-    insert into vestnik.event (store_id, type, data)
-    values (%2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
+    insert into vestnik.event (store_id, subject, type, data)
+    values (%2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target)
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
+        vestnik.subject_sql(target, id_column))
 $$;
 
 -- The trigger function for one inserted row. In a partitioned table a row that moves to another partition is a DELETE
@@ -349,7 +366,7 @@ begin
     else
         content := %9$s(n);
     end if;
-    insert into vestnik.event (store_id, type, data) values (%10$s, what, content)
+    insert into vestnik.event (store_id, subject, type, data) values (%10$s, %12$s, what, content)
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
@@ -363,7 +380,7 @@ end $body$;
 revoke all on function %1$s(), %11$s() from public;$sql$,
         vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
         kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
-        vestnik.store_sql(target, store_column),        vestnik.emitter(target, 'delete_row'))
+        vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column))
 $$;
 
 -- The note that a deleted row leaves: which row, of which command.
@@ -377,8 +394,8 @@ declare
     ours regprocedure;
 begin
     for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'store_sql', 'column_sql', 'jsonb_or_text',
-                    'payload_body', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'plain_sql', 'plain_types', 'payload_is_plain',
+                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'store_sql', 'subject_sql', 'column_sql', 'jsonb_or_text',
+                    'payload_body', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'told_sql', 'planned_with', 'plain_types', 'payload_is_plain',
                     'insert_statement_sql', 'update_statement_sql', 'insert_row_sql', 'update_row_sql', 'moved')
     loop
         execute format('revoke all on function %s from public', ours);

@@ -22,7 +22,7 @@ const LEASE_S: f64 = 30.0;
 const POSTS_AT_ONCE: usize = 8;
 /// Whether the order of event `e` has its answer.
 const ANSWERED: &str = "(exists (select from vestnik.ack a where a.event_id = e.id) \
-     or exists (select from vestnik.event c where c.store_id = e.store_id and c.xid >= e.xid and c.id > e.id \
+     or exists (select from vestnik.event c where c.store_id = e.store_id and c.subject = e.subject and c.id > e.id \
          and c.type in ('order_status_changed', 'order_cancelled') and c.data ->> 'order_id' = e.data ->> 'order_id'))";
 /// Posts that are given up at once.
 const BATCH_OVER: i64 = 100;

@@ -109,7 +109,8 @@ pub async fn append(
     kind: EventType,
     data: &serde_json::Value,
 ) -> Result<EventId, tokio_postgres::Error> {
-    const APPEND: &str = "with appended as (insert into vestnik.event (store_id, type, data) values ($1, $2, $3) \
+    const APPEND: &str = "with appended as (insert into vestnik.event (store_id, subject, type, data) \
+             values ($1, left(coalesce($3::jsonb ->> 'order_id', $3::jsonb ->> 'booking_id'), 64), $2, $3::jsonb) \
              returning id, xid, store_id, type) \
          select id, vestnik.ring(id, xid, store_id, type) from appended";
     let row = client

@@ -68,8 +68,8 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(epoch(&row)?)
 }
 
-/// The id of the order or booking that the event `e` is about. For the new ones an index
-/// keeps the first 64 characters.
+/// The id of the order or booking that the event `e` is about, whole. The column `subject` has its first 64 characters, by
+/// which an index finds them.
 pub const SUBJECT: &str = "coalesce(e.data ->> 'order_id', e.data ->> 'booking_id')";
 
 /// The columns of an event, in the order that [`event`] takes them from.

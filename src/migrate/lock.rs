@@ -73,7 +73,9 @@ pub async fn patiently<T>(
                 let tables = tables(client).await?;
                 if Instant::now() >= next_word {
                     let holders = holders(client, &tables).await?;
-                    say(&format!("waiting for a lock on the shop's tables: {holders}"));
+                    say(&format!(
+                        "waiting for a lock on the shop's tables or the journal: {holders}"
+                    ));
                     next_word = Instant::now() + TABLE_LOCK_WORD;
                 }
                 send_vacuum_away(client, &tables).await?;
@@ -106,12 +108,13 @@ fn is_lock_timeout(error: &Error) -> bool {
     postgres.and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
-/// The tables that a migration may have to wait for: the reference shop's, and those that are attached.
+/// The tables that a migration may have to wait for: the journal, the reference shop's, and those that are attached.
 async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     const THERE: &str = "select name from unnest($1::text[]) name \
          where (select relkind in ('r', 'p') from pg_class where oid = to_regclass(name))";
     let attachments = "select to_regclass('vestnik.attachment') is not null";
-    let mut names: Vec<String> = super::v23::TABLES.map(str::to_owned).to_vec();
+    let mut names = vec!["vestnik.event".to_owned()];
+    names.extend(super::v23::TABLES.map(str::to_owned));
     if client.query_one(attachments, &[]).await?.try_get(0)? {
         let attached = client.query("select table_name from vestnik.attachment", &[]).await?;
         for row in &attached {

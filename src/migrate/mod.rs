@@ -200,7 +200,11 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         v23::check(client).await?;
     }
     client.batch_execute("create schema if not exists vestnik").await?;
-    let mut changed = history(client, &ENGINE, Target::Latest, say).await?;
+    // Each order's transaction holds the journal: its lock is waited for in short turns, as the tables' are.
+    let mut changed = lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+        history(client, &ENGINE, Target::Latest, say).await
+    })
+    .await?;
     changed |= adopt_cluster(client, say).await?;
     if before_v23 {
         changed |= history(client, &SHOP, Target::Version(v23::VERSION - 1), say).await?;

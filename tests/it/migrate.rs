@@ -588,7 +588,12 @@ async fn it_says_who_holds_the_tables_and_goes_on_when_they_let_go() {
     open.batch_execute("insert into orders (store_id) values (5)")
         .await
         .unwrap();
-    let heard = migrate_beside(&config, open, "waiting for a lock on the shop's tables: process ").await;
+    let heard = migrate_beside(
+        &config,
+        open,
+        "waiting for a lock on the shop's tables or the journal: process ",
+    )
+    .await;
     assert!(heard.is_some_and(|line| line.contains("vestnik shop, idle in transaction")));
     assert_eq!(
         count(&shop, "select count(*) from orders where status = 'pending'").await,
@@ -769,20 +774,63 @@ async fn the_golden_schema_is_what_the_migrations_make() {
 async fn an_index_whose_build_was_broken_off_is_built_anew() {
     let database = Database::fresh().await;
     let client = database.client().await;
-    let valid = "select indisvalid from pg_index where indexrelid = 'vestnik.event_subject'::regclass";
+    let valid = "select indisvalid from pg_index where indexrelid = 'vestnik.event_store_subject'::regclass";
     let is_valid = async || client.query_one(valid, &[]).await.unwrap().get::<_, bool>(0);
     assert!(is_valid().await);
     client
-        .batch_execute("update pg_index set indisvalid = false where indexrelid = 'vestnik.event_subject'::regclass")
+        .batch_execute(
+            "update pg_index set indisvalid = false where indexrelid = 'vestnik.event_store_subject'::regclass",
+        )
         .await
         .unwrap();
     let (outcome, said) = run(&database.config()).await.unwrap();
     assert_eq!(
         (outcome, said),
-        (Outcome::Migrated, vec!["built event_subject".to_owned()])
+        (Outcome::Migrated, vec!["built event_store_subject".to_owned()])
     );
     assert!(is_valid().await);
-    client.batch_execute("drop index vestnik.event_subject").await.unwrap();
+    client
+        .batch_execute("drop index vestnik.event_store_subject")
+        .await
+        .unwrap();
     assert_eq!(run(&database.config()).await.unwrap().0, Outcome::Migrated);
     assert!(is_valid().await);
+}
+
+#[tokio::test]
+async fn events_from_before_their_subject_had_a_column_are_given_it() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    // More than one batch, as the triggers of then wrote them: with an index on what stands in `data`.
+    client
+        .batch_execute(
+            "insert into orders (store_id, customer_name, total) select 7, 'Иван', 500 from generate_series(1, 4100); \
+             insert into bookings (store_id, customer_name, guests) values (7, 'Анна', 2); \
+             update orders set status = 'preparing' where id = 7; \
+             create table before as select id, subject from vestnik.event; \
+             update vestnik.event set subject = null; \
+             insert into vestnik.event (store_id, type, data) values \
+                 ('7', 'order_unanswered', '{}'), ('7', 'new_order', jsonb_build_object('order_id', repeat('я', 1000))); \
+             drop index vestnik.event_store_subject; \
+             create index event_subject on vestnik.event \
+                 (store_id, \"left\"(coalesce(data ->> 'order_id', data ->> 'booking_id'), 64), id) \
+                 where type in ('new_order', 'new_booking')",
+        )
+        .await
+        .unwrap();
+    let (outcome, said) = run(&database.config()).await.unwrap();
+    assert_eq!(outcome, Outcome::Migrated);
+    assert_eq!(
+        said,
+        [
+            "built event_store_subject, of 4103 events from before it",
+            "dropped event_subject"
+        ]
+    );
+    let differ =
+        "select count(*) from before join vestnik.event using (id) where before.subject is distinct from event.subject";
+    assert_eq!(client.query_one(differ, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let long = "select subject = repeat('я', 64) from vestnik.event where length(data ->> 'order_id') = 1000";
+    assert!(client.query_one(long, &[]).await.unwrap().get::<_, bool>(0));
+    assert_eq!(run(&database.config()).await.unwrap(), (Outcome::Unchanged, Vec::new()));
 }
