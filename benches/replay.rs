@@ -1,5 +1,8 @@
-//! Everybody comes back at once after a restart, each 100 events behind: how long until all are live, and what those feel
-//! meanwhile who are back already. Beside it, the same live load without the rush.
+//! Everybody comes back after a restart, each 100 events behind: how long until all are live, and what those feel meanwhile
+//! who are back already. They come within the time that `connected` has told them, or all in the same moment. Beside it, the
+//! same live load without the rush, and as the floor of the second, while a bare server takes the same connections.
+//!
+//! With a number behind `--`, only with so many stores: `cargo bench --bench replay -- 25`.
 
 #[path = "support/child.rs"]
 mod child;
@@ -46,6 +49,12 @@ const RUSH_SECONDS: u64 = 9;
 const RUNS: usize = 3;
 /// Into the live load the rush begins.
 const CALM: Duration = Duration::from_secs(1);
+/// Within which time they come: all at once, and as `reconnect_jitter_ms` tells so many.
+const SPREADS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(5)];
+/// The cursor of who wants nothing but the end of the replay: the floor's.
+const NOTHING: &str = "-";
+/// The floor's server, which this program plays, too.
+const BARE: &str = "--bare";
 /// The part of the rush that this program plays.
 const HERD: &str = "--herd";
 
@@ -56,36 +65,55 @@ async fn main() {
     if let Some(at) = arguments.iter().position(|argument| argument == HERD) {
         return herd(&arguments[at + 1..]).await;
     }
+    if arguments.iter().any(|argument| argument == BARE) {
+        return bare().await;
+    }
+    let chosen: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let shop = Shop::open().await;
     let token = token(&shop).await;
     println!(
-        "median of {RUNS}                   |        all      CPU seconds of          |  live p50/p99 ms             | p99"
+        "median of {RUNS}                         | all        CPU seconds of       | live p50/p99 ms                              | p99"
     );
-    println!("panels  stores  tries again |  live after  engine Postgres herd |     calm         in the rush | ratio");
-    for stores in STORES {
+    println!(
+        "panels  stores  within  tries again | live after engine Postgres herd | calm           the rush       a bare server | ratio  once connected"
+    );
+    let is_chosen = |stores: &usize| chosen.is_empty() || chosen.contains(stores);
+    for stores in STORES.into_iter().filter(is_chosen) {
         let (engine, address) = serve(&shop, &[]).await;
         let cursor = cursor(address, &token).await;
         drop(engine);
         miss(&shop, stores).await;
-        let mut runs = Vec::new();
-        for _ in 0..RUNS {
-            runs.push(run(&shop, &token, &cursor, stores).await);
+        for spread in SPREADS {
+            let mut runs = Vec::new();
+            for _ in 0..RUNS {
+                runs.push(run(&shop, &token, &cursor, stores, spread).await);
+            }
+            print(&runs, stores, spread);
         }
-        let median = |of: fn(&Run) -> f64| quantile(&mut runs.iter().map(of).collect::<Vec<_>>(), 0.5);
-        println!(
-            "{PANELS:6} {stores:7} {:12} | {:9.2} s {:6.2} {:8.2} {:5.2} | {:5.2} / {:5.2}  {:5.2} / {:5.2} | {:5.2}",
-            median(|run| run.again),
-            median(|run| run.seconds),
-            median(|run| run.cpu[0]),
-            median(|run| run.cpu[1]),
-            median(|run| run.cpu[2]),
-            median(|run| run.calm.0),
-            median(|run| run.calm.1),
-            median(|run| run.rush.0),
-            median(|run| run.rush.1),
-            median(|run| run.rush.1 / run.calm.1),
-        );
     }
+}
+
+fn print(runs: &[Run], stores: usize, spread: Duration) {
+    let median = |of: fn(&Run) -> f64| quantile(&mut runs.iter().map(of).collect::<Vec<_>>(), 0.5);
+    let floor = match spread.is_zero() {
+        true => format!("{:5.2} / {:5.2}", median(|run| run.floor.0), median(|run| run.floor.1)),
+        false => format!("{:13}", "-"),
+    };
+    println!(
+        "{PANELS:6} {stores:7} {:5} s {:12} | {:8.2} s {:6.2} {:8.2} {:4.2} | {:5.2} / {:5.2}  {:5.2} / {:5.2}  {floor} | {:5.2}  {:5.2}",
+        spread.as_secs(),
+        median(|run| run.again),
+        median(|run| run.seconds),
+        median(|run| run.cpu[0]),
+        median(|run| run.cpu[1]),
+        median(|run| run.cpu[2]),
+        median(|run| run.calm.0),
+        median(|run| run.calm.1),
+        median(|run| run.rush.0),
+        median(|run| run.rush.1),
+        median(|run| run.rush.1 / run.calm.1),
+        median(|run| run.connected.1 / run.calm.1),
+    );
 }
 
 /// One rush, on a program that has just been started.
@@ -97,39 +125,95 @@ struct Run {
     /// The median and the 99th hundredth of the live orders, ms.
     calm: (f64, f64),
     rush: (f64, f64),
+    /// The same, once the last of the crowd has its connection.
+    connected: (f64, f64),
+    /// The same for as long, while a bare server takes the crowd; where they come all at once.
+    floor: (f64, f64),
 }
 
-async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize) -> Run {
+async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize, spread: Duration) -> Run {
     let (engine, address) = serve(shop, &[]).await;
     let heard = back_already(address, token).await;
-    let calm = figures(load(shop, &heard, CALM_SECONDS).await, None);
-    let mut herd = crowd::start(&[HERD, &address.to_string(), token, cursor, &stores.to_string()]);
+    let calm = figures(&load(shop, &heard, CALM_SECONDS).await, None);
     let postgres = postmaster(shop).await;
-    let (engine_id, herd_id) = (engine.0.id(), herd.process.id());
-    let cpu = move || [cpu_seconds(engine_id), cpu_of_children(postgres), cpu_seconds(herd_id)];
-    let rush = tokio::task::spawn_blocking(move || {
-        std::thread::sleep(CALM);
-        let (begin, before) = (Instant::now(), cpu());
-        herd.say("go");
-        let said = herd.line();
-        let (during, after) = (begin..Instant::now(), cpu());
-        let cpu = [0, 1, 2].map(|index| after[index] - before[index]);
-        (herd, said, during, cpu)
-    });
-    let (latencies, rush) = tokio::join!(load(shop, &heard, RUSH_SECONDS), rush);
-    let (_herd, said, during, cpu) = rush.expect("a rush");
+    let engine_id = engine.0.id();
+    let (latencies, rush) = beside_live(
+        shop,
+        &heard,
+        [&address.to_string(), token, cursor],
+        stores,
+        spread,
+        move |herd| [cpu_seconds(engine_id), cpu_of_children(postgres), cpu_seconds(herd)],
+    )
+    .await;
+    let during = rush.begin..rush.begin + rush.lasted;
     assert!(
-        during.end < during.start + Duration::from_secs(RUSH_SECONDS) - CALM,
+        rush.lasted < Duration::from_secs(RUSH_SECONDS) - CALM,
         "the live load lasts as long"
     );
-    let mut said = said.split(' ').map(|number| number.parse().expect("a number"));
+    let floor = if spread.is_zero() {
+        let mut server = crowd::start(&[BARE]);
+        let address = server.line();
+        let (latencies, bare) =
+            beside_live(shop, &heard, [&address, token, NOTHING], stores, spread, |_| [0.0; 3]).await;
+        figures(&latencies, Some(bare.begin..bare.begin + rush.lasted))
+    } else {
+        (f64::NAN, f64::NAN)
+    };
     Run {
-        seconds: said.next().expect("seconds"),
-        again: said.next().expect("tries"),
-        cpu,
+        seconds: rush.said[1],
+        again: rush.said[2],
+        cpu: rush.cpu,
         calm,
-        rush: figures(latencies, Some(during)),
+        connected: figures(
+            &latencies,
+            Some(during.start + Duration::from_secs_f64(rush.said[0])..during.end),
+        ),
+        rush: figures(&latencies, Some(during)),
+        floor,
     }
+}
+
+/// What a crowd's coming back was like.
+struct Rush {
+    begin: Instant,
+    lasted: Duration,
+    /// After how many seconds all were connected, and live; and how often one had to try again.
+    said: [f64; 3],
+    cpu: [f64; 3],
+}
+
+/// Live orders, and a crowd that comes to this server meanwhile, with this token and cursor.
+async fn beside_live(
+    shop: &Shop,
+    heard: &Heard,
+    to: [&str; 3],
+    stores: usize,
+    spread: Duration,
+    cpu: impl Fn(u32) -> [f64; 3] + Send + 'static,
+) -> (Vec<(Instant, f64)>, Rush) {
+    let [address, token, cursor] = to;
+    let (stores, spread) = (stores.to_string(), spread.as_millis().to_string());
+    let mut herd = crowd::start(&[HERD, address, token, cursor, &stores, &spread]);
+    let rush = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(CALM);
+        let id = herd.process.id();
+        let (begin, before) = (Instant::now(), cpu(id));
+        herd.say("go");
+        let said = herd.line();
+        let (lasted, after) = (begin.elapsed(), cpu(id));
+        let mut said = said.split(' ').map(|number| number.parse().expect("a number"));
+        let rush = Rush {
+            begin,
+            lasted,
+            said: std::array::from_fn(|_| said.next().expect("three numbers")),
+            cpu: std::array::from_fn(|index| after[index] - before[index]),
+        };
+        (herd, rush)
+    });
+    let (latencies, rush) = tokio::join!(load(shop, heard, RUSH_SECONDS), rush);
+    let (_herd, rush) = rush.expect("a rush");
+    (latencies, rush)
 }
 
 /// The first process of Postgres, which has started all others.
@@ -209,12 +293,12 @@ async fn back_already(address: SocketAddr, token: &str) -> Heard {
 }
 
 /// The median and the 99th hundredth, ms, of what was sent in this time.
-fn figures(latencies: Vec<(Instant, f64)>, during: Option<std::ops::Range<Instant>>) -> (f64, f64) {
+fn figures(latencies: &[(Instant, f64)], during: Option<std::ops::Range<Instant>>) -> (f64, f64) {
     let inside = |at: &Instant| during.as_ref().is_none_or(|during| during.contains(at));
     let mut inside: Vec<f64> = latencies
-        .into_iter()
+        .iter()
         .filter(|(at, _)| inside(at))
-        .map(|(_, ms)| ms)
+        .map(|(_, ms)| *ms)
         .collect();
     (quantile(&mut inside, 0.5), quantile(&mut inside, 0.99))
 }
@@ -252,27 +336,28 @@ async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     latencies
 }
 
-/// All of them, at once, when told to; comes back until it is live.
+/// All of them, within this time, when told to; comes back until it is live.
 async fn herd(arguments: &[String]) {
-    let [address, token, cursor, stores] = arguments else {
-        panic!("--herd ADDRESS TOKEN CURSOR STORES")
+    let [address, token, cursor, stores, spread] = arguments else {
+        panic!("--herd ADDRESS TOKEN CURSOR STORES SPREAD_MS")
     };
     let (address, stores): (SocketAddr, usize) = (address.parse().expect("one"), stores.parse().expect("one"));
+    let spread_ms: u64 = spread.parse().expect("milliseconds");
     let mut commands = commands();
     commands.recv().await.expect("go");
     let begin = Instant::now();
-    let (live, events, again) = (
-        Arc::new(Count::default()),
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicU64::new(0)),
-    );
-    let all_live = live.expect(PANELS as u64);
+    let [live, connected] = [Arc::new(Count::default()), Arc::new(Count::default())];
+    let [events, again] = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
+    let [all_live, all_connected] = [&live, &connected].map(|count| count.expect(PANELS as u64));
     for panel in 0..PANELS {
         let (token, after) = (token.clone(), format!("?after={cursor}"));
         let (live, events, again) = (Arc::clone(&live), Arc::clone(&events), Arc::clone(&again));
+        let connected = Arc::clone(&connected);
         tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=spread_ms))).await;
             loop {
                 if let Ok(socket) = crowd::open(address, 1 + panel % stores, &token, &after).await {
+                    connected.add();
                     let each = |kind| match kind {
                         Kind::Event => drop(events.fetch_add(1, Ordering::Relaxed)),
                         Kind::Live => live.add(),
@@ -285,9 +370,31 @@ async fn herd(arguments: &[String]) {
             }
         });
     }
+    all_connected.await;
+    let connected = begin.elapsed();
     all_live.await;
     let (events, again) = (events.load(Ordering::Relaxed), again.load(Ordering::Relaxed));
-    assert_eq!(events, (PANELS * MISSED) as u64, "each got what it had missed, once");
-    println!("{} {again}", begin.elapsed().as_secs_f64());
+    let missed = if cursor == NOTHING { 0 } else { PANELS * MISSED };
+    assert_eq!(events, missed as u64, "each got what it had missed, once");
+    println!("{} {} {again}", connected.as_secs_f64(), begin.elapsed().as_secs_f64());
     commands.recv().await;
+}
+
+/// Takes each connection, and answers what is asked with the end of a replay: the least that any server does.
+async fn bare() {
+    const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x0f{\"type\":\"live\"}";
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let listener = socket.listen(PANELS as u32).expect("listening");
+    println!("{}", listener.local_addr().expect("a port"));
+    while let Ok((mut socket, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut request = [0; 1024];
+            let asked = socket.read(&mut request).await;
+            if asked.is_ok() && socket.write_all(ANSWER).await.is_ok() {
+                // Until it goes.
+                let _ = socket.read(&mut request).await;
+            }
+        });
+    }
 }
