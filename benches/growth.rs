@@ -67,7 +67,7 @@ const HEARTBEAT: [&str; 2] = ["--set", "session.ping_interval_seconds=2"];
 const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];
 /// Rounds in which what is kept of late is filled, and what is made once is made.
 const WARM_UP: usize = 8;
-const ROUNDS: usize = 34;
+const ROUNDS: usize = 30;
 /// How long what is owed may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long what a rush took is kept for the next one.
@@ -200,10 +200,8 @@ impl Day {
         let guest = |number: usize| Visitor::guest(node(number), number, guest_token.reveal(), &self.guests);
         let guests: Vec<Visitor> = (0..GUESTS).map(guest).collect();
         until("the guests are live", || live(&self.guests) == GUESTS as u64).await;
-        self.deaf
-            .lock()
-            .expect("no panic")
-            .push(tokio::spawn(was_let_go(self.deaf().await)));
+        let deaf = tokio::spawn(was_let_go(self.deaf().await));
+        self.deaf.lock().expect("no panic").push(deaf);
         let writers = (0..WRITERS).map(|writer| self.write(writer));
         tokio::join!(
             futures::future::join_all(writers),
