@@ -8,10 +8,16 @@ mod child;
 mod crowd;
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/limits.rs"]
+mod limits;
 #[path = "support/quantile.rs"]
 mod quantile;
+#[path = "support/scan.rs"]
+mod scan;
 #[path = "support/shop.rs"]
 mod shop;
+#[path = "support/upgrade.rs"]
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,9 +32,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use child::{Child, commands, cpu_seconds};
-use crowd::{Count, Kind, allow_many_sockets};
+use crowd::Count;
 use engine::{serve, token};
+use limits::allow_many_sockets;
 use quantile::quantile;
+use scan::Kind;
 use shop::Shop;
 
 /// Sessions, and orders of a burst to them.
@@ -184,7 +192,7 @@ async fn crowd(arguments: &[String]) {
             let each = |kind| match kind {
                 Kind::Event => events.add(),
                 Kind::Live => live.add(),
-                Kind::Other => {}
+                Kind::Ping | Kind::Goodbye | Kind::Other => {}
             };
             crowd::listen(&socket, each).await;
             panic!("a session ended");

@@ -10,10 +10,16 @@ mod child;
 mod crowd;
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/limits.rs"]
+mod limits;
 #[path = "support/quantile.rs"]
 mod quantile;
+#[path = "support/scan.rs"]
+mod scan;
 #[path = "support/shop.rs"]
 mod shop;
+#[path = "support/upgrade.rs"]
+mod upgrade;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,9 +35,11 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use child::{commands, cpu_seconds};
-use crowd::{Count, Kind, allow_many_sockets};
+use crowd::Count;
 use engine::{serve, token};
+use limits::allow_many_sockets;
 use quantile::quantile;
+use scan::Kind;
 use shop::Shop;
 
 const PANELS: usize = 5000;
@@ -361,7 +369,7 @@ async fn herd(arguments: &[String]) {
                     let each = |kind| match kind {
                         Kind::Event => drop(events.fetch_add(1, Ordering::Relaxed)),
                         Kind::Live => live.add(),
-                        Kind::Other => {}
+                        Kind::Ping | Kind::Goodbye | Kind::Other => {}
                     };
                     crowd::listen(&socket, each).await;
                 }

@@ -4,27 +4,33 @@
 
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "support/limits.rs"]
+mod limits;
 #[path = "support/memory.rs"]
 mod memory;
+#[path = "support/secure.rs"]
+mod secure;
 #[path = "support/shop.rs"]
 mod shop;
+#[path = "support/upgrade.rs"]
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use engine::{serve, start, token};
+use engine::{serve, token};
+use limits::allow_many_sockets;
 use memory::resident_kb;
+use secure::{Connection, Way};
 use shop::{Ended, Shop};
+use upgrade::upgrade;
 
 const SESSIONS: usize = 10_000;
 const STORES: usize = 500;
@@ -37,61 +43,29 @@ const GROWTH: f64 = 0.03;
 /// The floor's server is this program with this argument.
 const BARE: &str = "--bare-server";
 
-/// A client's end of a connection.
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
-
-/// Where to, and how.
-struct Way {
-    address: SocketAddr,
-    token: String,
-    tls: Option<TlsConnector>,
-}
-
 #[tokio::main]
 async fn main() {
-    let most = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit {
-        current: most,
-        maximum: most,
-    };
-    setrlimit(Resource::Nofile, limit).expect("enough files");
+    allow_many_sockets();
     if std::env::args().any(|argument| argument == BARE) {
         return serve_bare().await;
     }
     let shop = Shop::open().await;
     let token = token(&shop).await;
     let (engine, address) = serve(&shop, &[]).await;
-    let plain = Way {
-        address,
-        token: token.clone(),
-        tls: None,
-    };
-    let vestnik = cost(&engine, &plain).await;
+    let vestnik = cost(&engine, &Way::plain(address), &token).await;
     drop(engine);
     let (bare, address) = start_bare();
-    let floor = cost(&bare, &Way { address, ..plain }).await;
+    let floor = cost(&bare, &Way::plain(address), &token).await;
     println!("{SESSIONS} idle sessions: {vestnik:.1} KB each; bare tungstenite: {floor:.1} KB each");
     drop(bare);
-    let (engine, address, tls) = serve_secure(&shop).await;
-    let tls = Some(tls);
-    let secure = Way {
-        address,
-        token: token.clone(),
-        tls,
-    };
+    let (engine, secure) = secure::serve(&shop, &[]).await;
     println!(
         "{SESSIONS} idle sessions over TLS: {:.1} KB each",
-        cost(&engine, &secure).await
+        cost(&engine, &secure, &token).await
     );
     drop(engine);
     let (engine, address) = serve(&shop, &[]).await;
-    let plain = Way {
-        address,
-        token,
-        tls: None,
-    };
-    let turns = come_and_go(&engine, &plain).await;
+    let turns = come_and_go(&engine, &Way::plain(address), &token).await;
     let megabytes: Vec<String> = turns.iter().map(|kb| format!("{:.1}", kb / 1024.0)).collect();
     println!(
         "{SESSIONS} sessions that come and go {TURNS} times, MB with all of them: {}",
@@ -102,11 +76,11 @@ async fn main() {
 }
 
 /// KB of resident memory for each session.
-async fn cost(server: &Ended, way: &Way) -> f64 {
+async fn cost(server: &Ended, way: &Way, token: &str) -> f64 {
     // Warm: the first sockets make what all of them share.
-    let warm = open(way, 200).await;
+    let warm = open(way, token, 200).await;
     let before = resident(server);
-    let sessions = open(way, SESSIONS).await;
+    let sessions = open(way, token, SESSIONS).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = resident(server);
     drop((warm, sessions));
@@ -118,11 +92,11 @@ fn resident(server: &Ended) -> f64 {
 }
 
 /// KB of resident memory with all sessions, each time that they have come.
-async fn come_and_go(server: &Ended, way: &Way) -> Vec<f64> {
+async fn come_and_go(server: &Ended, way: &Way, token: &str) -> Vec<f64> {
     let mut turns = Vec::new();
     for _ in 0..TURNS {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let sessions = open(way, SESSIONS).await;
+        let sessions = open(way, token, SESSIONS).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         turns.push(resident(server));
         drop(sessions);
@@ -130,22 +104,10 @@ async fn come_and_go(server: &Ended, way: &Way) -> Vec<f64> {
     turns
 }
 
-async fn open(way: &Way, count: usize) -> Vec<Box<dyn Connection>> {
+async fn open(way: &Way, token: &str, count: usize) -> Vec<Box<dyn Connection>> {
     let handshakes = (0..count).map(|number| async move {
-        let socket = TcpStream::connect(way.address).await.expect("a socket");
-        let mut socket: Box<dyn Connection> = match &way.tls {
-            None => Box::new(socket),
-            Some(tls) => {
-                let name = "localhost".try_into().expect("a name");
-                Box::new(tls.connect(name, socket).await.expect("a TLS handshake"))
-            }
-        };
-        let request = format!(
-            "GET /api/partner/ws/partner/{} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-            number % STORES,
-            way.token,
-        );
+        let mut socket = way.connect().await.expect("a socket");
+        let request = upgrade(number % STORES, token, "");
         socket.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = [0; 512];
         let read = socket.read(&mut answer).await.expect("an answer");
@@ -157,46 +119,6 @@ async fn open(way: &Way, count: usize) -> Vec<Box<dyn Connection>> {
         .buffer_unordered(AT_ONCE)
         .collect()
         .await
-}
-
-/// The program with a certificate of its own, and who trusts it.
-async fn serve_secure(shop: &Shop) -> (Ended, SocketAddr, TlsConnector) {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
-    let directory = tempfile::tempdir().expect("a directory").keep();
-    let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
-    std::fs::write(&certificate, made.cert.pem()).expect("written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    let certificate = format!("tls.certificate={}", certificate.display());
-    let key = format!("tls.key={}", key.display());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("TLS")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let tls = TlsConnector::from(Arc::new(config));
-    let (engine, address) = start(shop, &["--set", &certificate, "--set", &key]);
-    while !ready(address, &tls).await {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    std::fs::remove_dir_all(directory).expect("it was ours");
-    (engine, address, tls)
-}
-
-async fn ready(address: SocketAddr, tls: &TlsConnector) -> bool {
-    let Ok(socket) = TcpStream::connect(address).await else {
-        return false;
-    };
-    let name = "localhost".try_into().expect("a name");
-    let Ok(mut socket) = tls.connect(name, socket).await else {
-        return false;
-    };
-    let (request, mut answer) = (b"GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n", [0; 1024]);
-    let asked = socket.write_all(request).await.is_ok();
-    let read = socket.read(&mut answer).await.unwrap_or(0);
-    asked && String::from_utf8_lossy(&answer[..read]).contains("200 OK")
 }
 
 fn start_bare() -> (Ended, SocketAddr) {

@@ -46,14 +46,28 @@ pub fn start_at(shop: &Shop, address: SocketAddr, settings: &[&str]) -> Ended {
 }
 
 async fn ready(address: SocketAddr) -> bool {
+    asked(address, "/readyz")
+        .await
+        .is_some_and(|answer| answer.contains("listening"))
+}
+
+/// One of the figures that it shows, where it has counted anything.
+#[expect(clippy::allow_attributes, reason = "not every bench asks")]
+#[allow(dead_code)]
+pub async fn figure(address: SocketAddr, name: &str) -> Option<f64> {
+    let figures = asked(address, "/metrics").await?;
+    let of = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+    figures.lines().find_map(of)
+}
+
+async fn asked(address: SocketAddr, path: &str) -> Option<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let Ok(mut socket) = tokio::net::TcpStream::connect(address).await else {
-        return false;
-    };
+    let mut socket = tokio::net::TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
     let mut answer = String::new();
-    let request = b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
-    let asked = socket.write_all(request).await.is_ok() && socket.read_to_string(&mut answer).await.is_ok();
-    asked && answer.contains("listening")
+    socket.write_all(request.as_bytes()).await.ok()?;
+    socket.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
 
 /// A token for every store.

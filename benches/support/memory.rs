@@ -1,8 +1,19 @@
-//! The resident memory of another process.
+//! The memory of another process.
 
-/// KB; `None` when it has ended.
+/// What is resident, KB; `None` when it has ended.
 pub fn resident_kb(process: u32) -> Option<u64> {
+    kb(process, "VmRSS:")
+}
+
+/// What of it is the process' own, and neither a file's nor shared, KB.
+#[expect(clippy::allow_attributes, reason = "not every bench asks")]
+#[allow(dead_code)]
+pub fn private_kb(process: u32) -> Option<u64> {
+    kb(process, "RssAnon:")
+}
+
+fn kb(process: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().trim_end_matches(" kB").parse().ok()
 }

@@ -18,6 +18,9 @@ use crate::event::{Event, StoreId};
 /// What the recent events may weigh, bytes.
 pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
+/// As many times the room that its events take may a store's list have.
+const ROOM_MOST: usize = 8;
+
 /// The events that were published lately.
 #[derive(Debug)]
 pub struct Recent {
@@ -233,6 +236,9 @@ impl Known {
                 events.pop_front();
                 if events.is_empty() {
                     self.by_store.remove(store);
+                } else if events.len() < events.capacity() / ROOM_MOST {
+                    // A store keeps no room of its busiest hour.
+                    events.shrink_to(events.len() * 2);
                 }
             }
         }
@@ -477,6 +483,43 @@ mod tests {
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
             }
         }
+    }
+
+    #[test]
+    fn a_store_keeps_no_room_of_its_busiest_hour() {
+        let mut recent = Recent::new(1000 * 200);
+        let positions: Vec<Position> = (0..3)
+            .map(|number| {
+                let snapshot = Snapshot {
+                    xmax: Xid(10 + number),
+                    running: Vec::new(),
+                };
+                Position::after(&snapshot, Xid(9 + number))
+            })
+            .collect();
+        recent.reach(&positions[0]);
+        let read = |recent: &mut Recent, number: usize, stores: &[(&str, usize)]| {
+            let event = |store: &str| Event {
+                id: EventId(1),
+                xid: Xid(9 + number as u64),
+                store: Some(StoreId::new(store)),
+                kind: EventType::NewOrder,
+                at: OffsetDateTime::UNIX_EPOCH,
+                data: String::new(),
+            };
+            let events = stores
+                .iter()
+                .flat_map(|(store, count)| (0..*count).map(|_| event(store)));
+            let (before, after) = (positions[number - 1].clone(), positions[number].clone());
+            recent.keep(&events.collect::<Vec<_>>(), &Cursor::At(before), &Cursor::At(after));
+        };
+        read(&mut recent, 1, &[("7", 900)]);
+        read(&mut recent, 2, &[("8", 900), ("7", 10)]);
+        let known = recent.known.as_ref().unwrap();
+        assert_eq!(known.reads.len(), 1, "the first read found no room any more");
+        let of_store = &known.by_store[&StoreId::new("7")];
+        assert_eq!(of_store.len(), 10);
+        assert!(of_store.capacity() < 200, "{}", of_store.capacity());
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod faults;
 mod fleet;
 mod forget;
 mod http;
+mod memory;
 mod migrate;
 mod model;
 mod openapi;

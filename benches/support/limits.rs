@@ -1,0 +1,13 @@
+//! What the system lets a process have.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// As many sockets as the system gives.
+pub fn allow_many_sockets() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).expect("enough files");
+}

@@ -1,0 +1,82 @@
+//! The program over TLS, and a client's end of either kind of connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::engine::start;
+use crate::shop::{Ended, Shop};
+
+/// A client's end of a connection.
+pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
+
+/// Where to, and how.
+pub struct Way {
+    /// The server.
+    pub address: SocketAddr,
+    /// Who trusts it; `None`: plain.
+    pub tls: Option<TlsConnector>,
+}
+
+impl Way {
+    /// Without TLS.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
+    /// Connects.
+    pub async fn connect(&self) -> std::io::Result<Box<dyn Connection>> {
+        let socket = TcpStream::connect(self.address).await?;
+        socket.set_nodelay(true)?;
+        Ok(match &self.tls {
+            None => Box::new(socket),
+            Some(tls) => {
+                let name = "localhost".try_into().expect("a name");
+                Box::new(tls.connect(name, socket).await?)
+            }
+        })
+    }
+}
+
+/// The program with a certificate of its own, and who trusts it.
+pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, Way) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
+    let directory = tempfile::tempdir().expect("a directory").keep();
+    let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let certificate = format!("tls.certificate={}", certificate.display());
+    let key = format!("tls.key={}", key.display());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("TLS")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tls = Some(TlsConnector::from(Arc::new(config)));
+    let settings = [settings, &["--set", &certificate, "--set", &key]].concat();
+    let (engine, address) = start(shop, &settings);
+    let way = Way { address, tls };
+    while !ready(&way).await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    std::fs::remove_dir_all(directory).expect("it was ours");
+    (engine, way)
+}
+
+async fn ready(way: &Way) -> bool {
+    let Ok(mut socket) = way.connect().await else {
+        return false;
+    };
+    let (request, mut answer) = (b"GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n", [0; 1024]);
+    let asked = socket.write_all(request).await.is_ok();
+    let read = socket.read(&mut answer).await.unwrap_or(0);
+    asked && String::from_utf8_lossy(&answer[..read]).contains("200 OK")
+}

@@ -1,0 +1,92 @@
+//! What the program keeps of the machine's memory.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use vestnik::token::Stores;
+
+use crate::support::app::PATIENCE;
+use crate::support::db::Database;
+use crate::support::node::Node;
+
+const PANELS: usize = 1500;
+/// Every so many panels there is one that stays.
+const STAYING: usize = 16;
+/// What a rush took may be kept for some seconds, for the next one.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(40);
+
+#[tokio::test]
+async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
+    allow_many_sockets();
+    let database = Database::fresh().await;
+    let token = database.token(Stores::All).await;
+    let settings = [
+        ("TELEGRAM_TOKEN", ""),
+        ("LOG_FILTER", "info"),
+        ("SESSION_MAX_PER_STORE", "10000"),
+    ];
+    let node = Node::serving(&database, "", &settings).await;
+    let address = node.address().await;
+    let before = resident_kb(&node);
+    let mut most = before;
+    let come = join_all((0..PANELS).map(|_| open(address, &token)));
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    let mut come = std::pin::pin!(timeout(PATIENCE, come));
+    let panels = loop {
+        tokio::select! {
+            panels = &mut come => break panels.expect("all of them come in"),
+            _ = looks.tick() => most = most.max(resident_kb(&node)),
+        }
+    };
+    most = most.max(resident_kb(&node));
+    let staying: Vec<TcpStream> = panels.into_iter().step_by(STAYING).collect();
+    let deadline = Instant::now() + GIVEN_BACK_WITHIN;
+    let enough = before + (most - before) / 3;
+    while resident_kb(&node) > enough {
+        let now = resident_kb(&node);
+        assert!(
+            Instant::now() < deadline,
+            "{before} KB before, {most} at most, {now} now"
+        );
+        looks.tick().await;
+    }
+    drop(staying);
+}
+
+/// A panel that is in.
+async fn open(address: SocketAddr, token: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 512];
+    let read = socket.read(&mut answer).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 101"));
+    socket
+}
+
+fn resident_kb(node: &Node) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid().as_raw_nonzero())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Our own ends of them, and the program's, which has what we have.
+fn allow_many_sockets() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )
+    .unwrap();
+}
