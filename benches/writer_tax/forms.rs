@@ -1,0 +1,132 @@
+//! What each choice in the trigger costs: one form of it where all choices are made alike (`plain`), others that differ from
+//! it in one thing each, the shipped one, and none, each on a table of its own: `forms.sql`. All while the bell is mute, as
+//! it is under load.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::quantile::quantile;
+use crate::shop::Shop;
+
+const FORMS: &str = include_str!("forms.sql");
+/// Of a loop of INSERTs in one session and one transaction: what the trigger itself does, without the commit.
+const LOOPS: usize = 9;
+const INSERTS: i32 = 8_000;
+const WARM_UP: i32 = 300;
+/// Of many writers, each order a transaction.
+const TURNS: usize = 3;
+const WRITERS: usize = 64;
+const TURN: Duration = Duration::from_secs(2);
+const STORES: i64 = 16;
+
+/// A form, as `forms.sql` makes it.
+struct Form {
+    name: String,
+    title: String,
+    at_writers: bool,
+    /// The table that it watches.
+    target: String,
+    journal: String,
+    /// Microseconds an INSERT, one for each round.
+    micros: Vec<f64>,
+    /// Orders a second, one for each round.
+    rates: Vec<f64>,
+}
+
+/// Makes the forms, measures them, prints.
+pub async fn compare(shop: &Shop, client: &Client) {
+    client.batch_execute(FORMS).await.expect("the forms");
+    let mute = vestnik::db::connect_as(&shop.url, "mute").await.expect("a connection");
+    mute.execute("select pg_advisory_lock(vestnik.bell_lock(), 1)", &[])
+        .await
+        .expect("mute");
+    let mut forms = list(client).await;
+    in_a_loop(client, &mut forms).await;
+    at_writers(shop, client, &mut forms).await;
+}
+
+async fn list(client: &Client) -> Vec<Form> {
+    let sql = "select name, title, at_writers, target, journal from forms.form order by place";
+    let rows = client.query(sql, &[]).await.expect("the forms");
+    let form = |row: tokio_postgres::Row| Form {
+        name: row.get(0),
+        title: row.get(1),
+        at_writers: row.get(2),
+        target: row.get(3),
+        journal: row.get(4),
+        micros: Vec::new(),
+        rates: Vec::new(),
+    };
+    rows.into_iter().map(form).collect()
+}
+
+/// All of them, the other way round each other time: what a turn leaves behind falls on both neighbours alike.
+fn in_turn(forms: &mut [Form], round: usize) -> Vec<&mut Form> {
+    let mut turn: Vec<_> = forms.iter_mut().collect();
+    if round % 2 == 1 {
+        turn.reverse();
+    }
+    turn
+}
+
+async fn in_a_loop(client: &Client, forms: &mut [Form]) {
+    client.batch_execute("set synchronous_commit = off").await.expect("set");
+    for round in 0..LOOPS {
+        for form in in_turn(forms, round) {
+            let truncate = format!("truncate {}, {} cascade", form.target, form.journal);
+            client.batch_execute(&truncate).await.expect("empty");
+            let sql = format!(
+                "select forms.microseconds_{0}({WARM_UP}), forms.microseconds_{0}({INSERTS})",
+                form.name
+            );
+            let row = client.query_one(&sql, &[]).await.expect("a loop");
+            form.micros.push(row.get(1));
+        }
+    }
+    let mut medians = forms.iter_mut().map(|form| quantile(&mut form.micros, 0.5));
+    let medians: Vec<f64> = medians.by_ref().collect();
+    println!("\nforms of the trigger: microseconds an INSERT, one session, one transaction, median of {LOOPS}");
+    println!("{:66} all  over none  over plain", "");
+    for (form, median) in forms.iter().zip(&medians) {
+        let (none, plain) = (median - medians[0], median - medians[1]);
+        println!("{:62} {median:7.1} {none:10.1} {plain:+11.1}", form.title);
+    }
+}
+
+async fn at_writers(shop: &Shop, client: &Client, forms: &mut [Form]) {
+    let writers: Vec<Arc<Client>> = crate::writers(shop, WRITERS).await;
+    for round in 0..TURNS {
+        for form in in_turn(forms, round).into_iter().filter(|form| form.at_writers) {
+            let truncate = format!("truncate {}, {} cascade", form.target, form.journal);
+            client.batch_execute(&truncate).await.expect("empty");
+            client.batch_execute("checkpoint").await.expect("flushed");
+            let insert = format!(
+                "insert into {} (store_id, customer_name, total, order_type, items) \
+                 values ($1, 'Иван', 50000, 'delivery', '[{{\"name\": \"Пицца\", \"count\": 2}}]')",
+                form.target
+            );
+            form.rates.push(crate::rate(&writers, &insert, STORES, TURN).await);
+        }
+    }
+    println!("\nthe same by {WRITERS} writers, an order a transaction, fsync on, median of {TURNS}");
+    println!("{:62} orders/s  share of no trigger (of each round)", "");
+    let none = forms[0].rates.clone();
+    for form in forms.iter_mut().filter(|form| form.at_writers) {
+        let mut shares: Vec<f64> = form
+            .rates
+            .iter()
+            .zip(&none)
+            .map(|(rate, none)| rate / none * 100.0)
+            .collect();
+        let each: Vec<String> = shares.iter().map(|share| format!("{share:.0}")).collect();
+        println!(
+            "{:62} {:8.0} {:6.0} % ({})",
+            form.title,
+            quantile(&mut form.rates, 0.5),
+            quantile(&mut shares, 0.5),
+            each.join(", ")
+        );
+    }
+}
