@@ -67,7 +67,7 @@ async fn many(client: &Client) {
 }
 
 async fn single(shop: &Shop, client: &Client) {
-    println!("\nsingle statements of {WRITERS} writers, each a transaction      without    with   share kept");
+    println!("\nsingle statements of {WRITERS} writers, the bell rings           without    with   share kept");
     client
         .batch_execute("truncate orders restart identity")
         .await
