@@ -98,7 +98,7 @@ create table forms.form (
 
 insert into forms.form (name, title, at_writers, firing) values ('none', 'no trigger', true, null);
 insert into forms.form (name, title, at_writers) values
-    ('plain', 'plain: inline jsonb, one statement, two indexes, by statement, safe', true);
+    ('plain', 'plain: inline jsonb, one statement, two indexes, by statement', true);
 
 insert into forms.form (name, title, data) values
     ('data_constant', 'what it says: a constant', $$'{"order_id": "1"}'$$),

@@ -18,7 +18,7 @@ const ROUNDS: usize = 5;
 const WRITERS: usize = 8;
 const SINGLE: Duration = Duration::from_secs(3);
 /// What each writer writes before the time counts, so that its session has planned everything.
-const WARM_UP: u32 = 20;
+const WARM_UP: u32 = 8;
 
 const INSERT: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      select i % 50, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2, \"price\": 25000}]' \
