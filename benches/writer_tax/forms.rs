@@ -14,8 +14,8 @@ const FORMS: &str = include_str!("forms.sql");
 /// Of a loop of INSERTs in one session and one transaction: what the trigger itself does, without the commit.
 const LOOPS: usize = 9;
 const WARM_UP: i32 = 300;
-/// A loop is timed in pieces. Whatever else the machine does only adds to one, so the lower quartile is what it takes: it
-/// comes out the same from run to run to half a microsecond, where the median does to three.
+/// A loop is timed in pieces, and the lower quartile told, for whatever else the machine does only adds to a piece. Where the
+/// row of no trigger differs from another run's, the machine was slower, and differences of a few microseconds say nothing.
 const PIECES: i32 = 8;
 const PIECE: i32 = 1_000;
 /// Of many writers, each order a transaction. Short turns, so that a disk that is slow for a while is so for all forms; no
