@@ -1,27 +1,31 @@
 //! What the triggers cost the shop: 100,000 rows in one statement, and single orders one after another, each beside the
-//! same without triggers, turn by turn.
+//! same without triggers, turn by turn. Then what other forms of the trigger would cost.
 
-#[path = "support/quantile.rs"]
+mod forms;
+#[path = "../support/quantile.rs"]
 mod quantile;
-#[path = "support/shop.rs"]
+#[path = "../support/shop.rs"]
 mod shop;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quantile::quantile;
 use shop::Shop;
 use tokio_postgres::Client;
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 const WRITERS: usize = 8;
-const SINGLE: Duration = Duration::from_secs(5);
+const SINGLE: Duration = Duration::from_secs(3);
+/// What each writer writes before the time counts, so that its session has planned everything.
+const WARM_UP: u32 = 8;
 
 const INSERT: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      select i % 50, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2, \"price\": 25000}]' \
      from generate_series(1, 100000) i";
 const UPDATE: &str = "update orders set status = 'preparing'";
 const ONE: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
-     values (7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2, \"price\": 25000}]')";
+     values ($1, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2, \"price\": 25000}]')";
 const ONE_STATUS: &str =
     "update orders set status = case status when 'ready' then 'preparing' else 'ready' end where id = $1";
 const ONE_TOTAL: &str = "update orders set total = total + 1 where id = $1";
@@ -30,11 +34,17 @@ const ONE_TOTAL: &str = "update orders set total = total + 1 where id = $1";
 async fn main() {
     let shop = Shop::open().await;
     let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    many(&client).await;
+    single(&shop, &client).await;
+    forms::compare(&shop, &client).await;
+}
+
+async fn many(client: &Client) {
     println!("100,000 rows in one statement, median of {ROUNDS}    without    with   ratio");
     let mut times = [[vec![], vec![]], [vec![], vec![]]];
     for _ in 0..ROUNDS {
         for (with, times) in times.iter_mut().enumerate() {
-            switch(&client, with == 1).await;
+            switch(client, with == 1).await;
             client
                 .batch_execute("truncate orders; truncate vestnik.event cascade; checkpoint")
                 .await
@@ -54,12 +64,16 @@ async fn main() {
         let (without, with) = (quantile(without, 0.5), quantile(with, 0.5));
         println!("{what:44} {without:7.0} ms {with:5.0} ms {:6.2}", with / without);
     }
-    println!("\nsingle statements of {WRITERS} writers, each a transaction      without    with   share kept");
+}
+
+async fn single(shop: &Shop, client: &Client) {
+    println!("\nsingle statements of {WRITERS} writers, the bell rings           without    with   share kept");
     client
         .batch_execute("truncate orders restart identity")
         .await
         .expect("empty");
     client.batch_execute(INSERT).await.expect("rows to change");
+    let writers = writers(shop, WRITERS).await;
     for (what, sql) in [
         ("INSERT", ONE),
         ("UPDATE of the status", ONE_STATUS),
@@ -67,9 +81,9 @@ async fn main() {
     ] {
         let mut rates = [0.0, 0.0];
         for _ in 0..2 {
-            for (with, rate) in rates.iter_mut().enumerate() {
-                switch(&client, with == 1).await;
-                *rate = f64::max(*rate, single(&shop, sql).await);
+            for (with, best) in rates.iter_mut().enumerate() {
+                switch(client, with == 1).await;
+                *best = f64::max(*best, rate(&writers, sql, 100_000, SINGLE).await);
             }
         }
         println!(
@@ -89,29 +103,41 @@ async fn switch(client: &Client, triggers: bool) {
         .expect("switched");
 }
 
-/// Statements a second.
-async fn single(shop: &Shop, sql: &'static str) -> f64 {
-    let writers = (0..WRITERS).map(|_| {
-        let url = shop.url.clone();
+/// Sessions that write.
+async fn writers(shop: &Shop, count: usize) -> Vec<Arc<Client>> {
+    let mut writers = Vec::new();
+    for _ in 0..count {
+        let writer = vestnik::db::connect_as(&shop.url, "writer").await;
+        writers.push(Arc::new(writer.expect("a connection")));
+    }
+    writers
+}
+
+/// Statements a second, each with a number from 1 to `most`.
+async fn rate(writers: &[Arc<Client>], sql: &str, most: i64, time: Duration) -> f64 {
+    let together = Arc::new(tokio::sync::Barrier::new(writers.len()));
+    let writing = writers.iter().cloned().map(|writer| {
+        let (together, sql) = (Arc::clone(&together), sql.to_owned());
         tokio::spawn(async move {
-            let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
-            let statement = client.prepare(sql).await.expect("prepared");
+            let statement = writer.prepare(&sql).await.expect("prepared");
+            let write = async || {
+                let number = fastrand::i64(1..=most);
+                writer.execute(&statement, &[&number]).await.expect("written");
+            };
+            for _ in 0..WARM_UP {
+                write().await;
+            }
+            together.wait().await;
             let begin = Instant::now();
-            let mut written = 0_u64;
-            while begin.elapsed() < SINGLE {
-                let id = fastrand::i64(1..=100_000);
-                let one: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id];
-                let parameters = if sql.contains("$1") { one } else { &[] };
-                client.execute(&statement, parameters).await.expect("written");
+            let mut written = 0_u32;
+            while begin.elapsed() < time {
+                write().await;
                 written += 1;
             }
-            written
+            f64::from(written)
         })
     });
-    let written = futures::future::join_all(writers.collect::<Vec<_>>()).await;
-    written
-        .into_iter()
-        .map(|written| written.expect("a writer"))
-        .sum::<u64>() as f64
-        / SINGLE.as_secs_f64()
+    let written = futures::future::join_all(writing.collect::<Vec<_>>()).await;
+    let written = written.into_iter().map(|written| written.expect("a writer"));
+    written.sum::<f64>() / time.as_secs_f64()
 }
