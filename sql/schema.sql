@@ -136,12 +136,8 @@ CREATE FUNCTION vestnik.content_sql(target text, kind text, id_column text, stat
     AS $_$
     select format($sql$
 create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
-declare
-    payload jsonb;
 begin
-    payload := vestnik.%3$s_payload(n);
-    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
-                then payload || %4$s else vestnik.event_data(payload, %4$s) end;
+    return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
@@ -232,12 +228,8 @@ end $$;
 CREATE FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
-declare
-    payload jsonb;
 begin
-    payload := vestnik.booking_payload(n);
-    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
-                then payload || jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) else vestnik.event_data(payload, jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text))) end;
+    return vestnik.event_data(vestnik.booking_payload(n), jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)));
 exception when others then
     return jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
@@ -335,14 +327,9 @@ end $$;
 CREATE FUNCTION vestnik.emit_public_orders_inserted(n public.orders) RETURNS jsonb
     LANGUAGE plpgsql
     AS $$
-declare
-    payload jsonb;
 begin
-    payload := vestnik.order_payload(n);
-    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
-                then payload || jsonb_strip_nulls(jsonb_build_object(
-        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) else vestnik.event_data(payload, jsonb_strip_nulls(jsonb_build_object(
-        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text))) end;
+    return vestnik.event_data(vestnik.order_payload(n), jsonb_strip_nulls(jsonb_build_object(
+        'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)));
 exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
@@ -525,6 +512,13 @@ begin
 exception when others then
     return to_jsonb(value::text);
 end $$;
+CREATE FUNCTION vestnik.key_sql(target text, key_column text, shortened text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format(case when vestnik.column_type(target, key_column) in ('bigint', 'integer', 'smallint', 'uuid')
+                       then 'n.%I::text' else shortened end, key_column)
+$$;
 CREATE FUNCTION vestnik.moment(moment timestamp with time zone, zone text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -632,15 +626,13 @@ CREATE FUNCTION vestnik.store_sql(target text, store_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select format(case when vestnik.column_type(target, store_column) in ('bigint', 'integer', 'smallint', 'uuid')
-                       then 'n.%I::text' else 'vestnik.store_key(n.%I::text)' end, store_column)
+    select vestnik.key_sql(target, store_column, 'vestnik.store_key(n.%I::text)')
 $$;
 CREATE FUNCTION vestnik.subject_sql(target text, id_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select format(case when vestnik.column_type(target, id_column) in ('bigint', 'integer', 'smallint', 'uuid')
-                       then 'n.%I::text' else 'left(n.%I::text, 64)' end, id_column)
+    select vestnik.key_sql(target, id_column, 'left(n.%I::text, 64)')
 $$;
 CREATE FUNCTION vestnik.table_name(name text) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -1266,6 +1258,7 @@ REVOKE ALL ON FUNCTION vestnik.insert_row_sql(target text, kind text, id_column 
 REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.is_quiet() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.jsonb_or_text(value json) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.key_sql(target text, key_column text, shortened text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.moment(moment timestamp with time zone, zone text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.moved(table_name text, id text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.must_ring() FROM PUBLIC;

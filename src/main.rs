@@ -3,8 +3,8 @@
 mod cli;
 mod command;
 
-/// Small things that stay lie apart from large ones that go, so that these are given back: each panel that comes takes 20 KB until
-/// it is let in, and 4 KB as long as it stays.
+/// Small things that stay lie apart from large ones that go, so that these are given back: a panel that comes takes several
+/// times what it takes as long as it stays.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

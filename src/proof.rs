@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
 use crate::event::{EventId, StoreId};
-use crate::journal::SUBJECT;
+use crate::journal::{SUBJECT, SUBJECT_CHARACTERS};
 
 /// Upper bounds of the summary's buckets, seconds; what took longer is in one more.
 pub const BUCKETS_S: [i32; 7] = [5, 15, 30, 60, 120, 300, 600];
@@ -72,7 +72,7 @@ pub async fn events(pool: &Pool, wanted: &Wanted<'_>) -> Result<Proven, Failed> 
 fn events_sql(by_subject: bool, behind: bool) -> String {
     let mut wheres = vec!["e.store_id = $1 and ($2 is null or e.at >= $2) and ($3 is null or e.at < $3)".to_owned()];
     if by_subject {
-        wheres.push(format!("e.subject = left($4, 64) and {SUBJECT} = $4"));
+        wheres.push(format!("e.subject = left($4, {SUBJECT_CHARACTERS}) and {SUBJECT} = $4"));
     }
     if behind {
         wheres.push(

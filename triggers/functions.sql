@@ -63,18 +63,24 @@ exception when others then
     return to_jsonb(value::text);
 end $$;
 
--- The expression of a row's store. A text may be longer than an index can hold; a number or uuid may not.
-create or replace function vestnik.store_sql(target text, store_column text) returns text
+-- The expression of a row's key as text. A text may be longer than an index can hold, which `shortened` mends; a number or
+-- uuid may not.
+create or replace function vestnik.key_sql(target text, key_column text, shortened text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select format(case when vestnik.column_type(target, store_column) in ('bigint', 'integer', 'smallint', 'uuid')
-                       then 'n.%I::text' else 'vestnik.store_key(n.%I::text)' end, store_column)
+    select format(case when vestnik.column_type(target, key_column) in ('bigint', 'integer', 'smallint', 'uuid')
+                       then 'n.%I::text' else shortened end, key_column)
 $$;
 
--- The expression of a row's subject: its id, as far as an index holds it.
+-- The expression of a row's store.
+create or replace function vestnik.store_sql(target text, store_column text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select vestnik.key_sql(target, store_column, 'vestnik.store_key(n.%I::text)')
+$$;
+
+-- The expression of a row's subject.
 create or replace function vestnik.subject_sql(target text, id_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select format(case when vestnik.column_type(target, id_column) in ('bigint', 'integer', 'smallint', 'uuid')
-                       then 'n.%I::text' else 'left(n.%I::text, 64)' end, id_column)
+    select vestnik.key_sql(target, id_column, 'left(n.%I::text, 64)')
 $$;
 
 -- The columns that a payload tells, as far as the table has them.
@@ -126,12 +132,8 @@ create or replace function vestnik.content_sql(target text, kind text, id_column
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select format($sql$
 create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
-declare
-    payload jsonb;
 begin
-    payload := vestnik.%3$s_payload(n);
-    return case when jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 65536
-                then payload || %4$s else vestnik.event_data(payload, %4$s) end;
+    return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
@@ -394,7 +396,7 @@ declare
     ours regprocedure;
 begin
     for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'store_sql', 'subject_sql', 'column_sql', 'jsonb_or_text',
+                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'key_sql', 'store_sql', 'subject_sql', 'column_sql', 'jsonb_or_text',
                     'payload_body', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'told_sql', 'planned_with', 'plain_types', 'payload_is_plain',
                     'insert_statement_sql', 'update_statement_sql', 'insert_row_sql', 'update_row_sql', 'moved')
     loop

@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use time::OffsetDateTime;
 
 use crate::attachment::Kind;
-use crate::journal::SUBJECT;
+use crate::journal::{SUBJECT, SUBJECT_CHARACTERS};
 use crate::order::Status;
 
 /// A column, quoted for SQL, and its type.
@@ -302,7 +302,7 @@ fn joins(kind: Kind, id: &str) -> String {
     let (kind, at) = (kind.as_str(), wire_time("a.at"));
     format!(
         "left join lateral (select e.id, exists (select from vestnik.ack k where k.event_id = e.id) as acknowledged \
-             from vestnik.event e where e.store_id = $1 and e.subject = left(t.{id}::text, 64) \
+             from vestnik.event e where e.store_id = $1 and e.subject = left(t.{id}::text, {SUBJECT_CHARACTERS}) \
                and e.type = 'new_{kind}' and {SUBJECT} = t.{id}::text order by e.id desc limit 1) e on true \
          left join lateral (select jsonb_build_object('by', a.by_whom, 'at', {at}, 'status', a.status, 'minutes', a.minutes) as answer \
              from vestnik.answer a where a.store_id = $1 and a.kind = '{kind}' and a.key = t.{id}::text \

@@ -5,7 +5,7 @@ use deadpool_postgres::{GenericClient, Transaction};
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
-use super::{Error, EventType};
+use super::{Error, EventType, SUBJECT, SUBJECT_CHARACTERS};
 use crate::cursor::{Cursor, Position};
 use crate::event::{EventId, StoreId};
 
@@ -43,13 +43,14 @@ const BEHIND_TRANSACTIONS: u64 = 256;
 /// Reads at most `limit` events behind `cursor`, in a transaction of one snapshot. A cursor of another life of the
 /// database, or none, begins at the beginning: what has been planned already is not planned again.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
-    const DUE: &str = "select e.id, e.xid, e.store_id, e.type, \
-             coalesce(e.data ->> 'order_id', e.data ->> 'booking_id', ''), \
+    let due = format!(
+        "select e.id, e.xid, e.store_id, e.type, coalesce({SUBJECT}, ''), \
              extract(epoch from clock_timestamp() - e.at)::float8 from ( \
            select * from vestnik.event where xid >= $1 union all select * from vestnik.event where xid = any ($2)) e \
          where not (e.xid < $3 and e.xid <> all ($4) and e.id <= $5) \
            and exists (select from vestnik.store where store.id = e.store_id) \
-         order by not (e.xid < $3 and e.xid <> all ($4)), e.id limit $6";
+         order by not (e.xid < $3 and e.xid <> all ($4)), e.id limit $6"
+    );
     let (head, usable) = usable_for_planning(client, cursor).await?;
     let seen = Position::after(&head.snapshot, head.newest);
     let (before, middle, through) = match usable {
@@ -64,7 +65,7 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
         &through.0,
         &(limit as i64 + 1),
     ];
-    let statement = client.prepare_cached(DUE).await?;
+    let statement = client.prepare_cached(&due).await?;
     let rows = client.query(&statement, &parameters).await?;
     let more = rows.len() > limit;
     let mut events = Vec::with_capacity(rows.len());
@@ -109,12 +110,14 @@ pub async fn append(
     kind: EventType,
     data: &serde_json::Value,
 ) -> Result<EventId, tokio_postgres::Error> {
-    const APPEND: &str = "with appended as (insert into vestnik.event (store_id, subject, type, data) \
-             values ($1, left(coalesce($3::jsonb ->> 'order_id', $3::jsonb ->> 'booking_id'), 64), $2, $3::jsonb) \
+    let append = format!(
+        "with appended as (insert into vestnik.event (store_id, subject, type, data) \
+             select $1, left({SUBJECT}, {SUBJECT_CHARACTERS}), $2, e.data from (select $3::jsonb as data) e \
              returning id, xid, store_id, type) \
-         select id, vestnik.ring(id, xid, store_id, type) from appended";
+         select id, vestnik.ring(id, xid, store_id, type) from appended"
+    );
     let row = client
-        .query_one(APPEND, &[&store.as_str(), &kind.as_str(), data])
+        .query_one(&append, &[&store.as_str(), &kind.as_str(), data])
         .await?;
     Ok(EventId(row.try_get(0)?))
 }

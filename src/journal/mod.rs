@@ -68,9 +68,12 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(epoch(&row)?)
 }
 
-/// The id of the order or booking that the event `e` is about, whole. The column `subject` has its first 64 characters, by
-/// which an index finds them.
+/// The id of the order or booking that the event `e` is about, whole. The column `subject` has its first
+/// [`SUBJECT_CHARACTERS`], by which an index finds them.
 pub const SUBJECT: &str = "coalesce(e.data ->> 'order_id', e.data ->> 'booking_id')";
+
+/// How much of a subject its column has: a key may be longer than an index can hold. The triggers cut it there, too.
+pub const SUBJECT_CHARACTERS: usize = 64;
 
 /// The columns of an event, in the order that [`event`] takes them from.
 const EVENT_COLUMNS: &str = "id, xid, store_id, type, at, data";

@@ -201,10 +201,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     }
     client.batch_execute("create schema if not exists vestnik").await?;
     // Each order's transaction holds the journal: its lock is waited for in short turns, as the tables' are.
-    let mut changed = lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        history(client, &ENGINE, Target::Latest, say).await
-    })
-    .await?;
+    let mut changed = history_patiently(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
     if before_v23 {
         changed |= history(client, &SHOP, Target::Version(v23::VERSION - 1), say).await?;
@@ -213,10 +210,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     if reference {
         // Rewritten statuses are no news; and a lock is waited for in short turns.
         client.batch_execute("set vestnik.quiet = 'on'").await?;
-        changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-            history(client, &SHOP, Target::Latest, say).await
-        })
-        .await?;
+        changed |= history_patiently(client, &SHOP, say).await?;
         client.batch_execute("reset vestnik.quiet").await?;
         changed |= v23::validate(client, say).await?;
     }
@@ -229,6 +223,14 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     }
     changed |= subject::build(client, say).await?;
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
+}
+
+/// All of a set, waiting for the writers' tables.
+async fn history_patiently(client: &mut Client, set: &Set, say: Say<'_>) -> Result<bool, Error> {
+    lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+        history(client, set, Target::Latest, say).await
+    })
+    .await
 }
 
 async fn history(client: &mut Client, set: &Set, target: Target, say: Say<'_>) -> Result<bool, Error> {

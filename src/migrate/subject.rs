@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{Error, Say};
-use crate::journal::SUBJECT;
+use crate::journal::{SUBJECT, SUBJECT_CHARACTERS};
 
 /// Without the schema: `create index` takes the table's.
 const INDEX: &str = "event_store_subject";
@@ -31,10 +31,11 @@ pub async fn build(client: &Client, say: Say<'_>) -> Result<bool, Error> {
     client.batch_execute("set lock_timeout = 0").await?;
     match built {
         Err(Error::Postgres(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-            say(&format!(
-                "{INDEX} is not built, for a transaction has been open all the while: lists are slow until another \
-                 `vestnik migrate` builds it"
-            ));
+            let open = "for a transaction has been open all the while";
+            say(&match self::state(client, INDEX).await? {
+                State::Valid => format!("{FORMER} still stands, {open}: another `vestnik migrate` drops it"),
+                _ => format!("{INDEX} is not built, {open}: lists are slow until another `vestnik migrate` builds it"),
+            });
             Ok(false)
         }
         built => built.map(|()| true),
@@ -72,7 +73,7 @@ async fn fill(client: &Client) -> Result<u64, Error> {
         "with unfilled as materialized ( \
              select e.id from vestnik.event e where e.id > $1 and e.subject is null and {SUBJECT} is not null \
              order by e.id limit $2 for no key update skip locked), \
-         filled as (update vestnik.event e set subject = left({SUBJECT}, 64) from unfilled where e.id = unfilled.id) \
+         filled as (update vestnik.event e set subject = left({SUBJECT}, {SUBJECT_CHARACTERS}) from unfilled where e.id = unfilled.id) \
          select max(id), count(*) from unfilled"
     );
     let fill = client.prepare(&sql).await?;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -14,6 +13,13 @@ use crate::support::app::PATIENCE;
 use crate::support::db::Database;
 use crate::support::node::Node;
 
+#[path = "../../benches/support/limits.rs"]
+mod limits;
+#[path = "../../benches/support/memory.rs"]
+mod of_process;
+#[path = "../../benches/support/upgrade.rs"]
+mod upgrade;
+
 const PANELS: usize = 1500;
 /// Every so many panels there is one that stays.
 const STAYING: usize = 16;
@@ -22,7 +28,8 @@ const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(40);
 
 #[tokio::test]
 async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
-    allow_many_sockets();
+    // Our own ends of them, and the program's, which has what we have.
+    limits::allow_many_sockets();
     let database = Database::fresh().await;
     let token = database.token(Stores::All).await;
     let settings = [
@@ -61,10 +68,7 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
 /// A panel that is in.
 async fn open(address: SocketAddr, token: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).await.unwrap();
-    let request = format!(
-        "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n\
-         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    );
+    let request = upgrade::upgrade(7, token, "");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = [0; 512];
     let read = socket.read(&mut answer).await.unwrap();
@@ -73,20 +77,5 @@ async fn open(address: SocketAddr, token: &str) -> TcpStream {
 }
 
 fn resident_kb(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid().as_raw_nonzero())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// Our own ends of them, and the program's, which has what we have.
-fn allow_many_sockets() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )
-    .unwrap();
+    of_process::resident_kb(node.pid().as_raw_nonzero().get().unsigned_abs()).expect("it runs")
 }
