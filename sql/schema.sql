@@ -135,13 +135,16 @@ CREATE FUNCTION vestnik.content_sql(target text, kind text, id_column text, stat
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
     select format($sql$
-create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
+drop function if exists %1$s(%2$s);
+create or replace function %1$s(told record) returns jsonb language plpgsql stable as $body$
+declare
+    n constant %2$s := told;
 begin
     return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
-create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql as $body$
+create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql stable as $body$
 begin
     return %6$s;
 exception when others then
@@ -151,7 +154,7 @@ create or replace function %8$s(n %2$s) returns jsonb language sql stable
 begin atomic
     select vestnik.%3$s_payload(n);
 end;
-revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
+revoke all on function %1$s(record), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
         vestnik.emitter(target, 'inserted'), target, kind,
         case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
                   else vestnik.booking_inserted_sql(id_column, status_column) end,
@@ -182,7 +185,7 @@ begin
         raise exception '% is not attached', target using errcode = 'undefined_object';
     end if;
     return vestnik.detach_triggers_sql(target) || format($sql$
-drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(%8$s), %7$s(%8$s, %8$s), %9$s(%8$s);$sql$,
+drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(record), %7$s(%8$s, %8$s), %9$s(%8$s);$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.emitter(target, 'update_statement'),
         vestnik.emitter(target, 'insert_row'), vestnik.emitter(target, 'update_row'), vestnik.emitter(target, 'delete_row'),
         vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'), target, vestnik.emitter(target, 'payload'))
@@ -198,7 +201,7 @@ drop trigger if exists vestnik_emit_update on %1$s;
 drop trigger if exists vestnik_emit_delete on %1$s;$sql$, target)
 $_$;
 CREATE FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) RETURNS jsonb
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql STABLE
     AS $$
 begin
     return vestnik.event_data(vestnik.booking_payload(n), jsonb_strip_nulls(jsonb_build_object(
@@ -219,15 +222,17 @@ begin
     end if;
     insert into vestnik.event (store_id, subject, type, data)
     select n.store_id::text, n.id::text, 'new_booking', vestnik.planned_with(case when vestnik.payload_is_plain('public.bookings', 'booking') and pg_column_size(n.customer_name) + pg_column_size(n.status) <= 65536 and n.guests is not null and n.starts_at is not null and n.id is not null
-                    then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(row(n.*)::public.bookings) end, vestnik.booking_payload(row(n.*)::public.bookings)) from inserted_rows n;
+                    then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(n) end, vestnik.booking_payload(row(n.*)::public.bookings)) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_booking');
     end if;
     return null;
 end $$;
-CREATE FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) RETURNS jsonb
-    LANGUAGE plpgsql
+CREATE FUNCTION vestnik.emit_public_bookings_inserted(told record) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
     AS $$
+declare
+    n constant public.bookings := told;
 begin
     return vestnik.event_data(vestnik.booking_payload(n), jsonb_strip_nulls(jsonb_build_object('booking_id', n.id::text, 'status', n.status::text)));
 exception when others then
@@ -297,7 +302,7 @@ CREATE TABLE public.orders (
     CONSTRAINT orders_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'preparing'::text, 'ready'::text, 'delivering'::text, 'completed'::text, 'rejected'::text, 'cancelled'::text])))
 );
 CREATE FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) RETURNS jsonb
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql STABLE
     AS $$
 begin
     return jsonb_strip_nulls(jsonb_build_object(
@@ -318,15 +323,17 @@ begin
     end if;
     insert into vestnik.event (store_id, subject, type, data)
     select n.store_id::text, n.id::text, 'new_order', vestnik.planned_with(case when vestnik.payload_is_plain('public.orders', 'order') and pg_column_size(n.customer_name) + pg_column_size(n.items) + pg_column_size(n.order_type) + pg_column_size(n.status) <= 65536 and n.total is not null and n.id is not null
-                    then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(row(n.*)::public.orders) end, vestnik.order_payload(row(n.*)::public.orders)) from inserted_rows n;
+                    then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(n) end, vestnik.order_payload(row(n.*)::public.orders)) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order');
     end if;
     return null;
 end $$;
-CREATE FUNCTION vestnik.emit_public_orders_inserted(n public.orders) RETURNS jsonb
-    LANGUAGE plpgsql
+CREATE FUNCTION vestnik.emit_public_orders_inserted(told record) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
     AS $$
+declare
+    n constant public.orders := told;
 begin
     return vestnik.event_data(vestnik.order_payload(n), jsonb_strip_nulls(jsonb_build_object(
         'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)));
@@ -534,8 +541,9 @@ CREATE FUNCTION vestnik.must_ring() RETURNS boolean
     LANGUAGE sql
     AS $$
     select case when vestnik.rings()
-        then case when pg_catalog.current_setting('vestnik.rung', true) is distinct from pg_catalog.pg_current_xact_id()::text
-                  then pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1) else false end
+        then case when pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1)
+                  then pg_catalog.current_setting('vestnik.rung', true) is distinct from pg_catalog.pg_current_xact_id()::text
+                  else false end
         else false end
 $$;
 CREATE FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) RETURNS text
@@ -671,7 +679,7 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
     AS $_$
     select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
         format($sql$vestnik.planned_with(case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536%4$s
-                    then jsonb_build_object(%5$s%6$s) else %7$s(row(n.*)::%1$s) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
+                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
             target, kind,
             coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
             coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
@@ -679,7 +687,7 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
             vestnik.emitter(target, 'inserted'), kind || '_payload')
-        else format('%s(row(n.*)::%s)', vestnik.emitter(target, 'inserted'), target) end
+        else format('%s(n)', vestnik.emitter(target, 'inserted')) end
     from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
           union all
           select a.attname, 0, null, a.attlen = -1 from pg_attribute a
@@ -1243,12 +1251,12 @@ REVOKE ALL ON FUNCTION vestnik.detach_sql(table_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.detach_triggers_sql(target text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_insert_statement() FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_inserted(n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_inserted(told record) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_payload(n public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_update_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_insert_statement() FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_orders_inserted(n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_inserted(told record) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_payload(n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_payload(n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_update_statement() FROM PUBLIC;

@@ -116,7 +116,7 @@ begin
         raise exception '% is not attached', target using errcode = 'undefined_object';
     end if;
     return vestnik.detach_triggers_sql(target) || format($sql$
-drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(%8$s), %7$s(%8$s, %8$s), %9$s(%8$s);$sql$,
+drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(record), %7$s(%8$s, %8$s), %9$s(%8$s);$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.emitter(target, 'update_statement'),
         vestnik.emitter(target, 'insert_row'), vestnik.emitter(target, 'update_row'), vestnik.emitter(target, 'delete_row'),
         vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'), target, vestnik.emitter(target, 'payload'))

@@ -29,11 +29,13 @@ end $$;
 -- Notifications pass one lock, cluster-wide, through the commit's flush: so none is sent where a node reads anyway. That
 -- node holds the lock exclusively, or waits for it; then a shared one is refused. It must be asked for after the event
 -- was written: whoever is refused has a transaction number by then, and the nodes wait for that one before they sleep.
+-- It comes before the mark: where many write at once it is refused, and a setting is looked for among hundreds.
 create or replace function vestnik.must_ring() returns boolean
 language sql volatile as $$
     select case when vestnik.rings()
-        then case when pg_catalog.current_setting('vestnik.rung', true) is distinct from pg_catalog.pg_current_xact_id()::text
-                  then pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1) else false end
+        then case when pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1)
+                  then pg_catalog.current_setting('vestnik.rung', true) is distinct from pg_catalog.pg_current_xact_id()::text
+                  else false end
         else false end
 $$;
 

@@ -127,17 +127,22 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
                   where attrelid = target::regclass and attname = 'reason' and not attisdropped) as reason) r
 $$;
 
--- What an insert and a change say of one row; a payload function that raises takes nothing with it.
+-- What an insert and a change say of one row; a payload function that raises takes nothing with it. Stable, although a
+-- payload function may not be: so the rows are told where they are read, without a node of the plan between. An insert's
+-- row comes as any record, for naming its type would set up each of its columns for every order.
 create or replace function vestnik.content_sql(target text, kind text, id_column text, status_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select format($sql$
-create or replace function %1$s(n %2$s) returns jsonb language plpgsql as $body$
+drop function if exists %1$s(%2$s);
+create or replace function %1$s(told record) returns jsonb language plpgsql stable as $body$
+declare
+    n constant %2$s := told;
 begin
     return vestnik.event_data(vestnik.%3$s_payload(n), %4$s);
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
-create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql as $body$
+create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql stable as $body$
 begin
     return %6$s;
 exception when others then
@@ -148,7 +153,7 @@ create or replace function %8$s(n %2$s) returns jsonb language sql stable
 begin atomic
     select vestnik.%3$s_payload(n);
 end;
-revoke all on function %1$s(%2$s), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
+revoke all on function %1$s(record), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
         vestnik.emitter(target, 'inserted'), target, kind,
         case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
                   else vestnik.booking_inserted_sql(id_column, status_column) end,
@@ -182,7 +187,7 @@ create or replace function vestnik.told_sql(target text, kind text, id_column te
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
         format($sql$vestnik.planned_with(case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536%4$s
-                    then jsonb_build_object(%5$s%6$s) else %7$s(row(n.*)::%1$s) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
+                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
             target, kind,
             coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
             coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
@@ -190,7 +195,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
             vestnik.emitter(target, 'inserted'), kind || '_payload')
-        else format('%s(row(n.*)::%s)', vestnik.emitter(target, 'inserted'), target) end
+        else format('%s(n)', vestnik.emitter(target, 'inserted')) end
     from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
           union all
           select a.attname, 0, null, a.attlen = -1 from pg_attribute a
