@@ -132,12 +132,15 @@ async fn turn(
                 }
                 due += pause;
             }
-            (sent, all)
+            (sent, all, client)
         })
     });
     let (mut sent, mut all) = (HashMap::new(), 0);
+    // The connections stay until every order has come: 16 backends that end at once hold up the last of them.
+    let mut open = Vec::new();
     for writer in futures::future::join_all(writers.collect::<Vec<_>>()).await {
-        let (its, number) = writer.expect("a writer");
+        let (its, number, client) = writer.expect("a writer");
+        open.push(client);
         sent.extend(its);
         all += number;
     }
@@ -145,6 +148,7 @@ async fn turn(
         bursting.await.expect("the bursts");
     }
     assert_eq!(panels.until(before, all).await, all, "every order comes once");
+    drop(open);
     let mut ways = panels.ways(&sent);
     (quantile(&mut ways, 0.5), quantile(&mut ways, 0.99))
 }

@@ -7,6 +7,8 @@ use std::sync::{LazyLock, OnceLock};
 use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::event::EventType;
+
 /// Upper bounds of the latency histogram's buckets, seconds.
 const LATENCY_BUCKETS: [f64; 15] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -21,6 +23,10 @@ static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// What is counted for each event and session, looked up once.
 pub struct Hot {
+    /// Reads of the journal.
+    pub reads: Counter,
+    /// Events read, by their type's place in [`EventType::ALL`].
+    pub events: [Counter; EventType::ALL.len()],
     /// From the trigger to the flushed socket, the oldest event of each flush.
     pub latency: Latency,
     /// Events sent over WebSockets as they happened.
@@ -33,6 +39,8 @@ pub struct Hot {
 
 /// The hot handles. Only after [`install`].
 pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
+    reads: counter!("vestnik_journal_reads_total"),
+    events: EventType::ALL.map(|kind| counter!("vestnik_events_total", "type" => kind.as_str())),
     latency: Latency::default(),
     live: counter!("vestnik_deliveries_total", "way" => "live"),
     replayed: counter!("vestnik_deliveries_total", "way" => "replay"),

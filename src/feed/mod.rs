@@ -30,6 +30,7 @@ use crate::cursor::{Cursor, Position};
 use crate::event::Event;
 use crate::journal::{self, News, Reader};
 use crate::listener::{Bell, Hearing};
+use crate::metrics::HOT;
 use crate::router::Router;
 use aside::TooMany;
 use beside::Beside;
@@ -209,7 +210,7 @@ impl Feed {
 
     /// Publishes what is new, and moves the position. The number of events.
     async fn read(&self, reader: &Reader, place: &mut Place, quiet: &mut Quiet) -> Result<u64, journal::Error> {
-        metrics::counter!("vestnik_journal_reads_total").increment(1);
+        HOT.reads.increment(1);
         loop {
             let news = reader.news(&place.read).await?;
             let News::Read {
@@ -315,7 +316,7 @@ impl Feed {
 
 fn count(events: &[Event]) {
     for event in events {
-        metrics::counter!("vestnik_events_total", "type" => event.kind.as_str()).increment(1);
+        HOT.events[event.kind as usize].increment(1);
         if event.store.is_none() {
             metrics::counter!("vestnik_events_without_store_total").increment(1);
         }

@@ -81,13 +81,13 @@ impl Quiet {
     pub fn read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[Event]) {
         let now = Instant::now();
         if let Some((_, clock)) = snapshot {
-            self.load.read(events, clock, now);
+            self.load.read(events, clock, self.mode.is_muted(), now);
         }
         self.found = !events.is_empty();
         let input = Input::Read {
             oldest: snapshot.map(|(snapshot, _)| snapshot.oldest()),
             events: events.len(),
-            verdict: self.load.verdict(now),
+            verdict: self.load.verdict(),
         };
         self.tell(input);
     }

@@ -240,7 +240,7 @@ impl World {
         let oldest = Some(Xid(oldest.unwrap_or(self.last_ended + 1)));
         let events = self.committed.difference(&self.nodes[at].read).count();
         self.nodes[at].read = self.committed.clone();
-        let verdict = [Verdict::Busy, Verdict::Between, Verdict::Calm][self.random.usize(..3)];
+        let verdict = [Verdict::Busy(Duration::ZERO), Verdict::Between, Verdict::Calm][self.random.usize(..3)];
         self.tell(
             at,
             Input::Read {
