@@ -129,7 +129,8 @@ $$;
 
 -- What an insert and a change say of one row; a payload function that raises takes nothing with it. Stable, although a
 -- payload function may not be: so the rows are told where they are read, without a node of the plan between. An insert's
--- row comes as any record, for naming its type would set up each of its columns for every order.
+-- row comes as any record, for naming its type would set up each of its columns for every order; a former version's
+-- function of that type would be called in place of it, and is dropped.
 create or replace function vestnik.content_sql(target text, kind text, id_column text, status_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select format($sql$
