@@ -64,7 +64,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// All of them.
+    /// All of them, each at its own number.
     pub const ALL: [Self; 8] = [
         Self::NewOrder,
         Self::OrderStatusChanged,
@@ -184,8 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn every_type_is_found_by_its_name() {
-        for kind in EventType::ALL {
+    fn every_type_is_found_by_its_name_and_its_number() {
+        for (number, kind) in EventType::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number);
             assert_eq!(EventType::from_name(kind.as_str()), Some(kind));
         }
         assert_eq!(EventType::from_name("new_ship"), None);

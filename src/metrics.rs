@@ -25,7 +25,7 @@ static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 pub struct Hot {
     /// Reads of the journal.
     pub reads: Counter,
-    /// Events read, by their type's place in [`EventType::ALL`].
+    /// Events read, by their type's number.
     pub events: [Counter; EventType::ALL.len()],
     /// From the trigger to the flushed socket, the oldest event of each flush.
     pub latency: Latency,

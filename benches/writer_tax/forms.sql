@@ -33,13 +33,9 @@ create table forms.index_on_subject (like forms.subject including all);
 create index on forms.index_on_subject (store_id, subject, id);
 
 -- Where somebody reads anyway, as in this bench, the bell is asked, and refuses.
-create function forms.must_ring() returns boolean language sql volatile as $$
-    select case when pg_catalog.current_setting('forms.rung', true) is distinct from pg_catalog.pg_current_xact_id()::text
-                then pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.bell_lock(), 1) else false end
-$$;
 create function forms.ring() returns void language plpgsql as $$
 begin
-    if forms.must_ring() then
+    if vestnik.must_ring() then
         raise 'the bell is not mute';
     end if;
 end $$;
@@ -86,7 +82,7 @@ create table forms.form (
         end $$,
     write      text    not null default $$
             insert into {journal} ({columns}) select {cells} from inserted_rows n;
-            if found and forms.must_ring() then
+            if found and vestnik.must_ring() then
                 raise 'the bell is not mute';
             end if;$$,
     journal    text    not null default 'forms.two_indexes',
@@ -114,7 +110,7 @@ insert into forms.form (name, title, declares, write) values
     ('two_variable', 'two statements: what it says into a variable, then the insert', 'declare said jsonb;', $$
             select {data} into said from inserted_rows n;
             insert into {journal} ({columns}) select n.store_id::text, 'new_order', said from inserted_rows n;
-            if found and forms.must_ring() then
+            if found and vestnik.must_ring() then
                 raise 'the bell is not mute';
             end if;$$);
 
@@ -137,7 +133,7 @@ insert into forms.form (name, title, at_writers, journal, columns, cells) values
 insert into forms.form (name, title, at_writers, firing, declares, write) values
     ('by_row', 'by row', true, 'for each row', 'declare n alias for new;', $$
             insert into {journal} ({columns}) values ({cells});
-            if found and forms.must_ring() then
+            if found and vestnik.must_ring() then
                 raise 'the bell is not mute';
             end if;$$);
 insert into forms.form (name, title, safety) values

@@ -14,11 +14,11 @@ pub const WINDOW: Duration = Duration::from_millis(50);
 /// Above this many at once, they wait for one another where each of them rings.
 const BUSY_ABOVE: f64 = 2.0;
 /// So many windows in a row, so that one burst is not a load.
-const BUSY_WINDOWS: u32 = 3;
+const BUSY_WINDOWS: usize = 3;
 /// Below this, the bell may ring again: its lock lets one through at a time.
 const CALM_BELOW: f64 = 1.0;
 /// Over so many windows, a second: where the bell is muted they end sooner, so that the load falls by muting alone.
-const CALM_WINDOWS: u32 = 20;
+const CALM_WINDOWS: usize = 20;
 
 /// What the last windows say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +39,8 @@ pub struct Load {
     transactions: u32,
     /// Of the last window.
     each: Duration,
-    busy_windows: u32,
-    /// At once in each of the last windows, the oldest first.
-    last: VecDeque<f64>,
+    /// How many were at once in each of the last windows, the newest first.
+    at_once: VecDeque<f64>,
     /// The clock of the database at the last read.
     clock: Option<OffsetDateTime>,
 }
@@ -54,8 +53,7 @@ impl Load {
             on_their_way: Duration::ZERO,
             transactions: 0,
             each: Duration::ZERO,
-            busy_windows: 0,
-            last: VecDeque::with_capacity(CALM_WINDOWS as usize),
+            at_once: VecDeque::with_capacity(CALM_WINDOWS),
             clock: None,
         }
     }
@@ -83,23 +81,25 @@ impl Load {
     }
 
     fn end_window(&mut self, now: Instant) {
-        let at_once = self.on_their_way.as_secs_f64() / (now - self.began).as_secs_f64();
-        self.busy_windows = if at_once > BUSY_ABOVE { self.busy_windows + 1 } else { 0 };
+        self.at_once.truncate(CALM_WINDOWS - 1);
+        self.at_once
+            .push_front(self.on_their_way.as_secs_f64() / (now - self.began).as_secs_f64());
         self.each = self.on_their_way.checked_div(self.transactions).unwrap_or_default();
-        if self.last.len() == CALM_WINDOWS as usize {
-            self.last.pop_front();
-        }
-        self.last.push_back(at_once);
         (self.began, self.on_their_way, self.transactions) = (now, Duration::ZERO, 0);
     }
 
     /// As of the last window.
     pub fn verdict(&self) -> Verdict {
-        if self.busy_windows >= BUSY_WINDOWS {
-            Verdict::Busy(self.each)
-        } else if self.last.len() == CALM_WINDOWS as usize
-            && self.last.iter().sum::<f64>() < CALM_BELOW * f64::from(CALM_WINDOWS)
+        let windows = self.at_once.len();
+        if windows >= BUSY_WINDOWS
+            && self
+                .at_once
+                .iter()
+                .take(BUSY_WINDOWS)
+                .all(|at_once| *at_once > BUSY_ABOVE)
         {
+            Verdict::Busy(self.each)
+        } else if windows == CALM_WINDOWS && self.at_once.iter().sum::<f64>() < CALM_BELOW * CALM_WINDOWS as f64 {
             Verdict::Calm
         } else {
             Verdict::Between
@@ -163,16 +163,17 @@ mod tests {
         load.read(&[], CLOCK, false, now);
         assert_eq!(load.verdict(), Verdict::Calm);
         // A disk that stops for a moment: thirty wait in one window, and the second is not calm before that is over.
-        for (others, verdict) in [(0, Verdict::Between), (19, Verdict::Between), (1, Verdict::Calm)] {
-            let stuck: Vec<Event> = (0..30).map(|xid| event(xid, WINDOW)).collect();
+        let stuck: Vec<Event> = (0..30).map(|xid| event(xid, WINDOW)).collect();
+        now += WINDOW;
+        load.read(&stuck, CLOCK, false, now);
+        for _ in 0..19 {
+            assert_eq!(load.verdict(), Verdict::Between);
             now += WINDOW;
-            load.read(if others == 0 { &stuck } else { &[] }, CLOCK, false, now);
-            for _ in 1..others {
-                now += WINDOW;
-                load.read(&[], CLOCK, false, now);
-            }
-            assert_eq!(load.verdict(), verdict, "{others} windows later");
+            load.read(&[], CLOCK, false, now);
         }
+        assert_eq!(load.verdict(), Verdict::Between);
+        load.read(&[], CLOCK, false, now + WINDOW);
+        assert_eq!(load.verdict(), Verdict::Calm);
     }
 
     #[test]

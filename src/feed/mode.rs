@@ -18,8 +18,10 @@ pub const MUTED_PAUSE: Duration = Duration::from_micros(250);
 /// takes many at once leaves the machine to the writers. 64 of them, who take 7 ms each, kept 45 and 49 % of what they
 /// reach without triggers with reads 1 ms apart, 47 and 51 % with 3 ms, 51 and 55 % with 6 ms.
 const BUSY_SHARE: u32 = 2;
-/// At least this far, and at most.
-pub const BUSY_PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
+/// At least so far.
+const BUSY_PAUSE_LEAST: Duration = Duration::from_millis(1);
+/// At most so far.
+const BUSY_PAUSE_MOST: Duration = Duration::from_millis(5);
 /// What was refused just now comes soon, so an awake node reads often at first: after a quarter of the time it has
 /// been so. What has been open for long may come a quarter of that later.
 const AWAKE_SHARE: u32 = 4;
@@ -156,7 +158,7 @@ impl Mode {
             (State::Deaf, _) => Some(AWAKE_PAUSE),
             (State::Closing | State::Muted, _) if !found => Some(MUTED_PAUSE),
             (State::Closing | State::Muted, Verdict::Busy(each)) => {
-                Some((each / BUSY_SHARE).clamp(BUSY_PAUSE[0], BUSY_PAUSE[1]))
+                Some((each / BUSY_SHARE).clamp(BUSY_PAUSE_LEAST, BUSY_PAUSE_MOST))
             }
             (State::Closing | State::Muted, _) => None,
             _ => Some(self.awake_pause(now)),
