@@ -34,6 +34,7 @@ pub mod link;
 pub mod metrics;
 pub mod migrate;
 pub mod order;
+pub mod pace;
 pub mod poll;
 pub mod presence;
 pub mod programs;

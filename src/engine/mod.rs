@@ -2,11 +2,13 @@
 
 mod shard;
 mod upkeep;
+mod warm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -75,12 +77,11 @@ impl Engine {
         }
         node.background
             .spawn(upkeep::watch_vitals(sites.clone(), node.stop.clone()));
-        let served = server.run(
-            Arc::new(Sites::new(placed)),
-            node.connections.clone(),
-            stop_accepting.clone(),
-        );
-        node.background.spawn(served);
+        let (connections, stopped, served) = (node.connections.clone(), stop_accepting.clone(), sites.clone());
+        node.background.spawn(async move {
+            join_all(served.iter().map(|site| warm::warm(site))).await;
+            server.run(Arc::new(Sites::new(placed)), connections, stopped).await;
+        });
         Ok(Self {
             address,
             sites,

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use crate::pace::Pace;
+
 /// Replays that read the journal at once; the pool has more connections than that, for tokens and acknowledgements.
 pub const REPLAY_READS: usize = 4;
 /// How long a session waits to be let in, and a replay for its turn.
@@ -25,7 +27,7 @@ pub struct TooMany;
 /// The line before the journal.
 #[derive(Debug)]
 pub struct Rush {
-    door: std::sync::Mutex<Door>,
+    door: std::sync::Mutex<Pace>,
     reads: Semaphore,
     /// Held by the one who reads the past.
     past: Mutex<()>,
@@ -33,9 +35,8 @@ pub struct Rush {
 
 impl Default for Rush {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
-            door: std::sync::Mutex::new(Door::new(Instant::now(), PACE_OF_A_CORE / cores)),
+            door: std::sync::Mutex::new(Pace::of_a_core(PACE_OF_A_CORE, AT_ONCE)),
             reads: Semaphore::new(REPLAY_READS),
             past: Mutex::default(),
         }
@@ -49,7 +50,8 @@ impl Rush {
             .door
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .wait(Instant::now())?;
+            .wait(Instant::now(), TURN_DEADLINE)
+            .ok_or(TooMany)?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -78,57 +80,5 @@ impl Rush {
                 None
             }
         }
-    }
-}
-
-/// Lets in one after another, each at its time, and as many at once as have not come in the time before.
-#[derive(Debug)]
-struct Door {
-    pace: Duration,
-    /// When the next one may come in.
-    next: Instant,
-}
-
-impl Door {
-    fn new(now: Instant, pace: Duration) -> Self {
-        Self { pace, next: now }
-    }
-
-    /// How long the one who comes now waits.
-    fn wait(&mut self, now: Instant) -> Result<Duration, TooMany> {
-        let wait = (self.next + self.pace).saturating_duration_since(now + self.pace * AT_ONCE);
-        if wait > TURN_DEADLINE {
-            return Err(TooMany);
-        }
-        self.next = self.next.max(now) + self.pace;
-        Ok(wait)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crowd_is_let_in_at_its_pace_and_a_few_at_once() {
-        let (now, pace) = (Instant::now(), Duration::from_millis(1));
-        let mut door = Door::new(now, pace);
-        let waits: Vec<Duration> = (0..1000).map(|_| door.wait(now).unwrap()).collect();
-        let at_once = AT_ONCE as usize;
-        assert!(waits[..at_once].iter().all(Duration::is_zero));
-        assert_eq!(waits[at_once], pace);
-        assert_eq!(waits[999], pace * (1000 - AT_ONCE));
-        // When they are in, as many may come at once again.
-        let later = now + Duration::from_secs(2);
-        assert_eq!(door.wait(later), Ok(Duration::ZERO));
-    }
-
-    #[test]
-    fn who_would_wait_too_long_is_told_so_and_takes_nobodys_place() {
-        let (now, pace) = (Instant::now(), Duration::from_secs(1));
-        let mut door = Door::new(now, pace);
-        while door.wait(now).is_ok() {}
-        assert_eq!(door.wait(now), Err(TooMany));
-        assert_eq!(door.wait(now + pace), Ok(TURN_DEADLINE));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Close, Outgoing, Session, Transport, close_for, frame};
+use super::{Close, Hub, Outgoing, Session, Transport, close_for, frame};
 use crate::cursor::Cursor;
 use crate::event::Delivery;
 use crate::journal::{self, Page, Start};
@@ -19,6 +19,20 @@ enum Next {
     Page(Page),
     /// All of it.
     Recalled(Recalled),
+}
+
+impl Hub {
+    /// Reads the recent events into memory, unless they are there. Whoever waits for another one finds what it has read.
+    pub async fn remember_past(&self) {
+        if let Some(wanted) = self.router.wants_past()
+            && let Some(_first) = self.router.rush().first_for_the_past().await
+        {
+            match journal::read_past(&self.pool, RECENT_BYTES / 2).await {
+                Ok(past) => self.router.remember(&wanted, past),
+                Err(error) => tracing::warn!(%error, "the recent events could not be read"),
+            }
+        }
+    }
 }
 
 impl Session {
@@ -105,15 +119,7 @@ impl Session {
         if let Some(recalled) = router.recall(&self.store, after) {
             return Some(recalled);
         }
-        // Whoever waits for another one finds what it has read.
-        if let Some(wanted) = router.wants_past()
-            && let Some(_first) = router.rush().first_for_the_past().await
-        {
-            match journal::read_past(&self.hub.pool, RECENT_BYTES / 2).await {
-                Ok(past) => router.remember(&wanted, past),
-                Err(error) => tracing::warn!(%error, "the recent events could not be read"),
-            }
-        }
+        self.hub.remember_past().await;
         router.recall(&self.store, after)
     }
 

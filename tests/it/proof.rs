@@ -5,6 +5,7 @@ use tokio::time::timeout;
 use vestnik::token::{self, Stores};
 
 use crate::support::app::{App, PATIENCE};
+use crate::support::db::Database;
 
 const STORE: &str = "/api/partner/stores/7";
 
@@ -316,9 +317,8 @@ async fn a_summary_wants_a_span_of_31_days_at_most() {
 
 #[tokio::test]
 async fn neither_figures_nor_proof_read_the_whole_journal() {
-    // One connection, whose figures come together.
-    let app = App::start_with(|config| config.database.pool_size = 1).await;
-    let client = app.database.client().await;
+    let database = Database::fresh().await;
+    let client = database.client().await;
     client
         .batch_execute(
             "insert into orders (store_id) select 100 + i % 50 from generate_series(1, 50000) i; \
@@ -345,6 +345,8 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         found.await.expect("the figures come")
     };
     let filled = until(&|[_, _, inserted]| inserted >= 50_002).await;
+    // One connection, whose figures come together.
+    let app = App::start_on(database, |config| config.database.pool_size = 1).await;
     let now = time::OffsetDateTime::now_utc();
     let wire = |at: time::OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap();
     let span = format!(

@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 10] = [
         "migrate",
         "embedded",
     ],
-    &["db", "config", "metrics", "backoff", "telemetry", "programs"],
+    &["db", "config", "metrics", "backoff", "pace", "telemetry", "programs"],
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.
