@@ -52,7 +52,7 @@ const LIVE_STORES: std::ops::Range<i64> = 1_000_000..1_000_020;
 /// Live orders a second, and for how long: without the rush, and with it.
 const LIVE_RATE: u32 = 200;
 const CALM_SECONDS: u64 = 5;
-const RUSH_SECONDS: u64 = 9;
+const RUSH_SECONDS: u64 = 11;
 /// Runs of which the medians are printed.
 const RUNS: usize = 3;
 /// Into the live load the rush begins.
