@@ -1,7 +1,9 @@
 //! Before the first panel is let in: after a restart all of them come at once, and what they ask for should be at hand.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use deadpool_postgres::Pool;
 use futures::future::join_all;
 use tokio::time::timeout;
 
@@ -20,15 +22,18 @@ const WARM_CONNECTIONS: usize = 16;
 /// Opens the pool's connections, has each plan what a coming panel asks, and reads the recent events into memory. Left to
 /// the rush, this holds up the live orders of its first 50 ms (`cargo bench --bench replay`).
 pub(super) async fn warm(site: &Site) {
+    let Hub { pool, router, .. } = &*site.hub;
+    let Ok(nobody) = Token::generate() else { return };
+    let nowhere = StoreId::new("");
     let warmed = timeout(WARM_DEADLINE, async {
-        look_up_nobody(&site.hub).await;
+        over_each(pool, || token::look_up(pool, &nobody)).await;
         let cursor = loop {
-            match site.hub.router.cursor() {
+            match router.cursor() {
                 Some(cursor) => break cursor,
                 None => tokio::time::sleep(FRESH_LOOK_INTERVAL).await,
             }
         };
-        read_nothing(&site.hub, &cursor).await;
+        over_each(pool, || journal::read_page(pool, &nowhere, Start::After(&cursor), 1)).await;
         site.hub.remember_past().await;
     });
     if warmed.await.is_err() {
@@ -36,25 +41,12 @@ pub(super) async fn warm(site: &Site) {
     }
 }
 
-/// How many ask at once: as many as there are connections, so that each gets one of its own.
-fn askers(hub: &Hub) -> std::ops::Range<usize> {
-    0..hub.pool.status().max_size.min(WARM_CONNECTIONS)
-}
-
-async fn look_up_nobody(hub: &Hub) {
-    let Ok(nobody) = Token::generate() else { return };
-    for found in join_all(askers(hub).map(|_| token::look_up(&hub.pool, &nobody))).await {
-        if let Err(error) = found {
-            tracing::debug!(%error, "a connection of the pool is not open yet");
-        }
-    }
-}
-
-async fn read_nothing(hub: &Hub, cursor: &str) {
-    let nowhere = StoreId::new("");
-    for read in join_all(askers(hub).map(|_| journal::read_page(&hub.pool, &nowhere, Start::After(cursor), 1))).await {
-        if let Err(error) = read {
-            tracing::debug!(%error, "a connection of the pool has not read yet");
+/// Asks as often at once as there are connections, so that each gets one of its own.
+async fn over_each<T, E: Display, F: Future<Output = Result<T, E>>>(pool: &Pool, ask: impl Fn() -> F) {
+    let connections = pool.status().max_size.min(WARM_CONNECTIONS);
+    for asked in join_all((0..connections).map(|_| ask())).await {
+        if let Err(error) = asked {
+            tracing::debug!(%error, "a connection of the pool is not ready yet");
         }
     }
 }
