@@ -361,6 +361,17 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         let list = app.get_json(&format!("{STORE}/orders")).await;
         assert_eq!(list["orders"][0]["event_id"], "50002", "{list}");
     }
+    // A session of Postgres that ends leaves its last figures.
+    app.engine.shut_down().await;
+    let open = "select count(*) from pg_stat_activity where datname = current_database() and application_name like 'vestnik %' \
+         and pid <> pg_backend_pid()";
+    timeout(PATIENCE, async {
+        while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the engine's sessions end");
     let after = until(&|[_, by_index, _]| by_index >= filled[1] + 12).await;
     assert_eq!(after[0], filled[0], "nobody has read the whole journal");
 }
