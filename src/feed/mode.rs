@@ -14,10 +14,10 @@ pub const AWAKE_PAUSE: Duration = Duration::from_millis(50);
 /// With the bell muted, the time between two reads when the last one found nothing. Half of what an order takes anyway,
 /// for a nap and the read itself make it twice as long.
 pub const MUTED_PAUSE: Duration = Duration::from_micros(250);
-/// While transactions wait for one another anyway, reads come half of the time apart that one is on its way: a read that
-/// takes many at once leaves the machine to the writers. 64 of them, who take 7 ms each, kept 45 and 49 % of what they
-/// reach without triggers with reads 1 ms apart, 47 and 51 % with 3 ms, 51 and 55 % with 6 ms.
-const BUSY_SHARE: u32 = 2;
+/// While transactions wait for one another anyway, reads come this many times as far apart as one is on its way, so that an
+/// event waits for about as long as its order took: a read that takes many at once leaves the machine to the writers. 16 of
+/// them, who take 1.5 ms each, keep 63 % of what they reach without triggers with reads 3 ms apart, and 57 % with 1 ms.
+const BUSY_TIMES: u32 = 2;
 /// At least so far.
 const BUSY_PAUSE_LEAST: Duration = Duration::from_millis(1);
 /// At most so far.
@@ -33,6 +33,9 @@ const GATHER_AGAIN: Duration = Duration::from_secs(5);
 const HERE_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long a muting node rings for each read after one has said that it is here.
 const COMPANY_FOR: Duration = Duration::from_secs(3);
+/// The same where none has said so yet: whoever was told to let go, or asks for R meanwhile, has said it by then. Ringing
+/// for each read costs a tenth of the orders, so a node that is alone should not do it for long.
+const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 /// Otherwise it rings this often: for one whose word was lost.
 const ALONE_INTERVAL: Duration = AWAKE_PAUSE;
 
@@ -158,7 +161,7 @@ impl Mode {
             (State::Deaf, _) => Some(AWAKE_PAUSE),
             (State::Closing | State::Muted, _) if !found => Some(MUTED_PAUSE),
             (State::Closing | State::Muted, Verdict::Busy(each)) => {
-                Some((each / BUSY_SHARE).clamp(BUSY_PAUSE_LEAST, BUSY_PAUSE_MOST))
+                Some((each * BUSY_TIMES).clamp(BUSY_PAUSE_LEAST, BUSY_PAUSE_MOST))
             }
             (State::Closing | State::Muted, _) => None,
             _ => Some(self.awake_pause(now)),
@@ -250,8 +253,6 @@ impl Mode {
         match self.state {
             State::LettingGo { to_mute: true } => {
                 self.state = State::Gathering { turn: 1 };
-                // Nobody is known to be alone.
-                self.company_until = now + COMPANY_FOR;
                 vec![Act::Gather, Act::Say(Word::Drain)]
             }
             State::LettingGo { to_mute: false } => {
@@ -270,6 +271,8 @@ impl Mode {
             (State::Gathering { .. } | State::Closing, _) if self.verdict == Verdict::Calm => self.wake_up(now),
             (State::Gathering { .. }, Turn::Held) => {
                 self.state = State::Closing;
+                // Nobody is known to be alone.
+                self.company_until = self.company_until.max(now + ANSWER_WITHIN);
                 vec![Act::Close]
             }
             (State::Gathering { turn: GATHER_TURNS }, Turn::TimedOut) => {
@@ -292,8 +295,9 @@ impl Mode {
 
     fn heard(&mut self, word: Word, now: Instant) -> Vec<Act> {
         if word == Word::Drain && !self.is_muted() {
-            // That one rings for the others from here on.
+            // That one rings for the others from here on, and wants to know who they are.
             self.owes_others = false;
+            self.here_at = now;
         }
         match (word, self.state) {
             (Word::Drain, State::Asking { .. }) => {
@@ -349,7 +353,7 @@ mod tests {
     use super::*;
 
     const SAFETY: Duration = Duration::from_secs(1);
-    const BUSY: Verdict = Verdict::Busy(Duration::from_millis(3));
+    const BUSY: Verdict = Verdict::Busy(Duration::from_millis(2));
 
     fn read(mode: &mut Mode, oldest: u64, verdict: Verdict, now: Instant) -> Vec<Act> {
         let oldest = Some(Xid(oldest));
@@ -393,7 +397,7 @@ mod tests {
     fn a_muted_node_reads_at_once_while_there_is_work_unless_there_is_much() {
         let now = Instant::now();
         let mut mode = muted(now);
-        assert_eq!(mode.pause(true, SAFETY, now), Some(Duration::from_micros(1500)));
+        assert_eq!(mode.pause(true, SAFETY, now), Some(Duration::from_millis(4)));
         read(&mut mode, 9, Verdict::Between, now);
         assert_eq!(mode.pause(true, SAFETY, now), None);
         assert_eq!(muted(now).pause(false, SAFETY, now), Some(MUTED_PAUSE));
@@ -420,6 +424,15 @@ mod tests {
         assert_eq!(mode.on(Input::LetGo, now), [Act::Say(Word::Here)]);
         assert_eq!(mode.due(now), None, "the other one may not stand in the queue yet");
         assert_eq!(mode.due(now + AWAKE_PAUSE), Some(Act::Ask));
+        let refused = |mode: &mut Mode| mode.on(Input::Asked(Asked::Refused), now + AWAKE_PAUSE);
+        assert_eq!(refused(&mut mode), [], "it has said so");
+        mode.on(Input::Heard(Word::Drain), now + AWAKE_PAUSE);
+        assert_eq!(mode.due(now + 2 * AWAKE_PAUSE), Some(Act::Ask));
+        assert_eq!(
+            refused(&mut mode),
+            [Act::Say(Word::Here)],
+            "whoever mutes now has not heard it"
+        );
     }
 
     #[test]
@@ -462,7 +475,7 @@ mod tests {
         }
         assert_eq!(
             mode.pause(true, SAFETY, now),
-            Some(Duration::from_micros(1500)),
+            Some(Duration::from_millis(4)),
             "it reads meanwhile"
         );
     }
@@ -496,14 +509,16 @@ mod tests {
             "there may be others"
         );
         assert!(
-            grew(&mut mode, COMPANY_FOR) && !grew(&mut mode, COMPANY_FOR),
+            grew(&mut mode, ANSWER_WITHIN) && !grew(&mut mode, ANSWER_WITHIN),
             "there are none"
         );
-        mode.on(Input::Heard(Word::Here), start + COMPANY_FOR);
+        mode.on(Input::Heard(Word::Here), start + ANSWER_WITHIN);
         assert!(
             grew(&mut mode, COMPANY_FOR) && grew(&mut mode, COMPANY_FOR),
             "there are"
         );
+        let gone = ANSWER_WITHIN + COMPANY_FOR;
+        assert!(grew(&mut mode, gone) && !grew(&mut mode, gone), "they have gone");
     }
 
     #[test]
