@@ -14,13 +14,9 @@ pub const AWAKE_PAUSE: Duration = Duration::from_millis(50);
 /// With the bell muted, the time between two reads when the last one found nothing. Half of what an order takes anyway,
 /// for a nap and the read itself make it twice as long.
 pub const MUTED_PAUSE: Duration = Duration::from_micros(250);
-/// While transactions wait for one another anyway, reads come this many times as far apart as one is on its way, so that an
-/// event waits for about as long as its order took: a read that takes many at once leaves the machine to the writers. 16 of
-/// them, who take 1.5 ms each, keep 63 % of what they reach without triggers with reads 3 ms apart, and 57 % with 1 ms.
-const BUSY_TIMES: u32 = 2;
-/// At least so far.
-const BUSY_PAUSE_LEAST: Duration = Duration::from_millis(1);
-/// At most so far.
+/// Where nothing has come for long: it is transactions that stay open, and not many, that are on their way then.
+const MUTED_PAUSE_MOST: Duration = Duration::from_millis(2);
+/// While transactions wait for one another, the time between two reads is what the load says, up to this.
 const BUSY_PAUSE_MOST: Duration = Duration::from_millis(5);
 /// What was refused just now comes soon, so an awake node reads often at first: after a quarter of the time it has
 /// been so. What has been open for long may come a quarter of that later.
@@ -126,6 +122,8 @@ pub struct Mode {
     /// It has muted, and somebody who was refused may still be on his way.
     owes_others: bool,
     verdict: Verdict,
+    /// When a read last brought anything.
+    found_at: Instant,
 }
 
 impl Mode {
@@ -141,6 +139,7 @@ impl Mode {
             grew_at: now,
             owes_others: false,
             verdict: Verdict::Between,
+            found_at: now,
         }
     }
 
@@ -159,10 +158,8 @@ impl Mode {
         match (self.state, self.verdict) {
             (State::Asleep, _) => Some(safety),
             (State::Deaf, _) => Some(AWAKE_PAUSE),
-            (State::Closing | State::Muted, _) if !found => Some(MUTED_PAUSE),
-            (State::Closing | State::Muted, Verdict::Busy(each)) => {
-                Some((each * BUSY_TIMES).clamp(BUSY_PAUSE_LEAST, BUSY_PAUSE_MOST))
-            }
+            (State::Closing | State::Muted, _) if !found => Some(self.muted_pause(now)),
+            (State::Closing | State::Muted, Verdict::Busy(pause)) => Some(pause.min(BUSY_PAUSE_MOST)),
             (State::Closing | State::Muted, _) => None,
             _ => Some(self.awake_pause(now)),
         }
@@ -170,6 +167,10 @@ impl Mode {
 
     fn awake_pause(&self, now: Instant) -> Duration {
         ((now - self.since) / AWAKE_SHARE).clamp(MUTED_PAUSE, AWAKE_PAUSE)
+    }
+
+    fn muted_pause(&self, now: Instant) -> Duration {
+        ((now - self.found_at) / AWAKE_SHARE).clamp(MUTED_PAUSE, MUTED_PAUSE_MOST)
     }
 
     /// What is due by the clock alone.
@@ -324,6 +325,9 @@ impl Mode {
 
     fn read(&mut self, oldest: Option<Xid>, events: usize, verdict: Verdict, now: Instant) -> Vec<Act> {
         self.verdict = verdict;
+        if events > 0 {
+            self.found_at = now;
+        }
         let mut acts = Vec::new();
         let others_wait = now < self.company_until || now >= self.grew_at;
         if events > 0 && others_wait && (self.is_muted() || self.owes_others) {
@@ -353,7 +357,7 @@ mod tests {
     use super::*;
 
     const SAFETY: Duration = Duration::from_secs(1);
-    const BUSY: Verdict = Verdict::Busy(Duration::from_millis(2));
+    const BUSY: Verdict = Verdict::Busy(Duration::from_millis(4));
 
     fn read(mode: &mut Mode, oldest: u64, verdict: Verdict, now: Instant) -> Vec<Act> {
         let oldest = Some(Xid(oldest));
@@ -400,7 +404,15 @@ mod tests {
         assert_eq!(mode.pause(true, SAFETY, now), Some(Duration::from_millis(4)));
         read(&mut mode, 9, Verdict::Between, now);
         assert_eq!(mode.pause(true, SAFETY, now), None);
-        assert_eq!(muted(now).pause(false, SAFETY, now), Some(MUTED_PAUSE));
+        let idle = |after: u64| muted(now).pause(false, SAFETY, now + Duration::from_millis(after));
+        assert_eq!(
+            [idle(0), idle(4), idle(60_000)],
+            [
+                Some(MUTED_PAUSE),
+                Some(Duration::from_millis(1)),
+                Some(MUTED_PAUSE_MOST)
+            ]
+        );
         assert_eq!(asleep(now).pause(true, SAFETY, now), Some(SAFETY));
     }
 
