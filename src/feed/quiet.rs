@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::load::Load;
 use super::mode::{Act, Input, Mode};
-use super::nap::nap;
+use super::nap::Nap;
 use crate::bell::{Asked, Broken, Ear, Gate, Word};
 use crate::cursor::Snapshot;
 use crate::event::Event;
@@ -54,6 +54,7 @@ pub struct Quiet {
     to_say: VecDeque<Word>,
     /// Whether the last read brought anything.
     found: bool,
+    nap: Nap,
 }
 
 impl Quiet {
@@ -74,6 +75,7 @@ impl Quiet {
             saying: None,
             to_say: VecDeque::new(),
             found: false,
+            nap: Nap::new(),
         }
     }
 
@@ -127,7 +129,7 @@ impl Quiet {
                     self.look();
                     return Wake::Rung;
                 }
-                () = until(begin, pause) => return quiet,
+                () = until(&mut self.nap, begin, pause) => return quiet,
             }
         }
     }
@@ -264,10 +266,10 @@ async fn done<T>(doing: &mut Doing<T>) -> T {
     }
 }
 
-async fn until(begin: Instant, pause: Option<Duration>) {
+async fn until(nap: &mut Nap, begin: Instant, pause: Option<Duration>) {
     match pause {
         // The sessions' turn.
         None => tokio::task::yield_now().await,
-        Some(pause) => nap(pause.saturating_sub(begin.elapsed())).await,
+        Some(pause) => nap.take(pause.saturating_sub(begin.elapsed())).await,
     }
 }
