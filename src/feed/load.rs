@@ -20,7 +20,8 @@ const BUSY_WINDOWS: usize = 3;
 /// takes many at once leaves the machine to the writers: 16 of them keep 63 % of what they reach without triggers with
 /// reads 3 ms apart, and 57 % with 1 ms. With few on their way it would only be late.
 const WAIT_FOR_EACH: Duration = Duration::from_micros(150);
-/// Below this, the bell may ring again: its lock lets one through at a time.
+/// Below this, the bell may ring again. Half of the other, for without it they are shorter: a load that was above 1 counts
+/// for about 0.6 then.
 const CALM_BELOW: f64 = 0.5;
 /// Over so many windows, a second: where the bell is muted they end sooner, so that the load falls by muting alone.
 const CALM_WINDOWS: usize = 20;

@@ -122,7 +122,9 @@ pub struct Mode {
     /// It has muted, and somebody who was refused may still be on his way.
     owes_others: bool,
     verdict: Verdict,
-    /// When a read last brought anything.
+    /// Whether the last read brought anything.
+    found: bool,
+    /// When one last did.
     found_at: Instant,
 }
 
@@ -139,6 +141,7 @@ impl Mode {
             grew_at: now,
             owes_others: false,
             verdict: Verdict::Between,
+            found: false,
             found_at: now,
         }
     }
@@ -154,11 +157,11 @@ impl Mode {
     }
 
     /// How long after a read the next one comes if nothing rings; `None`: at once. `safety`: what a sleeping node does.
-    pub fn pause(&self, found: bool, safety: Duration, now: Instant) -> Option<Duration> {
+    pub fn pause(&self, safety: Duration, now: Instant) -> Option<Duration> {
         match (self.state, self.verdict) {
             (State::Asleep, _) => Some(safety),
             (State::Deaf, _) => Some(AWAKE_PAUSE),
-            (State::Closing | State::Muted, _) if !found => Some(self.muted_pause(now)),
+            (State::Closing | State::Muted, _) if !self.found => Some(self.muted_pause(now)),
             (State::Closing | State::Muted, Verdict::Busy(pause)) => Some(pause.min(BUSY_PAUSE_MOST)),
             (State::Closing | State::Muted, _) => None,
             _ => Some(self.awake_pause(now)),
@@ -325,12 +328,13 @@ impl Mode {
 
     fn read(&mut self, oldest: Option<Xid>, events: usize, verdict: Verdict, now: Instant) -> Vec<Act> {
         self.verdict = verdict;
-        if events > 0 {
+        self.found = events > 0;
+        if self.found {
             self.found_at = now;
         }
         let mut acts = Vec::new();
         let others_wait = now < self.company_until || now >= self.grew_at;
-        if events > 0 && others_wait && (self.is_muted() || self.owes_others) {
+        if self.found && others_wait && (self.is_muted() || self.owes_others) {
             self.grew_at = now + ALONE_INTERVAL;
             acts.push(Act::Say(Word::Grew));
         }
@@ -401,10 +405,19 @@ mod tests {
     fn a_muted_node_reads_at_once_while_there_is_work_unless_there_is_much() {
         let now = Instant::now();
         let mut mode = muted(now);
-        assert_eq!(mode.pause(true, SAFETY, now), Some(Duration::from_millis(4)));
+        assert_eq!(mode.pause(SAFETY, now), Some(Duration::from_millis(4)));
         read(&mut mode, 9, Verdict::Between, now);
-        assert_eq!(mode.pause(true, SAFETY, now), None);
-        let idle = |after: u64| muted(now).pause(false, SAFETY, now + Duration::from_millis(after));
+        assert_eq!(mode.pause(SAFETY, now), None);
+        let mut mode = muted(now);
+        mode.on(
+            Input::Read {
+                oldest: None,
+                events: 0,
+                verdict: BUSY,
+            },
+            now,
+        );
+        let idle = |after: u64| mode.pause(SAFETY, now + Duration::from_millis(after));
         assert_eq!(
             [idle(0), idle(4), idle(60_000)],
             [
@@ -413,7 +426,7 @@ mod tests {
                 Some(MUTED_PAUSE_MOST)
             ]
         );
-        assert_eq!(asleep(now).pause(true, SAFETY, now), Some(SAFETY));
+        assert_eq!(asleep(now).pause(SAFETY, now), Some(SAFETY));
     }
 
     #[test]
@@ -421,7 +434,7 @@ mod tests {
         let now = Instant::now();
         let mut mode = Mode::new(now);
         mode.on(Input::Hears, now);
-        let pause = |after: u64| mode.pause(false, SAFETY, now + Duration::from_millis(after)).unwrap();
+        let pause = |after: u64| mode.pause(SAFETY, now + Duration::from_millis(after)).unwrap();
         assert_eq!(pause(0), MUTED_PAUSE);
         assert_eq!(pause(40), Duration::from_millis(10));
         assert_eq!(pause(60_000), AWAKE_PAUSE);
@@ -486,7 +499,7 @@ mod tests {
             assert_eq!(mode.on(Input::Turn(Turn::TimedOut), now), [Act::Close]);
         }
         assert_eq!(
-            mode.pause(true, SAFETY, now),
+            mode.pause(SAFETY, now),
             Some(Duration::from_millis(4)),
             "it reads meanwhile"
         );
@@ -544,6 +557,6 @@ mod tests {
         let mut mode = asleep(now);
         mode.on(Input::Deaf, now);
         assert!(!mode.is_asleep());
-        assert_eq!(mode.pause(false, SAFETY, now), Some(AWAKE_PAUSE));
+        assert_eq!(mode.pause(SAFETY, now), Some(AWAKE_PAUSE));
     }
 }

@@ -52,8 +52,6 @@ pub struct Quiet {
     saying: Doing<()>,
     /// At most one of each.
     to_say: VecDeque<Word>,
-    /// Whether the last read brought anything.
-    found: bool,
     nap: Nap,
 }
 
@@ -74,7 +72,6 @@ impl Quiet {
             doing: None,
             saying: None,
             to_say: VecDeque::new(),
-            found: false,
             nap: Nap::new(),
         }
     }
@@ -85,7 +82,6 @@ impl Quiet {
         if let Some((_, clock)) = snapshot {
             self.load.read(events, clock, self.mode.is_muted(), now);
         }
-        self.found = !events.is_empty();
         let input = Input::Read {
             oldest: snapshot.map(|(snapshot, _)| snapshot.oldest()),
             events: events.len(),
@@ -107,7 +103,7 @@ impl Quiet {
             if let Some(act) = self.mode.due(Instant::now()) {
                 self.carry_out(act);
             }
-            let pause = self.mode.pause(self.found, self.safety, Instant::now());
+            let pause = self.mode.pause(self.safety, Instant::now());
             let quiet = if self.mode.is_asleep() { Wake::Tick } else { Wake::Poll };
             tokio::select! {
                 biased;
