@@ -6,7 +6,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -19,6 +21,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
 /// How long a connection of the pool may take to say that it is alive before it is used again.
 const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
+/// For how long a connection that was just used is taken to be alive: when thousands of panels come back, each is used
+/// every 25 ms. Far less than an answer is waited for, so one that was silent is probed before it is used again.
+const TRUSTED_FOR: Duration = Duration::from_millis(100);
 /// How long Postgres may take to answer a short statement: [`answered`].
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -152,22 +157,34 @@ pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Re
     }
 }
 
-/// The pool for tokens, replay, history and acknowledgements. A connection is probed each time before it is used, with
-/// one empty statement: a half-open one looks like any other, and would be handed out again and again.
+/// The pool for tokens, replay, history and acknowledgements. A connection that nobody has used for [`TRUSTED_FOR`] is
+/// probed with one empty statement: a half-open one looks like any other, and would be handed out again and again.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     let parsed = parse(database.url.as_ref().ok_or(Error::Missing)?, "pool")?;
     let recycling = ManagerConfig {
-        recycling_method: RecyclingMethod::Verified,
+        recycling_method: RecyclingMethod::Fast,
     };
     let manager = Manager::from_config(parsed, tls()?, recycling);
     let pool = Pool::builder(manager)
         .max_size(database.pool_size)
         .wait_timeout(Some(POOL_WAIT))
         .create_timeout(Some(CONNECT_TIMEOUT))
-        .recycle_timeout(Some(POOL_PROBE_DEADLINE))
+        .pre_recycle(Hook::async_fn(|client, metrics| {
+            Box::pin(probe(client, metrics.last_used()))
+        }))
         .runtime(Runtime::Tokio1)
         .build()?;
     Ok(pool)
+}
+
+async fn probe(client: &ClientWrapper, idle: Duration) -> Result<(), HookError> {
+    if idle < TRUSTED_FOR {
+        return Ok(());
+    }
+    match tokio::time::timeout(POOL_PROBE_DEADLINE, client.simple_query("")).await {
+        Ok(answer) => answer.map(drop).map_err(HookError::Backend),
+        Err(_) => Err(HookError::message("it does not answer")),
+    }
 }
 
 /// TLS as the URL's `sslmode` asks for; the roots are Mozilla's.

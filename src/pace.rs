@@ -26,9 +26,18 @@ impl Pace {
         }
     }
 
+    /// Whether one who came now would wait.
+    pub fn is_behind(&self, now: Instant) -> bool {
+        !self.wait_of_one(now).is_zero()
+    }
+
+    fn wait_of_one(&self, now: Instant) -> Duration {
+        (self.next + self.each).saturating_duration_since(now + self.each * self.at_once)
+    }
+
     /// How long the one who comes now waits; `None`: longer than `most`, so it takes nobody's place.
     pub fn wait(&mut self, now: Instant, most: Duration) -> Option<Duration> {
-        let wait = (self.next + self.each).saturating_duration_since(now + self.each * self.at_once);
+        let wait = self.wait_of_one(now);
         if wait > most {
             return None;
         }
@@ -51,8 +60,10 @@ mod tests {
         assert!(waits[..at_once as usize].iter().all(Duration::is_zero));
         assert_eq!(waits[at_once as usize], each);
         assert_eq!(waits[999], each * (1000 - at_once));
+        assert!(pace.is_behind(now));
         // When they are through, as many may go at once again.
         let later = now + Duration::from_secs(2);
+        assert!(!pace.is_behind(later));
         assert_eq!(pace.wait(later, MOST), Some(Duration::ZERO));
     }
 
