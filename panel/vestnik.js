@@ -11,7 +11,8 @@
  * What it does for you:
  * - goes on where it was: it keeps the newest cursor and gives it back when it connects again;
  * - tells each event once: the server may send one twice, with the same id, and never zero times;
- * - comes back after 5 s and a random while, and at once when the browser is online or visible again;
+ * - comes back within the time that the server asked for, then after half a second and up to 5 s, each and a random while;
+ *   and at once when the browser is online or visible again;
  * - takes a socket that is silent for one and a half heartbeats (45 s) for dead;
  * - polls every 30 s while no socket can be had;
  * - stops, and says why, when coming back is no use (the token was revoked);
@@ -61,9 +62,10 @@
  */
 
 const PROTOCOL = "vestnik.v1";
+/** Between two tries to come back, at first and at most: it doubles. Up to half of it is added at random, so that many
+ * panels do not come back in the same moment. */
+const FIRST_RECONNECT_MS = 500;
 const RECONNECT_MS = 5_000;
-/** Added at random, so that many panels do not come back in the same moment. */
-const RECONNECT_JITTER_MS = 2_500;
 const CONNECT_DEADLINE_MS = 10_000;
 /** How long an answer to "are you there?" may take after the page was asleep. */
 const PROBE_DEADLINE_MS = 4_000;
@@ -104,8 +106,11 @@ export class Connection {
   #greeted = false;
   #heardAt = 0;
   #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
-  /** Failed attempts in a row. */
+  /** Attempts in a row that failed, or brought a socket that did not last. */
   #failures = 0;
+  #liveAt = Infinity;
+  /** Within which time the server asked to come back. */
+  #jitterMs = FIRST_RECONNECT_MS;
   #lostAt = new Date();
   /** @type {Map<string, "websocket"|"polling">} ids that were told, and by which way they came */
   #told = new Map();
@@ -262,6 +267,7 @@ export class Connection {
     if (message.type === "connected") {
       this.#greeted = true;
       this.#deadAfter = Math.max(1, message.ping_interval || HEARTBEAT_S) * SILENT_HEARTBEATS * 1000;
+      this.#jitterMs = Math.min(RECONNECT_MS, message.reconnect_jitter_ms || 0);
       this.#words.attach(this.#socket);
       this.#enter("catching_up");
       this.cursor ??= message.cursor;
@@ -276,7 +282,7 @@ export class Connection {
     }
     if (message.cursor) this.cursor = message.cursor;
     if (message.type === "live") {
-      this.#failures = 0;
+      this.#liveAt = Date.now();
       clearTimeout(this.#timers.poll);
       this.#enter("live");
     }
@@ -299,6 +305,8 @@ export class Connection {
     this.#drop();
     if (!this.#again) return;
     if (this.state.name !== "offline" && this.state.name !== "polling") this.#lostAt = new Date();
+    if (Date.now() - this.#liveAt > RECONNECT_MS) this.#failures = 0;
+    this.#liveAt = Infinity;
     this.#failures += 1;
     this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
     if (code === 4505) return this.#stop("too_many_sessions");
@@ -309,7 +317,7 @@ export class Connection {
       if (code >= STOP_FROM) return this.#stop(`closed_${code}`);
     }
     if (this.#socket || !this.#again) return;
-    this.#comeBack(RECONNECT_MS + Math.random() * RECONNECT_JITTER_MS);
+    this.#comeBack(this.#pause());
     if (this.#failures > 1) this.#pollWhenDue();
   }
 
@@ -341,6 +349,13 @@ export class Connection {
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     socket.close();
+  }
+
+  /** Before the next try: a server that restarts is back within a second, and has said how many come with us. */
+  #pause() {
+    if (this.#failures === 1) return Math.random() * this.#jitterMs;
+    const most = Math.min(RECONNECT_MS, FIRST_RECONNECT_MS * 2 ** (this.#failures - 2));
+    return most * (1 + Math.random() / 2);
   }
 
   /** @param {number} wait */

@@ -96,3 +96,30 @@ async fn a_module_alone_resumes_and_tells_each_event_once() {
     assert_eq!(seen, serde_json::json!(expected));
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    let healthz = format!("http://{}/healthz", app.engine.address());
+    browser.page.goto(&healthz).await.unwrap();
+    // Only what is random is no whole number of milliseconds.
+    let script = format!(
+        "const later = window.setTimeout; window.waits = [];
+        window.setTimeout = (what, ms) => {{ if (ms % 1) waits.push(ms); return later(what, ms); }};
+        import('/panel/vestnik.js').then(({{ connectWebSocket }}) => {{
+            window.connection = connectWebSocket({{ store: '7', token: '{}', onEvent: () => {{}} }});
+        }})",
+        app.token
+    );
+    browser.js(&script).await;
+    browser.until("window.connection?.state.name === 'live'").await;
+    app.engine.shut_down().await;
+    browser.until("waits.length === 4").await;
+    let waits: Vec<f64> = serde_json::from_value(browser.js("return waits").await).unwrap();
+    // One session's part of what all would be given.
+    assert!(waits[0] < 100.0, "{waits:?}");
+    for (wait, least) in waits[1..].iter().zip([500.0, 1000.0, 2000.0]) {
+        assert!((least..=least * 1.5).contains(wait), "{waits:?}");
+    }
+    browser.close().await;
+}
