@@ -4,9 +4,9 @@ use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
 use tokio::time::timeout;
 use tokio_postgres::Client;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
-use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION};
+use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION, SORT_DEADLINE};
 use super::sql_types::xids;
 use super::{EVENT_COLUMNS, Error, read_epoch};
 use crate::config::Database;
@@ -42,14 +42,15 @@ async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) 
         if read_epoch(&client).await? != epoch {
             return Err(Error::Elsewhere);
         }
-        let sql = format!(
-            "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.event where xid = any ($1) and id > $2 order by id"
-        );
-        let statement = client.prepare(&sql).await?;
-        let parameters: [&(dyn ToSql + Sync); 2] = [&xids(&of), &through.0];
-        Ok(Chunks::new(client.query_raw(&statement, parameters).await?))
+        Ok(())
     };
-    let chunks = timeout(READ_DEADLINE, begin).await.map_err(|_| Error::TimedOut)??;
+    timeout(READ_DEADLINE, begin).await.map_err(|_| Error::TimedOut)??;
+    let sql = format!(
+        "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.event where xid = any ($1) and id > $2 order by id"
+    );
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&xids(&of), Type::XID8_ARRAY), (&through.0, Type::INT8)];
+    let rows = timeout(SORT_DEADLINE, client.query_typed_raw(&sql, parameters)).await;
+    let chunks = Chunks::new(rows.map_err(|_| Error::TimedOut)?.map_err(Error::from)?);
     Ok(Open {
         chunks,
         _client: client,

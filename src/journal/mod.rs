@@ -14,7 +14,7 @@ pub use beside::{Beside, beside};
 pub use due::{Due, DueBatch, append, read_due};
 pub use outline::{Outline, Size};
 pub use page::{Page, PageEvent, Past, Start, cursor_here, read_page, read_past};
-pub use reader::{Backlog, ConnectError, News, Reader};
+pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
 
 use tokio_postgres::{Client, Row};

@@ -12,6 +12,7 @@ use vestnik::token::Stores;
 
 use crate::oracle::seed;
 use crate::support::app::{App, PATIENCE};
+use crate::support::look_again;
 
 const ORDERS: &str = "/api/partner/stores/7/orders";
 
@@ -307,7 +308,7 @@ async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
             if let Some(found) = look().await {
                 return found;
             }
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     });
     found.await.expect("it comes so in time")
@@ -339,7 +340,7 @@ async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicU
                 let reached = committed.load(Ordering::Relaxed) + random.usize(1..5);
                 let others = async {
                     while committed.load(Ordering::Relaxed) < reached {
-                        tokio::task::yield_now().await;
+                        look_again().await;
                     }
                 };
                 // The others may be done, or wait for this one's rows.

@@ -14,6 +14,7 @@ use vestnik::poll::{self, Lease};
 
 use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::Database;
+use crate::support::look_again;
 use crate::support::telegram::{Fault, On, TOKEN, Telegram, Times};
 
 const ANNA: i64 = 11;
@@ -86,16 +87,6 @@ async fn press(telegram: &Telegram, chat: i64, person: i64, message: i32, data: 
     answers(&telegram.calls()).pop().unwrap()
 }
 
-async fn until(database: &Database, sql: &str) {
-    let client = database.client().await;
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("never: {sql}"));
-}
-
 async fn value(database: &Database, sql: &str) -> String {
     let sql = format!("select coalesce(({sql})::text, '')");
     database.client().await.query_one(&sql, &[]).await.unwrap().get(0)
@@ -103,7 +94,9 @@ async fn value(database: &Database, sql: &str) -> String {
 
 /// Waits until the bot has dealt with this update.
 async fn until_dealt_with(database: &Database, update: i64) {
-    until(database, &format!("select next_update > {update} from vestnik.bot")).await;
+    database
+        .until(&format!("select next_update > {update} from vestnik.bot"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -549,9 +542,11 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
     telegram.link(&database, "7", ANNA, "mirror").await;
     telegram.shut_out(TOKEN);
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
-    until(&app.database, "select stopped_at is not null from vestnik.bot").await;
+    app.database
+        .until("select stopped_at is not null from vestnik.bot")
+        .await;
     app.write("insert into orders (store_id) values (7)").await;
-    until(&app.database, "select count(*) = 1 from vestnik.delivery").await;
+    app.database.until("select count(*) = 1 from vestnik.delivery").await;
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(
         status.contains("bot: stopped: Telegram does not know this token"),
@@ -602,7 +597,7 @@ impl Server {
     async fn until_log(&self, part: &str) {
         let waited = tokio::time::timeout(PATIENCE, async {
             while !self.log().contains(part) {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         });
         waited
@@ -633,7 +628,7 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     until_dealt_with(&app.database, 3).await;
     // What it has sent and not settled would hold the chat for the lease of a send, and come twice.
     let settled = "select count(*) filter (where settled_at is not null) = 3 from vestnik.delivery";
-    until(&app.database, settled).await;
+    app.database.until(settled).await;
     drop(server);
     telegram.write(ANNA, ANNA, "/help");
     // The time of its lease passes; what the dead one had asked of Postgres may still have prolonged it.

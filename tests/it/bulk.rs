@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vestnik::cursor::{Cursor, Epoch};
 use vestnik::event::{EventId, Xid};
+use vestnik::journal::READ_DEADLINE;
 
 use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::{App, Panel};
 use crate::support::db::Database;
+use crate::support::look_again;
+use crate::support::proxy::Proxy;
 
 /// The store of the large transaction.
 const BULK: &str = "1";
@@ -71,7 +75,7 @@ impl Reading {
     async fn until(&self, events: usize) {
         let waited = timeout(LONG_PATIENCE, async {
             while self.count() < events {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         });
         assert!(waited.await.is_ok(), "{} of {events} came", self.count());
@@ -152,6 +156,29 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
     let ids = ids(&bulk_panel.events());
     assert_eq!(ids.len(), ORDERS);
     assert_ascending_without_repeats(&ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_may_sort_a_large_transaction_for_longer_than_it_may_read() {
+    let database = Database::fresh().await;
+    let (proxy, url) = Proxy::before(&database).await;
+    let app = App::start_on(database, |config| config.database.url = Some(url.into())).await;
+    app.until_listening().await;
+    let mut panel = app.panel(BULK, None).await.live().await;
+    proxy.hold_next("vestnik bulk", "order by id");
+    app.write(&insert(BULK, 2000)).await;
+    proxy.until_held().await;
+    let for_long = format!(
+        "select exists (select from pg_stat_activity where datname = current_database() \
+             and application_name = 'vestnik bulk' and now() - query_start > '{} s')",
+        READ_DEADLINE.as_secs() + 1
+    );
+    app.database.until(&for_long).await;
+    assert!(panel.event().now_or_never().is_none(), "it was asked anew");
+    proxy.let_go();
+    for order in 1..=2000 {
+        assert_eq!(panel.event().await["data"]["order_id"], order.to_string());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use vestnik::token::Stores;
 use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::PATIENCE;
 use crate::support::db::Database;
+use crate::support::look_again;
 
 const NODES: usize = 3;
 /// Nodes killed in a run.
@@ -64,7 +65,7 @@ impl Cluster {
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
         timeout(PATIENCE, async {
             while self.pid(node) == pid {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await

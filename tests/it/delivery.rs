@@ -6,9 +6,9 @@ use vestnik::delivery::plan::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
 use vestnik::delivery::settle::{self, Outcome, Settled};
 
-use crate::sending::{hold, hurry, start, until};
+use crate::sending::{hold, hurry, start};
 use crate::support::app::App;
-use crate::support::db::Database;
+use crate::support::db::{Database, until};
 use crate::support::telegram::{TOKEN, Telegram};
 
 /// A chat of store 7 that gets everything.

@@ -11,8 +11,8 @@ use vestnik::delivery::plan::{self, Planned};
 use vestnik::delivery::{escalation, webhook};
 use vestnik::engine::Engine;
 
-use crate::support::app::{App, PATIENCE};
-use crate::support::db::Database;
+use crate::support::app::App;
+use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook};
 use crate::support::telegram::Telegram;
 
@@ -71,16 +71,6 @@ impl Shop {
 }
 
 const UNANSWERED: &str = "vestnik.event where type = 'order_unanswered'";
-
-/// Waits until a query says so.
-async fn until(client: &Client, sql: &str) {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("never: {sql}"));
-}
 
 async fn until_rung(client: &Client, rung: i16) {
     until(

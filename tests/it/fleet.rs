@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::oracle::seed;
-use crate::sending::until;
 use crate::support::app::PATIENCE;
-use crate::support::db::Database;
+use crate::support::db::{Database, until};
 use crate::support::node::{CUSTOMER, Node};
 use crate::support::proxy::Proxy;
 use crate::support::telegram::{Call, Fault, On, Telegram, Times};

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use crate::support::app::{PATIENCE, Panel};
+use crate::support::look_again;
 
 /// The stores that the writers write for.
 pub const STORES: [i64; 3] = [1, 2, 3];
@@ -134,7 +135,7 @@ impl Trial {
         let goal = self.commits.load(Ordering::Relaxed) + more;
         timeout(PATIENCE * 3, async {
             while self.commits.load(Ordering::Relaxed) < goal {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await
@@ -245,7 +246,7 @@ async fn until_received(owed: &HashSet<&str>, received: &Mutex<Vec<Value>>) {
     };
     let waited = timeout(PATIENCE * 2, async {
         while !missing().is_empty() {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     });
     if waited.await.is_err() {
@@ -287,7 +288,7 @@ async fn receive(
                     let engine = engines.next().unwrap();
                     match Panel::connect(*engine, &store.to_string(), Some(&cursor), &token).await {
                         Ok(panel) => break panel,
-                        Err(_) => tokio::task::yield_now().await,
+                        Err(_) => look_again().await,
                     }
                 };
             }
@@ -316,7 +317,7 @@ impl Writer {
     async fn run(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
             let Ok(mut client) = vestnik::db::connect_as(&self.url.clone().into(), "shop").await else {
-                tokio::task::yield_now().await;
+                look_again().await;
                 continue;
             };
             if client.batch_execute(LOCK_TIMEOUT).await.is_err() {
@@ -394,7 +395,7 @@ impl Writer {
         // All writers may be holding at once, so not for ever.
         let _ = timeout(std::time::Duration::from_millis(200), async {
             while self.commits.load(Ordering::Relaxed) < goal && !self.stop.load(Ordering::Relaxed) {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await;

@@ -7,6 +7,7 @@ use vestnik::event::StoreId;
 use vestnik::order::{self, Change, Changed, Status, Way};
 
 use crate::support::db::Database;
+use crate::support::look_again;
 
 /// From each status, where a person may bring it: `*` only what is delivered, `-` only what is not.
 const ALLOWED: [(&str, &str, &str); 9] = [
@@ -156,7 +157,7 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
         let waiting =
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 4 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
         shop.batch_execute("commit").await.unwrap();
         let mut first = Vec::new();

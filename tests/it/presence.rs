@@ -11,8 +11,8 @@ use vestnik::delivery::watch::{GRACE_S, watch_with};
 use vestnik::event::StoreId;
 use vestnik::presence::Presence;
 
-use crate::support::app::{App, PATIENCE};
-use crate::support::db::Database;
+use crate::support::app::App;
+use crate::support::db::{Database, until};
 use crate::support::telegram::Telegram;
 
 /// Open around the clock, by any clock.
@@ -26,15 +26,6 @@ async fn store(database: &Database) -> (Client, Pool) {
         .await
         .unwrap();
     (client, db::pool(&database.config().database).unwrap())
-}
-
-async fn until(client: &Client, sql: &str) {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("never: {sql}"));
 }
 
 async fn alarms(client: &Client) -> Vec<Option<String>> {

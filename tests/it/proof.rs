@@ -6,6 +6,7 @@ use vestnik::token::{self, Stores};
 
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
+use crate::support::look_again;
 
 const STORE: &str = "/api/partner/stores/7";
 
@@ -17,7 +18,7 @@ async fn proven(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) -> Value
             if is_so(&told) {
                 return told;
             }
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     });
     found.await.expect("the proof is stored")
@@ -119,7 +120,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
         let there = "select exists (select from vestnik.presence where store_id = '7')";
         let so = timeout(PATIENCE, async {
             while client.query_one(there, &[]).await.unwrap().get::<_, bool>(0) != present {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         });
         so.await.unwrap_or_else(|_| panic!("present: {present}"));
@@ -339,7 +340,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
                 if is_so(seen) {
                     return seen;
                 }
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         });
         found.await.expect("the figures come")
@@ -367,7 +368,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
          and pid <> pg_backend_pid()";
     timeout(PATIENCE, async {
         while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await

@@ -10,7 +10,7 @@ use vestnik::event::{EventId, StoreId};
 use vestnik::reach::{self, Way, What, Word};
 use vestnik::token::{self, Stores};
 
-use crate::support::app::{App, PATIENCE};
+use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::telegram::Telegram;
 
@@ -41,16 +41,6 @@ fn around_now() -> (String, String) {
             .unwrap()
     };
     (hour(-1), hour(1))
-}
-
-async fn until(database: &Database, sql: &str) {
-    let client = database.client().await;
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("never: {sql}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,12 +76,10 @@ async fn a_replay_tells_who_was_reached_and_who_answered() {
              and rung_at is not null and acknowledged_by = 'Anna''s tablet' and acknowledged_at is not null) = 1 \
          and count(*) filter (where way = 'telegram' and recipient = '-12' and sent_at is not null \
              and acknowledged_by = 'Person77') = 1 from vestnik.reach where event_id = (select min(id) from vestnik.event)";
-    until(&app.database, ALL).await;
-    until(
-        &app.database,
-        "select bool_and(state = 'sent') and count(*) = 2 from vestnik.delivery",
-    )
-    .await;
+    app.database.until(ALL).await;
+    app.database
+        .until("select bool_and(state = 'sent') and count(*) = 2 from vestnik.delivery")
+        .await;
 
     let (from, to) = around_now();
     let output = replay(&app.database, "7", &from, &to, &["--json"]).await;
@@ -242,7 +230,7 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         recorder.say(word(2, way, "a", What::Sent, 1));
         recorder.say(word(999, way, "a", What::Sent, 1));
     }
-    until(&database, "select count(*) = 3 from vestnik.reach").await;
+    database.until("select count(*) = 3 from vestnik.reach").await;
     recorder.say(word(1, Way::Sse, "a", What::Rung, 20));
     recorder.say(word(1, Way::Sse, "a", What::Rendered, 7));
     recorder.say(word(1, Way::Sse, "b", What::Sent, 8));

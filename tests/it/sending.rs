@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
 use tokio_postgres::Client;
 
-use crate::support::app::{App, PATIENCE};
-use crate::support::db::Database;
+use crate::support::app::App;
+use crate::support::db::{Database, until};
 use crate::support::telegram::{Fault, On, Taken, Telegram, Times};
 
 /// Chats of store 7 that get everything.
@@ -29,16 +28,6 @@ async fn start_impatient(telegram: &Telegram, database: Database) -> App {
         ..telegram.settings()
     };
     App::start_on(database, |config| config.telegram = Some(settings)).await
-}
-
-/// Waits until a statement says true.
-pub async fn until(client: &Client, sql: &str) {
-    let waited = timeout(PATIENCE, async {
-        while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("did not become so: {sql}"));
 }
 
 /// Moves the clock on for all chats that wait: they may be sent to as soon as Telegram's own distance allows.

@@ -8,6 +8,7 @@ use crate::panel::ORDER;
 use crate::panel::browser::{Browser, PATIENCE, SIZES};
 use crate::support::app::App;
 use crate::support::db::Database;
+use crate::support::look_again;
 use crate::support::proxy::Proxy;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +218,7 @@ async fn a_hidden_tab_rings_and_tells_for_a_minute() {
             .unwrap()
             < begin + 60.0
         {
-            tokio::task::yield_now().await;
+            look_again().await;
         }
     })
     .await

@@ -15,6 +15,7 @@ use vestnik::engine::Engine;
 use vestnik::token::{self, Stores};
 
 use super::db::Database;
+use super::look_again;
 
 /// A wait after which a test has failed: long, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,7 +91,7 @@ impl App {
     pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
         timeout(PATIENCE, async {
             while !is_so(self.metric(name).await) {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await
@@ -101,7 +102,7 @@ impl App {
     pub async fn until_ready(&self) {
         timeout(PATIENCE, async {
             while self.get("/readyz", None).await.0 != 200 {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await
@@ -144,7 +145,7 @@ impl App {
     pub async fn until_listening(&self) {
         timeout(PATIENCE, async {
             while !self.get("/readyz", None).await.1.contains("listening") {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await

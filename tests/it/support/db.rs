@@ -10,12 +10,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 use vestnik::config::{Config, Database as DatabaseConfig};
+
+use super::app::PATIENCE;
+use super::look_again;
 
 /// A database of one test; dropped with the cluster.
 pub struct Database {
     url: String,
+}
+
+/// Waits until a statement says true.
+pub async fn until(client: &Client, sql: &str) {
+    let waited = timeout(PATIENCE, async {
+        while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
+            look_again().await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("it did not become so: {sql}"));
 }
 
 static CLUSTER: OnceCell<String> = OnceCell::const_new();
@@ -23,6 +37,11 @@ static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Database {
+    /// Waits until a statement says true.
+    pub async fn until(&self, sql: &str) {
+        until(&self.client().await, sql).await;
+    }
+
     /// A database that Vestnik has never seen.
     pub async fn empty() -> Self {
         Self::from_template("template0").await

@@ -8,3 +8,13 @@ pub mod http;
 pub mod node;
 pub mod proxy;
 pub mod telegram;
+
+use std::time::Duration;
+
+/// Between two looks at what says nothing by itself.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
+/// A pause before the next look: what is waited for needs the processor, too.
+pub async fn look_again() {
+    tokio::time::sleep(LOOK_INTERVAL).await;
+}

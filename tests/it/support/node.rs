@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::app::PATIENCE;
 use super::db::Database;
+use super::look_again;
 use super::telegram::{SECRET, TOKEN};
 
 /// The name of every customer in tests that run nodes: no log line may hold it.
@@ -130,7 +131,7 @@ impl Node {
     pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
         let waited = timeout(PATIENCE, async {
             while !self.metric(name).await.is_some_and(&is_so) {
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         });
         if waited.await.is_err() {
@@ -156,7 +157,7 @@ impl Node {
                 if let Some(status) = self.child.try_wait().unwrap() {
                     return status;
                 }
-                tokio::task::yield_now().await;
+                look_again().await;
             }
         })
         .await
