@@ -100,7 +100,10 @@ pub async fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vestnik: {error:#}");
-            ExitCode::FAILURE
+            match command::is_usage(&error) {
+                true => ExitCode::from(USAGE),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -22,3 +22,16 @@ pub mod tail;
 pub mod telegram;
 pub mod token;
 mod welcome;
+
+/// What is asked for cannot be done, whatever the database says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Whether an error is the asker's: the exit code tells it from a failure.
+pub fn is_usage(error: &anyhow::Error) -> bool {
+    use vestnik::{replay, store};
+    error.is::<Usage>()
+        || matches!(error.downcast_ref(), Some(replay::Error::Moment))
+        || matches!(error.downcast_ref(), Some(store::Error::Setting(_)))
+}

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use time::Time;
 use time::macros::format_description;
 use vestnik::config::Config;
@@ -10,7 +9,7 @@ use vestnik::db;
 use vestnik::event::StoreId;
 use vestnik::store::{self, Opening, Settings, Webhook};
 
-use super::duration;
+use super::{Usage, duration};
 
 /// The variable that holds what signs the webhook, so that it stands in no list of processes.
 const SECRET_VARIABLE: &str = "VESTNIK_WEBHOOK_SECRET";
@@ -96,7 +95,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(set: &Set) -> anyhow::Result<Settings> {
+fn settings(set: &Set) -> Result<Settings, Usage> {
     let webhook = match set.webhook.as_deref() {
         None => None,
         Some("none") => Some(Webhook::None),
@@ -105,7 +104,11 @@ fn settings(set: &Set) -> anyhow::Result<Settings> {
             secret: std::env::var(SECRET_VARIABLE)
                 .ok()
                 .filter(|secret| secret.len() >= 16)
-                .with_context(|| format!("a webhook is signed: set {SECRET_VARIABLE} to 16 characters or more"))?,
+                .ok_or_else(|| {
+                    Usage(format!(
+                        "a webhook is signed: set {SECRET_VARIABLE} to 16 characters or more"
+                    ))
+                })?,
         }),
     };
     let answer = set

@@ -16,6 +16,8 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Response};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use vestnik::backoff::Backoff;
 
+use super::Usage;
+
 /// How long a connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Without a ping or a heartbeat for so long the connection is dead; the server sends them every 30 s.
@@ -70,12 +72,15 @@ struct Tail {
 /// Prints events until it is stopped.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     // Not an option: a command line is seen by everybody on the machine.
-    let token = std::env::var("VESTNIK_TOKEN").context("set VESTNIK_TOKEN to a token of this store")?;
+    let token = std::env::var("VESTNIK_TOKEN")
+        .map_err(|_| Usage("set VESTNIK_TOKEN to a token of this store: `vestnik token create` makes one".into()))?;
     let base = args.url.trim_end_matches('/');
     let base = match base.split_once("://") {
         Some(("http" | "ws", rest)) => format!("ws://{rest}"),
         Some(("https" | "wss", rest)) => format!("wss://{rest}"),
-        _ => bail!("--url {base}: it looks like http://127.0.0.1:8000 or https://orders.example"),
+        _ => bail!(Usage(format!(
+            "--url {base}: it looks like http://127.0.0.1:8000 or https://orders.example"
+        ))),
     };
     let store = utf8_percent_encode(&args.store, NON_ALPHANUMERIC);
     let mut tail = Tail {

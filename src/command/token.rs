@@ -26,20 +26,26 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(id = "opens", required = true, multiple = true)]
 struct Create {
-    /// A store that the token opens; may be given again
-    #[arg(long = "store", value_name = "STORE", group = "opens")]
-    stores: Vec<String>,
-    /// The token opens every store
-    #[arg(long, group = "opens", conflicts_with = "stores")]
-    all_stores: bool,
+    #[command(flatten)]
+    opens: Opens,
     /// How long it is valid, such as 30d or 12h; without it, until it is revoked
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     expires: Option<Duration>,
     /// What to call it in the list
     #[arg(long)]
     label: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Opens {
+    /// A store that the token opens; may be given again
+    #[arg(long = "store", value_name = "STORE")]
+    stores: Vec<String>,
+    /// The token opens every store
+    #[arg(long, conflicts_with = "stores")]
+    all_stores: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,10 +63,10 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     match args.action {
         Action::Create(create) => {
-            let stores = if create.all_stores {
+            let stores = if create.opens.all_stores {
                 Stores::All
             } else {
-                Stores::These(create.stores)
+                Stores::These(create.opens.stores)
             };
             let token = token::create(&client, &stores, create.label.as_deref(), create.expires).await?;
             super::say!("{}", token.reveal());

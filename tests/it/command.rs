@@ -121,6 +121,36 @@ async fn a_token_is_made_listed_and_revoked() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_asked_for_says_what_can_and_exits_with_2() {
+    let database = Database::fresh().await;
+    for (wrong, hint) in [
+        (
+            &["token", "create", "--label", "x"][..],
+            "<--store <STORE>|--all-stores>",
+        ),
+        (&["store", "set", "--store", "7", "--currency", "rubles"], "such as RUB"),
+        (
+            &["store", "set", "--store", "7", "--time-zone", "Mars"],
+            "Europe/Moscow",
+        ),
+        (
+            &["store", "set", "--store", "7", "--hours", "always"],
+            "mon-fri=10:00-22:00",
+        ),
+        (
+            &["store", "set", "--store", "7", "--webhook", "https://x"],
+            "VESTNIK_WEBHOOK_SECRET",
+        ),
+        (&["tail", "--store", "7"], "vestnik token create"),
+    ] {
+        let output = on(&database, wrong);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {said}");
+        assert!(said.contains(hint), "{wrong:?}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_table_is_attached_and_detached() {
     let database = Database::fresh().await;
     let client = database.client().await;

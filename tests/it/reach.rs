@@ -144,7 +144,7 @@ async fn a_replay_says_what_is_wrong_with_its_times_and_where_there_is_nothing()
     ] {
         let output = replay(&database, "7", wrong, "20:00", &[]).await;
         let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{wrong}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {said}");
         assert!(
             said.contains("a time looks like 19:00") && output.stdout.is_empty(),
             "{wrong}: {said}"
