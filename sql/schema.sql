@@ -24,13 +24,11 @@ end $$;
 CREATE FUNCTION vestnik.attach_sql(table_name text, kind text, id_column text DEFAULT 'id'::text, store_column text DEFAULT 'store_id'::text, status_column text DEFAULT 'status'::text, deferred boolean DEFAULT false) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
+    AS $$
 declare
     target constant text := vestnik.table_name(table_name);
-    payload constant text := format('vestnik.%s_payload', kind);
     by_statement constant boolean := not deferred
         and (select relkind = 'r' from pg_class where oid = target::regclass);
-    body text;
     parts text[];
 begin
     if kind is null or kind not in ('order', 'booking') then
@@ -39,11 +37,7 @@ begin
     perform vestnik.column_type(target, id_column), vestnik.column_type(target, store_column),
             vestnik.column_type(target, status_column);
     if vestnik.payload_is_ours(target, kind) then
-        body := vestnik.payload_body(target, kind);
-        parts := parts || format($sql$
-create or replace function %1$s(n %2$s) returns jsonb language sql stable as %3$L;
-comment on function %1$s(%2$s) is %4$L;
-revoke all on function %1$s(%2$s) from public;$sql$, payload, target, body, 'written by vestnik: ' || md5(body));
+        parts := parts || vestnik.payload_sql(target, kind);
     end if;
     parts := parts || vestnik.content_sql(target, kind, id_column, status_column)
         || case when by_statement
@@ -53,7 +47,7 @@ revoke all on function %1$s(%2$s) from public;$sql$, payload, target, body, 'wri
                      || vestnik.update_row_sql(target, kind, id_column, store_column, status_column) end
         || vestnik.triggers_sql(target, status_column, deferred, by_statement);
     return array_to_string(parts, E'\n');
-end $_$;
+end $$;
 CREATE FUNCTION vestnik.bell_lock() RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$select 1986356084$$;
@@ -86,10 +80,10 @@ CREATE TABLE public.bookings (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT bookings_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'preparing'::text, 'ready'::text, 'completed'::text, 'rejected'::text, 'cancelled'::text])))
 );
-CREATE FUNCTION vestnik.booking_payload(n public.bookings) RETURNS jsonb
+CREATE FUNCTION vestnik.booking_payload(public.bookings) RETURNS jsonb
     LANGUAGE sql STABLE
-    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at)) $$;
-COMMENT ON FUNCTION vestnik.booking_payload(n public.bookings) IS 'written by vestnik: 408a0d9b4f008b5691120b1d9337dca8';
+    AS $_$ select jsonb_strip_nulls(jsonb_build_object('customer_name', $1.customer_name, 'guests', $1.guests, 'starts_at', $1.starts_at)) $_$;
+COMMENT ON FUNCTION vestnik.booking_payload(public.bookings) IS 'written by vestnik: 14b69687830ed3fe996e1f22e7ff7428';
 CREATE FUNCTION vestnik.changed_sql(target text, kind text, id_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -109,10 +103,10 @@ begin
 exception when others then
     return null;
 end $$;
-CREATE FUNCTION vestnik.column_sql(column_name text, type text) RETURNS text
+CREATE FUNCTION vestnik.column_sql(row_name text, column_name text, type text) RETURNS text
     LANGUAGE sql IMMUTABLE
     AS $$
-    select case when type = 'json' then format('vestnik.jsonb_or_text(n.%I)', column_name) else format('n.%I', column_name) end
+    select format(case when type = 'json' then 'vestnik.jsonb_or_text(%s.%I)' else '%s.%I' end, row_name, column_name)
 $$;
 CREATE FUNCTION vestnik.column_type(table_name text, column_name text) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -341,10 +335,10 @@ exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
-CREATE FUNCTION vestnik.order_payload(n public.orders) RETURNS jsonb
+CREATE FUNCTION vestnik.order_payload(public.orders) RETURNS jsonb
     LANGUAGE sql STABLE
-    AS $$ select jsonb_strip_nulls(jsonb_build_object('customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type)) || case when n.items is null then '{}'::jsonb else jsonb_build_object('items', n.items) end $$;
-COMMENT ON FUNCTION vestnik.order_payload(n public.orders) IS 'written by vestnik: 669b4297408b4b8e66de9c5b791c29c6';
+    AS $_$ select jsonb_strip_nulls(jsonb_build_object('customer_name', $1.customer_name, 'total', $1.total, 'order_type', $1.order_type)) || case when $1.items is null then '{}'::jsonb else jsonb_build_object('items', $1.items) end $_$;
+COMMENT ON FUNCTION vestnik.order_payload(public.orders) IS 'written by vestnik: a24c02ddb4d36e0f339a9fd32e1eb3d3';
 CREATE FUNCTION vestnik.emit_public_orders_payload(n public.orders) RETURNS jsonb
     LANGUAGE sql STABLE
     BEGIN ATOMIC
@@ -571,7 +565,7 @@ CREATE FUNCTION vestnik.payload_body(table_name text, kind text) RETURNS text
         || coalesce(string_agg(told.pair, ', ' order by told.place) filter (where not told.is_json), '') || '))'
         || coalesce(string_agg(format($sql$ || case when %s is null then '{}'::jsonb else jsonb_build_object(%s) end$sql$,
                told.expression, told.pair), '' order by told.place) filter (where told.is_json), '') || ' '
-    from vestnik.told_columns(table_name, kind) told
+    from vestnik.told_columns(table_name, kind, '$1') told
 $_$;
 CREATE FUNCTION vestnik.payload_is_ours(table_name text, kind text) RETURNS boolean
     LANGUAGE sql STABLE
@@ -588,6 +582,25 @@ CREATE FUNCTION vestnik.payload_is_plain(table_name text, kind text) RETURNS boo
     select coalesce((select p.prosrc = vestnik.payload_body(table_name, kind) from pg_proc p
                      where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))), false)
 $$;
+CREATE FUNCTION vestnik.payload_sql(target text, kind text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$
+do $body$
+begin
+    if exists (select from pg_proc where oid = to_regprocedure(%6$L) and proargnames is not null) then
+        drop function if exists %5$s(%2$s);
+        drop function %1$s(%2$s);
+    end if;
+end $body$;
+create or replace function %1$s(%2$s) returns jsonb language sql stable as %3$L;
+comment on function %1$s(%2$s) is %4$L;
+revoke all on function %1$s(%2$s) from public;$sql$,
+        format('vestnik.%s_payload', kind), target, body, 'written by vestnik: ' || md5(body),
+        vestnik.emitter(target, 'payload'), format('vestnik.%s_payload(%s)', kind, target))
+    from vestnik.payload_body(target, kind) body
+$_$;
 CREATE FUNCTION vestnik.plain_types() RETURNS text[]
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -662,7 +675,7 @@ begin
     end if;
     return format('%I.%I', relation.nspname, relation.relname);
 end $$;
-CREATE FUNCTION vestnik.told_columns(table_name text, kind text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) RETURNS SETOF record
+CREATE FUNCTION vestnik.told_columns(table_name text, kind text, row_name text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) RETURNS SETOF record
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -671,7 +684,7 @@ CREATE FUNCTION vestnik.told_columns(table_name text, kind text, OUT name text, 
     from unnest(case kind when 'order' then vestnik.order_columns() else vestnik.booking_columns() end)
         with ordinality told (name, place)
     join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
-    cross join lateral (select vestnik.column_sql(told.name, format_type(a.atttypid, null)) as expression) e
+    cross join lateral (select vestnik.column_sql(row_name, told.name, format_type(a.atttypid, null)) as expression) e
 $$;
 CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
@@ -688,7 +701,7 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
             vestnik.emitter(target, 'inserted'), kind || '_payload')
         else format('%s(n)', vestnik.emitter(target, 'inserted')) end
-    from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
+    from (select name, place, pair, is_long from vestnik.told_columns(target, kind, 'n')
           union all
           select a.attname, 0, null, a.attlen = -1 from pg_attribute a
           where a.attrelid = target::regclass and a.attname in (id_column, status_column)) c
@@ -1240,10 +1253,10 @@ REVOKE ALL ON FUNCTION vestnik.attach_sql(table_name text, kind text, id_column 
 REVOKE ALL ON FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_inserted_sql(id_column text, status_column text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.booking_payload(n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.booking_payload(public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.changed_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.clock(moment text, zone text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.column_sql(column_name text, type text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.column_sql(row_name text, column_name text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.column_type(table_name text, column_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.content_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.detach(table_name text) FROM PUBLIC;
@@ -1257,7 +1270,7 @@ REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_update_statement() FROM PUBL
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_insert_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_inserted(told record) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.order_payload(n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.order_payload(public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_payload(n public.orders) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_update_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emitter(table_name text, what text) FROM PUBLIC;
@@ -1276,6 +1289,7 @@ REVOKE ALL ON FUNCTION vestnik.order_inserted_sql(id_column text, status_column 
 REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_plain(table_name text, kind text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.payload_sql(target text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.plain_types() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.planned_with(told jsonb, unused jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
@@ -1285,7 +1299,7 @@ REVOKE ALL ON FUNCTION vestnik.store_key(key text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_sql(target text, store_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.subject_sql(target text, id_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.table_name(name text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.told_columns(table_name text, kind text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.told_columns(table_name text, kind text, row_name text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.update_row_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;

@@ -10,10 +10,8 @@ create or replace function vestnik.attach_sql(
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
     target constant text := vestnik.table_name(table_name);
-    payload constant text := format('vestnik.%s_payload', kind);
     by_statement constant boolean := not deferred
         and (select relkind = 'r' from pg_class where oid = target::regclass);
-    body text;
     parts text[];
 begin
     if kind is null or kind not in ('order', 'booking') then
@@ -23,11 +21,7 @@ begin
             vestnik.column_type(target, status_column);
 
     if vestnik.payload_is_ours(target, kind) then
-        body := vestnik.payload_body(target, kind);
-        parts := parts || format($sql$
-create or replace function %1$s(n %2$s) returns jsonb language sql stable as %3$L;
-comment on function %1$s(%2$s) is %4$L;
-revoke all on function %1$s(%2$s) from public;$sql$, payload, target, body, 'written by vestnik: ' || md5(body));
+        parts := parts || vestnik.payload_sql(target, kind);
     end if;
 
     parts := parts || vestnik.content_sql(target, kind, id_column, status_column)

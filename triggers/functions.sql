@@ -49,10 +49,13 @@ language sql immutable as $$
     from (select 'emit_' || replace(replace(table_name, '"', ''), '.', '_') || '_' || what as name) n
 $$;
 
--- The expression that tells a column in JSON. A `json` may hold what a jsonb cannot, NUL above all.
-create or replace function vestnik.column_sql(column_name text, type text) returns text
+-- Of a former version.
+drop function if exists vestnik.told_columns(text, text), vestnik.column_sql(text, text);
+
+-- The expression that tells a column of `row_name` in JSON. A `json` may hold what a jsonb cannot, NUL above all.
+create or replace function vestnik.column_sql(row_name text, column_name text, type text) returns text
 language sql immutable as $$
-    select case when type = 'json' then format('vestnik.jsonb_or_text(n.%I)', column_name) else format('n.%I', column_name) end
+    select format(case when type = 'json' then 'vestnik.jsonb_or_text(%s.%I)' else '%s.%I' end, row_name, column_name)
 $$;
 
 create or replace function vestnik.jsonb_or_text(value json) returns jsonb
@@ -83,9 +86,9 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     select vestnik.key_sql(target, id_column, 'left(n.%I::text, 64)')
 $$;
 
--- The columns that a payload tells, as far as the table has them.
+-- The columns of `row_name` that a payload tells, as far as the table has them.
 create or replace function vestnik.told_columns(
-    table_name text, kind text,
+    table_name text, kind text, row_name text,
     out name text, out place bigint, out expression text, out pair text, out is_json boolean, out is_long boolean
 ) returns setof record
 language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -94,7 +97,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     from unnest(case kind when 'order' then vestnik.order_columns() else vestnik.booking_columns() end)
         with ordinality told (name, place)
     join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
-    cross join lateral (select vestnik.column_sql(told.name, format_type(a.atttypid, null)) as expression) e
+    cross join lateral (select vestnik.column_sql(row_name, told.name, format_type(a.atttypid, null)) as expression) e
 $$;
 
 -- The payload function that we write where the shop has not written its own. Nulls are left out, but only ours: what
@@ -105,7 +108,27 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         || coalesce(string_agg(told.pair, ', ' order by told.place) filter (where not told.is_json), '') || '))'
         || coalesce(string_agg(format($sql$ || case when %s is null then '{}'::jsonb else jsonb_build_object(%s) end$sql$,
                told.expression, told.pair), '' order by told.place) filter (where told.is_json), '') || ' '
-    from vestnik.told_columns(table_name, kind) told
+    from vestnik.told_columns(table_name, kind, '$1') told
+$$;
+
+-- Writes it. Its parameter has no name, so that a shop's own may call it as it likes: Postgres lets nobody rename one. A
+-- former version named it, and is dropped.
+create or replace function vestnik.payload_sql(target text, kind text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select format($sql$
+do $body$
+begin
+    if exists (select from pg_proc where oid = to_regprocedure(%6$L) and proargnames is not null) then
+        drop function if exists %5$s(%2$s);
+        drop function %1$s(%2$s);
+    end if;
+end $body$;
+create or replace function %1$s(%2$s) returns jsonb language sql stable as %3$L;
+comment on function %1$s(%2$s) is %4$L;
+revoke all on function %1$s(%2$s) from public;$sql$,
+        format('vestnik.%s_payload', kind), target, body, 'written by vestnik: ' || md5(body),
+        vestnik.emitter(target, 'payload'), format('vestnik.%s_payload(%s)', kind, target))
+    from vestnik.payload_body(target, kind) body
 $$;
 
 -- Ours, or not there yet: then we may write it. A shop's own is never overwritten. Its text tells, not the comment,
@@ -197,7 +220,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
             vestnik.emitter(target, 'inserted'), kind || '_payload')
         else format('%s(n)', vestnik.emitter(target, 'inserted')) end
-    from (select name, place, pair, is_long from vestnik.told_columns(target, kind)
+    from (select name, place, pair, is_long from vestnik.told_columns(target, kind, 'n')
           union all
           select a.attname, 0, null, a.attlen = -1 from pg_attribute a
           where a.attrelid = target::regclass and a.attname in (id_column, status_column)) c
@@ -403,7 +426,7 @@ declare
 begin
     for ours in select p.oid::regprocedure from pg_proc p
                 where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'key_sql', 'store_sql', 'subject_sql', 'column_sql', 'jsonb_or_text',
-                    'payload_body', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'told_sql', 'planned_with', 'plain_types', 'payload_is_plain',
+                    'payload_body', 'payload_sql', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'told_sql', 'planned_with', 'plain_types', 'payload_is_plain',
                     'insert_statement_sql', 'update_statement_sql', 'insert_row_sql', 'update_row_sql', 'moved')
     loop
         execute format('revoke all on function %s from public', ours);

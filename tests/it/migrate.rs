@@ -336,6 +336,45 @@ async fn a_payload_function_of_the_shops_own_is_never_overwritten() {
 }
 
 #[tokio::test]
+async fn a_payload_function_of_ours_whose_parameter_had_a_name_gets_one_without() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "drop function vestnik.emit_public_orders_payload(public.orders), vestnik.order_payload(public.orders); \
+             create function vestnik.order_payload(n public.orders) returns jsonb language sql stable \
+                 as $$ select jsonb_build_object('total', n.total) $$; \
+             create function vestnik.emit_public_orders_payload(n public.orders) returns jsonb language sql stable \
+                 begin atomic select vestnik.order_payload(n); end; \
+             do $$ begin execute (select format('comment on function vestnik.order_payload(public.orders) is %L', \
+                 'written by vestnik: ' || md5(prosrc)) from pg_proc where proname = 'order_payload'); end $$; \
+             update vestnik.code set fingerprint = 'older'; update vestnik.attachment set fingerprint = 'older'",
+        )
+        .await
+        .unwrap();
+    let (outcome, _) = run(&database.config()).await.unwrap();
+    assert_eq!(outcome, Outcome::Migrated);
+    let (outcome, _) = run(&database.config()).await.unwrap();
+    assert_eq!(outcome, Outcome::Unchanged);
+    client
+        .batch_execute(
+            "insert into orders (store_id, total) values (1, 7); \
+             create or replace function vestnik.order_payload(placed public.orders) returns jsonb language sql stable \
+                 as $$ select jsonb_build_object('ours', placed.total) $$; \
+             insert into orders (store_id, total) values (1, 8)",
+        )
+        .await
+        .unwrap();
+    for told in [
+        "{\"total\": 7, \"order_id\": \"1\"}",
+        "{\"ours\": 8, \"order_id\": \"2\"}",
+    ] {
+        let told = format!("select count(*) from vestnik.event where data @> '{told}'");
+        assert_eq!(count(&client, &told).await, 1, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
     let (database, _backups, mut config) = old_shop().await;
     config.shop.schema = ShopSchema::Own;
