@@ -1,5 +1,7 @@
 # The dependencies are built by a stage of their own, so that a change of our source builds only us.
 FROM docker.io/library/rust:1-bookworm AS chef
+# For the allocator. The image has it; a slim one under its name has not.
+RUN command -v make || { apt-get update -qq && apt-get install -y -qq --no-install-recommends make; }
 RUN cargo install cargo-chef --locked
 WORKDIR /build
 
