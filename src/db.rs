@@ -157,7 +157,7 @@ pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Re
     }
 }
 
-/// The pool for tokens, replay, history and acknowledgements. A connection that nobody has used for [`TRUSTED_FOR`] is
+/// The pool for tokens, replay, history and acknowledgements. A connection that nobody has just used is
 /// probed with one empty statement: a half-open one looks like any other, and would be handed out again and again.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     let parsed = parse(database.url.as_ref().ok_or(Error::Missing)?, "pool")?;
