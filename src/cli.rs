@@ -99,13 +99,24 @@ pub async fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vestnik: {error:#}");
+            eprintln!("vestnik: {}", in_one_line(&error));
             match command::is_usage(&error) {
                 true => ExitCode::from(USAGE),
                 false => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// An error and its causes; what says its cause itself does not say it twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 /// The databases that a command is for: one, but for a migration of all.

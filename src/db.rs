@@ -42,7 +42,7 @@ pub enum Error {
     Url(String),
     /// Postgres refused, or is not there.
     #[error("cannot connect to Postgres: {}", reason(.0))]
-    Connect(#[source] tokio_postgres::Error),
+    Connect(tokio_postgres::Error),
     /// It took too long.
     #[error("cannot connect to Postgres: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,

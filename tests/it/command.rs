@@ -65,7 +65,9 @@ fn a_command_without_a_database_says_what_to_do() {
     assert_eq!(unreachable.status.code(), Some(1));
     let said = text(&unreachable.stderr);
     assert!(
-        said.contains("cannot connect to Postgres") && said.lines().count() == 1,
+        said.contains("cannot connect to Postgres")
+            && said.matches("refused").count() == 1
+            && said.lines().count() == 1,
         "{said}"
     );
 }
