@@ -108,7 +108,6 @@ export class Connection {
   #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
   /** Attempts in a row that failed, or brought a socket that did not last. */
   #failures = 0;
-  #liveAt = Infinity;
   /** Within which time the server asked to come back. */
   #jitterMs = FIRST_RECONNECT_MS;
   #lostAt = new Date();
@@ -282,7 +281,6 @@ export class Connection {
     }
     if (message.cursor) this.cursor = message.cursor;
     if (message.type === "live") {
-      this.#liveAt = Date.now();
       clearTimeout(this.#timers.poll);
       this.#enter("live");
     }
@@ -305,8 +303,7 @@ export class Connection {
     this.#drop();
     if (!this.#again) return;
     if (this.state.name !== "offline" && this.state.name !== "polling") this.#lostAt = new Date();
-    if (Date.now() - this.#liveAt > RECONNECT_MS) this.#failures = 0;
-    this.#liveAt = Infinity;
+    if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
     this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
     if (code === 4505) return this.#stop("too_many_sessions");

@@ -6,8 +6,7 @@ use vestnik::db;
 use vestnik::event::StoreId;
 use vestnik::order::{self, Change, Changed, Status, Way};
 
-use crate::support::db::Database;
-use crate::support::look_again;
+use crate::support::db::{Database, until};
 
 /// From each status, where a person may bring it: `*` only what is delivered, `-` only what is not.
 const ALLOWED: [(&str, &str, &str); 9] = [
@@ -154,11 +153,8 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
                     .unwrap()
             })
         });
-        let waiting =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < 4 {
-            look_again().await;
-        }
+        let waiting = "select count(*) >= 4 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        until(&watcher, waiting).await;
         shop.batch_execute("commit").await.unwrap();
         let mut first = Vec::new();
         let mut told = Vec::new();

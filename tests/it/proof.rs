@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use vestnik::token::{self, Stores};
 
 use crate::support::app::{App, PATIENCE};
-use crate::support::db::Database;
+use crate::support::db::{self, Database};
 use crate::support::look_again;
 
 const STORE: &str = "/api/partner/stores/7";
@@ -117,13 +117,8 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
     .await;
     let client = app.database.client().await;
     let until_present = async |present: bool| {
-        let there = "select exists (select from vestnik.presence where store_id = '7')";
-        let so = timeout(PATIENCE, async {
-            while client.query_one(there, &[]).await.unwrap().get::<_, bool>(0) != present {
-                look_again().await;
-            }
-        });
-        so.await.unwrap_or_else(|_| panic!("present: {present}"));
+        let there = "exists (select from vestnik.presence where store_id = '7')";
+        db::until(&client, &format!("select {there} = {present}")).await;
     };
     until_present(false).await;
     for rings in [true, false] {
@@ -364,15 +359,9 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
     }
     // A session of Postgres that ends leaves its last figures.
     app.engine.shut_down().await;
-    let open = "select count(*) from pg_stat_activity where datname = current_database() and application_name like 'vestnik %' \
+    let closed = "select count(*) = 0 from pg_stat_activity where datname = current_database() and application_name like 'vestnik %' \
          and pid <> pg_backend_pid()";
-    timeout(PATIENCE, async {
-        while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-            look_again().await;
-        }
-    })
-    .await
-    .expect("the engine's sessions end");
+    db::until(&client, closed).await;
     let after = until(&|[_, by_index, _]| by_index >= filled[1] + 12).await;
     assert_eq!(after[0], filled[0], "nobody has read the whole journal");
 }

@@ -11,6 +11,7 @@ mod work;
 use serde_json::Value;
 
 use crate::support::app::App;
+use crate::support::db::until_within;
 use browser::Browser;
 
 /// Listens to what comes out of the page, behind all that makes it: a tap on the audio graph.
@@ -56,22 +57,7 @@ impl App {
     /// Waits until a condition in the database holds.
     async fn until_so(&self, condition: &str) {
         let client = self.database.client().await;
-        let so = async {
-            let mut look = tokio::time::interval(std::time::Duration::from_millis(40));
-            loop {
-                look.tick().await;
-                let row = client
-                    .query_one(&format!("select coalesce(({condition}), false)"), &[])
-                    .await
-                    .unwrap();
-                if row.get(0) {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(browser::PATIENCE, so)
-            .await
-            .unwrap_or_else(|_| panic!("it did not become so: {condition}"));
+        until_within(&client, browser::PATIENCE, &format!("select ({condition})")).await;
     }
 }
 

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
@@ -24,7 +25,12 @@ pub struct Database {
 
 /// Waits until a statement says true.
 pub async fn until(client: &Client, sql: &str) {
-    let waited = timeout(PATIENCE, async {
+    until_within(client, PATIENCE, sql).await;
+}
+
+/// The same, for so long.
+pub async fn until_within(client: &Client, patience: Duration, sql: &str) {
+    let waited = timeout(patience, async {
         while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
             look_again().await;
         }
