@@ -1,4 +1,15 @@
 CREATE SCHEMA vestnik;
+CREATE FUNCTION vestnik.as_attached_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select format('vestnik.is_as_attached(%L, %L, %L)', target::regclass::oid, target,
+                  array_agg(attname || ' ' || format_type(atttypid, null) order by attnum))
+    from pg_attribute
+    where attrelid = target::regclass and attnum > 0 and not attisdropped
+      and (attname in (id_column, store_column, status_column, 'reason')
+           or attname in (select name from vestnik.told_columns(target, kind, 'n')))
+$$;
 CREATE FUNCTION vestnik.attach(table_name text, kind text, id_column text DEFAULT 'id'::text, store_column text DEFAULT 'store_id'::text, status_column text DEFAULT 'status'::text, deferred boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -48,6 +59,27 @@ begin
         || vestnik.triggers_sql(target, status_column, deferred, by_statement);
     return array_to_string(parts, E'\n');
 end $$;
+CREATE FUNCTION vestnik.attachment_troubles() RETURNS TABLE(name text, trouble text)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select told.table_name, told.trouble
+    from (select a.table_name, case
+              when to_regclass(a.table_name) is null
+                  then 'it is not there: attach it again by the name that it has now, and detach the old one'
+              when count(t.oid) < 2
+                  then 'its triggers are gone or switched off, and nobody hears of its rows: run `vestnik migrate`'
+              when bool_or(strpos(p.prosrc, vestnik.as_attached_sql(
+                      a.table_name, a.kind, a.id_column, a.store_column, a.status_column)) = 0) filter (where p.oid is not null)
+                  then 'it was altered, or restored from a dump, and its events cost more, and may say less: run `vestnik migrate`'
+          end as trouble
+          from vestnik.attachment a
+          left join pg_trigger t on t.tgrelid = to_regclass(a.table_name) and t.tgenabled in ('O', 'A')
+               and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update')
+          left join pg_proc p on p.oid = t.tgfoid
+          group by a.table_name) told
+    where told.trouble is not null
+$$;
 CREATE FUNCTION vestnik.bell_lock() RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$select 1986356084$$;
@@ -120,7 +152,8 @@ begin
     if found_type is null then
         raise exception '% has no column %', table_name, column_name using errcode = 'undefined_column',
             hint = 'it has ' || (select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
-                                 where attrelid = table_name::regclass and attnum > 0 and not attisdropped);
+                                 where attrelid = table_name::regclass and attnum > 0 and not attisdropped)
+                   || '; `vestnik attach --help` says how to name the one that is meant';
     end if;
     return found_type;
 end $$;
@@ -129,7 +162,7 @@ CREATE FUNCTION vestnik.content_sql(target text, kind text, id_column text, stat
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
     select format($sql$
-drop function if exists %1$s(%2$s);
+drop function if exists %1$s(%2$s), %5$s(%2$s, %2$s);
 create or replace function %1$s(told record) returns jsonb language plpgsql stable as $body$
 declare
     n constant %2$s := told;
@@ -138,8 +171,8 @@ begin
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
-create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql stable as $body$
-begin
+create or replace function %5$s(o record, %9$s record) returns jsonb language plpgsql stable as $body$
+%10$sbegin
     return %6$s;
 exception when others then
     return %7$s || jsonb_build_object('payload_error', sqlstate);
@@ -148,7 +181,7 @@ create or replace function %8$s(n %2$s) returns jsonb language sql stable
 begin atomic
     select vestnik.%3$s_payload(n);
 end;
-revoke all on function %1$s(record), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
+revoke all on function %1$s(record), %5$s(record, record), %8$s(%2$s) from public;$sql$,
         vestnik.emitter(target, 'inserted'), target, kind,
         case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
                   else vestnik.booking_inserted_sql(id_column, status_column) end,
@@ -156,13 +189,21 @@ revoke all on function %1$s(record), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$s
         vestnik.changed_sql(target, kind, id_column, status_column),
         case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
                   else vestnik.booking_changed_sql(id_column, status_column, null) end,
-        vestnik.emitter(target, 'payload'))
+        vestnik.emitter(target, 'payload'),
+        -- Only a booking's change is told by its payload, too.
+        case kind when 'order' then 'n' else 'told' end,
+        case kind when 'order' then '' else format(E'declare\n    n constant %s := told;\n', target) end)
 $_$;
 CREATE FUNCTION vestnik.detach(table_name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    delete from vestnik.attachment a
+    where to_regclass(a.table_name) is null and detach.table_name in (a.table_name, replace(a.table_name, 'public.', ''));
+    if found then
+        return;
+    end if;
     execute vestnik.detach_sql(table_name);
     delete from vestnik.attachment a where a.table_name = vestnik.table_name(detach.table_name);
 end $$;
@@ -179,7 +220,7 @@ begin
         raise exception '% is not attached', target using errcode = 'undefined_object';
     end if;
     return vestnik.detach_triggers_sql(target) || format($sql$
-drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(record), %7$s(%8$s, %8$s), %9$s(%8$s);$sql$,
+drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(record), %7$s(record, record), %9$s(%8$s);$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.emitter(target, 'update_statement'),
         vestnik.emitter(target, 'insert_row'), vestnik.emitter(target, 'update_row'), vestnik.emitter(target, 'delete_row'),
         vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'), target, vestnik.emitter(target, 'payload'))
@@ -194,9 +235,55 @@ drop trigger if exists vestnik_emit_insert on %1$s;
 drop trigger if exists vestnik_emit_update on %1$s;
 drop trigger if exists vestnik_emit_delete on %1$s;$sql$, target)
 $_$;
-CREATE FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) RETURNS jsonb
+CREATE FUNCTION vestnik.emit_altered(target regclass, kind text, columns text[], before text, after text) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+declare
+    attached constant regclass := coalesce(pg_partition_root(target), target);
+    row_sql constant text := format('($1::%s)::%s', target, attached);
+    cells_sql constant text := (
+        select format('select array[%s]', string_agg(
+            case when a.attname is null then 'null' else format('(%s).%I::text', row_sql, c.name) end, ', ' order by c.place))
+        from unnest(columns) with ordinality c (name, place)
+        left join pg_attribute a on a.attrelid = attached and a.attname = c.name and not a.attisdropped);
+    o text[];  -- id, store, status, reason
+    n text[];
+    certain jsonb;
+    payload jsonb;
+    rung record;
+begin
+    execute cells_sql into n using after;
+    if before is not null then
+        execute cells_sql into o using before;
+        if n[3] is not distinct from o[3] then
+            return;
+        end if;
+    end if;
+    certain := jsonb_build_object(kind || '_id', n[1], 'status', n[3])
+        || case when before is not null then jsonb_build_object('previous_status', o[3], 'reason', n[4])
+                when kind = 'order' then jsonb_build_object('order_ids', jsonb_build_array(n[1])) else '{}' end;
+    if before is null or kind = 'booking' then
+        begin
+            execute case when vestnik.payload_is_ours(attached::text, kind)
+                         then vestnik.payload_body(attached::text, kind, format('(%s)', row_sql))
+                         else format('select vestnik.%s_payload(%s)', kind, row_sql) end into payload using after;
+        exception when others then
+            payload := jsonb_build_object('payload_error', sqlstate);
+        end;
+    end if;
+    insert into vestnik.event (store_id, subject, type, data)
+    values (vestnik.store_key(n[2]), left(n[1], 64),
+            case when before is null then 'new_' || kind
+                 when n[3] = 'cancelled' then kind || '_cancelled' else kind || '_status_changed' end,
+            vestnik.event_data(payload, jsonb_strip_nulls(certain)))
+    returning id, xid, store_id, type into rung;
+    perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+end $_$;
+CREATE FUNCTION vestnik.emit_public_bookings_changed(o record, told record) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     AS $$
+declare
+    n constant public.bookings := told;
 begin
     return vestnik.event_data(vestnik.booking_payload(n), jsonb_strip_nulls(jsonb_build_object(
         'booking_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text, 'reason', n.reason::text)));
@@ -209,14 +296,18 @@ CREATE FUNCTION vestnik.emit_public_bookings_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
+            return null;
+        end if;
+        if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+            perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select null::text as before, r::text as after from inserted_rows r) r;
             return null;
         end if;
     end if;
     insert into vestnik.event (store_id, subject, type, data)
-    select n.store_id::text, n.id::text, 'new_booking', vestnik.planned_with(case when vestnik.payload_is_plain('public.bookings', 'booking') and pg_column_size(n.customer_name) + pg_column_size(n.status) <= 65536 and n.guests is not null and n.starts_at is not null and n.id is not null
-                    then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(n) end, vestnik.booking_payload(row(n.*)::public.bookings)) from inserted_rows n;
+    select n.store_id::text, n.id::text, 'new_booking', vestnik.planned_with(case when vestnik.payload_is('vestnik.booking_payload(public.bookings)', '14b69687830ed3fe996e1f22e7ff7428') and pg_column_size(n.customer_name) + pg_column_size(n.status) <= 65536 and n.guests is not null and n.starts_at is not null and n.id is not null
+                    then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(n) end, vestnik.emit_public_bookings_payload(row(n.*))) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_booking');
     end if;
@@ -245,8 +336,13 @@ declare
     seen record;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
+            return null;
+        end if;
+        if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+            perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select r::text as before, row_number() over () as place from old_rows r) o
+            join (select r::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
         end if;
     end if;
@@ -259,7 +355,7 @@ begin
     if seen.pairs = 1 then
         insert into vestnik.event (store_id, subject, type, data)
         select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end,
-               vestnik.emit_public_bookings_changed(row(o.*)::public.bookings, row(n.*)::public.bookings)
+               vestnik.emit_public_bookings_changed(o, n)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
         perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
@@ -268,8 +364,8 @@ begin
     with written as (
         insert into vestnik.event (store_id, subject, type, data)
         select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o.vestnik_row, n.vestnik_row)
-        from (select *, row(r.*)::public.bookings as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, row(r.*)::public.bookings as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
         where o.status is distinct from n.status
         returning id, xid, store_id, type)
@@ -279,23 +375,7 @@ begin
     end if;
     return null;
 end $$;
-CREATE TABLE public.orders (
-    id bigint NOT NULL,
-    store_id bigint NOT NULL,
-    customer_name text,
-    customer_phone text,
-    total bigint,
-    order_type text,
-    items jsonb,
-    status text DEFAULT 'pending'::text NOT NULL,
-    reason text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT orders_delivering_is_delivery CHECK (((status <> 'delivering'::text) OR (NOT (order_type IS DISTINCT FROM 'delivery'::text)))),
-    CONSTRAINT orders_order_type_check CHECK ((order_type = ANY (ARRAY['delivery'::text, 'pickup'::text]))),
-    CONSTRAINT orders_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'preparing'::text, 'ready'::text, 'delivering'::text, 'completed'::text, 'rejected'::text, 'cancelled'::text])))
-);
-CREATE FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) RETURNS jsonb
+CREATE FUNCTION vestnik.emit_public_orders_changed(o record, n record) RETURNS jsonb
     LANGUAGE plpgsql STABLE
     AS $$
 begin
@@ -310,14 +390,18 @@ CREATE FUNCTION vestnik.emit_public_orders_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
+            return null;
+        end if;
+        if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+            perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select null::text as before, r::text as after from inserted_rows r) r;
             return null;
         end if;
     end if;
     insert into vestnik.event (store_id, subject, type, data)
-    select n.store_id::text, n.id::text, 'new_order', vestnik.planned_with(case when vestnik.payload_is_plain('public.orders', 'order') and pg_column_size(n.customer_name) + pg_column_size(n.items) + pg_column_size(n.order_type) + pg_column_size(n.status) <= 65536 and n.total is not null and n.id is not null
-                    then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(n) end, vestnik.order_payload(row(n.*)::public.orders)) from inserted_rows n;
+    select n.store_id::text, n.id::text, 'new_order', vestnik.planned_with(case when vestnik.payload_is('vestnik.order_payload(public.orders)', 'a24c02ddb4d36e0f339a9fd32e1eb3d3') and pg_column_size(n.customer_name) + pg_column_size(n.items) + pg_column_size(n.order_type) + pg_column_size(n.status) <= 65536 and n.total is not null and n.id is not null
+                    then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(n) end, vestnik.emit_public_orders_payload(row(n.*))) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order');
     end if;
@@ -335,6 +419,22 @@ exception when others then
     return jsonb_strip_nulls(jsonb_build_object(
         'order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text)) || jsonb_build_object('payload_error', sqlstate);
 end $$;
+CREATE TABLE public.orders (
+    id bigint NOT NULL,
+    store_id bigint NOT NULL,
+    customer_name text,
+    customer_phone text,
+    total bigint,
+    order_type text,
+    items jsonb,
+    status text DEFAULT 'pending'::text NOT NULL,
+    reason text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT orders_delivering_is_delivery CHECK (((status <> 'delivering'::text) OR (NOT (order_type IS DISTINCT FROM 'delivery'::text)))),
+    CONSTRAINT orders_order_type_check CHECK ((order_type = ANY (ARRAY['delivery'::text, 'pickup'::text]))),
+    CONSTRAINT orders_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'preparing'::text, 'ready'::text, 'delivering'::text, 'completed'::text, 'rejected'::text, 'cancelled'::text])))
+);
 CREATE FUNCTION vestnik.order_payload(public.orders) RETURNS jsonb
     LANGUAGE sql STABLE
     AS $_$ select jsonb_strip_nulls(jsonb_build_object('customer_name', $1.customer_name, 'total', $1.total, 'order_type', $1.order_type)) || case when $1.items is null then '{}'::jsonb else jsonb_build_object('items', $1.items) end $_$;
@@ -352,8 +452,13 @@ declare
     seen record;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
+            return null;
+        end if;
+        if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+            perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select r::text as before, row_number() over () as place from old_rows r) o
+            join (select r::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
         end if;
     end if;
@@ -366,7 +471,7 @@ begin
     if seen.pairs = 1 then
         insert into vestnik.event (store_id, subject, type, data)
         select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end,
-               vestnik.emit_public_orders_changed(row(o.*)::public.orders, row(n.*)::public.orders)
+               vestnik.emit_public_orders_changed(o, n)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
         perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
@@ -392,8 +497,8 @@ begin
     with written as (
         insert into vestnik.event (store_id, subject, type, data)
         select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, vestnik.emit_public_orders_changed(o.vestnik_row, n.vestnik_row)
-        from (select *, row(r.*)::public.orders as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, row(r.*)::public.orders as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
         where o.status is distinct from n.status
         returning id, xid, store_id, type)
@@ -432,19 +537,15 @@ CREATE FUNCTION vestnik.insert_row_sql(target text, kind text, id_column text, s
 create or replace function %1$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 declare
-    n %2$s := new::%2$s;
-    o %2$s := n;
+    n alias for new;
+    o record := new;
     note constant text := current_setting('vestnik.moved', true);
     moved text;
     what text := %3$L;
     content jsonb;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%13$s
     if note <> '' then
         moved := vestnik.moved(%2$L, n.%4$I::text);
         perform set_config('vestnik.moved', '', true);
@@ -455,9 +556,9 @@ begin
             return null;
         end if;
         what := case when n.%5$I::text = 'cancelled' then %6$L else %7$L end;
-        content := %8$s(o, n);
+        content := %8$s(o::%2$s, n::%2$s);
     else
-        content := %9$s(n);
+        content := %9$s(n::%2$s);
     end if;
     insert into vestnik.event (store_id, subject, type, data) values (%10$s, %12$s, what, content)
     returning id, xid, store_id, type into rung;
@@ -467,13 +568,17 @@ end $body$;
 create or replace function %11$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 begin
-    perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
+    if %14$s then
+        perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
+    end if;
     return null;
 end $body$;
 revoke all on function %1$s(), %11$s() from public;$sql$,
         vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
         kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
-        vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column))
+        vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select null::text as before, new::text as after) r'),
+        vestnik.as_attached_sql(target, kind, id_column, store_column, status_column))
 $_$;
 CREATE FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
@@ -483,11 +588,7 @@ CREATE FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column t
 create or replace function %1$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%6$s
     insert into vestnik.event (store_id, subject, type, data)
     select %2$s, %5$s, %3$L, %4$s from inserted_rows n;
     if found and vestnik.must_ring() then
@@ -497,12 +598,22 @@ begin
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind,
-        vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column))
+        vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column,
+            '(select null::text as before, r::text as after from inserted_rows r) r'))
 $_$;
+CREATE FUNCTION vestnik.is_as_attached(target regclass, table_name text, columns text[]) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce(to_regclass(table_name) = target and columns <@ array_agg(attname || ' ' || format_type(atttypid, null)), false)
+    from pg_attribute where attrelid = target and attnum > 0 and not attisdropped
+$$;
 CREATE FUNCTION vestnik.is_quiet() RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
-    select coalesce(pg_catalog.pg_has_role(session_user, n.nspowner, 'usage'), false)
+    select pg_catalog.current_setting('vestnik.quiet', true) = 'on'
+           and coalesce(pg_catalog.pg_has_role(session_user, n.nspowner, 'usage'), false)
     from pg_catalog.pg_namespace n where n.nspname = 'vestnik'
 $$;
 CREATE FUNCTION vestnik.jsonb_or_text(value json) RETURNS jsonb
@@ -557,7 +668,7 @@ CREATE FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) R
         'order_ids', jsonb_build_array(n.%1$I::text), 'order_id', n.%1$I::text, 'status', n.%2$I::text))$sql$,
         id_column, status_column)
 $_$;
-CREATE FUNCTION vestnik.payload_body(table_name text, kind text) RETURNS text
+CREATE FUNCTION vestnik.payload_body(table_name text, kind text, row_name text DEFAULT '$1'::text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
@@ -565,8 +676,14 @@ CREATE FUNCTION vestnik.payload_body(table_name text, kind text) RETURNS text
         || coalesce(string_agg(told.pair, ', ' order by told.place) filter (where not told.is_json), '') || '))'
         || coalesce(string_agg(format($sql$ || case when %s is null then '{}'::jsonb else jsonb_build_object(%s) end$sql$,
                told.expression, told.pair), '' order by told.place) filter (where told.is_json), '') || ' '
-    from vestnik.told_columns(table_name, kind, '$1') told
+    from vestnik.told_columns(table_name, kind, row_name) told
 $_$;
+CREATE FUNCTION vestnik.payload_is(signature text, digest text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select coalesce((select md5(prosrc) = digest from pg_proc where oid = to_regprocedure(signature)), false)
+$$;
 CREATE FUNCTION vestnik.payload_is_ours(table_name text, kind text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -574,13 +691,6 @@ CREATE FUNCTION vestnik.payload_is_ours(table_name text, kind text) RETURNS bool
     select coalesce(bool_and(obj_description(p.oid, 'pg_proc') = 'written by vestnik: ' || md5(p.prosrc)), true)
     from pg_proc p
     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))
-$$;
-CREATE FUNCTION vestnik.payload_is_plain(table_name text, kind text) RETURNS boolean
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-    select coalesce((select p.prosrc = vestnik.payload_body(table_name, kind) from pg_proc p
-                     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))), false)
 $$;
 CREATE FUNCTION vestnik.payload_sql(target text, kind text) RETURNS text
     LANGUAGE sql STABLE
@@ -610,6 +720,21 @@ $$;
 CREATE FUNCTION vestnik.planned_with(told jsonb, unused jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ select told $$;
+CREATE FUNCTION vestnik.rare_sql(target text, kind text, id_column text, store_column text, status_column text, rows text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select format($sql$    if current_setting('vestnik.quiet', true) = 'on' or not %1$s then
+        if vestnik.is_quiet() then
+            return null;
+        end if;
+        if not %1$s then
+            perform vestnik.emit_altered(tg_relid, %2$L, %3$L, before, after) from %4$s;
+            return null;
+        end if;
+    end if;$sql$, vestnik.as_attached_sql(target, kind, id_column, store_column, status_column), kind,
+        array[id_column, store_column, status_column, 'reason'], rows)
+$_$;
 CREATE FUNCTION vestnik.reattach_all() RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -691,15 +816,15 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
     select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
-        format($sql$vestnik.planned_with(case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536%4$s
-                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
-            target, kind,
+        format($sql$vestnik.planned_with(case when vestnik.payload_is(%1$L, %2$L) and %3$s <= 65536%4$s
+                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, %8$s(row(n.*)))$sql$,
+            format('vestnik.%s_payload(%s)', kind, target), md5(vestnik.payload_body(target, kind)),
             coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
             coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
             case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
-            vestnik.emitter(target, 'inserted'), kind || '_payload')
+            vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'payload'))
         else format('%s(n)', vestnik.emitter(target, 'inserted')) end
     from (select name, place, pair, is_long from vestnik.told_columns(target, kind, 'n')
           union all
@@ -741,21 +866,19 @@ declare
     n alias for new;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%8$s
     insert into vestnik.event (store_id, subject, type, data)
-    values (%2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
+    values (%2$s, %7$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%9$s, new::%9$s))
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
-        vestnik.subject_sql(target, id_column))
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
+        vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select old::text as before, new::text as after) r'),
+        target)
 $_$;
 CREATE FUNCTION vestnik.update_statement_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
@@ -768,11 +891,7 @@ declare
     seen record;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%9$s
     -- One look that ends here for nearly every update that leaves the status as it is.
     select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
     from (select %3$I as status from old_rows limit 2) o, (select %3$I as status from new_rows limit 2) n;
@@ -781,18 +900,18 @@ begin
     end if;
     if seen.pairs = 1 then
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
-               %6$s(row(o.*)::%7$s, row(n.*)::%7$s)
+        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
+               %6$s(o, n)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
         perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
         return null;
     end if;
-%8$s    with written as (
+%7$s    with written as (
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
-        from (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
         where o.%3$I is distinct from n.%3$I
         returning id, xid, store_id, type)
@@ -804,7 +923,7 @@ begin
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_statement'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
         -- An order's change is told by its own columns; a booking's by a payload function, row by row.
         case kind when 'booking' then '' else format($sql$    begin
         with written as (
@@ -824,7 +943,10 @@ revoke all on function %1$s() from public;$sql$,
     end;
 $sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
             vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
-        vestnik.subject_sql(target, id_column))
+        vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column,
+            $sql$(select r::text as before, row_number() over () as place from old_rows r) o
+            join (select r::text as after, row_number() over () as place from new_rows r) n using (place)$sql$))
 $_$;
 ALTER TABLE public.bookings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME public.bookings_id_seq
@@ -1248,8 +1370,10 @@ ALTER TABLE ONLY vestnik.unattended
     ADD CONSTRAINT unattended_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.webhook
     ADD CONSTRAINT webhook_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+REVOKE ALL ON FUNCTION vestnik.as_attached_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.attach(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.attach_sql(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.attachment_troubles() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_inserted_sql(id_column text, status_column text) FROM PUBLIC;
@@ -1262,12 +1386,13 @@ REVOKE ALL ON FUNCTION vestnik.content_sql(target text, kind text, id_column tex
 REVOKE ALL ON FUNCTION vestnik.detach(table_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.detach_sql(table_name text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.detach_triggers_sql(target text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_changed(o public.bookings, n public.bookings) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_altered(target regclass, kind text, columns text[], before text, after text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_changed(o record, told record) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_insert_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_inserted(told record) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_payload(n public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_bookings_update_statement() FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.emit_public_orders_changed(o public.orders, n public.orders) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.emit_public_orders_changed(o record, n record) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_insert_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_inserted(told record) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_payload(public.orders) FROM PUBLIC;
@@ -1277,6 +1402,7 @@ REVOKE ALL ON FUNCTION vestnik.emitter(table_name text, what text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.event_data(payload jsonb, certain jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.insert_row_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.is_as_attached(target regclass, table_name text, columns text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.is_quiet() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.jsonb_or_text(value json) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.key_sql(target text, key_column text, shortened text) FROM PUBLIC;
@@ -1286,12 +1412,13 @@ REVOKE ALL ON FUNCTION vestnik.must_ring() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_changed_sql(id_column text, status_column text, reason_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.order_inserted_sql(id_column text, status_column text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text, row_name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.payload_is(signature text, digest text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.payload_is_plain(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_sql(target text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.plain_types() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.planned_with(told jsonb, unused jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.rare_sql(target text, kind text, id_column text, store_column text, status_column text, rows text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.send_ring(store text, type text) FROM PUBLIC;

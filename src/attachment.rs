@@ -1,6 +1,9 @@
 //! Which of the shop's tables carry our triggers. What an attachment is stands in `triggers/attach.sql`.
 
+use deadpool_postgres::Pool;
 use tokio_postgres::Client;
+
+use crate::db;
 
 /// What the rows of a table are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,16 @@ async fn call(client: &Client, function: &str, attach: &Attach) -> Result<tokio_
     Ok(client
         .query_one(&sql, &[table, &kind, id_column, store_column, status_column, deferred])
         .await?)
+}
+
+/// What is wrong with the attached tables: each one's name, and what to do.
+pub async fn troubles(pool: &Pool) -> Result<Vec<(String, String)>, db::Failed> {
+    const TROUBLES: &str = "select name, trouble from vestnik.attachment_troubles() order by name";
+    db::answered(async {
+        let rows = pool.get().await?.query(TROUBLES, &[]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    })
+    .await
 }
 
 /// The SQL that [`detach`] would run.

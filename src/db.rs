@@ -58,7 +58,10 @@ pub enum Error {
 pub fn reason(error: &tokio_postgres::Error) -> String {
     use std::error::Error as _;
     match (error.as_db_error(), error.source()) {
-        (Some(db), _) => format!("{} ({})", db.message(), db.code().code()),
+        (Some(db), _) => match db.hint() {
+            Some(hint) => format!("{} ({}): {hint}", db.message(), db.code().code()),
+            None => format!("{} ({})", db.message(), db.code().code()),
+        },
         (None, Some(source)) => source.to_string(),
         (None, None) => error.to_string(),
     }

@@ -164,6 +164,10 @@ fn describe() {
         "vestnik_oldest_transaction_seconds",
         "Age of the oldest running transaction of the cluster"
     );
+    describe_gauge!(
+        "vestnik_tables_in_trouble",
+        "Attached tables that are gone, have lost their triggers, or were altered since"
+    );
     describe_reach();
 }
 

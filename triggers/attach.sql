@@ -110,7 +110,7 @@ begin
         raise exception '% is not attached', target using errcode = 'undefined_object';
     end if;
     return vestnik.detach_triggers_sql(target) || format($sql$
-drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(record), %7$s(%8$s, %8$s), %9$s(%8$s);$sql$,
+drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(record), %7$s(record, record), %9$s(%8$s);$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.emitter(target, 'update_statement'),
         vestnik.emitter(target, 'insert_row'), vestnik.emitter(target, 'update_row'), vestnik.emitter(target, 'delete_row'),
         vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'changed'), target, vestnik.emitter(target, 'payload'))
@@ -118,19 +118,47 @@ drop function if exists %1$s(), %2$s(), %3$s(), %4$s(), %5$s(), %6$s(record), %7
                 then format(E'\ndrop function if exists vestnik.%s_payload(%s);', attached.kind, target) else '' end;
 end $$;
 
+-- What is not there any more is forgotten under the name that it had.
 create or replace function vestnik.detach(table_name text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
+    delete from vestnik.attachment a
+    where to_regclass(a.table_name) is null and detach.table_name in (a.table_name, replace(a.table_name, 'public.', ''));
+    if found then
+        return;
+    end if;
     execute vestnik.detach_sql(table_name);
     delete from vestnik.attachment a where a.table_name = vestnik.table_name(detach.table_name);
 end $$;
+
+-- What is wrong with the attached tables, and what to do: `vestnik serve` looks, and says it. A trigger's function tells how
+-- its table was.
+create or replace function vestnik.attachment_troubles() returns table (name text, trouble text)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select told.table_name, told.trouble
+    from (select a.table_name, case
+              when to_regclass(a.table_name) is null
+                  then 'it is not there: attach it again by the name that it has now, and detach the old one'
+              when count(t.oid) < 2
+                  then 'its triggers are gone or switched off, and nobody hears of its rows: run `vestnik migrate`'
+              when bool_or(strpos(p.prosrc, vestnik.as_attached_sql(
+                      a.table_name, a.kind, a.id_column, a.store_column, a.status_column)) = 0) filter (where p.oid is not null)
+                  then 'it was altered, or restored from a dump, and its events cost more, and may say less: run `vestnik migrate`'
+          end as trouble
+          from vestnik.attachment a
+          left join pg_trigger t on t.tgrelid = to_regclass(a.table_name) and t.tgenabled in ('O', 'A')
+               and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update')
+          left join pg_proc p on p.oid = t.tgfoid
+          group by a.table_name) told
+    where told.trouble is not null
+$$;
 
 do $$
 declare
     ours regprocedure;
 begin
     for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('attach_sql', 'triggers_sql', 'detach_triggers_sql', 'attach', 'reattach_all', 'detach_sql', 'detach')
+                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('attach_sql', 'triggers_sql', 'detach_triggers_sql', 'attach', 'reattach_all', 'detach_sql', 'detach', 'attachment_troubles')
     loop
         execute format('revoke all on function %s from public', ours);
     end loop;

@@ -62,7 +62,8 @@ end $$;
 -- that owns the schema is believed.
 create or replace function vestnik.is_quiet() returns boolean
 language sql stable as $$
-    select coalesce(pg_catalog.pg_has_role(session_user, n.nspowner, 'usage'), false)
+    select pg_catalog.current_setting('vestnik.quiet', true) = 'on'
+           and coalesce(pg_catalog.pg_has_role(session_user, n.nspowner, 'usage'), false)
     from pg_catalog.pg_namespace n where n.nspname = 'vestnik'
 $$;
 

@@ -1,144 +1,10 @@
--- Writes the functions of one table: the payload function, which the shop may replace, and the trigger functions, which
--- it need not know. Each names the table's columns as they are, so that nothing is looked up while an order waits.
+-- Writes the trigger functions of one table. Each names the table's columns as they are, so that nothing is looked up while
+-- an order waits.
 --
 -- Triggers fire once a statement, with all rows at hand: for many rows that costs about half of firing for each row.
 -- Partitioned tables fire for each row, because a statement that names a partition fires the partition's triggers
 -- only; so do deferred ones, because Postgres defers no statement trigger. A change of status counts whatever set it:
 -- a column list would miss what another trigger sets.
-
--- The table's name, schema-qualified and quoted, or a clear error.
-create or replace function vestnik.table_name(name text) returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-declare
-    relation record;
-begin
-    select n.nspname, c.relname, c.relkind into relation
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = case when strpos(name, '.') = 0 then coalesce(to_regclass('public.' || name), to_regclass(name))
-                       else to_regclass(name) end;
-    if relation is null then
-        raise exception 'there is no table %', name using errcode = 'undefined_table',
-            hint = 'name it with its schema, for example public.orders';
-    end if;
-    if relation.relkind not in ('r', 'p') then
-        raise exception '% is not a table', name using errcode = 'wrong_object_type';
-    end if;
-    return format('%I.%I', relation.nspname, relation.relname);
-end $$;
-
--- The column's type; a clear error where it is missing.
-create or replace function vestnik.column_type(table_name text, column_name text) returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-declare
-    found_type text;
-begin
-    select format_type(atttypid, null) into found_type from pg_attribute
-    where attrelid = table_name::regclass and attname = column_name and attnum > 0 and not attisdropped;
-    if found_type is null then
-        raise exception '% has no column %', table_name, column_name using errcode = 'undefined_column',
-            hint = 'it has ' || (select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute
-                                 where attrelid = table_name::regclass and attnum > 0 and not attisdropped);
-    end if;
-    return found_type;
-end $$;
-
--- The name of one of a table's functions.
-create or replace function vestnik.emitter(table_name text, what text) returns text
-language sql immutable as $$
-    select format('vestnik.%I', case when length(name) <= 60 then name else left(name, 24) || '_' || md5(name) end)
-    from (select 'emit_' || replace(replace(table_name, '"', ''), '.', '_') || '_' || what as name) n
-$$;
-
--- Of a former version.
-drop function if exists vestnik.told_columns(text, text), vestnik.column_sql(text, text);
-
--- The expression that tells a column of `row_name` in JSON. A `json` may hold what a jsonb cannot, NUL above all.
-create or replace function vestnik.column_sql(row_name text, column_name text, type text) returns text
-language sql immutable as $$
-    select format(case when type = 'json' then 'vestnik.jsonb_or_text(%s.%I)' else '%s.%I' end, row_name, column_name)
-$$;
-
-create or replace function vestnik.jsonb_or_text(value json) returns jsonb
-language plpgsql immutable parallel safe as $$
-begin
-    return value::jsonb;
-exception when others then
-    return to_jsonb(value::text);
-end $$;
-
--- The expression of a row's key as text. A text may be longer than an index can hold, which `shortened` mends; a number or
--- uuid may not.
-create or replace function vestnik.key_sql(target text, key_column text, shortened text) returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select format(case when vestnik.column_type(target, key_column) in ('bigint', 'integer', 'smallint', 'uuid')
-                       then 'n.%I::text' else shortened end, key_column)
-$$;
-
--- The expression of a row's store.
-create or replace function vestnik.store_sql(target text, store_column text) returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select vestnik.key_sql(target, store_column, 'vestnik.store_key(n.%I::text)')
-$$;
-
--- The expression of a row's subject.
-create or replace function vestnik.subject_sql(target text, id_column text) returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select vestnik.key_sql(target, id_column, 'left(n.%I::text, 64)')
-$$;
-
--- The columns of `row_name` that a payload tells, as far as the table has them.
-create or replace function vestnik.told_columns(
-    table_name text, kind text, row_name text,
-    out name text, out place bigint, out expression text, out pair text, out is_json boolean, out is_long boolean
-) returns setof record
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select told.name, told.place, e.expression, format('%L, %s', told.name, e.expression),
-           a.atttypid in ('json'::regtype, 'jsonb'::regtype), a.attlen = -1
-    from unnest(case kind when 'order' then vestnik.order_columns() else vestnik.booking_columns() end)
-        with ordinality told (name, place)
-    join pg_attribute a on a.attrelid = table_name::regclass and a.attname = told.name and not a.attisdropped
-    cross join lateral (select vestnik.column_sql(row_name, told.name, format_type(a.atttypid, null)) as expression) e
-$$;
-
--- The payload function that we write where the shop has not written its own. Nulls are left out, but only ours: what
--- stands within a column of JSON is the shop's.
-create or replace function vestnik.payload_body(table_name text, kind text) returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select ' select jsonb_strip_nulls(jsonb_build_object('
-        || coalesce(string_agg(told.pair, ', ' order by told.place) filter (where not told.is_json), '') || '))'
-        || coalesce(string_agg(format($sql$ || case when %s is null then '{}'::jsonb else jsonb_build_object(%s) end$sql$,
-               told.expression, told.pair), '' order by told.place) filter (where told.is_json), '') || ' '
-    from vestnik.told_columns(table_name, kind, '$1') told
-$$;
-
--- Writes it. Its parameter has no name, so that a shop's own may call it as it likes: Postgres lets nobody rename one. A
--- former version named it, and is dropped.
-create or replace function vestnik.payload_sql(target text, kind text) returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select format($sql$
-do $body$
-begin
-    if exists (select from pg_proc where oid = to_regprocedure(%6$L) and proargnames is not null) then
-        drop function if exists %5$s(%2$s);
-        drop function %1$s(%2$s);
-    end if;
-end $body$;
-create or replace function %1$s(%2$s) returns jsonb language sql stable as %3$L;
-comment on function %1$s(%2$s) is %4$L;
-revoke all on function %1$s(%2$s) from public;$sql$,
-        format('vestnik.%s_payload', kind), target, body, 'written by vestnik: ' || md5(body),
-        vestnik.emitter(target, 'payload'), format('vestnik.%s_payload(%s)', kind, target))
-    from vestnik.payload_body(target, kind) body
-$$;
-
--- Ours, or not there yet: then we may write it. A shop's own is never overwritten. Its text tells, not the comment,
--- which outlives a replacement.
-create or replace function vestnik.payload_is_ours(table_name text, kind text) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp as $$
-    select coalesce(bool_and(obj_description(p.oid, 'pg_proc') = 'written by vestnik: ' || md5(p.prosrc)), true)
-    from pg_proc p
-    where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))
-$$;
 
 -- What a change of status says.
 create or replace function vestnik.changed_sql(target text, kind text, id_column text, status_column text) returns text
@@ -152,12 +18,12 @@ $$;
 
 -- What an insert and a change say of one row; a payload function that raises takes nothing with it. Stable, although a
 -- payload function may not be: so the rows are told where they are read, without a node of the plan between. An insert's
--- row comes as any record, for naming its type would set up each of its columns for every order; a former version's
--- function of that type would be called in place of it, and is dropped.
+-- rows come as any record: naming their type would set up each of its columns for every order, and the table may be
+-- called otherwise by then. A former version's function of that type would be called in place of it, and is dropped.
 create or replace function vestnik.content_sql(target text, kind text, id_column text, status_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select format($sql$
-drop function if exists %1$s(%2$s);
+drop function if exists %1$s(%2$s), %5$s(%2$s, %2$s);
 create or replace function %1$s(told record) returns jsonb language plpgsql stable as $body$
 declare
     n constant %2$s := told;
@@ -166,8 +32,8 @@ begin
 exception when others then
     return %4$s || jsonb_build_object('payload_error', sqlstate);
 end $body$;
-create or replace function %5$s(o %2$s, n %2$s) returns jsonb language plpgsql stable as $body$
-begin
+create or replace function %5$s(o record, %9$s record) returns jsonb language plpgsql stable as $body$
+%10$sbegin
     return %6$s;
 exception when others then
     return %7$s || jsonb_build_object('payload_error', sqlstate);
@@ -177,7 +43,7 @@ create or replace function %8$s(n %2$s) returns jsonb language sql stable
 begin atomic
     select vestnik.%3$s_payload(n);
 end;
-revoke all on function %1$s(record), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$sql$,
+revoke all on function %1$s(record), %5$s(record, record), %8$s(%2$s) from public;$sql$,
         vestnik.emitter(target, 'inserted'), target, kind,
         case kind when 'order' then vestnik.order_inserted_sql(id_column, status_column)
                   else vestnik.booking_inserted_sql(id_column, status_column) end,
@@ -185,7 +51,10 @@ revoke all on function %1$s(record), %5$s(%2$s, %2$s), %8$s(%2$s) from public;$s
         vestnik.changed_sql(target, kind, id_column, status_column),
         case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, null)
                   else vestnik.booking_changed_sql(id_column, status_column, null) end,
-        vestnik.emitter(target, 'payload'))
+        vestnik.emitter(target, 'payload'),
+        -- Only a booking's change is told by its payload, too.
+        case kind when 'order' then 'n' else 'told' end,
+        case kind when 'order' then '' else format(E'declare\n    n constant %s := told;\n', target) end)
 $$;
 
 -- The types that a row can be told from in the insert itself: for these, telling cannot raise.
@@ -195,12 +64,11 @@ language sql immutable as $$
                  'timestamp with time zone', 'date']
 $$;
 
--- Whether the payload function is ours, word for word. Called immutable, which it is not, so that it is answered when a
--- session plans the insert, and costs an order nothing.
-create or replace function vestnik.payload_is_plain(table_name text, kind text) returns boolean
+-- Whether the payload function is the one that we wrote, by the digest of its text. Called immutable, which it is not, so
+-- that it is answered when a session plans the insert, and costs an order nothing.
+create or replace function vestnik.payload_is(signature text, digest text) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp as $$
-    select coalesce((select p.prosrc = vestnik.payload_body(table_name, kind) from pg_proc p
-                     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))), false)
+    select coalesce((select md5(prosrc) = digest from pg_proc where oid = to_regprocedure(signature)), false)
 $$;
 
 -- What a new row says, told in the insert itself where our own payload function tells it and the row has everything: half
@@ -210,15 +78,15 @@ $$;
 create or replace function vestnik.told_sql(target text, kind text, id_column text, status_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
-        format($sql$vestnik.planned_with(case when vestnik.payload_is_plain(%1$L, %2$L) and %3$s <= 65536%4$s
-                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, vestnik.%8$I(row(n.*)::%1$s))$sql$,
-            target, kind,
+        format($sql$vestnik.planned_with(case when vestnik.payload_is(%1$L, %2$L) and %3$s <= 65536%4$s
+                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, %8$s(row(n.*)))$sql$,
+            format('vestnik.%s_payload(%s)', kind, target), md5(vestnik.payload_body(target, kind)),
             coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
             coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
             case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
-            vestnik.emitter(target, 'inserted'), kind || '_payload')
+            vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'payload'))
         else format('%s(n)', vestnik.emitter(target, 'inserted')) end
     from (select name, place, pair, is_long from vestnik.told_columns(target, kind, 'n')
           union all
@@ -241,11 +109,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 create or replace function %1$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%6$s
     insert into vestnik.event (store_id, subject, type, data)
     select %2$s, %5$s, %3$L, %4$s from inserted_rows n;
     if found and vestnik.must_ring() then
@@ -255,7 +119,9 @@ begin
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind,
-        vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column))
+        vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column,
+            '(select null::text as before, r::text as after from inserted_rows r) r'))
 $$;
 
 -- The trigger function for all rows of an UPDATE at once. Both transition tables hold the rows in one order, so a row of
@@ -272,11 +138,7 @@ declare
     seen record;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%9$s
     -- One look that ends here for nearly every update that leaves the status as it is.
     select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
     from (select %3$I as status from old_rows limit 2) o, (select %3$I as status from new_rows limit 2) n;
@@ -285,18 +147,18 @@ begin
     end if;
     if seen.pairs = 1 then
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
-               %6$s(row(o.*)::%7$s, row(n.*)::%7$s)
+        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
+               %6$s(o, n)
         from old_rows o, new_rows n
         returning id, xid, store_id, type into rung;
         perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
         return null;
     end if;
-%8$s    with written as (
+%7$s    with written as (
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %9$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
-        from (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, row(r.*)::%7$s as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
+        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
             using (vestnik_place)
         where o.%3$I is distinct from n.%3$I
         returning id, xid, store_id, type)
@@ -308,7 +170,7 @@ begin
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_statement'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
         -- An order's change is told by its own columns; a booking's by a payload function, row by row.
         case kind when 'booking' then '' else format($sql$    begin
         with written as (
@@ -328,7 +190,10 @@ revoke all on function %1$s() from public;$sql$,
     end;
 $sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
             vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
-        vestnik.subject_sql(target, id_column))
+        vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column,
+            $sql$(select r::text as before, row_number() over () as place from old_rows r) o
+            join (select r::text as after, row_number() over () as place from new_rows r) n using (place)$sql$))
 $$;
 
 -- The trigger function for one changed row.
@@ -343,25 +208,24 @@ declare
     n alias for new;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%8$s
     insert into vestnik.event (store_id, subject, type, data)
-    values (%2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%7$s, new::%7$s))
+    values (%2$s, %7$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%9$s, new::%9$s))
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'), target,
-        vestnik.subject_sql(target, id_column))
+        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
+        vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select old::text as before, new::text as after) r'),
+        target)
 $$;
 
 -- The trigger function for one inserted row. In a partitioned table a row that moves to another partition is a DELETE
--- and an INSERT of one command: the first leaves a note, and the second tells a change of status, or nothing.
+-- and an INSERT of one command: the first leaves a note, and the second tells a change of status, or nothing. A partition
+-- may have its columns in another order.
 create or replace function vestnik.insert_row_sql(
     target text, kind text, id_column text, store_column text, status_column text
 ) returns text
@@ -370,19 +234,15 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 create or replace function %1$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 declare
-    n %2$s := new::%2$s;
-    o %2$s := n;
+    n alias for new;
+    o record := new;
     note constant text := current_setting('vestnik.moved', true);
     moved text;
     what text := %3$L;
     content jsonb;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' then
-        if vestnik.is_quiet() then
-            return null;
-        end if;
-    end if;
+%13$s
     if note <> '' then
         moved := vestnik.moved(%2$L, n.%4$I::text);
         perform set_config('vestnik.moved', '', true);
@@ -393,9 +253,9 @@ begin
             return null;
         end if;
         what := case when n.%5$I::text = 'cancelled' then %6$L else %7$L end;
-        content := %8$s(o, n);
+        content := %8$s(o::%2$s, n::%2$s);
     else
-        content := %9$s(n);
+        content := %9$s(n::%2$s);
     end if;
     insert into vestnik.event (store_id, subject, type, data) values (%10$s, %12$s, what, content)
     returning id, xid, store_id, type into rung;
@@ -405,13 +265,17 @@ end $body$;
 create or replace function %11$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 begin
-    perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
+    if %14$s then
+        perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
+    end if;
     return null;
 end $body$;
 revoke all on function %1$s(), %11$s() from public;$sql$,
         vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
         kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
-        vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column))
+        vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column),
+        vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select null::text as before, new::text as after) r'),
+        vestnik.as_attached_sql(target, kind, id_column, store_column, status_column))
 $$;
 
 -- The note that a deleted row leaves: which row, of which command.
@@ -425,9 +289,9 @@ declare
     ours regprocedure;
 begin
     for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('table_name', 'column_type', 'emitter', 'key_sql', 'store_sql', 'subject_sql', 'column_sql', 'jsonb_or_text',
-                    'payload_body', 'payload_sql', 'told_columns', 'payload_is_ours', 'content_sql', 'changed_sql', 'told_sql', 'planned_with', 'plain_types', 'payload_is_plain',
-                    'insert_statement_sql', 'update_statement_sql', 'insert_row_sql', 'update_row_sql', 'moved')
+                where p.pronamespace = 'vestnik'::regnamespace and p.proname in (
+                    'changed_sql', 'content_sql', 'plain_types', 'payload_is', 'told_sql', 'planned_with',
+                    'insert_statement_sql', 'update_statement_sql', 'update_row_sql', 'insert_row_sql', 'moved')
     loop
         execute format('revoke all on function %s from public', ours);
     end loop;

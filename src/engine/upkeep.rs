@@ -13,7 +13,7 @@ use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
 use crate::metrics;
 use crate::router::Router;
-use crate::{db, token};
+use crate::{attachment, db, token};
 
 /// Between two looks for revoked tokens, should a notification be lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -93,6 +93,7 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
 pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken) {
     let mut ticks = interval(VITALS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut troubles = vec![Vec::new(); sites.len()];
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -107,7 +108,8 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken)
         let listening = sites.iter().all(|site| *site.hearing.borrow() == Hearing::Listening);
         ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(listening)));
         let (mut queue_usage, mut oldest_s) = (0.0_f64, 0.0_f64);
-        for site in &sites {
+        for (site, troubles) in sites.iter().zip(&mut troubles) {
+            look_at_tables(site, troubles).await;
             match db::vitals(&site.hub.pool).await {
                 Ok(vitals) => {
                     queue_usage = queue_usage.max(vitals.notification_queue_usage);
@@ -118,5 +120,20 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken)
         }
         ::metrics::gauge!("vestnik_notification_queue_usage").set(queue_usage);
         ::metrics::gauge!("vestnik_oldest_transaction_seconds").set(oldest_s);
+        let in_trouble: usize = troubles.iter().map(Vec::len).sum();
+        ::metrics::gauge!("vestnik_tables_in_trouble").set(in_trouble as f64);
+    }
+}
+
+/// Says once what is wrong with each attached table: a shop alters its own without a thought of us.
+async fn look_at_tables(site: &Site, known: &mut Vec<(String, String)>) {
+    match attachment::troubles(&site.hub.pool).await {
+        Ok(troubles) => {
+            for (table, trouble) in troubles.iter().filter(|trouble| !known.contains(trouble)) {
+                tracing::error!(database = site.name, table, "{trouble}");
+            }
+            *known = troubles;
+        }
+        Err(error) => tracing::debug!(%error, "the attached tables could not be looked at"),
     }
 }

@@ -7,10 +7,12 @@ use super::{Error, Say, lock};
 use crate::config::{Database, Notify};
 
 /// In the order in which they need one another.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("triggers/emit.sql", include_str!("../../triggers/emit.sql")),
     ("triggers/orders.sql", include_str!("../../triggers/orders.sql")),
     ("triggers/bookings.sql", include_str!("../../triggers/bookings.sql")),
+    ("triggers/payload.sql", include_str!("../../triggers/payload.sql")),
+    ("triggers/altered.sql", include_str!("../../triggers/altered.sql")),
     ("triggers/functions.sql", include_str!("../../triggers/functions.sql")),
     ("triggers/attach.sql", include_str!("../../triggers/attach.sql")),
     ("triggers/clock.sql", include_str!("../../triggers/clock.sql")),

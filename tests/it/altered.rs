@@ -1,0 +1,87 @@
+//! A shop alters its tables without a thought of us: its orders are taken, told, and somebody hears what to do about it.
+//! What each event says then stands in `tests/sql/an_altered_table_makes_no_write_fail.sql`.
+
+use vestnik::migrate;
+
+use crate::support::app::App;
+use crate::support::db::Database;
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
+
+const TROUBLES: &str = "vestnik_tables_in_trouble";
+
+#[tokio::test]
+async fn an_order_of_an_altered_table_reaches_its_panel() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    // The same session before and after: what it has planned knows the columns of before.
+    let shop = app.database.client().await;
+    let write = async |sql: &str| shop.batch_execute(sql).await.unwrap();
+    write("insert into orders (store_id, customer_name, total) values (7, 'Анна', 100)").await;
+    assert_eq!(panel.event().await["data"]["total"], 100);
+    write("alter table orders rename customer_name to client").await;
+    write("insert into orders (store_id, client, total) values (7, 'Анна', 200)").await;
+    assert_eq!(panel.event().await["data"]["total"], 200);
+    write("alter table orders rename to shop_orders").await;
+    write("insert into shop_orders (store_id, total) values (7, 300)").await;
+    assert_eq!(panel.event().await["data"]["total"], 300);
+    write("update shop_orders set status = 'ready' where total = 300").await;
+    assert_eq!(panel.event().await["type"], "order_status_changed");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_table_is_said_and_counted_until_it_is_mended() {
+    let telegram = Telegram::start().await;
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let shop = async |sql: &str| client.batch_execute(sql).await.unwrap();
+    shop(
+        "alter table orders rename customer_name to client; \
+         alter table bookings disable trigger vestnik_emit_update; \
+         create table tickets (id int, store_id int, status text); \
+         select vestnik.attach('tickets', 'order'); \
+         alter table tickets rename to old_tickets",
+    )
+    .await;
+    {
+        let node = Node::serving(&database, &telegram.url(), &[]).await;
+        for (table, trouble) in [
+            ("public.orders", "it was altered"),
+            ("public.bookings", "its triggers are gone or switched off"),
+            ("public.tickets", "it is not there"),
+        ] {
+            let line = node.until_said(trouble).await;
+            assert!(line.contains(table), "{line}");
+        }
+        node.until_metric(TROUBLES, |tables| tables == 3.0).await;
+    }
+
+    migrate::run(&database.config(), &mut |_| ()).await.unwrap();
+    shop("select vestnik.detach('tickets')").await;
+    let node = Node::serving(&database, &telegram.url(), &[]).await;
+    node.until_metric(TROUBLES, |tables| tables == 0.0).await;
+    let told = "select vestnik.order_payload(o) ? 'customer_name' from orders o";
+    shop("insert into orders (store_id, client) values (7, 'Анна')").await;
+    assert!(!client.query_one(told, &[]).await.unwrap().get::<_, bool>(0));
+}
+
+#[tokio::test]
+async fn a_table_without_its_key_is_not_migrated_and_the_error_says_what_to_do() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client
+        .batch_execute("alter table orders rename status to state")
+        .await
+        .unwrap();
+    let error = migrate::run(&database.config(), &mut |_| ())
+        .await
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "public.orders has no column status",
+        "total, order_type",
+        "`vestnik attach --help`",
+    ] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+}
