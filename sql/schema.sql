@@ -1,4 +1,14 @@
 CREATE SCHEMA vestnik;
+CREATE FUNCTION vestnik.are_plain(target text, columns text[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select bool_and(t.typtype = 'e' or format_type(t.oid, null) in (
+        'bigint', 'integer', 'smallint', 'numeric', 'text', 'character varying', 'boolean', 'uuid', 'jsonb',
+        'timestamp with time zone', 'date'))
+    from pg_attribute a join pg_type t on t.oid = a.atttypid
+    where a.attrelid = target::regclass and a.attname = any (columns) and not a.attisdropped
+$$;
 CREATE FUNCTION vestnik.as_attached_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -333,7 +343,8 @@ CREATE FUNCTION vestnik.emit_public_bookings_update_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    seen record;
+    is_changed boolean;
+    are_many boolean;
     rung record;
 begin
     if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
@@ -346,19 +357,18 @@ begin
             return null;
         end if;
     end if;
-    -- One look that ends here for nearly every update that leaves the status as it is.
-    select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
-    from (select status as status from old_rows limit 2) o, (select status as status from new_rows limit 2) n;
-    if seen.pairs = 0 or seen.pairs = 1 and not seen.changed then
+    -- One look at the first pair, which ends here for nearly every update that leaves the status as it is.
+    select o.status is distinct from n.status, exists (select from new_rows offset 1) into is_changed, are_many
+    from old_rows o, new_rows n;
+    if not found or not is_changed and not are_many then
         return null;
     end if;
-    if seen.pairs = 1 then
+    if not are_many then
         insert into vestnik.event (store_id, subject, type, data)
-        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end,
-               vestnik.emit_public_bookings_changed(o, n)
-        from old_rows o, new_rows n
-        returning id, xid, store_id, type into rung;
-        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o, n) from old_rows o, new_rows n;
+        if vestnik.must_ring() then
+            perform vestnik.send_ring(n.store_id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end) from new_rows n;
+        end if;
         return null;
     end if;
     with written as (
@@ -449,7 +459,8 @@ CREATE FUNCTION vestnik.emit_public_orders_update_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    seen record;
+    is_changed boolean;
+    are_many boolean;
     rung record;
 begin
     if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
@@ -462,19 +473,20 @@ begin
             return null;
         end if;
     end if;
-    -- One look that ends here for nearly every update that leaves the status as it is.
-    select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
-    from (select status as status from old_rows limit 2) o, (select status as status from new_rows limit 2) n;
-    if seen.pairs = 0 or seen.pairs = 1 and not seen.changed then
+    -- One look at the first pair, which ends here for nearly every update that leaves the status as it is.
+    select o.status is distinct from n.status, exists (select from new_rows offset 1) into is_changed, are_many
+    from old_rows o, new_rows n;
+    if not found or not is_changed and not are_many then
         return null;
     end if;
-    if seen.pairs = 1 then
+    if not are_many then
         insert into vestnik.event (store_id, subject, type, data)
-        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end,
-               vestnik.emit_public_orders_changed(o, n)
-        from old_rows o, new_rows n
-        returning id, xid, store_id, type into rung;
-        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, case when n.id is not null and n.status is not null and o.status is not null and n.reason is null
+                    then jsonb_build_object('order_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text)
+                    else vestnik.emit_public_orders_changed(o, n) end from old_rows o, new_rows n;
+        if vestnik.must_ring() then
+            perform vestnik.send_ring(n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end) from new_rows n;
+        end if;
         return null;
     end if;
     begin
@@ -711,12 +723,6 @@ revoke all on function %1$s(%2$s) from public;$sql$,
         vestnik.emitter(target, 'payload'), format('vestnik.%s_payload(%s)', kind, target))
     from vestnik.payload_body(target, kind) body
 $_$;
-CREATE FUNCTION vestnik.plain_types() RETURNS text[]
-    LANGUAGE sql IMMUTABLE
-    AS $$
-    select array['bigint', 'integer', 'smallint', 'numeric', 'text', 'character varying', 'boolean', 'uuid', 'jsonb',
-                 'timestamp with time zone', 'date']
-$$;
 CREATE FUNCTION vestnik.planned_with(told jsonb, unused jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ select told $$;
@@ -800,6 +806,18 @@ begin
     end if;
     return format('%I.%I', relation.nspname, relation.relname);
 end $$;
+CREATE FUNCTION vestnik.told_change_sql(target text, kind text, id_column text, status_column text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select case when kind = 'order' and vestnik.are_plain(target, array[id_column, status_column, 'reason']) then
+        format($sql$case when n.%1$I is not null and n.%2$I is not null and o.%2$I is not null%3$s
+                    then jsonb_build_object('order_id', n.%1$I::text, 'status', n.%2$I::text, 'previous_status', o.%2$I::text)
+                    else %4$s(o, n) end$sql$, id_column, status_column,
+            (select format(' and n.%I is null', attname) from pg_attribute
+             where attrelid = target::regclass and attname = 'reason' and not attisdropped), vestnik.emitter(target, 'changed'))
+        else format('%s(o, n)', vestnik.emitter(target, 'changed')) end
+$_$;
 CREATE FUNCTION vestnik.told_columns(table_name text, kind text, row_name text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) RETURNS SETOF record
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -815,7 +833,7 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
-    select case when bool_and(vestnik.column_type(target, c.name) = any (vestnik.plain_types())) then
+    select case when vestnik.are_plain(target, array_agg(c.name)) then
         format($sql$vestnik.planned_with(case when vestnik.payload_is(%1$L, %2$L) and %3$s <= 65536%4$s
                     then jsonb_build_object(%5$s%6$s) else %7$s(n) end, %8$s(row(n.*)))$sql$,
             format('vestnik.%s_payload(%s)', kind, target), md5(vestnik.payload_body(target, kind)),
@@ -888,23 +906,23 @@ CREATE FUNCTION vestnik.update_statement_sql(target text, kind text, id_column t
 create or replace function %1$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 declare
-    seen record;
+    is_changed boolean;
+    are_many boolean;
     rung record;
 begin
 %9$s
-    -- One look that ends here for nearly every update that leaves the status as it is.
-    select count(*) as pairs, bool_or(o.status is distinct from n.status) as changed into seen
-    from (select %3$I as status from old_rows limit 2) o, (select %3$I as status from new_rows limit 2) n;
-    if seen.pairs = 0 or seen.pairs = 1 and not seen.changed then
+    -- One look at the first pair, which ends here for nearly every update that leaves the status as it is.
+    select o.%3$I is distinct from n.%3$I, exists (select from new_rows offset 1) into is_changed, are_many
+    from old_rows o, new_rows n;
+    if not found or not is_changed and not are_many then
         return null;
     end if;
-    if seen.pairs = 1 then
+    if not are_many then
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end,
-               %6$s(o, n)
-        from old_rows o, new_rows n
-        returning id, xid, store_id, type into rung;
-        perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
+        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %10$s from old_rows o, new_rows n;
+        if vestnik.must_ring() then
+            perform vestnik.send_ring(%2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end) from new_rows n;
+        end if;
         return null;
     end if;
 %7$s    with written as (
@@ -946,7 +964,8 @@ $sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancell
         vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column,
             $sql$(select r::text as before, row_number() over () as place from old_rows r) o
-            join (select r::text as after, row_number() over () as place from new_rows r) n using (place)$sql$))
+            join (select r::text as after, row_number() over () as place from new_rows r) n using (place)$sql$),
+        vestnik.told_change_sql(target, kind, id_column, status_column))
 $_$;
 ALTER TABLE public.bookings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (
     SEQUENCE NAME public.bookings_id_seq
@@ -1370,6 +1389,7 @@ ALTER TABLE ONLY vestnik.unattended
     ADD CONSTRAINT unattended_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.webhook
     ADD CONSTRAINT webhook_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+REVOKE ALL ON FUNCTION vestnik.are_plain(target text, columns text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.as_attached_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.attach(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.attach_sql(table_name text, kind text, id_column text, store_column text, status_column text, deferred boolean) FROM PUBLIC;
@@ -1416,7 +1436,6 @@ REVOKE ALL ON FUNCTION vestnik.payload_body(table_name text, kind text, row_name
 REVOKE ALL ON FUNCTION vestnik.payload_is(signature text, digest text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.payload_sql(target text, kind text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.plain_types() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.planned_with(told jsonb, unused jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.rare_sql(target text, kind text, id_column text, store_column text, status_column text, rows text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
@@ -1426,6 +1445,7 @@ REVOKE ALL ON FUNCTION vestnik.store_key(key text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.store_sql(target text, store_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.subject_sql(target text, id_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.table_name(name text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.told_change_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.told_columns(table_name text, kind text, row_name text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.triggers_sql(target text, status_column text, deferred boolean, by_statement boolean) FROM PUBLIC;
