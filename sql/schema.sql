@@ -316,7 +316,7 @@ begin
         end if;
     end if;
     insert into vestnik.event (store_id, subject, type, data)
-    select n.store_id::text, n.id::text, 'new_booking', vestnik.planned_with(case when vestnik.payload_is('vestnik.booking_payload(public.bookings)', '14b69687830ed3fe996e1f22e7ff7428') and pg_column_size(n.customer_name) + pg_column_size(n.status) <= 65536 and n.guests is not null and n.starts_at is not null and n.id is not null
+    select n.store_id::text, n.id::text, 'new_booking', vestnik.planned_with(case when vestnik.payload_is('vestnik.booking_payload(public.bookings)', '14b69687830ed3fe996e1f22e7ff7428') and pg_column_size(n.status) + pg_column_size(n.customer_name) <= 65536 and n.id is not null and n.guests is not null and n.starts_at is not null
                     then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(n) end, vestnik.emit_public_bookings_payload(row(n.*))) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_booking');
@@ -410,7 +410,7 @@ begin
         end if;
     end if;
     insert into vestnik.event (store_id, subject, type, data)
-    select n.store_id::text, n.id::text, 'new_order', vestnik.planned_with(case when vestnik.payload_is('vestnik.order_payload(public.orders)', 'a24c02ddb4d36e0f339a9fd32e1eb3d3') and pg_column_size(n.customer_name) + pg_column_size(n.items) + pg_column_size(n.order_type) + pg_column_size(n.status) <= 65536 and n.total is not null and n.id is not null
+    select n.store_id::text, n.id::text, 'new_order', vestnik.planned_with(case when vestnik.payload_is('vestnik.order_payload(public.orders)', 'a24c02ddb4d36e0f339a9fd32e1eb3d3') and pg_column_size(n.status) + pg_column_size(n.customer_name) + pg_column_size(n.order_type) + pg_column_size(n.items) <= 65536 and n.id is not null and n.total is not null
                     then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(n) end, vestnik.emit_public_orders_payload(row(n.*))) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order');
@@ -837,8 +837,8 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
         format($sql$vestnik.planned_with(case when vestnik.payload_is(%1$L, %2$L) and %3$s <= 65536%4$s
                     then jsonb_build_object(%5$s%6$s) else %7$s(n) end, %8$s(row(n.*)))$sql$,
             format('vestnik.%s_payload(%s)', kind, target), md5(vestnik.payload_body(target, kind)),
-            coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
-            coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
+            coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ' order by c.place, c.name) filter (where c.is_long), '0'),
+            coalesce(string_agg(format(' and n.%I is not null', c.name), '' order by c.place, c.name) filter (where not c.is_long), ''),
             case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),

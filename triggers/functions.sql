@@ -84,8 +84,8 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         format($sql$vestnik.planned_with(case when vestnik.payload_is(%1$L, %2$L) and %3$s <= 65536%4$s
                     then jsonb_build_object(%5$s%6$s) else %7$s(n) end, %8$s(row(n.*)))$sql$,
             format('vestnik.%s_payload(%s)', kind, target), md5(vestnik.payload_body(target, kind)),
-            coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ') filter (where c.is_long), '0'),
-            coalesce(string_agg(format(' and n.%I is not null', c.name), '') filter (where not c.is_long), ''),
+            coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ' order by c.place, c.name) filter (where c.is_long), '0'),
+            coalesce(string_agg(format(' and n.%I is not null', c.name), '' order by c.place, c.name) filter (where not c.is_long), ''),
             case kind when 'order' then format('''order_ids'', jsonb_build_array(n.%I::text), ', id_column) else '' end
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
