@@ -210,15 +210,13 @@ async fn the_node_that_mutes_goes_and_another_one_takes_its_place() {
 
 /// Takes both locks as a node does that mutes, until they are given back.
 async fn mute(client: &Client) {
-    client
-        .batch_execute("set lock_timeout = '50ms'; select vestnik.bell_lock()")
-        .await
-        .unwrap();
     timeout(PATIENCE, async {
         loop {
             let drain = r#"select pg_notify('vestnik', '{"drain":"1"}')"#;
             client.batch_execute(drain).await.unwrap();
-            let gather = "select pg_advisory_lock(vestnik.bell_lock(), 2)";
+            // For this lock only: to notify waits for another, which the whole cluster shares.
+            let gather =
+                "set lock_timeout = '50ms'; select pg_advisory_lock(vestnik.bell_lock(), 2); set lock_timeout = 0";
             if client.batch_execute(gather).await.is_ok() {
                 break;
             }
@@ -227,7 +225,7 @@ async fn mute(client: &Client) {
     .await
     .expect("the nodes let go");
     client
-        .batch_execute("set lock_timeout = 0; select pg_advisory_lock(vestnik.bell_lock(), 1)")
+        .batch_execute("select pg_advisory_lock(vestnik.bell_lock(), 1)")
         .await
         .unwrap();
 }

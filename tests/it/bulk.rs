@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, SinkExt as _};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 use vestnik::cursor::{Cursor, Epoch};
 use vestnik::event::{EventId, Xid};
 use vestnik::journal::READ_DEADLINE;
@@ -25,6 +26,8 @@ const BULK: &str = "1";
 const LONG_PATIENCE: Duration = Duration::from_secs(90);
 /// Between two heartbeats, where one must come in the middle of it.
 const HEARTBEAT: Duration = Duration::from_millis(100);
+/// After so many events a panel shows that it is alive.
+const SIGN_OF_LIFE_EVENTS: usize = 200;
 /// So much may wait for a session that no session here is let go.
 const ROOM: usize = 512 * 1024 * 1024;
 
@@ -42,6 +45,8 @@ fn insert(store: &str, orders: usize) -> String {
 struct Reading {
     received: Arc<Mutex<Vec<Value>>>,
     count: Arc<AtomicUsize>,
+    /// The code with which it was closed: of a panel that is closed, nobody may wait for more.
+    closed: Arc<OnceLock<u16>>,
     task: JoinHandle<()>,
 }
 
@@ -54,21 +59,39 @@ impl Drop for Reading {
 impl Reading {
     fn of(mut panel: Panel) -> Self {
         let (received, count) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let (to, counted) = (Arc::clone(&received), Arc::clone(&count));
+        let closed = Arc::new(OnceLock::new());
+        let (to, counted, closing) = (Arc::clone(&received), Arc::clone(&count), Arc::clone(&closed));
         let task = tokio::spawn(async move {
-            while let Ok(message) = panel.message().await {
-                let is_event = message.get("data").is_some();
-                to.lock().unwrap().push(message);
-                if is_event {
-                    counted.fetch_add(1, Ordering::Relaxed);
+            loop {
+                match panel.message().await {
+                    Ok(message) => {
+                        let is_event = message.get("data").is_some();
+                        to.lock().unwrap().push(message);
+                        // Its answer to a ping stands behind thousands of events: on a busy machine for several heartbeats.
+                        if is_event && counted.fetch_add(1, Ordering::Relaxed) % SIGN_OF_LIFE_EVENTS == 0 {
+                            let _ = panel.socket.send(Message::Ping(Bytes::new())).await;
+                        }
+                    }
+                    Err(code) => return closing.set(code).expect("it closes once"),
                 }
             }
         });
-        Self { received, count, task }
+        Self {
+            received,
+            count,
+            closed,
+            task,
+        }
     }
 
     fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        let count = self.count.load(Ordering::Relaxed);
+        assert!(
+            !self.task.is_finished(),
+            "closed after {count} events: {:?}",
+            self.closed.get()
+        );
+        count
     }
 
     /// Waits until so many events have come.
