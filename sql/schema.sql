@@ -636,6 +636,18 @@ begin
 exception when others then
     return to_jsonb(value::text);
 end $$;
+CREATE FUNCTION vestnik.keep_private(names name[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    ours regprocedure;
+begin
+    for ours in select oid from pg_proc where pronamespace = 'vestnik'::regnamespace and proname = any (names)
+    loop
+        execute format('revoke all on function %s from public', ours);
+    end loop;
+end $$;
 CREATE FUNCTION vestnik.key_sql(target text, key_column text, shortened text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1425,6 +1437,7 @@ REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, id_c
 REVOKE ALL ON FUNCTION vestnik.is_as_attached(target regclass, table_name text, columns text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.is_quiet() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.jsonb_or_text(value json) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.keep_private(names name[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.key_sql(target text, key_column text, shortened text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.moment(moment timestamp with time zone, zone text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.moved(table_name text, id text) FROM PUBLIC;

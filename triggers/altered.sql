@@ -84,14 +84,4 @@ begin
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
 end $$;
 
-do $$
-declare
-    ours regprocedure;
-begin
-    for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in (
-                    'is_as_attached', 'as_attached_sql', 'rare_sql', 'emit_altered')
-    loop
-        execute format('revoke all on function %s from public', ours);
-    end loop;
-end $$;
+select vestnik.keep_private('{is_as_attached, as_attached_sql, rare_sql, emit_altered}');

@@ -153,13 +153,4 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     where told.trouble is not null
 $$;
 
-do $$
-declare
-    ours regprocedure;
-begin
-    for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in ('attach_sql', 'triggers_sql', 'detach_triggers_sql', 'attach', 'reattach_all', 'detach_sql', 'detach', 'attachment_troubles')
-    loop
-        execute format('revoke all on function %s from public', ours);
-    end loop;
-end $$;
+select vestnik.keep_private('{attach_sql, triggers_sql, detach_triggers_sql, attach, reattach_all, detach_sql, detach, attachment_troubles}');

@@ -20,5 +20,4 @@ language sql immutable as $$
         id_column, status_column, case when reason_column is null then '' else format(', ''reason'', n.%I::text', reason_column) end)
 $$;
 
-revoke all on function vestnik.booking_columns(), vestnik.booking_inserted_sql(text, text),
-    vestnik.booking_changed_sql(text, text, text) from public;
+select vestnik.keep_private('{booking_columns, booking_inserted_sql, booking_changed_sql}');

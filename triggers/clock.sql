@@ -8,12 +8,10 @@ exception when others then
     return null;
 end $$;
 
-revoke all on function vestnik.clock(text, text) from public;
-
 -- A moment by a store's clock, to the millisecond, as `vestnik replay` prints it.
 create or replace function vestnik.moment(moment timestamptz, zone text) returns text
 language sql stable parallel safe as $$
     select to_char(moment at time zone zone, 'YYYY-MM-DD HH24:MI:SS.MS')
 $$;
 
-revoke all on function vestnik.moment(timestamptz, text) from public;
+select vestnik.keep_private('{clock, moment}');

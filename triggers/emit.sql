@@ -89,7 +89,18 @@ begin
     return payload || certain;
 end $$;
 
+-- Takes functions of ours away from everybody but the schema's owner: what ends each of these files.
+create or replace function vestnik.keep_private(names name[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    ours regprocedure;
+begin
+    for ours in select oid from pg_proc where pronamespace = 'vestnik'::regnamespace and proname = any (names)
+    loop
+        execute format('revoke all on function %s from public', ours);
+    end loop;
+end $$;
+
 -- Every node asks for these two.
 grant execute on function vestnik.rings(), vestnik.bell_lock() to public;
-revoke all on function vestnik.must_ring(), vestnik.send_ring(text, text), vestnik.ring(bigint, xid8, text, text), vestnik.is_quiet(),
-    vestnik.store_key(text), vestnik.event_data(jsonb, jsonb) from public;
+select vestnik.keep_private('{must_ring, send_ring, ring, is_quiet, store_key, event_data, keep_private}');

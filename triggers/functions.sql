@@ -301,15 +301,6 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     select format('%s %s %s ', table_name, statement_timestamp(), md5(id))
 $$;
 
-do $$
-declare
-    ours regprocedure;
-begin
-    for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in (
-                    'changed_sql', 'content_sql', 'are_plain', 'payload_is', 'told_sql', 'planned_with', 'told_change_sql',
-                    'insert_statement_sql', 'update_statement_sql', 'update_row_sql', 'insert_row_sql', 'moved')
-    loop
-        execute format('revoke all on function %s from public', ours);
-    end loop;
-end $$;
+select vestnik.keep_private('{
+    changed_sql, content_sql, are_plain, payload_is, told_sql, planned_with, told_change_sql, insert_statement_sql,
+    update_statement_sql, update_row_sql, insert_row_sql, moved}');

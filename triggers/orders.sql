@@ -23,5 +23,4 @@ language sql immutable as $$
         id_column, status_column, case when reason_column is null then '' else format(', ''reason'', n.%I::text', reason_column) end)
 $$;
 
-revoke all on function vestnik.order_columns(), vestnik.order_inserted_sql(text, text),
-    vestnik.order_changed_sql(text, text, text) from public;
+select vestnik.keep_private('{order_columns, order_inserted_sql, order_changed_sql}');

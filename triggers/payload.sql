@@ -136,15 +136,6 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     where p.oid = to_regprocedure(format('vestnik.%s_payload(%s)', kind, table_name))
 $$;
 
-do $$
-declare
-    ours regprocedure;
-begin
-    for ours in select p.oid::regprocedure from pg_proc p
-                where p.pronamespace = 'vestnik'::regnamespace and p.proname in (
-                    'table_name', 'column_type', 'emitter', 'column_sql', 'jsonb_or_text', 'key_sql', 'store_sql',
-                    'subject_sql', 'told_columns', 'payload_body', 'payload_sql', 'payload_is_ours')
-    loop
-        execute format('revoke all on function %s from public', ours);
-    end loop;
-end $$;
+select vestnik.keep_private('{
+    table_name, column_type, emitter, column_sql, jsonb_or_text, key_sql, store_sql, subject_sql, told_columns,
+    payload_body, payload_sql, payload_is_ours}');

@@ -130,7 +130,7 @@ async fn look_at_tables(site: &Site, known: &mut Vec<(String, String)>) {
     match attachment::troubles(&site.hub.pool).await {
         Ok(troubles) => {
             for (table, trouble) in troubles.iter().filter(|trouble| !known.contains(trouble)) {
-                tracing::error!(database = site.name, table, "{trouble}");
+                tracing::error!(database = site.name, "{table}: {trouble}");
             }
             *known = troubles;
         }
