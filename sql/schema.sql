@@ -311,13 +311,13 @@ begin
             return null;
         end if;
         if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
-            perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select null::text as before, r::text as after from inserted_rows r) r;
+            perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
     end if;
     insert into vestnik.event (store_id, subject, type, data)
     select n.store_id::text, n.id::text, 'new_booking', vestnik.planned_with(case when vestnik.payload_is('vestnik.booking_payload(public.bookings)', '14b69687830ed3fe996e1f22e7ff7428') and pg_column_size(n.status) + pg_column_size(n.customer_name) <= 65536 and n.id is not null and n.guests is not null and n.starts_at is not null
-                    then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(n) end, vestnik.emit_public_bookings_payload(row(n.*))) from inserted_rows n;
+                    then jsonb_build_object('booking_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'guests', n.guests, 'starts_at', n.starts_at) else vestnik.emit_public_bookings_inserted(n.*) end, vestnik.emit_public_bookings_payload(row(n.*))) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_booking');
     end if;
@@ -352,8 +352,8 @@ begin
             return null;
         end if;
         if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
-            perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select r::text as before, row_number() over () as place from old_rows r) o
-            join (select r::text as after, row_number() over () as place from new_rows r) n using (place);
+            perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
+            join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
         end if;
     end if;
@@ -365,7 +365,7 @@ begin
     end if;
     if not are_many then
         insert into vestnik.event (store_id, subject, type, data)
-        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o, n) from old_rows o, new_rows n;
+        select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o.*, n.*) from old_rows o, new_rows n;
         if vestnik.must_ring() then
             perform vestnik.send_ring(n.store_id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end) from new_rows n;
         end if;
@@ -374,8 +374,8 @@ begin
     with written as (
         insert into vestnik.event (store_id, subject, type, data)
         select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'booking_cancelled' else 'booking_status_changed' end, vestnik.emit_public_bookings_changed(o.vestnik_row, n.vestnik_row)
-        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        from (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from old_rows vestnik_r) o
+        join (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from new_rows vestnik_r) n
             using (vestnik_place)
         where o.status is distinct from n.status
         returning id, xid, store_id, type)
@@ -405,13 +405,13 @@ begin
             return null;
         end if;
         if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
-            perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select null::text as before, r::text as after from inserted_rows r) r;
+            perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
     end if;
     insert into vestnik.event (store_id, subject, type, data)
     select n.store_id::text, n.id::text, 'new_order', vestnik.planned_with(case when vestnik.payload_is('vestnik.order_payload(public.orders)', 'a24c02ddb4d36e0f339a9fd32e1eb3d3') and pg_column_size(n.status) + pg_column_size(n.customer_name) + pg_column_size(n.order_type) + pg_column_size(n.items) <= 65536 and n.id is not null and n.total is not null
-                    then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(n) end, vestnik.emit_public_orders_payload(row(n.*))) from inserted_rows n;
+                    then jsonb_build_object('order_ids', jsonb_build_array(n.id::text), 'order_id', n.id::text, 'status', n.status::text, 'customer_name', n.customer_name, 'total', n.total, 'order_type', n.order_type, 'items', n.items) else vestnik.emit_public_orders_inserted(n.*) end, vestnik.emit_public_orders_payload(row(n.*))) from inserted_rows n;
     if found and vestnik.must_ring() then
         perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order');
     end if;
@@ -468,8 +468,8 @@ begin
             return null;
         end if;
         if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
-            perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select r::text as before, row_number() over () as place from old_rows r) o
-            join (select r::text as after, row_number() over () as place from new_rows r) n using (place);
+            perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
+            join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
         end if;
     end if;
@@ -483,7 +483,7 @@ begin
         insert into vestnik.event (store_id, subject, type, data)
         select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, case when n.id is not null and n.status is not null and o.status is not null and n.reason is null
                     then jsonb_build_object('order_id', n.id::text, 'status', n.status::text, 'previous_status', o.status::text)
-                    else vestnik.emit_public_orders_changed(o, n) end from old_rows o, new_rows n;
+                    else vestnik.emit_public_orders_changed(o.*, n.*) end from old_rows o, new_rows n;
         if vestnik.must_ring() then
             perform vestnik.send_ring(n.store_id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end) from new_rows n;
         end if;
@@ -509,8 +509,8 @@ begin
     with written as (
         insert into vestnik.event (store_id, subject, type, data)
         select n.store_id::text, n.id::text, case when n.status::text = 'cancelled' then 'order_cancelled' else 'order_status_changed' end, vestnik.emit_public_orders_changed(o.vestnik_row, n.vestnik_row)
-        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        from (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from old_rows vestnik_r) o
+        join (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from new_rows vestnik_r) n
             using (vestnik_place)
         where o.status is distinct from n.status
         returning id, xid, store_id, type)
@@ -612,7 +612,7 @@ revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind,
         vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column,
-            '(select null::text as before, r::text as after from inserted_rows r) r'))
+            '(select null::text as before, (r.*)::text as after from inserted_rows r) r'))
 $_$;
 CREATE FUNCTION vestnik.is_as_attached(target regclass, table_name text, columns text[]) RETURNS boolean
     LANGUAGE sql IMMUTABLE
@@ -825,10 +825,10 @@ CREATE FUNCTION vestnik.told_change_sql(target text, kind text, id_column text, 
     select case when kind = 'order' and vestnik.are_plain(target, array[id_column, status_column, 'reason']) then
         format($sql$case when n.%1$I is not null and n.%2$I is not null and o.%2$I is not null%3$s
                     then jsonb_build_object('order_id', n.%1$I::text, 'status', n.%2$I::text, 'previous_status', o.%2$I::text)
-                    else %4$s(o, n) end$sql$, id_column, status_column,
+                    else %4$s(o.*, n.*) end$sql$, id_column, status_column,
             (select format(' and n.%I is null', attname) from pg_attribute
              where attrelid = target::regclass and attname = 'reason' and not attisdropped), vestnik.emitter(target, 'changed'))
-        else format('%s(o, n)', vestnik.emitter(target, 'changed')) end
+        else format('%s(o.*, n.*)', vestnik.emitter(target, 'changed')) end
 $_$;
 CREATE FUNCTION vestnik.told_columns(table_name text, kind text, row_name text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) RETURNS SETOF record
     LANGUAGE sql STABLE
@@ -847,7 +847,7 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
     AS $_$
     select case when vestnik.are_plain(target, array_agg(c.name)) then
         format($sql$vestnik.planned_with(case when vestnik.payload_is(%1$L, %2$L) and %3$s <= 65536%4$s
-                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, %8$s(row(n.*)))$sql$,
+                    then jsonb_build_object(%5$s%6$s) else %7$s(n.*) end, %8$s(row(n.*)))$sql$,
             format('vestnik.%s_payload(%s)', kind, target), md5(vestnik.payload_body(target, kind)),
             coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ' order by c.place, c.name) filter (where c.is_long), '0'),
             coalesce(string_agg(format(' and n.%I is not null', c.name), '' order by c.place, c.name) filter (where not c.is_long), ''),
@@ -855,7 +855,7 @@ CREATE FUNCTION vestnik.told_sql(target text, kind text, id_column text, status_
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
             vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'payload'))
-        else format('%s(n)', vestnik.emitter(target, 'inserted')) end
+        else format('%s(n.*)', vestnik.emitter(target, 'inserted')) end
     from (select name, place, pair, is_long from vestnik.told_columns(target, kind, 'n')
           union all
           select a.attname, 0, null, a.attlen = -1 from pg_attribute a
@@ -940,8 +940,8 @@ begin
 %7$s    with written as (
         insert into vestnik.event (store_id, subject, type, data)
         select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
-        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        from (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from old_rows vestnik_r) o
+        join (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from new_rows vestnik_r) n
             using (vestnik_place)
         where o.%3$I is distinct from n.%3$I
         returning id, xid, store_id, type)
@@ -975,8 +975,8 @@ $sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancell
             vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
         vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column,
-            $sql$(select r::text as before, row_number() over () as place from old_rows r) o
-            join (select r::text as after, row_number() over () as place from new_rows r) n using (place)$sql$),
+            $sql$(select (r.*)::text as before, row_number() over () as place from old_rows r) o
+            join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place)$sql$),
         vestnik.told_change_sql(target, kind, id_column, status_column))
 $_$;
 ALTER TABLE public.bookings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY (

@@ -82,7 +82,7 @@ create or replace function vestnik.told_sql(target text, kind text, id_column te
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select case when vestnik.are_plain(target, array_agg(c.name)) then
         format($sql$vestnik.planned_with(case when vestnik.payload_is(%1$L, %2$L) and %3$s <= 65536%4$s
-                    then jsonb_build_object(%5$s%6$s) else %7$s(n) end, %8$s(row(n.*)))$sql$,
+                    then jsonb_build_object(%5$s%6$s) else %7$s(n.*) end, %8$s(row(n.*)))$sql$,
             format('vestnik.%s_payload(%s)', kind, target), md5(vestnik.payload_body(target, kind)),
             coalesce(string_agg(format('pg_column_size(n.%I)', c.name), ' + ' order by c.place, c.name) filter (where c.is_long), '0'),
             coalesce(string_agg(format(' and n.%I is not null', c.name), '' order by c.place, c.name) filter (where not c.is_long), ''),
@@ -90,7 +90,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
                 || format('%L, n.%I::text, ''status'', n.%I::text', kind || '_id', id_column, status_column),
             coalesce(string_agg(', ' || c.pair, '' order by c.place) filter (where c.pair is not null), ''),
             vestnik.emitter(target, 'inserted'), vestnik.emitter(target, 'payload'))
-        else format('%s(n)', vestnik.emitter(target, 'inserted')) end
+        else format('%s(n.*)', vestnik.emitter(target, 'inserted')) end
     from (select name, place, pair, is_long from vestnik.told_columns(target, kind, 'n')
           union all
           select a.attname, 0, null, a.attlen = -1 from pg_attribute a
@@ -109,10 +109,10 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     select case when kind = 'order' and vestnik.are_plain(target, array[id_column, status_column, 'reason']) then
         format($sql$case when n.%1$I is not null and n.%2$I is not null and o.%2$I is not null%3$s
                     then jsonb_build_object('order_id', n.%1$I::text, 'status', n.%2$I::text, 'previous_status', o.%2$I::text)
-                    else %4$s(o, n) end$sql$, id_column, status_column,
+                    else %4$s(o.*, n.*) end$sql$, id_column, status_column,
             (select format(' and n.%I is null', attname) from pg_attribute
              where attrelid = target::regclass and attname = 'reason' and not attisdropped), vestnik.emitter(target, 'changed'))
-        else format('%s(o, n)', vestnik.emitter(target, 'changed')) end
+        else format('%s(o.*, n.*)', vestnik.emitter(target, 'changed')) end
 $$;
 
 -- The trigger function for all rows of an INSERT at once, without an exception block: within one, a write costs a
@@ -137,7 +137,7 @@ revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'insert_statement'), vestnik.store_sql(target, store_column), 'new_' || kind,
         vestnik.told_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column,
-            '(select null::text as before, r::text as after from inserted_rows r) r'))
+            '(select null::text as before, (r.*)::text as after from inserted_rows r) r'))
 $$;
 
 -- The trigger function for all rows of an UPDATE at once. Both transition tables hold the rows in one order, so a row of
@@ -173,8 +173,8 @@ begin
 %7$s    with written as (
         insert into vestnik.event (store_id, subject, type, data)
         select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
-        from (select *, r as vestnik_row, row_number() over () as vestnik_place from old_rows r) o
-        join (select *, r as vestnik_row, row_number() over () as vestnik_place from new_rows r) n
+        from (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from old_rows vestnik_r) o
+        join (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from new_rows vestnik_r) n
             using (vestnik_place)
         where o.%3$I is distinct from n.%3$I
         returning id, xid, store_id, type)
@@ -208,8 +208,8 @@ $sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancell
             vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
         vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column,
-            $sql$(select r::text as before, row_number() over () as place from old_rows r) o
-            join (select r::text as after, row_number() over () as place from new_rows r) n using (place)$sql$),
+            $sql$(select (r.*)::text as before, row_number() over () as place from old_rows r) o
+            join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place)$sql$),
         vestnik.told_change_sql(target, kind, id_column, status_column))
 $$;
 
