@@ -40,14 +40,17 @@ pub struct DueBatch {
 /// Transactions that a stored cursor may lie behind: each is looked at again at every read.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
-/// Reads at most `limit` events behind `cursor`, in a transaction of one snapshot. A cursor of another life of the
-/// database, or none, begins at the beginning: what has been planned already is not planned again.
+/// Reads at most `limit` events behind `cursor`. A cursor of another life of the database, or none, begins at the
+/// beginning: what has been planned already is not planned again. What commits between its two statements is for the
+/// next read: the cursor would not cover it, and what has been told to a chat would be planned again for one that was
+/// off then.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select e.id, e.xid, e.store_id, e.type, coalesce({SUBJECT}, ''), \
              extract(epoch from clock_timestamp() - e.at)::float8 from ( \
            select * from vestnik.event where xid >= $1 union all select * from vestnik.event where xid = any ($2)) e \
          where not (e.xid < $3 and e.xid <> all ($4) and e.id <= $5) \
+           and e.xid < $7 and e.xid <> all ($8) \
            and exists (select from vestnik.store where store.id = e.store_id) \
          order by not (e.xid < $3 and e.xid <> all ($4)), e.id limit $6"
     );
@@ -57,13 +60,15 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
         Cursor::At(position) => (position.clone(), position, EventId(i64::MAX)),
         Cursor::Within { before, seen, through } => (before, seen, through),
     };
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] = [
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
         &SqlXid(before.end()),
         &xids(before.missing()),
         &SqlXid(middle.end()),
         &xids(middle.missing()),
         &through.0,
         &(limit as i64 + 1),
+        &SqlXid(seen.end()),
+        &xids(seen.missing()),
     ];
     let statement = client.prepare_cached(&due).await?;
     let rows = client.query(&statement, &parameters).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use vestnik::delivery::plan::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
 use vestnik::delivery::settle::{self, Outcome, Settled};
+use vestnik::journal;
 
 use crate::sending::{hold, hurry, start};
 use crate::support::app::App;
@@ -338,4 +339,33 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     settle::settle(&pool, &claim, &Outcome::Sent(Some(2))).await.unwrap();
     let soon = "select free_at < clock_timestamp() + interval '1.1 s' from vestnik.bot_slot where slot = $1";
     assert!(client.query_one(soon, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
+    let database = Database::fresh().await;
+    let (shop, blocker) = (database.client().await, database.client().await);
+    shop.batch_execute("insert into vestnik.store (id) values ('7')")
+        .await
+        .unwrap();
+    // Planning knows where it stands, and waits before it reads the events.
+    blocker
+        .batch_execute("begin; lock table vestnik.store in access exclusive mode")
+        .await
+        .unwrap();
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let planning = tokio::spawn(async move {
+        let mut client = pool.get().await.unwrap();
+        let transaction = client.transaction().await.unwrap();
+        let first = journal::read_due(&transaction, "", 10).await.unwrap();
+        let second = journal::read_due(&transaction, &first.cursor, 10).await.unwrap();
+        [first.events.len(), second.events.len()]
+    });
+    let waits = "select count(*) = 1 from pg_locks where not granted and relation = 'vestnik.store'::regclass";
+    until(&shop, waits).await;
+    shop.batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    blocker.batch_execute("commit").await.unwrap();
+    assert_eq!(planning.await.unwrap(), [0, 1]);
 }
