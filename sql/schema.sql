@@ -30,8 +30,7 @@ declare
     print constant text := md5(ddl);
 begin
     if exists (select from vestnik.attachment a where a.table_name = target and a.fingerprint = print)
-       and (select count(*) >= 2 from pg_trigger t where t.tgrelid = target::regclass
-            and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update') and t.tgenabled <> 'D') then
+       and vestnik.has_triggers(target) then
         return false;
     end if;
     execute ddl;
@@ -77,17 +76,15 @@ CREATE FUNCTION vestnik.attachment_troubles() RETURNS TABLE(name text, trouble t
     from (select a.table_name, case
               when to_regclass(a.table_name) is null
                   then 'it is not there: attach it again by the name that it has now, and detach the old one'
-              when count(t.oid) < 2
+              when not vestnik.has_triggers(to_regclass(a.table_name))
                   then 'its triggers are gone or switched off, and nobody hears of its rows: run `vestnik migrate`'
-              when bool_or(strpos(p.prosrc, vestnik.as_attached_sql(
-                      a.table_name, a.kind, a.id_column, a.store_column, a.status_column)) = 0) filter (where p.oid is not null)
+              when exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+                           where t.tgrelid = to_regclass(a.table_name) and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update')
+                             and strpos(p.prosrc, vestnik.as_attached_sql(
+                                 a.table_name, a.kind, a.id_column, a.store_column, a.status_column)) = 0)
                   then 'it was altered, or restored from a dump, and its events cost more, and may say less: run `vestnik migrate`'
           end as trouble
-          from vestnik.attachment a
-          left join pg_trigger t on t.tgrelid = to_regclass(a.table_name) and t.tgenabled in ('O', 'A')
-               and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update')
-          left join pg_proc p on p.oid = t.tgfoid
-          group by a.table_name) told
+          from vestnik.attachment a) told
     where told.trouble is not null
 $$;
 CREATE FUNCTION vestnik.bell_lock() RETURNS integer
@@ -130,11 +127,14 @@ CREATE FUNCTION vestnik.changed_sql(target text, kind text, id_column text, stat
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, reason)
+    select case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, vestnik.reason_column(target))
                 else format('vestnik.event_data(vestnik.booking_payload(n), %s)',
-                            vestnik.booking_changed_sql(id_column, status_column, reason)) end
-    from (select (select attname::text from pg_attribute
-                  where attrelid = target::regclass and attname = 'reason' and not attisdropped) as reason) r
+                            vestnik.booking_changed_sql(id_column, status_column, vestnik.reason_column(target))) end
+$$;
+CREATE FUNCTION vestnik.changed_type_sql(kind text, status_column text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select format('case when n.%I::text = ''cancelled'' then %L else %L end', status_column, kind || '_cancelled', kind || '_status_changed')
 $$;
 CREATE FUNCTION vestnik.clock(moment text, zone text) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -210,7 +210,7 @@ CREATE FUNCTION vestnik.detach(table_name text) RETURNS void
     AS $$
 begin
     delete from vestnik.attachment a
-    where to_regclass(a.table_name) is null and detach.table_name in (a.table_name, replace(a.table_name, 'public.', ''));
+    where to_regclass(a.table_name) is null and a.table_name in (detach.table_name, 'public.' || detach.table_name);
     if found then
         return;
     end if;
@@ -541,6 +541,13 @@ begin
     end if;
     return payload || certain;
 end $$;
+CREATE FUNCTION vestnik.has_triggers(target regclass) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select count(*) = 2 from pg_trigger
+    where tgrelid = target and tgname in ('vestnik_emit_insert', 'vestnik_emit_update') and tgenabled in ('O', 'A')
+$$;
 CREATE FUNCTION vestnik.insert_row_sql(target text, kind text, id_column text, store_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -557,7 +564,7 @@ declare
     content jsonb;
     rung record;
 begin
-%13$s
+%12$s
     if note <> '' then
         moved := vestnik.moved(%2$L, n.%4$I::text);
         perform set_config('vestnik.moved', '', true);
@@ -567,27 +574,27 @@ begin
         if o.%5$I is not distinct from n.%5$I then
             return null;
         end if;
-        what := case when n.%5$I::text = 'cancelled' then %6$L else %7$L end;
-        content := %8$s(o::%2$s, n::%2$s);
+        what := %6$s;
+        content := %7$s(o::%2$s, n::%2$s);
     else
-        content := %9$s(n::%2$s);
+        content := %8$s(n::%2$s);
     end if;
-    insert into vestnik.event (store_id, subject, type, data) values (%10$s, %12$s, what, content)
+    insert into vestnik.event (store_id, subject, type, data) values (%9$s, %11$s, what, content)
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
-create or replace function %11$s() returns trigger
+create or replace function %10$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 begin
-    if %14$s then
+    if %13$s then
         perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
     end if;
     return null;
 end $body$;
-revoke all on function %1$s(), %11$s() from public;$sql$,
-        vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
-        kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
+revoke all on function %1$s(), %10$s() from public;$sql$,
+        vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column,
+        vestnik.changed_type_sql(kind, status_column), vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
         vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select null::text as before, new::text as after) r'),
         vestnik.as_attached_sql(target, kind, id_column, store_column, status_column))
@@ -753,6 +760,12 @@ CREATE FUNCTION vestnik.rare_sql(target text, kind text, id_column text, store_c
     end if;$sql$, vestnik.as_attached_sql(target, kind, id_column, store_column, status_column), kind,
         array[id_column, store_column, status_column, 'reason'], rows)
 $_$;
+CREATE FUNCTION vestnik.reason_column(target text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select attname from pg_attribute where attrelid = target::regclass and attname = 'reason' and not attisdropped
+$$;
 CREATE FUNCTION vestnik.reattach_all() RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -826,8 +839,7 @@ CREATE FUNCTION vestnik.told_change_sql(target text, kind text, id_column text, 
         format($sql$case when n.%1$I is not null and n.%2$I is not null and o.%2$I is not null%3$s
                     then jsonb_build_object('order_id', n.%1$I::text, 'status', n.%2$I::text, 'previous_status', o.%2$I::text)
                     else %4$s(o.*, n.*) end$sql$, id_column, status_column,
-            (select format(' and n.%I is null', attname) from pg_attribute
-             where attrelid = target::regclass and attname = 'reason' and not attisdropped), vestnik.emitter(target, 'changed'))
+            ' and n.' || vestnik.reason_column(target) || ' is null', vestnik.emitter(target, 'changed'))
         else format('%s(o.*, n.*)', vestnik.emitter(target, 'changed')) end
 $_$;
 CREATE FUNCTION vestnik.told_columns(table_name text, kind text, row_name text, OUT name text, OUT place bigint, OUT expression text, OUT pair text, OUT is_json boolean, OUT is_long boolean) RETURNS SETOF record
@@ -896,16 +908,16 @@ declare
     n alias for new;
     rung record;
 begin
-%8$s
+%6$s
     insert into vestnik.event (store_id, subject, type, data)
-    values (%2$s, %7$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%9$s, new::%9$s))
+    values (%2$s, %5$s, %3$s, %4$s(old::%7$s, new::%7$s))
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
-        vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
+        vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column),
+        vestnik.changed_type_sql(kind, status_column), vestnik.emitter(target, 'changed'),
         vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select old::text as before, new::text as after) r'),
         target)
@@ -922,7 +934,7 @@ declare
     are_many boolean;
     rung record;
 begin
-%9$s
+%8$s
     -- One look at the first pair, which ends here for nearly every update that leaves the status as it is.
     select o.%3$I is distinct from n.%3$I, exists (select from new_rows offset 1) into is_changed, are_many
     from old_rows o, new_rows n;
@@ -931,15 +943,15 @@ begin
     end if;
     if not are_many then
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %10$s from old_rows o, new_rows n;
+        select %2$s, %7$s, %4$s, %9$s from old_rows o, new_rows n;
         if vestnik.must_ring() then
-            perform vestnik.send_ring(%2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end) from new_rows n;
+            perform vestnik.send_ring(%2$s, %4$s) from new_rows n;
         end if;
         return null;
     end if;
-%7$s    with written as (
+%6$s    with written as (
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        select %2$s, %7$s, %4$s, %5$s(o.vestnik_row, n.vestnik_row)
         from (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from old_rows vestnik_r) o
         join (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from new_rows vestnik_r) n
             using (vestnik_place)
@@ -953,12 +965,12 @@ begin
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_statement'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
+        vestnik.changed_type_sql(kind, status_column), vestnik.emitter(target, 'changed'),
         -- An order's change is told by its own columns; a booking's by a payload function, row by row.
         case kind when 'booking' then '' else format($sql$    begin
         with written as (
             insert into vestnik.event (store_id, subject, type, data)
-            select %1$s, %6$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
+            select %1$s, %5$s, %3$s, %4$s
             from (select *, row_number() over () as vestnik_place from old_rows) o
             join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
             where o.%2$I is distinct from n.%2$I
@@ -971,7 +983,7 @@ revoke all on function %1$s() from public;$sql$,
     exception when others then
         null;  -- What cannot be told all at once is told row by row.
     end;
-$sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
+$sql$, vestnik.store_sql(target, store_column), status_column, vestnik.changed_type_sql(kind, status_column),
             vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
         vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column,
@@ -1411,6 +1423,7 @@ REVOKE ALL ON FUNCTION vestnik.booking_columns() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_inserted_sql(id_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.booking_payload(public.bookings) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.changed_sql(target text, kind text, id_column text, status_column text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.changed_type_sql(kind text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.clock(moment text, zone text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.column_sql(row_name text, column_name text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.column_type(table_name text, column_name text) FROM PUBLIC;
@@ -1432,6 +1445,7 @@ REVOKE ALL ON FUNCTION vestnik.emit_public_orders_payload(n public.orders) FROM 
 REVOKE ALL ON FUNCTION vestnik.emit_public_orders_update_statement() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.emitter(table_name text, what text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.event_data(payload jsonb, certain jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.has_triggers(target regclass) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.insert_row_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.insert_statement_sql(target text, kind text, id_column text, store_column text, status_column text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.is_as_attached(target regclass, table_name text, columns text[]) FROM PUBLIC;
@@ -1451,6 +1465,7 @@ REVOKE ALL ON FUNCTION vestnik.payload_is_ours(table_name text, kind text) FROM 
 REVOKE ALL ON FUNCTION vestnik.payload_sql(target text, kind text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.planned_with(told jsonb, unused jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.rare_sql(target text, kind text, id_column text, store_column text, status_column text, rows text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION vestnik.reason_column(target text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.reattach_all() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.ring(id bigint, xid xid8, store text, type text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.send_ring(store text, type text) FROM PUBLIC;

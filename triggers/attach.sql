@@ -66,6 +66,13 @@ create %3$strigger vestnik_emit_delete after delete on %1$s
                  case when deferred then 'deferrable initially deferred ' else '' end as timing) kind
 $$;
 
+-- Whether the triggers are there, and fire for what an application writes.
+create or replace function vestnik.has_triggers(target regclass) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select count(*) = 2 from pg_trigger
+    where tgrelid = target and tgname in ('vestnik_emit_insert', 'vestnik_emit_update') and tgenabled in ('O', 'A')
+$$;
+
 -- Attaches, or does nothing and takes no lock where it is attached just so already.
 create or replace function vestnik.attach(
     table_name text, kind text, id_column text default 'id', store_column text default 'store_id',
@@ -78,8 +85,7 @@ declare
     print constant text := md5(ddl);
 begin
     if exists (select from vestnik.attachment a where a.table_name = target and a.fingerprint = print)
-       and (select count(*) >= 2 from pg_trigger t where t.tgrelid = target::regclass
-            and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update') and t.tgenabled <> 'D') then
+       and vestnik.has_triggers(target) then
         return false;
     end if;
     execute ddl;
@@ -123,7 +129,7 @@ create or replace function vestnik.detach(table_name text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     delete from vestnik.attachment a
-    where to_regclass(a.table_name) is null and detach.table_name in (a.table_name, replace(a.table_name, 'public.', ''));
+    where to_regclass(a.table_name) is null and a.table_name in (detach.table_name, 'public.' || detach.table_name);
     if found then
         return;
     end if;
@@ -139,18 +145,17 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     from (select a.table_name, case
               when to_regclass(a.table_name) is null
                   then 'it is not there: attach it again by the name that it has now, and detach the old one'
-              when count(t.oid) < 2
+              when not vestnik.has_triggers(to_regclass(a.table_name))
                   then 'its triggers are gone or switched off, and nobody hears of its rows: run `vestnik migrate`'
-              when bool_or(strpos(p.prosrc, vestnik.as_attached_sql(
-                      a.table_name, a.kind, a.id_column, a.store_column, a.status_column)) = 0) filter (where p.oid is not null)
+              when exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+                           where t.tgrelid = to_regclass(a.table_name) and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update')
+                             and strpos(p.prosrc, vestnik.as_attached_sql(
+                                 a.table_name, a.kind, a.id_column, a.store_column, a.status_column)) = 0)
                   then 'it was altered, or restored from a dump, and its events cost more, and may say less: run `vestnik migrate`'
           end as trouble
-          from vestnik.attachment a
-          left join pg_trigger t on t.tgrelid = to_regclass(a.table_name) and t.tgenabled in ('O', 'A')
-               and t.tgname in ('vestnik_emit_insert', 'vestnik_emit_update')
-          left join pg_proc p on p.oid = t.tgfoid
-          group by a.table_name) told
+          from vestnik.attachment a) told
     where told.trouble is not null
 $$;
 
-select vestnik.keep_private('{attach_sql, triggers_sql, detach_triggers_sql, attach, reattach_all, detach_sql, detach, attachment_troubles}');
+select vestnik.keep_private('{
+    attach_sql, triggers_sql, detach_triggers_sql, has_triggers, attach, reattach_all, detach_sql, detach, attachment_troubles}');

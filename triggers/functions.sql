@@ -6,14 +6,24 @@
 -- only; so do deferred ones, because Postgres defers no statement trigger. A change of status counts whatever set it:
 -- a column list would miss what another trigger sets.
 
+-- The column of a change's reason, if the table has one.
+create or replace function vestnik.reason_column(target text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select attname from pg_attribute where attrelid = target::regclass and attname = 'reason' and not attisdropped
+$$;
+
+-- The expression of a change's type.
+create or replace function vestnik.changed_type_sql(kind text, status_column text) returns text
+language sql immutable as $$
+    select format('case when n.%I::text = ''cancelled'' then %L else %L end', status_column, kind || '_cancelled', kind || '_status_changed')
+$$;
+
 -- What a change of status says.
 create or replace function vestnik.changed_sql(target text, kind text, id_column text, status_column text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, reason)
+    select case kind when 'order' then vestnik.order_changed_sql(id_column, status_column, vestnik.reason_column(target))
                 else format('vestnik.event_data(vestnik.booking_payload(n), %s)',
-                            vestnik.booking_changed_sql(id_column, status_column, reason)) end
-    from (select (select attname::text from pg_attribute
-                  where attrelid = target::regclass and attname = 'reason' and not attisdropped) as reason) r
+                            vestnik.booking_changed_sql(id_column, status_column, vestnik.reason_column(target))) end
 $$;
 
 -- What an insert and a change say of one row; a payload function that raises takes nothing with it. Stable, although a
@@ -110,8 +120,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         format($sql$case when n.%1$I is not null and n.%2$I is not null and o.%2$I is not null%3$s
                     then jsonb_build_object('order_id', n.%1$I::text, 'status', n.%2$I::text, 'previous_status', o.%2$I::text)
                     else %4$s(o.*, n.*) end$sql$, id_column, status_column,
-            (select format(' and n.%I is null', attname) from pg_attribute
-             where attrelid = target::regclass and attname = 'reason' and not attisdropped), vestnik.emitter(target, 'changed'))
+            ' and n.' || vestnik.reason_column(target) || ' is null', vestnik.emitter(target, 'changed'))
         else format('%s(o.*, n.*)', vestnik.emitter(target, 'changed')) end
 $$;
 
@@ -155,7 +164,7 @@ declare
     are_many boolean;
     rung record;
 begin
-%9$s
+%8$s
     -- One look at the first pair, which ends here for nearly every update that leaves the status as it is.
     select o.%3$I is distinct from n.%3$I, exists (select from new_rows offset 1) into is_changed, are_many
     from old_rows o, new_rows n;
@@ -164,15 +173,15 @@ begin
     end if;
     if not are_many then
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %10$s from old_rows o, new_rows n;
+        select %2$s, %7$s, %4$s, %9$s from old_rows o, new_rows n;
         if vestnik.must_ring() then
-            perform vestnik.send_ring(%2$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end) from new_rows n;
+            perform vestnik.send_ring(%2$s, %4$s) from new_rows n;
         end if;
         return null;
     end if;
-%7$s    with written as (
+%6$s    with written as (
         insert into vestnik.event (store_id, subject, type, data)
-        select %2$s, %8$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(o.vestnik_row, n.vestnik_row)
+        select %2$s, %7$s, %4$s, %5$s(o.vestnik_row, n.vestnik_row)
         from (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from old_rows vestnik_r) o
         join (select *, vestnik_r as vestnik_row, row_number() over () as vestnik_place from new_rows vestnik_r) n
             using (vestnik_place)
@@ -186,12 +195,12 @@ begin
 end $body$;
 revoke all on function %1$s() from public;$sql$,
         vestnik.emitter(target, 'update_statement'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
+        vestnik.changed_type_sql(kind, status_column), vestnik.emitter(target, 'changed'),
         -- An order's change is told by its own columns; a booking's by a payload function, row by row.
         case kind when 'booking' then '' else format($sql$    begin
         with written as (
             insert into vestnik.event (store_id, subject, type, data)
-            select %1$s, %6$s, case when n.%2$I::text = 'cancelled' then %3$L else %4$L end, %5$s
+            select %1$s, %5$s, %3$s, %4$s
             from (select *, row_number() over () as vestnik_place from old_rows) o
             join (select *, row_number() over () as vestnik_place from new_rows) n using (vestnik_place)
             where o.%2$I is distinct from n.%2$I
@@ -204,7 +213,7 @@ revoke all on function %1$s() from public;$sql$,
     exception when others then
         null;  -- What cannot be told all at once is told row by row.
     end;
-$sql$, vestnik.store_sql(target, store_column), status_column, kind || '_cancelled', kind || '_status_changed',
+$sql$, vestnik.store_sql(target, store_column), status_column, vestnik.changed_type_sql(kind, status_column),
             vestnik.changed_sql(target, kind, id_column, status_column), vestnik.subject_sql(target, id_column)) end,
         vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column,
@@ -225,16 +234,16 @@ declare
     n alias for new;
     rung record;
 begin
-%8$s
+%6$s
     insert into vestnik.event (store_id, subject, type, data)
-    values (%2$s, %7$s, case when n.%3$I::text = 'cancelled' then %4$L else %5$L end, %6$s(old::%9$s, new::%9$s))
+    values (%2$s, %5$s, %3$s, %4$s(old::%7$s, new::%7$s))
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
 revoke all on function %1$s() from public;$sql$,
-        vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column), status_column,
-        kind || '_cancelled', kind || '_status_changed', vestnik.emitter(target, 'changed'),
+        vestnik.emitter(target, 'update_row'), vestnik.store_sql(target, store_column),
+        vestnik.changed_type_sql(kind, status_column), vestnik.emitter(target, 'changed'),
         vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select old::text as before, new::text as after) r'),
         target)
@@ -259,7 +268,7 @@ declare
     content jsonb;
     rung record;
 begin
-%13$s
+%12$s
     if note <> '' then
         moved := vestnik.moved(%2$L, n.%4$I::text);
         perform set_config('vestnik.moved', '', true);
@@ -269,27 +278,27 @@ begin
         if o.%5$I is not distinct from n.%5$I then
             return null;
         end if;
-        what := case when n.%5$I::text = 'cancelled' then %6$L else %7$L end;
-        content := %8$s(o::%2$s, n::%2$s);
+        what := %6$s;
+        content := %7$s(o::%2$s, n::%2$s);
     else
-        content := %9$s(n::%2$s);
+        content := %8$s(n::%2$s);
     end if;
-    insert into vestnik.event (store_id, subject, type, data) values (%10$s, %12$s, what, content)
+    insert into vestnik.event (store_id, subject, type, data) values (%9$s, %11$s, what, content)
     returning id, xid, store_id, type into rung;
     perform vestnik.ring(rung.id, rung.xid, rung.store_id, rung.type);
     return null;
 end $body$;
-create or replace function %11$s() returns trigger
+create or replace function %10$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 begin
-    if %14$s then
+    if %13$s then
         perform set_config('vestnik.moved', vestnik.moved(%2$L, old.%4$I::text) || coalesce(old.%5$I::text, ''), true);
     end if;
     return null;
 end $body$;
-revoke all on function %1$s(), %11$s() from public;$sql$,
-        vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column, kind || '_cancelled',
-        kind || '_status_changed', vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
+revoke all on function %1$s(), %10$s() from public;$sql$,
+        vestnik.emitter(target, 'insert_row'), target, 'new_' || kind, id_column, status_column,
+        vestnik.changed_type_sql(kind, status_column), vestnik.emitter(target, 'changed'), vestnik.emitter(target, 'inserted'),
         vestnik.store_sql(target, store_column), vestnik.emitter(target, 'delete_row'), vestnik.subject_sql(target, id_column),
         vestnik.rare_sql(target, kind, id_column, store_column, status_column, '(select null::text as before, new::text as after) r'),
         vestnik.as_attached_sql(target, kind, id_column, store_column, status_column))
@@ -302,5 +311,5 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 
 select vestnik.keep_private('{
-    changed_sql, content_sql, are_plain, payload_is, told_sql, planned_with, told_change_sql, insert_statement_sql,
+    reason_column, changed_type_sql, changed_sql, content_sql, are_plain, payload_is, told_sql, planned_with, told_change_sql, insert_statement_sql,
     update_statement_sql, update_row_sql, insert_row_sql, moved}');

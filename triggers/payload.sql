@@ -1,4 +1,5 @@
--- What an event says of a row's columns: the payload function of each table, which the shop may replace.
+-- What the generated functions are made of: the names of a table and its columns, the expressions that tell them, and the
+-- payload function of each table, which the shop may replace.
 
 -- The table's name, schema-qualified and quoted, or a clear error.
 create or replace function vestnik.table_name(name text) returns text

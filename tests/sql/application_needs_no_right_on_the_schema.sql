@@ -11,6 +11,5 @@ insert into orders (id, store_id) values (4, 7);
 reset session authorization;
 drop owned by vestnik_test_clerk;
 drop role vestnik_test_clerk;
-reset role;
 -- What everybody may call.
 select proname from pg_proc where pronamespace = 'vestnik'::regnamespace and has_function_privilege('public', oid, 'execute') order by 1;
