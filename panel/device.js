@@ -38,6 +38,12 @@ export async function askForNotifications() {
   return answer === "granted" ? "granted" : "refused";
 }
 
+/** What a person has answered so far; open: nothing yet. @returns {Answer|"open"} */
+export function knownOfNotifications() {
+  if (!("Notification" in window)) return "missing";
+  return { granted: "granted", default: "open" }[Notification.permission] ?? "refused";
+}
+
 /**
  * Tells a person who looks elsewhere. Nothing where the page is before their eyes.
  * @param {string} title

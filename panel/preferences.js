@@ -1,11 +1,11 @@
 /** The settings, as a person sees them. @module preferences */
 
-import { askForNotifications, keepAwake } from "./device.js";
+import { knownOfNotifications } from "./device.js";
 import { at, h } from "./dom.js";
 import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, showLight } from "./live.js";
 import { change, settings } from "./settings.js";
-import { endShift, showGrant } from "./shift.js";
+import { askAgain, endShift, showGrant } from "./shift.js";
 
 const THEMES = ["", "light", "dark"];
 const POLL_SECONDS = [10, 30, 60];
@@ -48,17 +48,9 @@ export function showPreferences() {
 /** What the browser has granted so far, as far as it says so unasked. */
 export function showKnownGrants() {
   showGrant("sound", live.ringer.sounds ? "granted" : "refused");
-  const notifications = "Notification" in window ? Notification.permission : "missing";
-  showGrant("notifications", notifications === "granted" || notifications === "missing" ? notifications : "refused");
+  showGrant("notifications", knownOfNotifications());
   if (!at("grant-screen").dataset.answer) showGrant("screen", "wakeLock" in navigator ? "refused" : "missing");
   else showGrant("screen", at("grant-screen").dataset.answer);
-}
-
-async function askAgain() {
-  const [sound, notifications, screen] = await Promise.all([live.ringer.unlock(), askForNotifications(), keepAwake()]);
-  showGrant("sound", sound ? "granted" : "refused");
-  showGrant("notifications", notifications);
-  showGrant("screen", screen);
 }
 
 /** @param {string} id @param {string[][]} choices @param {string} chosen */

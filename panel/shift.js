@@ -57,9 +57,8 @@ async function start() {
   change({ name: at("shift-name").value.trim().slice(0, 60) });
   at("shift-start").disabled = true;
   showProblem("");
-  // All within the one press: a browser grants nothing after it.
-  const [sound, notifications, screen] = await Promise.all([live.ringer.unlock(), askForNotifications(), keepAwake()]);
-  const refusal = await refusalOf(key);
+  const asked = ask();
+  const [refusal] = await Promise.all([refusalOf(key), asked.sound]);
   at("shift-start").disabled = false;
   if (refusal) {
     at("shift-key").hidden = false;
@@ -69,8 +68,23 @@ async function start() {
   keepKey(key, at("shift-remember").checked);
   setStarted(true);
   begin(key);
-  showGrants({ sound: sound ? "granted" : "refused", notifications, screen });
+  showAnswers(asked);
 }
+
+/** @typedef {import("./device.js").Answer} Answer */
+
+/**
+ * Asks for all of it within the one press: a browser grants nothing after it. Nobody waits for what a person has to answer,
+ * for that may never come.
+ * @returns {Record<"sound"|"notifications"|"screen", Promise<Answer>>}
+ */
+function ask() {
+  const sound = live.ringer.unlock().then((sounds) => (sounds ? "granted" : "refused"));
+  return { sound, notifications: askForNotifications(), screen: keepAwake() };
+}
+
+/** Asks once more what was not granted. */
+export const askAgain = () => showAnswers(ask());
 
 /** @param {import("./settings.js").Key} key */
 async function refusalOf(key) {
@@ -85,20 +99,25 @@ async function refusalOf(key) {
   }
 }
 
-/** What the browser granted, in the settings; what it refused, and what that means, on the board as well. */
-function showGrants(grants) {
-  Object.entries(grants).forEach(([name, answer]) => showGrant(name, answer));
-  const refused = Object.entries(grants).filter(([name, answer]) => answer !== "granted" && name !== "sound");
-  if (!refused.length) return;
-  const why = refused.map(([name, answer]) => say(`grant.${name}.${answer}`)).join(" ");
-  notice("grants", "warning", "screen", say("notice.grants"), why, h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: () => unnotice("grants") } }, icon("cross")));
+/** What the browser answers, as it answers: in the settings; and on the board what it refused, and what that means. */
+function showAnswers(asked) {
+  const refused = [];
+  unnotice("grants");
+  for (const [name, answered] of Object.entries(asked)) {
+    answered.then((answer) => {
+      showGrant(name, answer);
+      if (answer === "granted" || name === "sound") return;
+      refused.push(say(`grant.${name}.${answer}`));
+      notice("grants", "warning", "screen", say("notice.grants"), refused.join(" "), h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: () => unnotice("grants") } }, icon("cross")));
+    });
+  }
 }
 
-/** @param {string} name @param {"granted"|"refused"|"missing"} answer */
+/** @param {string} name @param {Answer|"open"} answer open: not given yet */
 export function showGrant(name, answer) {
   const row = at(`grant-${name}`);
   row.dataset.answer = answer;
-  row.replaceChildren(icon(answer === "granted" ? "check" : "cross"), h("span", {}, h("b", { text: say(`grant.${name}.name`) }), h("small", { text: say(`grant.${name}.${answer}`) })));
+  row.replaceChildren(icon({ granted: "check", open: "clock" }[answer] ?? "cross"), h("span", {}, h("b", { text: say(`grant.${name}.name`) }), h("small", { text: say(`grant.${name}.${answer}`) })));
 }
 
 /** The end of the shift: this page rings no more. */

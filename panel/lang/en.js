@@ -104,7 +104,7 @@ export default {
   ring: { order: "Order", urgent: "Unanswered", booking: "Booking", cancelled: "Cancelled", offline: "Offline" },
   grant: {
     sound: { name: "Sound", granted: "On: a new order will be heard.", refused: "The browser gave no sound: a new order will not be heard. Press anywhere on the page, or allow sound in the site's settings.", missing: "This browser cannot make sound." },
-    notifications: { name: "Notifications", granted: "Allowed: an order is seen even when the page is hidden.", refused: "Notifications are blocked: when the page is hidden an order is heard, but not seen. Keep the page open.", missing: "This browser has no notifications: keep the page open." },
+    notifications: { name: "Notifications", granted: "Allowed: an order is seen even when the page is hidden.", open: "The browser does not know yet whether it may: answer it, or ask again. Without them an order is heard, but not seen, while the page is hidden.", refused: "Notifications are blocked: when the page is hidden an order is heard, but not seen. Keep the page open.", missing: "This browser has no notifications: keep the page open." },
     screen: { name: "Screen", granted: "Stays on while the page is open.", refused: "The screen may go dark: turn sleep off in the tablet's settings.", missing: "This browser cannot keep the screen on: turn sleep off in the tablet's settings." },
   },
   shift: {

@@ -355,3 +355,41 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     app.until_so("select count(*) = 1 from vestnik.presence").await;
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.size(SIZES[1].1, SIZES[1].2).await;
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.until("document.body.dataset.view === 'shift'").await;
+    // A browser that shows its question, and a person who looks elsewhere. Headless ones answer at once.
+    browser
+        .js("Notification.requestPermission = () => new Promise((answer) => { window.answer = answer; });
+             Object.defineProperty(Notification, 'permission', { value: 'default' })")
+        .await;
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    browser.until("vestnik.ringer.sounds && window.answer").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+        .await;
+    browser.press("[data-view-of=settings]").await;
+    assert!(
+        browser
+            .text("#grant-notifications")
+            .await
+            .contains("ещё не знает, можно ли")
+    );
+    browser.picture("21-unanswered").await;
+    assert_eq!(browser.js("return document.querySelector('[data-notice=grants]') === null").await, true);
+    browser.js("answer('denied')").await;
+    browser
+        .until("document.querySelector('[data-notice=grants]')?.innerText.includes('Уведомления запрещены')")
+        .await;
+    // Asked once more, and allowed: what stood there is taken away.
+    browser.press("#ask-again").await;
+    browser.js("answer('granted')").await;
+    browser.until("document.querySelector('[data-notice=grants]') === null").await;
+    browser.close().await;
+}
