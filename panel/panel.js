@@ -57,7 +57,8 @@ async function start() {
     if (key) reopen(key);
   });
   // A browser gives sound back at a press, whatever is pressed.
-  for (const press of ["pointerdown", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
+  // A finger counts as a press when it is lifted.
+  for (const press of ["pointerup", "touchend", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
   keepShell();
   const kept = keptKey();
   if (!linked && kept && isStarted()) begin(kept);

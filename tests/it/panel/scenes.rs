@@ -393,3 +393,24 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     browser.until("document.querySelector('[data-notice=grants]') === null").await;
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tap_anywhere_on_a_reloaded_tablet_gives_sound_back() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    let touch = serde_json::json!({"enabled": true, "maxTouchPoints": 1});
+    browser.cdp("Emulation.setTouchEmulationEnabled", touch).await;
+    // By a blank page, for a browser remembers a press across a reload; the key is kept for this tab.
+    let page = format!("http://{}/", app.engine.address());
+    browser.page.goto("about:blank").await.unwrap();
+    browser.page.goto(&page).await.unwrap();
+    browser
+        .until("document.querySelector('[data-notice=sound]')?.innerText.includes('Звук выключен браузером')")
+        .await;
+    let at = |kind: &str, points: serde_json::Value| serde_json::json!({"type": kind, "touchPoints": points});
+    let finger = serde_json::json!([{"x": 600, "y": 600}]);
+    browser.cdp("Input.dispatchTouchEvent", at("touchStart", finger)).await;
+    browser.cdp("Input.dispatchTouchEvent", at("touchEnd", serde_json::json!([]))).await;
+    browser.until("vestnik.ringer.sounds").await;
+    browser.close().await;
+}
