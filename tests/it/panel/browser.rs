@@ -12,10 +12,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, interval, timeout};
 
+use super::webkit;
+
 /// A wait after which a scene has failed: long, because browsers share the machine with everything else.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the page is looked at.
-const LOOK: Duration = Duration::from_millis(40);
+pub const LOOK: Duration = Duration::from_millis(40);
 /// Browsers at once; a further scene waits.
 static BROWSERS: Semaphore = Semaphore::const_new(2);
 
@@ -26,7 +28,8 @@ pub const SIZES: [(&str, u32, u32); 3] = [("phone", 390, 844), ("tablet", 1180, 
 pub struct Browser {
     pub page: Client,
     driver: Child,
-    _profile: TempDir,
+    /// What lasts as long as the browser: its profile, or its screen.
+    _needs: Box<dyn std::any::Any + Send + Sync>,
     _permit: SemaphorePermit<'static>,
 }
 
@@ -112,7 +115,19 @@ impl Browser {
         Self {
             page,
             driver,
-            _profile: profile,
+            _needs: Box::new(profile),
+            _permit: permit,
+        }
+    }
+
+    /// A WebKit. It shows itself, if only on a screen that nobody sees.
+    pub async fn start_webkit() -> Self {
+        let permit = BROWSERS.acquire().await.unwrap();
+        let (page, driver, screen) = webkit::start().await;
+        Self {
+            page,
+            driver,
+            _needs: Box::new(screen),
             _permit: permit,
         }
     }
@@ -148,10 +163,9 @@ impl Browser {
             if begin.elapsed() > PATIENCE {
                 let page = self.js("return document.body.innerText").await;
                 let light = self.js("return document.getElementById('light')?.dataset.state").await;
-                panic!(
-                    "it did not become so: {expression}\nthe light: {light}\nthe page: {page}\n{:#?}",
-                    self.log("browser").await
-                );
+                let body = json!({"type": "browser"});
+                let log = self.page.issue_cmd(Raw { path: "se/log", body }).await.ok();
+                panic!("it did not become so: {expression}\nthe light: {light}\nthe page: {page}\n{log:#?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The panel in a real Chromium, with the real engine and a real Postgres behind it.
+//! The panel in a real Chromium, and in a WebKit, with the real engine and a real Postgres behind it.
 
 mod browser;
 mod client;
@@ -6,6 +6,7 @@ mod files;
 mod line;
 mod look;
 mod scenes;
+mod webkit;
 mod work;
 
 use serde_json::Value;

@@ -364,8 +364,10 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     browser.until("document.body.dataset.view === 'shift'").await;
     // A browser that shows its question, and a person who looks elsewhere. Headless ones answer at once.
     browser
-        .js("Notification.requestPermission = () => new Promise((answer) => { window.answer = answer; });
-             Object.defineProperty(Notification, 'permission', { value: 'default' })")
+        .js(
+            "Notification.requestPermission = () => new Promise((answer) => { window.answer = answer; });
+             Object.defineProperty(Notification, 'permission', { value: 'default' })",
+        )
         .await;
     browser.press("#shift-start").await;
     browser.until_light("live").await;
@@ -382,7 +384,12 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
             .contains("ещё не знает, можно ли")
     );
     browser.picture("21-unanswered").await;
-    assert_eq!(browser.js("return document.querySelector('[data-notice=grants]') === null").await, true);
+    assert_eq!(
+        browser
+            .js("return document.querySelector('[data-notice=grants]') === null")
+            .await,
+        true
+    );
     browser.js("answer('denied')").await;
     browser
         .until("document.querySelector('[data-notice=grants]')?.innerText.includes('Уведомления запрещены')")
@@ -390,7 +397,9 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     // Asked once more, and allowed: what stood there is taken away.
     browser.press("#ask-again").await;
     browser.js("answer('granted')").await;
-    browser.until("document.querySelector('[data-notice=grants]') === null").await;
+    browser
+        .until("document.querySelector('[data-notice=grants]') === null")
+        .await;
     browser.close().await;
 }
 
@@ -410,7 +419,9 @@ async fn a_tap_anywhere_on_a_reloaded_tablet_gives_sound_back() {
     let at = |kind: &str, points: serde_json::Value| serde_json::json!({"type": kind, "touchPoints": points});
     let finger = serde_json::json!([{"x": 600, "y": 600}]);
     browser.cdp("Input.dispatchTouchEvent", at("touchStart", finger)).await;
-    browser.cdp("Input.dispatchTouchEvent", at("touchEnd", serde_json::json!([]))).await;
+    browser
+        .cdp("Input.dispatchTouchEvent", at("touchEnd", serde_json::json!([])))
+        .await;
     browser.until("vestnik.ringer.sounds").await;
     browser.close().await;
 }

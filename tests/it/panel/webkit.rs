@@ -1,0 +1,126 @@
+//! The panel in WebKit, which is every browser of an iPad: what it does otherwise than Chromium.
+
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, interval, timeout};
+
+use super::browser::{Browser, LOOK, PATIENCE};
+use crate::panel::ORDER;
+use crate::support::app::App;
+
+/// Where Debian keeps the browser that the driver drives.
+const BROWSERS: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser",
+    "/usr/lib/aarch64-linux-gnu/webkit2gtk-4.1/MiniBrowser",
+];
+
+/// A screen that nobody sees, and its name.
+async fn start_screen() -> (Child, String) {
+    let mut screen = Command::new("Xvfb")
+        .args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "1600x1400x24"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("Xvfb starts: `scripts/test` installs xvfb");
+    let mut said = BufReader::new(screen.stdout.take().unwrap()).lines();
+    let number = timeout(PATIENCE, said.next_line()).await.expect("a screen in time");
+    (screen, format!(":{}", number.unwrap().expect("the screen's number")))
+}
+
+/// A browser with its driver and its screen.
+pub async fn start() -> (Client, Child, Child) {
+    let (screen, display) = start_screen().await;
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let driver = Command::new("WebKitWebDriver")
+        .arg(format!("--port={port}"))
+        .env("DISPLAY", display)
+        // It would look for a desktop.
+        .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
+        .env("LANGUAGE", "ru")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("WebKitWebDriver starts: `scripts/test` installs webkit2gtk-driver");
+    let browser = BROWSERS.iter().find(|path| std::path::Path::new(path).exists());
+    let capabilities = json!({
+        "browserName": "MiniBrowser",
+        "webkitgtk:browserOptions": {"binary": browser.expect("WebKit's MiniBrowser"), "args": ["--automation"]},
+    });
+    let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+    builder.capabilities(capabilities.as_object().unwrap().clone());
+    let (begin, mut look) = (Instant::now(), interval(LOOK));
+    loop {
+        look.tick().await;
+        match builder.connect(&format!("http://127.0.0.1:{port}")).await {
+            Ok(page) => return (page, driver, screen),
+            Err(error) if begin.elapsed() > PATIENCE => panic!("no WebKit: {error}"),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Bytes of a picture of an order's card with its words: some 9,000. An empty one is of one colour, and takes some 500.
+const CARD_WITH_WORDS: usize = 4000;
+
+/// Waits until a picture of an order's card has words in it.
+async fn until_card_is_drawn(browser: &Browser) {
+    let (begin, mut look) = (Instant::now(), interval(LOOK));
+    loop {
+        look.tick().await;
+        let card = browser.page.find(Locator::Css("[data-key='orders/1']")).await.unwrap();
+        let bytes = card.screenshot().await.unwrap().len();
+        if bytes > CARD_WITH_WORDS {
+            return;
+        }
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "a picture of the card takes {bytes} bytes: it is empty"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ipad_rings_and_shows_its_orders_however_it_is_held() {
+    let (app, browser) = (App::start().await, Browser::start_webkit().await);
+    let (landscape, portrait) = ((1180, 820), (820, 1180));
+    browser.page.set_window_size(landscape.0, landscape.1).await.unwrap();
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+        .await;
+
+    until_card_is_drawn(&browser).await;
+    for (width, height) in [portrait, landscape, portrait] {
+        browser.page.set_window_size(width, height).await.unwrap();
+        browser.until(&format!("innerWidth === {width}")).await;
+        until_card_is_drawn(&browser).await;
+    }
+
+    browser.page.set_window_size(390, 844).await.unwrap();
+    browser.press("[data-key='orders/1'] .card-open").await;
+    browser.until("document.getElementById('order').open").await;
+    let hidden =
+        "const body = document.querySelector('#order .order-body'); return body.scrollHeight - body.clientHeight";
+    assert_eq!(
+        browser.js(hidden).await,
+        0,
+        "what was ordered is hidden though there is room"
+    );
+    browser.press("#order .yes").await;
+    app.until_so("select status = 'preparing' from orders").await;
+    browser.until("vestnik.ringer.ringing.size === 0").await;
+    browser.close().await;
+}
