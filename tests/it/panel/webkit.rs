@@ -14,12 +14,6 @@ use super::browser::{Browser, LOOK, PATIENCE};
 use crate::panel::ORDER;
 use crate::support::app::App;
 
-/// Where Debian keeps the browser that the driver drives.
-const BROWSERS: [&str; 2] = [
-    "/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser",
-    "/usr/lib/aarch64-linux-gnu/webkit2gtk-4.1/MiniBrowser",
-];
-
 /// A screen that nobody sees, and its name.
 async fn start_screen() -> (Child, String) {
     let mut screen = Command::new("Xvfb")
@@ -51,11 +45,7 @@ pub async fn start() -> (Client, Child, Child) {
         .kill_on_drop(true)
         .spawn()
         .expect("WebKitWebDriver starts: `scripts/test` installs webkit2gtk-driver");
-    let browser = BROWSERS.iter().find(|path| std::path::Path::new(path).exists());
-    let capabilities = json!({
-        "browserName": "MiniBrowser",
-        "webkitgtk:browserOptions": {"binary": browser.expect("WebKit's MiniBrowser"), "args": ["--automation"]},
-    });
+    let capabilities = json!({"browserName": "MiniBrowser"});
     let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
     builder.capabilities(capabilities.as_object().unwrap().clone());
     let (begin, mut look) = (Instant::now(), interval(LOOK));
