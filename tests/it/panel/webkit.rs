@@ -39,7 +39,6 @@ pub async fn start() -> (Client, Child, Child) {
         .env("DISPLAY", display)
         // It would look for a desktop.
         .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
-        .env("LANGUAGE", "ru")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
@@ -68,7 +67,8 @@ async fn until_card_is_drawn(browser: &Browser) {
     loop {
         look.tick().await;
         let card = browser.page.find(Locator::Css("[data-key='orders/1']")).await.unwrap();
-        let bytes = card.screenshot().await.unwrap().len();
+        let picture = timeout(PATIENCE, card.screenshot()).await.expect("a picture in time");
+        let bytes = picture.unwrap().len();
         if bytes > CARD_WITH_WORDS {
             return;
         }
