@@ -2,7 +2,7 @@
 
 import { at, button, h, icon } from "./dom.js";
 import { say, time } from "./i18n.js";
-import { settings } from "./settings.js";
+import { panelName, settings } from "./settings.js";
 import { connectWebSocket } from "./vestnik.js";
 
 /** A break shorter than this makes no noise: a server that restarts is back by then. */
@@ -30,13 +30,6 @@ export function connect(key, { onEvent, onState, load }) {
     load,
   });
   showLight();
-}
-
-/** This tab's name, where it has no session: the same after a reload. */
-function panelName() {
-  const name = sessionStorage.getItem("vestnik.panel") ?? `panel-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
-  sessionStorage.setItem("vestnik.panel", name);
-  return name;
 }
 
 /** Whether new orders reach this page, if late. */

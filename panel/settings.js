@@ -2,6 +2,7 @@
 
 const SETTINGS = "vestnik.settings";
 const SHIFT = "vestnik.shift";
+const PANEL = "vestnik.panel";
 
 const DEFAULTS = {
   /** "" as the browser */
@@ -16,10 +17,12 @@ const DEFAULTS = {
   pollSeconds: 30,
 };
 
+/** @typedef {"localStorage"|"sessionStorage"} Storage by its name: where it is forbidden, to look at it is an error already */
+
 /** @param {Storage} storage @param {string} key */
 function read(storage, key) {
   try {
-    return JSON.parse(storage.getItem(key) ?? "null");
+    return JSON.parse(window[storage].getItem(key) ?? "null");
   } catch {
     // A browser that keeps nothing, or something that is not ours.
     return null;
@@ -29,20 +32,20 @@ function read(storage, key) {
 /** @param {Storage} storage @param {string} key @param {any} value */
 function write(storage, key, value) {
   try {
-    if (value === null) storage.removeItem(key);
-    else storage.setItem(key, JSON.stringify(value));
+    if (value === null) window[storage].removeItem(key);
+    else window[storage].setItem(key, JSON.stringify(value));
   } catch {
     // Then it is forgotten with the page.
   }
 }
 
 /** The settings; change them with {@link change}. @type {typeof DEFAULTS} */
-export const settings = { ...DEFAULTS, ...read(localStorage, SETTINGS) };
+export const settings = { ...DEFAULTS, ...read("localStorage", SETTINGS) };
 
 /** @param {Partial<typeof DEFAULTS>} changes */
 export function change(changes) {
   Object.assign(settings, changes);
-  write(localStorage, SETTINGS, settings);
+  write("localStorage", SETTINGS, settings);
   applyTheme();
 }
 
@@ -67,25 +70,32 @@ export function takeKeyFromAddress() {
 
 /** The key that is kept on this device, or in this tab. @returns {Key & {remembered: boolean}|null} */
 export function keptKey() {
-  const here = read(sessionStorage, SHIFT);
-  const always = read(localStorage, SHIFT);
+  const here = read("sessionStorage", SHIFT);
+  const always = read("localStorage", SHIFT);
   const key = here ?? always;
   return key?.token ? { ...key, remembered: Boolean(always) } : null;
 }
 
 /** @param {Key} key @param {boolean} remember on this device, and not in this tab only */
 export function keepKey(key, remember) {
-  write(sessionStorage, SHIFT, remember ? null : key);
-  write(localStorage, SHIFT, remember ? key : null);
+  write("sessionStorage", SHIFT, remember ? null : key);
+  write("localStorage", SHIFT, remember ? key : null);
 }
 
 export function forgetKey() {
-  write(sessionStorage, SHIFT, null);
-  write(localStorage, SHIFT, null);
+  write("sessionStorage", SHIFT, null);
+  write("localStorage", SHIFT, null);
 }
 
 const STARTED = "vestnik.started";
 /** Whether this tab's shift was started: after a reload it goes on. */
-export const isStarted = () => read(sessionStorage, STARTED) === true;
+export const isStarted = () => read("sessionStorage", STARTED) === true;
 /** @param {boolean} started */
-export const setStarted = (started) => write(sessionStorage, STARTED, started || null);
+export const setStarted = (started) => write("sessionStorage", STARTED, started || null);
+
+/** This tab's name, where it has no session: the same after a reload. */
+export function panelName() {
+  const name = read("sessionStorage", PANEL) ?? `panel-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
+  write("sessionStorage", PANEL, name);
+  return name;
+}

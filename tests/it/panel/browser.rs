@@ -92,22 +92,28 @@ impl Browser {
         browser
     }
 
+    /// The same, whose owner lets no site keep anything: no cookies, and no storage either.
+    pub async fn start_that_keeps_nothing() -> Self {
+        let permit = BROWSERS.acquire().await.unwrap();
+        Self::with(permit, json!({"profile.default_content_setting_values.cookies": 2})).await
+    }
+
     /// Several at once: who waits for a second one while it holds a first would wait for ever.
     pub async fn start_some<const N: usize>() -> [Self; N] {
         let mut permits = BROWSERS.acquire_many(N as u32).await.unwrap();
         let mut browsers = Vec::new();
         for _ in 0..N {
             let permit = permits.split(1).expect("as many as were asked for");
-            browsers.push(Self::with(permit).await);
+            browsers.push(Self::with(permit, json!({})).await);
         }
         browsers.try_into().unwrap_or_else(|_| unreachable!())
     }
 
-    async fn with(permit: SemaphorePermit<'static>) -> Self {
+    async fn with(permit: SemaphorePermit<'static>, preferences: Value) -> Self {
         let (driver, port) = start_driver().await;
         let profile = tempfile::tempdir().unwrap();
         let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
-        builder.capabilities(capabilities(&profile));
+        builder.capabilities(capabilities(&profile, &preferences));
         let page = builder
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
@@ -251,7 +257,7 @@ impl Browser {
     }
 }
 
-fn capabilities(profile: &TempDir) -> fantoccini::wd::Capabilities {
+fn capabilities(profile: &TempDir, preferences: &Value) -> fantoccini::wd::Capabilities {
     let profile = format!("--user-data-dir={}", profile.path().display());
     let arguments = json!([
         "--headless",
@@ -272,7 +278,7 @@ fn capabilities(profile: &TempDir) -> fantoccini::wd::Capabilities {
         profile
     ]);
     let capabilities = json!({
-        "goog:chromeOptions": {"args": arguments},
+        "goog:chromeOptions": {"args": arguments, "prefs": preferences},
         "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
         "unhandledPromptBehavior": "ignore",
         "timeouts": {"script": PATIENCE.as_millis() as u64},

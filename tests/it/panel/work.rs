@@ -184,6 +184,24 @@ async fn the_token_is_kept_as_the_person_chose_and_forgotten_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_closed() {
+    let (app, browser) = (App::start().await, Browser::start_that_keeps_nothing().await);
+    browser.start_shift(&app.panel_link()).await;
+    let forbidden = "try { localStorage.length; return false } catch (error) { return error.name }";
+    assert_eq!(browser.js(forbidden).await, "SecurityError");
+    app.write(ORDER).await;
+    browser.until_heard().await;
+    browser.press("[data-key='orders/1'] .yes").await;
+    app.until_so("select status = 'preparing' from orders").await;
+    // The key is gone with the page, and asked for.
+    browser.page.refresh().await.unwrap();
+    browser
+        .until("document.getElementById('shift-token')?.checkVisibility()")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
