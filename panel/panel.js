@@ -199,5 +199,6 @@ function showSound() {
   connection?.setRings(ringer.sounds);
   document.body.classList.toggle("ringing", ringer.ringing.size > 0);
   if (!connection || ringer.sounds) return unnotice("sound");
+  if (ringer.answer === "missing") return notice("sound", "problem", "mute", say("grant.sound.missing"), say("notice.soundMissing"));
   notice("sound", "problem", "mute", say("notice.sound"), say("notice.soundWhy"), button("", "sound", say("notice.soundOn"), () => ringer.unlock()));
 }

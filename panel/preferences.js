@@ -47,7 +47,7 @@ export function showPreferences() {
 
 /** What the browser has granted so far, as far as it says so unasked. */
 export function showKnownGrants() {
-  showGrant("sound", live.ringer.sounds ? "granted" : "refused");
+  showGrant("sound", live.ringer.answer);
   showGrant("notifications", knownOfNotifications());
   if (!at("grant-screen").dataset.answer) showGrant("screen", "wakeLock" in navigator ? "refused" : "missing");
   else showGrant("screen", at("grant-screen").dataset.answer);

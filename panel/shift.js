@@ -79,7 +79,7 @@ async function start() {
  * @returns {Record<"sound"|"notifications"|"screen", Promise<Answer>>}
  */
 function ask() {
-  const sound = live.ringer.unlock().then((sounds) => (sounds ? "granted" : "refused"));
+  const sound = live.ringer.unlock().then(() => live.ringer.answer);
   return { sound, notifications: askForNotifications(), screen: keepAwake() };
 }
 

@@ -110,8 +110,15 @@ export class Ringer {
     return this.context?.state === "running";
   }
 
+  /** What the browser has said to sound so far. @returns {import("./device.js").Answer} */
+  get answer() {
+    if (!("AudioContext" in window)) return "missing";
+    return this.sounds ? "granted" : "refused";
+  }
+
   /** Asks the browser for sound; it grants it within a person's press. Whether it did. */
   async unlock() {
+    if (this.answer === "missing") return false;
     if (!this.context) this.#build();
     if (this.context.state !== "running") {
       // Where it is refused, the promise of resume() waits for ever.

@@ -14,7 +14,7 @@ export default {
     offline: "Offline since {since}", offlineWhy: "New orders do not reach this page. Check the network: it reconnects by itself and loses nothing.",
     polling: "Slow connection since {since}", pollingWhy: "Orders come every {n} s: no lasting connection can be opened.",
     stopped: "Orders no longer come", retry: "Try again",
-    sound: "The browser has turned the sound off", soundWhy: "Nobody will hear a new order. Press the button, or anywhere on the page.", soundOn: "Turn sound on",
+    sound: "The browser has turned the sound off", soundWhy: "Nobody will hear a new order. Press the button, or anywhere on the page.", soundOn: "Turn sound on", soundMissing: "Nobody will hear a new order: open the panel in another browser.",
     grants: "The browser did not allow everything",
     chat: "Telegram: the chat “{chat}” is off", chatWhy: "Orders do not reach it.",
     telegram: "Telegram has stopped", telegramWhy: "No messages about orders are sent: the bot's token is not accepted.",

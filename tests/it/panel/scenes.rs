@@ -404,6 +404,22 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_knows_no_sound_shows_its_orders_all_the_same() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.until("document.body.dataset.view === 'shift'").await;
+    browser.js("delete window.AudioContext").await;
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser
+        .until("document.querySelector('[data-notice=sound]')?.innerText.includes('не умеет звучать')")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tap_anywhere_on_a_reloaded_tablet_gives_sound_back() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
