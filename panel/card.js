@@ -75,9 +75,9 @@ export function lineRow(line, withPrice = false) {
   return h(
     "li",
     {},
-    h("span", { class: line.count > 1 ? "count count-many" : "count", text: `${line.count}×` }),
+    h("span", { class: line.count === 1 ? "count" : "count count-many", text: Number.isFinite(line.count) ? `${line.count}×` : line.count }),
     h("span", { class: "line-name" }, line.name, line.note && h("small", { text: line.note })),
-    withPrice && line.price != null && h("span", { class: "line-price", text: money(line.price * line.count) }),
+    withPrice && line.price != null && Number.isFinite(line.count) && h("span", { class: "line-price", text: money(line.price * line.count) }),
   );
 }
 

@@ -72,8 +72,9 @@ function timeFormat(name, options) {
   });
 }
 
-/** Of a number of minor units. @param {number} minor */
+/** Of a number of minor units; a shop's own words stay as they are. @param {number|string} minor */
 export function money(minor) {
+  if (!Number.isFinite(Number(minor))) return String(minor);
   const currency = format("money", () => {
     const digits = (least) => ({ style: "currency", currency: store.currency, currencyDisplay: "narrowSymbol", minimumFractionDigits: least });
     return { whole: new Intl.NumberFormat(language, digits(0)), exact: new Intl.NumberFormat(language, digits(undefined)) };
@@ -89,10 +90,11 @@ export const time = (when) => timeFormat("time", { hour: "2-digit", minute: "2-d
 export const exactTime = (when) =>
   timeFormat("exact", { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(new Date(when));
 
-/** Day and time; only the time where it is today. @param {Date|string} when */
+/** Day and time; only the time where it is today. A shop's own words stay as they are. @param {Date|string} when */
 export function dayAndTime(when) {
   const day = timeFormat("day", { day: "numeric", month: "long" });
   const date = new Date(when);
+  if (Number.isNaN(date.getTime())) return String(when);
   return day.format(date) === day.format(new Date()) ? time(date) : `${day.format(date)}, ${time(date)}`;
 }
 

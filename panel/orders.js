@@ -128,10 +128,11 @@ export function lineOf(line) {
   if (line === null || typeof line !== "object") return { name: String(line ?? ""), count: 1 };
   const first = (...names) => names.map((name) => line[name]).find((value) => value !== undefined && value !== null);
   const extras = [first("options", "modifiers", "extras"), first("comment", "note", "notes")].flat().filter(Boolean);
+  const said = first("quantity", "qty", "count") ?? 1;
   const words = extras.map((extra) => (typeof extra === "object" ? extra.name ?? "" : String(extra))).filter(Boolean);
   return {
     name: String(first("name", "title", "product") ?? JSON.stringify(line)),
-    count: Number(first("quantity", "qty", "count") ?? 1),
+    count: Number.isFinite(Number(said)) ? Number(said) : String(said),
     price: typeof first("price") === "number" ? first("price") : undefined,
     note: words.join(", "),
   };

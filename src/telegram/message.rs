@@ -58,6 +58,23 @@ fn text<'a>(event: &'a Told, name: &str) -> Option<&'a str> {
     event.data[name].as_str().filter(|text| !text.is_empty())
 }
 
+/// A number, whether the shop's column has it as one, with decimals, or as text.
+fn number(event: &Told, name: &str) -> Option<i64> {
+    let value = &event.data[name];
+    let decimal = || value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    value.as_i64().or_else(|| {
+        decimal()
+            .filter(|number| number.is_finite())
+            .map(|number| number.round() as i64)
+    })
+}
+
+/// What it costs; in the shop's own words where it writes no number of minor units.
+fn total(event: &Told, style: &Style, words: &Words) -> Option<String> {
+    let minor = number(event, "total").map(|minor| amount(minor, &style.currency, words));
+    minor.or_else(|| text(event, "total").map(str::to_owned))
+}
+
 /// What certainly matters comes first and the items last, so that the items are what is cut.
 fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>) -> Message {
     let words = words::of(&style.language);
@@ -82,14 +99,16 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>) -> Messa
         Some("pickup") => line("message.type_pickup", &[]),
         _ => {}
     }
-    if let Some(guests) = base.data["guests"].as_i64() {
+    if let Some(guests) = number(base, "guests") {
         line("message.guests", &[("guests", &guests.to_string())]);
+    } else if let Some(guests) = text(base, "guests") {
+        line("message.guests", &[("guests", guests)]);
     }
-    if let Some(time) = &base.starts_at {
+    if let Some(time) = base.starts_at.as_deref().or_else(|| text(base, "starts_at")) {
         line("message.starts_at", &[("time", time)]);
     }
-    if let Some(total) = base.data["total"].as_i64() {
-        line("message.total", &[("total", &amount(total, &style.currency, words))]);
+    if let Some(total) = total(base, style, words) {
+        line("message.total", &[("total", &total)]);
     }
     if matches!(base.kind, EventType::NewOrder | EventType::NewBooking) {
         line("message.at", &[("time", &base.at)]);
@@ -242,9 +261,7 @@ fn head(html: &mut Html, words: &Words, style: &Style, count: usize) {
 fn line(html: &mut Html, words: &Words, style: &Style, event: &Told) {
     let status = text(event, "status").unwrap_or_default();
     let status = status_name(words, kind_of(event.kind), status);
-    let total = event.data["total"]
-        .as_i64()
-        .map(|total| amount(total, &style.currency, words));
+    let total = total(event, style, words);
     let name = match (event.kind, &total) {
         (EventType::NewOrder, None) => "digest.new_order_free".to_owned(),
         (kind, _) => format!("digest.{}", kind.as_str()),
@@ -336,6 +353,26 @@ mod tests {
         assert_eq!(message.text, expected);
         let presses: Vec<&str> = message.buttons[0].iter().map(|(_, press)| press.as_str()).collect();
         assert_eq!(presses, ["s:91:preparing", "r:91"]);
+    }
+
+    #[test]
+    fn what_a_shop_writes_in_its_own_way_is_told_as_it_wrote_it() {
+        let of = |data: Value| {
+            let told = told(EventType::NewBooking, data);
+            subject(&style("ru"), &told, &told, None).text
+        };
+        let words =
+            of(json!({"booking_id": "1", "total": "по счёту", "guests": "человек пять", "starts_at": "завтра в семь"}));
+        assert!(
+            words.contains("по счёту") && words.contains("человек пять") && words.contains("завтра в семь"),
+            "{words}"
+        );
+        for total in [json!(50_000.0), json!("50000"), json!(" 50000.00")] {
+            assert!(
+                of(json!({"booking_id": "1", "total": total})).contains("500,00\u{a0}₽"),
+                "{total}"
+            );
+        }
     }
 
     #[test]

@@ -202,6 +202,41 @@ async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_clo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    app.write("alter table orders alter column total type text; alter table bookings alter column starts_at type text")
+        .await;
+    browser.start_shift(&app.panel_link()).await;
+    app.write(
+        "insert into orders (store_id, total, items) values \
+             (7, 'по счёту', '[{\"name\": \"Сыр\", \"quantity\": \"200 г\", \"price\": 100}, \"Чай\", null]'); \
+         insert into bookings (store_id, guests, starts_at) values (7, 2, 'завтра в семь')",
+    )
+    .await;
+    // As events, and as lists.
+    for _ in 0..2 {
+        browser.until_in("pending", 1).await;
+        let order = browser.text("[data-key='orders/1']").await;
+        assert!(
+            order.contains("по счёту") && order.contains("200 г") && !order.contains("NaN"),
+            "{order}"
+        );
+        browser.press("[data-key='orders/1'] .card-open").await;
+        browser.until("document.getElementById('order').open").await;
+        let opened = browser.text("#order").await;
+        assert!(opened.contains("по счёту") && !opened.contains("NaN"), "{opened}");
+        browser.press("#order .round:last-child").await;
+        browser.press("[data-view-of=bookings]").await;
+        browser
+            .until("document.querySelector(\"[data-key='bookings/1']\")?.innerText.includes('завтра в семь')")
+            .await;
+        browser.page.refresh().await.unwrap();
+        browser.until_light("live").await;
+    }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
