@@ -38,7 +38,7 @@ export function typeOf({ kind, order_type }) {
  * @param {(key: string, focus?: string) => void} open
  */
 export function card(item, open) {
-  const title = `title-${item.key.replace("/", "-")}`;
+  const title = `title-${encodeURIComponent(item.key)}`;
   const opener = h("button", { type: "button", class: "card-open", id: title, on: { click: () => open(item.key) } }, h("span", { text: `#${item.id}` }));
   opener.setAttribute("aria-label", [numberOf(item), typeOf(item), item.customer_name].filter(Boolean).join(", "));
   const made = h(

@@ -85,7 +85,7 @@ async function more(mine, before) {
 /** One event, and its proof. @param {any} event */
 function row(event) {
   const kind = /booking/.test(event.type) ? "bookings" : "orders";
-  const id = String(event.subject ?? "").split("/").at(-1).split(":").at(-1);
+  const id = String(event.subject ?? "");
   const words = say(`event.${event.type}`, { id, status: event.status ? say(`status.${kind}.${event.status}`) : "" });
   const proof = h("ul", { class: "proof" }, ...(event.ways ?? []).map((way) => wayRow(way, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.ladder));
   const reached = (event.ways ?? []).some((way) => way.sent || way.rendered || way.rung) || (event.chats ?? []).length;

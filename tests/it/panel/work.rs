@@ -233,6 +233,13 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
         browser.page.refresh().await.unwrap();
         browser.until_light("live").await;
     }
+    app.write("alter table orders alter column id drop identity; alter table orders alter column id type text")
+        .await;
+    app.write("insert into orders (id, store_id) values ('А/7:2', 7)").await;
+    browser.press("[data-view-of=history]").await;
+    browser
+        .until("document.getElementById('history-list').innerText.includes('А/7:2')")
+        .await;
     browser.close().await;
 }
 
