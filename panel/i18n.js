@@ -74,7 +74,7 @@ function timeFormat(name, options) {
 
 /** Of a number of minor units; a shop's own words stay as they are. @param {number|string} minor */
 export function money(minor) {
-  if (!Number.isFinite(Number(minor))) return String(minor);
+  if (minor === "" || !Number.isFinite(Number(minor))) return String(minor);
   const currency = format("money", () => {
     const digits = (least) => ({ style: "currency", currency: store.currency, currencyDisplay: "narrowSymbol", minimumFractionDigits: least });
     return { whole: new Intl.NumberFormat(language, digits(0)), exact: new Intl.NumberFormat(language, digits(undefined)) };

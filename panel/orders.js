@@ -126,7 +126,7 @@ export function apply(event) {
 /** What an item of an order says: shops write it in several ways. @param {any} line */
 export function lineOf(line) {
   if (line === null || typeof line !== "object") return { name: String(line ?? ""), count: 1 };
-  const first = (...names) => names.map((name) => line[name]).find((value) => value !== undefined && value !== null);
+  const first = (...names) => names.map((name) => line[name]).find((value) => value !== undefined && value !== null && value !== "");
   const extras = [first("options", "modifiers", "extras"), first("comment", "note", "notes")].flat().filter(Boolean);
   const said = first("quantity", "qty", "count") ?? 1;
   const words = extras.map((extra) => (typeof extra === "object" ? extra.name ?? "" : String(extra))).filter(Boolean);

@@ -209,7 +209,7 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
     browser.start_shift(&app.panel_link()).await;
     app.write(
         "insert into orders (store_id, total, items) values \
-             (7, 'по счёту', '[{\"name\": \"Сыр\", \"quantity\": \"200 г\", \"price\": 100}, \"Чай\", null]'); \
+             (7, 'по счёту', '[{\"name\": \"Сыр\", \"quantity\": \"200 г\", \"price\": 100}, {\"title\": \"Чай\", \"name\": \"\", \"quantity\": \"\"}, \"Кофе\", null]'); \
          insert into bookings (store_id, guests, starts_at) values (7, 2, 'завтра в семь')",
     )
     .await;
@@ -218,7 +218,10 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
         browser.until_in("pending", 1).await;
         let order = browser.text("[data-key='orders/1']").await;
         assert!(
-            order.contains("по счёту") && order.contains("200 г") && !order.contains("NaN"),
+            order.contains("по счёту")
+                && order.contains("200 г")
+                && order.contains("1×\nЧай")
+                && !order.contains("NaN"),
             "{order}"
         );
         browser.press("[data-key='orders/1'] .card-open").await;
