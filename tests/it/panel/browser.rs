@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use fantoccini::error::CmdError;
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
@@ -169,8 +170,7 @@ impl Browser {
             if begin.elapsed() > PATIENCE {
                 let page = self.js("return document.body.innerText").await;
                 let light = self.js("return document.getElementById('light')?.dataset.state").await;
-                let body = json!({"type": "browser"});
-                let log = self.page.issue_cmd(Raw { path: "se/log", body }).await.ok();
+                let log = self.logged("browser").await.ok();
                 panic!("it did not become so: {expression}\nthe light: {light}\nthe page: {page}\n{log:#?}");
             }
         }
@@ -204,9 +204,13 @@ impl Browser {
 
     /// What was logged since the last look: `browser` or `performance`.
     pub async fn log(&self, kind: &str) -> Vec<Value> {
+        self.logged(kind).await.unwrap().as_array().unwrap().clone()
+    }
+
+    /// The same, where the browser has a log: WebKit has none.
+    async fn logged(&self, kind: &str) -> Result<Value, CmdError> {
         let body = json!({"type": kind});
-        let log = self.page.issue_cmd(Raw { path: "se/log", body }).await.unwrap();
-        log.as_array().unwrap().clone()
+        self.page.issue_cmd(Raw { path: "se/log", body }).await
     }
 
     /// The size of the window's inside, CSS pixels.

@@ -3,6 +3,7 @@
 mod browser;
 mod client;
 mod files;
+mod grants;
 mod line;
 mod look;
 mod scenes;
@@ -63,10 +64,16 @@ impl App {
 }
 
 impl Browser {
-    /// Opens the panel by a link, and starts the shift.
-    async fn start_shift(&self, link: &str) {
+    /// Opens the panel by a link, at the size of a tablet; nobody has pressed anything.
+    async fn open_shift(&self, link: &str) {
         self.size(browser::SIZES[1].1, browser::SIZES[1].2).await;
         self.page.goto(link).await.unwrap();
+        self.until("document.body.dataset.view === 'shift'").await;
+    }
+
+    /// The same, and starts the shift.
+    async fn start_shift(&self, link: &str) {
+        self.open_shift(link).await;
         self.press("#shift-start").await;
         self.until_light("live").await;
         self.until("vestnik.ringer.sounds").await;

@@ -184,24 +184,6 @@ async fn the_token_is_kept_as_the_person_chose_and_forgotten_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_closed() {
-    let (app, browser) = (App::start().await, Browser::start_that_keeps_nothing().await);
-    browser.start_shift(&app.panel_link()).await;
-    let forbidden = "try { localStorage.length; return false } catch (error) { return error.name }";
-    assert_eq!(browser.js(forbidden).await, "SecurityError");
-    app.write(ORDER).await;
-    browser.until_heard().await;
-    browser.press("[data-key='orders/1'] .yes").await;
-    app.until_so("select status = 'preparing' from orders").await;
-    // The key is gone with the page, and asked for.
-    browser.page.refresh().await.unwrap();
-    browser
-        .until("document.getElementById('shift-token')?.checkVisibility()")
-        .await;
-    browser.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
     let (app, browser) = (App::start().await, Browser::start().await);
     app.write("alter table orders alter column total type text; alter table bookings alter column starts_at type text")
