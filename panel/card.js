@@ -77,7 +77,7 @@ export function lineRow(line, withPrice = false) {
     {},
     h("span", { class: line.count === 1 ? "count" : "count count-many", text: Number.isFinite(line.count) ? `${line.count}×` : line.count }),
     h("span", { class: "line-name" }, line.name, line.note && h("small", { text: line.note })),
-    withPrice && line.price != null && Number.isFinite(line.count) && h("span", { class: "line-price", text: money(line.price * line.count) }),
+    withPrice && line.cost !== undefined && h("span", { class: "line-price", text: money(line.cost) }),
   );
 }
 

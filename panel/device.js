@@ -2,7 +2,7 @@
 
 import { say } from "./i18n.js";
 
-/** @typedef {"granted"|"refused"|"missing"} Answer */
+/** @typedef {"granted"|"refused"|"missing"|"open"} Answer open: not given yet */
 
 /** @type {WakeLockSentinel|null} */
 let lock = null;
@@ -33,12 +33,11 @@ document.addEventListener("visibilitychange", () => wantsLock && !document.hidde
 
 /** Asks for notifications, within a person's press. @returns {Promise<Answer>} */
 export async function askForNotifications() {
-  if (!("Notification" in window)) return "missing";
-  const answer = await Notification.requestPermission().catch(() => "denied");
-  return answer === "granted" ? "granted" : "refused";
+  await window.Notification?.requestPermission().catch(() => {});
+  return knownOfNotifications();
 }
 
-/** What a person has answered so far; open: nothing yet. @returns {Answer|"open"} */
+/** What a person has answered to that so far. @returns {Answer} */
 export function knownOfNotifications() {
   if (!("Notification" in window)) return "missing";
   return { granted: "granted", default: "open" }[Notification.permission] ?? "refused";

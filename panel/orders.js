@@ -129,11 +129,12 @@ export function lineOf(line) {
   const first = (...names) => names.map((name) => line[name]).find((value) => value !== undefined && value !== null && value !== "");
   const extras = [first("options", "modifiers", "extras"), first("comment", "note", "notes")].flat().filter(Boolean);
   const said = first("quantity", "qty", "count") ?? 1;
+  const [count, price] = [Number(said), first("price")];
   const words = extras.map((extra) => (typeof extra === "object" ? extra.name ?? "" : String(extra))).filter(Boolean);
   return {
     name: String(first("name", "title", "product") ?? JSON.stringify(line)),
-    count: Number.isFinite(Number(said)) ? Number(said) : String(said),
-    price: typeof first("price") === "number" ? first("price") : undefined,
+    count: Number.isFinite(count) ? count : String(said),
+    cost: typeof price === "number" && Number.isFinite(count) ? price * count : undefined,
     note: words.join(", "),
   };
 }

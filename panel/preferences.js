@@ -5,7 +5,7 @@ import { at, h } from "./dom.js";
 import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, showLight } from "./live.js";
 import { change, settings } from "./settings.js";
-import { askAgain, endShift, showGrant } from "./shift.js";
+import { askAgain, endShift, showGrant, tryOut } from "./shift.js";
 
 const THEMES = ["", "light", "dark"];
 const POLL_SECONDS = [10, 30, 60];
@@ -26,9 +26,7 @@ export function setUpPreferences(redraw) {
     change({ offlineSound: event.target.checked });
     showLight();
   });
-  document.querySelectorAll("[data-ring]").forEach((ring) =>
-    ring.addEventListener("click", async () => showGrant("sound", (await live.ringer.test(ring.dataset.ring)) ? "granted" : "refused")),
-  );
+  document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(ring.dataset.ring)));
   at("ask-again").addEventListener("click", askAgain);
   at("end-shift").addEventListener("click", endShift);
   showPreferences();

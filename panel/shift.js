@@ -17,9 +17,7 @@ export function setUpShift(started) {
     event.preventDefault();
     start();
   });
-  at("shift-ring").addEventListener("click", async () => {
-    showGrant("sound", (await live.ringer.test()) ? "granted" : "refused");
-  });
+  at("shift-ring").addEventListener("click", () => tryOut());
 }
 
 /**
@@ -83,6 +81,13 @@ function ask() {
   return { sound, notifications: askForNotifications(), screen: keepAwake() };
 }
 
+/** Rings once, and shows whether it was heard. @param {import("./sound.js").Kind} [kind] */
+export async function tryOut(kind) {
+  const heard = await live.ringer.test(kind);
+  const { answer } = live.ringer;
+  showGrant("sound", answer === "granted" && !heard ? "refused" : answer);
+}
+
 /** Asks once more what was not granted. */
 export const askAgain = () => showAnswers(ask());
 
@@ -113,7 +118,7 @@ function showAnswers(asked) {
   }
 }
 
-/** @param {string} name @param {Answer|"open"} answer open: not given yet */
+/** @param {string} name @param {Answer} answer */
 export function showGrant(name, answer) {
   const row = at(`grant-${name}`);
   row.dataset.answer = answer;

@@ -69,10 +69,15 @@ fn number(event: &Told, name: &str) -> Option<i64> {
     })
 }
 
-/// What it costs; in the shop's own words where it writes no number of minor units.
+/// A number as it is written here; where it is none, in the shop's own words.
+fn said(event: &Told, name: &str, write: impl Fn(i64) -> String) -> Option<String> {
+    let number = number(event, name).map(write);
+    number.or_else(|| text(event, name).map(str::to_owned))
+}
+
+/// What it costs, of a number of minor units.
 fn total(event: &Told, style: &Style, words: &Words) -> Option<String> {
-    let minor = number(event, "total").map(|minor| amount(minor, &style.currency, words));
-    minor.or_else(|| text(event, "total").map(str::to_owned))
+    said(event, "total", |minor| amount(minor, &style.currency, words))
 }
 
 /// What certainly matters comes first and the items last, so that the items are what is cut.
@@ -99,10 +104,8 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>) -> Messa
         Some("pickup") => line("message.type_pickup", &[]),
         _ => {}
     }
-    if let Some(guests) = number(base, "guests") {
-        line("message.guests", &[("guests", &guests.to_string())]);
-    } else if let Some(guests) = text(base, "guests") {
-        line("message.guests", &[("guests", guests)]);
+    if let Some(guests) = said(base, "guests", |guests| guests.to_string()) {
+        line("message.guests", &[("guests", &guests)]);
     }
     if let Some(time) = base.starts_at.as_deref().or_else(|| text(base, "starts_at")) {
         line("message.starts_at", &[("time", time)]);
