@@ -1,6 +1,7 @@
 //! Orders a second that 16 and 64 writers sustain with every event delivered, as a share of what the same writers do
-//! where no trigger watches; beside a bridge of LISTEN and NOTIFY. Turn by turn, fsync on; then with commits that take a
-//! millisecond, as on a slower disk.
+//! where no trigger watches; beside a bridge of LISTEN and NOTIFY, and beside this engine over the least that a trigger and a
+//! journal can be: what is between that and ours is what events cost that can be found by store and by order. Turn by turn,
+//! fsync on; then with commits that take a millisecond, as on a slower disk.
 
 #[path = "support/bridge.rs"]
 mod bridge;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use panels::Panels;
 use quantile::quantile;
+use secrecy::SecretString;
 use shop::Shop;
 use tokio_postgres::Client;
 
@@ -28,6 +30,35 @@ const TURN: Duration = Duration::from_secs(4);
 /// Before the time counts: for the bell to be muted.
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLOW_DISK: &str = "alter system set commit_delay = 1000; alter system set commit_siblings = 0";
+/// A table whose trigger does one insert of what an event says, into a journal that is read in order only.
+const LEAST: &str = "drop index vestnik.event_store_subject, vestnik.event_store_xid; \
+     create table least_orders (like orders including all); \
+     create function vestnik.emit_least() returns trigger \
+     language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin \
+         insert into vestnik.event (store_id, type, data) \
+         select n.store_id::text, 'new_order', jsonb_build_object('order_ids', jsonb_build_array(n.id::text), \
+             'order_id', n.id::text, 'status', n.status, 'customer_name', n.customer_name, 'total', n.total, \
+             'order_type', n.order_type, 'items', n.items) \
+         from inserted_rows n; \
+         if vestnik.must_ring() then \
+             perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order'); \
+         end if; \
+         return null; \
+     end $$; \
+     create trigger least after insert on least_orders referencing new table as inserted_rows \
+     for each statement execute function vestnik.emit_least()";
+
+/// A table to write to, and the sockets that hear of it.
+struct Side<'a> {
+    shop: &'a Shop,
+    client: &'a Client,
+    table: &'static str,
+    panels: Option<Panels>,
+    /// Orders a second, and as a share of the first side's in the same round, a figure each round.
+    rates: Vec<f64>,
+    shares: Vec<f64>,
+    lost: u64,
+}
 
 #[tokio::main]
 async fn main() {
@@ -35,86 +66,124 @@ async fn main() {
         return;
     }
     let shop = Shop::open().await;
-    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = connect(&shop).await;
     client.batch_execute(bridge::TABLES).await.expect("tables");
     let (_engine, vestnik) = engine::serve(&shop, &[]).await;
-    let (_bridge, floor) = bridge::start(&shop);
+    let (_bridge, bridge) = bridge::start(&shop);
+    let least_shop = shop.beside("least").await;
+    let least_client = connect(&least_shop).await;
+    least_client.batch_execute(LEAST).await.expect("a table");
+    let (_least_engine, least) = engine::serve(&least_shop, &[]).await;
     let token = engine::token(&shop).await;
+    let least_token = engine::token(&least_shop).await;
+    let bridge = Panels::open(bridge, &token, STORES, false).await;
+    let least = Panels::open(least, &least_token, STORES, false).await;
     let vestnik = Panels::open(vestnik, &token, STORES, false).await;
-    let floor = Panels::open(floor, &token, STORES, false).await;
-    println!(
-        "orders/s, median of {ROUNDS}   no trigger |  LISTEN bridge  share |  vestnik  share (of each round)   lost"
-    );
+    let mut sides = [
+        Side::new(&shop, &client, "bare_orders", None),
+        Side::new(&shop, &client, "floor_orders", Some(bridge)),
+        Side::new(&least_shop, &least_client, "least_orders", Some(least)),
+        Side::new(&shop, &client, "orders", Some(vestnik)),
+    ];
+    println!("orders/s, median of {ROUNDS}, and the share of the same without a trigger (of each round)");
+    println!("{:32} no trigger | LISTEN bridge | the least trigger | vestnik", "");
     for (disk, settings) in [("fsync on", ""), ("a commit takes 1 ms", SLOW_DISK)] {
         for statement in settings.split("; ").filter(|statement| !statement.is_empty()) {
             client.batch_execute(statement).await.expect("set");
         }
         client.batch_execute("select pg_reload_conf()").await.expect("set");
         for writers in WRITERS {
-            let [mut bare, mut bridged, mut ours] = [const { Vec::new() }; 3];
-            let mut lost = 0;
             for _ in 0..ROUNDS {
-                bare.push(turn(&shop, &client, writers, "bare_orders", None).await.0);
-                bridged.push(turn(&shop, &client, writers, "floor_orders", Some(&floor)).await.0);
-                let (rate, missing) = turn(&shop, &client, writers, "orders", Some(&vestnik)).await;
-                ours.push(rate);
-                lost += missing;
+                let mut bare = None;
+                for side in &mut sides {
+                    let rate = side.turn(writers).await;
+                    side.shares.push(rate / *bare.get_or_insert(rate) * 100.0);
+                }
             }
-            let share = |of: &[f64]| -> Vec<f64> { of.iter().zip(&bare).map(|(of, bare)| of / bare * 100.0).collect() };
-            let (mut shares, mut bridge_shares) = (share(&ours), share(&bridged));
-            let each: Vec<String> = shares.iter().map(|share| format!("{share:.0}")).collect();
-            println!(
-                "{disk:20} {writers:3} writers {:8.0} | {:9.0} {:6.0} % | {:9.0} {:5.0} % ({}) {lost:6}",
-                quantile(&mut bare, 0.5),
-                quantile(&mut bridged, 0.5),
-                quantile(&mut bridge_shares, 0.5),
-                quantile(&mut ours, 0.5),
-                quantile(&mut shares, 0.5),
-                each.join(", "),
-            );
+            let told: Vec<String> = sides.iter_mut().map(Side::told).collect();
+            println!("{disk:20} {writers:2} writers {}", told.join(" | "));
         }
     }
 }
 
-/// Orders a second until the last of them was delivered, and how many never were.
-async fn turn(
-    shop: &Shop,
-    client: &Client,
-    writers: usize,
-    table: &'static str,
-    panels: Option<&Panels>,
-) -> (f64, u64) {
-    let empty = "truncate orders, bare_orders, floor_orders; truncate vestnik.event cascade; checkpoint";
-    client.batch_execute(empty).await.expect("empty");
-    let begin = Instant::now() + WARM_UP;
-    let before = panels.map_or(0, |panels| panels.count.load(Ordering::Relaxed));
-    let writing = (0..writers).map(|_| {
-        let url = shop.url.clone();
-        tokio::spawn(async move {
-            let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
-            let insert = format!(
-                "insert into {table} (store_id, customer_name, total, order_type, items) \
-                 values ($1, 'Иван', 50000, 'delivery', '[{{\"name\": \"Пицца\", \"count\": 2}}]')"
-            );
-            let insert = client.prepare(&insert).await.expect("prepared");
-            let mut written = [0_u64; 2];
-            while begin.elapsed() < TURN {
-                let store = fastrand::i64(0..STORES);
-                client.execute(&insert, &[&store]).await.expect("an order");
-                written[usize::from(Instant::now() > begin)] += 1;
-            }
-            written
-        })
-    });
-    let mut written = [0; 2];
-    for writer in futures::future::join_all(writing.collect::<Vec<_>>()).await {
-        let writer = writer.expect("a writer");
-        written = [written[0] + writer[0], written[1] + writer[1]];
+async fn connect(shop: &Shop) -> Client {
+    vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection")
+}
+
+impl<'a> Side<'a> {
+    fn new(shop: &'a Shop, client: &'a Client, table: &'static str, panels: Option<Panels>) -> Self {
+        Self {
+            shop,
+            client,
+            table,
+            panels,
+            rates: Vec::new(),
+            shares: Vec::new(),
+            lost: 0,
+        }
     }
-    let all = written[0] + written[1];
-    let come = match panels {
-        Some(panels) => panels.until(before, all).await,
-        None => all,
-    };
-    (written[1] as f64 / begin.elapsed().as_secs_f64(), all - come)
+
+    /// What the rounds gave; the next ones begin anew.
+    fn told(&mut self) -> String {
+        let each: Vec<String> = self.shares.iter().map(|share| format!("{share:.0}")).collect();
+        let rate = quantile(&mut self.rates, 0.5);
+        let told = match self.panels {
+            Some(_) => format!(
+                "{rate:7.0} {:3.0} % ({}) lost {}",
+                quantile(&mut self.shares, 0.5),
+                each.join(", "),
+                self.lost
+            ),
+            None => format!("{rate:7.0}"),
+        };
+        (self.rates, self.shares, self.lost) = (Vec::new(), Vec::new(), 0);
+        told
+    }
+
+    /// Writes for a while, and waits until all has come; orders a second.
+    async fn turn(&mut self, writers: usize) -> f64 {
+        let empty = format!("truncate {}; truncate vestnik.event cascade; checkpoint", self.table);
+        self.client.batch_execute(&empty).await.expect("empty");
+        let begin = Instant::now() + WARM_UP;
+        let before = self.come();
+        let writing: Vec<_> = (0..writers)
+            .map(|_| tokio::spawn(write(self.shop.url.clone(), self.table, begin)))
+            .collect();
+        let mut written = [0; 2];
+        for writer in futures::future::join_all(writing).await {
+            let writer = writer.expect("a writer");
+            written = [written[0] + writer[0], written[1] + writer[1]];
+        }
+        if let Some(panels) = &self.panels {
+            let all = written[0] + written[1];
+            self.lost += all - panels.until(before, all).await;
+        }
+        // Orders count once they are delivered.
+        let rate = written[1] as f64 / begin.elapsed().as_secs_f64();
+        self.rates.push(rate);
+        rate
+    }
+
+    fn come(&self) -> u64 {
+        self.panels
+            .as_ref()
+            .map_or(0, |panels| panels.count.load(Ordering::Relaxed))
+    }
+}
+
+/// Writes order after order until the turn is over: how many before it counted, and how many while it did.
+async fn write(url: SecretString, table: &'static str, begin: Instant) -> [u64; 2] {
+    let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
+    let insert = format!(
+        "insert into {table} (store_id, customer_name, total, order_type, items) \
+         values ($1, 'Иван', 50000, 'delivery', '[{{\"name\": \"Пицца\", \"count\": 2}}]')"
+    );
+    let insert = client.prepare(&insert).await.expect("prepared");
+    let mut written = [0_u64; 2];
+    while begin.elapsed() < TURN {
+        let store = fastrand::i64(0..STORES);
+        client.execute(&insert, &[&store]).await.expect("an order");
+        written[usize::from(Instant::now() > begin)] += 1;
+    }
+    written
 }

@@ -4,13 +4,14 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use vestnik::config::Config;
 
 /// A database with the reference shop.
 pub struct Shop {
     pub url: SecretString,
-    _cluster: Ended,
+    /// Of the first database only.
+    _cluster: Option<Ended>,
 }
 
 /// A process that ends with the bench.
@@ -41,12 +42,24 @@ impl Shop {
         stdout.read_line(&mut line).expect("its address");
         cluster.stdout = Some(stdout.into_inner());
         let url = SecretString::from(format!("{}/postgres", line.trim()));
+        Self::migrated(url, Some(Ended(cluster))).await
+    }
+
+    /// One more database of the same Postgres, which ends with the first.
+    #[expect(clippy::allow_attributes, reason = "not every bench needs two")]
+    #[allow(dead_code)]
+    pub async fn beside(&self, name: &str) -> Self {
+        let client = vestnik::db::connect_as(&self.url, "bench").await.expect("a connection");
+        let create = format!("create database {name}");
+        client.batch_execute(&create).await.expect("a database");
+        let (server, _) = self.url.expose_secret().rsplit_once('/').expect("a database's name");
+        Self::migrated(format!("{server}/{name}").into(), None).await
+    }
+
+    async fn migrated(url: SecretString, cluster: Option<Ended>) -> Self {
         let mut config = Config::default();
         config.database.url = Some(url.clone());
         vestnik::migrate::run(&config, &mut |_| ()).await.expect("migrated");
-        Self {
-            url,
-            _cluster: Ended(cluster),
-        }
+        Self { url, _cluster: cluster }
     }
 }
