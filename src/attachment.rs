@@ -95,6 +95,32 @@ async fn call(client: &Client, function: &str, attach: &Attach) -> Result<tokio_
         .await?)
 }
 
+/// A table that carries our triggers, or should.
+#[derive(Debug)]
+pub struct Attached {
+    /// With its schema, as SQL writes it.
+    pub table: String,
+    /// What its rows are: `order` or `booking`.
+    pub kind: String,
+    /// What is wrong with it, and what to do.
+    pub trouble: Option<String>,
+}
+
+/// All of them, by name.
+pub async fn attached(client: &Client) -> Result<Vec<Attached>, tokio_postgres::Error> {
+    const ATTACHED: &str = "select a.table_name, a.kind, t.trouble from vestnik.attachment a \
+         left join vestnik.attachment_troubles() t on t.name = a.table_name order by a.table_name";
+    let rows = client.query(ATTACHED, &[]).await?;
+    let attached = |row: &tokio_postgres::Row| {
+        Ok(Attached {
+            table: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            trouble: row.try_get(2)?,
+        })
+    };
+    rows.iter().map(attached).collect()
+}
+
 /// What is wrong with the attached tables: each one's name, and what to do.
 pub async fn troubles(pool: &Pool) -> Result<Vec<(String, String)>, db::Failed> {
     const TROUBLES: &str = "select name, trouble from vestnik.attachment_troubles() order by name";

@@ -57,6 +57,8 @@ enum Command {
     Replay(command::replay::Args),
     /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
     Bench(command::bench::Args),
+    /// Say what is wrong with the database, its triggers and notifications, and what to do
+    Doctor(command::doctor::Args),
     /// Ask the server of this machine whether it is ready
     Healthcheck,
 }
@@ -163,6 +165,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
         Command::Telegram(args) => command::telegram::run(config, args).await,
         Command::Replay(args) => command::replay::run(config, args).await,
         Command::Bench(args) => command::bench::run(config, args).await,
+        Command::Doctor(args) => command::doctor::run(config, &args).await,
         Command::Serve { .. } | Command::Migrate(_) | Command::Tail(_) | Command::Healthcheck => Ok(()),
     }
 }

@@ -28,6 +28,7 @@ pub mod board;
 pub mod config;
 pub mod cursor;
 pub mod db;
+pub mod doctor;
 pub mod embedded;
 pub mod event;
 pub mod link;

@@ -102,25 +102,35 @@ pub enum Hearing {
 
 /// Why listening ended.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+pub enum Lost {
+    /// No connection.
     #[error(transparent)]
     Connect(#[from] db::Error),
+    /// Postgres says so, or is gone.
     #[error("{}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
+    /// Without a word.
     #[error("the connection ended")]
     Ended,
+    /// As over a half-open connection.
     #[error("no answer to a probe within {} s", PROBE_DEADLINE.as_secs())]
     Silent,
+    /// Something has taken LISTEN back.
     #[error("Postgres no longer lists our channels")]
     Unlisted,
+    /// The locks die with the session, so it ends.
     #[error("a lock of its session could not be asked for, or let go of")]
     LocksUnknown,
+    /// Somebody has migrated with other settings.
     #[error("the bell's locks have other keys now")]
     OtherLocks,
+    /// The database is older than the bell.
     #[error("the triggers know nothing of the bell's locks: run `vestnik migrate`")]
     NotMigrated,
+    /// By choice.
     #[error("the triggers do not ring: database.notify was \"off\" when `vestnik migrate` ran last")]
     Off,
+    /// What a transaction pooler does.
     #[error(
         "our own notification did not come back: a transaction pooler? Set database.listen_url to a direct address"
     )]
@@ -160,6 +170,17 @@ pub async fn run(
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => return,
         }
+    }
+}
+
+/// Listens until it is proven that notifications come back, or why they do not.
+pub async fn prove(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
+    let bell = Bell::default();
+    let (hearing, mut heard) = watch::channel(Hearing::Disconnected);
+    let mut backoff = Backoff::new();
+    tokio::select! {
+        lost = listen(listen_url, notify_url, &bell, &hearing, &mut backoff) => lost.map(|never| match never {}),
+        _ = heard.wait_for(|hearing| *hearing == Hearing::Listening) => Ok(()),
     }
 }
 

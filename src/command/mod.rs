@@ -11,6 +11,7 @@ use say;
 
 pub mod attach;
 pub mod bench;
+pub mod doctor;
 mod duration;
 pub mod healthcheck;
 pub mod migrate;

@@ -393,6 +393,10 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     };
     assert!(event.contains("\"new_order\"") && event.contains("Иван"), "{event}");
 
+    // Nothing is wrong with what it has made.
+    let output = vestnik(&["doctor"]).current_dir(directory.path()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stdout));
+
     let pid_file = directory.path().join("vestnik-data/data/postmaster.pid");
     let postmaster = |file: &Path| {
         std::fs::read_to_string(file)

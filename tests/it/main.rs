@@ -11,6 +11,7 @@ mod cluster;
 mod command;
 mod cursor;
 mod delivery;
+mod doctor;
 mod escalation;
 mod faults;
 mod fleet;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// From the top down: a module may use those of lower layers, and its own.
 const LAYERS: [&[&str]; 10] = [
     &["main", "cli", "command"],
-    &["engine"],
+    &["engine", "doctor"],
     &["http"],
     &["session", "delivery", "telegram"],
     &["feed", "listener", "router"],
@@ -27,8 +27,9 @@ const LAYERS: [&[&str]; 10] = [
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.
-const KNOW_POSTGRES: [&str; 23] = [
+const KNOW_POSTGRES: [&str; 24] = [
     "db",
+    "doctor",
     "bell",
     "journal",
     "token",

@@ -1,0 +1,39 @@
+//! `vestnik doctor`: what is wrong with a database, and what to do.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use vestnik::config::Config;
+use vestnik::doctor::{self, Verdict};
+
+use super::duration;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name transactions that are open for so long
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
+    old: Duration,
+}
+
+/// A line each finding; fails when something is wrong.
+pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
+    let findings = doctor::examine(config, args.old).await?;
+    let width = findings.iter().map(|finding| finding.subject.chars().count()).max();
+    let width = width.unwrap_or_default();
+    for finding in &findings {
+        let mark = match finding.verdict {
+            Verdict::Well => "well ",
+            Verdict::Wrong => "WRONG",
+        };
+        super::say!("{mark}  {:width$}  {}", finding.subject, finding.says);
+    }
+    match findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Wrong)
+        .count()
+    {
+        0 => Ok(()),
+        1 => bail!("one thing is wrong"),
+        many => bail!("{many} things are wrong"),
+    }
+}

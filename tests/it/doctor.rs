@@ -1,0 +1,117 @@
+//! What is wrong with a database is named, with what to do. The tests' own Postgres runs without fsync, and is told so.
+
+use std::process::Command;
+
+use crate::support::app::App;
+use crate::support::db::Database;
+
+/// What `vestnik doctor` prints, and its exit code.
+async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command
+        .arg("doctor")
+        .args(arguments)
+        .env("DATABASE_URL", database.url())
+        .current_dir(std::env::temp_dir());
+    // Whoever answers for the panels in this process goes on meanwhile.
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.code())
+}
+
+/// The line about this.
+fn line<'a>(said: &'a str, subject: &str) -> &'a str {
+    let about = |line: &&str| line.split_whitespace().nth(1) == Some(subject);
+    said.lines()
+        .find(about)
+        .unwrap_or_else(|| panic!("nothing about {subject}: {said}"))
+}
+
+#[tokio::test]
+async fn of_a_database_that_is_well_each_line_says_so() {
+    let app = App::start().await;
+    let (said, code) = doctor(&app.database, &["--old", "1h"]).await;
+    for subject in [
+        "server",
+        "connections",
+        "schema",
+        "public.orders",
+        "public.bookings",
+        "notifications",
+        "nodes",
+        "queue",
+        "transactions",
+    ] {
+        assert!(line(&said, subject).starts_with("well "), "{said}");
+    }
+    assert!(line(&said, "durability").starts_with("WRONG  durability"), "{said}");
+    assert!(line(&said, "durability").contains("fsync, full_page_writes"), "{said}");
+    assert!(said.ends_with("vestnik: one thing is wrong\n"), "{said}");
+    assert_eq!(code, Some(1));
+}
+
+#[tokio::test]
+async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
+    let database = Database::fresh().await;
+    let other = Database::fresh().await;
+    let client = database.client().await;
+    for sql in [
+        "alter table bookings disable trigger vestnik_emit_insert; alter table orders rename customer_name to client",
+        "insert into orders (store_id, client) values (7, 'Анна')",
+        "begin; create table mark (); prepare transaction 'left ''open'''",
+        "begin; select from orders where client = 'Анна'",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    let old = format!("select clock_timestamp() - xact_start > '1 s' from pg_stat_activity where pid = {pid}");
+    database.until(&old).await;
+    // To listen to another database is to hear as little as behind a pooler.
+    let listen_url = format!("database.listen_url={}", other.url());
+    let (said, code) = doctor(&database, &["--old", "1s", "--set", &listen_url]).await;
+    for (subject, says) in [
+        ("public.bookings", "its triggers are gone or switched off"),
+        ("public.orders", "it was altered"),
+        ("notifications", "a transaction pooler? Set database.listen_url"),
+        ("nodes", "start `vestnik serve`"),
+    ] {
+        let line = line(&said, subject);
+        assert!(line.starts_with("WRONG") && line.contains(says), "{said}");
+    }
+    assert!(said.contains(&format!("select pg_terminate_backend({pid})")), "{said}");
+    assert!(
+        said.contains("rollback prepared 'left ''open''', or commit it"),
+        "{said}"
+    );
+    assert!(!said.contains("Анна"), "no customer's name: {said}");
+    assert_eq!(code, Some(1));
+    for sql in ["commit", "rollback prepared 'left ''open'''"] {
+        client.batch_execute(sql).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_never_migrated_is_told_to_be() {
+    let database = Database::empty().await;
+    let (said, code) = doctor(&database, &[]).await;
+    assert!(line(&said, "schema").contains("run `vestnik migrate`"), "{said}");
+    assert!(
+        !said.contains("notifications"),
+        "what needs the schema waits for it: {said}"
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[tokio::test]
+async fn a_database_without_attached_tables_is_told_how() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client
+        .batch_execute("select vestnik.detach('public.orders'), vestnik.detach('public.bookings')")
+        .await
+        .unwrap();
+    let (said, _) = doctor(&database, &["--set", "shop.schema=own"]).await;
+    assert!(line(&said, "tables").contains("vestnik attach"), "{said}");
+    assert!(line(&said, "schema").starts_with("well "), "{said}");
+}
