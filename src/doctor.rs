@@ -61,8 +61,9 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     findings.push(schema);
     if is_migrated {
         findings.extend(tables(&client).await?);
-        findings.push(notifications(config).await);
+        // In this order: a node is known by its LISTEN session, and the proof has one, too.
         findings.push(listeners(&client).await?);
+        findings.push(notifications(config).await);
     }
     findings.push(queue(
         ask(&client, "select pg_notification_queue_usage()").await?.try_get(0)?,
