@@ -43,5 +43,6 @@ pub mod proof;
 pub mod reach;
 pub mod replay;
 pub mod store;
+pub mod sweep;
 pub mod telemetry;
 pub mod token;

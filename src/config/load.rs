@@ -333,6 +333,10 @@ impl Reading {
             },
             journal: Journal {
                 retention: DAY * self.number("journal.retention_days", 1..=3650) as u32,
+                sweep: match self.number("journal.sweep_seconds", 0..=86_400) {
+                    0 => None,
+                    seconds => Some(Duration::from_secs(seconds)),
+                },
             },
             session: Session {
                 ping_interval: Duration::from_secs(self.number("session.ping_interval_seconds", 1..=300)),

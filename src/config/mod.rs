@@ -129,6 +129,8 @@ pub enum ShopSchema {
 pub struct Journal {
     /// How long events are kept.
     pub retention: Duration,
+    /// Between two comparisons of the attached tables with it; `None`: there are none.
+    pub sweep: Option<Duration>,
 }
 
 /// The live clients.

@@ -90,6 +90,9 @@ impl Node {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(upkeep::trim(pool.clone(), config.journal.retention, self.stop.clone()));
+        if let Some(pause) = config.journal.sweep {
+            background.spawn(upkeep::sweep(pool.clone(), name.clone(), pause, self.stop.clone()));
+        }
         background.spawn(forget::run(pool.clone(), config.journal.retention, self.stop.clone()));
 
         let hub = Arc::new(Hub {

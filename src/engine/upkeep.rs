@@ -13,6 +13,7 @@ use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
 use crate::metrics;
 use crate::router::Router;
+use crate::sweep::{Sweep, Untold};
 use crate::{attachment, db, token};
 
 /// Between two looks for revoked tokens, should a notification be lost.
@@ -85,6 +86,37 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
             Ok(Trimmed::Done(gone)) => ::metrics::counter!("vestnik_events_trimmed_total").increment(gone),
             Ok(Trimmed::Elsewhere) => {}
             Err(error) => tracing::warn!(%error, "old events could not be trimmed"),
+        }
+    }
+}
+
+/// Says which rows were written past the triggers: nobody has heard of them.
+pub(super) async fn sweep(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
+    let mut sweep = Sweep::default();
+    let mut ticks = interval(pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        match sweep.look(&pool).await {
+            Ok(untold) => {
+                tracing::debug!(database, "the tables were compared with the journal");
+                for Untold { table, rows, newest } in untold {
+                    ::metrics::counter!("vestnik_untold_rows_total").increment(rows.unsigned_abs());
+                    tracing::error!(
+                        database,
+                        table,
+                        rows,
+                        newest,
+                        "rows were written past the triggers, and no panel rang for them: call those stores, and see what writes \
+                         with its triggers off, or session_replication_role = replica"
+                    );
+                }
+            }
+            Err(error) if error.may_pass() => tracing::debug!(%error, "the tables were not compared with the journal"),
+            Err(error) => tracing::warn!(%error, "the tables could not be compared with the journal"),
         }
     }
 }

@@ -34,5 +34,6 @@ mod session;
 mod shards;
 mod status_change;
 mod support;
+mod sweep;
 mod tidy;
 mod triggers;

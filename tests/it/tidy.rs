@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 10] = [
         "proof",
         "store",
         "attachment",
+        "sweep",
         "migrate",
         "embedded",
     ],
@@ -27,7 +28,7 @@ const LAYERS: [&[&str]; 10] = [
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.
-const KNOW_POSTGRES: [&str; 24] = [
+const KNOW_POSTGRES: [&str; 25] = [
     "db",
     "doctor",
     "bell",
@@ -45,6 +46,7 @@ const KNOW_POSTGRES: [&str; 24] = [
     "reach",
     "replay",
     "store",
+    "sweep",
     "migrate",
     "embedded",
     "listener",
