@@ -142,7 +142,10 @@ impl<'a> Side<'a> {
 
     /// Writes for a while, and waits until all has come; orders a second.
     async fn turn(&mut self, writers: usize) -> f64 {
-        let empty = format!("truncate {}; truncate vestnik.event cascade; checkpoint", self.table);
+        let empty = format!(
+            "truncate orders, {}; truncate vestnik.event cascade; checkpoint",
+            self.table
+        );
         self.client.batch_execute(&empty).await.expect("empty");
         let begin = Instant::now() + WARM_UP;
         let before = self.come();

@@ -168,6 +168,10 @@ fn describe() {
         "vestnik_tables_in_trouble",
         "Attached tables that are gone, have lost their triggers, or were altered since"
     );
+    describe_counter!(
+        "vestnik_untold_rows_total",
+        "Rows that were written past the triggers: nobody heard of them"
+    );
     describe_reach();
 }
 

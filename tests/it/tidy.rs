@@ -1,5 +1,6 @@
 //! House rules that a machine can hold: dependencies point downward, SQL stands low, files stay readable.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the top down: a module may use those of lower layers, and its own.
@@ -162,6 +163,48 @@ fn no_file_is_one_that_nobody_wants_to_open() {
         let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
         assert!(lines <= LINES_OF_A_FILE, "{} has {lines} lines", path.display());
     }
+}
+
+/// The metrics that a text names behind one of these words.
+fn metrics_behind(text: &str, words: &[&str]) -> BTreeSet<String> {
+    let text: String = text.split_whitespace().collect();
+    let named = |word: &&str| {
+        let behind = text
+            .match_indices(*word)
+            .filter(|(at, _)| !text[..*at].ends_with("describe_"))
+            .map(|(at, _)| &text[at + word.len()..]);
+        behind.filter_map(metric).collect::<Vec<_>>()
+    };
+    words.iter().flat_map(named).collect()
+}
+
+/// The metric that a text begins with. A histogram's buckets are of one.
+fn metric(text: &str) -> Option<String> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_lowercase() && letter != '_')
+        .unwrap_or(text.len());
+    let name = text[..end].strip_suffix("_bucket").unwrap_or(&text[..end]);
+    name.starts_with("vestnik_").then(|| name.to_owned())
+}
+
+#[test]
+fn every_metric_is_described_and_documented_and_no_other_is_spoken_of() {
+    const COUNTED: [&str; 4] = ["counter!(\"", "gauge!(\"", "histogram!(\"", "latency.render(\""];
+    const DESCRIBED: [&str; 4] = [
+        "describe_counter!(\"",
+        "describe_gauge!(\"",
+        "describe_histogram!(\"",
+        "latency.render(\"",
+    ];
+    let code: String = sources().into_iter().map(|(_, _, text)| text).collect();
+    let described = metrics_behind(&code, &DESCRIBED);
+    assert!(described.len() > 20, "{described:?}");
+    assert_eq!(metrics_behind(&code, &COUNTED), described, "counted, and described");
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let documented = metrics_behind(&read("docs/operations.md"), &["`"]);
+    assert_eq!(documented, described, "documented, and described");
+    let watched = metrics_behind(&read("examples/alerts.yml"), &["expr:", "("]);
+    assert!(watched.is_subset(&described) && watched.len() > 8, "{watched:?}");
 }
 
 #[test]
