@@ -94,7 +94,7 @@ async fn compare(
         "with written as (select t.{id}::bigint as number from {table} t where t.{id} > $1::bigint order by t.{id} desc limit $3), \
            told as (select subject from vestnik.event where xid >= $2::text::xid8 and subject in (select number::text from written)), \
            untold as (select number from written where not exists (select from told where subject = number::text)) \
-         select coalesce((select max(number) from written), $1::bigint), pg_snapshot_xmin(pg_current_snapshot())::text, \
+         select coalesce((select max(t.{id})::bigint from {table} t), $1::bigint), pg_snapshot_xmin(pg_current_snapshot())::text, \
              count(*), max(number) from untold"
     );
     let row = client.query_one(&sql, &[&mark.through, &mark.xmin, &ROWS]).await?;

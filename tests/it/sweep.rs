@@ -37,6 +37,16 @@ async fn rows_written_past_the_triggers_are_found_once() {
     };
     assert_eq!(sweep.look(&pool).await.unwrap(), [found]);
     assert_eq!(sweep.look(&pool).await.unwrap(), []);
+    // The numbers begin anew.
+    for sql in [
+        "insert into orders (id, store_id) values (1000, 7)",
+        "truncate orders restart identity; insert into orders (store_id) select 7 from generate_series(1, 10)",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+        assert_eq!(sweep.look(&pool).await.unwrap(), []);
+    }
+    client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
+    assert_eq!(sweep.look(&pool).await.unwrap()[0].newest, 12);
 }
 
 #[tokio::test]
