@@ -29,13 +29,14 @@ function read(storage, key) {
   }
 }
 
-/** @param {Storage} storage @param {string} key @param {any} value */
+/** Whether it is kept; if not, it is forgotten with the page. @param {Storage} storage @param {string} key @param {any} value */
 function write(storage, key, value) {
   try {
     if (value === null) window[storage].removeItem(key);
     else window[storage].setItem(key, JSON.stringify(value));
+    return true;
   } catch {
-    // Then it is forgotten with the page.
+    return false;
   }
 }
 
@@ -48,6 +49,9 @@ export function change(changes) {
   write("localStorage", SETTINGS, settings);
   applyTheme();
 }
+
+/** Whether this device keeps anything longer than the page is open. */
+export const keepsThings = () => write("localStorage", SETTINGS, settings);
 
 export function applyTheme() {
   if (settings.theme) document.documentElement.dataset.theme = settings.theme;

@@ -4,7 +4,7 @@ import { askForNotifications, keepAwake, letSleep } from "./device.js";
 import { at, h, icon } from "./dom.js";
 import { say } from "./i18n.js";
 import { live, notice, unnotice } from "./live.js";
-import { change, forgetKey, keepKey, setStarted, settings } from "./settings.js";
+import { change, forgetKey, keepKey, keepsThings, setStarted, settings } from "./settings.js";
 import { Api, ApiError } from "./vestnik.js";
 
 /** @type {(key: import("./settings.js").Key) => void} */
@@ -30,6 +30,7 @@ export function showShift(key, problem = "") {
   at("shift-token").value = key?.token ?? "";
   at("shift-name").value = settings.name;
   at("shift-remember").checked = key?.remembered ?? false;
+  at("shift-remember").parentElement.hidden = !keepsThings();
   // A link brings both: then there is nothing to type.
   at("shift-key").hidden = Boolean(key) && !problem;
   at("shift-known").hidden = !at("shift-key").hidden;

@@ -120,6 +120,7 @@ export class Ringer {
   async unlock() {
     if (this.answer === "missing") return false;
     if (!this.context) this.#build();
+    if (!this.context) return false;
     if (this.context.state !== "running") {
       // Where it is refused, the promise of resume() waits for ever.
       const refused = new Promise((resolve) => setTimeout(resolve, 700));
@@ -130,7 +131,14 @@ export class Ringer {
   }
 
   #build() {
-    const context = new AudioContext({ latencyHint: "interactive" });
+    /** @type {AudioContext} */
+    let context;
+    try {
+      context = new AudioContext({ latencyHint: "interactive" });
+    } catch {
+      // There is none to be had now, as where too many pages sound: the next press asks again.
+      return;
+    }
     const [master, press, ear] = [context.createGain(), context.createDynamicsCompressor(), context.createAnalyser()];
     ear.fftSize = 32768;
     master.connect(press).connect(ear).connect(context.destination);

@@ -124,6 +124,28 @@ async fn a_browser_that_knows_no_sound_shows_its_orders_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_device_has_no_sound_to_give_the_shift_starts_and_a_press_asks_again() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.open_shift(&app.panel_link()).await;
+    // What Chromium does where too many pages sound already.
+    browser
+        .js("window.Sound = AudioContext;
+             window.AudioContext = class { constructor() { throw new DOMException('no more', 'NotSupportedError'); } };")
+        .await;
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser.until_notice("sound", "Звук выключен браузером").await;
+    browser.js("window.AudioContext = window.Sound").await;
+    browser.press("[data-notice=sound] button").await;
+    browser.until_no_notice("sound").await;
+    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tap_anywhere_on_a_reloaded_tablet_gives_sound_back() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
@@ -147,7 +169,18 @@ async fn a_tap_anywhere_on_a_reloaded_tablet_gives_sound_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_closed() {
     let (app, browser) = (App::start().await, Browser::start_that_keeps_nothing().await);
-    browser.start_shift(&app.panel_link()).await;
+    browser.open_shift(&app.panel_link()).await;
+    assert_eq!(
+        browser
+            .js("return document.getElementById('shift-remember').checkVisibility()")
+            .await,
+        false,
+        "what cannot be kept is not offered to be"
+    );
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    browser.until("vestnik.ringer.sounds").await;
+    browser.js(EAR).await;
     let forbidden = "try { localStorage.length; return false } catch (error) { return error.name }";
     assert_eq!(browser.js(forbidden).await, "SecurityError");
     app.write(ORDER).await;
