@@ -73,37 +73,44 @@ export function handleEvent(event) {
 }
 
 /** A new order. @param {import("./vestnik.js").VestnikEvent} event */
-export function handleNewOrderNotification(event) {
-  const became = take(event);
-  if (!became) return;
-  tell(event, () => {
-    const item = items.get(became.item.key);
-    if (item?.status !== "pending") return;
-    ring(item);
-    const words = [typeOf(item), item.customer_name, item.total != null && money(item.total)].filter(Boolean).join(" · ");
-    const title = say("alert.newOrder", { id: item.id });
-    toast(title, { kind: "order", detail: words, sign: signOf(item), open: () => reveal(item.key), id: item.id });
-    announce(`${title}. ${words}. ${linesOf(item).map((line) => `${line.count} ${line.name}`).join(", ")}`);
-    notify(title, words, item.key);
-    shake([400, 150, 400]);
-    printOnArrival(item);
-  });
-}
+export const handleNewOrderNotification = (event) =>
+  handleNew(event, (item) => ({
+    kind: "order",
+    title: say("alert.newOrder", { id: item.id }),
+    words: [typeOf(item), item.customer_name, item.total != null && money(item.total)],
+    lines: linesOf(item).map((line) => `${line.count} ${line.name}`),
+    shakes: [400, 150, 400],
+  }));
 
 /** A new booking. @param {import("./vestnik.js").VestnikEvent} event */
-export function handleNewBookingNotification(event) {
+export const handleNewBookingNotification = (event) =>
+  handleNew(event, (item) => ({
+    kind: "booking",
+    title: say("alert.newBooking", { id: item.id }),
+    words: [item.customer_name, item.guests && say("booking.guests", { n: item.guests })],
+    lines: [],
+    shakes: [250],
+  }));
+
+/**
+ * What waits for an answer, told in every way that there is.
+ * @param {import("./vestnik.js").VestnikEvent} event
+ * @param {(item: import("./orders.js").Item) => {kind: string, title: string, words: any[], lines: string[], shakes: number[]}} describe
+ */
+function handleNew(event, describe) {
   const became = take(event);
   if (!became) return;
   tell(event, () => {
     const item = items.get(became.item.key);
     if (item?.status !== "pending") return;
     ring(item);
-    const title = say("alert.newBooking", { id: item.id });
-    const words = [item.customer_name, item.guests && say("booking.guests", { n: item.guests })].filter(Boolean).join(" · ");
-    toast(title, { kind: "booking", detail: words, sign: "table", open: () => reveal(item.key), id: item.id });
-    announce(`${title}. ${words}`);
-    notify(title, words, item.key);
-    shake([250]);
+    const { kind, title, words, lines, shakes } = describe(item);
+    const detail = words.filter(Boolean).join(" · ");
+    toast(title, { kind, detail, sign: signOf(item), open: () => reveal(item.key), id: item.id });
+    announce([`${title}. ${detail}`, lines.join(", ")].filter(Boolean).join(". "));
+    notify(title, detail, item.key);
+    shake(shakes);
+    printOnArrival(item);
   });
 }
 

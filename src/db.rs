@@ -10,7 +10,7 @@ use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction,
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres::{Client, Connection, IsolationLevel, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config;
@@ -201,6 +201,16 @@ fn tls() -> Result<MakeRustlsConnect, Error> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
+}
+
+/// A transaction that only reads, and sees one moment throughout: so that what several statements bring meets exactly.
+pub async fn snapshot(client: &mut ClientWrapper) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await
 }
 
 /// Ends the transaction, and with it its locks, when this process says nothing for so long: one that is stopped, or whose

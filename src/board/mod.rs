@@ -6,7 +6,6 @@ mod table;
 use deadpool_postgres::{Pool, Transaction};
 use futures::TryStreamExt as _;
 use time::OffsetDateTime;
-use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::attachment::Kind;
@@ -122,13 +121,7 @@ pub async fn list(pool: &Pool, wanted: &Wanted<'_>) -> Result<Listed, Error> {
 
 async fn read(pool: &Pool, wanted: &Wanted<'_>) -> Result<Listed, Error> {
     let mut client = pool.get().await?;
-    // One snapshot for the list and its cursor.
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
+    let transaction = db::snapshot(&mut client).await?;
     // For a page, compiling its plan takes longer than running it.
     transaction.batch_execute("set local jit = off").await?;
     let cursor = journal::cursor_here(&transaction).await?;

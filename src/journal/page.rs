@@ -10,6 +10,7 @@ use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
 use crate::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
+use crate::db;
 use crate::event::{Event, EventId, StoreId, Xid};
 
 /// Bytes of payload after which a page ends, whatever its limit.
@@ -75,13 +76,7 @@ pub async fn read_page(pool: &Pool, store: &StoreId, start: Start<'_>, limit: us
 
 async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> Result<Page, Error> {
     let mut client = pool.get().await?;
-    // One snapshot for both statements, so that the page and its cursor meet exactly.
-    let transaction = client
-        .build_transaction()
-        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
+    let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
     let seen = Position::after(&head.snapshot, head.newest);
     let page = match start {
@@ -167,12 +162,7 @@ pub async fn read_past(pool: &Pool, bytes: usize) -> Result<Past, Error> {
 
 async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     let mut client = pool.get().await?;
-    let transaction = client
-        .build_transaction()
-        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await?;
+    let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
     let sql = format!("select {EVENT_COLUMNS} from vestnik.event where xid > $1 order by xid desc limit $2");
     let statement = transaction.prepare_cached(&sql).await?;
