@@ -31,6 +31,7 @@ fn line<'a>(said: &'a str, subject: &str) -> &'a str {
 #[tokio::test]
 async fn of_a_database_that_is_well_each_line_says_so() {
     let app = App::start().await;
+    app.until_listening().await;
     let (said, code) = doctor(&app.database, &["--old", "1h"]).await;
     for subject in [
         "server",
