@@ -107,10 +107,9 @@ pub struct Attached {
 }
 
 /// All of them, by name.
-pub async fn attached(client: &Client) -> Result<Vec<Attached>, tokio_postgres::Error> {
+pub async fn attached(client: &Client) -> Result<Vec<Attached>, db::Failed> {
     const ATTACHED: &str = "select a.table_name, a.kind, t.trouble from vestnik.attachment a \
          left join vestnik.attachment_troubles() t on t.name = a.table_name order by a.table_name";
-    let rows = client.query(ATTACHED, &[]).await?;
     let attached = |row: &tokio_postgres::Row| {
         Ok(Attached {
             table: row.try_get(0)?,
@@ -118,17 +117,16 @@ pub async fn attached(client: &Client) -> Result<Vec<Attached>, tokio_postgres::
             trouble: row.try_get(2)?,
         })
     };
-    rows.iter().map(attached).collect()
+    db::answered(async { client.query(ATTACHED, &[]).await?.iter().map(attached).collect() }).await
 }
 
 /// What is wrong with the attached tables: each one's name, and what to do.
 pub async fn troubles(pool: &Pool) -> Result<Vec<(String, String)>, db::Failed> {
-    const TROUBLES: &str = "select name, trouble from vestnik.attachment_troubles() order by name";
-    db::answered(async {
-        let rows = pool.get().await?.query(TROUBLES, &[]).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-    })
-    .await
+    let attached = attached(&*pool.get().await?).await?;
+    Ok(attached
+        .into_iter()
+        .filter_map(|it| Some((it.table, it.trouble?)))
+        .collect())
 }
 
 /// The SQL that [`detach`] would run.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio_postgres::{Client, Row};
 
 use crate::config::{Config, Notify};
@@ -54,16 +55,15 @@ fn wrong(subject: &str, says: impl Into<String>) -> Finding {
 
 /// Looks at the configured database; transactions of this age are named. An error says that it could not be looked at.
 pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db::Failed> {
-    let client = db::connect(&config.database).await?;
+    let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
+    let client = db::connect_as(url, "doctor").await?;
     let mut findings = server(&client).await?;
     let schema = schema(config, &client).await?;
     let is_migrated = schema.verdict == Verdict::Well;
     findings.push(schema);
     if is_migrated {
         findings.extend(tables(&client).await?);
-        // In this order: a node is known by its LISTEN session, and the proof has one, too.
-        findings.push(listeners(&client).await?);
-        findings.push(notifications(config).await);
+        findings.extend(notifications(config, url, &client).await?);
     }
     findings.push(queue(
         ask(&client, "select pg_notification_queue_usage()").await?.try_get(0)?,
@@ -140,7 +140,7 @@ async fn schema(config: &Config, client: &Client) -> Result<Finding, db::Failed>
 }
 
 async fn tables(client: &Client) -> Result<Vec<Finding>, db::Failed> {
-    let attached = db::answered(async { Ok::<_, db::Failed>(attachment::attached(client).await?) }).await?;
+    let attached = attachment::attached(client).await?;
     if attached.is_empty() {
         let none =
             "no table is attached, so there are no events: run `vestnik attach --table public.orders --kind order`";
@@ -153,21 +153,19 @@ async fn tables(client: &Client) -> Result<Vec<Finding>, db::Failed> {
     Ok(attached.iter().map(finding).collect())
 }
 
-/// Whether a notification of ours comes back on the address that nodes listen on.
-async fn notifications(config: &Config) -> Finding {
-    let Some(url) = &config.database.url else {
-        return wrong("notifications", db::Error::Missing.to_string());
-    };
+/// Whether a node listens, and whether a notification of ours comes back on the address that nodes listen on.
+async fn notifications(config: &Config, url: &SecretString, client: &Client) -> Result<Vec<Finding>, db::Failed> {
     if config.database.notify == Notify::Off {
-        return well(
-            "notifications",
-            "switched off (database.notify): nodes read every 50 ms",
-        );
+        let off = "switched off (database.notify): nodes read every 50 ms";
+        return Ok(vec![well("notifications", off)]);
     }
-    match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
+    // First: a node is known by its LISTEN session, and the proof has one, too.
+    let nodes = listeners(client).await?;
+    let proof = match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
         Ok(()) => well("notifications", "they come back"),
         Err(lost) => wrong("notifications", lost.to_string()),
-    }
+    };
+    Ok(vec![nodes, proof])
 }
 
 /// Whether a node listens. Every node probes its channels, which shows whatever its connections are called.

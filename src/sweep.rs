@@ -49,23 +49,20 @@ impl Sweep {
              order by 1";
         db::answered(async {
             let mut client = pool.get().await?;
-            let transaction = client.transaction().await?;
+            // A row and its event are of one transaction, so one snapshot has both.
+            let transaction = db::snapshot(&mut client).await?;
             db::read_by_index(&transaction).await?;
-            let (mut known, mut untold) = (HashMap::new(), Vec::new());
+            let (mut tables, mut untold) = (HashMap::new(), Vec::new());
             for row in transaction.query(TABLES, &[]).await? {
                 let (table, id): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-                let mark = match self.tables.get(&table) {
-                    None => end(&transaction, &table, &id).await?,
-                    Some(mark) => {
-                        let (mark, found) = compare(&transaction, &table, &id, mark).await?;
-                        untold.extend(found);
-                        mark
-                    }
-                };
-                known.insert(table, mark);
+                if let Some(mark) = self.tables.get(&table) {
+                    untold.extend(untold_since(&transaction, &table, &id, mark).await?);
+                }
+                let mark = end(&transaction, &table, &id).await?;
+                tables.insert(table, mark);
             }
             transaction.commit().await?;
-            self.tables = known;
+            self.tables = tables;
             Ok(untold)
         })
         .await
@@ -83,30 +80,23 @@ async fn end(client: &Transaction<'_>, table: &str, id: &str) -> Result<Mark, to
     })
 }
 
-/// A row and its event are of one transaction, so one snapshot has both. By whatever store: a row may have moved to another.
-async fn compare(
+/// By whatever store: a row may have moved to another.
+async fn untold_since(
     client: &Transaction<'_>,
     table: &str,
     id: &str,
     mark: &Mark,
-) -> Result<(Mark, Option<Untold>), tokio_postgres::Error> {
+) -> Result<Option<Untold>, tokio_postgres::Error> {
     let sql = format!(
         "with written as (select t.{id}::bigint as number from {table} t where t.{id} > $1::bigint order by t.{id} desc limit $3), \
-           told as (select subject from vestnik.event where xid >= $2::text::xid8 and subject in (select number::text from written)), \
-           untold as (select number from written where not exists (select from told where subject = number::text)) \
-         select coalesce((select max(t.{id})::bigint from {table} t), $1::bigint), pg_snapshot_xmin(pg_current_snapshot())::text, \
-             count(*), max(number) from untold"
+           told as (select subject from vestnik.event where xid >= $2::text::xid8 and subject in (select number::text from written)) \
+         select count(*), max(number) from written where not exists (select from told where subject = number::text)"
     );
     let row = client.query_one(&sql, &[&mark.through, &mark.xmin, &ROWS]).await?;
-    let (rows, newest): (i64, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
-    let mark = Mark {
-        through: row.try_get(0)?,
-        xmin: row.try_get(1)?,
-    };
-    let untold = newest.map(|newest| Untold {
+    let (rows, newest): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(newest.map(|newest| Untold {
         table: table.to_owned(),
         rows,
         newest,
-    });
-    Ok((mark, untold))
+    }))
 }

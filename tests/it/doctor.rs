@@ -117,3 +117,11 @@ async fn a_database_without_attached_tables_is_told_how() {
     assert!(line(&said, "tables").contains("vestnik attach"), "{said}");
     assert!(line(&said, "schema").starts_with("well "), "{said}");
 }
+
+#[tokio::test]
+async fn where_notifications_are_switched_off_no_node_is_missed_for_not_listening() {
+    let database = Database::fresh().await;
+    let (said, _) = doctor(&database, &["--set", "database.notify=off"]).await;
+    assert!(line(&said, "notifications").starts_with("well "), "{said}");
+    assert!(!said.contains("start `vestnik serve`"), "{said}");
+}
