@@ -227,15 +227,15 @@ async fn apply(
     if now == to && standing.subject.status_word.is_none() {
         return Ok(StatusChangeOutcome::Already(standing.current()));
     }
-    let mapping = &standing.source.mapping;
-    let Some(word) = mapping.status.word_of(to) else {
-        return Ok(StatusChangeOutcome::NoWord(standing.current()));
-    };
     let expected = change.from.is_none_or(|from| from == now);
     let may = expected && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
-    if !may {
-        return Ok(StatusChangeOutcome::NotAllowed(standing.current()));
-    }
+    let mapping = &standing.source.mapping;
+    let word = mapping.status.word_of(to);
+    let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
+    let Some(word) = word.filter(|_| may) else {
+        let current = standing.current();
+        return Ok(if lacks_word { StatusChangeOutcome::NoWord(current) } else { StatusChangeOutcome::NotAllowed(current) });
+    };
     let changed = match &mapping.answer.function {
         Some(function) => call(transaction, function, word, change).await?,
         None => update(transaction, standing, word, change).await?,
