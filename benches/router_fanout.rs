@@ -57,7 +57,7 @@ fn cursor(read: u64) -> Cursor {
 
 /// Batches a second that reach all sessions.
 async fn through_router(count: u64) -> f64 {
-    let router = Arc::new(Router::new(64 * 1024 * 1024, SESSIONS));
+    let router = Arc::new(Router::new(64 * 1024 * 1024, SESSIONS, SESSIONS));
     let epoch = Epoch::new(1, "1", 1);
     router.reach(epoch, cursor(0).base());
     let sessions = (0..SESSIONS).map(|number| {

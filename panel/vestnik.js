@@ -44,7 +44,7 @@
  * @typedef {object} State how it stands
  * @property {StateName} name
  * @property {Date} since since when it is so; for `offline` and `polling`: since when there is no socket
- * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, `too_many_sessions`, ...
+ * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, ...
  */
 
 /**
@@ -75,6 +75,9 @@ const SILENT_HEARTBEATS = 1.5;
 const HEARTBEAT_S = 30;
 /** From this close code on, coming back is no use. */
 const STOP_FROM = 4500;
+/** The store has as many sessions as it may: one that goes makes room, so the next try may wait, at least so long. */
+const TOO_MANY_SESSIONS = 4430;
+const FULL_RECONNECT_MS = 15_000;
 /** Refusals that no second try mends. */
 const REFUSED = [400, 401, 403, 404];
 /** Ids that are remembered, so that an event is told once. */
@@ -306,7 +309,6 @@ export class Connection {
     if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
     this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
-    if (code === 4505) return this.#stop("too_many_sessions");
     // A browser does not say why a handshake was refused, and an expired token is closed with a code below 4500.
     if (!greeted || code >= STOP_FROM || code === 4401) {
       const refusal = await this.#refusal();
@@ -314,7 +316,7 @@ export class Connection {
       if (code >= STOP_FROM) return this.#stop(`closed_${code}`);
     }
     if (this.#socket || !this.#again) return;
-    this.#comeBack(this.#pause());
+    this.#comeBack(code === TOO_MANY_SESSIONS ? FULL_RECONNECT_MS * (1 + Math.random()) : this.#pause());
     if (this.#failures > 1) this.#pollWhenDue();
   }
 

@@ -19,6 +19,7 @@ use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
 use crate::telegram::{self, bot::Bot};
+use crate::token::Tokens;
 
 /// What all databases of a node share.
 pub(super) struct Node {
@@ -40,14 +41,23 @@ impl Node {
         db::parse(&listen_url, "listener")?;
         let pool = db::pool(&config.database)?;
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
-        let router = Arc::new(Router::new(config.session.queue_bytes, config.session.max_per_store));
+        let session = &config.session;
+        let router = Arc::new(Router::new(
+            session.queue_bytes,
+            session.max_per_store,
+            session.max_per_token,
+        ));
         let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(Pulse::default()));
         let (hearing, heard) = watch::channel(Hearing::Disconnected);
         let (recorder, ledger) = reach::recorder();
+        let notified = heard.clone();
+        let (tokens, look_ups) = Tokens::new(move || *notified.borrow() == Hearing::Listening);
+        let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
         let background = &self.background;
 
         background.spawn(ledger.run(pool.clone(), self.stop.clone()));
+        background.spawn(look_ups.run(pool.clone(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
             let (pool, news) = (pool.clone(), Arc::clone(&news));
@@ -78,6 +88,7 @@ impl Node {
         background.spawn(upkeep::withdraw_tokens(
             pool.clone(),
             Arc::clone(&router),
+            Arc::clone(&tokens),
             Arc::clone(&bell),
             heard.clone(),
             self.stop.clone(),
@@ -98,6 +109,7 @@ impl Node {
         let hub = Arc::new(Hub {
             router,
             pool,
+            tokens,
             ping_interval: config.session.ping_interval,
             presence,
             recorder,
@@ -107,7 +119,6 @@ impl Node {
             hub,
             pulse,
             hearing: heard,
-            allowed_origins: config.http.allowed_origins.clone(),
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
             bot: match config.telegram {

@@ -8,13 +8,14 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Site;
+use crate::http::{ConnectionLimits, Site};
 use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
 use crate::metrics;
 use crate::router::Router;
 use crate::sweep::{Sweep, Untold};
-use crate::{attachment, db, token};
+use crate::token::{self, Tokens};
+use crate::{attachment, db};
 
 /// Between two looks for revoked tokens, should a notification be lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -33,6 +34,7 @@ const VITALS_INTERVAL: Duration = Duration::from_secs(15);
 pub(super) async fn withdraw_tokens(
     pool: Pool,
     router: Arc<Router>,
+    tokens: Arc<Tokens>,
     bell: Arc<Bell>,
     hearing: watch::Receiver<Hearing>,
     stop: CancellationToken,
@@ -46,7 +48,7 @@ pub(super) async fn withdraw_tokens(
             TOKEN_POLL_INTERVAL
         };
         tokio::select! {
-            () = bell.tokens.notified() => {}
+            () = bell.tokens.notified() => tokens.forget(),
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
@@ -122,7 +124,7 @@ pub(super) async fn sweep(pool: Pool, database: Option<String>, pause: Duration,
 }
 
 /// Keeps the gauges: what is counted of several databases is the sum, what is a danger is the worst.
-pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken) {
+pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLimits>, stop: CancellationToken) {
     let mut ticks = interval(VITALS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut troubles = vec![Vec::new(); sites.len()];
@@ -132,6 +134,9 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken)
             () = stop.cancelled() => return,
         }
         metrics::upkeep();
+        let (open, guests) = limits.count();
+        ::metrics::gauge!("vestnik_connections").set(open as f64);
+        ::metrics::gauge!("vestnik_connections_unauthenticated").set(guests as f64);
         let depths: Vec<(usize, usize)> = sites.iter().map(|site| site.hub.router.depth()).collect();
         let sessions: usize = depths.iter().map(|(sessions, _)| sessions).sum();
         let deepest_bytes = depths.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);

@@ -1,5 +1,6 @@
 //! What is asked for: a request taken apart, and its body read within its bounds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use warp::http::HeaderMap;
 
 use super::problem::Problem;
-use super::server::Permit;
+use super::server::Connection;
 use crate::event::EventId;
 
 /// How long a client may take to send a body.
@@ -113,8 +114,8 @@ pub struct Call {
     pub body: Body,
     /// What makes its socket a WebSocket.
     pub upgrade: Option<OnUpgrade>,
-    /// Its socket's place.
-    pub permit: Option<Permit>,
+    /// The connection that it came over.
+    pub connection: Arc<Connection>,
 }
 
 impl Call {

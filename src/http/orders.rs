@@ -1,15 +1,14 @@
 //! The lists of a store's orders and bookings, and what a person makes of one.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use super::answer;
 use super::asked::Call;
+use super::auth::Access;
 use super::problem::Problem;
-use super::{Site, answer, auth};
 use crate::attachment::Kind;
 use crate::board::{self, Listed, Statuses, Wanted};
 use crate::order::{self, Change, Changed, Status, Way};
@@ -27,38 +26,35 @@ const MAX_BY_CHARACTERS: usize = 60;
 const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
 /// The orders.
-pub async fn list_orders(site: Arc<Site>, call: Call) -> Response {
-    list(&site, &call, Kind::Order).await
+pub async fn list_orders(access: Access, call: Call) -> Result<Response, Problem> {
+    list(&access, &call, Kind::Order).await
 }
 
 /// The bookings.
-pub async fn list_bookings(site: Arc<Site>, call: Call) -> Response {
-    list(&site, &call, Kind::Booking).await
+pub async fn list_bookings(access: Access, call: Call) -> Result<Response, Problem> {
+    list(&access, &call, Kind::Booking).await
 }
 
-async fn list(site: &Site, call: &Call, kind: Kind) -> Response {
-    let listed = async {
-        let (store, _) = auth::open(site, call).await?;
-        let wanted = Wanted {
-            store: &store,
-            kind,
-            statuses: statuses(call.query.get("status"), kind)?,
-            before: call.query.text("before")?,
-            limit: call.query.limit(LIST_DEFAULT, board::MAX_ROWS)?,
-        };
-        let board = match board::list(&site.hub.pool, &wanted).await.map_err(Problem::database)? {
-            Listed::Board(board) => board,
-            Listed::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
-        };
-        let noun = match kind {
-            Kind::Order => "orders",
-            Kind::Booking => "bookings",
-        };
-        let (rows, cursor, more) = (board.rows.join(","), board.cursor, board.more);
-        let body = format!(r#"{{"{noun}":[{rows}],"cursor":"{cursor}","more":{more}}}"#);
-        Ok(answer::json_text(StatusCode::OK, body))
+async fn list(access: &Access, call: &Call, kind: Kind) -> Result<Response, Problem> {
+    let wanted = Wanted {
+        store: &access.store,
+        kind,
+        statuses: statuses(call.query.get("status"), kind)?,
+        before: call.query.text("before")?,
+        limit: call.query.limit(LIST_DEFAULT, board::MAX_ROWS)?,
     };
-    answer::to_page(listed.await, site, &call.headers)
+    let listed = board::list(&access.site.hub.pool, &wanted).await;
+    let board = match listed.map_err(Problem::database)? {
+        Listed::Board(board) => board,
+        Listed::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
+    };
+    let noun = match kind {
+        Kind::Order => "orders",
+        Kind::Booking => "bookings",
+    };
+    let (rows, cursor, more) = (board.rows.join(","), board.cursor, board.more);
+    let body = format!(r#"{{"{noun}":[{rows}],"cursor":"{cursor}","more":{more}}}"#);
+    Ok(answer::json_text(StatusCode::OK, body))
 }
 
 /// `active`, `all`, or names with commas between them.
@@ -74,13 +70,13 @@ fn statuses(asked: Option<&str>, kind: Kind) -> Result<Statuses, Problem> {
 }
 
 /// What becomes of an order.
-pub async fn change_order(site: Arc<Site>, call: Call) -> Response {
-    change(&site, call, Kind::Order).await
+pub async fn change_order(access: Access, call: Call) -> Result<Response, Problem> {
+    change(access, call, Kind::Order).await
 }
 
 /// What becomes of a booking.
-pub async fn change_booking(site: Arc<Site>, call: Call) -> Response {
-    change(&site, call, Kind::Booking).await
+pub async fn change_booking(access: Access, call: Call) -> Result<Response, Problem> {
+    change(access, call, Kind::Booking).await
 }
 
 /// What a panel's button says.
@@ -96,44 +92,37 @@ struct Wish {
 const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"from\" (what it is now), \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
      \"by\" (up to 60 characters)";
 
-async fn change(site: &Site, call: Call, kind: Kind) -> Response {
-    let headers = call.headers.clone();
-    let changed = async {
-        let (store, grant) = auth::open(site, &call).await?;
-        let key = call.key()?;
-        let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
-        let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
-        let from = wish.from.as_deref();
-        let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
-        check(&wish)?;
-        let by = wish.by.unwrap_or_else(|| name(&grant));
-        let change = Change {
-            store: &store,
-            kind,
-            key: &key,
-            to,
-            from: from.transpose()?,
-            reason: wish.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
-            minutes: wish.minutes,
-            by: &by,
-            way: Way::Panel,
-        };
-        let changed = order::change_status(&site.hub.pool, &change)
-            .await
-            .map_err(Problem::database)?;
-        match changed {
-            Changed::Done { previous } => {
-                let body = json!({"id": key, "status": to.as_str(), "previous_status": previous});
-                Ok(answer::json(StatusCode::OK, &body))
-            }
-            Changed::Already { status, by } | Changed::NotAllowed { status, by } => {
-                Err(Problem::StatusConflict { status, by })
-            }
-            Changed::Refused { .. } => Err(Problem::StatusRefused),
-            Changed::Unknown => Err(Problem::UnknownOrder),
-        }
+async fn change(access: Access, call: Call, kind: Kind) -> Result<Response, Problem> {
+    let key = call.key()?;
+    let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
+    let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
+    let from = wish.from.as_deref();
+    let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
+    check(&wish)?;
+    let by = wish.by.unwrap_or_else(|| name(&access.grant));
+    let change = Change {
+        store: &access.store,
+        kind,
+        key: &key,
+        to,
+        from: from.transpose()?,
+        reason: wish.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
+        minutes: wish.minutes,
+        by: &by,
+        way: Way::Panel,
     };
-    answer::to_page(changed.await, site, &headers)
+    let changed = order::change_status(&access.site.hub.pool, &change).await;
+    match changed.map_err(Problem::database)? {
+        Changed::Done { previous } => {
+            let body = json!({"id": key, "status": to.as_str(), "previous_status": previous});
+            Ok(answer::json(StatusCode::OK, &body))
+        }
+        Changed::Already { status, by } | Changed::NotAllowed { status, by } => {
+            Err(Problem::StatusConflict { status, by })
+        }
+        Changed::Refused { .. } => Err(Problem::StatusRefused),
+        Changed::Unknown => Err(Problem::UnknownOrder),
+    }
 }
 
 fn check(wish: &Wish) -> Result<(), Problem> {

@@ -1,6 +1,8 @@
 //! Why a request is refused. An error is always `{"error":{"code":..,"message":..}}`, says what to do, and shows nothing
 //! internal.
 
+use std::time::Duration;
+
 use serde_json::json;
 use warp::http::StatusCode;
 use warp::http::header::{self, HeaderValue};
@@ -8,9 +10,12 @@ use warp::reply::Response;
 
 use super::answer;
 use crate::cursor::Unusable;
+use crate::telemetry::LogLimit;
 
-/// Seconds after which one may ask again.
-const RETRY_AFTER_S: &str = "5";
+/// Seconds after which a client may ask again: while the node or its database is not ready, and while there are as many
+/// sessions as may be.
+const NOT_READY_RETRY_S: u64 = 5;
+const SESSIONS_RETRY_S: u64 = 15;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +42,12 @@ pub enum Problem {
     BadUpgrade,
     /// The cursor cannot be honoured.
     Resync(Unusable, String),
-    /// The store has as many sessions as it may.
+    /// The store, or this token, has as many sessions of it as it may.
     TooManySessions,
+    /// More requests than may be, with this token or, without one, from this address: how long until the next one.
+    TooManyRequests(Duration),
+    /// The request names a host that is not ours.
+    OtherHost,
     /// There is nothing of this address.
     NotFound,
     /// The address answers other methods.
@@ -71,8 +80,19 @@ pub enum Problem {
 impl Problem {
     /// Logs what is internal and shows none of it.
     pub fn database(error: impl std::fmt::Display) -> Self {
-        tracing::warn!(%error, "a request could not be answered");
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(unlogged) = LIMIT.allows() {
+            tracing::warn!(%error, unlogged, "a request could not be answered");
+        }
         Self::NotReady
+    }
+
+    /// Whether the request has not shown a valid token.
+    pub fn is_of_guest(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenInUrl | Self::ForeignOrigin | Self::BadStore | Self::Unauthorized | Self::NoLonger(_)
+        )
     }
 
     fn status(&self) -> StatusCode {
@@ -89,7 +109,8 @@ impl Problem {
             Self::OtherStore | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Resync(..) => StatusCode::GONE,
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySessions | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -109,6 +130,8 @@ impl Problem {
             Self::Resync(Unusable::Unreadable, _) => "cursor_unreadable",
             Self::Resync(..) => "resync_required",
             Self::TooManySessions => "too_many_sessions",
+            Self::TooManyRequests(_) => "too_many_requests",
+            Self::OtherHost => "unknown_host",
             Self::NotFound => "not_found",
             Self::OtherMethod => "method_not_allowed",
             Self::BodyTooLarge(_) => "body_too_large",
@@ -148,7 +171,13 @@ impl Problem {
             Self::Resync(..) => {
                 "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
             }
-            Self::TooManySessions => "this store has as many sessions as it may".into(),
+            Self::TooManySessions => {
+                "this store, or this token of it, has as many sessions as it may: come back later".into()
+            }
+            Self::TooManyRequests(_) => {
+                "too many requests with this token, or without a valid one from this address: come back later".into()
+            }
+            Self::OtherHost => "this is not a name of this server: http.hosts lists them".into(),
             Self::NotFound => "there is nothing here".into(),
             Self::OtherMethod => "this address answers other methods".into(),
             Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
@@ -186,16 +215,22 @@ impl Problem {
             }
         }
         let mut response = answer::json(self.status(), &json!({ "error": error }));
+        let retry_after_s = match &self {
+            Self::NotReady => Some(NOT_READY_RETRY_S),
+            Self::TooManySessions => Some(SESSIONS_RETRY_S),
+            Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after_s {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         match self {
             Self::Unauthorized | Self::NoLonger(_) => {
                 response
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Self::NotReady => {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
             }
             Self::NotAnUpgrade => {
                 response

@@ -48,7 +48,7 @@ pub enum Refused {
     NotReady,
     /// The node is going down.
     Draining,
-    /// The store has as many sessions as it may.
+    /// The store, or the token for it, has as many sessions as it may.
     TooMany,
 }
 
@@ -93,11 +93,12 @@ pub struct Router {
     rush: Rush,
     queue_bytes: usize,
     max_per_store: usize,
+    max_per_token: usize,
 }
 
 impl Router {
-    /// With bounds for each session's queue, and for the sessions of one store.
-    pub fn new(queue_bytes: usize, max_per_store: usize) -> Self {
+    /// With bounds for each session's queue, for the sessions of one store, and for those that one token has of it.
+    pub fn new(queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 stores: HashMap::new(),
@@ -110,6 +111,7 @@ impl Router {
             rush: Rush::default(),
             queue_bytes,
             max_per_store,
+            max_per_token,
         }
     }
 
@@ -131,7 +133,8 @@ impl Router {
             .ok_or(Refused::NotReady)?;
         let number = inner.next_number;
         let subscribers = inner.stores.entry(store.clone()).or_default();
-        if subscribers.len() >= self.max_per_store {
+        let of_token = || subscribers.iter().filter(|subscriber| subscriber.token == token);
+        if subscribers.len() >= self.max_per_store || of_token().count() >= self.max_per_token {
             return Err(Refused::TooMany);
         }
         let link = Arc::new(Link::default());

@@ -26,11 +26,11 @@ pub enum Close {
     TokenExpired,
     /// Too slow: its queue was full, it did not read, or it did not answer pings.
     Lagged,
-    /// Too many messages.
+    /// Too many messages, or other frames.
     TooManyMessages,
     /// The token was revoked.
     TokenRevoked,
-    /// The store has as many sessions as it may.
+    /// The store, or the token for it, has as many sessions as it may.
     TooManySessions,
     /// The socket is gone; there is nobody to tell.
     Gone,
@@ -51,7 +51,7 @@ impl Close {
             Self::Lagged => 4408,
             Self::TooManyMessages => 4429,
             Self::TokenRevoked => 4503,
-            Self::TooManySessions => 4505,
+            Self::TooManySessions => 4430,
         }
     }
 
@@ -69,7 +69,7 @@ impl Close {
             Self::Lagged => "too slow; come back with your cursor",
             Self::TooManyMessages => "too many messages; come back with your cursor",
             Self::TokenRevoked => "the token was revoked",
-            Self::TooManySessions => "too many sessions for this store",
+            Self::TooManySessions => "too many sessions; come back later",
         }
     }
 }

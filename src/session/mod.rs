@@ -4,8 +4,8 @@
 //! and the live events, and no repeat.
 
 mod frame;
+mod frame_meter;
 mod outbox;
-mod pace;
 mod replay;
 pub mod socket;
 pub mod sse;
@@ -22,7 +22,6 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 pub use frame::Close;
 use frame::{FromClient, Mistake};
-use pace::Pace;
 pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
@@ -32,7 +31,7 @@ use crate::metrics::HOT;
 use crate::presence::{Presence, Present};
 use crate::reach::{Recorder, Way, What, Word};
 use crate::router::{Batch, End, Part, Published, Refused, Router, Subscription};
-use crate::token::{Grant, Withdrawn};
+use crate::token::{Grant, Tokens, Withdrawn};
 
 /// Bytes written before a flush, so that a client's buffer stays small however much waits.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -47,6 +46,8 @@ pub struct Hub {
     pub router: Arc<Router>,
     /// For replay and acknowledgements.
     pub pool: Pool,
+    /// What tokens open.
+    pub tokens: Arc<Tokens>,
     /// Between two pings.
     pub ping_interval: Duration,
     /// Which stores have a panel here that can ring.
@@ -59,12 +60,11 @@ pub struct Hub {
 pub struct Session {
     hub: Arc<Hub>,
     store: StoreId,
-    grant: Grant,
+    grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
     /// What the replay saw: live events that it covers were sent already.
     replayed: Option<Position>,
-    pace: Pace,
     /// Whether the client has said that it is a panel: then what is sent to it is proven.
     panel: Panel,
 }
@@ -81,7 +81,7 @@ enum Panel {
 
 impl Session {
     /// Subscribes. Everything after the subscription's cursor comes.
-    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Grant) -> Result<Box<Self>, Refused> {
+    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.id)?;
         let name = format!("{:016x}", fastrand::u64(..));
         // Boxed: a future that is moved into another one keeps room for it in both.
@@ -92,7 +92,6 @@ impl Session {
             name,
             subscription,
             replayed: None,
-            pace: Pace::new(),
             panel: Panel::Unknown,
         }))
     }
@@ -234,7 +233,7 @@ impl Session {
     /// A ping, and the newest cursor. It may only be said when everything that it covers has been sent: so first look
     /// at it, then send all that waits, then say it.
     async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
-        if self.grant.expires_at.is_some_and(|at| at <= OffsetDateTime::now_utc()) {
+        if self.grant.ends.is_some_and(|ends| ends <= std::time::Instant::now()) {
             return Err(Close::TokenExpired);
         }
         self.put(Outgoing::Ping, transport).await?;
@@ -253,9 +252,6 @@ impl Session {
             Incoming::Closed(why) => return Err(why),
             Incoming::Text(text) => text,
         };
-        if !self.pace.allows_one() {
-            return Err(Close::TooManyMessages);
-        }
         let answer = match serde_json::from_str(&text) {
             Ok(FromClient::Ping) => Some(frame::pong()),
             Ok(FromClient::Ack { id }) => match id.parse() {

@@ -15,6 +15,7 @@ fn vestnik(arguments: &[&str]) -> Command {
     for variable in ["DATABASE_URL", "VESTNIK_LISTEN", "VESTNIK_TOKEN"] {
         command.env_remove(variable);
     }
+    command.env("VESTNIK_OPS_LISTEN", "127.0.0.1:0");
     command
 }
 
@@ -293,11 +294,11 @@ async fn simulate_is_a_lively_shop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn healthcheck_says_whether_the_server_is_ready() {
     let app = App::start().await;
-    let address = app.engine.address().to_string();
+    let address = app.engine.ops_address().unwrap().to_string();
     let check = |address: String| async move {
         let command = move || {
             vestnik(&["healthcheck"])
-                .env("VESTNIK_LISTEN", address)
+                .env("VESTNIK_OPS_LISTEN", address)
                 .output()
                 .unwrap()
         };

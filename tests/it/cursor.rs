@@ -86,14 +86,15 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
         pool: vestnik::db::pool(&config.database).unwrap(),
+        tokens: Arc::new(vestnik::token::Tokens::new(|| false).0),
         ping_interval: Duration::from_millis(1),
     });
-    let grant = Grant {
+    let grant = Arc::new(Grant {
         id: TokenId(1),
         label: None,
         stores: Stores::All,
-        expires_at: None,
-    };
+        ends: None,
+    });
     let received = Arc::default();
     let mut client = Pinged {
         when_pinged,
@@ -135,7 +136,7 @@ fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
 
 #[tokio::test]
 async fn a_cursor_covers_nothing_that_has_not_been_sent() {
-    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10, 10));
     let here = epoch("00000001");
     router.reach(here, &position(10));
     let mut newest = 10;
@@ -155,7 +156,7 @@ async fn a_cursor_covers_nothing_that_has_not_been_sent() {
 
 #[tokio::test]
 async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
-    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     let here = epoch("00000001");
     router.reach(here, &position(10));
     let mut newest = 10;
@@ -173,7 +174,7 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
 
 #[tokio::test]
 async fn no_session_outlives_the_life_of_its_database() {
-    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     let (before, after) = (epoch("00000001"), epoch("00000002"));
     router.reach(before, &position(10));
     let (why, received) = serve(&router, || router.reach(after, &position(20))).await;

@@ -94,7 +94,7 @@ async fn what_is_no_handshake_is_told_what_is_wrong() {
     );
     assert_eq!(app.request(&old).await.0, 400);
     assert_eq!(app.get("/nowhere", None).await.0, 404);
-    let post = "POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let post = "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     assert_eq!(app.request(post).await.0, 405);
     let huge = format!(
         "GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -283,7 +283,7 @@ async fn the_program_says_how_it_is() {
     panel.event().await;
     app.until_metric("vestnik_notification_queue_usage", |usage| usage >= 0.0)
         .await;
-    let (_, metrics) = app.get("/metrics", None).await;
+    let (_, metrics) = app.get_ops("/metrics").await;
     for name in [
         "vestnik_events_total{type=\"new_order\"}",
         "vestnik_commit_to_socket_seconds_bucket",

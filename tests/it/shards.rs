@@ -108,7 +108,7 @@ async fn a_database_that_is_away_takes_no_other_with_it() {
     let databases = vec![shard("here", &first, Some(&["1"])), away];
     let app = App::start_on(first, |config: &mut Config| config.databases = databases).await;
     app.until_listening().await;
-    let (status, body) = app.get("/readyz", None).await;
+    let (status, body) = app.get_ops("/readyz").await;
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(status, 200, "{body}");
     assert_eq!(body["databases"], json!({"here": "listening", "away": "away"}));
@@ -226,4 +226,26 @@ async fn a_command_says_which_of_several_databases_it_is_for() {
         (tokens(one.client().await).await, tokens(two.client().await).await),
         (0, 1)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_up_token_learns_of_no_store_whether_it_is_there() {
+    let shards = Shards::start(None, None).await;
+    let client = shards.second.client().await;
+    client.batch_execute(&format!("{ORDER} (7, 'known')")).await.unwrap();
+    let wrong = "vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let app = &shards.app;
+    let ask = |store: &str, token| {
+        let path = format!("/api/partner/session/{store}");
+        async move { app.get(&path, token).await }
+    };
+    for token in [Some(wrong), None, Some("nonsense")] {
+        assert_eq!(ask("7", token).await, ask("nosuch", token).await);
+        assert_eq!(ask("7", token).await.0, 401);
+    }
+    // Whoever holds a token is told.
+    assert_eq!(ask("nosuch", Some(&shards.app.token)).await.0, 404);
+    // A store that settings place elsewhere is not opened by the token of another database.
+    assert_eq!(ask("7", Some(&shards.app.token)).await.0, 401);
+    assert_eq!(ask("7", Some(&shards.second_token)).await.0, 200);
 }

@@ -25,7 +25,15 @@ const LAYERS: [&[&str]; 10] = [
         "migrate",
         "embedded",
     ],
-    &["db", "config", "metrics", "backoff", "pace", "telemetry", "programs"],
+    &[
+        "db",
+        "config",
+        "metrics",
+        "backoff",
+        "rate_limiter",
+        "telemetry",
+        "programs",
+    ],
     &["event", "cursor"],
 ];
 /// Who may name tokio_postgres.

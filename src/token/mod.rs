@@ -1,9 +1,13 @@
 //! Tokens: what opens the streams of one store, of several, or of all. 256 random bits, shown once; the database keeps
 //! their SHA-256, so that whoever reads it can open nothing.
 
+mod tokens;
+
+pub use tokens::{LookUps, Looked, Tokens};
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +24,8 @@ const PREFIX: &str = "vst_";
 const SECRET_BYTES: usize = 32;
 /// Characters of the secret in base64.
 const SECRET_CHARS: usize = 43;
+/// Characters of the secret that a log may show.
+const SHOWN_CHARS: usize = 6;
 
 /// Why tokens cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +39,19 @@ pub enum Error {
     /// Postgres is silent.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),
+    /// Several look-ups of one statement failed together.
+    #[error("{0}")]
+    Shared(Arc<Error>),
+    /// More look-ups wait than may.
+    #[error("too many tokens wait to be looked up")]
+    Busy,
     /// The operating system gives no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
 }
+
+/// What the database keeps of a token: its SHA-256.
+type Hash = [u8; 32];
 
 /// A token itself. It has no `Debug` and is shown only where it was made.
 #[derive(Clone)]
@@ -58,12 +73,31 @@ impl Token {
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
+    /// Whether a text begins with a token, or with what looks like one.
+    pub fn begins(text: &str) -> bool {
+        text.get(..PREFIX.len() + SECRET_CHARS)
+            .is_some_and(|start| Self::parse(start).is_some())
+    }
+
+    /// The first characters of what was shown as a token: enough to find out whose it is, too few to use it.
+    pub fn beginning(text: &str) -> &str {
+        let secret = text.strip_prefix(PREFIX).unwrap_or_default();
+        let shown = secret.get(..SHOWN_CHARS.min(secret.len())).unwrap_or_default();
+        match shown
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        {
+            true => shown,
+            false => "",
+        }
+    }
+
     /// The text, to be shown once or sent in a header.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    fn hash(&self) -> [u8; 32] {
+    fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
     }
 }
@@ -96,8 +130,8 @@ pub struct Grant {
     pub label: Option<Arc<str>>,
     /// What it opens.
     pub stores: Stores,
-    /// When its time is over; `None`: never.
-    pub expires_at: Option<OffsetDateTime>,
+    /// When its time is over, by Postgres' clock; `None`: never.
+    pub ends: Option<Instant>,
 }
 
 impl Grant {
@@ -111,10 +145,10 @@ impl Grant {
 }
 
 /// What a look-up found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Found {
     /// A token that opens something.
-    Valid(Grant),
+    Valid(Arc<Grant>),
     /// Nothing.
     Unknown,
     /// A token whose time is over.
@@ -132,38 +166,55 @@ pub enum Withdrawn {
     Expired,
 }
 
-/// Finds what a token allows.
-pub async fn look_up(pool: &Pool, token: &Token) -> Result<Found, Error> {
-    const LOOK_UP: &str = "select id, hash, label, stores, expires_at, revoked_at is not null, \
-             coalesce(expires_at <= now(), false) from vestnik.token where hash = $1";
-    let hash = token.hash();
-    let found = db::answered::<_, Error>(async {
+/// A token that is there.
+struct Row {
+    hash: Hash,
+    found: Found,
+}
+
+impl Row {
+    /// The index has found it by an ordinary comparison of hashes, which tells an attacker nothing about the token; what
+    /// opens the door is compared in constant time all the same.
+    fn is_of(&self, hash: &Hash) -> bool {
+        self.hash.ct_eq(hash).into()
+    }
+}
+
+/// Prepares what a look-up asks, on a connection that has not been asked yet.
+pub async fn prepare(pool: &Pool) -> Result<(), Error> {
+    find(pool, &[]).await.map(drop)
+}
+
+/// The tokens of these hashes that are there.
+async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Error> {
+    const FIND: &str = "select id, hash, label, stores, extract(epoch from expires_at - clock_timestamp())::float8, \
+             revoked_at is not null from vestnik.token where hash = any ($1)";
+    let asked_at = Instant::now();
+    let rows = db::answered::<_, Error>(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(LOOK_UP).await?;
-        Ok(client.query_opt(&statement, &[&hash.as_slice()]).await?)
+        let statement = client.prepare_cached(FIND).await?;
+        Ok(client.query(&statement, &[&hashes]).await?)
     });
-    let Some(row) = found.await? else {
-        return Ok(Found::Unknown);
+    let read = |row: &tokio_postgres::Row| {
+        let left_s: Option<f64> = row.try_get(4)?;
+        let found = if row.try_get(5)? {
+            Found::Revoked
+        } else if left_s.is_some_and(|left_s| left_s <= 0.0) {
+            Found::Expired
+        } else {
+            Found::Valid(Arc::new(Grant {
+                id: TokenId(row.try_get(0)?),
+                label: row.try_get::<_, Option<&str>>(2)?.map(Into::into),
+                stores: row
+                    .try_get::<_, Option<Vec<String>>>(3)?
+                    .map_or(Stores::All, Stores::These),
+                ends: left_s.and_then(|left_s| asked_at.checked_add(Duration::try_from_secs_f64(left_s).ok()?)),
+            }))
+        };
+        let hash = row.try_get::<_, &[u8]>(1)?.try_into().unwrap_or_default();
+        Ok(Row { hash, found })
     };
-    // The index has found it by an ordinary comparison of hashes, which tells an attacker nothing about the token;
-    // what opens the door is compared in constant time all the same.
-    if !bool::from(row.try_get::<_, &[u8]>(1)?.ct_eq(&hash)) {
-        return Ok(Found::Unknown);
-    }
-    if row.try_get(5)? {
-        return Ok(Found::Revoked);
-    }
-    if row.try_get(6)? {
-        return Ok(Found::Expired);
-    }
-    Ok(Found::Valid(Grant {
-        id: TokenId(row.try_get(0)?),
-        label: row.try_get::<_, Option<&str>>(2)?.map(Into::into),
-        stores: row
-            .try_get::<_, Option<Vec<String>>>(3)?
-            .map_or(Stores::All, Stores::These),
-        expires_at: row.try_get(4)?,
-    }))
+    rows.await?.iter().map(read).collect()
 }
 
 /// Which of these tokens open nothing any more.
@@ -298,7 +349,7 @@ mod tests {
             id: TokenId(1),
             label: None,
             stores,
-            expires_at: None,
+            ends: None,
         };
         assert!(grant(Stores::All).opens("7"));
         assert!(grant(Stores::These(vec!["7".into()])).opens("7"));

@@ -1,0 +1,363 @@
+//! How many connections are open. One that has shown no valid token is a guest: guests have a share of the places, and
+//! where it is full the oldest of them is closed, of the network that has the most. So nobody keeps a place by being
+//! silent, and a newcomer always has the time to show its token. A connection that has shown one is never closed for others.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+/// Connections that are being closed for others and are not gone yet: beyond them a newcomer is refused.
+const MAX_CLOSING: usize = 256;
+
+/// The bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections in all.
+    pub max: usize,
+    /// Of them, without a valid token.
+    pub max_guests: usize,
+    /// Of these, from one network.
+    pub max_guests_of_network: usize,
+}
+
+/// From where a connection comes: an address of IPv4, or the 64 bits of IPv6 that one customer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network(IpAddr);
+
+impl Network {
+    /// The network of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.into()),
+            IpAddr::V6(address) => Self(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+        }
+    }
+}
+
+/// Which bound a connection was closed or refused for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// That of all connections.
+    All,
+    /// That of the guests.
+    Guests,
+    /// That of the guests of one network.
+    Network,
+}
+
+impl Bound {
+    /// The value of the metrics' label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Guests => "unauthenticated",
+            Self::Network => "address",
+        }
+    }
+}
+
+/// There is no place, and no guest that could be closed for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub struct ConnectionLimits {
+    limits: Limits,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    open: usize,
+    guests: usize,
+    closing: usize,
+    next_number: u64,
+    /// By number, and so by age.
+    networks: HashMap<Network, BTreeMap<u64, Weak<Place>>>,
+    /// Each network's count of guests and its oldest one: the last is the one to close a connection of.
+    crowded: BTreeSet<(usize, Reverse<u64>, Network)>,
+}
+
+/// A connection's place, as long as this lives.
+#[derive(Debug)]
+pub struct Place {
+    limits: Arc<ConnectionLimits>,
+    number: u64,
+    network: Option<Network>,
+    is_guest: AtomicBool,
+    closed: AtomicBool,
+    close: Notify,
+}
+
+impl ConnectionLimits {
+    /// With these bounds.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            inner: Mutex::default(),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from this network; `None`: one that is trusted and counts as no guest. `most` is a
+    /// bound for all connections beside the configured one.
+    pub fn admit(self: &Arc<Self>, network: Option<Network>, most: usize) -> Result<(Arc<Place>, Option<Bound>), Full> {
+        let mut inner = self.inner();
+        let mut closed = None;
+        if let Some(network) = network {
+            if inner.guests_of(network) >= self.limits.max_guests_of_network {
+                inner.close_oldest_of(network);
+                closed = Some(Bound::Network);
+            } else if inner.guests >= self.limits.max_guests {
+                inner.close_a_guest();
+                closed = Some(Bound::Guests);
+            }
+        }
+        let max = self.limits.max.min(most);
+        if inner.open - inner.closing >= max {
+            if !inner.close_a_guest() {
+                return Err(Full);
+            }
+            closed = Some(Bound::All);
+        }
+        if inner.closing > MAX_CLOSING {
+            return Err(Full);
+        }
+        let number = inner.next_number;
+        inner.next_number += 1;
+        inner.open += 1;
+        let place = Arc::new(Place {
+            limits: Arc::clone(self),
+            number,
+            network,
+            is_guest: AtomicBool::new(network.is_some()),
+            closed: AtomicBool::new(false),
+            close: Notify::new(),
+        });
+        if let Some(network) = network {
+            inner.add_guest(network, number, &place);
+        }
+        Ok((place, closed))
+    }
+
+    /// Closes a guest, where there is one: for when the system has no further socket.
+    pub fn close_a_guest(&self) -> bool {
+        self.inner().close_a_guest()
+    }
+
+    /// Open connections, and how many of them are guests.
+    pub fn count(&self) -> (usize, usize) {
+        let inner = self.inner();
+        (inner.open, inner.guests)
+    }
+}
+
+impl Inner {
+    fn guests_of(&self, network: Network) -> usize {
+        self.networks.get(&network).map_or(0, BTreeMap::len)
+    }
+
+    /// Changes the guests of a network, and its rank with it.
+    fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<Place>>)) {
+        let guests = self.networks.entry(network).or_default();
+        let rank = |guests: &BTreeMap<u64, _>| {
+            let (oldest, _) = guests.first_key_value()?;
+            Some((guests.len(), Reverse(*oldest), network))
+        };
+        let before = rank(guests);
+        let count = guests.len();
+        change(guests);
+        let after = rank(guests);
+        self.guests = self.guests + guests.len() - count;
+        if guests.is_empty() {
+            self.networks.remove(&network);
+        }
+        if let Some(before) = before {
+            self.crowded.remove(&before);
+        }
+        self.crowded.extend(after);
+    }
+
+    fn add_guest(&mut self, network: Network, number: u64, place: &Arc<Place>) {
+        self.change(network, |guests| {
+            guests.insert(number, Arc::downgrade(place));
+        });
+    }
+
+    fn remove_guest(&mut self, network: Network, number: u64) {
+        self.change(network, |guests| {
+            guests.remove(&number);
+        });
+    }
+
+    fn close_a_guest(&mut self) -> bool {
+        match self.crowded.last().copied() {
+            Some((_, _, network)) => self.close_oldest_of(network),
+            None => false,
+        }
+    }
+
+    fn close_oldest_of(&mut self, network: Network) -> bool {
+        let mut oldest = None;
+        self.change(network, |guests| oldest = guests.pop_first());
+        let Some((_, place)) = oldest else { return false };
+        if let Some(place) = place.upgrade() {
+            place.is_guest.store(false, Ordering::Relaxed);
+            place.closed.store(true, Ordering::Relaxed);
+            place.close.notify_one();
+            self.closing += 1;
+        }
+        true
+    }
+}
+
+impl Place {
+    /// The connection has shown a valid token.
+    pub fn authenticate(&self) {
+        let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
+        let Some(network) = self.network.filter(|_| may_go) else {
+            return;
+        };
+        let mut inner = self.limits.inner();
+        if self.is_guest.swap(false, Ordering::Relaxed) {
+            inner.remove_guest(network, self.number);
+        } else if self.closed.swap(false, Ordering::Relaxed) {
+            // It was to go for another one, and has not gone yet.
+            inner.closing -= 1;
+        }
+    }
+
+    /// Resolves when the connection has to go, for another one to come.
+    pub async fn closed(&self) {
+        loop {
+            self.close.notified().await;
+            if self.closed.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.limits.inner();
+        inner.open -= 1;
+        if *self.closed.get_mut() {
+            inner.closing -= 1;
+        }
+        if let Some(network) = self.network.filter(|_| *self.is_guest.get_mut()) {
+            inner.remove_guest(network, self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(last: u8) -> Option<Network> {
+        Some(Network::of([192, 0, 2, last].into()))
+    }
+
+    fn limits(max: usize, max_guests: usize, max_guests_of_network: usize) -> Arc<ConnectionLimits> {
+        ConnectionLimits::new(Limits {
+            max,
+            max_guests,
+            max_guests_of_network,
+        })
+    }
+
+    fn closed(place: &Place) -> bool {
+        place.closed.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn the_oldest_guest_of_the_network_that_has_the_most_goes_first() {
+        let limits = limits(100, 6, 100);
+        let admit = |last| limits.admit(network(last), usize::MAX).unwrap();
+        let quiet = admit(1);
+        let crowd: Vec<_> = (0..5).map(|_| admit(2)).collect();
+        assert_eq!(limits.count(), (6, 6));
+        let newcomer = admit(3);
+        assert_eq!(newcomer.1, Some(Bound::Guests));
+        assert!(closed(&crowd[0].0) && crowd[1..].iter().all(|(place, _)| !closed(place)));
+        assert!(!closed(&quiet.0));
+        // The crowd's next one closes another one of the crowd.
+        admit(2);
+        assert!(closed(&crowd[1].0) && !closed(&quiet.0) && !closed(&newcomer.0));
+    }
+
+    #[test]
+    fn one_that_has_shown_a_token_is_never_closed_and_leaves_its_place_to_guests() {
+        let limits = limits(4, 2, 2);
+        let known: Vec<_> = (0..3)
+            .map(|_| {
+                let (place, _) = limits.admit(network(1), usize::MAX).unwrap();
+                place.authenticate();
+                place
+            })
+            .collect();
+        assert_eq!(limits.count(), (3, 0));
+        let (guest, _) = limits.admit(network(2), usize::MAX).unwrap();
+        let (_newcomer, bound) = limits.admit(network(3), usize::MAX).unwrap();
+        assert_eq!(bound, Some(Bound::All));
+        assert!(closed(&guest));
+        drop(guest);
+        _newcomer.authenticate();
+        assert_eq!(limits.admit(network(4), usize::MAX).unwrap_err(), Full);
+        assert!(known.iter().all(|place| !closed(place)));
+        drop(known);
+        assert!(limits.admit(network(4), usize::MAX).is_ok());
+    }
+
+    #[test]
+    fn one_that_shows_its_token_in_the_moment_in_which_it_should_go_stays() {
+        let limits = limits(10, 1, 1);
+        let (first, _) = limits.admit(network(1), usize::MAX).unwrap();
+        let _second = limits.admit(network(1), usize::MAX).unwrap();
+        assert!(closed(&first));
+        first.authenticate();
+        assert!(!closed(&first));
+        assert_eq!(limits.inner().closing, 0);
+    }
+
+    #[test]
+    fn a_network_is_an_address_of_ipv4_or_half_of_one_of_ipv6() {
+        let of = |text: &str| Network::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::"));
+        assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_place_that_is_left_is_left_wherever_it_was_counted() {
+        let limits = limits(10, 5, 2);
+        let trusted = limits.admit(None, usize::MAX).unwrap();
+        let places: Vec<_> = (0..20)
+            .filter_map(|number| limits.admit(network(number % 3), usize::MAX).ok())
+            .collect();
+        places.iter().step_by(2).for_each(|(place, _)| place.authenticate());
+        drop((places, trusted));
+        assert_eq!(limits.count(), (0, 0));
+        let inner = limits.inner();
+        assert!(inner.closing == 0 && inner.networks.is_empty() && inner.crowded.is_empty());
+    }
+
+    #[test]
+    fn fewer_may_be_open_than_the_settings_say_where_the_system_has_fewer_files() {
+        let limits = limits(100, 100, 100);
+        let (first, _) = limits.admit(network(1), 1).unwrap();
+        let (_second, bound) = limits.admit(network(2), 1).unwrap();
+        assert_eq!(bound, Some(Bound::All));
+        assert!(closed(&first));
+    }
+}
