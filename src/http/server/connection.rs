@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use warp::http::Request;
 
 use super::client::read_proxy_header;
+use super::connection_limits::Closing;
 use super::{Place, Proxies};
 use crate::session::socket::{Socket, Tcp};
 
@@ -132,7 +133,7 @@ where
                 timed_out("handshake");
                 None
             }),
-            () = place.closed() => None,
+            _ = place.closed() => None,
             () = self.stop.cancelled() => None,
         };
         let Some((socket, peer)) = opened else { return };
@@ -158,30 +159,39 @@ where
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
-        let ended = tokio::select! {
-            ended = &mut speaking => Some(ended),
-            () = connection.place.closed() => None,
+        let refusal = tokio::select! {
+            ended = &mut speaking => refusal_after(ended),
+            closing = connection.place.closed() => {
+                (closing == Closing::Told).then_some(Refusal::TooManyFromNetwork)
+            }
             () = self.stop.cancelled() => {
                 std::pin::Pin::new(&mut speaking).graceful_shutdown();
-                Some((&mut speaking).await)
+                refusal_after((&mut speaking).await)
             }
         };
-        let refusal = match ended {
-            Some(Ok(())) => return,
-            Some(Err(error)) if error.is_parse_version_h2() => Refusal::OtherProtocol,
-            Some(Err(error)) if error.is_timeout() => {
-                timed_out("head");
-                Refusal::TooSlow
-            }
-            Some(Err(error)) => return tracing::debug!(%error, "a connection ended"),
-            None => Refusal::TooManyFromNetwork,
-        };
+        let Some(refusal) = refusal else { return };
         // In the midst of an answer there is nothing to add.
         if connection.has_asked.load(Ordering::Relaxed) {
             return;
         }
         if let Some(parts) = speaking.into_parts() {
             refuse(parts.io.into_inner(), refusal).await;
+        }
+    }
+}
+
+/// What is left to say when a connection has ended.
+fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
+    match ended {
+        Ok(()) => None,
+        Err(error) if error.is_parse_version_h2() => Some(Refusal::OtherProtocol),
+        Err(error) if error.is_timeout() => {
+            timed_out("head");
+            Some(Refusal::TooSlow)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection ended");
+            None
         }
     }
 }

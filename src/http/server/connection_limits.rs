@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 /// Connections that are being closed for others and are not gone yet: beyond them a newcomer is refused.
-const MAX_CLOSING: usize = 256;
+const MAX_CLOSING: usize = 1024;
+/// Of them, those that are told why, which takes them a while.
+const MAX_TOLD: usize = 128;
 
 /// The bounds.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +93,17 @@ pub struct Place {
     network: Option<Network>,
     is_guest: AtomicBool,
     closed: AtomicBool,
+    is_told: AtomicBool,
     close: Notify,
+}
+
+/// How a connection goes for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// It may be told why.
+    Told,
+    /// At once: there are too many of them.
+    AtOnce,
 }
 
 impl ConnectionLimits {
@@ -110,20 +122,24 @@ impl ConnectionLimits {
     /// A place for a connection from this network; `None`: one that is trusted and counts as no guest. `most` is a
     /// bound for all connections beside the configured one.
     pub fn admit(self: &Arc<Self>, network: Option<Network>, most: usize) -> Result<(Arc<Place>, Option<Bound>), Full> {
+        let max = self.limits.max.min(most);
         let mut inner = self.inner();
         let mut closed = None;
         if let Some(network) = network {
+            let closing = match inner.open < max && inner.closing < MAX_TOLD {
+                true => Closing::Told,
+                false => Closing::AtOnce,
+            };
             if inner.guests_of(network) >= self.limits.max_guests_of_network {
-                inner.close_oldest_of(network);
+                inner.close_oldest_of(network, closing);
                 closed = Some(Bound::Network);
             } else if inner.guests >= self.limits.max_guests {
-                inner.close_a_guest();
+                inner.close_a_guest(closing);
                 closed = Some(Bound::Guests);
             }
         }
-        let max = self.limits.max.min(most);
         if inner.open - inner.closing >= max {
-            if !inner.close_a_guest() {
+            if !inner.close_a_guest(Closing::AtOnce) {
                 return Err(Full);
             }
             closed = Some(Bound::All);
@@ -140,6 +156,7 @@ impl ConnectionLimits {
             network,
             is_guest: AtomicBool::new(network.is_some()),
             closed: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
             close: Notify::new(),
         });
         if let Some(network) = network {
@@ -150,7 +167,7 @@ impl ConnectionLimits {
 
     /// Closes a guest, where there is one: for when the system has no further socket.
     pub fn close_a_guest(&self) -> bool {
-        self.inner().close_a_guest()
+        self.inner().close_a_guest(Closing::AtOnce)
     }
 
     /// Open connections, and how many of them are guests.
@@ -198,19 +215,20 @@ impl Inner {
         });
     }
 
-    fn close_a_guest(&mut self) -> bool {
+    fn close_a_guest(&mut self, closing: Closing) -> bool {
         match self.crowded.last().copied() {
-            Some((_, _, network)) => self.close_oldest_of(network),
+            Some((_, _, network)) => self.close_oldest_of(network, closing),
             None => false,
         }
     }
 
-    fn close_oldest_of(&mut self, network: Network) -> bool {
+    fn close_oldest_of(&mut self, network: Network, closing: Closing) -> bool {
         let mut oldest = None;
         self.change(network, |guests| oldest = guests.pop_first());
         let Some((_, place)) = oldest else { return false };
         if let Some(place) = place.upgrade() {
             place.is_guest.store(false, Ordering::Relaxed);
+            place.is_told.store(closing == Closing::Told, Ordering::Relaxed);
             place.closed.store(true, Ordering::Relaxed);
             place.close.notify_one();
             self.closing += 1;
@@ -236,11 +254,14 @@ impl Place {
     }
 
     /// Resolves when the connection has to go, for another one to come.
-    pub async fn closed(&self) {
+    pub async fn closed(&self) -> Closing {
         loop {
             self.close.notified().await;
             if self.closed.load(Ordering::Relaxed) {
-                return;
+                return match self.is_told.load(Ordering::Relaxed) {
+                    true => Closing::Told,
+                    false => Closing::AtOnce,
+                };
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub mod app;
+pub mod attackers;
 pub mod breakable;
 pub mod db;
 pub mod hook;
