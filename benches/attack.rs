@@ -29,7 +29,7 @@ use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Stores};
 
 const PANELS: usize = 20;
 const ORDERS_PER_SECOND: u32 = 50;
@@ -231,7 +231,7 @@ async fn live(server: SocketAddr, token: &str) -> Result<Socket, Box<dyn std::er
 }
 
 async fn token(client: &tokio_postgres::Client) -> String {
-    let token = token::create(client, &Stores::These(vec!["7".into()]), None, None).await;
+    let token = token::create(client, &New::of(&Stores::These(vec!["7".into()]))).await;
     token.expect("a token").reveal().to_owned()
 }
 

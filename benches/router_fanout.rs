@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use vestnik::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::event::{Event, EventId, EventType, StoreId, Xid};
 use vestnik::router::Router;
-use vestnik::token::TokenId;
+use vestnik::token::{Holder, Scope, TokenId};
 
 const SESSIONS: usize = 1000;
 /// Fewer than a queue holds.
@@ -45,6 +45,14 @@ fn events(count: u64, read: u64) -> Vec<Event> {
     (0..count).map(event).collect()
 }
 
+fn holder(number: usize) -> Holder {
+    Holder {
+        token: TokenId(number as i64),
+        scope: Scope::Panel,
+        ends: None,
+    }
+}
+
 fn cursor(read: u64) -> Cursor {
     Cursor::At(Position::after(
         &Snapshot {
@@ -61,9 +69,7 @@ async fn through_router(count: u64) -> f64 {
     let epoch = Epoch::new(1, "1", 1);
     router.reach(epoch, cursor(0).base());
     let sessions = (0..SESSIONS).map(|number| {
-        let mut subscription = router
-            .subscribe(&StoreId::new("7"), TokenId(number as i64))
-            .expect("a place");
+        let mut subscription = router.subscribe(&StoreId::new("7"), holder(number)).expect("a place");
         tokio::spawn(async move {
             for _ in 0..READS {
                 subscription.next().await.expect("a batch");

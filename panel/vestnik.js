@@ -59,6 +59,7 @@
  * @property {(event: VestnikEvent) => void} onEvent
  * @property {(state: State) => void} [onState]
  * @property {(why: string|null) => Promise<string>} [load] loads your lists; gives the cursor that came with them
+ * @property {(seconds: number) => Promise<string|null>} [renew] the token ends after so many seconds: gives another one
  */
 
 const PROTOCOL = "vestnik.v1";
@@ -277,6 +278,7 @@ export class Connection {
     }
     if (message.type === "error") return this.#words.refused(message);
     if (message.type === "pong") return this.#words.answered();
+    if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
       if (this.#options.load) this.reload(message.reason);
     } else if (message.data) {
@@ -286,6 +288,19 @@ export class Connection {
     if (message.type === "live") {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
+    }
+  }
+
+  /** Goes on with another token, so that the session is not closed with the old one. @param {number} seconds */
+  async #renew(seconds) {
+    try {
+      const token = await this.#options.renew?.(seconds);
+      if (!token) return;
+      this.#options.token = token;
+      this.api.setToken(token);
+      if (this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
+    } catch (error) {
+      reportError(error);
     }
   }
 
@@ -453,6 +468,11 @@ export class Api {
   constructor({ store, token, base = location.origin }) {
     this.#base = base;
     this.#store = encodeURIComponent(store);
+    this.#token = token;
+  }
+
+  /** What is asked from now on is asked with this one. @param {string} token */
+  setToken(token) {
     this.#token = token;
   }
 

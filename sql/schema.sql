@@ -306,11 +306,11 @@ CREATE FUNCTION vestnik.emit_public_bookings_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16781', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('16781', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -347,11 +347,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16781', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('16781', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
@@ -400,11 +400,11 @@ CREATE FUNCTION vestnik.emit_public_orders_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16769', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('16769', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -463,11 +463,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16769', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('16769', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
@@ -831,6 +831,14 @@ begin
     end if;
     return format('%I.%I', relation.nspname, relation.relname);
 end $$;
+CREATE FUNCTION vestnik.token_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform pg_notify('vestnik_token', '');
+    return null;
+end $$;
 CREATE FUNCTION vestnik.told_change_sql(target text, kind text, id_column text, status_column text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1040,6 +1048,7 @@ CREATE TABLE vestnik.answer (
     by_whom text NOT NULL,
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     minutes integer,
+    token_id bigint,
     CONSTRAINT answer_kind_check CHECK ((kind = ANY (ARRAY['order'::text, 'booking'::text]))),
     CONSTRAINT answer_minutes_check CHECK (((minutes >= 1) AND (minutes <= 600))),
     CONSTRAINT answer_way_check CHECK ((way = ANY (ARRAY['panel'::text, 'telegram'::text])))
@@ -1229,6 +1238,7 @@ CREATE TABLE vestnik.reach (
     rung_at timestamp with time zone,
     acknowledged_at timestamp with time zone,
     acknowledged_by text,
+    token_id bigint DEFAULT 0 NOT NULL,
     CONSTRAINT reach_way_check CHECK ((way = ANY (ARRAY['websocket'::text, 'sse'::text, 'polling'::text, 'telegram'::text, 'webhook'::text])))
 );
 CREATE TABLE vestnik.retention (
@@ -1267,7 +1277,11 @@ CREATE TABLE vestnik.token (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     expires_at timestamp with time zone,
     revoked_at timestamp with time zone,
-    CONSTRAINT token_hash_check CHECK ((octet_length(hash) = 32))
+    scope text DEFAULT 'panel'::text NOT NULL,
+    issuer text,
+    used_at timestamp with time zone,
+    CONSTRAINT token_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT token_scope_check CHECK ((scope = ANY (ARRAY['read'::text, 'panel'::text, 'manager'::text, 'operator'::text])))
 );
 ALTER TABLE vestnik.token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME vestnik.token_id_seq
@@ -1276,6 +1290,12 @@ ALTER TABLE vestnik.token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+CREATE TABLE vestnik.token_use (
+    node text NOT NULL,
+    until timestamp with time zone NOT NULL,
+    tokens bigint[] NOT NULL,
+    sessions integer[] NOT NULL
 );
 CREATE TABLE vestnik.unattended (
     store_id text NOT NULL,
@@ -1340,7 +1360,7 @@ ALTER TABLE ONLY vestnik.plan
 ALTER TABLE ONLY vestnik.presence
     ADD CONSTRAINT presence_pkey PRIMARY KEY (node_id, store_id);
 ALTER TABLE ONLY vestnik.reach
-    ADD CONSTRAINT reach_pkey PRIMARY KEY (event_id, way, recipient);
+    ADD CONSTRAINT reach_pkey PRIMARY KEY (event_id, way, recipient, token_id);
 ALTER TABLE ONLY vestnik.retention
     ADD CONSTRAINT retention_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.shop_history
@@ -1351,6 +1371,8 @@ ALTER TABLE ONLY vestnik.token
     ADD CONSTRAINT token_hash_key UNIQUE (hash);
 ALTER TABLE ONLY vestnik.token
     ADD CONSTRAINT token_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.token_use
+    ADD CONSTRAINT token_use_pkey PRIMARY KEY (node);
 ALTER TABLE ONLY vestnik.unattended
     ADD CONSTRAINT unattended_pkey PRIMARY KEY (store_id);
 ALTER TABLE ONLY vestnik.webhook
@@ -1379,10 +1401,9 @@ CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.bookings REFERENCING N
 CREATE TRIGGER vestnik_emit_insert AFTER INSERT ON public.orders REFERENCING NEW TABLE AS inserted_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_orders_insert_statement();
 CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.bookings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_bookings_update_statement();
 CREATE TRIGGER vestnik_emit_update AFTER UPDATE ON public.orders REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.emit_public_orders_update_statement();
+CREATE TRIGGER token_changed AFTER DELETE OR UPDATE OF hash, stores, scope, expires_at, revoked_at OR TRUNCATE ON vestnik.token FOR EACH STATEMENT EXECUTE FUNCTION vestnik.token_changed();
 ALTER TABLE ONLY vestnik.ack
     ADD CONSTRAINT ack_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
-ALTER TABLE ONLY vestnik.ack
-    ADD CONSTRAINT ack_token_id_fkey FOREIGN KEY (token_id) REFERENCES vestnik.token(id);
 ALTER TABLE ONLY vestnik.alarm
     ADD CONSTRAINT alarm_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.delivery

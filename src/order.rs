@@ -7,6 +7,7 @@ use tokio_postgres::types::ToSql;
 use crate::attachment::Kind;
 use crate::db;
 use crate::event::StoreId;
+use crate::token::TokenId;
 
 /// The statuses since V23.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct Change<'a> {
     pub minutes: Option<i32>,
     /// Who wants it, as others are told.
     pub by: &'a str,
+    /// Whose token it is, where it is a panel's.
+    pub token: Option<TokenId>,
     /// From where.
     pub way: Way,
 }
@@ -282,7 +285,8 @@ async fn change_in(
     let (by, way, kind) = (change.by, change.way.as_str(), change.kind.as_str());
     let statement = transaction.prepare_cached(&change_sql(table, change)).await?;
     let from = change.from.map(Status::as_str);
-    let parameters: [&(dyn ToSql + Sync); 9] = [
+    let token = change.token.map(|token| token.0);
+    let parameters: [&(dyn ToSql + Sync); 10] = [
         &key,
         &store,
         &to,
@@ -292,6 +296,7 @@ async fn change_in(
         &by,
         &change.minutes,
         &from,
+        &token,
     ];
     let row = transaction.query_opt(&statement, &parameters).await?;
     row.map(|row| row.try_get(0)).transpose()
@@ -377,8 +382,8 @@ fn change_sql(table: &Table, change: &Change<'_>) -> String {
          changed as (update {name} t set {set} from before \
             where {row} and {may} and t.{status}::text = coalesce($9::text, t.{status}::text) \
               and $4::text is not distinct from $4::text returning before.previous), \
-         noted as (insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom, minutes) \
-            select $2, $5, $1, previous, $3, $6, $7, $8 from changed) \
+         noted as (insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom, minutes, token_id) \
+            select $2, $5, $1, previous, $3, $6, $7, $8, $10 from changed) \
          select previous from changed"
     )
 }

@@ -81,7 +81,8 @@ fn events_sql(by_subject: bool, behind: bool) -> String {
     }
     let ways = format!(
         "select json_agg(json_strip_nulls(json_build_object('way', r.way, 'recipient', r.recipient, 'sent', {}, 'rendered', {}, \
-             'rung', {}, 'acknowledged', {}, 'by', r.acknowledged_by)) order by r.way, r.recipient) \
+             'rung', {}, 'acknowledged', {}, 'by', r.acknowledged_by, 'token', nullif(r.token_id, 0)::text)) \
+             order by r.way, r.recipient, r.token_id) \
          from vestnik.reach r where r.event_id = e.id",
         wire_time("r.sent_at"),
         wire_time("r.rendered_at"),

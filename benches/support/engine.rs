@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Stores};
 
 use crate::shop::{Ended, Shop};
 
@@ -92,8 +92,10 @@ async fn asked(address: SocketAddr, path: &str) -> Option<String> {
 }
 
 /// A token for every store.
+#[expect(clippy::allow_attributes, reason = "not every bench asks")]
+#[allow(dead_code)]
 pub async fn token(shop: &Shop) -> String {
     let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
-    let token = token::create(&client, &Stores::All, None, None).await.expect("a token");
+    let token = token::create(&client, &New::of(&Stores::All)).await.expect("a token");
     token.reveal().to_owned()
 }

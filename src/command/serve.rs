@@ -1,5 +1,7 @@
 //! `vestnik serve`: the main job.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,12 +11,9 @@ use vestnik::db;
 use vestnik::embedded::Embedded;
 use vestnik::engine::Engine;
 use vestnik::migrate;
-use vestnik::token::{self, Stores};
+use vestnik::token::Token;
 
-use super::welcome::Screen;
-
-/// How long the token of the first screen is valid.
-const WELCOME_TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+use super::welcome::{self, Screen};
 
 /// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reads the certificate again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -55,8 +54,14 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
 
 async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Signals) -> anyhow::Result<()> {
     migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
-    let client = db::connect(&config.database).await?;
-    let token = token::create(&client, &Stores::All, Some("first screen"), Some(WELCOME_TOKEN_LIFE)).await?;
+    // A token that nobody asked for must not stay in a file, and what is no terminal may be one.
+    let token = match std::io::stdout().is_terminal() {
+        true => {
+            let client = db::connect(&config.database).await?;
+            Some(welcome::token(&client, &config.embedded.directory).await?)
+        }
+        false => None,
+    };
     let engine = Engine::start(config).await?;
     tokio::select! {
         () = engine.until_fresh() => {}
@@ -68,7 +73,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     let screen = Screen {
         address: engine.address(),
         secure: config.tls.is_some(),
-        token: token.reveal(),
+        token: token.as_ref().map(Token::reveal),
         psql: embedded.psql(),
         directory: &config.embedded.directory,
         major: embedded.major(),

@@ -19,7 +19,7 @@ use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
 use crate::telegram::{self, bot::Bot};
-use crate::token::Tokens;
+use crate::token::{Tokens, Usage};
 
 /// What all databases of a node share.
 pub(super) struct Node {
@@ -51,13 +51,17 @@ impl Node {
         let (hearing, heard) = watch::channel(Hearing::Disconnected);
         let (recorder, ledger) = reach::recorder();
         let notified = heard.clone();
-        let (tokens, look_ups) = Tokens::new(move || *notified.borrow() == Hearing::Listening);
+        let usage = Arc::new(Usage::default());
+        let is_notified = move || *notified.borrow() == Hearing::Listening;
+        let (tokens, look_ups) = Tokens::new(is_notified, Arc::clone(&usage));
         let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
         let background = &self.background;
 
         background.spawn(ledger.run(pool.clone(), self.stop.clone()));
         background.spawn(look_ups.run(pool.clone(), self.stop.clone()));
+        let by_token = Arc::clone(&router);
+        background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
             let (pool, news) = (pool.clone(), Arc::clone(&news));

@@ -1,26 +1,29 @@
 //! What runs beside the path of an event: tokens are withdrawn, old events trimmed, the figures of Postgres watched.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::event::StoreId;
 use crate::http::{ConnectionLimits, Site};
 use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
 use crate::metrics;
 use crate::router::Router;
 use crate::sweep::{Sweep, Untold};
-use crate::token::{self, Tokens};
+use crate::token::{self, Holder, Opens, Standing, Tokens, Withdrawn};
 use crate::{attachment, db};
 
 /// Between two looks for revoked tokens, should a notification be lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// The same, where no notification reaches us, or the look that one asked for failed.
 const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// By so much two look-ups may differ on when a token ends: an answer takes a while.
+const END_TOLERANCE: Duration = Duration::from_secs(6);
 /// Between two looks for events to trim.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a batch may take to be trimmed: over a half-open connection it would take for ever.
@@ -57,16 +60,44 @@ pub(super) async fn withdraw_tokens(
         if live.is_empty() {
             continue;
         }
-        match token::withdrawn(&pool, &live).await {
-            Ok(withdrawn) => withdrawn
-                .into_iter()
-                .for_each(|(token, why)| router.withdraw(token, why)),
+        match token::standings(&pool, &live).await {
+            Ok(standings) => router.withdraw(|store, holder| {
+                // One that came meanwhile was looked up meanwhile.
+                live.binary_search(&holder.token).ok()?;
+                why_withdrawn(standings.get(&holder.token), store, holder)
+            }),
             Err(error) => {
                 // The ring that asked for it does not come again.
                 owed = true;
                 tracing::warn!(%error, "the tokens of live sessions could not be checked");
             }
         }
+    }
+}
+
+/// Why a session's token no longer opens what it did.
+fn why_withdrawn(standing: Option<&Standing>, store: &StoreId, holder: Holder) -> Option<Withdrawn> {
+    let Some(standing) = standing else {
+        return Some(Withdrawn::Revoked);
+    };
+    let narrowed = |opens: &Opens| {
+        if !opens.stores.have(store.as_str()) {
+            return Some(Withdrawn::Revoked);
+        }
+        let is_same = opens.scope == holder.scope && is_about(opens.ends, holder.ends);
+        (!is_same).then_some(Withdrawn::Changed)
+    };
+    standing
+        .withdrawn
+        .or_else(|| standing.opens.as_ref().and_then(narrowed))
+}
+
+/// Whether two ends are the same, each as a look-up at another time has found it.
+fn is_about(one: Option<Instant>, other: Option<Instant>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
+        (None, None) => true,
+        _ => false,
     }
 }
 

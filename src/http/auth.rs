@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::{Site, Sites};
 use crate::event::StoreId;
 use crate::telemetry::LogLimit;
-use crate::token::{Found, Grant, Looked, Token};
+use crate::token::{Found, Grant, Looked, Scope, Token};
 
 /// The subprotocol that this program speaks.
 pub const PROTOCOL: &str = "vestnik.v1";
@@ -61,8 +61,14 @@ pub enum Place {
     HeaderOrSubprotocol,
 }
 
-/// What the request opens: the store that it names, if its token opens that.
-pub async fn authorize(sites: &Sites, call: &Call, place: Place, client: IpAddr) -> Result<Access, Problem> {
+/// What the request opens: the store that it names, if its token opens that, for what takes this scope.
+pub async fn authorize(
+    sites: &Sites,
+    call: &Call,
+    scope: Scope,
+    place: Place,
+    client: IpAddr,
+) -> Result<Access, Problem> {
     if holds_token(call) {
         return Err(Problem::TokenInUrl);
     }
@@ -89,6 +95,9 @@ pub async fn authorize(sites: &Sites, call: &Call, place: Place, client: IpAddr)
     let looked = look_up(&site, &token).await?;
     let generation = looked.generation;
     let grant = judge(looked.found, &store)?;
+    if grant.scope < scope {
+        return Err(Problem::OtherScope(scope));
+    }
     Ok(Access {
         site,
         store,

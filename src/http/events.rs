@@ -15,6 +15,7 @@ use crate::event::{Delivery, EventId, StoreId};
 use crate::journal::{self, Page, PageEvent, Start};
 use crate::metrics::HOT;
 use crate::reach::{Way, What, Word};
+use crate::token::Scope;
 
 /// Events of one page of the history, at most and where nothing else is asked for.
 const HISTORY_LIMIT: usize = 500;
@@ -24,22 +25,24 @@ const NAMELESS: &str = "http";
 
 /// A page of the history. What a panel that names itself is given counts as sent to it.
 pub async fn history(access: Access, call: Call) -> Result<Response, Problem> {
-    let Access { site, store, .. } = &access;
+    let Access { site, store, grant, .. } = &access;
     let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
     let panel = call.query.panel()?;
     let (events, response) = read(site, store, call.query.get("after"), limit).await?;
-    if let Some(panel) = panel {
-        events.iter().for_each(|event| prove(site, store, panel, *event));
+    // A screen that only reads is no panel.
+    if let Some(panel) = panel.filter(|_| grant.scope >= Scope::Panel) {
+        events.iter().for_each(|event| prove(&access, panel, *event));
     }
     Ok(response)
 }
 
-fn prove(site: &Site, store: &StoreId, panel: &str, event: EventId) {
-    site.hub.recorder.say(Word {
-        store: store.clone(),
+fn prove(access: &Access, panel: &str, event: EventId) {
+    access.site.hub.recorder.say(Word {
+        store: access.store.clone(),
         event,
         way: Way::Polling,
         recipient: panel.to_owned(),
+        token: access.grant.id,
         what: What::Sent,
         at: OffsetDateTime::now_utc(),
     });

@@ -33,6 +33,7 @@ use warp::{Filter, Rejection};
 use crate::feed::Pulse;
 use crate::listener::Hearing;
 use crate::session::Hub;
+use crate::token::Scope;
 use asked::{Body, Call, Query};
 use auth::Access;
 use problem::Problem;
@@ -74,14 +75,24 @@ pub struct Route {
     answer: Handler,
 }
 
+impl Route {
+    /// What a token has to be for; `None`: it is for anybody.
+    pub fn scope(&self) -> Option<Scope> {
+        match self.answer {
+            Handler::Store(scope, ..) => Some(scope),
+            Handler::Node(_) | Handler::Health(_) => None,
+        }
+    }
+}
+
 /// What a handler comes to.
 type Answered = BoxFuture<'static, Result<Response, Problem>>;
 
 /// Who answers.
 #[derive(Clone, Copy)]
 enum Handler {
-    /// What is about a store, for a client with a token of it, which stands there.
-    Store(auth::Place, fn(Access, Call) -> Answered),
+    /// What is about a store, for a client with a token of it of at least this scope, which stands there.
+    Store(Scope, auth::Place, fn(Access, Call) -> Answered),
     /// The node, for anybody.
     Node(fn(Arc<Sites>, Call) -> Answered),
     /// The same, however often and under whatever name: it costs nothing, and what asks decides who gets clients.
@@ -90,16 +101,16 @@ enum Handler {
 
 macro_rules! route {
     (Socket $method:ident $path:literal $handler:path) => {
-        route!(Store[auth::Place::HeaderOrSubprotocol] $method $path $handler)
+        route!(Store[Scope::Read, auth::Place::HeaderOrSubprotocol] $method $path $handler)
     };
-    (Store $method:ident $path:literal $handler:path) => {
-        route!(Store[auth::Place::Header] $method $path $handler)
-    };
-    ($who:ident $([$place:path])? $method:ident $path:literal $handler:path) => {
+    (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::Place::Header] $($route)+) };
+    (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::Place::Header] $($route)+) };
+    (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::Place::Header] $($route)+) };
+    ($who:ident $([$scope:path, $place:path])? $method:ident $path:literal $handler:path) => {
         Route {
             method: Method::$method,
             path: $path,
-            answer: Handler::$who($($place,)? |of, call| Box::pin($handler(of, call))),
+            answer: Handler::$who($($scope, $place,)? |of, call| Box::pin($handler(of, call))),
         }
     };
 }
@@ -111,18 +122,18 @@ pub static ROUTES: [Route; 18] = [
     route!(Node GET "/sw.js" panel::worker),
     route!(Node GET "/manifest.webmanifest" panel::manifest),
     route!(Socket GET "/api/partner/ws/partner/{store}" sessions::web_socket),
-    route!(Store GET "/api/partner/sse/{store}" sessions::server_sent_events),
-    route!(Store GET "/api/partner/session/{store}" sessions::check),
-    route!(Store GET "/api/partner/stores/{store}/store" store::card),
-    route!(Store GET "/api/partner/stores/{store}/events" events::history),
-    route!(Store POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
-    route!(Store GET "/api/partner/stores/{store}/orders" orders::list_orders),
-    route!(Store POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
-    route!(Store GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
-    route!(Store POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
-    route!(Store POST "/api/partner/stores/{store}/reach" proof::say),
-    route!(Store GET "/api/partner/stores/{store}/reach" proof::events),
-    route!(Store GET "/api/partner/stores/{store}/summary" proof::summary),
+    route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events),
+    route!(Read GET "/api/partner/session/{store}" sessions::check),
+    route!(Read GET "/api/partner/stores/{store}/store" store::card),
+    route!(Read GET "/api/partner/stores/{store}/events" events::history),
+    route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
+    route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),
+    route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
+    route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
+    route!(Panel POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
+    route!(Panel POST "/api/partner/stores/{store}/reach" proof::say),
+    route!(Manager GET "/api/partner/stores/{store}/reach" proof::events),
+    route!(Manager GET "/api/partner/stores/{store}/summary" proof::summary),
     route!(Health GET "/healthz" operator::healthz),
 ];
 
@@ -225,7 +236,7 @@ async fn handle(
     let refused = match found {
         Ok(Handler::Health(answer)) => return answer(sites, call).await,
         _ if !is_allowed => Problem::OtherHost,
-        Ok(Handler::Store(place, answer)) => match auth::authorize(&sites, &call, place, client).await {
+        Ok(Handler::Store(scope, place, answer)) => match auth::authorize(&sites, &call, scope, place, client).await {
             Ok(access) => return answer(access, call).await,
             Err(problem) if problem.is_of_guest() => problem,
             Err(problem) => return Err(problem),

@@ -6,7 +6,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::answer;
-use super::asked::Call;
+use super::asked::{Call, is_name};
 use super::auth::Access;
 use super::problem::Problem;
 use crate::attachment::Kind;
@@ -109,6 +109,7 @@ async fn change(access: Access, call: Call, kind: Kind) -> Result<Response, Prob
         reason: wish.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
         minutes: wish.minutes,
         by: &by,
+        token: Some(access.grant.id),
         way: Way::Panel,
     };
     let changed = order::change_status(&access.site.hub.pool, &change).await;
@@ -126,13 +127,14 @@ async fn change(access: Access, call: Call, kind: Kind) -> Result<Response, Prob
 }
 
 fn check(wish: &Wish) -> Result<(), Problem> {
-    let fits = |text: &Option<String>, most: usize| {
-        let text = text.as_deref().unwrap_or_default();
-        text.chars().count() <= most && !text.contains('\0')
-    };
-    let named = wish.by.as_ref().is_none_or(|by| !by.trim().is_empty());
+    let named = wish.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS));
     let minutes = wish.minutes.is_none_or(|minutes| MINUTES.contains(&minutes));
-    if named && minutes && fits(&wish.reason, MAX_REASON_CHARACTERS) && fits(&wish.by, MAX_BY_CHARACTERS) {
+    let reason = wish.reason.as_deref().unwrap_or_default();
+    let reason_fits = reason.chars().count() <= MAX_REASON_CHARACTERS
+        && !reason
+            .chars()
+            .any(|letter| letter.is_control() && !matches!(letter, '\n' | '\r' | '\t'));
+    if named && minutes && reason_fits {
         Ok(())
     } else {
         Err(Problem::BadBody(WISH))

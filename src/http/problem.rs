@@ -11,6 +11,7 @@ use warp::reply::Response;
 use super::answer;
 use crate::cursor::Unusable;
 use crate::telemetry::LogLimit;
+use crate::token::Scope;
 
 /// Seconds after which a client may ask again: while the node or its database is not ready, and while there are as many
 /// sessions as may be.
@@ -28,6 +29,8 @@ pub enum Problem {
     NoLonger(&'static str),
     /// The token opens other stores.
     OtherStore,
+    /// The token opens the store, but not for this, which takes one of this scope.
+    OtherScope(Scope),
     /// A page of an origin that is not allowed.
     ForeignOrigin,
     /// The store's name cannot be read.
@@ -106,7 +109,7 @@ impl Problem {
             Self::StatusRefused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
-            Self::OtherStore | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Resync(..) => StatusCode::GONE,
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
             Self::TooManySessions | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -121,6 +124,7 @@ impl Problem {
             Self::Unauthorized => "unauthorized",
             Self::NoLonger(code) => code,
             Self::OtherStore => "forbidden_store",
+            Self::OtherScope(_) => "forbidden_scope",
             Self::ForeignOrigin => "forbidden_origin",
             Self::BadStore => "bad_store",
             Self::UnknownStore => "unknown_store",
@@ -155,6 +159,7 @@ impl Problem {
             Self::NoLonger("token_expired") => "the token has expired: ask for a new one".into(),
             Self::NoLonger(_) => "the token was revoked: ask for a new one".into(),
             Self::OtherStore => "this token does not open this store".into(),
+            Self::OtherScope(needed) => format!("this takes a token of the scope {}", needed.as_str()),
             Self::ForeignOrigin => "pages of this origin may not connect: add it to http.allowed_origins".into(),
             Self::BadStore => "the store's id is percent-encoded UTF-8 of 1 to 200 bytes".into(),
             Self::UnknownStore => {
@@ -213,6 +218,9 @@ impl Problem {
             if let Some(by) = by {
                 error["by"] = json!(by);
             }
+        }
+        if let Self::OtherScope(needed) = &self {
+            error["scope"] = json!(needed.as_str());
         }
         let mut response = answer::json(self.status(), &json!({ "error": error }));
         let retry_after_s = match &self {

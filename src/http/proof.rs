@@ -7,7 +7,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::answer;
-use super::asked::{self, Call};
+use super::asked::{Call, MAX_PANEL_CHARACTERS, is_name};
 use super::auth::Access;
 use super::problem::Problem;
 use crate::event::EventId;
@@ -36,15 +36,16 @@ struct Said {
     rings: Option<bool>,
 }
 
-const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, way being polling, websocket or sse, \
+const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, \
      and \"rendered\" and \"rung\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// The word of a panel without a socket: what stands on its screen, what rang, and whether it can ring.
 pub async fn say(access: Access, call: Call) -> Result<Response, Problem> {
-    let Access { site, store, .. } = &access;
+    let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-    let way = Way::from_name(&said.way).ok_or(Problem::BadBody(SAID))?;
-    if !asked::is_panel(&said.panel) || said.rendered.len() + said.rung.len() > MAX_SAID {
+    // What came over a socket is said over that socket: here nobody could tell whether it was ever there.
+    let is_polling = said.way == Way::Polling.as_str();
+    if !is_polling || !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.rung.len() > MAX_SAID {
         return Err(Problem::BadBody(SAID));
     }
     let rendered = said.rendered.iter().map(|id| (id, What::Rendered));
@@ -54,15 +55,16 @@ pub async fn say(access: Access, call: Call) -> Result<Response, Problem> {
         .collect::<Result<_, std::num::ParseIntError>>()
         .map_err(|_| Problem::BadBody(SAID))?;
     if let Some(rings) = said.rings {
-        site.hub.presence.poll(store, &said.panel, rings);
+        site.hub.presence.poll(store, grant.id, &said.panel, rings);
     }
     let at = OffsetDateTime::now_utc();
     for (event, what) in words {
         site.hub.recorder.say(Word {
             store: store.clone(),
             event,
-            way,
+            way: Way::Polling,
             recipient: said.panel.clone(),
+            token: grant.id,
             what,
             at,
         });

@@ -65,10 +65,10 @@ async fn open(access: &Access) -> Result<Box<Session>, Problem> {
 
 /// Why would a socket be refused? Browsers cannot see it at the handshake.
 pub async fn check(access: Access, _: Call) -> Result<Response, Problem> {
-    let Access { site, store, .. } = &access;
+    let Access { site, store, grant, .. } = &access;
     if site.hub.router.cursor().is_none() || *site.draining.borrow() {
         return Err(Problem::NotReady);
     }
-    let body = json!({"ok": true, "store_id": store.as_str()});
+    let body = json!({"ok": true, "store_id": store.as_str(), "scope": grant.scope.as_str()});
     Ok(answer::json(StatusCode::OK, &body))
 }

@@ -134,6 +134,7 @@ async fn change(
         reason,
         minutes: None,
         by: &by,
+        token: None,
         way: Way::Telegram,
     };
     let changed = order::change_status(pool, &wanted).await?;

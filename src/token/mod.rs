@@ -1,21 +1,21 @@
 //! Tokens: what opens the streams of one store, of several, or of all. 256 random bits, shown once; the database keeps
 //! their SHA-256, so that whoever reads it can open nothing.
 
+mod table;
 mod tokens;
+mod usage;
 
+pub use table::{Listed, New, Opens, Standing, Which, create, list, lives, prepare, revoke, rotate, standings};
 pub use tokens::{LookUps, Looked, Tokens};
+pub use usage::Usage;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use deadpool_postgres::Pool;
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-use time::OffsetDateTime;
-use tokio_postgres::Client;
 
 use crate::db;
 
@@ -121,6 +121,49 @@ pub enum Stores {
     These(Vec<String>),
 }
 
+impl Stores {
+    /// Whether this store is one of them.
+    pub fn have(&self, store: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(stores) => stores.iter().any(|opened| opened == store),
+        }
+    }
+}
+
+/// What the holder of a token may do: each one all that the ones before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// See what happens and what stands: a screen.
+    Read,
+    /// Answer orders, and say what was shown and rung: a panel.
+    Panel,
+    /// See who was reached, and the figures.
+    Manager,
+    /// Run the program.
+    Operator,
+}
+
+impl Scope {
+    /// From the one that may least.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Panel, Self::Manager, Self::Operator];
+
+    /// Its name, everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Panel => "panel",
+            Self::Manager => "manager",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// From the name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
 /// What a valid token allows.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -130,17 +173,36 @@ pub struct Grant {
     pub label: Option<Arc<str>>,
     /// What it opens.
     pub stores: Stores,
+    /// What may be done there.
+    pub scope: Scope,
     /// When its time is over, by Postgres' clock; `None`: never.
     pub ends: Option<Instant>,
 }
 
+/// Who holds a session, as the router knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// With this token.
+    pub token: TokenId,
+    /// Who may do this.
+    pub scope: Scope,
+    /// Until then.
+    pub ends: Option<Instant>,
+}
+
 impl Grant {
+    /// Its holder.
+    pub fn holder(&self) -> Holder {
+        Holder {
+            token: self.id,
+            scope: self.scope,
+            ends: self.ends,
+        }
+    }
+
     /// Whether it opens this store.
     pub fn opens(&self, store: &str) -> bool {
-        match &self.stores {
-            Stores::All => true,
-            Stores::These(stores) => stores.iter().any(|opened| opened == store),
-        }
+        self.stores.have(store)
     }
 }
 
@@ -157,170 +219,15 @@ pub enum Found {
     Revoked,
 }
 
-/// Why a token opens nothing any more.
+/// Why a token no longer opens what it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withdrawn {
-    /// It was revoked.
+    /// It was revoked, or its row is gone, or it opens other stores now.
     Revoked,
     /// Its time is over.
     Expired,
-}
-
-/// A token that is there.
-struct Row {
-    hash: Hash,
-    found: Found,
-}
-
-impl Row {
-    /// The index has found it by an ordinary comparison of hashes, which tells an attacker nothing about the token; what
-    /// opens the door is compared in constant time all the same.
-    fn is_of(&self, hash: &Hash) -> bool {
-        self.hash.ct_eq(hash).into()
-    }
-}
-
-/// Prepares what a look-up asks, on a connection that has not been asked yet.
-pub async fn prepare(pool: &Pool) -> Result<(), Error> {
-    find(pool, &[]).await.map(drop)
-}
-
-/// The tokens of these hashes that are there.
-async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Error> {
-    const FIND: &str = "select id, hash, label, stores, extract(epoch from expires_at - clock_timestamp())::float8, \
-             revoked_at is not null from vestnik.token where hash = any ($1)";
-    let asked_at = Instant::now();
-    let rows = db::answered::<_, Error>(async {
-        let client = pool.get().await?;
-        let statement = client.prepare_cached(FIND).await?;
-        Ok(client.query(&statement, &[&hashes]).await?)
-    });
-    let read = |row: &tokio_postgres::Row| {
-        let left_s: Option<f64> = row.try_get(4)?;
-        let found = if row.try_get(5)? {
-            Found::Revoked
-        } else if left_s.is_some_and(|left_s| left_s <= 0.0) {
-            Found::Expired
-        } else {
-            Found::Valid(Arc::new(Grant {
-                id: TokenId(row.try_get(0)?),
-                label: row.try_get::<_, Option<&str>>(2)?.map(Into::into),
-                stores: row
-                    .try_get::<_, Option<Vec<String>>>(3)?
-                    .map_or(Stores::All, Stores::These),
-                ends: left_s.and_then(|left_s| asked_at.checked_add(Duration::try_from_secs_f64(left_s).ok()?)),
-            }))
-        };
-        let hash = row.try_get::<_, &[u8]>(1)?.try_into().unwrap_or_default();
-        Ok(Row { hash, found })
-    };
-    rows.await?.iter().map(read).collect()
-}
-
-/// Which of these tokens open nothing any more.
-pub async fn withdrawn(pool: &Pool, tokens: &[TokenId]) -> Result<Vec<(TokenId, Withdrawn)>, Error> {
-    const WITHDRAWN: &str = "select id, revoked_at is not null from vestnik.token \
-         where id = any ($1) and (revoked_at is not null or expires_at <= now())";
-    let ids: Vec<i64> = tokens.iter().map(|token| token.0).collect();
-    let rows = db::answered::<_, Error>(async {
-        let client = pool.get().await?;
-        let statement = client.prepare_cached(WITHDRAWN).await?;
-        Ok(client.query(&statement, &[&ids]).await?)
-    });
-    let rows = rows.await?;
-    let read = |row: &tokio_postgres::Row| {
-        let why = if row.try_get(1)? {
-            Withdrawn::Revoked
-        } else {
-            Withdrawn::Expired
-        };
-        Ok((TokenId(row.try_get(0)?), why))
-    };
-    rows.iter().map(read).collect()
-}
-
-/// Makes a token and stores its hash.
-pub async fn create(
-    client: &Client,
-    stores: &Stores,
-    label: Option<&str>,
-    expires_in: Option<Duration>,
-) -> Result<Token, Error> {
-    const CREATE: &str = "insert into vestnik.token (hash, stores, label, expires_at) \
-         values ($1, $2, $3, now() + make_interval(secs => $4))";
-    let token = Token::generate()?;
-    let stores = match stores {
-        Stores::All => None,
-        Stores::These(stores) => Some(stores),
-    };
-    let seconds = expires_in.map(|expires_in| expires_in.as_secs_f64());
-    client
-        .execute(CREATE, &[&token.hash().as_slice(), &stores, &label, &seconds])
-        .await?;
-    Ok(token)
-}
-
-/// A token as a list shows it: everything but itself.
-#[derive(Debug)]
-pub struct Listed {
-    /// Its number.
-    pub id: TokenId,
-    /// What its maker called it.
-    pub label: Option<String>,
-    /// What it opens.
-    pub stores: Stores,
-    /// When it was made.
-    pub created_at: OffsetDateTime,
-    /// When its time is over.
-    pub expires_at: Option<OffsetDateTime>,
-    /// Why it opens nothing any more; `None`: it does.
-    pub withdrawn: Option<Withdrawn>,
-}
-
-/// Every token, the oldest first.
-pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
-    const LIST: &str = "select id, label, stores, created_at, expires_at, revoked_at is not null, \
-             coalesce(expires_at <= now(), false) from vestnik.token order by id";
-    let rows = client.query(LIST, &[]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        let (revoked, expired): (bool, bool) = (row.try_get(5)?, row.try_get(6)?);
-        Ok(Listed {
-            id: TokenId(row.try_get(0)?),
-            label: row.try_get(1)?,
-            stores: row
-                .try_get::<_, Option<Vec<String>>>(2)?
-                .map_or(Stores::All, Stores::These),
-            created_at: row.try_get(3)?,
-            expires_at: row.try_get(4)?,
-            withdrawn: if revoked {
-                Some(Withdrawn::Revoked)
-            } else {
-                expired.then_some(Withdrawn::Expired)
-            },
-        })
-    };
-    rows.iter().map(read).collect()
-}
-
-/// Which token to revoke.
-#[derive(Debug, Clone)]
-pub enum Which {
-    /// By its number.
-    Id(TokenId),
-    /// All of this label.
-    Label(String),
-}
-
-/// Revokes, and rings for it, in one statement: every node closes its sessions. The number of tokens that were valid.
-pub async fn revoke(client: &Client, which: &Which) -> Result<u64, Error> {
-    const REVOKE: &str = "with revoked as (update vestnik.token set revoked_at = now() \
-             where (id = $1 or label = $2) and revoked_at is null returning id) \
-         select id, pg_notify('vestnik_token', id::text) from revoked";
-    let (id, label) = match which {
-        Which::Id(id) => (Some(id.0), None),
-        Which::Label(label) => (None, Some(label)),
-    };
-    Ok(client.query(REVOKE, &[&id, &label]).await?.len() as u64)
+    /// It opens the same, to do something else there, or for another time.
+    Changed,
 }
 
 #[cfg(test)]
@@ -349,10 +256,19 @@ mod tests {
             id: TokenId(1),
             label: None,
             stores,
+            scope: Scope::Panel,
             ends: None,
         };
         assert!(grant(Stores::All).opens("7"));
         assert!(grant(Stores::These(vec!["7".into()])).opens("7"));
         assert!(!grant(Stores::These(vec!["7".into()])).opens("77"));
+    }
+
+    #[test]
+    fn a_scope_has_one_name_and_an_order() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::from_name(scope.as_str()), Some(scope));
+        }
+        assert!(Scope::ALL.is_sorted() && Scope::from_name("admin").is_none());
     }
 }

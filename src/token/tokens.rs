@@ -11,7 +11,8 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Found, Hash, Token, find};
+use super::table::find;
+use super::{Error, Found, Hash, Token, Usage};
 
 /// For how long an answer is kept where a notification says that a token has changed.
 const KEPT: Duration = Duration::from_secs(5);
@@ -42,6 +43,7 @@ pub struct Tokens {
     questions: mpsc::Sender<Question>,
     cache: Mutex<Cache>,
     is_notified: Box<dyn Fn() -> bool + Send + Sync>,
+    usage: Arc<Usage>,
 }
 
 /// Asks Postgres on their behalf.
@@ -63,12 +65,13 @@ struct Cache {
 
 impl Tokens {
     /// For one database. `is_notified`: whether a notification would reach [`Tokens::forget`].
-    pub fn new(is_notified: impl Fn() -> bool + Send + Sync + 'static) -> (Self, LookUps) {
+    pub fn new(is_notified: impl Fn() -> bool + Send + Sync + 'static, usage: Arc<Usage>) -> (Self, LookUps) {
         let (sender, receiver) = mpsc::channel(QUEUE_LOOK_UPS);
         let tokens = Self {
             questions: sender,
             cache: Mutex::default(),
             is_notified: Box::new(is_notified),
+            usage,
         };
         (tokens, LookUps { questions: receiver })
     }
@@ -79,6 +82,14 @@ impl Tokens {
 
     /// What a token opens: as it was found within the last seconds, or as Postgres says.
     pub async fn look_up(&self, token: &Token) -> Result<Looked, Error> {
+        let looked = self.found(token).await?;
+        if let Found::Valid(grant) = &looked.found {
+            self.usage.note(grant.id);
+        }
+        Ok(looked)
+    }
+
+    async fn found(&self, token: &Token) -> Result<Looked, Error> {
         let hash = token.hash();
         let generation = {
             let cache = self.cache();

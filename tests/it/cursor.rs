@@ -12,7 +12,7 @@ use vestnik::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::event::{Event, EventId, EventType, StoreId, Xid};
 use vestnik::router::Router;
 use vestnik::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
-use vestnik::token::{Grant, Stores, TokenId};
+use vestnik::token::{Grant, Scope, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
 
@@ -86,13 +86,14 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
         pool: vestnik::db::pool(&config.database).unwrap(),
-        tokens: Arc::new(vestnik::token::Tokens::new(|| false).0),
+        tokens: Arc::new(vestnik::token::Tokens::new(|| false, Arc::default()).0),
         ping_interval: Duration::from_millis(1),
     });
     let grant = Arc::new(Grant {
         id: TokenId(1),
         label: None,
         stores: Stores::All,
+        scope: Scope::Panel,
         ends: None,
     });
     let received = Arc::default();

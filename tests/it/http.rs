@@ -64,7 +64,7 @@ async fn a_socket_is_refused_for_the_right_reason() {
     assert_eq!(app.get("/api/partner/session/7", Some(&other_stores)).await.0, 403);
     assert_eq!(
         app.get_json("/api/partner/session/7").await,
-        json!({"ok": true, "store_id": "7"})
+        json!({"ok": true, "store_id": "7", "scope": "operator"})
     );
 }
 

@@ -219,6 +219,20 @@ async fn every_route_is_in_the_document_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn the_document_says_which_scope_each_route_takes() {
+    let document = Document::read();
+    for route in vestnik::http::ROUTES.iter().chain(&vestnik::http::OPS_ROUTES) {
+        let operation = &document.0["paths"][route.path][route.method.as_str().to_lowercase()];
+        let security = operation.get("security").unwrap_or(&document.0["security"]);
+        let taken = match route.scope() {
+            Some(scope) => json!([{ "token": [scope.as_str()] }]),
+            None => json!([]),
+        };
+        assert_eq!(*security, taken, "{} {}", route.method, route.path);
+    }
+}
+
+#[tokio::test]
 async fn the_document_says_what_it_seems_to_say() {
     let document = Document::read();
     // `{description: this, that}` has a member `that` with nothing in it.

@@ -44,6 +44,7 @@ fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> Change
         minutes: None,
         reason: None,
         by,
+        token: None,
         way: Way::Telegram,
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use vestnik::token::{self, Stores, Which};
+use vestnik::token::{self, New, Stores, Which};
 
 use crate::support::app::App;
 
@@ -367,7 +367,15 @@ async fn a_revoked_token_closes_its_sessions_and_no_others() {
     let app = App::start().await;
     let client = app.database.client().await;
     let stores = Stores::These(vec!["7".into()]);
-    let doomed = token::create(&client, &stores, Some("doomed"), None).await.unwrap();
+    let doomed = token::create(
+        &client,
+        &New {
+            label: Some("doomed"),
+            ..New::of(&stores)
+        },
+    )
+    .await
+    .unwrap();
     let mut closed = app.try_panel("7", None, doomed.reveal()).await.unwrap().live().await;
     let mut kept = app.panel("7", None).await.live().await;
     assert_eq!(token::revoke(&client, &Which::Label("doomed".into())).await.unwrap(), 1);
@@ -390,9 +398,15 @@ async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
 async fn a_session_ends_with_its_token() {
     let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
     let client = app.database.client().await;
-    let brief = token::create(&client, &Stores::All, None, Some(Duration::from_secs(1)))
-        .await
-        .unwrap();
+    let brief = token::create(
+        &client,
+        &New {
+            expires_in: Some(Duration::from_secs(1)),
+            ..New::of(&Stores::All)
+        },
+    )
+    .await
+    .unwrap();
     let mut panel = app.try_panel("7", None, brief.reveal()).await.unwrap();
     let code = loop {
         if let Err(code) = panel.message().await {

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use vestnik::attachment::{self, Attach, Kind};
 use vestnik::config::Config;
 use vestnik::db;
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Scope, Stores};
 
 /// Stores that the orders are for. Their names are nobody else's.
 pub const STORES: usize = 16;
@@ -88,7 +88,13 @@ impl Ground {
             clear(&client).await?;
             return Err(error.into());
         }
-        let token = token::create(&client, &Stores::These(stores()), Some(MARK), Some(TOKEN_LIFE)).await?;
+        let new = New {
+            stores: &Stores::These(stores()),
+            scope: Scope::Panel,
+            label: Some(MARK),
+            expires_in: Some(TOKEN_LIFE),
+        };
+        let token = token::create(&client, &new).await?;
         let token = token.reveal().to_owned();
         Ok(Self { client, url, token })
     }

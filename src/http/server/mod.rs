@@ -42,6 +42,10 @@ const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 /// most unless it is told otherwise.
 const BACKLOG: u32 = 8192;
 
+/// Bytes that the system keeps of what a client has sent and nobody has read: more than any request has. Without a bound it
+/// keeps megabytes for each connection.
+const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
+
 /// Connections that are told at once that there is no place; the others are closed without a word.
 const MAX_REFUSALS: usize = 64;
 
@@ -251,6 +255,8 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         socket.set_reuseaddr(true)?;
+        // What is accepted has the same.
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };

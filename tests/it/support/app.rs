@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 use vestnik::config::{Config, Tls};
 use vestnik::engine::Engine;
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Scope, Stores};
 
 use super::db::Database;
 use super::look_again;
@@ -328,12 +328,18 @@ impl Panel {
 }
 
 impl Database {
-    /// A new token.
+    /// A new token, with which everything may be done.
     pub async fn token(&self, stores: Stores) -> String {
-        token::create(&self.client().await, &stores, None, None)
-            .await
-            .unwrap()
-            .reveal()
-            .to_owned()
+        self.token_of(stores, Scope::Operator).await
+    }
+
+    /// A new token of this scope.
+    pub async fn token_of(&self, stores: Stores, scope: Scope) -> String {
+        let new = New {
+            scope,
+            ..New::of(&stores)
+        };
+        let token = token::create(&self.client().await, &new).await.unwrap();
+        token.reveal().to_owned()
     }
 }

@@ -86,11 +86,12 @@ async fn once(attack: Attack, server: SocketAddr, token: &str, number: usize, pe
             let head = format!("POST /api/partner/stores/7/reach HTTP/1.1\r\n{authorized}Content-Length: 4000\r\n\r\n");
             drip(&mut socket, &head).await
         }
-        Attack::ReadNothing => loop {
-            socket
-                .write_all(b"GET /panel/panel.css HTTP/1.1\r\nHost: x\r\n\r\n")
-                .await?;
-        },
+        Attack::ReadNothing => {
+            let requests = b"GET /panel/panel.css HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+            loop {
+                socket.write_all(&requests).await?;
+            }
+        }
         Attack::TryTokens => {
             let mut ticks = interval(Duration::from_secs_f64(1.0 / per_second));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
