@@ -201,7 +201,12 @@ fn describe_limits() {
     );
     describe_counter!(
         "vestnik_tokens_refused_total",
-        "Requests whose token opened nothing, by reason: missing, malformed, unknown, expired, revoked"
+        "Requests whose token opened nothing, by reason: missing, malformed, unknown, expired, revoked, or what is wrong with a JWT"
+    );
+    describe_gauge!("vestnik_jwt_keys", "Public keys of the issuer of JWTs that are known");
+    describe_counter!(
+        "vestnik_jwt_keys_unread_total",
+        "Times that the keys of the issuer of JWTs could not be read"
     );
 }
 

@@ -74,7 +74,7 @@ impl Reading {
     }
 
     /// A list in a file; in a variable the same, with commas between.
-    fn list<T>(&mut self, name: &str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
+    pub(super) fn list<T>(&mut self, name: &str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
         let of = |value: &Value| match value {
             Value::Array(items) => items
                 .iter()

@@ -285,6 +285,7 @@ impl Reading {
             http: self.http(),
             ops: self.ops(),
             tls: self.tls(),
+            jwt: self.jwt(),
             database,
             embedded: Embedded {
                 directory: self.path("embedded.directory"),

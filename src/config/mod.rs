@@ -2,9 +2,11 @@
 
 mod databases;
 mod http;
+mod jwt;
 mod load;
 mod telegram;
 
+pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use load::{Problem, Problems, Sources, load};
 
 use std::collections::BTreeSet;
@@ -24,6 +26,8 @@ pub struct Config {
     pub ops: Ops,
     /// Its certificate; `None` serves plain http and ws.
     pub tls: Option<Tls>,
+    /// Whose JWTs open stores, beside our own tokens; `None`: nobody's.
+    pub jwt: Option<Jwt>,
     /// The database that is served, where it is one.
     pub database: Database,
     /// The databases that are served, where they are several.

@@ -19,6 +19,7 @@ use crate::db;
 use crate::http::{self, OPS_ROUTES, ROUTES, Server, Site, Sites, watch_certificate};
 use crate::metrics;
 use crate::telegram;
+use crate::token::Issuer;
 use shard::Node;
 
 /// How long clients may take to go at a shutdown: then they are cut.
@@ -82,11 +83,15 @@ impl Engine {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             stop,
+            issuer: config.jwt.as_ref().map(|jwt| Arc::new(Issuer::new(jwt))),
         };
+        if let Some(issuer) = &node.issuer {
+            node.background.spawn(Arc::clone(issuer).run(node.stop.clone()));
+        }
         let (mut sites, mut placed) = (Vec::new(), Vec::new());
-        for (config, shard) in config.shards() {
+        for (number, (config, shard)) in config.shards().into_iter().enumerate() {
             let (name, stores) = shard.map_or((None, None), |shard| (Some(shard.name), shard.stores));
-            let site = node.serve(&config, name)?;
+            let site = node.serve(&config, number, name)?;
             placed.push((Arc::clone(&site), stores));
             sites.push(site);
         }

@@ -19,7 +19,7 @@ use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
 use crate::telegram::{self, bot::Bot};
-use crate::token::{Tokens, Usage};
+use crate::token::{Issuer, Tokens, Usage};
 
 /// What all databases of a node share.
 pub(super) struct Node {
@@ -31,11 +31,13 @@ pub(super) struct Node {
     pub background: TaskTracker,
     /// Ends what runs in the background.
     pub stop: CancellationToken,
+    /// Whose JWTs are believed.
+    pub issuer: Option<Arc<Issuer>>,
 }
 
 impl Node {
-    /// Starts every part of a database. `name` is its name among several.
-    pub fn serve(&self, config: &Config, name: Option<String>) -> Result<Arc<Site>, Error> {
+    /// Starts every part of a database. `number` is its place among several, `name` its name.
+    pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<Site>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
         db::parse(&listen_url, "listener")?;
@@ -53,13 +55,13 @@ impl Node {
         let notified = heard.clone();
         let usage = Arc::new(Usage::default());
         let is_notified = move || *notified.borrow() == Hearing::Listening;
-        let (tokens, look_ups) = Tokens::new(is_notified, Arc::clone(&usage));
+        let (tokens, look_ups) = Tokens::new(pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
         let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
         let background = &self.background;
 
         background.spawn(ledger.run(pool.clone(), self.stop.clone()));
-        background.spawn(look_ups.run(pool.clone(), self.stop.clone()));
+        background.spawn(look_ups.run(self.stop.clone()));
         let by_token = Arc::clone(&router);
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
@@ -119,6 +121,7 @@ impl Node {
             recorder,
         });
         Ok(Arc::new(Site {
+            number,
             name,
             hub,
             pulse,

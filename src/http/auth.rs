@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::{Site, Sites};
 use crate::event::StoreId;
 use crate::telemetry::LogLimit;
-use crate::token::{Found, Grant, Looked, Scope, Token};
+use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
 
 /// The subprotocol that this program speaks.
 pub const PROTOCOL: &str = "vestnik.v1";
@@ -36,7 +36,7 @@ pub struct Access {
     pub store: StoreId,
     /// What the token allows.
     pub grant: Arc<Grant>,
-    token: Token,
+    presented: Presented,
     generation: u64,
 }
 
@@ -46,7 +46,7 @@ impl Access {
         if self.site.hub.tokens.generation() == self.generation {
             return Ok(());
         }
-        let looked = look_up(&self.site, &self.token).await?;
+        let looked = look_up(&self.site, &self.presented).await?;
         judge(looked.found, &self.store).map(drop)
     }
 }
@@ -82,19 +82,27 @@ pub async fn authorize(
         }
         _ => authorization(&call.headers),
     };
-    let Some(token) = given.and_then(Token::parse) else {
+    let Some(presented) = given.and_then(Presented::parse) else {
         refused(given, if given.is_some() { "malformed" } else { "missing" }, client);
         return Err(Problem::Unauthorized);
     };
-    let (database, looked) = identify(sites, &token).await?;
-    let grant = judge_alone(looked.found).inspect_err(|problem| refused(given, why(problem), client))?;
-    call.connection.place.authenticate();
-    sites.limits.count_token(database, grant.id)?;
+    let refused = |why: &'static str| refused(given, why, client);
+    if sites.are_several() {
+        // Before it is asked where the store lives.
+        identify(sites, &presented, refused).await?;
+    }
     let site = sites.of(&store).await?;
-    // With several databases, the token has to be one of the store's own.
-    let looked = look_up(&site, &token).await?;
+    let looked = look_up(&site, &presented).await?;
+    if let Some(why) = looked.found.why_not() {
+        refused(why);
+    }
     let generation = looked.generation;
-    let grant = judge(looked.found, &store)?;
+    let grant = judge_alone(looked.found)?;
+    call.connection.place.authenticate();
+    sites.limits.count_token(site.number, grant.id)?;
+    if !grant.opens(store.as_str()) {
+        return Err(Problem::OtherStore);
+    }
     if grant.scope < scope {
         return Err(Problem::OtherScope(scope));
     }
@@ -102,39 +110,59 @@ pub async fn authorize(
         site,
         store,
         grant,
-        token,
+        presented,
         generation,
     })
 }
 
-async fn look_up(site: &Site, token: &Token) -> Result<Looked, Problem> {
-    site.hub.tokens.look_up(token).await.map_err(Problem::database)
+async fn look_up(site: &Site, presented: &Presented) -> Result<Looked, Problem> {
+    site.hub.tokens.look_up(presented).await.map_err(Problem::database)
 }
 
-/// The first database that knows the token; where none does, and one is silent, it may be that one's.
-async fn identify(sites: &Sites, token: &Token) -> Result<(usize, Looked), Problem> {
-    let looking = sites.all().enumerate();
-    let mut looking: FuturesUnordered<_> = looking
-        .map(|(database, site)| async move { (database, site.hub.tokens.look_up(token).await) })
-        .collect();
-    let (mut unknown, mut failed) = (None, None);
-    while let Some((database, looked)) = looking.next().await {
-        match looked {
-            Ok(looked) if matches!(looked.found, Found::Unknown) => unknown = Some((database, looked)),
-            Ok(looked) => return Ok((database, looked)),
+/// Whether any of several databases knows the token; where none does, and one is silent, it may be that one's. A JWT is
+/// proven without them.
+async fn identify(sites: &Sites, presented: &Presented, refused: impl Fn(&'static str)) -> Result<(), Problem> {
+    if let Presented::Jwt(jwt) = presented {
+        return match sites.any().hub.tokens.prove(jwt).await {
+            Ok(()) => Ok(()),
+            Err(Refused::NoKeys) => Err(Problem::NotReady),
+            Err(why) => {
+                refused(why.as_str());
+                Err(Problem::Unauthorized)
+            }
+        };
+    }
+    let looking = sites
+        .all()
+        .map(|site| async move { (site, site.hub.tokens.look_up(presented).await) });
+    let mut looking: FuturesUnordered<_> = looking.collect();
+    let mut failed = None;
+    while let Some((site, looked)) = looking.next().await {
+        match looked.map(|looked| looked.found) {
+            Ok(Found::Unknown) => {}
+            Ok(found) => {
+                if let Some(why) = found.why_not() {
+                    refused(why);
+                }
+                let grant = judge_alone(found)?;
+                return sites.limits.count_token(site.number, grant.id);
+            }
             Err(error) => failed = Some(Problem::database(error)),
         }
     }
     match failed {
         Some(failed) => Err(failed),
-        None => unknown.ok_or(Problem::NotReady),
+        None => {
+            refused("unknown");
+            Err(Problem::Unauthorized)
+        }
     }
 }
 
 fn judge_alone(found: Found) -> Result<Arc<Grant>, Problem> {
     match found {
         Found::Valid(grant) => Ok(grant),
-        Found::Unknown => Err(Problem::Unauthorized),
+        Found::Unknown | Found::Refused(_) => Err(Problem::Unauthorized),
         Found::Expired => Err(Problem::NoLonger("token_expired")),
         Found::Revoked => Err(Problem::NoLonger("token_revoked")),
     }
@@ -145,14 +173,6 @@ fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, Problem> {
     match grant.opens(store.as_str()) {
         true => Ok(grant),
         false => Err(Problem::OtherStore),
-    }
-}
-
-fn why(problem: &Problem) -> &'static str {
-    match problem {
-        Problem::NoLonger("token_expired") => "expired",
-        Problem::NoLonger(_) => "revoked",
-        _ => "unknown",
     }
 }
 
@@ -181,14 +201,14 @@ pub fn store(text: &str) -> Result<StoreId, Problem> {
 /// Whether a token stands in the URL: under a name that says so, or as itself.
 fn holds_token(call: &Call) -> bool {
     let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
-    parts.iter().any(|part| Token::begins(part)) || query_holds_token(&call.query)
+    parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
 }
 
 fn query_holds_token(query: &Query) -> bool {
     let named = |name: &str| matches!(name, "token" | "access_token" | "bearer" | "authorization");
     query
         .pairs()
-        .any(|(key, value)| named(&key.to_ascii_lowercase()) || Token::begins(key) || Token::begins(value))
+        .any(|(key, value)| named(&key.to_ascii_lowercase()) || Presented::begins(key) || Presented::begins(value))
 }
 
 /// The token's text.

@@ -41,6 +41,8 @@ use server::Connection;
 
 /// What the routes need of a database.
 pub struct Site {
+    /// Which of several it is.
+    pub number: usize,
     /// What it is called, where there are several.
     pub name: Option<String>,
     /// What sessions share.

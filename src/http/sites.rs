@@ -43,6 +43,11 @@ impl Sites {
         }
     }
 
+    /// Whether there is more than one.
+    pub(super) fn are_several(&self) -> bool {
+        self.sites.len() > 1
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Site>> {
         self.sites.iter().map(|(site, _)| site)

@@ -9,24 +9,21 @@ use super::frame::{self, Mistake};
 use super::{Close, Panel, Session};
 use crate::router::Refused;
 use crate::telemetry::LogLimit;
-use crate::token::{Found, Scope, Token};
+use crate::token::{Found, Presented, Scope, Token};
 
 impl Session {
     /// Goes on with another token, or with the one that it has; what to say of it.
     pub(super) async fn renew(&mut self, token: &str) -> Result<Utf8Bytes, Close> {
-        let Some(token) = Token::parse(token) else {
-            return Ok(self.refuse("malformed", Token::beginning(token)));
+        let begins = Token::beginning(token);
+        let Some(presented) = Presented::parse(token) else {
+            return Ok(self.refuse("malformed", begins));
         };
-        let Ok(looked) = self.hub.tokens.look_up(&token).await else {
+        let Ok(looked) = self.hub.tokens.look_up(&presented).await else {
             return Ok(frame::error(Mistake::TokenNotTaken, None));
         };
-        let begins = Token::beginning(token.reveal());
-        let grant = match looked.found {
-            Found::Valid(grant) if grant.opens(self.store.as_str()) => grant,
-            Found::Valid(_) => return Ok(self.refuse("other_store", begins)),
-            Found::Unknown => return Ok(self.refuse("unknown", begins)),
-            Found::Expired => return Ok(self.refuse("expired", begins)),
-            Found::Revoked => return Ok(self.refuse("revoked", begins)),
+        let grant = match (looked.found.why_not(), looked.found) {
+            (None, Found::Valid(grant)) if grant.opens(self.store.as_str()) => grant,
+            (why, _) => return Ok(self.refuse(why.unwrap_or("other_store"), begins)),
         };
         match self.subscription.hold(grant.holder()) {
             Ok(()) => {}
@@ -35,7 +32,7 @@ impl Session {
         }
         // Whoever revokes it from now on finds the session; who did before is found by this.
         if self.hub.tokens.generation() != looked.generation {
-            match self.hub.tokens.look_up(&token).await.map(|looked| looked.found) {
+            match self.hub.tokens.look_up(&presented).await.map(|looked| looked.found) {
                 Ok(Found::Valid(_)) => {}
                 Ok(_) => return Err(Close::TokenRevoked),
                 Err(_) => return Err(Close::Draining),

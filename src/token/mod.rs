@@ -1,10 +1,14 @@
 //! Tokens: what opens the streams of one store, of several, or of all. 256 random bits, shown once; the database keeps
 //! their SHA-256, so that whoever reads it can open nothing.
 
+mod issuer;
+mod jwt;
 mod table;
 mod tokens;
 mod usage;
 
+pub use issuer::Issuer;
+pub use jwt::{Jwt, Refused};
 pub use table::{Listed, New, Opens, Standing, Which, create, list, lives, prepare, revoke, rotate, standings};
 pub use tokens::{LookUps, Looked, Tokens};
 pub use usage::Usage;
@@ -45,6 +49,9 @@ pub enum Error {
     /// More look-ups wait than may.
     #[error("too many tokens wait to be looked up")]
     Busy,
+    /// The public keys of the issuer of JWTs are not known.
+    #[error("the keys of the issuer of JWTs (jwt.keys) could not be read")]
+    NoKeys,
     /// The operating system gives no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -99,6 +106,35 @@ impl Token {
 
     fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
+    }
+}
+
+/// What a client shows to be let in.
+#[derive(Clone)]
+pub enum Presented {
+    /// A token of our own.
+    Token(Token),
+    /// A JWT.
+    Jwt(Jwt),
+}
+
+impl Presented {
+    /// From text of one of their shapes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let token = Token::parse(text).map(Self::Token);
+        token.or_else(|| Jwt::parse(text).map(Self::Jwt))
+    }
+
+    /// Whether a text begins with one, or with what looks like one.
+    pub fn begins(text: &str) -> bool {
+        Token::begins(text) || Jwt::looks_like(text)
+    }
+
+    fn hash(&self) -> Hash {
+        match self {
+            Self::Token(token) => token.hash(),
+            Self::Jwt(jwt) => jwt.hash(),
+        }
     }
 }
 
@@ -217,6 +253,21 @@ pub enum Found {
     Expired,
     /// A token that was revoked.
     Revoked,
+    /// A JWT that is not to be believed.
+    Refused(Refused),
+}
+
+impl Found {
+    /// Why it opens nothing, as a metric's label; `None`: it does.
+    pub fn why_not(&self) -> Option<&'static str> {
+        match self {
+            Self::Valid(_) => None,
+            Self::Unknown => Some("unknown"),
+            Self::Expired => Some("expired"),
+            Self::Revoked => Some("revoked"),
+            Self::Refused(why) => Some(why.as_str()),
+        }
+    }
 }
 
 /// Why a token no longer opens what it did.

@@ -9,12 +9,16 @@ use subtle::ConstantTimeEq as _;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient};
 
+use super::jwt::Claims;
 use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};
 use crate::db;
 
 /// What is left of a token's time by Postgres' clock, seconds; null: it has no end.
 const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 \
      when expires_at < clock_timestamp() then 0 end";
+
+/// By so much the clock of an issuer of JWTs may be ahead of Postgres', seconds.
+const EARLY_S: f64 = 10.0;
 
 /// A token that is there.
 pub(super) struct Row {
@@ -80,6 +84,56 @@ fn stores(stores: Option<Vec<String>>) -> Stores {
 /// A constraint has the names; what is none of them would be the least.
 fn scope(name: &str) -> Scope {
     Scope::from_name(name).unwrap_or(Scope::Read)
+}
+
+/// The holder of a JWT, who has a row like a token's: it may be revoked, and stands behind what is said with it.
+pub(super) struct Holder {
+    /// `None`: its JWT is over, and it was never seen before.
+    pub id: Option<TokenId>,
+    pub is_revoked: bool,
+    /// By Postgres' clock its time has not come.
+    pub is_early: bool,
+    /// `None`: it is over.
+    pub ends: Option<Instant>,
+}
+
+/// Finds the holder, or makes it known, and lets Postgres' clock say whether it is time.
+pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error> {
+    const HOLDER: &str = "with clock as (select extract(epoch from clock_timestamp())::float8 as now), \
+         there as (select id, revoked_at is not null as is_revoked from vestnik.token where hash = $1), \
+         made as (insert into vestnik.token (hash, issuer, label, stores, scope) select $1, $2, $3, '{}', 'read' from clock \
+             where not exists (select from there) and $4::float8 <= now + $6::float8 and $5::float8 > now \
+             on conflict (hash) do nothing returning id) \
+         select coalesce((select id from there), (select id from made)), coalesce((select is_revoked from there), false), \
+             $4::float8 > now + $6::float8, $5::float8 - now from clock";
+    let hash = claims.holder();
+    let asked_at = Instant::now();
+    let row = db::answered::<_, Error>(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(HOLDER).await?;
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &hash.as_slice(),
+            &claims.issuer,
+            &claims.subject,
+            &claims.not_before,
+            &claims.expires,
+            &EARLY_S,
+        ];
+        let row = client.query_one(&statement, &parameters).await?;
+        // Another request has made the same one known a moment ago, and this one did not see it yet.
+        match row.try_get::<_, Option<i64>>(0)? {
+            Some(_) => Ok(row),
+            None => Ok(client.query_one(&statement, &parameters).await?),
+        }
+    });
+    let row = row.await?;
+    let left_s: f64 = row.try_get(3)?;
+    Ok(Holder {
+        id: row.try_get::<_, Option<i64>>(0)?.map(TokenId),
+        is_revoked: row.try_get(1)?,
+        is_early: row.try_get(2)?,
+        ends: end(asked_at, Some(left_s)).filter(|_| left_s > 0.0),
+    })
 }
 
 /// How a token stands that a session was opened with.

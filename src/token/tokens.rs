@@ -11,8 +11,9 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::table::find;
-use super::{Error, Found, Hash, Token, Usage};
+use super::jwt::Claims;
+use super::table::{find, holder};
+use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Usage};
 
 /// For how long an answer is kept where a notification says that a token has changed.
 const KEPT: Duration = Duration::from_secs(5);
@@ -44,11 +45,14 @@ pub struct Tokens {
     cache: Mutex<Cache>,
     is_notified: Box<dyn Fn() -> bool + Send + Sync>,
     usage: Arc<Usage>,
+    issuer: Option<Arc<Issuer>>,
+    pool: Pool,
 }
 
 /// Asks Postgres on their behalf.
 pub struct LookUps {
     questions: mpsc::Receiver<Question>,
+    pool: Pool,
 }
 
 struct Question {
@@ -64,47 +68,104 @@ struct Cache {
 }
 
 impl Tokens {
-    /// For one database. `is_notified`: whether a notification would reach [`Tokens::forget`].
-    pub fn new(is_notified: impl Fn() -> bool + Send + Sync + 'static, usage: Arc<Usage>) -> (Self, LookUps) {
+    /// For one database. `is_notified`: whether a notification would reach [`Tokens::forget`]; `issuer`: whose JWTs are
+    /// believed.
+    pub fn new(
+        pool: Pool,
+        is_notified: impl Fn() -> bool + Send + Sync + 'static,
+        usage: Arc<Usage>,
+        issuer: Option<Arc<Issuer>>,
+    ) -> (Self, LookUps) {
         let (sender, receiver) = mpsc::channel(QUEUE_LOOK_UPS);
+        let look_ups = LookUps {
+            questions: receiver,
+            pool: pool.clone(),
+        };
         let tokens = Self {
             questions: sender,
             cache: Mutex::default(),
             is_notified: Box::new(is_notified),
             usage,
+            issuer,
+            pool,
         };
-        (tokens, LookUps { questions: receiver })
+        (tokens, look_ups)
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a token opens: as it was found within the last seconds, or as Postgres says.
-    pub async fn look_up(&self, token: &Token) -> Result<Looked, Error> {
-        let looked = self.found(token).await?;
-        if let Found::Valid(grant) = &looked.found {
+    /// What a token or JWT opens: as it was found within the last seconds, or as Postgres says.
+    pub async fn look_up(&self, presented: &Presented) -> Result<Looked, Error> {
+        let hash = presented.hash();
+        let (kept, generation) = {
+            let cache = self.cache();
+            (cache.get(&hash, Instant::now()), cache.generation)
+        };
+        let found = match (kept, presented) {
+            (Some(found), _) => found,
+            (None, Presented::Token(_)) => {
+                let found = self.ask(hash).await?;
+                self.keep(hash, &found, generation);
+                found
+            }
+            (None, Presented::Jwt(jwt)) => {
+                let found = match self.verify(jwt).await {
+                    Ok(claims) => self.found_of(&claims).await?,
+                    // It may be a good one: its holder comes back.
+                    Err(Refused::NoKeys) => return Err(Error::NoKeys),
+                    Err(why) => Found::Refused(why),
+                };
+                self.keep(hash, &found, generation);
+                found
+            }
+        };
+        if let Found::Valid(grant) = &found {
             self.usage.note(grant.id);
         }
-        Ok(looked)
+        Ok(Looked { found, generation })
     }
 
-    async fn found(&self, token: &Token) -> Result<Looked, Error> {
-        let hash = token.hash();
-        let generation = {
-            let cache = self.cache();
-            if let Some(found) = cache.get(&hash, Instant::now()) {
-                let generation = cache.generation;
-                return Ok(Looked { found, generation });
-            }
-            cache.generation
+    /// Whether a JWT is of our issuer's, and for us: no database is asked for it.
+    pub async fn prove(&self, jwt: &Jwt) -> Result<(), Refused> {
+        self.verify(jwt).await.map(drop)
+    }
+
+    async fn verify(&self, jwt: &Jwt) -> Result<Claims, Refused> {
+        match &self.issuer {
+            Some(issuer) => issuer.verify(jwt).await,
+            None => Err(Refused::NoIssuer),
+        }
+    }
+
+    async fn found_of(&self, claims: &Claims) -> Result<Found, Error> {
+        let holder = holder(&self.pool, claims).await?;
+        if holder.is_revoked {
+            return Ok(Found::Revoked);
+        }
+        if holder.is_early {
+            return Ok(Found::Refused(Refused::NotYet));
+        }
+        let (Some(id), Some(ends)) = (holder.id, holder.ends) else {
+            return Ok(Found::Expired);
         };
+        Ok(Found::Valid(Arc::new(Grant {
+            id,
+            label: Some(claims.subject.as_str())
+                .filter(|subject| !subject.is_empty())
+                .map(Into::into),
+            stores: claims.stores.clone(),
+            scope: claims.scope,
+            ends: Some(ends),
+        })))
+    }
+
+    async fn ask(&self, hash: Hash) -> Result<Found, Error> {
         let (answer, answered) = oneshot::channel();
         let question = Question { hash, answer };
         self.questions.try_send(question).map_err(|_| Error::Busy)?;
-        let found = answered.await.map_err(|_| Error::Busy)?.map_err(Error::Shared)?;
-        self.keep(hash, &found, generation);
-        Ok(Looked { found, generation })
+        answered.await.map_err(|_| Error::Busy)?.map_err(Error::Shared)
     }
 
     /// Keeps an answer, unless something was changed while it was on its way.
@@ -117,7 +178,7 @@ impl Tokens {
         }
         let (until, most) = match found {
             Found::Valid(grant) => (grant.ends.map_or(now + kept, |ends| ends.min(now + kept)), MAX_VALID),
-            Found::Unknown | Found::Expired | Found::Revoked => (now + kept, MAX_REFUSED),
+            _ => (now + kept, MAX_REFUSED),
         };
         let answers = cache.answers_like(found);
         if answers.len() >= most {
@@ -151,14 +212,14 @@ impl Cache {
     fn answers_like(&mut self, found: &Found) -> &mut HashMap<Hash, (Found, Instant)> {
         match found {
             Found::Valid(_) => &mut self.valid,
-            Found::Unknown | Found::Expired | Found::Revoked => &mut self.refused,
+            _ => &mut self.refused,
         }
     }
 }
 
 impl LookUps {
     /// Asks until the shutdown.
-    pub async fn run(mut self, pool: Pool, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut asking = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(BATCH_LOOK_UPS);
         loop {
@@ -167,7 +228,7 @@ impl LookUps {
                     if taken == 0 {
                         return;
                     }
-                    asking.push(ask(&pool, std::mem::take(&mut batch)));
+                    asking.push(ask(self.pool.clone(), std::mem::take(&mut batch)));
                 }
                 Some(()) = asking.next() => {}
                 () = stop.cancelled() => return,
@@ -176,9 +237,9 @@ impl LookUps {
     }
 }
 
-async fn ask(pool: &Pool, questions: Vec<Question>) {
+async fn ask(pool: Pool, questions: Vec<Question>) {
     let hashes: Vec<&[u8]> = questions.iter().map(|question| question.hash.as_slice()).collect();
-    match find(pool, &hashes).await {
+    match find(&pool, &hashes).await {
         Ok(rows) => {
             for question in questions {
                 let found = rows.iter().find(|row| row.is_of(&question.hash));

@@ -81,12 +81,13 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     let mut config = Config::default();
     // Never connected to: nothing is replayed here.
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
+    let pool = vestnik::db::pool(&config.database).unwrap();
     let hub = Arc::new(Hub {
         presence: Arc::default(),
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
-        pool: vestnik::db::pool(&config.database).unwrap(),
-        tokens: Arc::new(vestnik::token::Tokens::new(|| false, Arc::default()).0),
+        pool: pool.clone(),
+        tokens: Arc::new(vestnik::token::Tokens::new(pool, || false, Arc::default(), None).0),
         ping_interval: Duration::from_millis(1),
     });
     let grant = Arc::new(Grant {

@@ -18,6 +18,7 @@ mod faults;
 mod fleet;
 mod forget;
 mod http;
+mod jwt;
 mod memory;
 mod migrate;
 mod model;

@@ -6,6 +6,7 @@ pub mod breakable;
 pub mod db;
 pub mod hook;
 pub mod http;
+pub mod issuer;
 pub mod node;
 pub mod proxy;
 pub mod telegram;
