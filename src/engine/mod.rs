@@ -30,7 +30,7 @@ const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Files of the program itself: its streams, timers and sockets that listen.
-const OWN_FILES: usize = 24;
+const OWN_FILES: usize = 16;
 /// Connections to a database beside those of its pool: the feed's two, the listener's, and what proves it.
 const DATABASE_FILES: usize = 6;
 /// Connections of operators that there is always room for.

@@ -160,9 +160,7 @@ impl Body {
             }
             Ok(whole)
         };
-        let whole = timeout(BODY_DEADLINE, read)
-            .await
-            .unwrap_or(Err(Problem::BadBody(expected)))?;
+        let whole = timeout(BODY_DEADLINE, read).await.unwrap_or(Err(Problem::TooSlow))?;
         serde_json::from_slice(&whole).map_err(|_| Problem::BadBody(expected))
     }
 }

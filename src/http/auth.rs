@@ -98,7 +98,10 @@ pub async fn authorize(
     }
     let generation = looked.generation;
     let grant = judge_alone(looked.found)?;
-    call.connection.place.authenticate();
+    call.connection.place.authenticate().map_err(|full| {
+        full.tell();
+        Problem::TooManyConnections
+    })?;
     sites.limits.count_token(site.number, grant.id)?;
     if !grant.opens(store.as_str()) {
         return Err(Problem::OtherStore);

@@ -49,12 +49,16 @@ pub enum Problem {
     TooManySessions,
     /// More requests than may be, with this token or, without one, from this address: how long until the next one.
     TooManyRequests(Duration),
+    /// The node has as many connections as it may.
+    TooManyConnections,
     /// The request names a host that is not ours.
     OtherHost,
     /// There is nothing of this address.
     NotFound,
     /// The address answers other methods.
     OtherMethod,
+    /// The body did not come in time.
+    TooSlow,
     /// The body is larger, in bytes.
     BodyTooLarge(usize),
     /// The body is not what it should be, which is this.
@@ -104,6 +108,7 @@ impl Problem {
             Self::BadBody(_) | Self::BadParameter(..) | Self::BadStatus => StatusCode::BAD_REQUEST,
             Self::NotFound | Self::UnknownStore | Self::UnknownOrder | Self::UnknownEvent => StatusCode::NOT_FOUND,
             Self::OtherMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StatusConflict { .. } => StatusCode::CONFLICT,
             Self::StatusRefused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -114,7 +119,7 @@ impl Problem {
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
             Self::TooManySessions | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -135,9 +140,11 @@ impl Problem {
             Self::Resync(..) => "resync_required",
             Self::TooManySessions => "too_many_sessions",
             Self::TooManyRequests(_) => "too_many_requests",
+            Self::TooManyConnections => "too_many_connections",
             Self::OtherHost => "unknown_host",
             Self::NotFound => "not_found",
             Self::OtherMethod => "method_not_allowed",
+            Self::TooSlow => "too_slow",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BadBody(_) => "bad_body",
             Self::BadParameter(..) => "bad_parameter",
@@ -182,9 +189,13 @@ impl Problem {
             Self::TooManyRequests(_) => {
                 "too many requests with this token, or without a valid one from this address: come back later".into()
             }
+            Self::TooManyConnections => {
+                "this node has as many connections as it may: come back in a few seconds".into()
+            }
             Self::OtherHost => "this is not a name of this server: http.hosts lists them".into(),
             Self::NotFound => "there is nothing here".into(),
             Self::OtherMethod => "this address answers other methods".into(),
+            Self::TooSlow => "the body did not come within 10 s".into(),
             Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
             Self::BadBody(expected) => format!("the body is JSON: {expected}"),
             Self::BadParameter(name, expected) => format!("{name} is {expected}"),
@@ -224,7 +235,7 @@ impl Problem {
         }
         let mut response = answer::json(self.status(), &json!({ "error": error }));
         let retry_after_s = match &self {
-            Self::NotReady => Some(NOT_READY_RETRY_S),
+            Self::NotReady | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
             Self::TooManySessions => Some(SESSIONS_RETRY_S),
             Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
             _ => None,

@@ -24,7 +24,7 @@ const MAX_VALID: usize = 50_000;
 /// Other ones that are kept: a forgotten device asks again and again with the same one.
 const MAX_REFUSED: usize = 10_000;
 /// Look-ups that may wait; a further one is told to come back.
-const QUEUE_LOOK_UPS: usize = 2048;
+const QUEUE_LOOK_UPS: usize = 8192;
 /// Look-ups of one statement.
 const BATCH_LOOK_UPS: usize = 256;
 /// Statements at once.

@@ -312,6 +312,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     lists(&mut tour).await;
     changes(&mut tour).await;
     proof(&mut tour).await;
+    too_slow(&mut tour).await;
     let mut seen = tour.seen;
     seen.extend(without_a_database(&document, &app).await);
     seen.extend(too_often(&document).await);
@@ -372,6 +373,22 @@ async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
         tour.go_with("GET", path, path, expected, &[], None).await;
     }
     tour.server = public;
+}
+
+/// A body that never comes: all of them at once, for each takes ten seconds.
+async fn too_slow(tour: &mut Tour<'_>) {
+    let slow: Vec<_> = guarded().into_iter().filter(|(.., body)| body.is_some()).collect();
+    let bearer = tour.bearer.clone();
+    let answers = slow.iter().map(|(method, _, path, _)| {
+        let headers = [("Authorization", bearer.as_str()), ("Content-Length", "10")];
+        let server = tour.server;
+        async move { call(server, method, path, &headers, None).await }
+    });
+    for (answer, (method, template, ..)) in futures::future::join_all(answers).await.iter().zip(&slow) {
+        assert_eq!(answer.status, 408, "{method} {template}: {}", answer.text());
+        tour.document.check(method, template, answer);
+        tour.seen.insert(((*method).to_owned(), (*template).to_owned(), 408));
+    }
 }
 
 /// Every address refuses who asks too often.

@@ -208,11 +208,16 @@ async fn where_there_is_no_place_a_client_is_told_to_come_back() {
     let app = App::start_with(|config| config.http.max_connections = 2).await;
     let mut first = app.panel("7", None).await.live().await;
     let second = app.panel("7", None).await.live().await;
-    let mut third = connect(&app).await;
-    let refused = answer(&rest(&mut third).await);
+    let refused = with_token(&app, &app.token, &[]).await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert_eq!(refused.code(), "too_many_connections");
-    // Operators have an address of their own.
+    assert!(app.try_panel("7", None, &app.token).await.is_err());
+    // What asks whether this node lives still gets its answer, however many say nothing, and operators have an address of their own.
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(connect(&app).await);
+    }
+    assert_eq!(app.get("/healthz", None).await.0, 200);
     assert_eq!(app.get_ops("/readyz").await.0, 200);
     app.write("insert into orders (store_id) values (7)").await;
     assert_eq!(first.event().await["type"], "new_order");
@@ -222,6 +227,7 @@ async fn where_there_is_no_place_a_client_is_told_to_come_back() {
     })
     .await
     .expect("the place of the one that left");
+    assert!(app.metric("vestnik_connections_refused_total{why=\"full\"}").await >= 2.0);
 }
 
 async fn with_token(app: &App, token: &str, headers: &[(&str, &str)]) -> Answer {

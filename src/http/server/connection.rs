@@ -40,8 +40,6 @@ pub enum Refusal {
     TooSlow,
     /// Others from its network come, and it has not shown a token.
     TooManyFromNetwork,
-    /// There is no place for it.
-    Full,
 }
 
 impl Refusal {
@@ -65,12 +63,6 @@ impl Refusal {
                 Some(1),
                 "too_many_connections",
                 "too many connections from your network have shown no token",
-            ),
-            Self::Full => (
-                "503 Service Unavailable",
-                Some(5),
-                "too_many_connections",
-                "this node has as many connections as it may: come back in a few seconds",
             ),
         };
         let body = serde_json::json!({"error": {"code": code, "message": message}}).to_string();
@@ -209,16 +201,6 @@ async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket>
             None
         }
     }
-}
-
-/// Says so to a connection for which there is no place.
-pub async fn refuse_full(socket: TcpStream, tls: Option<TlsAcceptor>) {
-    let refused = async {
-        if let Some(socket) = secured(socket, tls.as_ref()).await {
-            refuse(socket, Refusal::Full).await;
-        }
-    };
-    let _ = timeout(REFUSAL_DEADLINE * 2, refused).await;
 }
 
 /// Says why there will be no answer. The socket is closed when the client has read it: sooner, it might never see it.

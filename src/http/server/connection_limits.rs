@@ -1,6 +1,7 @@
 //! How many connections are open. One that has shown no valid token is a guest: guests have a share of the places, and
 //! where it is full the oldest of them is closed, of the network that has the most. So nobody keeps a place by being
 //! silent, and a newcomer always has the time to show its token. A connection that has shown one is never closed for others.
+//! Where these fill all places, a few guests more are let in all the same: health checks, and who has to be told to come back.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,6 +15,8 @@ use tokio::sync::Notify;
 const MAX_CLOSING: usize = 1024;
 /// Of them, those that are told why, which takes them a while.
 const MAX_TOLD: usize = 128;
+/// Guests beyond all places; where the system has few files, fewer.
+const EXTRA_GUESTS: usize = 16;
 
 /// The bounds.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +65,7 @@ impl Bound {
     }
 }
 
-/// There is no place, and no guest that could be closed for a new one.
+/// There is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -91,6 +94,8 @@ pub struct Place {
     limits: Arc<ConnectionLimits>,
     number: u64,
     network: Option<Network>,
+    /// Connections that had a place when this one came.
+    max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
     is_told: AtomicBool,
@@ -119,10 +124,15 @@ impl ConnectionLimits {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from this network; `None`: one that is trusted and counts as no guest. `most` is a
-    /// bound for all connections beside the configured one.
-    pub fn admit(self: &Arc<Self>, network: Option<Network>, most: usize) -> Result<(Arc<Place>, Option<Bound>), Full> {
-        let max = self.limits.max.min(most);
+    /// A place for a connection from this network; `None`: one that is trusted and counts as no guest. `files`: how many
+    /// connections the system could keep open.
+    pub fn admit(
+        self: &Arc<Self>,
+        network: Option<Network>,
+        files: usize,
+    ) -> Result<(Arc<Place>, Option<Bound>), Full> {
+        let beyond = EXTRA_GUESTS.min(files / 4);
+        let max = self.limits.max.min(files - beyond);
         let mut inner = self.inner();
         let mut closed = None;
         if let Some(network) = network {
@@ -138,7 +148,8 @@ impl ConnectionLimits {
                 closed = Some(Bound::Guests);
             }
         }
-        if inner.open - inner.closing >= max {
+        let extra = if network.is_some() { beyond } else { 0 };
+        if inner.open - inner.closing >= max && inner.guests >= extra {
             if !inner.close_a_guest(Closing::AtOnce) {
                 return Err(Full);
             }
@@ -155,6 +166,7 @@ impl ConnectionLimits {
             number,
             network,
             is_guest: AtomicBool::new(network.is_some()),
+            max,
             closed: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
             close: Notify::new(),
@@ -238,19 +250,23 @@ impl Inner {
 }
 
 impl Place {
-    /// The connection has shown a valid token.
-    pub fn authenticate(&self) {
+    /// The connection has shown a valid token. `Err`: those that have fill all places, and it stays a guest.
+    pub fn authenticate(&self) -> Result<(), Full> {
         let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
         let Some(network) = self.network.filter(|_| may_go) else {
-            return;
+            return Ok(());
         };
         let mut inner = self.limits.inner();
+        if inner.open - inner.closing - inner.guests >= self.max {
+            return Err(Full);
+        }
         if self.is_guest.swap(false, Ordering::Relaxed) {
             inner.remove_guest(network, self.number);
         } else if self.closed.swap(false, Ordering::Relaxed) {
             // It was to go for another one, and has not gone yet.
             inner.closing -= 1;
         }
+        Ok(())
     }
 
     /// Resolves when the connection has to go, for another one to come.
@@ -317,26 +333,36 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_shown_a_token_is_never_closed_and_leaves_its_place_to_guests() {
-        let limits = limits(4, 2, 2);
+    fn those_that_have_shown_a_token_are_never_closed_and_guests_beyond_all_places_are_told_so() {
+        let limits = limits(3, 100, 100);
         let known: Vec<_> = (0..3)
             .map(|_| {
                 let (place, _) = limits.admit(network(1), usize::MAX).unwrap();
-                place.authenticate();
+                place.authenticate().unwrap();
                 place
             })
             .collect();
         assert_eq!(limits.count(), (3, 0));
-        let (guest, _) = limits.admit(network(2), usize::MAX).unwrap();
-        let (_newcomer, bound) = limits.admit(network(3), usize::MAX).unwrap();
+        let beyond: Vec<_> = (0..EXTRA_GUESTS)
+            .map(|_| limits.admit(network(2), usize::MAX).unwrap())
+            .collect();
+        assert!(beyond.iter().all(|(_, bound)| bound.is_none()));
+        assert_eq!(beyond[0].0.authenticate(), Err(Full));
+        let (newcomer, bound) = limits.admit(network(3), usize::MAX).unwrap();
+        assert_eq!(bound, Some(Bound::All));
+        assert!(closed(&beyond[0].0) && !closed(&beyond[1].0) && known.iter().all(|place| !closed(place)));
+        drop(known);
+        assert_eq!(newcomer.authenticate(), Ok(()));
+    }
+
+    #[test]
+    fn one_that_is_trusted_takes_a_place_of_its_own_or_none() {
+        let limits = limits(1, 100, 100);
+        let (guest, _) = limits.admit(network(1), usize::MAX).unwrap();
+        let (_trusted, bound) = limits.admit(None, usize::MAX).unwrap();
         assert_eq!(bound, Some(Bound::All));
         assert!(closed(&guest));
-        drop(guest);
-        _newcomer.authenticate();
-        assert_eq!(limits.admit(network(4), usize::MAX).unwrap_err(), Full);
-        assert!(known.iter().all(|place| !closed(place)));
-        drop(known);
-        assert!(limits.admit(network(4), usize::MAX).is_ok());
+        assert_eq!(limits.admit(None, usize::MAX).unwrap_err(), Full);
     }
 
     #[test]
@@ -345,7 +371,7 @@ mod tests {
         let (first, _) = limits.admit(network(1), usize::MAX).unwrap();
         let _second = limits.admit(network(1), usize::MAX).unwrap();
         assert!(closed(&first));
-        first.authenticate();
+        first.authenticate().unwrap();
         assert!(!closed(&first));
         assert_eq!(limits.inner().closing, 0);
     }
@@ -366,7 +392,9 @@ mod tests {
         let places: Vec<_> = (0..20)
             .filter_map(|number| limits.admit(network(number % 3), usize::MAX).ok())
             .collect();
-        places.iter().step_by(2).for_each(|(place, _)| place.authenticate());
+        for (place, _) in places.iter().step_by(2) {
+            let _ = place.authenticate();
+        }
         drop((places, trusted));
         assert_eq!(limits.count(), (0, 0));
         let inner = limits.inner();
@@ -376,9 +404,13 @@ mod tests {
     #[test]
     fn fewer_may_be_open_than_the_settings_say_where_the_system_has_fewer_files() {
         let limits = limits(100, 100, 100);
-        let (first, _) = limits.admit(network(1), 1).unwrap();
-        let (_second, bound) = limits.admit(network(2), 1).unwrap();
-        assert_eq!(bound, Some(Bound::All));
-        assert!(closed(&first));
+        let known: Vec<_> = (0..9).map(|_| limits.admit(network(1), 12).unwrap().0).collect();
+        known.iter().for_each(|place| place.authenticate().unwrap());
+        let (guests, _) = (0..10)
+            .map(|_| limits.admit(network(2), 12).unwrap())
+            .collect::<(Vec<_>, Vec<_>)>();
+        let open = guests.iter().filter(|guest| !closed(guest)).count();
+        assert_eq!(open, 3, "of twelve files");
+        assert_eq!(guests.last().unwrap().authenticate(), Err(Full));
     }
 }

@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use client::Proxies;
 pub use connection::Connection;
-use connection::{Serving, refuse_full};
-pub use connection_limits::{ConnectionLimits, Limits, Network, Place};
+use connection::Serving;
+pub use connection_limits::{ConnectionLimits, Full, Limits, Network, Place};
 pub use tls::Certificate;
 
 use crate::config;
@@ -45,9 +45,6 @@ const BACKLOG: u32 = 8192;
 /// Bytes that the system keeps of what a client has sent and nobody has read: more than any request has. Without a bound it
 /// keeps megabytes for each connection.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
-
-/// Connections that are told at once that there is no place; the others are closed without a word.
-const MAX_REFUSALS: usize = 64;
 
 /// When a connection is silent, how long until the system asks whether its peer is there, and how often.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -168,7 +165,6 @@ impl Server {
             proxies: Arc::clone(&self.proxies),
             stop: stop.clone(),
         };
-        let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
         let mut limiter = RateLimiter::new(Rate::of_core_time(TIME_OF_A_CORE, AT_ONCE));
         loop {
             let accepted = tokio::select! {
@@ -202,7 +198,7 @@ impl Server {
                     }
                     connections.spawn(serving.clone().serve(socket, peer, place));
                 }
-                Err(_) => self.full(socket, &refusals, &connections),
+                Err(full) => full.tell(),
             }
         }
     }
@@ -225,26 +221,19 @@ impl Server {
         self.limits.close_a_guest();
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
+}
 
-    fn full(&self, socket: TcpStream, refusals: &Arc<Semaphore>, connections: &TaskTracker) {
+impl Full {
+    /// Counts and logs that a client found no place.
+    pub fn tell(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);
         if let Some(unlogged) = LIMIT.allows() {
-            let (open, _) = self.limits.count();
             tracing::warn!(
-                open,
                 unlogged,
-                "a connection was refused: raise http.max_connections, and the limit of open files (ulimit -n)"
+                "a client found no place: raise http.max_connections, and the limit of open files (ulimit -n)"
             );
         }
-        let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else {
-            return;
-        };
-        let tls = self.tls.clone();
-        connections.spawn(async move {
-            refuse_full(socket, tls).await;
-            drop(turn);
-        });
     }
 }
 
