@@ -33,7 +33,7 @@ async fn a_socket_is_refused_for_the_right_reason() {
     let good = format!("Bearer {}", app.token);
     let other = format!("Bearer {other_stores}");
     let unknown = "Bearer vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    let cases: [(&str, Headers<'_>, u16, &str); 8] = [
+    let cases: [(&str, Headers<'_>, u16, &str); 10] = [
         ("7", &[], 401, "unauthorized"),
         ("7", &[("authorization", unknown)], 401, "unauthorized"),
         ("7", &[("authorization", "Basic dXNlcg==")], 401, "unauthorized"),
@@ -52,6 +52,13 @@ async fn a_socket_is_refused_for_the_right_reason() {
             "token_in_url",
         ),
         ("%FF", &[("authorization", &good)], 400, "bad_store"),
+        (
+            &format!("7?{}", app.token),
+            &[("authorization", &good)],
+            400,
+            "token_in_url",
+        ),
+        (&app.token, &[("authorization", &good)], 400, "token_in_url"),
     ];
     for (store, headers, status, code) in cases {
         assert_eq!(

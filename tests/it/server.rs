@@ -289,28 +289,42 @@ async fn clients_of_a_trusted_proxy_are_told_apart_and_nobody_else_can_say_who_i
 async fn a_proxy_says_by_the_proxy_protocol_whom_it_speaks_for() {
     let app = App::start_with(|config| {
         config.http.requests_per_address = 1;
+        config.http.max_unauthenticated_per_address = 50;
         config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
         config.http.proxy_protocol = true;
     })
     .await;
-    let ask = |client: [u8; 4]| {
-        let app = &app;
-        async move {
-            let mut socket = connect(app).await;
-            let mut request = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
-            request.extend(client);
-            request.extend([192, 0, 2, 1, 0x12, 0x67, 0x01, 0xbb]);
-            request.extend(
-                format!("GET /api/partner/session/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {WRONG}\r\n\r\n")
-                    .bytes(),
-            );
-            socket.write_all(&request).await.unwrap();
-            answer(&rest(&mut socket).await).status
-        }
+    let come = async |client: [u8; 4]| {
+        let mut socket = connect(&app).await;
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        header.extend(client);
+        header.extend([192, 0, 2, 1, 0x12, 0x67, 0x01, 0xbb]);
+        socket.write_all(&header).await.unwrap();
+        socket
+    };
+    let ask = async |client: [u8; 4]| {
+        let mut socket = come(client).await;
+        let request = format!(
+            "GET /api/partner/session/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {WRONG}\r\n\r\n"
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        answer(&rest(&mut socket).await).status
     };
     let tries = join_all((0..30).map(|_| ask([198, 51, 100, 7]))).await;
     assert!(tries.contains(&401) && tries.contains(&429), "{tries:?}");
     assert_eq!(ask([198, 51, 100, 8]).await, 401);
+    // Those that say nothing make room for their own, and for nobody else.
+    let mut quiet = come([198, 51, 100, 9]).await;
+    let mut silent = Vec::new();
+    for _ in 0..80 {
+        silent.push(come([198, 51, 100, 10]).await);
+    }
+    for oldest in &mut silent[..30] {
+        rest(oldest).await;
+    }
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    quiet.write_all(request).await.unwrap();
+    assert_eq!(answer(&rest(&mut quiet).await).status, 200);
     let mut without = connect(&app).await;
     without
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -18,7 +18,7 @@ use warp::http::Request;
 
 use super::client::read_proxy_header;
 use super::connection_limits::Closing;
-use super::{Place, Proxies};
+use super::{Network, Place, Proxies};
 use crate::session::socket::{Socket, Tcp};
 
 /// How long a client may take from its first packet to the whole head of its request, TLS and a PROXY header included; and
@@ -111,7 +111,10 @@ where
             let mut peer = peer;
             if self.proxies.send_header && self.proxies.trust(peer) {
                 match read_proxy_header(&mut socket).await {
-                    Ok(source) => peer = source.unwrap_or(peer),
+                    Ok(source) => {
+                        peer = source.unwrap_or(peer);
+                        place.is_of(Network::of(peer));
+                    }
                     Err(error) => {
                         tracing::warn!(%error, %peer, "a trusted proxy does not say whom it speaks for");
                         return None;

@@ -82,6 +82,8 @@ struct Inner {
     guests: usize,
     closing: usize,
     next_number: u64,
+    /// Where each guest comes from, by its number.
+    guest_networks: HashMap<u64, Network>,
     /// By number, and so by age.
     networks: HashMap<Network, BTreeMap<u64, Weak<Place>>>,
     /// Each network's count of guests and its oldest one: the last is the one to close a connection of.
@@ -93,7 +95,6 @@ struct Inner {
 pub struct Place {
     limits: Arc<ConnectionLimits>,
     number: u64,
-    network: Option<Network>,
     /// Connections that had a place when this one came.
     max: usize,
     is_guest: AtomicBool,
@@ -164,7 +165,6 @@ impl ConnectionLimits {
         let place = Arc::new(Place {
             limits: Arc::clone(self),
             number,
-            network,
             is_guest: AtomicBool::new(network.is_some()),
             max,
             closed: AtomicBool::new(false),
@@ -216,15 +216,18 @@ impl Inner {
     }
 
     fn add_guest(&mut self, network: Network, number: u64, place: &Arc<Place>) {
+        self.guest_networks.insert(number, network);
         self.change(network, |guests| {
             guests.insert(number, Arc::downgrade(place));
         });
     }
 
-    fn remove_guest(&mut self, network: Network, number: u64) {
-        self.change(network, |guests| {
-            guests.remove(&number);
-        });
+    fn remove_guest(&mut self, number: u64) {
+        if let Some(network) = self.guest_networks.remove(&number) {
+            self.change(network, |guests| {
+                guests.remove(&number);
+            });
+        }
     }
 
     fn close_a_guest(&mut self, closing: Closing) -> bool {
@@ -237,7 +240,8 @@ impl Inner {
     fn close_oldest_of(&mut self, network: Network, closing: Closing) -> bool {
         let mut oldest = None;
         self.change(network, |guests| oldest = guests.pop_first());
-        let Some((_, place)) = oldest else { return false };
+        let Some((number, place)) = oldest else { return false };
+        self.guest_networks.remove(&number);
         if let Some(place) = place.upgrade() {
             place.is_guest.store(false, Ordering::Relaxed);
             place.is_told.store(closing == Closing::Told, Ordering::Relaxed);
@@ -253,20 +257,33 @@ impl Place {
     /// The connection has shown a valid token. `Err`: those that have fill all places, and it stays a guest.
     pub fn authenticate(&self) -> Result<(), Full> {
         let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
-        let Some(network) = self.network.filter(|_| may_go) else {
+        if !may_go {
             return Ok(());
-        };
+        }
         let mut inner = self.limits.inner();
         if inner.open - inner.closing - inner.guests >= self.max {
             return Err(Full);
         }
         if self.is_guest.swap(false, Ordering::Relaxed) {
-            inner.remove_guest(network, self.number);
+            inner.remove_guest(self.number);
         } else if self.closed.swap(false, Ordering::Relaxed) {
             // It was to go for another one, and has not gone yet.
             inner.closing -= 1;
         }
         Ok(())
+    }
+
+    /// A proxy has said for whom this guest's connection is.
+    pub fn is_of(self: &Arc<Self>, network: Network) {
+        let mut inner = self.limits.inner();
+        if !self.is_guest.load(Ordering::Relaxed) {
+            return;
+        }
+        inner.remove_guest(self.number);
+        if inner.guests_of(network) >= self.limits.limits.max_guests_of_network {
+            inner.close_oldest_of(network, Closing::AtOnce);
+        }
+        inner.add_guest(network, self.number, self);
     }
 
     /// Resolves when the connection has to go, for another one to come.
@@ -290,8 +307,8 @@ impl Drop for Place {
         if *self.closed.get_mut() {
             inner.closing -= 1;
         }
-        if let Some(network) = self.network.filter(|_| *self.is_guest.get_mut()) {
-            inner.remove_guest(network, self.number);
+        if *self.is_guest.get_mut() {
+            inner.remove_guest(self.number);
         }
     }
 }
@@ -374,6 +391,23 @@ mod tests {
         first.authenticate().unwrap();
         assert!(!closed(&first));
         assert_eq!(limits.inner().closing, 0);
+    }
+
+    #[test]
+    fn guests_behind_a_proxy_are_those_of_their_own_networks() {
+        let limits = limits(100, 100, 2);
+        let of = |last| {
+            let (place, _) = limits.admit(network(1), usize::MAX).unwrap();
+            place.is_of(network(last).unwrap());
+            place
+        };
+        let crowd: Vec<_> = (0..5).map(|_| of(7)).collect();
+        let quiet = of(8);
+        assert_eq!(crowd.iter().filter(|place| closed(place)).count(), 3);
+        assert!(!closed(&quiet));
+        drop((crowd, quiet));
+        assert_eq!(limits.count(), (0, 0));
+        assert!(limits.inner().guest_networks.is_empty() && limits.inner().networks.is_empty());
     }
 
     #[test]

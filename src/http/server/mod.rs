@@ -184,7 +184,8 @@ impl Server {
                 Ok(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
                 _ => tokio::task::yield_now().await,
             }
-            let network = (!self.proxies.trust(peer)).then(|| Network::of(peer));
+            let is_guest = self.proxies.send_header || !self.proxies.trust(peer);
+            let network = is_guest.then(|| Network::of(peer));
             match self.limits.admit(network, self.files_for_clients()) {
                 Ok((place, closed)) => {
                     if let Some(bound) = closed {
