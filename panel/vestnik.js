@@ -709,9 +709,12 @@ class Words {
       });
       ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));
       if (this.#polled.length) this.#postSoon(0);
-    } catch {
-      this.#polled.unshift(...said);
-      this.#postSoon(WORD_RETRY_MS);
+    } catch (error) {
+      // A token that only reads says none of it, however often.
+      if (!(error instanceof ApiError && error.status === 403)) {
+        this.#polled.unshift(...said);
+        this.#postSoon(WORD_RETRY_MS);
+      }
     }
     this.#posting = false;
   }

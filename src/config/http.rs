@@ -65,11 +65,15 @@ impl Reading {
     }
 
     pub(super) fn session(&mut self) -> Session {
+        let max_per_store = self.number("session.max_per_store", 1..=1_000_000) as usize;
         Session {
             ping_interval: std::time::Duration::from_secs(self.number("session.ping_interval_seconds", 1..=300)),
             queue_bytes: self.number("session.queue_kib", 16..=1024 * 1024) as usize * 1024,
-            max_per_store: self.number("session.max_per_store", 1..=1_000_000) as usize,
-            max_per_token: self.number("session.max_per_token", 1..=1_000_000) as usize,
+            max_per_store,
+            max_per_token: match self.number("session.max_per_token", 0..=1_000_000) as usize {
+                0 => share_of_token(max_per_store),
+                given => given,
+            },
         }
     }
 
@@ -105,6 +109,14 @@ impl Reading {
             certificate: certificate.into(),
             key: key.into(),
         })
+    }
+}
+
+/// Sessions of a store that one of its tokens may have: half, unless there are so few that they are one kitchen's.
+fn share_of_token(max_per_store: usize) -> usize {
+    match max_per_store {
+        few @ 0..4 => few,
+        many => many / 2,
     }
 }
 

@@ -352,7 +352,7 @@ mod tests {
         ];
         let config = load(&sources).unwrap();
         assert_eq!(config.http.listen.port(), 3);
-        assert_eq!(config.session.max_per_store, 5);
+        assert_eq!((config.session.max_per_store, config.session.max_per_token), (5, 2));
     }
 
     #[test]
