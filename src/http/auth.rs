@@ -87,22 +87,28 @@ pub async fn authorize(
         return Err(Problem::Unauthorized);
     };
     let refused = |why: &'static str| refused(given, why, client);
-    if sites.are_several() {
-        // Before it is asked where the store lives.
-        identify(sites, &presented, refused).await?;
-    }
+    // Before anything is asked about the store.
+    let is_counted = sites.are_several() && identify(sites, &presented, &store, refused).await?;
     let site = sites.of(&store).await?;
     let looked = look_up(&site, &presented).await?;
-    if let Some(why) = looked.found.why_not() {
-        refused(why);
-    }
     let generation = looked.generation;
-    let grant = judge_alone(looked.found)?;
+    let grant = match looked.found {
+        // It is another database's, and this store is not among those that it opens there.
+        Found::Unknown if sites.are_several() => return Err(Problem::OtherStore),
+        found => {
+            if let Some(why) = found.why_not() {
+                refused(why);
+            }
+            judge_alone(found)?
+        }
+    };
     call.connection.place.authenticate().map_err(|full| {
         full.tell();
         Problem::TooManyConnections
     })?;
-    sites.limits.count_token(site.number, grant.id)?;
+    if !is_counted {
+        sites.limits.count_token(site.number, grant.id)?;
+    }
     if !grant.opens(store.as_str()) {
         return Err(Problem::OtherStore);
     }
@@ -122,12 +128,18 @@ async fn look_up(site: &Site, presented: &Presented) -> Result<Looked, Problem> 
     site.hub.tokens.look_up(presented).await.map_err(Problem::database)
 }
 
-/// Whether any of several databases knows the token; where none does, and one is silent, it may be that one's. A JWT is
-/// proven without them.
-async fn identify(sites: &Sites, presented: &Presented, refused: impl Fn(&'static str)) -> Result<(), Problem> {
+/// Whether the token opens the store in any of several databases. Where none says so and one is silent, it may be that one.
+/// A JWT is proven without them. Gives whether the request has been counted for its token.
+async fn identify(
+    sites: &Sites,
+    presented: &Presented,
+    store: &StoreId,
+    refused: impl Fn(&'static str),
+) -> Result<bool, Problem> {
     if let Presented::Jwt(jwt) = presented {
         return match sites.any().hub.tokens.prove(jwt).await {
-            Ok(()) => Ok(()),
+            Ok(stores) if stores.have(store.as_str()) => Ok(false),
+            Ok(_) => Err(Problem::OtherStore),
             Err(Refused::NoKeys) => Err(Problem::NotReady),
             Err(why) => {
                 refused(why.as_str());
@@ -139,27 +151,33 @@ async fn identify(sites: &Sites, presented: &Presented, refused: impl Fn(&'stati
         .all()
         .map(|site| async move { (site, site.hub.tokens.look_up(presented).await) });
     let mut looking: FuturesUnordered<_> = looking.collect();
-    let mut failed = None;
+    let (mut failed, mut known) = (None, None);
     while let Some((site, looked)) = looking.next().await {
         match looked.map(|looked| looked.found) {
             Ok(Found::Unknown) => {}
+            Ok(Found::Valid(grant)) => {
+                sites.limits.count_token(site.number, grant.id)?;
+                if grant.opens(store.as_str()) {
+                    return Ok(true);
+                }
+                known = Some(Problem::OtherStore);
+            }
             Ok(found) => {
                 if let Some(why) = found.why_not() {
                     refused(why);
                 }
-                let grant = judge_alone(found)?;
-                return sites.limits.count_token(site.number, grant.id);
+                known = known.or(judge_alone(found).err());
             }
             Err(error) => failed = Some(Problem::database(error)),
         }
     }
-    match failed {
-        Some(failed) => Err(failed),
-        None => {
+    Err(match (known, failed) {
+        (Some(problem), _) | (None, Some(problem)) => problem,
+        (None, None) => {
             refused("unknown");
-            Err(Problem::Unauthorized)
+            Problem::Unauthorized
         }
-    }
+    })
 }
 
 fn judge_alone(found: Found) -> Result<Arc<Grant>, Problem> {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::jwt::Claims;
 use super::table::{find, holder};
-use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Usage};
+use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Stores, Usage};
 
 /// For how long an answer is kept where a notification says that a token has changed.
 const KEPT: Duration = Duration::from_secs(5);
@@ -127,9 +127,9 @@ impl Tokens {
         Ok(Looked { found, generation })
     }
 
-    /// Whether a JWT is of our issuer's, and for us: no database is asked for it.
-    pub async fn prove(&self, jwt: &Jwt) -> Result<(), Refused> {
-        self.verify(jwt).await.map(drop)
+    /// The stores that a JWT opens, if it is of our issuer's, and for us: no database is asked for it.
+    pub async fn prove(&self, jwt: &Jwt) -> Result<Stores, Refused> {
+        Ok(self.verify(jwt).await?.stores)
     }
 
     async fn verify(&self, jwt: &Jwt) -> Result<Claims, Refused> {
