@@ -197,7 +197,7 @@ fn describe_limits() {
     );
     describe_counter!(
         "vestnik_requests_refused_total",
-        "Requests answered with 429, by limit: address, token"
+        "Requests refused until later, by limit: address, token, sessions"
     );
     describe_counter!(
         "vestnik_tokens_refused_total",

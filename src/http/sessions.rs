@@ -12,6 +12,7 @@ use super::auth::{self, Access};
 use super::problem::Problem;
 use crate::router::Refused;
 use crate::session::{Close, Session, sse, ws};
+use crate::telemetry::LogLimit;
 
 /// A WebSocket.
 pub async fn web_socket(access: Access, call: Call) -> Result<Response, Problem> {
@@ -55,12 +56,22 @@ async fn open(access: &Access) -> Result<Box<Session>, Problem> {
     let admitted = site.hub.router.rush().let_in().await;
     admitted.map_err(|_| Problem::NotReady)?;
     let session = Session::open(&site.hub, store.clone(), Arc::clone(grant)).map_err(|refused| match refused {
-        Refused::TooMany => Problem::TooManySessions,
+        Refused::TooMany => too_many(access),
         Refused::NotReady | Refused::Draining => Problem::NotReady,
     })?;
     // Whoever revokes the token from now on finds the session; who did before is found by this.
     access.confirm().await?;
     Ok(session)
+}
+
+fn too_many(access: &Access) -> Problem {
+    static LIMIT: LogLimit = LogLimit::new();
+    metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);
+    if let Some(unlogged) = LIMIT.allows() {
+        tracing::warn!(store = %access.store, token = %access.grant.id, unlogged,
+            "a store, or a token of it, has as many sessions as it may (session.max_per_store, session.max_per_token)");
+    }
+    Problem::TooManySessions
 }
 
 /// Why would a socket be refused? Browsers cannot see it at the handshake.

@@ -286,6 +286,57 @@ async fn clients_of_a_trusted_proxy_are_told_apart_and_nobody_else_can_say_who_i
 }
 
 #[tokio::test]
+async fn silent_connections_through_a_trusted_proxy_keep_nobody_out() {
+    let app = App::start_with(|config| {
+        config.http.max_connections = 60;
+        config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let mut silent = Vec::new();
+    for _ in 0..150 {
+        silent.push(connect(&app).await);
+    }
+    let mut newcomer = timeout(DEADLINE / 2, app.panel("7", None))
+        .await
+        .expect("at once")
+        .live()
+        .await;
+    app.write("insert into orders (store_id) values (7)").await;
+    assert_eq!(panel.event().await["type"], "new_order");
+    assert_eq!(newcomer.event().await["type"], "new_order");
+    drop(silent);
+}
+
+/// What `/proc/net/tcp` says of the timer of the server's end of a connection: 02 is that of keepalive.
+#[cfg(target_os = "linux")]
+fn timer(server: u16, client: u16) -> Option<String> {
+    let (local, remote) = (format!(":{server:04X}"), format!(":{client:04X}"));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let of_connection = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.len() > 5 && words[1].ends_with(&local) && words[2].ends_with(&remote)
+    };
+    let line = table.lines().find(of_connection)?;
+    Some(line.split_whitespace().nth(5)?[..2].to_owned())
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_vanishes_is_noticed_by_the_system() {
+    let app = App::start().await;
+    let socket = connect(&app).await;
+    let client = socket.local_addr().unwrap().port();
+    timeout(PATIENCE, async {
+        while timer(app.engine.address().port(), client).as_deref() != Some("02") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("keepalive");
+}
+
+#[tokio::test]
 async fn a_proxy_says_by_the_proxy_protocol_whom_it_speaks_for() {
     let app = App::start_with(|config| {
         config.http.requests_per_address = 1;

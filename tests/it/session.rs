@@ -272,6 +272,7 @@ async fn no_token_takes_the_last_place_of_a_store() {
     let close = third.next().await.unwrap().unwrap();
     // Below 4500: it comes back later.
     assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4430));
+    assert!(app.metric("vestnik_requests_refused_total{limit=\"sessions\"}").await >= 1.0);
     app.panel("7", None).await.live().await;
     app.try_panel("8", None, &leaked).await.unwrap().live().await;
     drop(first);

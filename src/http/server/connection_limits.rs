@@ -43,6 +43,15 @@ impl Network {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client of its own.
+    Client,
+    /// A trusted proxy, which speaks for many clients: they are not counted as one network.
+    Proxy,
+}
+
 /// Which bound a connection was closed or refused for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
@@ -125,32 +134,29 @@ impl ConnectionLimits {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from this network; `None`: one that is trusted and counts as no guest. `files`: how many
-    /// connections the system could keep open.
+    /// A place for a connection from this network. `files`: how many connections the system could keep open.
     pub fn admit(
         self: &Arc<Self>,
-        network: Option<Network>,
+        network: Network,
+        origin: Origin,
         files: usize,
     ) -> Result<(Arc<Place>, Option<Bound>), Full> {
         let beyond = EXTRA_GUESTS.min(files / 4);
         let max = self.limits.max.min(files - beyond);
         let mut inner = self.inner();
         let mut closed = None;
-        if let Some(network) = network {
-            let closing = match inner.open < max && inner.closing < MAX_TOLD {
-                true => Closing::Told,
-                false => Closing::AtOnce,
-            };
-            if inner.guests_of(network) >= self.limits.max_guests_of_network {
-                inner.close_oldest_of(network, closing);
-                closed = Some(Bound::Network);
-            } else if inner.guests >= self.limits.max_guests {
-                inner.close_a_guest(closing);
-                closed = Some(Bound::Guests);
-            }
+        let closing = match inner.open < max && inner.closing < MAX_TOLD {
+            true => Closing::Told,
+            false => Closing::AtOnce,
+        };
+        if origin == Origin::Client && inner.guests_of(network) >= self.limits.max_guests_of_network {
+            inner.close_oldest_of(network, closing);
+            closed = Some(Bound::Network);
+        } else if inner.guests >= self.limits.max_guests {
+            inner.close_a_guest(closing);
+            closed = Some(Bound::Guests);
         }
-        let extra = if network.is_some() { beyond } else { 0 };
-        if inner.open - inner.closing >= max && inner.guests >= extra {
+        if inner.open - inner.closing >= max && inner.guests >= beyond {
             if !inner.close_a_guest(Closing::AtOnce) {
                 return Err(Full);
             }
@@ -165,15 +171,13 @@ impl ConnectionLimits {
         let place = Arc::new(Place {
             limits: Arc::clone(self),
             number,
-            is_guest: AtomicBool::new(network.is_some()),
+            is_guest: AtomicBool::new(true),
             max,
             closed: AtomicBool::new(false),
             is_told: AtomicBool::new(false),
             close: Notify::new(),
         });
-        if let Some(network) = network {
-            inner.add_guest(network, number, &place);
-        }
+        inner.add_guest(network, number, &place);
         Ok((place, closed))
     }
 
@@ -315,10 +319,11 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use super::Origin::{Client, Proxy};
     use super::*;
 
-    fn network(last: u8) -> Option<Network> {
-        Some(Network::of([192, 0, 2, last].into()))
+    fn network(last: u8) -> Network {
+        Network::of([192, 0, 2, last].into())
     }
 
     fn limits(max: usize, max_guests: usize, max_guests_of_network: usize) -> Arc<ConnectionLimits> {
@@ -336,7 +341,7 @@ mod tests {
     #[test]
     fn the_oldest_guest_of_the_network_that_has_the_most_goes_first() {
         let limits = limits(100, 6, 100);
-        let admit = |last| limits.admit(network(last), usize::MAX).unwrap();
+        let admit = |last| limits.admit(network(last), Client, usize::MAX).unwrap();
         let quiet = admit(1);
         let crowd: Vec<_> = (0..5).map(|_| admit(2)).collect();
         assert_eq!(limits.count(), (6, 6));
@@ -354,18 +359,18 @@ mod tests {
         let limits = limits(3, 100, 100);
         let known: Vec<_> = (0..3)
             .map(|_| {
-                let (place, _) = limits.admit(network(1), usize::MAX).unwrap();
+                let (place, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
                 place.authenticate().unwrap();
                 place
             })
             .collect();
         assert_eq!(limits.count(), (3, 0));
         let beyond: Vec<_> = (0..EXTRA_GUESTS)
-            .map(|_| limits.admit(network(2), usize::MAX).unwrap())
+            .map(|_| limits.admit(network(2), Client, usize::MAX).unwrap())
             .collect();
         assert!(beyond.iter().all(|(_, bound)| bound.is_none()));
         assert_eq!(beyond[0].0.authenticate(), Err(Full));
-        let (newcomer, bound) = limits.admit(network(3), usize::MAX).unwrap();
+        let (newcomer, bound) = limits.admit(network(3), Client, usize::MAX).unwrap();
         assert_eq!(bound, Some(Bound::All));
         assert!(closed(&beyond[0].0) && !closed(&beyond[1].0) && known.iter().all(|place| !closed(place)));
         drop(known);
@@ -373,20 +378,27 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_trusted_takes_a_place_of_its_own_or_none() {
-        let limits = limits(1, 100, 100);
-        let (guest, _) = limits.admit(network(1), usize::MAX).unwrap();
-        let (_trusted, bound) = limits.admit(None, usize::MAX).unwrap();
-        assert_eq!(bound, Some(Bound::All));
-        assert!(closed(&guest));
-        assert_eq!(limits.admit(None, usize::MAX).unwrap_err(), Full);
+    fn a_proxys_connections_are_no_network_but_guests_until_a_client_of_it_shows_a_token() {
+        let limits = limits(10, 6, 2);
+        let of_proxy = || limits.admit(network(9), Proxy, usize::MAX).unwrap();
+        let silent: Vec<_> = (0..6).map(|_| of_proxy()).collect();
+        assert!(
+            silent.iter().all(|(_, bound)| bound.is_none()),
+            "more than a network may have"
+        );
+        let (newcomer, bound) = of_proxy();
+        assert_eq!(bound, Some(Bound::Guests));
+        assert!(closed(&silent[0].0) && !closed(&silent[1].0));
+        newcomer.authenticate().unwrap();
+        let _others: Vec<_> = (0..20).map(|_| of_proxy()).collect();
+        assert!(!closed(&newcomer));
     }
 
     #[test]
     fn one_that_shows_its_token_in_the_moment_in_which_it_should_go_stays() {
         let limits = limits(10, 1, 1);
-        let (first, _) = limits.admit(network(1), usize::MAX).unwrap();
-        let _second = limits.admit(network(1), usize::MAX).unwrap();
+        let (first, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
+        let _second = limits.admit(network(1), Client, usize::MAX).unwrap();
         assert!(closed(&first));
         first.authenticate().unwrap();
         assert!(!closed(&first));
@@ -397,8 +409,8 @@ mod tests {
     fn guests_behind_a_proxy_are_those_of_their_own_networks() {
         let limits = limits(100, 100, 2);
         let of = |last| {
-            let (place, _) = limits.admit(network(1), usize::MAX).unwrap();
-            place.is_of(network(last).unwrap());
+            let (place, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
+            place.is_of(network(last));
             place
         };
         let crowd: Vec<_> = (0..5).map(|_| of(7)).collect();
@@ -422,14 +434,14 @@ mod tests {
     #[test]
     fn a_place_that_is_left_is_left_wherever_it_was_counted() {
         let limits = limits(10, 5, 2);
-        let trusted = limits.admit(None, usize::MAX).unwrap();
+        let proxy = limits.admit(network(9), Proxy, usize::MAX).unwrap();
         let places: Vec<_> = (0..20)
-            .filter_map(|number| limits.admit(network(number % 3), usize::MAX).ok())
+            .filter_map(|number| limits.admit(network(number % 3), Client, usize::MAX).ok())
             .collect();
         for (place, _) in places.iter().step_by(2) {
             let _ = place.authenticate();
         }
-        drop((places, trusted));
+        drop((places, proxy));
         assert_eq!(limits.count(), (0, 0));
         let inner = limits.inner();
         assert!(inner.closing == 0 && inner.networks.is_empty() && inner.crowded.is_empty());
@@ -438,10 +450,12 @@ mod tests {
     #[test]
     fn fewer_may_be_open_than_the_settings_say_where_the_system_has_fewer_files() {
         let limits = limits(100, 100, 100);
-        let known: Vec<_> = (0..9).map(|_| limits.admit(network(1), 12).unwrap().0).collect();
+        let known: Vec<_> = (0..9)
+            .map(|_| limits.admit(network(1), Client, 12).unwrap().0)
+            .collect();
         known.iter().for_each(|place| place.authenticate().unwrap());
         let (guests, _) = (0..10)
-            .map(|_| limits.admit(network(2), 12).unwrap())
+            .map(|_| limits.admit(network(2), Client, 12).unwrap())
             .collect::<(Vec<_>, Vec<_>)>();
         let open = guests.iter().filter(|guest| !closed(guest)).count();
         assert_eq!(open, 3, "of twelve files");

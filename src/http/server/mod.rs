@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 pub use client::Proxies;
 pub use connection::Connection;
 use connection::Serving;
-pub use connection_limits::{ConnectionLimits, Full, Limits, Network, Place};
+pub use connection_limits::{ConnectionLimits, Full, Limits, Network, Origin, Place};
 pub use tls::Certificate;
 
 use crate::config;
@@ -184,9 +184,11 @@ impl Server {
                 Ok(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
                 _ => tokio::task::yield_now().await,
             }
-            let is_guest = self.proxies.send_header || !self.proxies.trust(peer);
-            let network = is_guest.then(|| Network::of(peer));
-            match self.limits.admit(network, self.files_for_clients()) {
+            let origin = match self.proxies.trust(peer) {
+                true => Origin::Proxy,
+                false => Origin::Client,
+            };
+            match self.limits.admit(Network::of(peer), origin, self.files_for_clients()) {
                 Ok((place, closed)) => {
                     if let Some(bound) = closed {
                         static LIMIT: LogLimit = LogLimit::new();
