@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
-use vestnik::cursor::{Cursor, Epoch, Position, Snapshot};
-use vestnik::event::{Event, EventId, EventType, StoreId, Xid};
-use vestnik::router::Router;
+use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
+use vestnik::domain::event::{Body, EventId, EventType, JournalEvent, StoreId, Xid};
+use vestnik::router::{Router, Translation};
+use vestnik::sources::Sources;
+use vestnik::sources::changes::Lookups;
 use vestnik::token::{Holder, Scope, TokenId};
 
 const SESSIONS: usize = 1000;
@@ -33,14 +35,13 @@ async fn main() {
     }
 }
 
-fn events(count: u64, read: u64) -> Vec<Event> {
-    let event = |number| Event {
+fn events(count: u64, read: u64) -> Vec<JournalEvent> {
+    let event = |number| JournalEvent {
         id: EventId((read * count + number) as i64),
         xid: Xid(read),
         store: Some(StoreId::new("7")),
-        kind: EventType::NewOrder,
         at: OffsetDateTime::UNIX_EPOCH,
-        data: r#"{"items": [{"name": "Пицца", "count": 2}], "total": 50000, "order_id": "1"}"#.into(),
+        body: Body::Engine(EventType::OrderUnanswered, r#"{"order_id": "1", "unanswered_for_s": 60}"#.into()),
     };
     (0..count).map(event).collect()
 }
@@ -78,9 +79,16 @@ async fn through_router(count: u64) -> f64 {
     });
     let sessions: Vec<_> = sessions.collect();
     let reads: Vec<_> = (1..=READS).map(|read| events(count, read)).collect();
+    let (sources, lookups) = (Sources::default(), Lookups::default());
+    let translation = Translation {
+        sources: &sources,
+        lookups: &lookups,
+        looked_up: None,
+    };
     let begin = Instant::now();
     for (read, events) in (1..).zip(&reads) {
-        router.publish(epoch, events, &cursor(read - 1), &cursor(read));
+        let published = router.publish(epoch, events, &cursor(read - 1), &cursor(read), &translation);
+        published.expect("no store needs anything looked up");
         // The feed waits for Postgres between two reads: the sessions get their turn.
         tokio::task::yield_now().await;
     }

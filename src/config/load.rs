@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::{Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema};
+use super::{Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema};
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");
 /// The file that is read where none is named, if it is there.
@@ -299,12 +299,15 @@ impl Reading {
             },
             journal: Journal {
                 retention: DAY * self.number("journal.retention_days", 1..=3650) as u32,
-                sweep: match self.number("journal.sweep_seconds", 0..=86_400) {
+                reconcile_interval: match self.number("journal.reconcile_interval_seconds", 0..=86_400) {
                     0 => None,
                     seconds => Some(Duration::from_secs(seconds)),
                 },
             },
             session: self.session(),
+            answers: Answers {
+                step_back: Duration::from_secs(60 * self.number("answers.step_back_minutes", 0..=1440)),
+            },
             log: Log {
                 filter: self
                     .get(

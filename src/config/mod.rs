@@ -40,6 +40,8 @@ pub struct Config {
     pub journal: Journal,
     /// The live clients.
     pub session: Session,
+    /// What people answer.
+    pub answers: Answers,
     /// The durable sends; `None`: there is no bot, and no escalation.
     pub telegram: Option<Telegram>,
     /// The log.
@@ -162,7 +164,7 @@ pub struct Journal {
     /// How long events are kept.
     pub retention: Duration,
     /// Between two comparisons of the attached tables with it; `None`: there are none.
-    pub sweep: Option<Duration>,
+    pub reconcile_interval: Option<Duration>,
 }
 
 /// The live clients.
@@ -176,6 +178,13 @@ pub struct Session {
     pub max_per_store: usize,
     /// Sessions of one store that one token may have on this node: fewer, so that no token takes a store's last place.
     pub max_per_token: usize,
+}
+
+/// What people answer.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// For how long after a step a person may take it back.
+    pub step_back: Duration,
 }
 
 /// The durable sends.

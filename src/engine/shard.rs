@@ -18,6 +18,8 @@ use crate::presence::Presence;
 use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
+use crate::sources::lookup::Lookup;
+use crate::sources::registry::Registry;
 use crate::telegram::{self, bot::Bot};
 use crate::token::{Issuer, Tokens, Usage};
 
@@ -58,9 +60,10 @@ impl Node {
         let (tokens, look_ups) = Tokens::new(pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
         let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
+        let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
-        background.spawn(ledger.run(pool.clone(), self.stop.clone()));
+        background.spawn(ledger.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
         background.spawn(look_ups.run(self.stop.clone()));
         let by_token = Arc::clone(&router);
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
@@ -70,6 +73,7 @@ impl Node {
             let ear = Bot {
                 pool: pool.clone(),
                 client: client.clone(),
+                sources: Arc::clone(&sources),
             };
             background.spawn(ear.run(self.stop.clone()));
             let worker = Worker {
@@ -78,6 +82,7 @@ impl Node {
                 settings,
                 news,
                 database: name.clone(),
+                sources: Arc::clone(&sources),
             };
             background.spawn(worker.run(self.stop.clone()));
         }
@@ -89,6 +94,8 @@ impl Node {
             router: Arc::clone(&router),
             pulse: Arc::clone(&pulse),
             news,
+            sources: Arc::clone(&sources),
+            lookup: Arc::clone(&lookup),
         };
         background.spawn(feed.run(self.stop.clone()));
         background.spawn(upkeep::withdraw_tokens(
@@ -107,8 +114,8 @@ impl Node {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(upkeep::trim(pool.clone(), config.journal.retention, self.stop.clone()));
-        if let Some(pause) = config.journal.sweep {
-            background.spawn(upkeep::sweep(pool.clone(), name.clone(), pause, self.stop.clone()));
+        if let Some(pause) = config.journal.reconcile_interval {
+            background.spawn(upkeep::reconcile(pool.clone(), name.clone(), pause, self.stop.clone()));
         }
         background.spawn(forget::run(pool.clone(), config.journal.retention, self.stop.clone()));
 
@@ -119,6 +126,8 @@ impl Node {
             ping_interval: config.session.ping_interval,
             presence,
             recorder,
+            sources,
+            lookup,
         });
         Ok(Arc::new(Site {
             number,
@@ -132,6 +141,7 @@ impl Node {
                 Some(_) => http::Bot::On,
                 None => http::Bot::Off,
             },
+            step_back: config.answers.step_back,
         }))
     }
 }

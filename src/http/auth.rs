@@ -17,7 +17,7 @@ use warp::http::header::{self, HeaderMap};
 use super::asked::{Call, Query};
 use super::problem::Problem;
 use super::{Site, Sites};
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
 use crate::telemetry::LogLimit;
 use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
 

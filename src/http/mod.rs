@@ -20,6 +20,7 @@ pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_ce
 pub use sites::Sites;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hyper::upgrade::OnUpgrade;
@@ -57,6 +58,8 @@ pub struct Site {
     pub sessions: TaskTracker,
     /// Whether there is a bot.
     pub bot: Bot,
+    /// For how long after a step a person may take it back.
+    pub step_back: Duration,
 }
 
 /// Whether the program was given a bot of Telegram.

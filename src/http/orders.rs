@@ -9,9 +9,9 @@ use super::answer;
 use super::asked::{Call, is_name};
 use super::auth::Access;
 use super::problem::Problem;
-use crate::attachment::Kind;
-use crate::board::{self, Listed, Statuses, Wanted};
-use crate::order::{self, Change, Changed, Status, Way};
+use crate::domain::status::{Status, SubjectKind};
+use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
+use crate::sources::status_change::{self, CurrentStatus, StatusChange, StatusChangeOutcome, Way};
 use crate::token::Grant;
 
 /// Rows of a page, where nothing else is asked for.
@@ -27,56 +27,61 @@ const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
 /// The orders.
 pub async fn list_orders(access: Access, call: Call) -> Result<Response, Problem> {
-    list(&access, &call, Kind::Order).await
+    list_of(&access, &call, SubjectKind::Order).await
 }
 
 /// The bookings.
 pub async fn list_bookings(access: Access, call: Call) -> Result<Response, Problem> {
-    list(&access, &call, Kind::Booking).await
+    list_of(&access, &call, SubjectKind::Booking).await
 }
 
-async fn list(access: &Access, call: &Call, kind: Kind) -> Result<Response, Problem> {
-    let wanted = Wanted {
+async fn list_of(access: &Access, call: &Call, kind: SubjectKind) -> Result<Response, Problem> {
+    let wanted = ListQuery {
         store: &access.store,
         kind,
         statuses: statuses(call.query.get("status"), kind)?,
+        source: call.query.text("source")?,
         before: call.query.text("before")?,
-        limit: call.query.limit(LIST_DEFAULT, board::MAX_ROWS)?,
+        before_source: call.query.text("before_source")?,
+        limit: call.query.limit(LIST_DEFAULT, list::MAX_ROWS)?,
     };
-    let listed = board::list(&access.site.hub.pool, &wanted).await;
-    let board = match listed.map_err(Problem::database)? {
-        Listed::Board(board) => board,
-        Listed::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let page = match list::list(&hub.pool, &sources, &wanted).await.map_err(Problem::database)? {
+        ListResult::Page(page) => page,
+        ListResult::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
     };
     let noun = match kind {
-        Kind::Order => "orders",
-        Kind::Booking => "bookings",
+        SubjectKind::Order => "orders",
+        SubjectKind::Booking => "bookings",
     };
-    let (rows, cursor, more) = (board.rows.join(","), board.cursor, board.more);
-    let body = format!(r#"{{"{noun}":[{rows}],"cursor":"{cursor}","more":{more}}}"#);
-    Ok(answer::json_text(StatusCode::OK, body))
+    let mut body = json!({noun: page.rows, "cursor": page.cursor, "more": page.more});
+    if !page.unavailable.is_empty() {
+        body["unavailable"] = json!(page.unavailable);
+    }
+    Ok(answer::json(StatusCode::OK, &body))
 }
 
 /// `active`, `all`, or names with commas between them.
-fn statuses(asked: Option<&str>, kind: Kind) -> Result<Statuses, Problem> {
+fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, Problem> {
     match asked {
-        None | Some("active") => Ok(Statuses::active(kind)),
-        Some("all") => Ok(Statuses::Any),
+        None | Some("active") => Ok(StatusFilter::active(kind)),
+        Some("all") => Ok(StatusFilter::Any),
         Some(names) => {
             let named: Option<Vec<Status>> = names.split(',').map(Status::from_name).collect();
-            named.map(Statuses::These).ok_or(Problem::BadStatus)
+            named.map(StatusFilter::These).ok_or(Problem::BadStatus)
         }
     }
 }
 
 /// What becomes of an order.
 pub async fn change_order(access: Access, call: Call) -> Result<Response, Problem> {
-    change(access, call, Kind::Order).await
+    change(access, call, SubjectKind::Order).await
 }
 
 /// What becomes of a booking.
 pub async fn change_booking(access: Access, call: Call) -> Result<Response, Problem> {
-    change(access, call, Kind::Booking).await
+    change(access, call, SubjectKind::Booking).await
 }
 
 /// What a panel's button says.
@@ -87,12 +92,13 @@ struct Wish {
     reason: Option<String>,
     minutes: Option<i32>,
     by: Option<String>,
+    source: Option<String>,
 }
 
 const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"from\" (what it is now), \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
-     \"by\" (up to 60 characters)";
+     \"by\" (up to 60 characters), \"source\" (where its key stands in several)";
 
-async fn change(access: Access, call: Call, kind: Kind) -> Result<Response, Problem> {
+async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Response, Problem> {
     let key = call.key()?;
     let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
     let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
@@ -100,9 +106,10 @@ async fn change(access: Access, call: Call, kind: Kind) -> Result<Response, Prob
     let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
     check(&wish)?;
     let by = wish.by.unwrap_or_else(|| name(&access.grant));
-    let change = Change {
+    let change = StatusChange {
         store: &access.store,
         kind,
+        source: wish.source.as_deref(),
         key: &key,
         to,
         from: from.transpose()?,
@@ -111,18 +118,28 @@ async fn change(access: Access, call: Call, kind: Kind) -> Result<Response, Prob
         by: &by,
         token: Some(access.grant.id),
         way: Way::Panel,
+        step_back: access.site.step_back,
     };
-    let changed = order::change_status(&access.site.hub.pool, &change).await;
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let changed = status_change::change_status(&hub.pool, &sources, &change).await;
     match changed.map_err(Problem::database)? {
-        Changed::Done { previous } => {
-            let body = json!({"id": key, "status": to.as_str(), "previous_status": previous});
+        StatusChangeOutcome::Done { source, previous } => {
+            let body = json!({"id": key, "source": source, "status": to.as_str(), "previous_status": previous.as_str()});
             Ok(answer::json(StatusCode::OK, &body))
         }
-        Changed::Already { status, by } | Changed::NotAllowed { status, by } => {
-            Err(Problem::StatusConflict { status, by })
-        }
-        Changed::Refused { .. } => Err(Problem::StatusRefused),
-        Changed::Unknown => Err(Problem::UnknownOrder),
+        StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
+        StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
+        StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
+        StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
+        StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),
+    }
+}
+
+fn conflict(current: CurrentStatus) -> Problem {
+    Problem::StatusConflict {
+        status: current.status.as_str(),
+        by: current.by,
     }
 }
 

@@ -10,8 +10,9 @@ use super::answer;
 use super::asked::{Call, MAX_PANEL_CHARACTERS, is_name};
 use super::auth::Access;
 use super::problem::Problem;
-use crate::event::EventId;
-use crate::proof::{self, BUCKETS_S, Summary, Wanted};
+use crate::domain::event::EventId;
+use crate::receipts::query::{self, ReceiptQuery};
+use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
 use crate::reach::{Way, What, Word};
 
 /// Events of one page, at most and where nothing else is asked for.
@@ -75,22 +76,24 @@ pub async fn say(access: Access, call: Call) -> Result<Response, Problem> {
 /// What became of the events.
 pub async fn events(access: Access, call: Call) -> Result<Response, Problem> {
     let before = call.query.get("before").map(str::parse).transpose();
-    let wanted = Wanted {
+    let wanted = ReceiptQuery {
         store: &access.store,
         from: call.query.moment("from")?,
         to: call.query.moment("to")?,
-        subject: call.query.text("order")?,
+        key: call.query.text("order")?,
         before: before
             .map_err(|_| Problem::BadParameter("before", "the id of an event"))?
             .map(EventId),
         limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
     };
-    let proven = proof::events(&access.site.hub.pool, &wanted)
-        .await
-        .map_err(Problem::database)?;
-    let (events, more) = (proven.events.join(","), proven.more);
-    let body = format!(r#"{{"events":[{events}],"more":{more}}}"#);
-    Ok(answer::json_text(StatusCode::OK, body))
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let page = query::events(&hub.pool, &sources, &wanted).await.map_err(Problem::database)?;
+    let mut body = json!({"events": page.events, "more": page.next_before.is_some()});
+    if let Some(next) = page.next_before {
+        body["next_before"] = json!(next.to_string());
+    }
+    Ok(answer::json(StatusCode::OK, &body))
 }
 
 /// The figures of a span.
@@ -101,7 +104,9 @@ pub async fn summary(access: Access, call: Call) -> Result<Response, Problem> {
     if to < from || to - from > SUMMARY_SPAN {
         return Err(Problem::BadParameter("to", SPAN));
     }
-    let summary = proof::summary(&access.site.hub.pool, &access.store, from, to).await;
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let summary = count(&hub.pool, &sources, &access.store, from, to).await;
     let summary = summary.map_err(Problem::database)?;
     Ok(answer::json(StatusCode::OK, &shown(&summary)))
 }

@@ -11,7 +11,7 @@ use super::request_limits::RequestLimits;
 use super::rules::Rules;
 use super::server::Proxies;
 use crate::config;
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
 use crate::store;
 
 /// Stores whose database is kept in mind; beyond, all are asked for anew.

@@ -42,7 +42,7 @@ pub async fn prepare(pool: &Pool) -> Result<(), Error> {
 /// The tokens of these hashes that are there.
 pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Error> {
     let find = format!(
-        "select id, hash, label, stores, {LEFT}, revoked_at is not null, scope from vestnik.token \
+        "select id, hash, label, stores, {LEFT}, revoked_at is not null, scope from vestnik.vst_token \
          where hash = any ($1) and issuer is null"
     );
     let asked_at = Instant::now();
@@ -100,8 +100,8 @@ pub(super) struct Holder {
 /// Finds the holder, or makes it known, and lets Postgres' clock say whether it is time.
 pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error> {
     const HOLDER: &str = "with clock as (select extract(epoch from clock_timestamp())::float8 as now), \
-         there as (select id, revoked_at is not null as is_revoked from vestnik.token where hash = $1), \
-         made as (insert into vestnik.token (hash, issuer, label, stores, scope) select $1, $2, $3, '{}', 'read' from clock \
+         there as (select id, revoked_at is not null as is_revoked from vestnik.vst_token where hash = $1), \
+         made as (insert into vestnik.vst_token (hash, issuer, label, stores, scope) select $1, $2, $3, '{}', 'read' from clock \
              where not exists (select from there) and $4::float8 <= now + $6::float8 and $5::float8 > now \
              on conflict (hash) do nothing returning id) \
          select coalesce((select id from there), (select id from made)), coalesce((select is_revoked from there), false), \
@@ -159,7 +159,7 @@ pub struct Opens {
 /// How these tokens stand. One that is not there any more is missing.
 pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenId, Standing>, Error> {
     let standings = format!(
-        "select id, revoked_at is not null, issuer is null, stores, scope, {LEFT} from vestnik.token where id = any ($1)"
+        "select id, revoked_at is not null, issuer is null, stores, scope, {LEFT} from vestnik.vst_token where id = any ($1)"
     );
     let asked_at = Instant::now();
     let ids: Vec<i64> = tokens.iter().map(|token| token.0).collect();
@@ -219,7 +219,7 @@ impl<'a> New<'a> {
 
 /// Makes a token and keeps its hash.
 pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
-    const CREATE: &str = "insert into vestnik.token (hash, stores, scope, label, expires_at) \
+    const CREATE: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
          values ($1, $2, $3, $4, now() + make_interval(secs => $5))";
     let token = Token::generate()?;
     let stores = match new.stores {
@@ -235,7 +235,7 @@ pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
 
 /// Whether a token is valid, and will be for so long.
 pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<bool, Error> {
-    const LIVES: &str = "select exists (select from vestnik.token where hash = $1 and issuer is null and revoked_at is null \
+    const LIVES: &str = "select exists (select from vestnik.vst_token where hash = $1 and issuer is null and revoked_at is null \
          and coalesce(expires_at > now() + make_interval(secs => $2), true))";
     let row = client
         .query_one(LIVES, &[&token.hash().as_slice(), &left.as_secs_f64()])
@@ -246,11 +246,11 @@ pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<boo
 /// Makes a token that opens what another one does, which lives for so long from now on, and no longer than it would have.
 /// `None`: that one is not there, or opens nothing any more.
 pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Result<Option<Token>, Error> {
-    const FOLLOW: &str = "insert into vestnik.token (hash, stores, scope, label, expires_at) \
-         select $2, stores, scope, label, now() + (expires_at - created_at) from vestnik.token \
+    const FOLLOW: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
+         select $2, stores, scope, label, now() + (expires_at - created_at) from vestnik.vst_token \
          where id = $1 and issuer is null and revoked_at is null and coalesce(expires_at > now(), true)";
     const END: &str =
-        "update vestnik.token set expires_at = least(expires_at, now() + make_interval(secs => $2)) where id = $1";
+        "update vestnik.vst_token set expires_at = least(expires_at, now() + make_interval(secs => $2)) where id = $1";
     let token = Token::generate()?;
     let transaction = client.transaction().await?;
     if transaction.execute(FOLLOW, &[&id.0, &token.hash().as_slice()]).await? == 0 {
@@ -290,9 +290,9 @@ pub struct Listed {
 pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
     const LIST: &str = "select t.id, label, issuer, stores, scope, to_char(created_at, 'YYYY-MM-DD'), \
              to_char(expires_at, 'YYYY-MM-DD'), to_char(used_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), \
-             coalesce((select sum(u.count) from vestnik.token_use n, unnest(n.tokens, n.sessions) u(token, count) \
+             coalesce((select sum(u.count) from vestnik.vst_token_use n, unnest(n.tokens, n.sessions) u(token, count) \
                  where n.until > clock_timestamp() and u.token = t.id), 0), \
-             revoked_at is not null, coalesce(expires_at <= now(), false) from vestnik.token t order by t.id";
+             revoked_at is not null, coalesce(expires_at <= now(), false) from vestnik.vst_token t order by t.id";
     let rows = client.query(LIST, &[]).await?;
     let read = |row: &tokio_postgres::Row| {
         Ok(Listed {
@@ -323,7 +323,7 @@ pub enum Which {
 /// Revokes; a trigger tells every node, which closes its sessions. The number of tokens that were valid.
 pub async fn revoke(client: &impl GenericClient, which: &Which) -> Result<u64, Error> {
     const REVOKE: &str =
-        "update vestnik.token set revoked_at = now() where (id = $1 or label = $2) and revoked_at is null";
+        "update vestnik.vst_token set revoked_at = now() where (id = $1 or label = $2) and revoked_at is null";
     let (id, label) = match which {
         Which::Id(id) => (Some(id.0), None),
         Which::Label(label) => (None, Some(label)),

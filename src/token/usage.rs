@@ -77,12 +77,12 @@ async fn tell(
     sessions: &BTreeMap<TokenId, usize>,
     used: &HashSet<TokenId>,
 ) -> Result<(), Error> {
-    const SESSIONS: &str = "insert into vestnik.token_use as u (node, until, tokens, sessions) \
+    const SESSIONS: &str = "insert into vestnik.vst_token_use as u (node, until, tokens, sessions) \
          values ($1, clock_timestamp() + make_interval(secs => $2), $3, $4) on conflict (node) do update set \
              until = excluded.until, tokens = excluded.tokens, sessions = excluded.sessions";
-    const USED: &str = "update vestnik.token set used_at = clock_timestamp() where id = any ($1) \
+    const USED: &str = "update vestnik.vst_token set used_at = clock_timestamp() where id = any ($1) \
          and coalesce(used_at < clock_timestamp() - make_interval(secs => $2), true)";
-    const EXPIRED: &str = "delete from vestnik.token_use where until < clock_timestamp()";
+    const EXPIRED: &str = "delete from vestnik.vst_token_use where until < clock_timestamp()";
     let tokens: Vec<i64> = sessions.keys().map(|token| token.0).collect();
     let counts: Vec<i32> = sessions.values().map(|count| *count as i32).collect();
     let used: Vec<i64> = used.iter().map(|token| token.0).collect();
@@ -105,7 +105,7 @@ async fn tell(
 async fn leave(pool: &Pool, node: &str) -> Result<(), Error> {
     db::answered(async {
         let client = pool.get().await?;
-        let leave = "delete from vestnik.token_use where node = $1";
+        let leave = "delete from vestnik.vst_token_use where node = $1";
         client.execute(leave, &[&node]).await?;
         Ok(())
     })

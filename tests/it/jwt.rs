@@ -174,7 +174,7 @@ async fn a_jwt_that_is_not_the_issuers_or_not_for_us_opens_nothing() {
     assert!(status == 401 && told.contains("token_expired"), "{status} {told}");
     assert_eq!(app.get(SESSION, Some(&valid)).await.0, 200, "and the good one opens it");
     // None of them has left a trace in the database.
-    let holders = "select count(*) from vestnik.token where issuer is not null";
+    let holders = "select count(*) from vestnik.vst_token where issuer is not null";
     let row = app.database.client().await.query_one(holders, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 2, "of the first question, and of the last");
     for why in [
@@ -315,7 +315,7 @@ async fn a_session_ends_with_its_jwt_and_goes_on_with_the_next_one() {
         .find(|listed| listed.label.as_deref() == Some("anna"))
         .unwrap();
     assert!(holder.issuer.is_some());
-    let acknowledged = "select token_id from vestnik.ack";
+    let acknowledged = "select token_id from vestnik.vst_acknowledgement";
     assert_eq!(
         client.query_one(acknowledged, &[]).await.unwrap().get::<_, i64>(0),
         holder.id.0

@@ -1,11 +1,9 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod altered;
 mod attack;
 mod bell;
 mod bench;
-mod board;
 mod bot;
 mod bulk;
 mod cluster;
@@ -18,26 +16,28 @@ mod faults;
 mod fleet;
 mod forget;
 mod http;
+mod http_status_change;
 mod jwt;
+mod list;
 mod memory;
 mod migrate;
 mod model;
 mod openapi;
 mod oracle;
-mod order;
 mod panel;
 mod panel_files;
 mod presence;
 mod proof;
-mod reach;
+mod receipts;
+mod reconciler;
 mod replay;
+mod schema_change;
 mod sending;
 mod server;
 mod session;
 mod shards;
 mod status_change;
 mod support;
-mod sweep;
 mod telemetry;
 mod tidy;
 mod token;

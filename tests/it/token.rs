@@ -36,10 +36,10 @@ async fn what_was_looked_up_is_kept_for_seconds_and_a_revocation_counts_at_once(
     .unwrap();
     assert_eq!(app.get(SESSION, Some(token.reveal())).await.0, 200);
     // As long as nobody says otherwise, Postgres is not asked again.
-    let silently = "alter table vestnik.token disable trigger user; update vestnik.token set label = 'other' where label = 'brief'; \
-         alter table vestnik.token enable trigger user";
+    let silently = "alter table vestnik.vst_token disable trigger user; update vestnik.vst_token set label = 'other' where label = 'brief'; \
+         alter table vestnik.vst_token enable trigger user";
     client.batch_execute(silently).await.unwrap();
-    client.batch_execute("begin; lock table vestnik.token").await.unwrap();
+    client.batch_execute("begin; lock table vestnik.vst_token").await.unwrap();
     assert_eq!(app.get(SESSION, Some(token.reveal())).await.0, 200);
     client.batch_execute("rollback").await.unwrap();
     assert_eq!(token::revoke(&client, &Which::Label("other".into())).await.unwrap(), 1);
@@ -53,7 +53,7 @@ async fn made_up_tokens_take_few_connections_however_many_they_are() {
     let app = App::start_with(|config| config.http.requests_per_address = 1000).await;
     assert_eq!(app.get(SESSION, Some(&app.token)).await.0, 200);
     let locker = app.database.client().await;
-    locker.batch_execute("begin; lock table vestnik.token").await.unwrap();
+    locker.batch_execute("begin; lock table vestnik.vst_token").await.unwrap();
     let tries = join_all((0..TRIES).map(|number| {
         let (token, app) = (made_up(number), &app);
         async move { app.get(SESSION, Some(&token)).await.0 }
@@ -167,8 +167,8 @@ async fn a_screen_that_only_reads_answers_for_nothing_and_counts_as_nobody() {
     let mut other = app.panel("7", None).await.live().await;
     other.say(&json!({"type": "rendered", "id": id}).to_string()).await;
     let client = app.database.client().await;
-    until(&client, "select count(*) > 0 from vestnik.reach").await;
-    let words = "select count(*), (select count(*) from vestnik.ack) from vestnik.reach";
+    until(&client, "select count(*) > 0 from vestnik.vst_receipt").await;
+    let words = "select count(*), (select count(*) from vestnik.vst_acknowledgement) from vestnik.vst_receipt";
     let row = client.query_one(words, &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 0));
 }
@@ -191,29 +191,29 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
         assert_eq!(app.post_as(token, path, &json!({})).await.status, 204);
     }
     let client = app.database.client().await;
-    let ids = "select array_agg(id order by id) from vestnik.token where id > 1";
+    let ids = "select array_agg(id order by id) from vestnik.vst_token where id > 1";
     let ids: Vec<i64> = client.query_one(ids, &[]).await.unwrap().get(0);
     until(
         &client,
-        "select count(*) = 2 from vestnik.reach where rung_at is not null",
+        "select count(*) = 2 from vestnik.vst_receipt where rung_at is not null",
     )
     .await;
     for (what, sql) in [
         (
             "answers",
-            "select array_agg(token_id order by id) from vestnik.answer where by_whom = 'The Owner'",
+            "select array_agg(token_id order by id) from vestnik.vst_status_change where by_whom = 'The Owner'",
         ),
         (
             "receipts",
-            "select array_agg(token_id order by token_id) from vestnik.reach where recipient = 'kitchen' and rung_at is not null",
+            "select array_agg(token_id order by token_id) from vestnik.vst_receipt where recipient = 'kitchen' and rung_at is not null",
         ),
         (
             "acknowledgements",
-            "select array_agg(token_id order by token_id) from vestnik.reach where recipient = 'counter' and acknowledged_at is not null",
+            "select array_agg(token_id order by token_id) from vestnik.vst_receipt where recipient = 'counter' and acknowledged_at is not null",
         ),
         (
             "those who acknowledged",
-            "select array_agg(token_id order by token_id) from vestnik.ack",
+            "select array_agg(token_id order by token_id) from vestnik.vst_acknowledgement",
         ),
     ] {
         let kept: Vec<i64> = client.query_one(sql, &[]).await.unwrap().get(0);
@@ -335,20 +335,20 @@ async fn what_is_changed_in_the_tokens_row_counts_at_once() {
     app.until_listening().await;
     let client = app.database.client().await;
     let cases = [
-        ("delete from vestnik.token where id = $1", 4503, 401),
-        ("update vestnik.token set stores = array['8'] where id = $1", 4503, 403),
-        ("update vestnik.token set revoked_at = now() where id = $1", 4503, 401),
-        ("update vestnik.token set expires_at = now() where id = $1", 4401, 401),
-        ("update vestnik.token set scope = 'read' where id = $1", 1012, 200),
+        ("delete from vestnik.vst_token where id = $1", 4503, 401),
+        ("update vestnik.vst_token set stores = array['8'] where id = $1", 4503, 403),
+        ("update vestnik.vst_token set revoked_at = now() where id = $1", 4503, 401),
+        ("update vestnik.vst_token set expires_at = now() where id = $1", 4401, 401),
+        ("update vestnik.vst_token set scope = 'read' where id = $1", 1012, 200),
         (
-            "update vestnik.token set expires_at = now() + interval '1 hour' where id = $1",
+            "update vestnik.vst_token set expires_at = now() + interval '1 hour' where id = $1",
             1012,
             200,
         ),
     ];
     for (change, code, status) in cases {
         let token = app.database.token(Stores::These(vec!["7".into()])).await;
-        let id = "select max(id) from vestnik.token";
+        let id = "select max(id) from vestnik.vst_token";
         let id: i64 = client.query_one(id, &[]).await.unwrap().get(0);
         let mut panel = app.try_panel("7", None, &token).await.unwrap().live().await;
         let mut kept = app.panel("7", None).await.live().await;
@@ -372,8 +372,8 @@ async fn a_token_that_ends_at_infinity_takes_no_other_with_it() {
     let endless = app.database.token(Stores::All).await;
     let over = app.database.token(Stores::All).await;
     app.write(
-        "update vestnik.token set expires_at = 'infinity' where id = 2; \
-         update vestnik.token set expires_at = '-infinity' where id = 3",
+        "update vestnik.vst_token set expires_at = 'infinity' where id = 2; \
+         update vestnik.vst_token set expires_at = '-infinity' where id = 3",
     )
     .await;
     assert_eq!(app.get(SESSION, Some(&endless)).await.0, 200);

@@ -56,7 +56,7 @@ async fn the_example_shows_orders_on_a_site_of_its_own_and_accepts_one() {
         .until("document.querySelector('[data-order=\"1\"][data-status=preparing]') !== null")
         .await;
     assert_eq!(app.value("select status from orders").await.unwrap(), "preparing");
-    app.until_so("select rendered_at is not null and rung_at is null from vestnik.reach where event_id = 1")
+    app.until_so("select rendered_at is not null and rung_at is null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.expect_clean(&app).await;
     browser.close().await;
@@ -148,7 +148,7 @@ async fn a_module_gives_a_new_token_before_the_old_one_ends() {
     browser.js(&script).await;
     browser.until("window.left <= 5").await;
     app.database
-        .until("select clock_timestamp() > expires_at + interval '1 second' from vestnik.token where id = 2")
+        .until("select clock_timestamp() > expires_at + interval '1 second' from vestnik.vst_token where id = 2")
         .await;
     app.write(ORDER).await;
     browser.until("seen.length === 1").await;
