@@ -70,6 +70,7 @@ enum Items {
 
 /// Proposes a mapping of a table. `kind`: as a person has said it.
 pub async fn propose(client: &impl GenericClient, table: &Table, kind: Option<SubjectKind>) -> Result<Proposal, catalog::Error> {
+    let table = &table.with_defaults(client).await?;
     let mut draft = Draft {
         table: table.quoted.clone(),
         kind: kind.or_else(|| kind_of(&table.name)),
