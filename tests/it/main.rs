@@ -36,6 +36,7 @@ mod sending;
 mod server;
 mod session;
 mod shards;
+mod shops;
 mod status_change;
 mod support;
 mod telemetry;
