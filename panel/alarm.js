@@ -8,7 +8,7 @@
 import { at, button, h, icon } from "./dom.js";
 import { numberOf, signedNumber, typeOf } from "./facts.js";
 import { knownOfScreen } from "./device.js";
-import { say, startOfDay, time } from "./i18n.js";
+import { dayAndTime, say, startOfDay, time } from "./i18n.js";
 import { isReached, live } from "./live.js";
 import { unanswered } from "./orders.js";
 
@@ -53,10 +53,11 @@ function waitingRow(kind) {
   const waits = unanswered(kind);
   if (!waits.length) return null;
   const hidden = waits.filter((item) => !page.isInSight(item.key));
-  const isSeen = page.showsNew(kind);
+  const isSeen = page.showsNew("orders") || page.showsNew("bookings");
   const named = hidden.length ? hidden : waits;
   const numbers = named.slice(0, NAMED).map(signedNumber).join(", ") + (named.length > NAMED ? " …" : "");
-  const detail = waits.length === 1 ? [numbers, typeOf(waits[0])].filter(Boolean).join(" · ") : numbers;
+  const about = kind === "orders" ? typeOf(waits[0]) : waits[0].starts_at && dayAndTime(waits[0].starts_at);
+  const detail = waits.length === 1 ? [numbers, about].filter(Boolean).join(" · ") : numbers;
   const words = h("p", {}, h("strong", { text: say(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: detail }));
   const show = hidden.length > 0 && button("", null, say("alarm.show"), () => page.reveal(hidden[0].key));
   const shows = [kind, isSeen, hidden.length, waits.length, detail].join();

@@ -192,13 +192,22 @@ export class Board {
     return seen;
   }
 
+  /** How many there are; a column without cards takes little room, and the others move for it. */
   #count() {
+    const places = [...new Set(this.#places.values())];
+    const folds = places.some(({ list, column }) => column.dataset.empty !== String(list.children.length === 0));
+    const seen = folds ? [...this.inSight].map((key) => this.#cards.get(key)).filter(Boolean) : [];
+    moving(seen, () => this.#setCounts());
+  }
+
+  #setCounts() {
     let total = 0;
     for (const { list, counts, empty, column } of new Set(this.#places.values())) {
       const count = list.querySelectorAll(":scope > [data-key]").length;
       counts.forEach((place) => (place.textContent = String(count)));
       empty.hidden = list.children.length > 0;
       column.dataset.count = String(count);
+      column.dataset.empty = String(list.children.length === 0);
       total += list.children.length;
       this.#root.querySelector(`[data-tab="${column.dataset.column}"]`).dataset.count = String(count);
     }

@@ -97,7 +97,9 @@ function actions(item, open) {
   if (item.status === "pending") {
     const reject = item.next.includes("rejected") && button("no no-small", "cross", "", () => open(item.key, "reject"), { "aria-label": say("order.rejectOne", { number: numberOf(item) }), title: say("order.reject"), disabled: Boolean(busy) });
     const steps = asksMinutes(item) && stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing")));
-    row.append(h("div", { class: "card-choices" }, steps || h("span"), reject || null));
+    if (steps) row.append(h("div", { class: "card-choices" }, steps, reject || null), ...yes);
+    else row.append(...yes, reject || "");
+    return row;
   }
   row.append(...yes);
   return row;
@@ -138,7 +140,9 @@ export function ageOf(item) {
   const waits = Math.max(0, now() - item.since);
   if (item.status === "pending") {
     const answer = live.answerMs;
-    return { words: clock(waits), tone: waits > answer ? "late" : waits > answer / 2 ? "soon" : "" };
+    // Guests who come tomorrow are in no hurry today.
+    const isCalm = item.kind === "bookings";
+    return { words: clock(waits), tone: isCalm ? "" : waits > answer ? "late" : waits > answer / 2 ? "soon" : "" };
   }
   if (item.kind === "bookings") return { words: "", tone: "" };
   const due = dueAt(item);

@@ -69,10 +69,10 @@ export function dueAt({ kind, due_at: due, starts_at: starts, promised, promised
 
 /** What of it could not be read, and what stands there. @param {Item} item @returns {string[]} */
 export const unreadableOf = ({ unreadable = [] }) =>
-  unreadable.map(({ field, text }) => say("unreadable.one", { field: fieldName(field), text }));
+  unreadable.map(({ field, text }) => say("unreadable.one", { field: fieldName(field).toLowerCase(), text }));
 
 /** What the shop changed of it. @param {Item} item */
-export const changedOf = ({ marks = [] }) => marks.map(fieldName).join(", ");
+export const changedOf = ({ marks = [] }) => marks.map((field) => fieldName(field).toLowerCase()).join(", ");
 
 /** A field of the wire, as people call it. @param {string} field */
 export const fieldName = (field) => (knows(`field.${field}`) ? say(`field.${field}`) : field);

@@ -1,5 +1,6 @@
 //! The panel in a real Chromium, and in a WebKit, with the real engine and a real Postgres behind it.
 
+mod alarm;
 mod browser;
 mod client;
 mod files;
@@ -7,7 +8,9 @@ mod grants;
 mod line;
 mod look;
 mod order;
+mod press;
 mod scenes;
+mod shift;
 mod webkit;
 mod work;
 

@@ -208,7 +208,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     app.write("update catering set note = null, dishes = '[\"Лагман\"]' where id = 'c0ffee-0001'")
         .await;
     browser
-        .until_text(&format!("{card} .card-changed"), "Комментарий, Состав")
+        .until_text(&format!("{card} .card-changed"), "комментарий, состав")
         .await;
     browser.expect_words(card, &["Лагман"]).await;
     assert!(
@@ -222,7 +222,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     app.write("update catering set status = 'ready', address = 'Мира, 7' where id = 'c0ffee-0001'")
         .await;
     browser
-        .until_text("[data-column=ready] .card-changed", "Комментарий, Состав, Адрес")
+        .until_text("[data-column=ready] .card-changed", "комментарий, состав, адрес")
         .await;
     browser.expect_words(card, &["Мира, 7", "Лагман", "Мария"]).await;
     browser.picture("23-changed").await;

@@ -1,5 +1,6 @@
 //! What a person does with an order: with the thumb, the keyboard, and a printer.
 
+use base64::Engine as _;
 use serde_json::json;
 
 use crate::panel::ORDER;
@@ -166,7 +167,53 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
         .await;
     assert!((71.0..=74.0).contains(&width.as_f64().unwrap()), "{width} mm");
     browser.cdp("Emulation.setEmulatedMedia", json!({"media": ""})).await;
+    // The page is as large as the ticket: as wide as the roll, and no longer than what stands on it.
+    for (paper, width) in [(80, 80.0), (58, 58.0)] {
+        let choose = format!(
+            "const done = arguments[0]; import('/panel/settings.js').then((page) => {{ page.change({{ paper: {paper} }}); done(); }})"
+        );
+        browser.js_later(&choose).await;
+        browser.js("printed.length = 0").await;
+        browser.press("[data-key='orders/orders/1'] .card-open").await;
+        browser.press("#order .order-print").await;
+        browser.until("printed.length === 1").await;
+        browser.press("#order .order-close").await;
+        let page = browser.cdp("Page.printToPDF", json!({"preferCSSPageSize": true})).await;
+        let pdf = base64::engine::general_purpose::STANDARD
+            .decode(page["data"].as_str().unwrap())
+            .unwrap();
+        let pages = media_boxes(&pdf);
+        let [(wide, high)] = pages[..] else {
+            panic!("one page: {pages:?}")
+        };
+        assert!(
+            (wide - width).abs() < 1.0 && (40.0..200.0).contains(&high),
+            "{wide} x {high} mm"
+        );
+    }
     browser.close().await;
+}
+
+/// The sizes of a PDF's pages, millimetres.
+fn media_boxes(pdf: &[u8]) -> Vec<(f64, f64)> {
+    const MM_PER_POINT: f64 = 25.4 / 72.0;
+    let text = String::from_utf8_lossy(pdf);
+    let boxes = text
+        .split("/MediaBox [")
+        .skip(1)
+        .filter_map(|rest| rest.split(']').next());
+    boxes
+        .map(|numbers| {
+            let numbers: Vec<f64> = numbers
+                .split_whitespace()
+                .map(|number| number.parse().unwrap())
+                .collect();
+            (
+                (numbers[2] - numbers[0]) * MM_PER_POINT,
+                (numbers[3] - numbers[1]) * MM_PER_POINT,
+            )
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +269,7 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
             order.contains("по счёту")
                 && order.contains("200 г")
                 && order.contains("Чай")
-                && order.contains("Не удалось прочитать: Сумма")
+                && order.contains("Не удалось прочитать: сумма")
                 && !order.contains("NaN"),
             "{order}"
         );
