@@ -37,6 +37,7 @@ fn command(database: &Database, telegram: &Telegram, arguments: &[&str]) -> Comm
         .current_dir(std::env::temp_dir())
         .env("DATABASE_URL", database.url())
         .env("VESTNIK_LISTEN", "127.0.0.1:0")
+        .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
         .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
         .env("VESTNIK_TELEGRAM_API_URL", telegram.url());
     command
@@ -333,7 +334,7 @@ async fn no_update_stops_those_behind_it() {
     }
     let answer = press(&telegram, ANNA, ANNA, message, "s:1:preparing").await;
     assert_eq!(answer, "That did not work; press again in a minute");
-    app.write("alter table vestnik.hidden rename to link").await;
+    app.write("alter table vestnik.hidden rename to vst_chat_link").await;
     telegram.write(BORIS, BORIS, "/help");
     assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("all orders"));
     assert_eq!(
