@@ -3,7 +3,7 @@
 import { at, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
 import { dayAndTime, exactTime, say, seconds, startOfDay } from "./i18n.js";
-import { live } from "./live.js";
+import { isManager, live } from "./live.js";
 import { showFigures } from "./figures.js";
 import { openOrder } from "./order.js";
 import { fromList, keepClosed } from "./orders.js";
@@ -23,7 +23,7 @@ export function setUpHistory() {
     event.preventDefault();
     showHistory();
   });
-  at("closed").addEventListener("toggle", () => at("closed").open && showClosed());
+  at("closed").addEventListener("toggle", () => at("closed").open && live.connection && showClosed());
   document.querySelectorAll("[data-span]").forEach((chip) => chip.addEventListener("click", () => choose(chip)));
 }
 
@@ -59,6 +59,8 @@ const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_
 
 /** Asks for what the filter says, and shows it. */
 export async function showHistory() {
+  if (at("closed").open) showClosed();
+  if (!isManager()) return;
   if (!at("history-from").value) at("history-from").value = local(startOfDay());
   const iso = (value) => (value ? new Date(value).toISOString() : "");
   asked = { order: at("history-order").value.trim().replace(/^[#№]\s*/, ""), from: iso(at("history-from").value), to: iso(at("history-to").value) };

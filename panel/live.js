@@ -14,8 +14,14 @@ const ANSWER_MS = 60_000;
 /** A new key helps against these, and nothing else does. */
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
-/** @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number}} */
-export const live = { connection: null, ringer: null, answerMs: ANSWER_MS };
+/**
+ * @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number, scope: string}}
+ *   scope: what the key allows: `read`, `panel`, `manager` or `operator`
+ */
+export const live = { connection: null, ringer: null, answerMs: ANSWER_MS, scope: "panel" };
+
+/** Whether the key shows who was reached, and the figures. */
+export const isManager = () => live.scope === "manager" || live.scope === "operator";
 
 /**
  * Opens the stream of the store.

@@ -103,7 +103,7 @@ function showOthers() {
   if (!place) return;
   const others = unanswered().filter((item) => item.key !== shown);
   place.hidden = !others.length;
-  place.textContent = say("order.others", { numbers: others.slice(0, OTHERS).map(signedNumber).join(", ") + (others.length > OTHERS ? " …" : "") });
+  place.textContent = say("order.others", { numbers: others.slice(0, OTHERS).map((item) => (item.kind === "orders" ? signedNumber(item) : numberOf(item))).join(", ") + (others.length > OTHERS ? " …" : "") });
 }
 
 /** @param {Item} item */

@@ -87,7 +87,14 @@ async function begin(key) {
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
   describeStore(key);
+  learnScope();
   countToday();
+}
+
+/** What the key allows: a screen that only shows has no buttons. */
+async function learnScope() {
+  const known = await live.connection.api.session().catch(() => null);
+  if (known?.scope) document.body.dataset.scope = live.scope = known.scope;
 }
 
 /** @param {import("./settings.js").Key} key */

@@ -146,8 +146,9 @@ export function showGrant(name, answer) {
 
 /** The end of the shift: this page rings no more. A remembered key stays, so that the next one begins with one press. */
 export async function endShift() {
-  const n = items.size;
-  const words = n ? say("set.endOpen", { n }) : say("set.endCalm");
+  const count = (kind) => [...items.values()].filter((item) => item.kind === kind).length;
+  const open = ["orders", "bookings"].filter(count).map((kind) => say(`set.open.${kind}`, { n: count(kind) }));
+  const words = open.length ? say("set.endOpen", { open: open.join(", ") }) : say("set.endCalm");
   if (await ask({ title: say("set.endAsk"), words, yes: say("set.endNow"), no: say("order.back") })) leave();
 }
 

@@ -29,7 +29,7 @@ export default {
     token_expired: "The key has expired. Ask your administrator for a new link.",
     unauthorized: "The key is wrong. Check it, or ask for a new link.",
     forbidden_store: "This key is for another store.", forbidden_origin: "The server doesn't accept this page: its address isn't allowed.",
-    bad_store: "There is no such store.", unknown_store: "There is no such store.", too_many_sessions: "Too many panels of this store are open. Close the ones you don't need.",
+    bad_store: "There is no such store.", unknown_store: "There is no such store.",
     other: "The server refused ({code}).",
   },
   calm: {
@@ -91,7 +91,7 @@ export default {
     noLine: "No connection", shopSays: "The till says: “{words}”",
     why: {
       token_revoked: "The key was revoked", token_expired: "The key has expired", unauthorized: "The key is wrong", unknown_order: "The order is no longer in the system",
-      status_refused: "The till didn't accept the change", status_unknown_to_shop: "The till has no such status", not_ready: "The server is restarting", other: "The server didn't accept the change",
+      status_refused: "The till didn't accept the change", status_unknown_to_shop: "The till has no such status", not_ready: "The server is restarting", forbidden_scope: "This key may only look", too_many_requests: "Too many requests: wait a minute", other: "The server didn't accept the change",
     },
   },
   alert: {
@@ -138,7 +138,8 @@ export default {
     poll: "Checks without a steady connection", seconds: "every {n} s", look: "Appearance", language: "Language", theme: "Theme",
     end: "End of shift", endHint: "The tablet stops ringing.", endNow: "End shift", endAsk: "End the shift?",
     endCalm: "The tablet stops ringing. A key remembered on this device stays.",
-    endOpen: { one: "{n} order or booking is open, and nobody will hear it here. A key remembered on this device stays.", other: "{n} orders and bookings are open, and nobody will hear them here. A key remembered on this device stays." },
+    endOpen: "Still open: {open}. Nobody will hear them here. A key remembered on this device stays.",
+    open: { orders: { one: "{n} order", other: "{n} orders" }, bookings: { one: "{n} booking", other: "{n} bookings" } },
     forget: "Forget this device", forgetHint: "Erases the key from the tablet. You'll need your administrator's link to sign in again.", forgetNow: "Erase the key", forgetAsk: "Erase the key from this device?", forgetWords: "The shift ends, and a new one can't be started without your administrator's link.",
   },
   print: { never: "By hand only", arrival: "When an order arrives", accept: "When an order is accepted" },

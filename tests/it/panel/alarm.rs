@@ -137,7 +137,7 @@ async fn cancellations_are_one_line_and_quiet_where_nobody_had_begun() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_has_waited_too_long_rings_harder_though_nobody_says_so() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    app.write("insert into orders (store_id, created_at) values (7, now() - interval '2 minutes')")
+    app.write("insert into vestnik.vst_store (id, answer_seconds) values ('7', 10); insert into orders (store_id, created_at) values (7, now() - interval '20 seconds')")
         .await;
     browser.start_shift(&app.panel_link()).await;
     browser

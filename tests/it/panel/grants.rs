@@ -91,7 +91,7 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.press("[data-view-of=settings]").await;
-    assert!(browser.text("#grant-notifications").await.contains("ещё не разрешены"));
+    assert!(browser.text("#grant-notifications").await.contains("не разрешены"));
     browser.picture("21-unanswered").await;
     assert_eq!(
         browser

@@ -61,7 +61,6 @@ async fn a_closed_order_is_opened_from_the_history_and_comes_back() {
     }
     browser.until("vestnik.items.size === 0").await;
     browser.press("[data-view-of=history]").await;
-    browser.press("#closed summary").await;
     browser.press(".closed-open").await;
     browser.press("#order .step-back").await;
     browser

@@ -42,7 +42,7 @@ async fn the_end_of_a_shift_asks_warns_and_keeps_a_remembered_key() {
     browser.press("#end-shift").await;
     let asked = browser.text("#ask").await;
     assert!(
-        asked.contains("Закончить смену?") && asked.contains("Открыт 1 заказ"),
+        asked.contains("Закончить смену?") && asked.contains("Открыто: 1 заказ."),
         "{asked}"
     );
     browser.picture("30-end").await;
@@ -121,5 +121,42 @@ async fn a_revoked_key_leads_to_a_field_for_another_one() {
     browser.until_light("live").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_only_looks_has_no_buttons_and_a_panels_key_no_receipts() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    app.write(ORDER).await;
+    app.write("insert into orders (store_id, status) values (7, 'completed')")
+        .await;
+    let link = |token: &str| format!("http://{}/#store=7&token={token}", app.engine.address());
+    let key = app.database.token_of(token::Stores::All, token::Scope::Read).await;
+    browser.start_shift(&link(&key)).await;
+    browser.until_in("pending", 1).await;
+    browser.until("document.body.dataset.scope === 'read'").await;
+    assert_eq!(
+        browser
+            .js("return document.querySelector('.card .yes').checkVisibility()")
+            .await,
+        false
+    );
+    browser.page.goto("about:blank").await.unwrap();
+    let key = app.database.token_of(token::Stores::All, token::Scope::Panel).await;
+    browser.start_shift(&link(&key)).await;
+    browser.until("document.body.dataset.scope === 'panel'").await;
+    browser.press("[data-view-of=history]").await;
+    browser
+        .until("document.querySelector('.closed-open')?.checkVisibility()")
+        .await;
+    assert_eq!(
+        browser
+            .js("return document.getElementById('history-filter').checkVisibility()")
+            .await,
+        false
+    );
+    browser.press("[data-view-of=orders]").await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
     browser.close().await;
 }
