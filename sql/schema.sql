@@ -306,11 +306,11 @@ CREATE FUNCTION vestnik.emit_public_bookings_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -347,11 +347,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16767', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
@@ -400,11 +400,11 @@ CREATE FUNCTION vestnik.emit_public_orders_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -463,11 +463,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16755', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
@@ -1066,17 +1066,30 @@ CREATE TABLE vestnik.attachment (
 CREATE TABLE vestnik.bot (
     sole boolean DEFAULT true NOT NULL,
     poller text,
-    polls_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     next_update bigint DEFAULT 0 NOT NULL,
     stopped_at timestamp with time zone,
     stopped_why text,
     stopped_hash bytea,
     number bigint,
+    polled_at timestamp with time zone,
+    conflict_at timestamp with time zone,
+    error text,
+    error_at timestamp with time zone,
     CONSTRAINT bot_sole_check CHECK (sole)
+);
+CREATE UNLOGGED TABLE vestnik.bot_node (
+    id text NOT NULL,
+    pid integer NOT NULL,
+    seen_at timestamp with time zone NOT NULL
 );
 CREATE TABLE vestnik.bot_slot (
     slot integer NOT NULL,
     free_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+);
+CREATE TABLE vestnik.bot_update (
+    id bigint NOT NULL,
+    body text NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 CREATE TABLE vestnik.chat (
     id bigint NOT NULL,
@@ -1091,7 +1104,17 @@ CREATE TABLE vestnik.chat (
     disabled_at timestamp with time zone,
     disabled_why text,
     tries timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
-    first_seen_at timestamp with time zone DEFAULT now() NOT NULL
+    first_seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    leased_by text,
+    wakes_at timestamp with time zone,
+    edits timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    edit_next_at timestamp with time zone DEFAULT now() NOT NULL,
+    edit_wakes_at timestamp with time zone,
+    edit_leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    edit_leased_by text,
+    edit_fence bigint DEFAULT 0 NOT NULL,
+    error text,
+    error_at timestamp with time zone
 );
 ALTER TABLE vestnik.chat ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME vestnik.chat_id_seq
@@ -1128,7 +1151,14 @@ CREATE TABLE vestnik.delivery (
     attempts integer DEFAULT 0 NOT NULL,
     fence bigint,
     settled_at timestamp with time zone,
-    CONSTRAINT delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words) = 1)),
+    due_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    refusals integer DEFAULT 0 NOT NULL,
+    thread_id integer,
+    keyboard jsonb,
+    message_id integer,
+    CONSTRAINT delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words, keyboard) = 1)),
+    CONSTRAINT delivery_keyboard_check CHECK (((keyboard IS NULL) = (message_id IS NULL))),
     CONSTRAINT delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );
 ALTER TABLE vestnik.delivery ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -1180,7 +1210,14 @@ CREATE TABLE vestnik.link (
     muted_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     linked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     linked_by bigint NOT NULL,
-    CONSTRAINT link_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text])))
+    thread_id integer,
+    quiet_from time without time zone,
+    quiet_to time without time zone,
+    blocked_at timestamp with time zone,
+    blocked_why text,
+    blocked_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT link_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text]))),
+    CONSTRAINT link_quiet_check CHECK (((quiet_from IS NULL) = (quiet_to IS NULL)))
 );
 CREATE TABLE vestnik.link_code (
     hash bytea NOT NULL,
@@ -1305,10 +1342,14 @@ ALTER TABLE ONLY vestnik.answer
     ADD CONSTRAINT answer_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.attachment
     ADD CONSTRAINT attachment_pkey PRIMARY KEY (table_name);
+ALTER TABLE ONLY vestnik.bot_node
+    ADD CONSTRAINT bot_node_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.bot
     ADD CONSTRAINT bot_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.bot_slot
     ADD CONSTRAINT bot_slot_pkey PRIMARY KEY (slot);
+ALTER TABLE ONLY vestnik.bot_update
+    ADD CONSTRAINT bot_update_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.chat
     ADD CONSTRAINT chat_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.chat
@@ -1359,10 +1400,12 @@ CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status,
 CREATE INDEX idx_orders_status_created ON public.orders USING btree (status, created_at);
 CREATE UNIQUE INDEX alarm_standing ON vestnik.alarm USING btree (store_id) WHERE (cleared_at IS NULL);
 CREATE INDEX answer_of ON vestnik.answer USING btree (store_id, kind, key, id DESC);
-CREATE INDEX chat_waiting ON vestnik.chat USING btree (next_at) WHERE waiting;
+CREATE INDEX chat_edits ON vestnik.chat USING btree (edit_next_at) WHERE (waiting OR (edit_wakes_at IS NOT NULL));
+CREATE INDEX chat_messages ON vestnik.chat USING btree (next_at) WHERE (waiting OR (wakes_at IS NOT NULL));
 CREATE UNIQUE INDEX delivery_alarm ON vestnik.delivery USING btree (alarm_id, chat_id, alarm_ends);
 CREATE INDEX delivery_chat ON vestnik.delivery USING btree (chat_id);
 CREATE UNIQUE INDEX delivery_event ON vestnik.delivery USING btree (event_id, chat_id);
+CREATE INDEX delivery_keyboard ON vestnik.delivery USING btree (chat_id, message_id) WHERE (keyboard IS NOT NULL);
 CREATE INDEX delivery_open ON vestnik.delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX delivery_subject ON vestnik.delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX delivery_words ON vestnik.delivery USING btree (planned_at) WHERE (words IS NOT NULL);

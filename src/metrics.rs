@@ -203,7 +203,11 @@ fn describe_reach() {
     );
     describe_counter!(
         "vestnik_telegram_sends_total",
-        "Requests to Telegram, by outcome; throttled is a 429"
+        "Messages and edits, by what became of them; throttled is a 429, set_aside is refused for good"
+    );
+    describe_gauge!(
+        "vestnik_telegram_reached",
+        "1 while Telegram answers this node, 0 while what is to be sent waits"
     );
     describe_gauge!(
         "vestnik_telegram_stopped",

@@ -18,6 +18,11 @@ impl Pace {
         Self::new(Instant::now(), each / cores, at_once)
     }
 
+    /// The same, whatever the machine.
+    pub fn every(each: Duration, at_once: u32) -> Self {
+        Self::new(Instant::now(), each, at_once)
+    }
+
     fn new(now: Instant, each: Duration, at_once: u32) -> Self {
         Self {
             each,

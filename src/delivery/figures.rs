@@ -11,12 +11,14 @@ use crate::db::{self, Failed};
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// The label of a figure, where a node serves several databases.
+pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Label> {
+    database.map(|name| Label::new("database", name.to_owned())).into_iter()
+}
+
 /// Tells them until the shutdown; with the database's name, where the node serves several.
 pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
-    let labels: Vec<Label> = database
-        .map(|name| Label::new("database", name.to_owned()))
-        .into_iter()
-        .collect();
+    let labels: Vec<Label> = database_label(database).collect();
     loop {
         if let Err(error) = tell(pool, &labels).await {
             tracing::debug!(%error, "the figures of the durable sends could not be read");

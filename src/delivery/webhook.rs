@@ -28,6 +28,8 @@ const ANSWERED: &str = "(exists (select from vestnik.ack a where a.event_id = e.
 const BATCH_OVER: i64 = 100;
 /// Between two looks for posts.
 const IDLE: Duration = Duration::from_secs(1);
+/// The longest between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// After this long nobody is helped by it any more, seconds.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
@@ -179,7 +181,7 @@ async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result
              where event_id = $1 and fence = $2 returning event_id, store_id, state) \
          insert into vestnik.reach (event_id, way, recipient, sent_at) \
          select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
-    let pause = retry::pause(post.attempts.unsigned_abs(), fastrand::f64()).as_secs_f64();
+    let pause = retry::pause(post.attempts.unsigned_abs(), LONGEST_PAUSE, fastrand::f64()).as_secs_f64();
     let (reason, over) = match result {
         Ok(()) => (None, false),
         Err(Failure::Passing(reason)) => (Some(reason), false),

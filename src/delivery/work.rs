@@ -3,10 +3,13 @@
 
 use deadpool_postgres::Transaction;
 
+use super::lane::{self, Lane};
+use super::payload;
 use super::queue::ChatId;
 use crate::db::Failed;
 use crate::event::EventType;
-use crate::telegram::message;
+use crate::link;
+use crate::telegram::message::{self, Button};
 
 /// Deliveries of one chat that are looked at to decide what is sent next.
 const LOOK_AHEAD: i64 = 200;
@@ -97,6 +100,15 @@ pub enum Work {
         /// Its delivery.
         item: i64,
     },
+    /// Other buttons below a message that is there.
+    Keyboard {
+        /// Its number.
+        message: i32,
+        /// Rows of them.
+        rows: Vec<Vec<Button>>,
+        /// Its delivery.
+        item: i64,
+    },
 }
 
 /// What an alarm says.
@@ -116,7 +128,16 @@ impl Work {
         match self {
             Self::Subject(subject) => subject.items.clone(),
             Self::Digest { items, .. } => items.iter().map(|item| item.id).collect(),
-            Self::Alarm { item, .. } | Self::Words { item, .. } => vec![*item],
+            Self::Alarm { item, .. } | Self::Words { item, .. } | Self::Keyboard { item, .. } => vec![*item],
+        }
+    }
+
+    /// The store that it is about, and how it looks.
+    pub fn style(&self) -> Option<&Style> {
+        match self {
+            Self::Subject(subject) => Some(&subject.style),
+            Self::Digest { style, .. } | Self::Alarm { style, .. } => Some(style),
+            Self::Words { .. } | Self::Keyboard { .. } => None,
         }
     }
 }
@@ -136,10 +157,13 @@ struct Open {
 pub(super) async fn next_work(
     transaction: &Transaction<'_>,
     chat: ChatId,
+    lane: Lane,
     digest_above: usize,
 ) -> Result<Option<Work>, Failed> {
+    // What is there already is edited, and never told in a digest.
+    let digest_above = (lane == Lane::Messages).then_some(digest_above);
     loop {
-        let open = open(transaction, chat).await?;
+        let open = open(transaction, chat, lane).await?;
         let Some(first) = open.first() else { return Ok(None) };
         if let Some(text) = &first.words {
             let (text, item) = (text.clone(), first.id);
@@ -163,12 +187,17 @@ async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resul
 }
 
 /// The deliveries that may be next.
-async fn open(transaction: &Transaction<'_>, chat: ChatId) -> Result<Vec<Open>, Failed> {
-    const OPEN: &str = "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, \
+async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result<Vec<Open>, Failed> {
+    let sql = format!(
+        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
          from vestnik.delivery d left join vestnik.alarm a on a.id = d.alarm_id \
-         where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') order by d.urgent desc, d.id limit $2";
-    let statement = transaction.prepare_cached(OPEN).await?;
+         where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
+         order by d.urgent desc, d.id limit $2",
+        lane.has(),
+        lane::is_due()
+    );
+    let statement = transaction.prepare_cached(&sql).await?;
     let mut open = Vec::new();
     for row in transaction.query(&statement, &[&chat.0, &LOOK_AHEAD]).await? {
         open.push(Open {
@@ -195,7 +224,7 @@ async fn choose(
     chat: ChatId,
     style: Style,
     open: &[Open],
-    digest_above: usize,
+    digest_above: Option<usize>,
 ) -> Result<Work, Failed> {
     let first = open.first().ok_or(Failed::Inconsistent("nothing to choose from"))?;
     if let Some(alarm) = first.alarm {
@@ -205,8 +234,9 @@ async fn choose(
     let of_store = |open: &&Open| open.event.is_some() && open.store == first.store;
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
     // What is stale waits for a digest anyway: it does not take the fresh ones with it.
-    let all_behind = told.iter().filter(|open| !open.stale).count() > digest_above;
-    if first.stale || all_behind {
+    let fresh = told.iter().filter(|open| !open.stale).count();
+    let all_behind = digest_above.is_some_and(|above| fresh > above);
+    if digest_above.is_some() && first.stale || all_behind {
         let ids: Vec<i64> = told
             .iter()
             .filter(|open| all_behind || open.stale)
@@ -285,9 +315,12 @@ async fn subject_work(
 }
 
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, Failed> {
-    const STYLE: &str = "select s.name, s.currency, coalesce(l.language, 'ru'), coalesce(l.muted_until > clock_timestamp(), false) \
-         from vestnik.store s left join vestnik.link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2";
-    let statement = transaction.prepare_cached(STYLE).await?;
+    let sql = format!(
+        "select s.name, s.currency, coalesce(l.language, 'ru'), coalesce({}, false) \
+         from vestnik.store s left join vestnik.link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2",
+        link::IS_SILENT
+    );
+    let statement = transaction.prepare_cached(&sql).await?;
     let Some(row) = transaction.query_opt(&statement, &[&chat.0, &store]).await? else {
         return Ok(None);
     };
@@ -323,6 +356,11 @@ async fn told_of(transaction: &Transaction<'_>, deliveries: &[i64]) -> Result<Ve
         .collect()
 }
 
+/// Whether what a delivery tells can be read: an error says that it cannot.
+pub(super) async fn is_readable(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Failed> {
+    told_of(transaction, &[delivery]).await.map(drop)
+}
+
 async fn told_event(transaction: &Transaction<'_>, id: i64, store: &str) -> Result<Option<Told>, Failed> {
     let sql = format!("select {TOLD_COLUMNS} from vestnik.event e join vestnik.store s on s.id = $2 where e.id = $1");
     let statement = transaction.prepare_cached(&sql).await?;
@@ -335,7 +373,7 @@ fn told(row: &tokio_postgres::Row) -> Result<Told, Failed> {
     Ok(Told {
         id: row.try_get(0)?,
         kind: EventType::from_name(&kind).ok_or(Failed::Inconsistent("a delivery of an unknown event"))?,
-        data: row.try_get(2)?,
+        data: payload::read(row.try_get(2)?),
         at: row.try_get(3)?,
         starts_at: row.try_get(4)?,
     })

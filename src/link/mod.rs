@@ -4,13 +4,12 @@ mod code;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Pool;
 use tokio_postgres::Client;
 
 use crate::attachment::Kind;
 use crate::db::{self, Failed};
-use crate::event::{EventType, StoreId};
-use crate::journal;
+use crate::event::StoreId;
 
 pub use code::{CODE_LIFE, Code, CodeError, create_code};
 
@@ -18,6 +17,13 @@ pub use code::{CODE_LIFE, Code, CodeError, create_code};
 const TRIES_A_MINUTE: i64 = 5;
 /// Answers to commands that a chat gets within a minute: half of what Telegram allows a group.
 const ANSWERS_A_MINUTE: i64 = 10;
+
+/// Whether the chat of a link `l` wants no sound now; `s` is its store.
+pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
+     when l.quiet_from < l.quiet_to then (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
+         and (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to \
+     else (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
+         or (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to end)";
 
 /// What a chat is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,48 +204,16 @@ pub async fn unlink(pool: &Pool, chat: i64) -> Result<(), Failed> {
     .await
 }
 
-/// The bot was thrown out of a chat, or blocked.
-pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<(), Failed> {
-    const CHAT: &str = "select id from vestnik.chat where telegram_id = $1 for update";
+/// Queues other buttons for a message that is there, in place of those that were queued for it before.
+pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), Failed> {
+    const SHOW: &str = "with chat as (update vestnik.chat set waiting = true where telegram_id = $1 returning id), \
+         over as (update vestnik.delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
+             where chat_id in (select id from chat) and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')) \
+         insert into vestnik.delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
     db::answered(async {
-        let mut client = pool.get().await?;
-        let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
-        if let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? {
-            disable_in(&transaction, row.try_get(0)?, why).await?;
-        }
-        transaction.commit().await?;
-        Ok(())
-    })
-    .await
-}
-
-/// Nothing more goes to this chat, by its row, and the panels of its stores are told.
-pub async fn disable_in(transaction: &Transaction<'_>, chat: i64, why: &str) -> Result<(), Failed> {
-    const DISABLED: &str = "update vestnik.chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false \
-         where id = $1 and disabled_at is null returning title";
-    const DEAD: &str = "update vestnik.delivery set state = 'dead', reason = $2, settled_at = clock_timestamp() \
-         where chat_id = $1 and state in ('pending', 'sending', 'retrying')";
-    let Some(row) = transaction.query_opt(DISABLED, &[&chat, &why]).await? else {
-        return Ok(());
-    };
-    let title: Option<String> = row.try_get(0)?;
-    transaction.execute(DEAD, &[&chat, &why]).await?;
-    let stores = "select store_id from vestnik.link where chat_id = $1";
-    for row in transaction.query(stores, &[&chat]).await? {
-        let store = StoreId::new(row.try_get(0)?);
-        let data = serde_json::json!({"chat": title, "reason": why});
-        journal::append(transaction, &store, EventType::ChatDisabled, &data).await?;
-    }
-    Ok(())
-}
-
-/// The bot is in a chat again: it takes messages from now on. What was planned meanwhile was given up.
-pub async fn revive(pool: &Pool, chat: i64) -> Result<(), Failed> {
-    const REVIVE: &str = "update vestnik.chat set disabled_at = null, disabled_why = null, failures = 0 \
-         where telegram_id = $1 and disabled_at is not null";
-    db::answered(async {
-        pool.get().await?.execute(REVIVE, &[&chat]).await?;
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(SHOW).await?;
+        client.execute(&statement, &[&chat, &message, rows]).await?;
         Ok(())
     })
     .await

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-use teloxide::prelude::Requester as _;
+use serde::Deserialize;
+use teloxide::payloads::GetChatMember;
 use teloxide::types::Message;
-use tokio::time::timeout;
 
-use super::client::{ASK_DEADLINE, Client, reason};
+use super::bot::Bot;
+use super::client::ASK_DEADLINE;
 use super::html::filled;
 use super::words::{self, Words};
 use crate::db::Failed;
@@ -19,23 +19,19 @@ const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
 const STATUS_STORES: usize = 20;
 
 /// Does what a message asks for, if it asks us for anything.
-pub struct Commands<'a> {
-    /// For all of its SQL.
-    pub pool: &'a Pool,
-    /// The bot.
-    pub client: &'a Client,
-    /// Its name at Telegram, where that is known: in a group, commands may be meant for another one.
-    pub name: Option<&'a str>,
+pub(super) struct Commands<'a> {
+    /// Of whom it is asked.
+    pub bot: &'a Bot,
 }
 
 impl Commands<'_> {
     /// Answers are queued, so that they keep Telegram's budgets, too.
     pub async fn obey(&self, message: &Message) -> Result<(), Failed> {
-        let Some((command, argument)) = message.text().and_then(|text| read_command(text, self.name)) else {
+        let Some((command, argument)) = message.text().and_then(|text| read_command(text, self.bot.name())) else {
             return Ok(());
         };
         let chat = message.chat.id.0;
-        let links = link::links(self.pool, chat).await?;
+        let links = link::links(&self.bot.pool, chat).await?;
         let asked_in = message.from.as_ref().and_then(|from| from.language_code.as_deref());
         let language = links
             .first()
@@ -51,7 +47,11 @@ impl Commands<'_> {
             },
         };
         match answer {
-            Some(answer) => link::answer(self.pool, chat, message.chat.title(), &answer).await,
+            Some(answer) => {
+                link::answer(&self.bot.pool, chat, message.chat.title(), &answer).await?;
+                self.bot.planned.notify_one();
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -74,7 +74,7 @@ impl Commands<'_> {
         let answer = match command {
             Command::Mode => match Mode::from_name(argument) {
                 Some(mode) => {
-                    link::set_mode(self.pool, chat, mode).await?;
+                    link::set_mode(&self.bot.pool, chat, mode).await?;
                     filled(words.get("command.mode_set"), &[("mode", mode_name(words, mode))])
                 }
                 None => {
@@ -84,14 +84,14 @@ impl Commands<'_> {
             },
             Command::Mute => match minutes(argument) {
                 Some(time) => {
-                    link::mute(self.pool, chat, time).await?;
+                    link::mute(&self.bot.pool, chat, time).await?;
                     let minutes = (time.as_secs() / 60).to_string();
                     filled(words.get("command.muted"), &[("minutes", &minutes)])
                 }
                 None => words.get("command.mute_help").to_owned(),
             },
             _ => {
-                link::unlink(self.pool, chat).await?;
+                link::unlink(&self.bot.pool, chat).await?;
                 words.get("command.unlinked").to_owned()
             }
         };
@@ -107,7 +107,7 @@ impl Commands<'_> {
             title: message.chat.title().or(message.chat.username()),
             person: message.from.as_ref().map_or(0, |from| from.id.0 as i64),
         };
-        Ok(match link::link(self.pool, applicant, code).await? {
+        Ok(match link::link(&self.bot.pool, applicant, code).await? {
             Linked::Done(link) => {
                 let words = words::of(&link.language);
                 let store = link.store_name.as_deref().unwrap_or(&link.store);
@@ -134,13 +134,20 @@ impl Commands<'_> {
             return Some(true);
         }
         let Some(from) = &message.from else { return Some(false) };
-        match timeout(ASK_DEADLINE, self.client.bot.get_chat_member(message.chat.id, from.id)).await {
-            Ok(Ok(member)) => Some(member.kind.is_privileged()),
-            Ok(Err(error)) => {
-                tracing::warn!(reason = reason(&error), "who is an administrator could not be asked");
+        #[derive(Deserialize)]
+        struct Member {
+            status: String,
+        }
+        let request = GetChatMember::new(message.chat.id, from.id);
+        match self.bot.client.call(&request, ASK_DEADLINE).await {
+            Ok(member) => {
+                let member: Option<Member> = serde_json::from_str(member.get()).ok();
+                member.map(|member| ["creator", "administrator"].contains(&member.status.as_str()))
+            }
+            Err(problem) => {
+                tracing::warn!(reason = problem.reason(), "who is an administrator could not be asked");
                 None
             }
-            Err(_) => None,
         }
     }
 }

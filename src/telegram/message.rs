@@ -32,6 +32,10 @@ pub fn render(work: &Work) -> Message {
         Work::Digest { style, items } => digest(style, items),
         Work::Alarm { style, alarm, .. } => only(alarm_text(style, *alarm)),
         Work::Words { text, .. } => only(text.clone()),
+        Work::Keyboard { rows, .. } => Message {
+            text: String::new(),
+            buttons: rows.clone(),
+        },
     }
 }
 

@@ -1,27 +1,67 @@
 //! A button was pressed: the order changes in Postgres, and nowhere else. Its event comes back by itself, to every panel
 //! and to the message that was pressed.
 
-use deadpool_postgres::Pool;
-use teloxide::payloads::{AnswerCallbackQuerySetters as _, EditMessageReplyMarkupSetters as _};
-use teloxide::prelude::Requester as _;
-use teloxide::types::CallbackQuery;
-use tokio::time::timeout;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::client::{ASK_DEADLINE, Client, reason};
+use deadpool_postgres::Pool;
+use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
+use teloxide::types::{CallbackQuery, CallbackQueryId};
+
+use super::bot::Bot;
+use super::client::{ASK_DEADLINE, Client};
 use super::html::plain;
 use super::message::{self, Button, status_name};
-use super::sender::keyboard;
 use super::words::{self, Words};
 use crate::attachment::Kind;
 use crate::db::Failed;
 use crate::link::{self, Pressed};
 use crate::order::{self, Change, Changed, Status, Way};
+use crate::pace::Pace;
 use crate::reach;
 
 /// What Telegram shows of an answer to a press, characters.
 const ANSWER_CHARACTERS: usize = 200;
 /// Of a person's name, characters.
 const NAME_CHARACTERS: usize = 60;
+
+/// Between two answers to presses of this node, and as many at once: a budget of their own, beside that of the messages.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(40);
+const ANSWERS_AT_ONCE: u32 = 25;
+/// The longest that an answer waits for its turn: Telegram shows it no later.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+
+/// Ends the spinning of buttons, beside the dealing with presses: Telegram's answer to one is waited for by nobody else.
+pub(super) struct Answers {
+    client: Client,
+    pace: Mutex<Pace>,
+}
+
+impl Answers {
+    pub fn new(client: Client) -> Self {
+        let pace = Mutex::new(Pace::every(ANSWER_INTERVAL, ANSWERS_AT_ONCE));
+        Self { client, pace }
+    }
+
+    /// Tells who pressed what came of it. Old presses cannot be answered any more, which is no harm.
+    fn give(&self, press: CallbackQueryId, text: String) {
+        let wait = {
+            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.wait(Instant::now(), ANSWER_WAIT)
+        };
+        let Some(wait) = wait else {
+            return tracing::debug!("a press was not answered: too many are pressed at once");
+        };
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let request = AnswerCallbackQuery::new(press).text(text);
+            if let Err(problem) = client.call(&request, ASK_DEADLINE).await {
+                tracing::debug!(reason = problem.reason(), "a press was not answered");
+            }
+        });
+    }
+}
 
 /// What a button sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +87,8 @@ fn read(data: &str) -> Option<(i64, Press<'_>)> {
 }
 
 /// Does what a press asks for, and tells who pressed what came of it.
-pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Result<(), Failed> {
+pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
+    let pool = &bot.pool;
     let Some(place) = &query.message else { return Ok(()) };
     let chat = place.chat().id;
     let Some((event, press)) = query.data.as_deref().and_then(read) else {
@@ -55,18 +96,19 @@ pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Resul
     };
     let Some(pressed) = link::pressed(pool, chat.0, event).await? else {
         let words = words::of(words::known(query.from.language_code.as_deref()));
-        answer(client, query, words.get("pressed.unknown").to_owned()).await;
+        bot.answers
+            .give(query.id.clone(), words.get("pressed.unknown").to_owned());
         return Ok(());
     };
     let words = words::of(&pressed.language);
     let text = match press {
-        Press::AskWhy => ask_why(pool, client, query, &pressed, words, event).await?,
+        Press::AskWhy => ask_why(bot, query, &pressed, words, event).await?,
         Press::Back => {
             let standing = order::stands(pool, &pressed.store, pressed.kind, &pressed.key).await?;
             let next = standing.as_ref().map_or_else(Vec::new, |standing| {
                 message::answers(words, pressed.kind, event, &standing.status, standing.delivered)
             });
-            show(client, query, &next).await;
+            show(bot, query, &next).await?;
             String::new()
         }
         Press::Become(to) => change(pool, query, &pressed, to, None, words).await?,
@@ -75,26 +117,39 @@ pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Resul
             change(pool, query, &pressed, Status::Rejected, reason, words).await?
         }
     };
-    answer(client, query, text).await;
+    bot.answers.give(query.id.clone(), text);
     Ok(())
 }
 
 /// Tells who pressed that it came to nothing.
-pub async fn failed(client: &Client, query: &CallbackQuery) {
+pub fn failed(bot: &Bot, query: &CallbackQuery) {
     let words = words::of(words::known(query.from.language_code.as_deref()));
-    answer(client, query, words.get("pressed.failed").to_owned()).await;
+    bot.answers
+        .give(query.id.clone(), words.get("pressed.failed").to_owned());
+}
+
+/// Tells who pressed, where an update is a press, that it is done as soon as the database is there.
+pub fn later(bot: &Bot, update: &str) {
+    #[derive(serde::Deserialize)]
+    struct Update {
+        callback_query: Option<CallbackQuery>,
+    }
+    let update: Option<Update> = serde_json::from_str(update).ok();
+    if let Some(query) = update.and_then(|update| update.callback_query) {
+        let words = words::of(words::known(query.from.language_code.as_deref()));
+        bot.answers.give(query.id, words.get("pressed.later").to_owned());
+    }
 }
 
 /// Shows the reasons for a rejection, where there may still be one; what to answer.
 async fn ask_why(
-    pool: &Pool,
-    client: &Client,
+    bot: &Bot,
     query: &CallbackQuery,
     pressed: &Pressed,
     words: &Words,
     event: i64,
 ) -> Result<String, Failed> {
-    let Some(standing) = order::stands(pool, &pressed.store, pressed.kind, &pressed.key).await? else {
+    let Some(standing) = order::stands(&bot.pool, &pressed.store, pressed.kind, &pressed.key).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
     let may = Status::from_name(&standing.status).is_some_and(|status| {
@@ -103,7 +158,7 @@ async fn ask_why(
             .contains(&Status::Rejected)
     });
     if may {
-        show(client, query, &message::reasons(words, event)).await;
+        show(bot, query, &message::reasons(words, event)).await?;
         return Ok(words.get("pressed.why").to_owned());
     }
     let (status, by) = (standing.status, standing.by);
@@ -162,28 +217,13 @@ fn told(words: &Words, kind: Kind, changed: &Changed, to: Status) -> String {
     plain(words.get(text), &values, ANSWER_CHARACTERS)
 }
 
-/// Swaps the buttons below the message. That is all it does, so a failure is only logged: the press can be repeated.
-async fn show(client: &Client, query: &CallbackQuery, rows: &[Vec<Button>]) {
-    let Some(place) = &query.message else { return };
-    let request = client
-        .bot
-        .edit_message_reply_markup(place.chat().id, place.id())
-        .reply_markup(keyboard(rows));
-    match timeout(ASK_DEADLINE, request).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(reason = reason(&error), "buttons were not swapped"),
-        Err(_) => tracing::debug!("buttons were not swapped in time"),
-    }
-}
-
-/// Ends the button's spinning. Old presses cannot be answered any more, which is no harm.
-async fn answer(client: &Client, query: &CallbackQuery, text: String) {
-    let request = client.bot.answer_callback_query(query.id.clone()).text(text);
-    match timeout(ASK_DEADLINE, request).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(reason = reason(&error), "a press was not answered"),
-        Err(_) => tracing::debug!("a press was not answered in time"),
-    }
+/// Swaps the buttons below the message: queued, so that it keeps Telegram's budgets and is tried again.
+async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), Failed> {
+    let Some(place) = &query.message else { return Ok(()) };
+    let rows = serde_json::json!(rows);
+    link::show(&bot.pool, place.chat().id.0, place.id().0, &rows).await?;
+    bot.planned.notify_one();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -283,6 +283,7 @@ fn rules(token: &str) -> Rules {
         digest_above: 30,
         idle: Duration::from_secs(1),
         bot: sha2::Sha256::digest(token).into(),
+        node: "here".into(),
     }
 }
 
@@ -323,7 +324,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
         settle::settle(&pool, &claim, &Outcome::Sent(Some(1))).await.unwrap(),
-        Settled::Kept
+        Settled::Kept(Default::default())
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.bot_slot where slot = $1";
     assert!(client.query_one(held, &[&claim.slot]).await.unwrap().get::<_, bool>(0));

@@ -11,7 +11,7 @@ use vestnik::link::{self, Mode};
 
 use crate::support::app::App;
 use crate::support::db::Database;
-use crate::support::telegram::{Fault, On, TOKEN, Telegram, Times};
+use crate::support::telegram::{Call, Fault, On, TOKEN, Telegram, Times};
 
 const ANNA: i64 = 11;
 const BORIS: i64 = 22;
@@ -76,7 +76,7 @@ async fn press(telegram: &Telegram, chat: i64, person: i64, message: i32, data: 
             .collect()
     };
     let before = answers(&telegram.calls()).len();
-    telegram.press(chat, person, message, data);
+    telegram.push_press(chat, person, message, data);
     telegram
         .until_calls("an answer to a press", |calls| answers(calls).len() > before)
         .await;
@@ -91,7 +91,9 @@ async fn value(database: &Database, sql: &str) -> String {
 /// Waits until the bot has dealt with this update.
 async fn until_dealt_with(database: &Database, update: i64) {
     database
-        .until(&format!("select next_update > {update} from vestnik.bot"))
+        .until(&format!(
+            "select next_update > {update} and not exists (select from vestnik.bot_update where id = {update}) from vestnik.bot"
+        ))
         .await;
 }
 
@@ -369,30 +371,64 @@ async fn who_asks_without_end_is_not_answered_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_that_throws_the_bot_out_is_disabled_and_the_panels_are_told() {
+async fn a_chat_that_throws_the_bot_out_is_disabled_which_all_are_told_and_hears_what_it_missed_when_it_is_back() {
     let telegram = people().await;
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", KITCHEN, "mirror").await;
-    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    telegram.link(&app.database, "7", ANNA, "manager").await;
     let mut panel = app.panel("7", None).await.live().await;
     telegram.change_membership(KITCHEN, BORIS, "kicked");
     let told = panel.event().await;
     assert_eq!(told["type"], "chat_disabled");
     assert_eq!(told["data"]["chat"], "Kitchen");
-    app.write("insert into orders (store_id) values (7)").await;
-    telegram.until_messages(ANNA, 1).await;
-    assert_eq!(
-        value(&app.database, "select count(*) from vestnik.delivery").await,
-        "1",
-        "none for the kitchen"
+    let told = telegram.until_messages(ANNA, 1).await;
+    assert!(
+        told[0].text.contains("“Kitchen” gets no orders any more"),
+        "{}",
+        told[0].text
     );
+    app.write("insert into orders (store_id) values (7), (7)").await;
+    let missed = "select count(*) = 2 from vestnik.escalation";
+    app.database.until(missed).await;
+    let planned = "select count(*) from vestnik.delivery where event_id is not null";
+    assert_eq!(value(&app.database, planned).await, "0", "none for the kitchen");
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(status.contains("disabled: the bot was blocked, or removed"), "{status}");
 
-    let update = telegram.change_membership(KITCHEN, BORIS, "member");
-    until_dealt_with(&app.database, update).await;
-    app.write("insert into orders (store_id) values (7)").await;
+    telegram.change_membership(KITCHEN, BORIS, "member");
     let told = telegram.until_messages(KITCHEN, 1).await;
-    assert!(told[0].text.contains("New order #2"), "{}", told[0].text);
+    for part in ["2 events", "new order #1", "new order #2"] {
+        assert!(told[0].text.contains(part), "{part} in {}", told[0].text);
+    }
+    let told = telegram.until_messages(ANNA, 2).await;
+    assert!(told[1].text.contains("“Kitchen” gets orders again"), "{}", told[1].text);
+    app.write("insert into orders (store_id) values (7)").await;
+    let told = telegram.until_messages(KITCHEN, 2).await;
+    assert!(told[1].text.contains("New order #3"), "{}", told[1].text);
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_blocked_the_bot_and_writes_again_hears_what_was_given_up_and_what_came_since() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    telegram.throw_out(ANNA);
+    app.write("insert into orders (store_id) values (7)").await;
+    app.database
+        .until("select count(*) = 1 from vestnik.chat where disabled_at is not null")
+        .await;
+    app.write("insert into orders (store_id) values (7); update orders set status = 'preparing' where id = 1")
+        .await;
+    app.database.until("select count(*) = 2 from vestnik.escalation").await;
+    telegram.take_back(ANNA);
+    telegram.write(ANNA, ANNA, "hello, is anybody there?");
+    let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #1") && call.said == "ok";
+    let told = telegram.until_call("what was missed", digest).await;
+    assert!(
+        told.text.contains("new order #2") && told.text.contains("2 events"),
+        "{}",
+        told.text
+    );
     app.engine.shut_down().await;
 }

@@ -24,8 +24,8 @@ impl Telegram {
         )
     }
 
-    /// Somebody presses a button of a message that stands there; the press' own name.
-    pub fn press(&self, chat: i64, person: i64, message: i32, data: &str) -> String {
+    /// Somebody presses a button of a message that stands there; the number of the update.
+    pub fn push_press(&self, chat: i64, person: i64, message: i32, data: &str) -> i64 {
         let (there, name) = self.change(|state| {
             let name = format!("press-{}", state.update_count + 1);
             state.presses.insert(name.clone());
@@ -34,8 +34,7 @@ impl Telegram {
         self.push(
             json!({"callback_query": {"id": name, "from": someone(person), "message": there,
             "chat_instance": "1", "data": data}}),
-        );
-        name
+        )
     }
 
     /// The bot is a member from now on, or is not; `status` as Telegram names it: `member`, `kicked`, `left`.
