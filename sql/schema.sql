@@ -306,11 +306,11 @@ CREATE FUNCTION vestnik.emit_public_bookings_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -347,11 +347,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16796', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
@@ -400,11 +400,11 @@ CREATE FUNCTION vestnik.emit_public_orders_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -463,11 +463,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16784', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
@@ -1202,6 +1202,14 @@ ALTER TABLE vestnik.event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE vestnik.holiday (
+    store_id text NOT NULL,
+    day date NOT NULL,
+    yearly boolean DEFAULT false NOT NULL,
+    opens time without time zone,
+    closes time without time zone,
+    CONSTRAINT holiday_check CHECK (((opens IS NULL) = (closes IS NULL)))
+);
 CREATE TABLE vestnik.link (
     chat_id bigint NOT NULL,
     store_id text NOT NULL,
@@ -1248,6 +1256,49 @@ CREATE TABLE vestnik.opening (
     closes time without time zone NOT NULL,
     CONSTRAINT opening_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
 );
+CREATE TABLE vestnik.store (
+    id text NOT NULL,
+    name text,
+    currency text DEFAULT 'RUB'::text NOT NULL,
+    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
+    answer_seconds integer DEFAULT 60 NOT NULL,
+    webhook_url text,
+    webhook_secret text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    attended_by text DEFAULT 'panel'::text NOT NULL,
+    webhook_secret_old text,
+    CONSTRAINT store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
+    CONSTRAINT store_attended_by_check CHECK ((attended_by = ANY (ARRAY['panel'::text, 'chats'::text]))),
+    CONSTRAINT store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
+    CONSTRAINT store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
+    CONSTRAINT store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
+    CONSTRAINT store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
+    CONSTRAINT store_webhook_secret_old_check CHECK ((octet_length(webhook_secret_old) >= 16)),
+    CONSTRAINT store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
+);
+CREATE VIEW vestnik.open_now AS
+ SELECT s.id AS store_id
+   FROM (vestnik.store s
+     CROSS JOIN LATERAL ( SELECT (clock_timestamp() AT TIME ZONE s.time_zone) AS at) now)
+  WHERE (EXISTS ( SELECT
+           FROM (( VALUES ((now.at)::date,true), (((now.at)::date - 1),false)) d(day, is_today)
+             CROSS JOIN LATERAL ( SELECT h.opens,
+                    h.closes
+                   FROM vestnik.holiday h
+                  WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))
+                UNION ALL
+                 SELECT o.opens,
+                    o.closes
+                   FROM vestnik.opening o
+                  WHERE ((o.store_id = s.id) AND ((o.weekday)::numeric = EXTRACT(isodow FROM d.day)) AND (NOT (EXISTS ( SELECT
+                           FROM vestnik.holiday h
+                          WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))))))) span)
+          WHERE
+                CASE
+                    WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
+                    ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
+                END));
 CREATE TABLE vestnik.plan (
     sole boolean DEFAULT true NOT NULL,
     cursor text DEFAULT ''::text NOT NULL,
@@ -1278,23 +1329,6 @@ CREATE TABLE vestnik.shop_history (
     name character varying(255),
     applied_on character varying(255),
     checksum character varying(255)
-);
-CREATE TABLE vestnik.store (
-    id text NOT NULL,
-    name text,
-    currency text DEFAULT 'RUB'::text NOT NULL,
-    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
-    answer_seconds integer DEFAULT 60 NOT NULL,
-    webhook_url text,
-    webhook_secret text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
-    CONSTRAINT store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
-    CONSTRAINT store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
-    CONSTRAINT store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
-    CONSTRAINT store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
-    CONSTRAINT store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
-    CONSTRAINT store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
 );
 CREATE TABLE vestnik.token (
     id bigint NOT NULL,
@@ -1366,6 +1400,8 @@ ALTER TABLE ONLY vestnik.escalation
     ADD CONSTRAINT escalation_pkey PRIMARY KEY (event_id);
 ALTER TABLE ONLY vestnik.event
     ADD CONSTRAINT event_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.holiday
+    ADD CONSTRAINT holiday_store_id_day_yearly_opens_key UNIQUE (store_id, day, yearly, opens);
 ALTER TABLE ONLY vestnik.link_code
     ADD CONSTRAINT link_code_pkey PRIMARY KEY (hash);
 ALTER TABLE ONLY vestnik.link
@@ -1436,6 +1472,8 @@ ALTER TABLE ONLY vestnik.delivery
     ADD CONSTRAINT delivery_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.escalation
     ADD CONSTRAINT escalation_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.holiday
+    ADD CONSTRAINT holiday_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.link
     ADD CONSTRAINT link_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.chat(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.link_code

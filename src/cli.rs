@@ -53,6 +53,8 @@ enum Command {
     Store(command::store::Args),
     /// Link chats of Telegram to stores
     Telegram(command::telegram::Args),
+    /// Try a store's webhook, and change the secret that signs it
+    Webhook(command::webhook::Args),
     /// Tell what became of a store's events: who was reached, when, by which way
     Replay(command::replay::Args),
     /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
@@ -163,6 +165,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
         Command::Detach(args) => command::attach::detach(config, args).await,
         Command::Store(args) => command::store::run(config, args).await,
         Command::Telegram(args) => command::telegram::run(config, args).await,
+        Command::Webhook(args) => command::webhook::run(config, args).await,
         Command::Replay(args) => command::replay::run(config, args).await,
         Command::Bench(args) => command::bench::run(config, args).await,
         Command::Doctor(args) => command::doctor::run(config, &args).await,

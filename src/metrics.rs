@@ -217,6 +217,22 @@ fn describe_reach() {
         "vestnik_telegram_chats_disabled",
         "Chats that take no messages any more"
     );
+    describe_gauge!(
+        "vestnik_telegram_chats_blocked",
+        "Links to chats or topics in which the bot may not write now"
+    );
+    describe_gauge!(
+        "vestnik_telegram_poll_age_seconds",
+        "Since Telegram answered the poll for what people write and press"
+    );
+    describe_counter!(
+        "vestnik_telegram_conflicts_total",
+        "Polls of this node that another program's, or a webhook, broke off (409)"
+    );
+    describe_gauge!(
+        "vestnik_webhooks_open",
+        "Posts to stores' own addresses that are not settled"
+    );
     describe_counter!(
         "vestnik_delivery_leases_lost_total",
         "Sends whose node did not settle them, and that begin anew"

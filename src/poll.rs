@@ -273,10 +273,39 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), Failed> {
     .await
 }
 
-/// Why the bot is stopped; `None`: it is not.
-pub async fn bot_state(client: &Client) -> Result<Option<String>, Failed> {
-    Ok(client
-        .query_one("select stopped_why from vestnik.bot", &[])
-        .await?
-        .try_get(0)?)
+/// How the bot is. Ages are in seconds.
+#[derive(Debug)]
+pub struct State {
+    /// Why it is stopped; `None`: it is not.
+    pub stopped: Option<String>,
+    /// The node that polls, if it is up.
+    pub poller: Option<String>,
+    /// Since the newest poll that Telegram answered.
+    pub polled_s: Option<f64>,
+    /// Since the newest 409.
+    pub conflict_s: Option<f64>,
+    /// Why Telegram is not reached, and since when.
+    pub error: Option<(String, f64)>,
+    /// What people wrote and pressed that is not dealt with yet.
+    pub updates: i64,
+}
+
+/// Reads it.
+pub async fn state(client: &Client) -> Result<State, Failed> {
+    let sql = format!(
+        "select stopped_why, case when {} then poller end, {age} polled_at)::float8, {age} conflict_at)::float8, \
+             error, {age} error_at)::float8, (select count(*) from vestnik.bot_update) from vestnik.bot b",
+        is_up("b.poller"),
+        age = "extract(epoch from clock_timestamp() -"
+    );
+    let row = client.query_one(&sql, &[]).await?;
+    let (error, error_s): (Option<String>, Option<f64>) = (row.try_get(4)?, row.try_get(5)?);
+    Ok(State {
+        stopped: row.try_get(0)?,
+        poller: row.try_get(1)?,
+        polled_s: row.try_get(2)?,
+        conflict_s: row.try_get(3)?,
+        error: error.zip(error_s),
+        updates: row.try_get(6)?,
+    })
 }

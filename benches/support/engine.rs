@@ -71,6 +71,8 @@ async fn asked(address: SocketAddr, path: &str) -> Option<String> {
 }
 
 /// A token for every store.
+#[expect(clippy::allow_attributes, reason = "not every bench has clients")]
+#[allow(dead_code)]
 pub async fn token(shop: &Shop) -> String {
     let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
     let token = token::create(&client, &Stores::All, None, None).await.expect("a token");

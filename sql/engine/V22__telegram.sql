@@ -64,3 +64,39 @@ alter table vestnik.link
     add column blocked_why   text,
     add column blocked_until timestamptz not null default '-infinity',       -- the next try
     add constraint link_quiet_check check ((quiet_from is null) = (quiet_to is null));
+
+-- The days on which a store's hours are others than the week's; without opens it is closed.
+create table vestnik.holiday (
+    store_id text    not null references vestnik.store (id) on delete cascade,
+    day      date    not null,                  -- of each year: in the year 2000
+    yearly   boolean not null default false,
+    opens    time,
+    closes   time,
+    check ((opens is null) = (closes is null)),
+    unique (store_id, day, yearly, opens)
+);
+
+-- The stores that are open now, by their own clocks. A span that closes at or before it opens goes on after midnight, so
+-- yesterday's may still be open.
+create view vestnik.open_now as
+    select s.id as store_id
+    from vestnik.store s cross join lateral (select clock_timestamp() at time zone s.time_zone as at) now
+    where exists (
+        select from (values (now.at::date, true), (now.at::date - 1, false)) d (day, is_today)
+        cross join lateral (
+            select h.opens, h.closes from vestnik.holiday h
+            where h.store_id = s.id and (h.day = d.day and not h.yearly or h.yearly and to_char(h.day, 'MMDD') = to_char(d.day, 'MMDD'))
+            union all
+            select o.opens, o.closes from vestnik.opening o
+            where o.store_id = s.id and o.weekday = extract(isodow from d.day)
+                and not exists (select from vestnik.holiday h where h.store_id = s.id
+                    and (h.day = d.day and not h.yearly or h.yearly and to_char(h.day, 'MMDD') = to_char(d.day, 'MMDD')))) span
+        where case when d.is_today then now.at::time >= span.opens and (now.at::time < span.closes or span.closes <= span.opens)
+                   else span.closes <= span.opens and now.at::time < span.closes end);
+
+-- Who is to hear orders while a store is open: a panel, or the chats that get each order, where there is no panel.
+alter table vestnik.store add column attended_by text not null default 'panel' check (attended_by in ('panel', 'chats'));
+
+-- A webhook's secret of before signs beside the new one until the change is over. Which addresses may be called is a setting.
+alter table vestnik.store
+    add column webhook_secret_old text check (octet_length(webhook_secret_old) >= 16);

@@ -22,6 +22,7 @@ pub mod store;
 pub mod tail;
 pub mod telegram;
 pub mod token;
+pub mod webhook;
 mod welcome;
 
 /// What is asked for cannot be done, whatever the database says.
@@ -34,5 +35,8 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
     use vestnik::{replay, store};
     error.is::<Usage>()
         || matches!(error.downcast_ref(), Some(replay::Error::Moment))
-        || matches!(error.downcast_ref(), Some(store::Error::Setting(_)))
+        || matches!(
+            error.downcast_ref(),
+            Some(store::Error::Setting(_) | store::Error::Zone { .. })
+        )
 }

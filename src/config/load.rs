@@ -11,7 +11,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::{Config, Database, Embedded, Http, Journal, Log, LogFormat, Notify, Session, Shop, ShopSchema, Tls};
+use super::{
+    Config, Database, Embedded, Http, Journal, Log, LogFormat, Notify, Session, Shop, ShopSchema, Tls, Webhook,
+};
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");
 /// The file that is read where none is named, if it is there.
@@ -342,6 +344,9 @@ impl Reading {
                 ping_interval: Duration::from_secs(self.number("session.ping_interval_seconds", 1..=300)),
                 queue_bytes: self.number("session.queue_kib", 16..=1024 * 1024) as usize * 1024,
                 max_per_store: self.number("session.max_per_store", 1..=1_000_000) as usize,
+            },
+            webhook: Webhook {
+                allow_private: self.truth("webhook.allow_private"),
             },
             log: Log {
                 filter: self

@@ -36,7 +36,10 @@ async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), Failed> {
              count(*) filter (where state = 'retrying'), \
              coalesce(extract(epoch from clock_timestamp() - min(planned_at)), 0)::float8, \
              (select count(*) from vestnik.bot where stopped_at is not null), \
-             (select count(*) from vestnik.chat where disabled_at is not null) \
+             (select count(*) from vestnik.chat where disabled_at is not null), \
+             (select count(*) from vestnik.link where blocked_at is not null), \
+             (select coalesce(extract(epoch from clock_timestamp() - polled_at), 0)::float8 from vestnik.bot), \
+             (select count(*) from vestnik.webhook where state in ('pending', 'sending', 'retrying')) \
          from vestnik.delivery where state in ('pending', 'sending', 'retrying')";
     let row = db::answered(async {
         let client = pool.get().await?;
@@ -51,5 +54,8 @@ async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), Failed> {
     metrics::gauge!("vestnik_telegram_oldest_seconds", labels.iter()).set(row.try_get::<_, f64>(3)?);
     metrics::gauge!("vestnik_telegram_stopped", labels.iter()).set(row.try_get::<_, i64>(4)? as f64);
     metrics::gauge!("vestnik_telegram_chats_disabled", labels.iter()).set(row.try_get::<_, i64>(5)? as f64);
+    metrics::gauge!("vestnik_telegram_chats_blocked", labels.iter()).set(row.try_get::<_, i64>(6)? as f64);
+    metrics::gauge!("vestnik_telegram_poll_age_seconds", labels.iter()).set(row.try_get::<_, f64>(7)?);
+    metrics::gauge!("vestnik_webhooks_open", labels.iter()).set(row.try_get::<_, i64>(8)? as f64);
     Ok(())
 }

@@ -7,9 +7,10 @@ use deadpool_postgres::{ClientWrapper, Pool, Transaction};
 
 use super::chat_state::{self, Told};
 use super::lane::Lane;
+use super::migrate;
 use super::queue::Claim;
+use super::retry::Pauses;
 use super::work::Work;
-use super::{migrate, retry};
 use crate::db::{self, Failed};
 use crate::poll;
 
@@ -19,8 +20,11 @@ pub(super) const CHAT_SPACING_S: f64 = 1.05;
 const SLOT_WINDOW_S: f64 = 1.05;
 /// Before a refused message is tried without its markup: what else waits for the chat goes first, seconds.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// The longest that a message waits which failed though Telegram was reached. The first that goes through ends it for all.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// How long a message waits that failed though Telegram was reached. The first that goes through ends it for all.
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(5 * 60),
+};
 /// Times that a message is refused before it is set aside: with markup, without, and without buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
@@ -146,7 +150,7 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         pause,
     };
     let now = Duration::ZERO;
-    let backoff = || retry::pause(claim.failures + 1, LONGEST_PAUSE, fastrand::f64());
+    let backoff = || PAUSES.after(claim.failures + 1, fastrand::f64());
     match outcome {
         Outcome::Sent(_) => state("sent", "", now),
         Outcome::Gone(why) => state("dead", why, now),

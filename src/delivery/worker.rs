@@ -19,7 +19,7 @@ use super::queue::{self, Claim, Claimed, Rules};
 use super::settle::{self, MOST_REFUSALS, Outcome, Settled};
 use super::{escalation, watch, webhook};
 use crate::backoff::Backoff;
-use crate::config::Telegram;
+use crate::config::{Telegram, Webhook};
 use crate::poll;
 use crate::telegram::{Client, Outage, sender};
 
@@ -43,6 +43,8 @@ pub struct Worker {
     pub client: Client,
     /// Its settings.
     pub settings: Telegram,
+    /// Of the last rung.
+    pub webhook: Webhook,
     /// The node, as it stands in `vestnik.bot_node`.
     pub node: String,
     /// The feed has read something.
@@ -63,7 +65,7 @@ impl Worker {
             worker.climb(&worker.planned, &stop),
             worker.client.keep_probing(&stop),
             worker.tell_of_outages(&stop),
-            webhook::run(&worker.pool, &stop),
+            webhook::run(&worker.pool, &worker.webhook, &stop),
             figures::run(&worker.pool, worker.database.as_deref(), &stop),
         );
     }

@@ -61,6 +61,7 @@ impl Node {
                 pool,
                 client,
                 settings,
+                webhook: config.webhook,
                 node,
                 news,
                 planned,

@@ -1,17 +1,22 @@
 //! Which chats of Telegram belong to which stores, and the codes that link them.
 
 mod code;
+mod list;
 
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use time::Time;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use crate::attachment::Kind;
 use crate::db::{self, Failed};
 use crate::event::StoreId;
+use crate::store::hours::Span;
 
-pub use code::{CODE_LIFE, Code, CodeError, create_code};
+pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
+pub use list::{Listed, Tried, give_up, list, test, tried};
 
 /// Codes that a chat may try within a minute.
 const TRIES_A_MINUTE: i64 = 5;
@@ -79,6 +84,10 @@ pub struct Link {
     pub language: String,
     /// Minutes for which it is silent from now on; 0: it is not.
     pub muted_minutes: i32,
+    /// The hours in which it is silent each day, by the store's clock.
+    pub quiet: Option<Span>,
+    /// The topic that it is to; `None`: the chat, or its general topic.
+    pub topic: Option<i32>,
 }
 
 /// Who sent a code, and where.
@@ -88,6 +97,8 @@ pub struct Applicant<'a> {
     pub chat: i64,
     /// What the chat is called.
     pub title: Option<&'a str>,
+    /// The topic in which it was sent.
+    pub topic: Option<i32>,
     /// The person's number.
     pub person: i64,
 }
@@ -103,11 +114,11 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
          returning id, cardinality(tries)::bigint";
     const USE: &str = "update vestnik.link_code set used_at = clock_timestamp() \
          where hash = $1 and used_at is null and expires_at > clock_timestamp() returning store_id, mode, language";
-    const LINK: &str = "insert into vestnik.link (chat_id, store_id, mode, language, linked_by) values ($1, $2, $3, $4, $5) \
-         on conflict (chat_id, store_id) do update set mode = excluded.mode, language = excluded.language, linked_by = excluded.linked_by";
-    // A chat that had been given up takes part again.
-    const REVIVE: &str =
-        "update vestnik.chat set disabled_at = null, disabled_why = null, failures = 0, tries = '{}' where id = $1";
+    const LINK: &str = "insert into vestnik.link (chat_id, store_id, mode, language, linked_by, thread_id) values ($1, $2, $3, $4, $5, $6) \
+         on conflict (chat_id, store_id) do update set mode = excluded.mode, language = excluded.language, \
+             linked_by = excluded.linked_by, thread_id = excluded.thread_id, \
+             blocked_at = null, blocked_why = null, blocked_until = '-infinity'";
+    const FORGIVE: &str = "update vestnik.chat set tries = '{}' where id = $1";
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
@@ -131,10 +142,9 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
             });
         };
         let (store, mode, language): (String, String, String) = (used.try_get(0)?, used.try_get(1)?, used.try_get(2)?);
-        transaction
-            .execute(LINK, &[&chat, &store, &mode, &language, &applicant.person])
-            .await?;
-        transaction.execute(REVIVE, &[&chat]).await?;
+        let link: [&(dyn ToSql + Sync); 6] = [&chat, &store, &mode, &language, &applicant.person, &applicant.topic];
+        transaction.execute(LINK, &link).await?;
+        transaction.execute(FORGIVE, &[&chat]).await?;
         transaction.commit().await?;
         let link = links_of(&client, applicant.chat)
             .await?
@@ -152,56 +162,80 @@ pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
 
 async fn links_of(client: &deadpool_postgres::ClientWrapper, chat: i64) -> Result<Vec<Link>, Failed> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
-             coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int \
+             coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
+             l.quiet_from, l.quiet_to, l.thread_id \
          from vestnik.link l join vestnik.chat c on c.id = l.chat_id join vestnik.store s on s.id = l.store_id \
          where c.telegram_id = $1 order by 1";
     let rows = client.query(LINKS, &[&chat]).await?;
     let read = |row: &tokio_postgres::Row| {
         let mode: String = row.try_get(2)?;
+        let (from, to): (Option<Time>, Option<Time>) = (row.try_get(5)?, row.try_get(6)?);
         Ok(Link {
             store: row.try_get(0)?,
             store_name: row.try_get(1)?,
             mode: Mode::from_name(&mode).ok_or(Failed::Inconsistent("a link of an unknown mode"))?,
             language: row.try_get(3)?,
             muted_minutes: row.try_get(4)?,
+            quiet: from.zip(to).map(|(opens, closes)| Span { opens, closes }),
+            topic: row.try_get(7)?,
         })
     };
     rows.iter().map(read).collect()
 }
 
-/// Changes what a chat is for, for all of its stores.
-pub async fn set_mode(pool: &Pool, chat: i64, mode: Mode) -> Result<(), Failed> {
-    const MODE: &str =
-        "update vestnik.link set mode = $2 where chat_id = (select id from vestnik.chat where telegram_id = $1)";
+/// What of links may be changed.
+#[derive(Debug, Clone, Copy)]
+pub enum Change {
+    /// What the chat is for.
+    Mode(Mode),
+    /// No sound for so long from now on; zero: sound again.
+    Mute(Duration),
+    /// No sound within these hours of each day, by the store's clock; `None`: no such hours.
+    Quiet(Option<Span>),
+}
+
+/// Changes a chat's links to these stores.
+pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), Failed> {
+    const LINKS: &str = "where chat_id = (select id from vestnik.chat where telegram_id = $1) and store_id = any ($2)";
     db::answered(async {
-        pool.get().await?.execute(MODE, &[&chat, &mode.as_str()]).await?;
+        let client = pool.get().await?;
+        match change {
+            Change::Mode(mode) => {
+                let sql = format!("update vestnik.link set mode = $3 {LINKS}");
+                client.execute(&sql, &[&chat, &stores, &mode.as_str()]).await?;
+            }
+            Change::Mute(time) => {
+                let sql = format!(
+                    "update vestnik.link set muted_until = clock_timestamp() + make_interval(secs => $3) {LINKS}"
+                );
+                client.execute(&sql, &[&chat, &stores, &time.as_secs_f64()]).await?;
+            }
+            Change::Quiet(span) => {
+                let sql = format!("update vestnik.link set quiet_from = $3, quiet_to = $4 {LINKS}");
+                let (from, to) = (span.map(|span| span.opens), span.map(|span| span.closes));
+                client.execute(&sql, &[&chat, &stores, &from, &to]).await?;
+            }
+        }
         Ok(())
     })
     .await
 }
 
-/// Messages come without a sound for so long.
-pub async fn mute(pool: &Pool, chat: i64, time: Duration) -> Result<(), Failed> {
-    const MUTE: &str = "update vestnik.link set muted_until = clock_timestamp() + make_interval(secs => $2) \
-         where chat_id = (select id from vestnik.chat where telegram_id = $1)";
-    db::answered(async {
-        pool.get().await?.execute(MUTE, &[&chat, &time.as_secs_f64()]).await?;
-        Ok(())
-    })
-    .await
+/// Ends a chat's links to these stores; what was planned for it is not sent.
+pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), Failed> {
+    db::answered(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }
 
-/// Ends all ties of a chat; what was planned for it is not sent.
-pub async fn unlink(pool: &Pool, chat: i64) -> Result<(), Failed> {
-    const UNLINK: &str = "with chat as (select id from vestnik.chat where telegram_id = $1), \
-         dead as (update vestnik.delivery set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() \
-             where chat_id in (select id from chat) and words is null and state in ('pending', 'retrying')) \
-         delete from vestnik.link where chat_id in (select id from chat)";
-    db::answered(async {
-        pool.get().await?.execute(UNLINK, &[&chat]).await?;
-        Ok(())
-    })
-    .await
+/// The same over a connection of its own; of all stores, where none is named. How many.
+pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, Failed> {
+    const UNLINK: &str = "with ended as (delete from vestnik.link \
+             where chat_id = (select id from vestnik.chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
+             returning chat_id, store_id), \
+         dead as (update vestnik.delivery d set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() from ended \
+             where d.chat_id = ended.chat_id and d.store_id = ended.store_id and d.state in ('pending', 'retrying')) \
+         select count(*) from ended";
+    let row = client.query_one(UNLINK, &[&chat, &stores]).await?;
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
 /// Queues other buttons for a message that is there, in place of those that were queued for it before.
@@ -219,18 +253,29 @@ pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value
     .await
 }
 
-/// Queues an answer to somebody's command, so that answers keep Telegram's budgets, too. Whoever asks without end is
+/// A place in Telegram, as an answer needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The chat's number.
+    pub chat: i64,
+    /// What the chat is called.
+    pub title: Option<&'a str>,
+    /// The topic.
+    pub topic: Option<i32>,
+}
+
+/// Queues an answer to what somebody wrote, so that answers keep Telegram's budgets, too. Whoever asks without end is
 /// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
-pub async fn answer(pool: &Pool, chat: i64, title: Option<&str>, html: &str) -> Result<(), Failed> {
+pub async fn answer(pool: &Pool, place: Place<'_>, html: &str) -> Result<(), Failed> {
     const ANSWER: &str = "with chat as ( \
              insert into vestnik.chat as c (telegram_id, title, waiting) values ($1, $2, true) \
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
-         insert into vestnik.delivery (chat_id, words, urgent) select id, $3, true from chat \
+         insert into vestnik.delivery (chat_id, words, thread_id, urgent) select id, $3, $5, true from chat \
          where (select count(*) from vestnik.delivery d where d.words is not null \
              and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
     db::answered(async {
         let client = pool.get().await?;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&chat, &title, &html, &ANSWERS_A_MINUTE];
+        let parameters: [&(dyn ToSql + Sync); 5] = [&place.chat, &place.title, &html, &ANSWERS_A_MINUTE, &place.topic];
         client.execute(ANSWER, &parameters).await?;
         Ok(())
     })
@@ -275,43 +320,4 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
         }))
     })
     .await
-}
-
-/// A linked chat, as a list shows it.
-#[derive(Debug)]
-pub struct Listed {
-    /// The store.
-    pub store: String,
-    /// What it is for.
-    pub mode: String,
-    /// A language's name.
-    pub language: String,
-    /// Its number at Telegram.
-    pub telegram_id: i64,
-    /// What it is called.
-    pub title: Option<String>,
-    /// Why it takes nothing any more.
-    pub disabled_why: Option<String>,
-    /// Deliveries that wait.
-    pub open: i64,
-}
-
-/// Every link, by store.
-pub async fn list(client: &Client) -> Result<Vec<Listed>, Failed> {
-    const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, c.disabled_why, \
-             (select count(*) from vestnik.delivery d where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying')) \
-         from vestnik.link l join vestnik.chat c on c.id = l.chat_id order by l.store_id, l.linked_at";
-    let rows = client.query(LIST, &[]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        Ok(Listed {
-            store: row.try_get(0)?,
-            mode: row.try_get(1)?,
-            language: row.try_get(2)?,
-            telegram_id: row.try_get(3)?,
-            title: row.try_get(4)?,
-            disabled_why: row.try_get(5)?,
-            open: row.try_get(6)?,
-        })
-    };
-    rows.iter().map(read).collect()
 }

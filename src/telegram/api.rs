@@ -60,9 +60,13 @@ impl Api {
     /// Connects to nothing yet.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         let base: Url = settings.api_url.parse().map_err(|_| Unreachable::Address)?;
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_DEADLINE)
-            .tcp_nodelay(true)
+            .tcp_nodelay(true);
+        if let Some(proxy) = &settings.proxy {
+            http = http.proxy(reqwest::Proxy::all(proxy.expose_secret()).map_err(|_| Unreachable::Proxy)?);
+        }
+        let http = http
             .build()
             .map_err(|error| Unreachable::Other(error.without_url().to_string()))?;
         let token = settings.token.clone();

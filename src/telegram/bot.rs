@@ -109,6 +109,8 @@ struct Memory {
     conflict_told: Option<Instant>,
     /// Where the poll stood when it was known last that it is ours.
     ours: Option<(i64, Instant)>,
+    /// Whether a node before may have left updates that are not dealt with.
+    is_left_over: bool,
     /// The presses that were told that Postgres is away.
     told: HashSet<i64>,
 }
@@ -191,6 +193,13 @@ impl Bot {
             Ok(name) => {
                 poll::start_bot(&self.pool, self.client.token().expose_secret()).await?;
                 let _ = self.name.set(name);
+                let client = self.client.clone();
+                // Nobody waits for it.
+                tokio::spawn(async move {
+                    if let Err(error) = client.set_menu().await {
+                        tracing::debug!(%error, "the bot's menu was not set");
+                    }
+                });
                 Ok(())
             }
             Err(error @ Unreachable::Token) => self.stop(&error.to_string()).await,
@@ -212,13 +221,16 @@ impl Bot {
         if updates.is_full() {
             return Ok(Polled::Full);
         }
-        let next_update = match poll::lease(&self.pool, &self.node).await {
-            Ok(Lease::Ours { next_update, is_new }) => {
-                if is_new {
-                    updates.deal_with(poll::left_over(&self.pool, BATCH_LEFT_OVER).await?);
-                }
-                next_update
+        let (next_update, seconds) = match poll::lease(&self.pool, &self.node).await {
+            Ok(Lease::Ours {
+                next_update,
+                is_new: true,
+            }) => {
+                updates.deal_with(poll::left_over(&self.pool, BATCH_LEFT_OVER).await?);
+                // Answered at once, so that it is known that there is an answer.
+                (next_update, 0)
             }
+            Ok(Lease::Ours { next_update, .. }) => (next_update, POLL_S),
             Ok(Lease::Elsewhere) => return Ok(Polled::Elsewhere),
             Ok(Lease::Stopped) => return Ok(Polled::Stopped),
             Err(error) => {
@@ -226,14 +238,20 @@ impl Bot {
                 return Err(error.into());
             }
         };
+        if memory.is_left_over {
+            let left = poll::left_over(&self.pool, BATCH_LEFT_OVER).await?;
+            memory.is_left_over = left.len() as i64 == BATCH_LEFT_OVER;
+            updates.deal_with(left);
+        }
         memory.ours = Some((next_update, Instant::now()));
         memory.told.clear();
-        let came = match self.ask(next_update, POLL_S).await? {
+        let came = match self.ask(next_update, seconds).await? {
             Asked::Updates(came) => came,
             // We may have been away for so long that another node of ours polls.
             Asked::Nothing(Polled::Conflict) => match poll::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {
+                    metrics::counter!("vestnik_telegram_conflicts_total").increment(1);
                     poll::note_conflict(&self.pool).await?;
                     return Ok(Polled::Conflict);
                 }

@@ -6,12 +6,15 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use teloxide::payloads::GetMe;
+use teloxide::payloads::{GetMe, GetWebhookInfo, SetMyCommands};
 use teloxide::requests::Payload;
+use teloxide::types::BotCommand;
 
 use super::api::{Api, Problem};
+use super::command::COMMANDS;
 use super::line::Line;
 use super::refusal::{Meaning, Refusal, Request};
+use super::words;
 use crate::config::Telegram;
 
 /// What is asked beside the messages may take so long.
@@ -23,6 +26,9 @@ pub enum Unreachable {
     /// The settings cannot be used.
     #[error("telegram.api_url cannot be used: give the address of a Bot API, such as https://api.telegram.org")]
     Address,
+    /// Nor the proxy.
+    #[error("telegram.proxy cannot be used: it looks like http://host:3128 or socks5h://host:1080")]
+    Proxy,
     /// The token is not let in.
     #[error("Telegram does not know this token: check telegram.token, or ask @BotFather for a new one")]
     Token,
@@ -83,6 +89,30 @@ impl Client {
         let me: Me = serde_json::from_str(me.get())
             .map_err(|_| Unreachable::Other("an answer that is not the Bot API's".into()))?;
         Ok(me.username)
+    }
+
+    /// Offers the commands in the menu beside the text field, in each language.
+    pub async fn set_menu(&self) -> Result<(), Unreachable> {
+        for language in [None].into_iter().chain(words::languages().map(Some)) {
+            let words = words::of(language.unwrap_or(words::DEFAULT));
+            let command = |name: &&str| BotCommand::new(*name, words.get(&format!("menu.{name}")));
+            let mut request = SetMyCommands::new(COMMANDS.iter().map(command));
+            request.language_code = language.map(str::to_owned);
+            self.call(&request, ASK_DEADLINE).await?;
+        }
+        Ok(())
+    }
+
+    /// The address that another program has Telegram post the updates to: then nobody can poll. Empty: none.
+    pub async fn webhook(&self) -> Result<String, Unreachable> {
+        #[derive(Deserialize)]
+        struct Info {
+            url: String,
+        }
+        let info = self.call(&GetWebhookInfo::new(), ASK_DEADLINE).await?;
+        let info: Info = serde_json::from_str(info.get())
+            .map_err(|_| Unreachable::Other("an answer that is not the Bot API's".into()))?;
+        Ok(info.url)
     }
 }
 

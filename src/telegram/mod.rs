@@ -6,7 +6,7 @@ mod api;
 pub mod bot;
 mod client;
 mod command;
-pub(crate) mod html;
+pub mod html;
 mod line;
 pub mod message;
 mod press;

@@ -177,7 +177,13 @@ impl Updates {
         const OUT: &str = "the bot was blocked, or removed from the chat";
         let chat = change.chat.id.0;
         if change.new_chat_member.kind.is_present() {
-            return self.heard_from(chat).await;
+            self.heard_from(chat).await?;
+            if !change.old_chat_member.kind.is_present() {
+                let bot = &*self.bot;
+                let language = change.from.language_code.as_deref();
+                Commands { bot }.greet(&change.chat, language).await?;
+            }
+            return Ok(());
         }
         if chat_state::disable(&self.bot.pool, chat, OUT).await?.is_any() {
             self.bot.planned.notify_one();

@@ -1,7 +1,9 @@
 //! What people write to the bot and press, against a Bot API that keeps Telegram's rules.
 
+mod chats;
 mod poll;
 mod press;
+mod proxy;
 
 use std::process::{Command, Output};
 

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod breakable;
 pub mod db;
+pub mod forward;
 pub mod hook;
 pub mod http;
 pub mod node;

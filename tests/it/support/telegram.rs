@@ -230,6 +230,7 @@ impl Telegram {
         config::Telegram {
             token: TOKEN.into(),
             api_url: self.url(),
+            proxy: None,
             stale: Duration::from_secs(30 * 60),
             digest_above: 30,
             deadline: Duration::from_secs(10),
@@ -335,6 +336,11 @@ impl Telegram {
     /// The bot is blocked, or thrown out: 403 from now on. Nobody is told but who sends.
     pub fn throw_out(&self, chat: i64) {
         self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = true);
+    }
+
+    /// Another program has the updates posted there.
+    pub fn set_webhook(&self, url: &str) {
+        self.change(|state| state.webhook = url.into());
     }
 
     /// A token is good from now on.

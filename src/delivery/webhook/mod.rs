@@ -1,17 +1,19 @@
-//! The last rung: a POST to the store's own address, signed, so that the receiver knows whose it is.
-//!
-//! `Vestnik-Signature: t=1790000000,v1=HEX` is the HMAC-SHA-256 of `TIME.BODY` under the store's secret.
+//! The last rung: a POST to the store's own address, signed as Standard Webhooks says, so that the receiver knows whose it
+//! is. `address` says which addresses are called, `signature` signs.
 
+pub mod address;
+pub mod signature;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
-use time::OffsetDateTime;
 use tokio::task::JoinSet;
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::retry;
+use super::retry::Pauses;
+use crate::config::Webhook;
 use crate::db::{self, Failed};
 
 /// How long the receiver may take.
@@ -28,8 +30,11 @@ const ANSWERED: &str = "(exists (select from vestnik.ack a where a.event_id = e.
 const BATCH_OVER: i64 = 100;
 /// Between two looks for posts.
 const IDLE: Duration = Duration::from_secs(1);
-/// The longest between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// Between two attempts.
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(60 * 60),
+};
 /// After this long nobody is helped by it any more, seconds.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
@@ -38,11 +43,21 @@ struct Post {
     event: i64,
     fence: i64,
     attempts: i32,
-    url: String,
-    secret: String,
-    body: String,
+    letter: Letter,
     /// The order has its answer: nobody need be called any more.
     answered: bool,
+}
+
+/// What is posted, and where.
+struct Letter {
+    /// The same, however often it is posted.
+    id: String,
+    /// By the database's clock, seconds since 1970.
+    time: i64,
+    url: String,
+    /// Two while they change.
+    secrets: Vec<String>,
+    body: String,
 }
 
 /// Why a post did not arrive.
@@ -53,21 +68,76 @@ enum Failure {
     Over(&'static str),
 }
 
+/// Posts, to where it may.
+#[derive(Clone)]
+struct Poster {
+    http: reqwest::Client,
+    allow_private: bool,
+}
+
+impl Poster {
+    fn new(settings: &Webhook) -> Result<Self, reqwest::Error> {
+        // Past the proxies of the environment: they would resolve names, and reach where this must not.
+        let http = reqwest::Client::builder()
+            .timeout(DEADLINE)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none());
+        let http = match settings.allow_private {
+            true => http,
+            false => http.dns_resolver(Arc::new(address::PublicOnly)),
+        };
+        Ok(Self {
+            http: http.build()?,
+            allow_private: settings.allow_private,
+        })
+    }
+
+    /// The status that was answered, or why there was none.
+    async fn post(&self, letter: &Letter) -> Result<u16, String> {
+        let url = address::check(&letter.url, self.allow_private).map_err(|refused| refused.to_string())?;
+        let secrets: Vec<&str> = letter.secrets.iter().map(String::as_str).collect();
+        let request = self
+            .http
+            .post(url)
+            .header("content-type", "application/json")
+            .header("webhook-id", &letter.id)
+            .header("webhook-timestamp", letter.time)
+            .header(
+                "webhook-signature",
+                signature::header(&secrets, &letter.id, letter.time, &letter.body),
+            )
+            .body(letter.body.clone());
+        match request.send().await {
+            Ok(answer) => Ok(answer.status().as_u16()),
+            // Its address may hold a secret of the store's.
+            Err(error) => Err(reason(error)),
+        }
+    }
+}
+
+/// An error and its causes, without the address.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        reason = format!("{reason}: {inner}");
+        cause = inner.source();
+    }
+    reason
+}
+
 /// Posts what is due, until the shutdown.
-pub async fn run(pool: &Pool, stop: &CancellationToken) {
-    let http = match reqwest::Client::builder()
-        .timeout(DEADLINE)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-    {
-        Ok(http) => http,
+pub async fn run(pool: &Pool, settings: &Webhook, stop: &CancellationToken) {
+    let poster = match Poster::new(settings) {
+        Ok(poster) => poster,
         Err(error) => return tracing::error!(%error, "webhooks cannot be posted from here"),
     };
     let mut posts = JoinSet::new();
     while !stop.is_cancelled() {
         while posts.len() < POSTS_AT_ONCE {
             match claim(pool).await {
-                Ok(Some(post)) => posts.spawn(carry(pool.clone(), http.clone(), post)),
+                Ok(Some(post)) => posts.spawn(carry(pool.clone(), poster.clone(), post)),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "webhooks wait");
@@ -84,13 +154,60 @@ pub async fn run(pool: &Pool, stop: &CancellationToken) {
     while posts.join_next().await.is_some() {}
 }
 
-async fn carry(pool: Pool, http: reqwest::Client, post: Post) {
+async fn carry(pool: Pool, poster: Poster, post: Post) {
     let result = match post.answered {
         true => Err(Failure::Over("answered meanwhile")),
-        false => send(&http, &post).await.map_err(Failure::Passing),
+        false => match poster.post(&post.letter).await {
+            Ok(200..300) => Ok(()),
+            // The receiver is gone for good, says the standard.
+            Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
+            Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
+            Err(reason) => Err(Failure::Passing(reason)),
+        },
     };
     if let Err(error) = settle(&pool, &post, result).await {
         tracing::warn!(%error, event = post.event, "a webhook was not settled: it is posted again");
+    }
+}
+
+/// Why a test was not posted.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// The store has no address.
+    #[error("store {0} has no webhook: `vestnik store set --store {0} --webhook https://...`")]
+    None(String),
+    /// It was not taken.
+    #[error("the webhook did not take it: {0}")]
+    NotTaken(String),
+    /// The database.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    /// The client.
+    #[error("webhooks cannot be posted from here: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Posts a message of the type `test` to a store's address, once; the status that was answered.
+pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u16, TestError> {
+    const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
+             extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \
+         from vestnik.store where id = $1 and webhook_url is not null";
+    let row = db::answered(async { Ok::<_, Failed>(client.query_opt(STORE, &[&store]).await?) }).await?;
+    let row = row.ok_or_else(|| TestError::None(store.to_owned()))?;
+    let read = || {
+        Ok::<_, tokio_postgres::Error>(Letter {
+            id: format!("test_{:016x}", fastrand::u64(..)),
+            url: row.try_get(0)?,
+            secrets: row.try_get(1)?,
+            time: row.try_get(2)?,
+            body: row.try_get(3)?,
+        })
+    };
+    let letter = read().map_err(Failed::from)?;
+    match Poster::new(settings)?.post(&letter).await {
+        Ok(status @ 200..300) => Ok(status),
+        Ok(status) => Err(TestError::NotTaken(format!("it answered {status}"))),
+        Err(reason) => Err(TestError::NotTaken(reason)),
     }
 }
 
@@ -112,7 +229,8 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
              leased_until = clock_timestamp() + make_interval(secs => $1) \
          from due, vestnik.store s, vestnik.event e \
          where w.event_id = due.event_id and s.id = w.store_id and e.id = w.event_id \
-         returning w.event_id, w.fence, w.attempts, s.webhook_url, s.webhook_secret, \
+         returning w.event_id, w.fence, w.attempts, s.webhook_url, \
+             array_remove(array[s.webhook_secret, s.webhook_secret_old], null), extract(epoch from clock_timestamp())::bigint, \
              json_build_object('type', 'order_unanswered', 'event_id', e.id::text, 'store_id', e.store_id, \
                  'order_id', e.data ->> 'order_id', 'at', e.at)::text, {ANSWERED}"
     );
@@ -127,49 +245,22 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
         let row = transaction.query_opt(&statement, &[&LEASE_S]).await?;
         transaction.commit().await?;
         let Some(row) = row else { return Ok(None) };
+        let event: i64 = row.try_get(0)?;
         Ok(Some(Post {
-            event: row.try_get(0)?,
+            event,
             fence: row.try_get(1)?,
             attempts: row.try_get(2)?,
-            url: row.try_get(3)?,
-            secret: row.try_get(4)?,
-            body: row.try_get(5)?,
-            answered: row.try_get(6)?,
+            letter: Letter {
+                id: format!("evt_{event}"),
+                url: row.try_get(3)?,
+                secrets: row.try_get(4)?,
+                time: row.try_get(5)?,
+                body: row.try_get(6)?,
+            },
+            answered: row.try_get(7)?,
         }))
     })
     .await
-}
-
-/// What the receiver checks.
-pub fn signature(secret: &str, time: i64, body: &str) -> String {
-    // A key of any length is one.
-    let mut mac = match Hmac::<Sha256>::new_from_slice(secret.as_bytes()) {
-        Ok(mac) => mac,
-        Err(_) => return String::new(),
-    };
-    mac.update(format!("{time}.{body}").as_bytes());
-    let hex: String = mac
-        .finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("t={time},v1={hex}")
-}
-
-async fn send(http: &reqwest::Client, post: &Post) -> Result<(), String> {
-    let signature = signature(&post.secret, OffsetDateTime::now_utc().unix_timestamp(), &post.body);
-    let request = http
-        .post(&post.url)
-        .header("content-type", "application/json")
-        .header("vestnik-signature", signature)
-        .body(post.body.clone());
-    match request.send().await {
-        Ok(answer) if answer.status().is_success() => Ok(()),
-        Ok(answer) => Err(format!("answered {}", answer.status().as_u16())),
-        // Its address may hold a secret of the store's.
-        Err(error) => Err(error.without_url().to_string()),
-    }
 }
 
 async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), Failed> {
@@ -181,7 +272,9 @@ async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result
              where event_id = $1 and fence = $2 returning event_id, store_id, state) \
          insert into vestnik.reach (event_id, way, recipient, sent_at) \
          select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
-    let pause = retry::pause(post.attempts.unsigned_abs(), LONGEST_PAUSE, fastrand::f64()).as_secs_f64();
+    let pause = PAUSES
+        .after(post.attempts.unsigned_abs(), fastrand::f64())
+        .as_secs_f64();
     let (reason, over) = match result {
         Ok(()) => (None, false),
         Err(Failure::Passing(reason)) => (Some(reason), false),
@@ -199,16 +292,4 @@ async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result
         Ok(())
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_is_the_hmac_of_time_and_body() {
-        // From: printf '1790000000.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
-        let expected = "t=1790000000,v1=3d02334942fff50e279f641c1b104ff5f49380d94ff307bb92b1e03f5aee6ff0";
-        assert_eq!(signature("0123456789abcdef", 1_790_000_000, "{}"), expected);
-    }
 }
