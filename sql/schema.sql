@@ -306,11 +306,11 @@ CREATE FUNCTION vestnik.emit_public_bookings_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('N', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('N', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -347,11 +347,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('N', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('17019', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
+        if not vestnik.is_as_attached('N', 'public.bookings', '{"id bigint","store_id bigint","customer_name text","guests integer","starts_at timestamp with time zone","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'booking', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
@@ -400,11 +400,11 @@ CREATE FUNCTION vestnik.emit_public_orders_insert_statement() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('N', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('N', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select null::text as before, (r.*)::text as after from inserted_rows r) r;
             return null;
         end if;
@@ -463,11 +463,11 @@ declare
     are_many boolean;
     rung record;
 begin
-    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+    if current_setting('vestnik.quiet', true) = 'on' or not vestnik.is_as_attached('N', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
         if vestnik.is_quiet() then
             return null;
         end if;
-        if not vestnik.is_as_attached('16999', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
+        if not vestnik.is_as_attached('N', 'public.orders', '{"id bigint","store_id bigint","customer_name text","total bigint","order_type text","items jsonb","status text","reason text"}') then
             perform vestnik.emit_altered(tg_relid, 'order', '{id,store_id,status,reason}', before, after) from (select (r.*)::text as before, row_number() over () as place from old_rows r) o
             join (select (r.*)::text as after, row_number() over () as place from new_rows r) n using (place);
             return null;
