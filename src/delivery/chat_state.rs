@@ -4,6 +4,7 @@
 use deadpool_postgres::{ClientWrapper, Pool, Transaction};
 use tokio_postgres::types::ToSql;
 
+use super::plan::SUBJECT_CHARACTERS;
 use super::queue::ChatId;
 use super::settle::Block;
 use crate::db::{self, Failed};
@@ -228,7 +229,7 @@ async fn back(transaction: &Transaction<'_>, chat: ChatId) -> Result<Told, Faile
              where l.chat_id = $1 and l.mode = 'mirror' and e.type in ('new_order', 'new_booking') \
                and e.at >= greatest($2, l.linked_at, clock_timestamp() - make_interval(hours => $3)) \
              order by e.id desc limit $4) m \
-         where m.subject is not null order by m.id on conflict (event_id, chat_id) do nothing";
+         where char_length(m.subject) <= $5 order by m.id on conflict (event_id, chat_id) do nothing";
     let Some(row) = transaction.query_opt(BACK, &[&chat.0]).await? else {
         return Ok(Told::default());
     };
@@ -236,7 +237,10 @@ async fn back(transaction: &Transaction<'_>, chat: ChatId) -> Result<Told, Faile
     transaction.execute(GIVEN_UP, &[&chat.0, &since, &why]).await?;
     db::read_by_index(transaction).await?;
     transaction
-        .execute(MISSED_SQL, &[&chat.0, &since, &MISSED_HOURS, &MISSED])
+        .execute(
+            MISSED_SQL,
+            &[&chat.0, &since, &MISSED_HOURS, &MISSED, &(SUBJECT_CHARACTERS as i32)],
+        )
         .await?;
     tracing::info!(chat = chat.0, "a chat takes messages again");
     let stores = "select store_id from vestnik.link where chat_id = $1 order by 1";

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 
@@ -13,6 +14,8 @@ use crate::journal::{self, Due};
 
 /// Events planned in one transaction.
 const BATCH_EVENTS: usize = 500;
+/// The longest key that stands in a subject as it is, characters: an index takes 2,700 bytes.
+pub(super) const SUBJECT_CHARACTERS: usize = 400;
 /// How long a batch may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -144,10 +147,17 @@ fn ladder(due: &&Due) -> (i64, String) {
     (due.id.0, subject(due))
 }
 
-/// What a message of its own is about: `order 123`.
+/// What a message of its own is about: `order 123`. A key that no index would hold is cut, and told apart by its hash: one
+/// such order would stop the planning of all.
 fn subject(due: &Due) -> String {
     let kind = if is_of_order(due.kind) { "order" } else { "booking" };
-    format!("{kind} {}", due.key)
+    if due.key.chars().count() <= SUBJECT_CHARACTERS {
+        return format!("{kind} {}", due.key);
+    }
+    let hash: [u8; 32] = Sha256::digest(&due.key).into();
+    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let begin: String = due.key.chars().take(SUBJECT_CHARACTERS).collect();
+    format!("{kind} {begin}#{hash}")
 }
 
 /// New ones, and the kitchen must stop at once for a cancelled one.

@@ -402,3 +402,24 @@ async fn an_event_that_nobody_can_make_sense_of_is_set_aside_and_said() {
     until(&client, aside).await;
     app.engine.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_key_no_index_holds_stops_nobody() {
+    let (telegram, database) = two_chats().await;
+    let app = start(&telegram, database).await;
+    app.write(
+        "insert into vestnik.event (store_id, type, data) select '7', 'new_order', \
+             jsonb_build_object('order_id', string_agg(md5(random()::text), ''), 'status', 'pending') from generate_series(1, 200); \
+         insert into orders (store_id) values (8)",
+    )
+    .await;
+    telegram
+        .until_call("another store's", |call| is_order(call, OTHER, 1))
+        .await;
+    telegram
+        .until_call("the order itself", |call| {
+            call.is_new_to(CHAT) && call.text.contains("New order #")
+        })
+        .await;
+    app.engine.shut_down().await;
+}
