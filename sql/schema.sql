@@ -1157,8 +1157,13 @@ CREATE TABLE vestnik.delivery (
     thread_id integer,
     keyboard jsonb,
     message_id integer,
-    CONSTRAINT delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words, keyboard) = 1)),
+    note text,
+    about_id bigint,
+    step smallint,
+    CONSTRAINT delivery_about_check CHECK (((note IS NULL) = (about_id IS NULL))),
+    CONSTRAINT delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1)),
     CONSTRAINT delivery_keyboard_check CHECK (((keyboard IS NULL) = (message_id IS NULL))),
+    CONSTRAINT delivery_note_check CHECK ((note = ANY (ARRAY['cancelled'::text, 'unanswered'::text]))),
     CONSTRAINT delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );
 ALTER TABLE vestnik.delivery ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -1183,6 +1188,7 @@ CREATE TABLE vestnik.escalation (
     due_at timestamp with time zone NOT NULL,
     ended_at timestamp with time zone,
     outcome text,
+    is_held boolean DEFAULT false NOT NULL,
     CONSTRAINT escalation_outcome_check CHECK ((outcome = ANY (ARRAY['answered'::text, 'exhausted'::text])))
 );
 CREATE TABLE vestnik.event (
@@ -1266,11 +1272,13 @@ CREATE TABLE vestnik.store (
     webhook_secret text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     attended_by text DEFAULT 'panel'::text NOT NULL,
+    escalates text DEFAULT 'open'::text NOT NULL,
     webhook_secret_old text,
     CONSTRAINT store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
     CONSTRAINT store_attended_by_check CHECK ((attended_by = ANY (ARRAY['panel'::text, 'chats'::text]))),
     CONSTRAINT store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
     CONSTRAINT store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT store_escalates_check CHECK ((escalates = ANY (ARRAY['open'::text, 'always'::text]))),
     CONSTRAINT store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
     CONSTRAINT store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
     CONSTRAINT store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
@@ -1442,6 +1450,7 @@ CREATE UNIQUE INDEX delivery_alarm ON vestnik.delivery USING btree (alarm_id, ch
 CREATE INDEX delivery_chat ON vestnik.delivery USING btree (chat_id);
 CREATE UNIQUE INDEX delivery_event ON vestnik.delivery USING btree (event_id, chat_id);
 CREATE INDEX delivery_keyboard ON vestnik.delivery USING btree (chat_id, message_id) WHERE (keyboard IS NOT NULL);
+CREATE UNIQUE INDEX delivery_note ON vestnik.delivery USING btree (about_id, chat_id, note);
 CREATE INDEX delivery_open ON vestnik.delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX delivery_subject ON vestnik.delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX delivery_words ON vestnik.delivery USING btree (planned_at) WHERE (words IS NOT NULL);
@@ -1464,6 +1473,8 @@ ALTER TABLE ONLY vestnik.ack
     ADD CONSTRAINT ack_token_id_fkey FOREIGN KEY (token_id) REFERENCES vestnik.token(id);
 ALTER TABLE ONLY vestnik.alarm
     ADD CONSTRAINT alarm_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.delivery
+    ADD CONSTRAINT delivery_about_id_fkey FOREIGN KEY (about_id) REFERENCES vestnik.event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.delivery
     ADD CONSTRAINT delivery_alarm_id_fkey FOREIGN KEY (alarm_id) REFERENCES vestnik.alarm(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.delivery

@@ -238,6 +238,10 @@ fn describe_reach() {
         "Sends whose node did not settle them, and that begin anew"
     );
     describe_counter!(
+        "vestnik_escalations_exhausted_total",
+        "Orders and bookings that nobody answered, though everybody who could be was told"
+    );
+    describe_counter!(
         "vestnik_escalations_total",
         "Orders that nobody answered for in time, by rung: panels, fallback, manager, webhook"
     );

@@ -50,10 +50,15 @@ alter table vestnik.delivery
     add column thread_id  int,                                -- of an answer: the topic
     add column keyboard   jsonb,                              -- buttons for a message that is there
     add column message_id int,                                -- that message
+    add column note       text check (note in ('cancelled', 'unanswered')),   -- a message beside the order's own, that sounds
+    add column about_id   bigint references vestnik.event (id) on delete cascade,   -- and the event that it is about
+    add column step       smallint,                           -- the step of an escalation that brought the order here
     drop constraint delivery_check,
-    add constraint delivery_check check (num_nonnulls(event_id, alarm_id, words, keyboard) = 1),
+    add constraint delivery_check check (num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1),
+    add constraint delivery_about_check check ((note is null) = (about_id is null)),
     add constraint delivery_keyboard_check check ((keyboard is null) = (message_id is null));
 create index delivery_keyboard on vestnik.delivery (chat_id, message_id) where keyboard is not null;
+create unique index delivery_note on vestnik.delivery (about_id, chat_id, note);
 
 -- A link may be to a topic; and it is blocked while the bot may not write there.
 alter table vestnik.link
@@ -96,6 +101,10 @@ create view vestnik.open_now as
 
 -- Who is to hear orders while a store is open: a panel, or the chats that get each order, where there is no panel.
 alter table vestnik.store add column attended_by text not null default 'panel' check (attended_by in ('panel', 'chats'));
+
+-- While a store is closed, nobody is woken for its orders, unless it says so: their escalations wait until it opens.
+alter table vestnik.store add column escalates text not null default 'open' check (escalates in ('open', 'always'));
+alter table vestnik.escalation add column is_held boolean not null default false;
 
 -- A webhook's secret of before signs beside the new one until the change is over. Which addresses may be called is a setting.
 alter table vestnik.store

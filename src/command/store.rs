@@ -8,7 +8,7 @@ use vestnik::db;
 use vestnik::delivery::webhook::{address, signature};
 use vestnik::event::StoreId;
 use vestnik::store::hours::{self, Rule};
-use vestnik::store::{self, AttendedBy, Settings, Webhook, secret};
+use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
 use super::{Usage, duration, webhook};
 
@@ -49,6 +49,9 @@ struct Set {
     /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an alarm
     #[arg(long, value_name = "WHO", value_parser = attended_by)]
     attended_by: Option<AttendedBy>,
+    /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on), or always
+    #[arg(long, value_name = "WHEN", value_parser = escalates)]
+    escalate: Option<Escalates>,
     /// When it is open, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed; and on which
     /// days that differs: 2026-12-31=10:00-16:00, 12-25=closed, 2026-12-31=usual. May be given again. "none": it has no
     /// hours, and is never missed
@@ -62,6 +65,10 @@ struct Set {
 
 fn attended_by(text: &str) -> Result<AttendedBy, String> {
     AttendedBy::from_name(text).ok_or_else(|| "a store is attended by panel or by chats".into())
+}
+
+fn escalates(text: &str) -> Result<Escalates, String> {
+    Escalates::from_name(text).ok_or_else(|| "orders are escalated open, while the store is, or always".into())
 }
 
 /// Does it on the configured database.
@@ -109,6 +116,7 @@ fn settings(config: &Config, set: &Set, secret: Option<&str>) -> Result<Settings
         time_zone: set.time_zone.clone(),
         answer_seconds: answer,
         attended_by: set.attended_by,
+        escalates: set.escalate,
         hours: set.hours.clone(),
         webhook,
     })

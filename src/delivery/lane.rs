@@ -50,7 +50,7 @@ impl Lane {
                      where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
             }
             Self::Edits => {
-                "(d.keyboard is not null or exists (select from vestnik.message m \
+                "(d.keyboard is not null or d.note is null and exists (select from vestnik.message m \
                      where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
             }
         }

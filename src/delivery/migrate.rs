@@ -39,7 +39,7 @@ pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegra
            and not exists (select from vestnik.link o where o.chat_id = $2 and o.store_id = l.store_id)",
         "update vestnik.delivery d set chat_id = $2 where chat_id = $1 and state in ('pending', 'sending', 'retrying') \
            and keyboard is null and not exists (select from vestnik.delivery o where o.chat_id = $2 \
-             and (o.event_id = d.event_id or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
+             and (o.event_id = d.event_id or o.about_id = d.about_id and o.note = d.note or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
         "update vestnik.delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
            settled_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
         "update vestnik.chat set waiting = true where id = $2 and $1::bigint is not null",

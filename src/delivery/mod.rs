@@ -12,6 +12,7 @@ mod figures;
 pub mod forget;
 pub mod lane;
 pub mod migrate;
+pub mod note;
 mod payload;
 pub mod plan;
 pub mod queue;

@@ -16,6 +16,8 @@ use crate::journal::{self, Due};
 const BATCH_EVENTS: usize = 500;
 /// The longest key that stands in a subject as it is, characters: an index takes 2,700 bytes.
 pub(super) const SUBJECT_CHARACTERS: usize = 400;
+/// An order older than this when it is planned, hours, is nobody's meal any more, and alarms nobody.
+const ESCALATED_HOURS: i32 = 24;
 /// How long a batch may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -30,7 +32,7 @@ pub enum Planned {
     Elsewhere,
 }
 
-/// Plans one batch. An event older than `stale` is for a digest, and raises no alarm.
+/// Plans one batch. An event older than `stale` is for a digest.
 pub async fn plan(pool: &Pool, stale: Duration) -> Result<Planned, journal::Error> {
     timeout(DEADLINE, plan_batch(pool, stale))
         .await
@@ -82,18 +84,19 @@ fn is_of_order(kind: EventType) -> bool {
     )
 }
 
-/// Ladders begin with new orders, and end with their changes. Rows for the chats that mirror everything; for the fallback chats, where no panel of the store could ring; and for
-/// any chat that has this order's message, what changes it.
+/// Escalations begin with what is new, and end with its changes. Rows for the chats that mirror everything; for the fallback
+/// chats, where no panel of the store could ring; and for any chat that has this order's message, what changes it, and a
+/// note that sounds where it is cancelled.
 async fn insert(
     transaction: &deadpool_postgres::Transaction<'_>,
     due: &[Due],
     stale: Duration,
 ) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
-             select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, not exists ( \
+             select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.noted, not exists ( \
                  select from vestnik.presence p join vestnik.node n on n.id = p.node_id \
                  where p.store_id = e.store_id and n.until > clock_timestamp()) as unattended \
-             from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[]) d(id, subject, urgent, stale) \
+             from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[]) d(id, subject, urgent, stale, noted) \
              join vestnik.event e on e.id = d.id), \
          planned as ( \
              insert into vestnik.delivery (chat_id, store_id, event_id, subject, urgent, stale) \
@@ -104,12 +107,20 @@ async fn insert(
                 or exists (select from vestnik.message m where m.chat_id = l.chat_id and m.store_id = d.store_id and m.subject = d.subject) \
                 or exists (select from vestnik.delivery o where o.chat_id = l.chat_id and o.subject = d.subject \
                            and o.state in ('pending', 'sending', 'retrying')) \
-             order by d.id on conflict (event_id, chat_id) do nothing returning chat_id) \
+             order by d.id on conflict (event_id, chat_id) do nothing returning chat_id, store_id, event_id, subject), \
+         noted as ( \
+             insert into vestnik.delivery (chat_id, store_id, about_id, note, subject, urgent) \
+             select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true from planned p join due d on d.id = p.event_id \
+             where d.noted order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
          update vestnik.chat set waiting = true where id in (select chat_id from planned)";
-    const CLIMB: &str = "insert into vestnik.escalation (event_id, store_id, subject, due_at) \
-         select e.id, e.store_id, d.subject, e.at + make_interval(secs => s.answer_seconds) \
-         from unnest($1::bigint[], $2::text[]) d(id, subject) join vestnik.event e on e.id = d.id \
-         join vestnik.store s on s.id = e.store_id on conflict (event_id) do nothing";
+    // Behind a standstill, somebody may still answer before anybody is alarmed; and while a store is closed, nobody is.
+    const CLIMB: &str = "insert into vestnik.escalation (event_id, store_id, subject, due_at, is_held) \
+         select e.id, e.store_id, d.subject, greatest(e.at, case when d.stale then clock_timestamp() end) + make_interval(secs => s.answer_seconds), \
+             s.escalates = 'open' and exists (select from vestnik.opening o where o.store_id = s.id) \
+                 and not exists (select from vestnik.open_now n where n.store_id = s.id) \
+         from unnest($1::bigint[], $2::text[], $3::boolean[]) d(id, subject, stale) join vestnik.event e on e.id = d.id \
+         join vestnik.store s on s.id = e.store_id where e.at >= s.created_at and e.at > clock_timestamp() - make_interval(hours => $4) \
+         on conflict (event_id) do nothing";
     const ANSWERED: &str = "update vestnik.escalation l set ended_at = clock_timestamp(), outcome = 'answered' \
          from unnest($1::bigint[], $2::text[]) d(id, subject) join vestnik.event e on e.id = d.id \
          where l.store_id = e.store_id and l.subject = d.subject and l.event_id < e.id and l.ended_at is null";
@@ -119,31 +130,33 @@ async fn insert(
     let subjects: Vec<String> = told.iter().map(|due| subject(due)).collect();
     let urgent: Vec<bool> = told.iter().map(|due| is_urgent(due.kind)).collect();
     let stales: Vec<bool> = told.iter().map(|due| is_stale(due)).collect();
-    // Ladders before chats, in the order in which those that climb lock them, too.
-    let new = told
+    let noted: Vec<bool> = told
         .iter()
-        .filter(|due| due.kind == EventType::NewOrder && !is_stale(due));
-    let changed = told
-        .iter()
-        .filter(|due| is_of_order(due.kind) && due.kind != EventType::NewOrder);
-    let (new, changed): (Ladders, Ladders) = (new.map(ladder).unzip(), changed.map(ladder).unzip());
-    for (sql, (ids, subjects)) in [(CLIMB, new), (ANSWERED, changed)] {
-        if !ids.is_empty() {
-            let statement = transaction.prepare_cached(sql).await?;
-            transaction.execute(&statement, &[&ids, &subjects]).await?;
-        }
+        .map(|due| is_cancelled(due.kind) && !is_stale(due))
+        .collect();
+    // Escalations before chats, in the order in which those that climb lock them, too.
+    let (new, changed): (Vec<&Due>, Vec<&Due>) = told.iter().partition(|due| is_new(due.kind));
+    if !new.is_empty() {
+        let statement = transaction.prepare_cached(CLIMB).await?;
+        let stale: Vec<bool> = new.iter().map(|due| is_stale(due)).collect();
+        let (ids, subjects): (Vec<i64>, Vec<String>) = new.iter().map(named).unzip();
+        transaction
+            .execute(&statement, &[&ids, &subjects, &stale, &ESCALATED_HOURS])
+            .await?;
+    }
+    if !changed.is_empty() {
+        let statement = transaction.prepare_cached(ANSWERED).await?;
+        let (ids, subjects): (Vec<i64>, Vec<String>) = changed.iter().map(named).unzip();
+        transaction.execute(&statement, &[&ids, &subjects]).await?;
     }
     let statement = transaction.prepare_cached(PLAN).await?;
     transaction
-        .execute(&statement, &[&ids, &subjects, &urgent, &stales])
+        .execute(&statement, &[&ids, &subjects, &urgent, &stales, &noted])
         .await?;
     Ok(())
 }
 
-/// Events, and what they are about.
-type Ladders = (Vec<i64>, Vec<String>);
-
-fn ladder(due: &&Due) -> (i64, String) {
+fn named(due: &&Due) -> (i64, String) {
     (due.id.0, subject(due))
 }
 
@@ -160,10 +173,16 @@ fn subject(due: &Due) -> String {
     format!("{kind} {begin}#{hash}")
 }
 
+/// Whether somebody has to answer.
+pub(super) fn is_new(kind: EventType) -> bool {
+    matches!(kind, EventType::NewOrder | EventType::NewBooking)
+}
+
+fn is_cancelled(kind: EventType) -> bool {
+    matches!(kind, EventType::OrderCancelled | EventType::BookingCancelled)
+}
+
 /// New ones, and the kitchen must stop at once for a cancelled one.
-fn is_urgent(kind: EventType) -> bool {
-    matches!(
-        kind,
-        EventType::NewOrder | EventType::NewBooking | EventType::OrderCancelled | EventType::BookingCancelled
-    )
+pub(super) fn is_urgent(kind: EventType) -> bool {
+    is_new(kind) || is_cancelled(kind)
 }

@@ -1,11 +1,14 @@
 //! What is sent to a chat next: the urgent before the rest, the older before the younger; one message for all that
 //! happened to an order; a digest where the chat is behind.
 
+use std::time::Duration;
+
 use deadpool_postgres::Transaction;
 
 use super::lane::{self, Lane};
-use super::payload;
+use super::note::{self, Note, Noted};
 use super::queue::ChatId;
+use super::{payload, plan};
 use crate::db::Failed;
 use crate::event::EventType;
 use crate::link;
@@ -13,6 +16,8 @@ use crate::telegram::message::{self, Button};
 
 /// Deliveries of one chat that are looked at to decide what is sent next.
 const LOOK_AHEAD: i64 = 200;
+/// Chats that an escalated order names as those that have it.
+const CHATS_NAMED: i64 = 3;
 
 /// One delivery of it.
 #[derive(Debug, Clone)]
@@ -36,6 +41,8 @@ pub struct Told {
     pub at: String,
     /// When the guests come, by the store's clock; of a booking.
     pub starts_at: Option<String>,
+    /// How long ago it happened.
+    pub age: Duration,
 }
 
 /// What the messages of a store look like.
@@ -68,8 +75,23 @@ pub struct Subject {
     pub by: Option<String>,
     /// The message that is there already.
     pub message: Option<i32>,
+    /// How it came here, where nobody answered.
+    pub escalated: Option<Escalated>,
+    /// Whether it makes a sound.
+    pub sounds: bool,
     /// The deliveries that it settles.
     pub items: Vec<i64>,
+}
+
+/// An order that comes to a chat because nobody answered.
+#[derive(Debug)]
+pub struct Escalated {
+    /// How long it has waited.
+    pub waited: Duration,
+    /// Whether it reached a panel before.
+    pub panel: bool,
+    /// The chats that have it already, by their titles, and how many more.
+    pub chats: Vec<String>,
 }
 
 /// What is sent to a chat next.
@@ -83,7 +105,15 @@ pub enum Work {
         style: Style,
         /// The oldest first.
         items: Vec<Item>,
+        /// Deliveries of notes about them: the digest says it, too.
+        notes: Vec<i64>,
+        /// Whether the chat, or the engine, was away; otherwise there is more than a chat takes.
+        was_away: bool,
+        /// Whether it makes a sound.
+        sounds: bool,
     },
+    /// A message beside those of the orders, that sounds and leads to them.
+    Note(Box<Noted>),
     /// Nobody could ring, or somebody can again.
     Alarm {
         /// How.
@@ -127,7 +157,10 @@ impl Work {
     pub fn items(&self) -> Vec<i64> {
         match self {
             Self::Subject(subject) => subject.items.clone(),
-            Self::Digest { items, .. } => items.iter().map(|item| item.id).collect(),
+            Self::Digest { items, notes, .. } => {
+                items.iter().map(|item| item.id).chain(notes.iter().copied()).collect()
+            }
+            Self::Note(noted) => noted.about.iter().map(|item| item.id).collect(),
             Self::Alarm { item, .. } | Self::Words { item, .. } | Self::Keyboard { item, .. } => vec![*item],
         }
     }
@@ -137,19 +170,32 @@ impl Work {
         match self {
             Self::Subject(subject) => Some(&subject.style),
             Self::Digest { style, .. } | Self::Alarm { style, .. } => Some(style),
+            Self::Note(noted) => Some(&noted.style),
             Self::Words { .. } | Self::Keyboard { .. } => None,
+        }
+    }
+
+    /// Whether a new message of it makes no sound.
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Self::Subject(subject) => !subject.sounds,
+            Self::Digest { sounds, .. } => !sounds,
+            Self::Note(noted) => noted.style.muted && !noted.note.is_heard_by_all(),
+            Self::Alarm { style, .. } => style.muted,
+            Self::Words { .. } | Self::Keyboard { .. } => false,
         }
     }
 }
 
 /// An open delivery, as the choice of what is next needs it.
-struct Open {
-    id: i64,
-    store: Option<String>,
-    event: Option<i64>,
+pub(super) struct Open {
+    pub id: i64,
+    pub store: Option<String>,
+    pub event: Option<i64>,
+    pub note: Option<Note>,
+    pub subject: Option<String>,
     alarm: Option<Alarm>,
     words: Option<String>,
-    subject: Option<String>,
     stale: bool,
 }
 
@@ -174,7 +220,9 @@ pub(super) async fn next_work(
             bury(transaction, chat, store).await?;
             continue;
         };
-        return choose(transaction, chat, style, &open, digest_above).await.map(Some);
+        if let Some(work) = choose(transaction, chat, style, &open, digest_above).await? {
+            return Ok(Some(work));
+        }
     }
 }
 
@@ -189,7 +237,7 @@ async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resul
 /// The deliveries that may be next.
 async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result<Vec<Open>, Failed> {
     let sql = format!(
-        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, \
+        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
          from vestnik.delivery d left join vestnik.alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
@@ -207,7 +255,8 @@ async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result
             words: row.try_get(3)?,
             subject: row.try_get(4)?,
             stale: row.try_get(5)?,
-            alarm: match row.try_get(6)? {
+            note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),
+            alarm: match row.try_get(7)? {
                 None => None,
                 Some("raised") => Some(Alarm::Raised),
                 Some("closing") => Some(Alarm::ClearedByClosing),
@@ -218,18 +267,25 @@ async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result
     Ok(open)
 }
 
-/// What the first of them asks for.
+/// What the first of them asks for; `None`: nothing any more, and it is settled.
 async fn choose(
     transaction: &Transaction<'_>,
     chat: ChatId,
     style: Style,
     open: &[Open],
     digest_above: Option<usize>,
-) -> Result<Work, Failed> {
+) -> Result<Option<Work>, Failed> {
     let first = open.first().ok_or(Failed::Inconsistent("nothing to choose from"))?;
     if let Some(alarm) = first.alarm {
         let item = first.id;
-        return Ok(Work::Alarm { style, alarm, item });
+        return Ok(Some(Work::Alarm { style, alarm, item }));
+    }
+    let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
+    // What is not told yet is told with it.
+    if let Some(note) = first.note
+        && !is_told(&first.subject)
+    {
+        return note::work(transaction, chat, style, note, open).await;
     }
     let of_store = |open: &&Open| open.event.is_some() && open.store == first.store;
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
@@ -237,15 +293,8 @@ async fn choose(
     let fresh = told.iter().filter(|open| !open.stale).count();
     let all_behind = digest_above.is_some_and(|above| fresh > above);
     if digest_above.is_some() && first.stale || all_behind {
-        let ids: Vec<i64> = told
-            .iter()
-            .filter(|open| all_behind || open.stale)
-            .map(|open| open.id)
-            .collect();
-        // As many of them as the message has room for, the most urgent first; the rest is for the next one.
-        let items = told_of(transaction, &ids).await?;
-        let fitting = message::that_fit(&style, items);
-        return Ok(Work::Digest { style, items: fitting });
+        let told: Vec<&Open> = told.into_iter().filter(|open| all_behind || open.stale).collect();
+        return digest(transaction, style, &told, open).await.map(Some);
     }
     let subject = first
         .subject
@@ -256,7 +305,31 @@ async fn choose(
         .filter(|open| open.subject == first.subject)
         .map(|open| open.id)
         .collect();
-    subject_work(transaction, chat, style, subject, items).await
+    let notes: Vec<&Open> = open
+        .iter()
+        .filter(|it| it.note.is_some() && it.subject == first.subject)
+        .collect();
+    subject_work(transaction, chat, style, subject, items, &notes)
+        .await
+        .map(Some)
+}
+
+/// As many of them as the message has room for, the most urgent first; the rest is for the next one.
+async fn digest(transaction: &Transaction<'_>, style: Style, told: &[&Open], open: &[Open]) -> Result<Work, Failed> {
+    let ids: Vec<i64> = told.iter().map(|open| open.id).collect();
+    let items = message::that_fit(&style, told_of(transaction, &ids).await?);
+    let fits = |open: &&&Open| items.iter().any(|item| item.id == open.id);
+    let fitting: Vec<&Open> = told.iter().filter(fits).copied().collect();
+    let is_of_them = |note: &&Open| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
+    let notes: Vec<&Open> = open.iter().filter(is_of_them).collect();
+    let is_urgent = items.iter().any(|item| plan::is_urgent(item.event.kind));
+    Ok(Work::Digest {
+        was_away: fitting.iter().all(|open| open.stale),
+        sounds: note::must_be_heard(&notes) || is_urgent && !style.muted,
+        notes: notes.iter().map(|open| open.id).collect(),
+        items,
+        style,
+    })
 }
 
 /// The message of one subject: what it tells, and where the subject stands now.
@@ -265,7 +338,8 @@ async fn subject_work(
     chat: ChatId,
     style: Style,
     subject: String,
-    items: Vec<i64>,
+    mut items: Vec<i64>,
+    notes: &[&Open],
 ) -> Result<Work, Failed> {
     const MESSAGE: &str =
         "select message_id, event_id from vestnik.message where chat_id = $1 and store_id = $2 and subject = $3";
@@ -303,9 +377,19 @@ async fn subject_work(
     let by = transaction
         .query_opt(&statement, &[&style.store, &subject, &status])
         .await?;
+    let escalated = escalated(transaction, chat, &items).await?;
+    // A change that is told by a message of its own, for there is none to edit, is no news that somebody must hear.
+    let is_new = events.iter().any(|item| plan::is_new(item.event.kind));
+    let is_heard = is_new || escalated.is_some() || !notes.is_empty();
+    // A new message says what its notes would; beside an edit, they reply to the message.
+    if message.is_none() {
+        items.extend(notes.iter().map(|open| open.id));
+    }
     Ok(Work::Subject(Box::new(Subject {
         base: base.unwrap_or_else(|| latest.clone()),
         by: by.map(|row| row.try_get(0)).transpose()?,
+        sounds: is_heard && !style.muted || !is_new && note::must_be_heard(notes),
+        escalated,
         style,
         subject,
         latest,
@@ -314,9 +398,32 @@ async fn subject_work(
     })))
 }
 
+/// How an order came to this chat, if a step of its escalation brought it here; and who has it already.
+async fn escalated(transaction: &Transaction<'_>, chat: ChatId, items: &[i64]) -> Result<Option<Escalated>, Failed> {
+    const ESCALATED: &str = "select d.event_id, extract(epoch from clock_timestamp() - e.at)::float8, \
+             exists (select from vestnik.reach r where r.event_id = e.id and r.way in ('websocket', 'sse', 'polling')) \
+         from vestnik.delivery d join vestnik.event e on e.id = d.event_id where d.id = any ($1) and d.step is not null limit 1";
+    const CHATS: &str = "select coalesce(c.title, c.telegram_id::text) from vestnik.delivery d join vestnik.chat c on c.id = d.chat_id \
+         where d.event_id = $1 and d.chat_id <> $2 and d.state = 'sent' order by d.id limit $3";
+    let statement = transaction.prepare_cached(ESCALATED).await?;
+    let Some(row) = transaction.query_opt(&statement, &[&items]).await? else {
+        return Ok(None);
+    };
+    let (event, waited_s): (i64, f64) = (row.try_get(0)?, row.try_get(1)?);
+    let statement = transaction.prepare_cached(CHATS).await?;
+    let chats = transaction.query(&statement, &[&event, &chat.0, &CHATS_NAMED]).await?;
+    Ok(Some(Escalated {
+        waited: Duration::try_from_secs_f64(waited_s).unwrap_or_default(),
+        panel: row.try_get(2)?,
+        chats: chats.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+    }))
+}
+
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, Failed> {
+    // Two stores without a name in one chat could not be told apart.
     let sql = format!(
-        "select s.name, s.currency, coalesce(l.language, 'ru'), coalesce({}, false) \
+        "select coalesce(s.name, case when exists (select from vestnik.link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
+             s.currency, coalesce(l.language, 'ru'), coalesce({}, false) \
          from vestnik.store s left join vestnik.link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2",
         link::IS_SILENT
     );
@@ -333,15 +440,16 @@ async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resu
     }))
 }
 
-/// The columns of [`Told`]; `s` is the store, `e` the event.
+/// The columns of [`Told`], and a delivery's id behind them; `s` is the store, `e` the event.
 const TOLD_COLUMNS: &str = "e.id, e.type, e.data, to_char(e.at at time zone s.time_zone, \
          case when (e.at at time zone s.time_zone)::date = (now() at time zone s.time_zone)::date then 'HH24:MI' \
               else 'DD.MM. HH24:MI' end), \
-     vestnik.clock(e.data ->> 'starts_at', s.time_zone)";
+     vestnik.clock(e.data ->> 'starts_at', s.time_zone), extract(epoch from clock_timestamp() - e.at)::float8";
 
-async fn told_of(transaction: &Transaction<'_>, deliveries: &[i64]) -> Result<Vec<Item>, Failed> {
+/// What these deliveries tell, or are about; the most urgent first.
+pub(super) async fn told_of(transaction: &Transaction<'_>, deliveries: &[i64]) -> Result<Vec<Item>, Failed> {
     let sql = format!(
-        "select {TOLD_COLUMNS}, d.id from vestnik.delivery d join vestnik.event e on e.id = d.event_id \
+        "select {TOLD_COLUMNS}, d.id from vestnik.delivery d join vestnik.event e on e.id = coalesce(d.event_id, d.about_id) \
          join vestnik.store s on s.id = e.store_id where d.id = any ($1) order by d.urgent desc, d.id"
     );
     let statement = transaction.prepare_cached(&sql).await?;
@@ -349,7 +457,7 @@ async fn told_of(transaction: &Transaction<'_>, deliveries: &[i64]) -> Result<Ve
     rows.iter()
         .map(|row| {
             Ok(Item {
-                id: row.try_get(5)?,
+                id: row.try_get(6)?,
                 event: told(row)?,
             })
         })
@@ -376,5 +484,6 @@ fn told(row: &tokio_postgres::Row) -> Result<Told, Failed> {
         data: payload::read(row.try_get(2)?),
         at: row.try_get(3)?,
         starts_at: row.try_get(4)?,
+        age: Duration::try_from_secs_f64(row.try_get(5)?).unwrap_or_default(),
     })
 }

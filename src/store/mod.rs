@@ -1,8 +1,11 @@
 //! What is known of a store beside its orders: `vestnik.store`, and when it is open.
 
+mod attendance;
 pub mod hours;
 pub mod secret;
 mod zone;
+
+pub use attendance::{AttendedBy, Escalates};
 
 use deadpool_postgres::Pool;
 use time::{Date, Time};
@@ -25,34 +28,12 @@ pub struct Settings {
     pub answer_seconds: Option<i32>,
     /// Who is to hear orders while it is open.
     pub attended_by: Option<AttendedBy>,
+    /// Whether its orders are escalated while it is closed.
+    pub escalates: Option<Escalates>,
     /// When it is open. Rules of the week take the place of all that were; those of dates, of the same dates'.
     pub hours: Vec<Rule>,
     /// Where the last rung posts to, and the secret that signs it.
     pub webhook: Option<Webhook>,
-}
-
-/// Who is to hear the orders of a store that is open: without them, there is an alarm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttendedBy {
-    /// A panel that can ring.
-    Panel,
-    /// The chats that get each order.
-    Chats,
-}
-
-impl AttendedBy {
-    /// Its name in the database and in commands.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Panel => "panel",
-            Self::Chats => "chats",
-        }
-    }
-
-    /// From the name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Panel, Self::Chats].into_iter().find(|it| it.as_str() == name)
-    }
 }
 
 /// One span of one weekday.
@@ -176,6 +157,12 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
         let set = "update vestnik.store set attended_by = $2 where id = $1";
         transaction
             .execute(set, &[&store.as_str(), &attended_by.as_str()])
+            .await?;
+    }
+    if let Some(escalates) = settings.escalates {
+        let set = "update vestnik.store set escalates = $2 where id = $1";
+        transaction
+            .execute(set, &[&store.as_str(), &escalates.as_str()])
             .await?;
     }
     if let Some(webhook) = &settings.webhook {

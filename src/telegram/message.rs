@@ -4,9 +4,10 @@ use iso_currency::Currency;
 use serde_json::Value;
 
 use super::html::{Html, MESSAGE_UNITS};
+use super::note;
 use super::words::{self, Words};
 use crate::attachment::Kind;
-use crate::delivery::work::{Alarm, Item, Style, Told, Work};
+use crate::delivery::work::{Alarm, Escalated, Item, Style, Told, Work};
 use crate::event::EventType;
 use crate::order::Status;
 
@@ -28,8 +29,11 @@ pub struct Message {
 /// Writes it.
 pub fn render(work: &Work) -> Message {
     match work {
-        Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref()),
-        Work::Digest { style, items } => digest(style, items),
+        Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
+        Work::Digest {
+            style, items, was_away, ..
+        } => digest(style, items, *was_away),
+        Work::Note(noted) => note::render(noted),
         Work::Alarm { style, alarm, .. } => only(alarm_text(style, *alarm)),
         Work::Words { text, .. } => only(text.clone()),
         Work::Keyboard { rows, .. } => Message {
@@ -39,26 +43,27 @@ pub fn render(work: &Work) -> Message {
     }
 }
 
-fn only(text: String) -> Message {
+/// Without buttons.
+pub(super) fn only(text: String) -> Message {
     Message {
         text,
         buttons: Vec::new(),
     }
 }
 
-fn kind_of(event: EventType) -> Kind {
+pub(super) fn kind_of(event: EventType) -> Kind {
     match event {
         EventType::NewBooking | EventType::BookingStatusChanged | EventType::BookingCancelled => Kind::Booking,
         _ => Kind::Order,
     }
 }
 
-fn key(event: &Told) -> &str {
+pub(super) fn key(event: &Told) -> &str {
     let data = &event.data;
     data["order_id"].as_str().or(data["booking_id"].as_str()).unwrap_or("?")
 }
 
-fn text<'a>(event: &'a Told, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(event: &'a Told, name: &str) -> Option<&'a str> {
     event.data[name].as_str().filter(|text| !text.is_empty())
 }
 
@@ -85,10 +90,14 @@ fn total(event: &Told, style: &Style, words: &Words) -> Option<String> {
 }
 
 /// What certainly matters comes first and the items last, so that the items are what is cut.
-fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>) -> Message {
+fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
     let words = words::of(&style.language);
     let kind = kind_of(base.kind);
     let mut html = Html::new(MESSAGE_UNITS);
+    let waits = text(latest, "status") == Some(Status::Pending.as_str());
+    if let Some(escalated) = escalated.filter(|_| waits) {
+        note::escalated(&mut html, words, base, escalated);
+    }
     let title = match (base.kind, kind) {
         (EventType::NewOrder, _) => "message.new_order",
         (EventType::NewBooking, _) => "message.new_booking",
@@ -235,7 +244,7 @@ pub fn reasons(words: &Words, event: i64) -> Vec<Vec<Button>> {
 pub fn that_fit(style: &Style, mut items: Vec<Item>) -> Vec<Item> {
     let words = words::of(&style.language);
     let mut html = Html::new(MESSAGE_UNITS);
-    head(&mut html, words, style, items.len());
+    head(&mut html, words, style, items.len(), true);
     let lines = items.iter().take_while(|item| {
         line(&mut html, words, style, &item.event);
         !html.is_full()
@@ -246,10 +255,10 @@ pub fn that_fit(style: &Style, mut items: Vec<Item>) -> Vec<Item> {
     items
 }
 
-fn digest(style: &Style, items: &[Item]) -> Message {
+fn digest(style: &Style, items: &[Item], was_away: bool) -> Message {
     let words = words::of(&style.language);
     let mut html = Html::new(MESSAGE_UNITS);
-    head(&mut html, words, style, items.len());
+    head(&mut html, words, style, items.len(), was_away);
     for Item { event, .. } in items {
         line(&mut html, words, style, event);
     }
@@ -257,8 +266,13 @@ fn digest(style: &Style, items: &[Item]) -> Message {
 }
 
 /// What stands above a digest.
-fn head(html: &mut Html, words: &Words, style: &Style, count: usize) {
-    html.line(words.get("digest.title"), &[("count", &count.to_string())]);
+fn head(html: &mut Html, words: &Words, style: &Style, count: usize, was_away: bool) {
+    let title = if was_away {
+        "digest.title_away"
+    } else {
+        "digest.title_rush"
+    };
+    html.line(words.get(title), &[("count", &count.to_string())]);
     if let Some(store) = &style.store_name {
         html.line(words.get("message.store"), &[("store", store)]);
     }
@@ -324,6 +338,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+    use std::time::Duration;
 
     fn style(language: &str) -> Style {
         Style {
@@ -342,6 +357,7 @@ mod tests {
             data,
             at: "19:03".into(),
             starts_at: None,
+            age: Duration::ZERO,
         }
     }
 
@@ -354,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_new_order_says_all_that_a_kitchen_needs() {
-        let message = subject(&style("ru"), &order(), &order(), None);
+        let message = subject(&style("ru"), &order(), &order(), None, None);
         let expected = "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n👤 Иван\n🛵 Доставка\n\
             💰 <b>12 500,00\u{a0}₽</b>\n🕒 Получен в 19:03\n• 2 × Пицца &amp; сыр\n• вода";
         assert_eq!(message.text, expected);
@@ -366,7 +382,7 @@ mod tests {
     fn what_a_shop_writes_in_its_own_way_is_told_as_it_wrote_it() {
         let of = |data: Value| {
             let told = told(EventType::NewBooking, data);
-            subject(&style("ru"), &told, &told, None).text
+            subject(&style("ru"), &told, &told, None, None).text
         };
         let words =
             of(json!({"booking_id": "1", "total": "по счёту", "guests": "человек пять", "starts_at": "завтра в семь"}));
@@ -388,7 +404,7 @@ mod tests {
             EventType::OrderStatusChanged,
             json!({"order_id": "123", "status": "ready"}),
         );
-        let message = subject(&style("en"), &order(), &ready, Some("Anna"));
+        let message = subject(&style("en"), &order(), &ready, Some("Anna"), None);
         assert!(
             message.text.contains("Status: <b>ready</b> (19:03, Anna)"),
             "{}",
@@ -400,7 +416,7 @@ mod tests {
             EventType::OrderCancelled,
             json!({"order_id": "123", "status": "cancelled", "reason": "долго"}),
         );
-        let message = subject(&style("ru"), &order(), &over, None);
+        let message = subject(&style("ru"), &order(), &over, None, None);
         assert!(message.text.contains("ОТМЕНЁН") && message.text.contains("долго") && message.buttons.is_empty());
     }
 
@@ -417,7 +433,7 @@ mod tests {
             }
         };
         let fitting = that_fit(&style("en"), (0..200).map(event).collect());
-        let text = digest(&style("en"), &fitting).text;
+        let text = digest(&style("en"), &fitting, true).text;
         assert!((40..100).contains(&fitting.len()), "{}", fitting.len());
         for item in &fitting {
             assert!(text.contains(&format!("{:040}", item.id)), "{}", item.id);
@@ -445,7 +461,7 @@ mod tests {
             key in any::<String>(), name in any::<String>(), items in proptest::collection::vec(any::<String>(), 0..80),
         ) {
             let data = json!({"order_id": key, "status": "pending", "customer_name": name, "items": items});
-            let message = subject(&style("ru"), &told(EventType::NewOrder, data.clone()), &told(EventType::NewOrder, data), None);
+            let message = subject(&style("ru"), &told(EventType::NewOrder, data.clone()), &told(EventType::NewOrder, data), None, None);
             let unescaped = message.text.replace("<b>", "").replace("</b>", "").replace("&lt;", "<").replace("&gt;", ">")
                 .replace("&amp;", "&");
             prop_assert!(unescaped.encode_utf16().count() <= MESSAGE_UNITS);

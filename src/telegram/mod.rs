@@ -9,6 +9,7 @@ mod command;
 pub mod html;
 mod line;
 pub mod message;
+mod note;
 mod press;
 mod refusal;
 pub mod sender;

@@ -11,7 +11,8 @@ use teloxide::payloads::{
     SendMessage, SendMessageSetters as _,
 };
 use teloxide::types::{
-    ChatId, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, MessageId, ParseMode, ThreadId,
+    ChatId, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, MessageId, ParseMode, ReplyParameters,
+    ThreadId,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -62,7 +63,15 @@ fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Subject(it) => it.message.map(MessageId),
         Work::Keyboard { message, .. } => Some(MessageId(*message)),
-        Work::Digest { .. } | Work::Alarm { .. } | Work::Words { .. } => None,
+        Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } | Work::Words { .. } => None,
+    }
+}
+
+/// The message that a new one answers.
+fn reply_to(claim: &Claim) -> Option<MessageId> {
+    match &claim.work {
+        Work::Note(noted) => noted.reply_to.map(MessageId),
+        _ => None,
     }
 }
 
@@ -91,10 +100,11 @@ fn as_allowed(message: Message, refusals: u32) -> Content {
 }
 
 async fn new(client: &Client, claim: &Claim, content: Content, deadline: Duration) -> Result<Box<RawValue>, Problem> {
-    let silent = claim.work.style().is_some_and(|style| style.muted);
     let mut request = SendMessage::new(ChatId(claim.telegram_id), content.text)
         .link_preview_options(no_preview())
-        .disable_notification(silent);
+        .disable_notification(claim.work.is_silent());
+    // Where somebody deleted it, the note comes all the same.
+    request.reply_parameters = reply_to(claim).map(|there| ReplyParameters::new(there).allow_sending_without_reply());
     request.parse_mode = content.parse_mode;
     request.message_thread_id = claim.topic.map(|topic| ThreadId(MessageId(topic)));
     if !content.keyboard.inline_keyboard.is_empty() {

@@ -84,7 +84,8 @@ async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_t
     let client = database.client().await;
     client
         .batch_execute(&format!(
-            "insert into orders (store_id, total) select 7, 100 from generate_series(1, {CHANGES}); \
+            "update vestnik.store set answer_seconds = 86400; \
+             insert into orders (store_id, total) select 7, 100 from generate_series(1, {CHANGES}); \
              update orders set status = 'preparing'; \
              insert into orders (store_id, total) select 7, 100 from generate_series({CHANGES} + 1, {ORDERS})"
         ))

@@ -20,6 +20,10 @@ const SECRET: &str = "sixteen characters";
 /// The receivers of the tests are on this machine.
 const ANYWHERE: vestnik::config::Webhook = vestnik::config::Webhook { allow_private: true };
 
+/// A panel of the store that can ring.
+const PANEL: &str = "insert into vestnik.node values ('here', now() + interval '1 h'); \
+    insert into vestnik.presence values ('here', '7')";
+
 /// The parts of the engine that climb, without the engine: a test is the clock.
 struct Shop {
     database: Database,
@@ -31,6 +35,7 @@ impl Shop {
     async fn with_store() -> Self {
         let shop = Self::bare().await;
         shop.run("insert into vestnik.store (id) values ('7')").await;
+        shop.run(PANEL).await;
         shop
     }
 
@@ -197,14 +202,9 @@ async fn an_answer_of_any_kind_ends_the_ladder() {
 #[tokio::test]
 async fn only_what_somebody_must_answer_for_climbs() {
     let shop = Shop::with_store().await;
-    shop.run("insert into orders (store_id) values (8); insert into bookings (store_id) values (7)")
-        .await;
+    shop.run("insert into orders (store_id) values (8)").await;
     shop.plan().await;
-    assert_eq!(
-        shop.count("vestnik.escalation").await,
-        0,
-        "a store that is not set up, and a booking"
-    );
+    assert_eq!(shop.count("vestnik.escalation").await, 0, "a store that is not set up");
     shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
         .await;
     shop.plan().await;
@@ -251,6 +251,9 @@ async fn a_ladder_goes_on_where_it_was_after_a_restart() {
     let client = app.database.client().await;
     telegram.add_private(12, "Boris");
     telegram.link(&app.database, "7", 12, "manager").await;
+    let mut panel = app.panel("7", None).await.live().await;
+    panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
+    until(&client, "select exists (select from vestnik.presence)").await;
     app.write("insert into orders (store_id) values (7)").await;
     until(&client, "select exists (select from vestnik.escalation)").await;
     client.batch_execute(HURRY).await.unwrap();
@@ -275,8 +278,6 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     telegram.add_private(11, "Anna");
     telegram.link(&shop.database, "7", 11, "fallback").await;
     const PLANNED: &str = "vestnik.delivery d join vestnik.event e on e.id = d.event_id";
-    shop.run("insert into vestnik.node values ('here', now() + interval '1 min'); insert into vestnik.presence values ('here', '7')")
-        .await;
     shop.run("insert into orders (store_id) values (7)").await;
     shop.plan().await;
     assert_eq!(shop.count(PLANNED).await, 0, "a panel rings");
@@ -288,15 +289,19 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
             .await,
         1
     );
-    // And is not told again by its ladder: the next rung that leads to somebody is the one that is taken.
+    // And is not told again by its escalation: without a panel, order 1 goes to the chat at once, which has order 2 already
+    // and is reminded of it.
     assert_eq!(shop.climb().await, 2);
-    assert_eq!(
-        shop.climb().await,
-        1,
-        "order 1 has a chat to go to, order 2 nobody left"
-    );
     assert_eq!(shop.count(PLANNED).await, 2);
-    assert_eq!(shop.rungs().await, [(2, None), (1, Some("exhausted".into()))]);
+    assert_eq!(shop.rungs().await, [(2, None), (1, None)]);
+    let reminders = "vestnik.delivery d join vestnik.event e on e.id = d.about_id \
+        where d.note = 'unanswered' and e.data ->> 'order_id' = '2'";
+    assert_eq!(shop.count(reminders).await, 1);
+    assert_eq!(shop.climb().await, 0, "nobody is left");
+    assert_eq!(
+        shop.rungs().await,
+        [(2, Some("exhausted".into())), (1, Some("exhausted".into()))]
+    );
 }
 
 /// A store with a webhook, and orders that have climbed to it.
@@ -309,8 +314,11 @@ async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     ))
     .await;
     shop.plan().await;
-    shop.climb().await;
-    assert_eq!(shop.climb().await, orders as u64);
+    assert_eq!(
+        shop.climb().await,
+        orders as u64,
+        "no panel and no chat: the steps to them are passed over"
+    );
     assert_eq!(shop.count("vestnik.webhook").await, orders as i64);
     shop
 }
@@ -400,4 +408,125 @@ async fn an_order_that_is_accepted_by_an_older_transaction_climbs_no_further() {
     shop.plan().await;
     assert_eq!(shop.climb().await, 0);
     assert_eq!(shop.rungs().await, [(0, Some("answered".to_owned()))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_usual_shop_is_reminded_where_its_order_is_and_with_a_sound() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&app.database, "7", 11, "mirror").await;
+    app.write("insert into orders (store_id) values (7); insert into bookings (store_id) values (7)")
+        .await;
+    let told = telegram.until_messages(11, 2).await;
+    until(&client, "select count(*) = 2 from vestnik.escalation").await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.delivery").await;
+    client
+        .batch_execute("update vestnik.event set at = at - interval '2 min' where type in ('new_order', 'new_booking')")
+        .await
+        .unwrap();
+    client.batch_execute(HURRY).await.unwrap();
+    let all = telegram.until_messages(11, 4).await;
+    for (message, words) in [(&told[0], "Order #1"), (&told[1], "Booking #1")] {
+        let reminder = all
+            .iter()
+            .find(|it| it.reply_to == message.message && it.reply_to.is_some());
+        let reminder = reminder.unwrap_or_else(|| panic!("a reminder that leads to {words}: {all:?}"));
+        assert!(
+            reminder.text.contains(words) && reminder.text.contains("2 min"),
+            "{}",
+            reminder.text
+        );
+        assert!(!reminder.silent);
+    }
+    client.batch_execute(HURRY).await.unwrap();
+    until(
+        &client,
+        "select bool_and(outcome = 'exhausted') from vestnik.escalation",
+    )
+    .await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_escalated_order_says_how_long_it_has_waited_and_who_has_it() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    for (chat, name, mode) in [(11, "Anna", "mirror"), (12, "Boris", "manager")] {
+        telegram.add_private(chat, name);
+        telegram.link(&app.database, "7", chat, mode).await;
+    }
+    app.write("insert into orders (store_id) values (7)").await;
+    telegram.until_messages(11, 1).await;
+    until(&client, "select exists (select from vestnik.escalation)").await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.delivery").await;
+    client.batch_execute(HURRY).await.unwrap();
+    telegram.until_messages(11, 2).await;
+    until_rung(&client, 1).await;
+    client
+        .batch_execute("update vestnik.event set at = at - interval '3 min' where type = 'new_order'")
+        .await
+        .unwrap();
+    client.batch_execute(HURRY).await.unwrap();
+    let told = telegram.until_messages(12, 1).await;
+    for words in ["has waited for an answer for 3 min", "Anna", "New order #1"] {
+        assert!(told[0].text.contains(words), "{words}: {}", told[0].text);
+    }
+    assert!(!told[0].silent);
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_sounds_as_a_reply_to_its_order_in_a_muted_chat_too() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&app.database, "7", 11, "mirror").await;
+    client
+        .batch_execute("update vestnik.link set muted_until = 'infinity'")
+        .await
+        .unwrap();
+    app.write("insert into orders (store_id) values (7)").await;
+    let told = telegram.until_messages(11, 1).await;
+    assert!(told[0].silent, "muted");
+    until(&client, "select bool_and(state = 'sent') from vestnik.delivery").await;
+    app.write("update orders set status = 'cancelled'").await;
+    let all = telegram.until_messages(11, 2).await;
+    assert_eq!(all[1].reply_to, told[0].message);
+    assert!(all[1].text.contains("Order #1 is cancelled"), "{}", all[1].text);
+    assert!(!all[1].silent, "a kitchen must stop");
+    app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be() {
+    for (escalates, climbs) in [("open", 0), ("always", 1)] {
+        let shop = Shop::with_store().await;
+        // Open only in a span that is not now.
+        shop.run(&format!(
+            "update vestnik.store set escalates = '{escalates}', time_zone = 'UTC'"
+        ))
+        .await;
+        shop.run(
+            "insert into vestnik.opening (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
+                 (at + interval '2 h')::time, (at + interval '3 h')::time from (select now() at time zone 'UTC' as at) now",
+        )
+        .await;
+        shop.run("insert into orders (store_id) values (7)").await;
+        shop.plan().await;
+        assert_eq!(shop.climb().await, climbs, "{escalates}");
+        if climbs == 0 {
+            assert_eq!(shop.rungs().await, [(0, None)], "it waits");
+            shop.run("delete from vestnik.opening").await;
+            assert_eq!(
+                shop.climb().await,
+                0,
+                "it has opened: somebody has the usual time to answer"
+            );
+            assert_eq!(shop.climb().await, 1);
+        }
+    }
 }

@@ -32,10 +32,14 @@ async fn start_impatient(telegram: &Telegram, database: Database) -> App {
 
 /// Moves the clock on for all that waits: it may be sent as soon as Telegram's own distance allows.
 pub async fn hurry(client: &Client) {
+    // One after the other: together they would lock against a settlement.
+    client
+        .batch_execute("update vestnik.delivery set due_at = '-infinity'")
+        .await
+        .unwrap();
     client
         .batch_execute(
-            "update vestnik.delivery set due_at = '-infinity'; \
-             update vestnik.chat set waiting = true, next_at = least(next_at, clock_timestamp() + interval '1.1 s'), \
+            "update vestnik.chat set waiting = true, next_at = least(next_at, clock_timestamp() + interval '1.1 s'), \
                  edit_next_at = least(edit_next_at, clock_timestamp() + interval '1.1 s')",
         )
         .await

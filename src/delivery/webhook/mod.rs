@@ -25,7 +25,8 @@ const POSTS_AT_ONCE: usize = 8;
 /// Whether the order of event `e` has its answer.
 const ANSWERED: &str = "(exists (select from vestnik.ack a where a.event_id = e.id) \
      or exists (select from vestnik.event c where c.store_id = e.store_id and c.subject = e.subject and c.id > e.id \
-         and c.type in ('order_status_changed', 'order_cancelled') and c.data ->> 'order_id' = e.data ->> 'order_id'))";
+         and (c.type in ('order_status_changed', 'order_cancelled') and c.data ->> 'order_id' = e.data ->> 'order_id' \
+           or c.type in ('booking_status_changed', 'booking_cancelled') and c.data ->> 'booking_id' = e.data ->> 'booking_id')))";
 /// Posts that are given up at once.
 const BATCH_OVER: i64 = 100;
 /// Between two looks for posts.
@@ -231,8 +232,9 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
          where w.event_id = due.event_id and s.id = w.store_id and e.id = w.event_id \
          returning w.event_id, w.fence, w.attempts, s.webhook_url, \
              array_remove(array[s.webhook_secret, s.webhook_secret_old], null), extract(epoch from clock_timestamp())::bigint, \
-             json_build_object('type', 'order_unanswered', 'event_id', e.id::text, 'store_id', e.store_id, \
-                 'order_id', e.data ->> 'order_id', 'at', e.at)::text, {ANSWERED}"
+             json_strip_nulls(json_build_object('type', case e.type when 'new_booking' then 'booking_unanswered' else 'order_unanswered' end, \
+                 'event_id', e.id::text, 'store_id', e.store_id, 'order_id', e.data ->> 'order_id', \
+                 'booking_id', e.data ->> 'booking_id', 'at', e.at))::text, {ANSWERED}"
     );
     db::answered(async {
         let mut client = pool.get().await?;

@@ -100,6 +100,8 @@ pub struct Call {
     pub silent: bool,
     /// The topic that it names.
     pub topic: Option<i32>,
+    /// The message that it answers.
+    pub reply_to: Option<i32>,
     /// Whether its text is sent with markup.
     pub is_html: bool,
     /// The message that stands there because of it.
@@ -122,6 +124,9 @@ impl Call {
             topic: body["message_thread_id"]
                 .as_i64()
                 .and_then(|topic| i32::try_from(topic).ok()),
+            reply_to: body["reply_parameters"]["message_id"]
+                .as_i64()
+                .and_then(|message| i32::try_from(message).ok()),
             is_html: body["parse_mode"] == "HTML",
             message: None,
             said: String::new(),

@@ -289,6 +289,13 @@ impl State {
 
     fn send(&mut self, body: &Value, call: &mut Call) -> Result<Value, Answer> {
         let chat = self.writable(body)?;
+        let may_be_gone = body["reply_parameters"]["allow_sending_without_reply"] == true;
+        if call
+            .reply_to
+            .is_some_and(|there| !may_be_gone && !self.messages.contains_key(&(chat, there)))
+        {
+            return Err(Answer::error(400, "Bad Request: message to be replied not found"));
+        }
         let (text, buttons) = content(body, call)?;
         let newest = self.messages.range((chat, 0)..=(chat, i32::MAX)).next_back();
         let number = newest.map_or(1, |((_, number), _)| number + 1);
