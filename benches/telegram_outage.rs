@@ -20,12 +20,12 @@ use tokio_postgres::Client;
 
 const CHAT: i64 = 11;
 /// Moves what was planned, told and tried into the past, as if an hour had gone by.
-const AN_HOUR_LATER: &str = "update vestnik.event set at = at - interval '1 hour'; \
-     update vestnik.delivery set planned_at = planned_at - interval '1 hour', \
+const AN_HOUR_LATER: &str = "update vestnik.vst_event set at = at - interval '1 hour'; \
+     update vestnik.vst_delivery set planned_at = planned_at - interval '1 hour', \
          due_at = case when isfinite(due_at) then due_at - interval '1 hour' else due_at end; \
-     update vestnik.chat set next_at = next_at - interval '1 hour', edit_next_at = edit_next_at - interval '1 hour'; \
-     update vestnik.bot set polled_at = polled_at - interval '1 hour', error_at = error_at - interval '1 hour'; \
-     update vestnik.escalation set due_at = due_at - interval '1 hour'";
+     update vestnik.vst_chat set next_at = next_at - interval '1 hour', edit_next_at = edit_next_at - interval '1 hour'; \
+     update vestnik.vst_bot set polled_at = polled_at - interval '1 hour', error_at = error_at - interval '1 hour'; \
+     update vestnik.vst_escalation set due_at = due_at - interval '1 hour'";
 
 fn main() {
     let outages: Vec<u64> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
@@ -34,10 +34,10 @@ fn main() {
     runtime.block_on(async {
         let shop = Shop::open().await;
         let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
-        let link = "insert into vestnik.store (id) values ('7'), ('8'); \
-             insert into vestnik.chat (telegram_id) values (11), (12); \
-             insert into vestnik.link (chat_id, store_id, mode, language, linked_by) \
-                 select id, case telegram_id when 11 then '7' else '8' end, 'mirror', 'en', 1 from vestnik.chat";
+        let link = "insert into vestnik.vst_store (id) values ('7'), ('8'); \
+             insert into vestnik.vst_chat (telegram_id) values (11), (12); \
+             insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) \
+                 select id, case telegram_id when 11 then '7' else '8' end, 'mirror', 'en', 1 from vestnik.vst_chat";
         client.batch_execute(link).await.expect("linked");
         let api = BotApi::start().await;
         let mut number = 0;
@@ -102,7 +102,7 @@ async fn pressed(api: &BotApi, event: i64) -> Duration {
 }
 
 async fn event(client: &Client) -> i64 {
-    let event = "select max(id) from vestnik.event where store_id = '7' and type = 'new_order'";
+    let event = "select max(id) from vestnik.vst_event where store_id = '7' and type = 'new_order'";
     client.query_one(event, &[]).await.expect("an event").get(0)
 }
 

@@ -80,7 +80,7 @@ impl Heartbeat {
         let leave = async {
             let client = db::connect_as(&self.url, "bot").await?;
             client
-                .execute("delete from vestnik.bot_node where id = $1", &[&self.node])
+                .execute("delete from vestnik.vst_bot_node where id = $1", &[&self.node])
                 .await?;
             Ok::<_, Failed>(())
         };
@@ -90,9 +90,9 @@ impl Heartbeat {
 
     /// Until it fails.
     async fn beat(&self, backoff: &mut Backoff) -> Result<(), Failed> {
-        const BEAT: &str = "insert into vestnik.bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), clock_timestamp()) \
+        const BEAT: &str = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), clock_timestamp()) \
              on conflict (id) do update set pid = excluded.pid, seen_at = excluded.seen_at";
-        const GONE: &str = "delete from vestnik.bot_node where seen_at < clock_timestamp() - interval '1 hour'";
+        const GONE: &str = "delete from vestnik.vst_bot_node where seen_at < clock_timestamp() - interval '1 hour'";
         let client = db::connect_as(&self.url, "bot").await?;
         let statement = client.prepare(BEAT).await?;
         client.execute(GONE, &[]).await?;
@@ -109,7 +109,7 @@ impl Heartbeat {
 /// Whether the node of this SQL expression is up: it has said so lately, and its session is there.
 fn is_up(node: &str) -> String {
     format!(
-        "exists (select from vestnik.bot_node n join pg_stat_activity a on a.pid = n.pid \
+        "exists (select from vestnik.vst_bot_node n join pg_stat_activity a on a.pid = n.pid \
              where n.id = {node} and n.seen_at > clock_timestamp() - interval '{SILENCE_S} s')"
     )
 }
@@ -117,7 +117,7 @@ fn is_up(node: &str) -> String {
 /// Whether what the node of this SQL expression was sending is begun anew by others.
 pub(crate) fn has_lost_its_leases(node: &str) -> String {
     format!(
-        "exists (select from vestnik.bot_node n where n.id = {node} and n.seen_at < clock_timestamp() - interval '{LEASE_GRACE_S} s' \
+        "exists (select from vestnik.vst_bot_node n where n.id = {node} and n.seen_at < clock_timestamp() - interval '{LEASE_GRACE_S} s' \
              and not exists (select from pg_stat_activity a where a.pid = n.pid) \
              and pg_postmaster_start_time() < clock_timestamp() - interval '{START_GRACE_S} s')"
     )
@@ -126,8 +126,8 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
 /// Takes or keeps the long poll.
 pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, Failed> {
     let take = format!(
-        "with before as (select poller from vestnik.bot for update) \
-         update vestnik.bot b set poller = $1 from before \
+        "with before as (select poller from vestnik.vst_bot for update) \
+         update vestnik.vst_bot b set poller = $1 from before \
          where b.stopped_at is null and (b.poller is not distinct from $1 or not {}) \
          returning b.next_update, before.poller is distinct from $1",
         is_up("b.poller")
@@ -142,7 +142,7 @@ pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, Failed> {
             });
         }
         let stopped = client
-            .query_one("select stopped_at is not null from vestnik.bot", &[])
+            .query_one("select stopped_at is not null from vestnik.vst_bot", &[])
             .await?;
         Ok(if stopped.try_get(0)? {
             Lease::Stopped
@@ -167,9 +167,9 @@ pub struct Update {
 ///
 /// The number may go down: after a quiet week Telegram begins anew, anywhere.
 pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, Failed> {
-    const TAKE: &str = "with ours as (update vestnik.bot set next_update = $2, polled_at = clock_timestamp(), \
+    const TAKE: &str = "with ours as (update vestnik.vst_bot set next_update = $2, polled_at = clock_timestamp(), \
              error = null, error_at = null where poller = $1 returning 1), \
-         taken as (insert into vestnik.bot_update (id, body) \
+         taken as (insert into vestnik.vst_bot_update (id, body) \
              select id, body from unnest($3::bigint[], $4::text[]) t(id, body) where exists (select from ours) \
              on conflict (id) do nothing) \
          select count(*) from ours";
@@ -188,7 +188,7 @@ pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update])
 
 /// What was taken by a node that is gone, and not dealt with; at most so many, the oldest first.
 pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, Failed> {
-    const LEFT: &str = "select id, body from vestnik.bot_update order by taken_at, id limit $1";
+    const LEFT: &str = "select id, body from vestnik.vst_bot_update order by taken_at, id limit $1";
     db::answered(async {
         let rows = pool.get().await?.query(LEFT, &[&most]).await?;
         let read = |row: &tokio_postgres::Row| {
@@ -207,7 +207,7 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), Failed> {
     db::answered(async {
         let client = pool.get().await?;
         client
-            .execute("delete from vestnik.bot_update where id = $1", &[&update])
+            .execute("delete from vestnik.vst_bot_update where id = $1", &[&update])
             .await?;
         Ok(())
     })
@@ -216,7 +216,7 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), Failed> {
 
 /// Lets another node poll.
 pub async fn release(pool: &Pool, node: &str) -> Result<(), Failed> {
-    const RELEASE: &str = "update vestnik.bot set poller = null where poller = $1";
+    const RELEASE: &str = "update vestnik.vst_bot set poller = null where poller = $1";
     db::answered(async {
         pool.get().await?.execute(RELEASE, &[&node]).await?;
         Ok(())
@@ -226,7 +226,7 @@ pub async fn release(pool: &Pool, node: &str) -> Result<(), Failed> {
 
 /// The token is not let in: no node tries it again.
 pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed> {
-    const STOP: &str = "update vestnik.bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
+    const STOP: &str = "update vestnik.vst_bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
     let token: [u8; 32] = Sha256::digest(token).into();
     db::answered(async {
         pool.get().await?.execute(STOP, &[&token.as_slice(), &why]).await?;
@@ -237,9 +237,9 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed>
 
 /// Telegram knows this token: whatever stopped the bot before is over. A bot of another number has updates of its own.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), Failed> {
-    const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.bot), \
-         forgotten as (delete from vestnik.bot_update where (select is_new from other)) \
-         update vestnik.bot set stopped_at = null, stopped_why = null, stopped_hash = null, number = $1, \
+    const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
+         forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \
+         update vestnik.vst_bot set stopped_at = null, stopped_why = null, stopped_hash = null, number = $1, \
              next_update = case when number is distinct from $1 then 0 else next_update end \
          where stopped_at is not null or number is distinct from $1";
     let number: Option<i64> = token.split_once(':').and_then(|(number, _)| number.parse().ok());
@@ -252,7 +252,7 @@ pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), Failed> {
 
 /// Why Telegram is not reached from a node; `None`: it is again.
 pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), Failed> {
-    const NOTE: &str = "update vestnik.bot set error = $1, error_at = case when $1::text is not null then clock_timestamp() end \
+    const NOTE: &str = "update vestnik.vst_bot set error = $1, error_at = case when $1::text is not null then clock_timestamp() end \
          where error is distinct from $1";
     db::answered(async {
         pool.get().await?.execute(NOTE, &[&error]).await?;
@@ -266,7 +266,7 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), Failed> {
     db::answered(async {
         let client = pool.get().await?;
         client
-            .execute("update vestnik.bot set conflict_at = clock_timestamp()", &[])
+            .execute("update vestnik.vst_bot set conflict_at = clock_timestamp()", &[])
             .await?;
         Ok(())
     })
@@ -294,7 +294,7 @@ pub struct State {
 pub async fn state(client: &Client) -> Result<State, Failed> {
     let sql = format!(
         "select stopped_why, case when {} then poller end, {age} polled_at)::float8, {age} conflict_at)::float8, \
-             error, {age} error_at)::float8, (select count(*) from vestnik.bot_update) from vestnik.bot b",
+             error, {age} error_at)::float8, (select count(*) from vestnik.vst_bot_update) from vestnik.vst_bot b",
         is_up("b.poller"),
         age = "extract(epoch from clock_timestamp() -"
     );

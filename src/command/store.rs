@@ -6,7 +6,7 @@ use time::Time;
 use vestnik::config::Config;
 use vestnik::db;
 use vestnik::delivery::webhook::{address, signature};
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::store::hours::{self, Rule};
 use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 use vestnik::config::Config;
 use vestnik::db;
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::link::{self, Listed, Mode, Tried};
 use vestnik::telegram::{Client, html, words};
 use vestnik::{poll, store};

@@ -4,7 +4,7 @@ use anyhow::bail;
 use vestnik::config::Config;
 use vestnik::db;
 use vestnik::delivery::webhook::{self, signature};
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::store::secret;
 
 use super::Usage;

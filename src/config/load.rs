@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use toml::{Table, Value};
 
 use super::{
-    Config, Database, Embedded, Http, Journal, Log, LogFormat, Notify, Session, Shop, ShopSchema, Tls, Webhook,
+    Answers, Config, Database, Embedded, Http, Journal, Log, LogFormat, Notify, Session, Shop, ShopSchema, Tls, Webhook,
 };
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");
@@ -335,7 +335,7 @@ impl Reading {
             },
             journal: Journal {
                 retention: DAY * self.number("journal.retention_days", 1..=3650) as u32,
-                sweep: match self.number("journal.sweep_seconds", 0..=86_400) {
+                reconcile_interval: match self.number("journal.reconcile_interval_seconds", 0..=86_400) {
                     0 => None,
                     seconds => Some(Duration::from_secs(seconds)),
                 },
@@ -347,6 +347,9 @@ impl Reading {
             },
             webhook: Webhook {
                 allow_private: self.truth("webhook.allow_private"),
+            },
+            answers: Answers {
+                step_back: Duration::from_secs(60 * self.number("answers.step_back_minutes", 0..=1440)),
             },
             log: Log {
                 filter: self

@@ -6,8 +6,9 @@ use deadpool_postgres::{ClientWrapper, Object};
 
 use super::lane::Lane;
 use super::queue::ChatId;
-use super::work::is_readable;
+use super::told::is_readable;
 use crate::db::{self, Failed};
+use crate::sources::Sources;
 
 /// Deliveries that are looked at, one by one, for the one that cannot be read.
 const SUSPECTS: i64 = 200;
@@ -27,18 +28,24 @@ pub(super) fn may_pass(error: &Failed) -> bool {
 }
 
 /// Finds the deliveries of a lane that cannot be read, and gives them up. Where each of them can, the lane waits.
-pub(super) async fn set_aside(client: &mut Object, chat: ChatId, lane: Lane, error: &Failed) -> Result<(), Failed> {
-    const DEAD: &str = "update vestnik.delivery set state = 'dead', settled_at = clock_timestamp(), \
+pub(super) async fn set_aside(
+    client: &mut Object,
+    sources: &Sources,
+    chat: ChatId,
+    lane: Lane,
+    error: &Failed,
+) -> Result<(), Failed> {
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', settled_at = clock_timestamp(), \
              reason = 'what it tells cannot be read' where id = any ($1)";
     let open = format!(
-        "select d.id from vestnik.delivery d where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and {} \
+        "select d.id from vestnik.vst_delivery d where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and {} \
          order by d.urgent desc, d.id limit $2",
         lane.has()
     );
     let mut unreadable = Vec::new();
     for row in client.query(&open, &[&chat.0, &SUSPECTS]).await? {
         let delivery: i64 = row.try_get(0)?;
-        if !can_be_read(client, delivery).await? {
+        if !can_be_read(client, sources, delivery).await? {
             unreadable.push(delivery);
         }
     }
@@ -53,10 +60,10 @@ pub(super) async fn set_aside(client: &mut Object, chat: ChatId, lane: Lane, err
 }
 
 /// An error that may pass is none of the delivery's.
-async fn can_be_read(client: &mut Object, delivery: i64) -> Result<bool, Failed> {
-    let transaction = client.transaction().await?;
+async fn can_be_read(client: &mut Object, sources: &Sources, delivery: i64) -> Result<bool, Failed> {
+    let mut transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
-    match is_readable(&transaction, delivery).await {
+    match is_readable(&mut transaction, sources, delivery).await {
         Ok(()) => Ok(true),
         Err(error) if may_pass(&error) => Err(error),
         Err(_) => Ok(false),
@@ -65,7 +72,7 @@ async fn can_be_read(client: &mut Object, delivery: i64) -> Result<bool, Failed>
 
 async fn postpone(client: &ClientWrapper, chat: ChatId, lane: Lane) -> Result<(), Failed> {
     let postpone = format!(
-        "update vestnik.chat set {next_at} = greatest({next_at}, clock_timestamp() + make_interval(secs => $2)) where id = $1",
+        "update vestnik.vst_chat set {next_at} = greatest({next_at}, clock_timestamp() + make_interval(secs => $2)) where id = $1",
         next_at = lane.columns().next_at
     );
     client.execute(&postpone, &[&chat.0, &CHAT_PAUSE_S]).await?;

@@ -10,7 +10,7 @@ pub enum Lane {
     Edits,
 }
 
-/// The columns of `vestnik.chat` that are a lane's own.
+/// The columns of `vestnik.vst_chat` that are a lane's own.
 pub(super) struct Columns {
     pub next_at: &'static str,
     pub wakes_at: &'static str,
@@ -46,11 +46,11 @@ impl Lane {
     pub(super) fn has(self) -> &'static str {
         match self {
             Self::Messages => {
-                "d.keyboard is null and (d.event_id is null or not exists (select from vestnik.message m \
+                "d.keyboard is null and (d.event_id is null or not exists (select from vestnik.vst_message m \
                      where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
             }
             Self::Edits => {
-                "(d.keyboard is not null or d.note is null and exists (select from vestnik.message m \
+                "(d.keyboard is not null or d.note is null and exists (select from vestnik.vst_message m \
                      where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
             }
         }
@@ -58,11 +58,11 @@ impl Lane {
 }
 
 /// When an open delivery `d` may be sent: its own pause, and that of its link.
-pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.link l \
+pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 
 /// Whether nothing that happened to its order before an open delivery `d` waits for its time.
-pub(super) const IS_NEXT: &str = "not exists (select from vestnik.delivery o \
+pub(super) const IS_NEXT: &str = "not exists (select from vestnik.vst_delivery o \
      where o.chat_id = d.chat_id and o.subject = d.subject and o.store_id = d.store_id and o.id < d.id \
        and o.due_at > clock_timestamp() and o.state in ('pending', 'sending', 'retrying'))";
 

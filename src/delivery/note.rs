@@ -4,8 +4,10 @@
 use deadpool_postgres::Transaction;
 
 use super::queue::ChatId;
-use super::work::{Item, Open, Style, Work, told_of};
+use super::told::{Item, told_of};
+use super::work::{Open, Style, Work};
 use crate::db::Failed;
+use crate::sources::Sources;
 
 /// Notes of a kind that come one by one; above, they come as one.
 const ONE_BY_ONE: usize = 3;
@@ -62,13 +64,14 @@ pub(super) fn must_be_heard(notes: &[&Open]) -> bool {
 
 /// The first of what is open, a note, and those like it; `None`: they mean nothing any more, and are settled.
 pub(super) async fn work(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     style: Style,
     note: Note,
     open: &[Open],
 ) -> Result<Option<Work>, Failed> {
-    const MESSAGE: &str = "select message_id from vestnik.message \
+    const MESSAGE: &str = "select message_id from vestnik.vst_message \
          where chat_id = $1 and store_id = $2 and subject = $3 and message_id <> 0";
     let is_told = |of: &Open| {
         open.iter()
@@ -93,18 +96,22 @@ pub(super) async fn work(
         _ => None,
     };
     let ids: Vec<i64> = valid.iter().map(|open| open.id).collect();
+    let about = told_of(transaction, sources, &ids).await?;
+    if about.is_empty() {
+        return Ok(None);
+    }
     Ok(Some(Work::Note(Box::new(Noted {
         style,
         note,
-        about: told_of(transaction, &ids).await?,
+        about,
         reply_to: message.map(|row| row.try_get(0)).transpose()?,
     }))))
 }
 
 /// Nobody is told that an order waits which was answered meanwhile. The deliveries that are over.
 async fn settle_answered(transaction: &Transaction<'_>, note: Note, deliveries: &[i64]) -> Result<Vec<i64>, Failed> {
-    const OVER: &str = "update vestnik.delivery d set state = 'dead', reason = 'answered meanwhile', settled_at = clock_timestamp() \
-         from vestnik.escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome = 'answered' returning d.id";
+    const OVER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', settled_at = clock_timestamp() \
+         from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";
     if note != Note::Unanswered {
         return Ok(Vec::new());
     }

@@ -1,23 +1,29 @@
 //! Plans what each chat is to be told: from a stored cursor, so that nothing is left out however long the engine was
 //! away, and under a unique key, so that planning twice changes nothing.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
+use tokio_postgres::types::ToSql;
 
 use crate::db;
-use crate::event::EventType;
+use crate::domain::event::{EventId, EventType, JournalEvent, PartnerEvent};
+use crate::domain::status::{Status, SubjectKind};
 use crate::journal::{self, Due};
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
+use crate::sources::registry::Registry;
 
 /// Events planned in one transaction.
 const BATCH_EVENTS: usize = 500;
-/// The longest key that stands in a subject as it is, characters: an index takes 2,700 bytes.
-pub(super) const SUBJECT_CHARACTERS: usize = 400;
 /// An order older than this when it is planned, hours, is nobody's meal any more, and alarms nobody.
 const ESCALATED_HOURS: i32 = 24;
+/// So long before it is wanted, minutes, somebody has to answer an order for later.
+const BEFORE_WANTED_MINUTES: i32 = 60;
 /// How long a batch may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -33,13 +39,13 @@ pub enum Planned {
 }
 
 /// Plans one batch. An event older than `stale` is for a digest.
-pub async fn plan(pool: &Pool, stale: Duration) -> Result<Planned, journal::Error> {
-    timeout(DEADLINE, plan_batch(pool, stale))
+pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
+    timeout(DEADLINE, plan_batch(pool, sources, stale))
         .await
         .map_err(|_| journal::Error::TimedOut)?
 }
 
-async fn plan_batch(pool: &Pool, stale: Duration) -> Result<Planned, journal::Error> {
+async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     let mut client = pool.get().await?;
     // The lock comes first, so that the snapshot behind it sees what the last planner committed.
     let transaction = client
@@ -49,21 +55,22 @@ async fn plan_batch(pool: &Pool, stale: Duration) -> Result<Planned, journal::Er
         .await?;
     db::bound_silence(&transaction).await?;
     let statement = transaction
-        .prepare_cached("select cursor from vestnik.plan for update skip locked")
+        .prepare_cached("select cursor from vestnik.vst_delivery_cursor for update skip locked")
         .await?;
     let Some(row) = transaction.query_opt(&statement, &[]).await? else {
         return Ok(Planned::Elsewhere);
     };
     let before: String = row.try_get(0)?;
     let batch = journal::read_due(&transaction, &before, BATCH_EVENTS).await?;
-    if !batch.events.is_empty() {
-        insert(&transaction, &batch.events, stale).await?;
+    let due = due(&*sources.in_force(&*transaction).await.map_err(journal::Error::Sources)?, &batch.events, stale);
+    if !due.is_empty() {
+        insert(&transaction, &due).await?;
     }
     // Where nothing of it concerns anybody, the cursor need not be written at each order: reading a little again costs
     // less than a flush. After a busy time it is written once it has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
         let statement = transaction
-            .prepare_cached("update vestnik.plan set cursor = $1")
+            .prepare_cached("update vestnik.vst_delivery_cursor set cursor = $1")
             .await?;
         transaction.execute(&statement, &[&batch.cursor]).await?;
     }
@@ -71,118 +78,170 @@ async fn plan_batch(pool: &Pool, stale: Duration) -> Result<Planned, journal::Er
     Ok(if batch.more { Planned::Batch } else { Planned::All })
 }
 
-/// What is told of: the engine's own events are for panels.
-fn is_told(kind: EventType) -> bool {
-    !matches!(kind, EventType::OrderUnanswered | EventType::ChatDisabled)
+/// An event of which somebody may have to be told.
+struct DueEvent {
+    event: PartnerEvent,
+    /// The order or booking that it is about, as the engine's tables keep it.
+    subject: String,
+    /// Overtakes what is not: new ones, and what a kitchen must stop at once.
+    is_urgent: bool,
+    /// Too old when it was planned: for a digest.
+    is_stale: bool,
+    /// Only for chats that have been told of the order already.
+    is_for_those_who_know: bool,
 }
 
-/// Whether it is about an order, rather than a booking.
-fn is_of_order(kind: EventType) -> bool {
-    matches!(
-        kind,
-        EventType::NewOrder | EventType::OrderStatusChanged | EventType::OrderCancelled
-    )
+/// What of these rows is told. The engine's own events are for panels.
+fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
+    let ages: HashMap<EventId, f64> = rows.iter().map(|due| (due.event.id, due.age_s)).collect();
+    let rows: Vec<&JournalEvent> = rows.iter().map(|due| &due.event).collect();
+    let events = sources.partner_events(&rows, &Lookups::default());
+    let due = events.into_iter().filter_map(|event| {
+        let subject = event.subject.as_ref()?.id.to_string();
+        let removed = matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved);
+        let changed = matches!(event.kind, EventType::OrderChanged | EventType::BookingChanged);
+        // A shop that deletes its old orders tells nobody anything.
+        if removed && !event.concerns_open() {
+            return None;
+        }
+        Some(DueEvent {
+            is_urgent: is_urgent(event.kind),
+            is_stale: ages.get(&event.id).is_some_and(|age| *age > stale.as_secs_f64()),
+            is_for_those_who_know: removed || changed,
+            subject,
+            event,
+        })
+    });
+    due.collect()
 }
 
-/// Escalations begin with what is new, and end with its changes. Rows for the chats that mirror everything; for the fallback
-/// chats, where no panel of the store could ring; and for any chat that has this order's message, what changes it, and a
-/// note that sounds where it is cancelled.
-async fn insert(
-    transaction: &deadpool_postgres::Transaction<'_>,
-    due: &[Due],
-    stale: Duration,
-) -> Result<(), tokio_postgres::Error> {
+/// Escalations begin with what waits for an answer, and end with what is no longer so. Rows for the chats that mirror
+/// everything; for the fallback chats, where no panel of the store could ring; and for any chat that has this order's
+/// message, what changes it, and a note that sounds where it is cancelled.
+async fn insert(transaction: &deadpool_postgres::Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
-             select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.noted, not exists ( \
-                 select from vestnik.presence p join vestnik.node n on n.id = p.node_id \
+             select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
+                 select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
                  where p.store_id = e.store_id and n.until > clock_timestamp()) as unattended \
-             from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[]) d(id, subject, urgent, stale, noted) \
-             join vestnik.event e on e.id = d.id), \
+             from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[], $6::boolean[]) \
+                 d(id, subject, urgent, stale, known, noted) \
+             join vestnik.vst_event e on e.id = d.id), \
          planned as ( \
-             insert into vestnik.delivery (chat_id, store_id, event_id, subject, urgent, stale) \
+             insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
              select l.chat_id, d.store_id, d.id, d.subject, d.urgent, d.stale \
-             from due d join vestnik.link l on l.store_id = d.store_id and l.linked_at <= d.at \
-             join vestnik.chat c on c.id = l.chat_id and c.disabled_at is null \
-             where l.mode = 'mirror' or l.mode = 'fallback' and d.unattended \
-                or exists (select from vestnik.message m where m.chat_id = l.chat_id and m.store_id = d.store_id and m.subject = d.subject) \
-                or exists (select from vestnik.delivery o where o.chat_id = l.chat_id and o.subject = d.subject \
+             from due d join vestnik.vst_chat_link l on l.store_id = d.store_id and l.linked_at <= d.at \
+             join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
+             where not d.known and (l.mode = 'mirror' or l.mode = 'fallback' and d.unattended) \
+                or exists (select from vestnik.vst_message m where m.chat_id = l.chat_id and m.store_id = d.store_id and m.subject = d.subject) \
+                or exists (select from vestnik.vst_delivery o where o.chat_id = l.chat_id and o.subject = d.subject \
                            and o.state in ('pending', 'sending', 'retrying')) \
              order by d.id on conflict (event_id, chat_id) do nothing returning chat_id, store_id, event_id, subject), \
          noted as ( \
-             insert into vestnik.delivery (chat_id, store_id, about_id, note, subject, urgent) \
+             insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
              select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true from planned p join due d on d.id = p.event_id \
              where d.noted order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
-         update vestnik.chat set waiting = true where id in (select chat_id from planned)";
-    // Behind a standstill, somebody may still answer before anybody is alarmed; and while a store is closed, nobody is.
-    const CLIMB: &str = "insert into vestnik.escalation (event_id, store_id, subject, due_at, is_held) \
-         select e.id, e.store_id, d.subject, greatest(e.at, case when d.stale then clock_timestamp() end) + make_interval(secs => s.answer_seconds), \
-             s.escalates = 'open' and exists (select from vestnik.opening o where o.store_id = s.id) \
-                 and not exists (select from vestnik.open_now n where n.store_id = s.id) \
-         from unnest($1::bigint[], $2::text[], $3::boolean[]) d(id, subject, stale) join vestnik.event e on e.id = d.id \
-         join vestnik.store s on s.id = e.store_id where e.at >= s.created_at and e.at > clock_timestamp() - make_interval(hours => $4) \
-         on conflict (event_id) do nothing";
-    const ANSWERED: &str = "update vestnik.escalation l set ended_at = clock_timestamp(), outcome = 'answered' \
-         from unnest($1::bigint[], $2::text[]) d(id, subject) join vestnik.event e on e.id = d.id \
-         where l.store_id = e.store_id and l.subject = d.subject and l.event_id < e.id and l.ended_at is null";
-    let told: Vec<&Due> = due.iter().filter(|due| is_told(due.kind)).collect();
-    let is_stale = |due: &Due| due.age_s > stale.as_secs_f64();
-    let ids: Vec<i64> = told.iter().map(|due| due.id.0).collect();
-    let subjects: Vec<String> = told.iter().map(|due| subject(due)).collect();
-    let urgent: Vec<bool> = told.iter().map(|due| is_urgent(due.kind)).collect();
-    let stales: Vec<bool> = told.iter().map(|due| is_stale(due)).collect();
-    let noted: Vec<bool> = told
-        .iter()
-        .map(|due| is_cancelled(due.kind) && !is_stale(due))
-        .collect();
-    // Escalations before chats, in the order in which those that climb lock them, too.
-    let (new, changed): (Vec<&Due>, Vec<&Due>) = told.iter().partition(|due| is_new(due.kind));
-    if !new.is_empty() {
-        let statement = transaction.prepare_cached(CLIMB).await?;
-        let stale: Vec<bool> = new.iter().map(|due| is_stale(due)).collect();
-        let (ids, subjects): (Vec<i64>, Vec<String>) = new.iter().map(named).unzip();
-        transaction
-            .execute(&statement, &[&ids, &subjects, &stale, &ESCALATED_HOURS])
-            .await?;
+         update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)";
+    let ids: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
+    let subjects: Vec<&str> = due.iter().map(|due| due.subject.as_str()).collect();
+    let [urgent, stale, known, noted] = [
+        |due: &DueEvent| due.is_urgent,
+        |due: &DueEvent| due.is_stale,
+        |due: &DueEvent| due.is_for_those_who_know,
+        |due: &DueEvent| is_over(due.event.kind) && !due.is_stale,
+    ]
+    .map(|is: fn(&DueEvent) -> bool| due.iter().map(is).collect::<Vec<bool>>());
+    // Escalations before chats, in the order in which those that take their steps lock them, too. An event ends only
+    // what began before it.
+    let begun: Vec<&DueEvent> = due.iter().filter(|due| begins(due)).collect();
+    if !begun.is_empty() {
+        begin(transaction, &begun).await?;
     }
-    if !changed.is_empty() {
-        let statement = transaction.prepare_cached(ANSWERED).await?;
-        let (ids, subjects): (Vec<i64>, Vec<String>) = changed.iter().map(named).unzip();
-        transaction.execute(&statement, &[&ids, &subjects]).await?;
+    let ended: Vec<(&DueEvent, &str)> = due.iter().filter_map(|due| Some((due, ends_as(due)?))).collect();
+    if !ended.is_empty() {
+        end(transaction, &ended).await?;
     }
     let statement = transaction.prepare_cached(PLAN).await?;
     transaction
-        .execute(&statement, &[&ids, &subjects, &urgent, &stales, &noted])
+        .execute(&statement, &[&ids, &subjects, &urgent, &stale, &known, &noted])
         .await?;
     Ok(())
 }
 
-fn named(due: &&Due) -> (i64, String) {
-    (due.id.0, subject(due))
+/// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
+/// order for later nobody is before its time.
+async fn begin(transaction: &deadpool_postgres::Transaction<'_>, begun: &[&DueEvent]) -> Result<(), tokio_postgres::Error> {
+    const BEGIN: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at, is_held) \
+         select e.id, e.store_id, d.subject, \
+             greatest(e.at, case when d.stale then clock_timestamp() end, d.wanted_at - make_interval(mins => $6)) \
+                 + make_interval(secs => s.answer_seconds), \
+             s.escalates = 'open' and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
+                 and (d.wanted_at > clock_timestamp() + make_interval(mins => $6) \
+                     or not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) \
+         from unnest($1::bigint[], $2::text[], $3::boolean[], $4::timestamptz[]) d(id, subject, stale, wanted_at) \
+         join vestnik.vst_event e on e.id = d.id join vestnik.vst_store s on s.id = e.store_id \
+         where e.at >= s.created_at and e.at > clock_timestamp() - make_interval(hours => $5) \
+         on conflict (event_id) do nothing";
+    let ids: Vec<i64> = begun.iter().map(|due| due.event.id.0).collect();
+    let subjects: Vec<&str> = begun.iter().map(|due| due.subject.as_str()).collect();
+    let stale: Vec<bool> = begun.iter().map(|due| due.is_stale).collect();
+    let wanted_at: Vec<Option<OffsetDateTime>> = begun.iter().map(|due| wanted_at(due)).collect();
+    let statement = transaction.prepare_cached(BEGIN).await?;
+    let parameters: [&(dyn ToSql + Sync); 6] =
+        [&ids, &subjects, &stale, &wanted_at, &ESCALATED_HOURS, &BEFORE_WANTED_MINUTES];
+    transaction.execute(&statement, &parameters).await?;
+    Ok(())
 }
 
-/// What a message of its own is about: `order 123`. A key that no index would hold is cut, and told apart by its hash: one
-/// such order would stop the planning of all.
-fn subject(due: &Due) -> String {
-    let kind = if is_of_order(due.kind) { "order" } else { "booking" };
-    if due.key.chars().count() <= SUBJECT_CHARACTERS {
-        return format!("{kind} {}", due.key);
-    }
-    let hash: [u8; 32] = Sha256::digest(&due.key).into();
-    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let begin: String = due.key.chars().take(SUBJECT_CHARACTERS).collect();
-    format!("{kind} {begin}#{hash}")
+/// When an order for later is wanted. Who asks for a table waits for an answer at once.
+fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
+    let subject = due.event.subject.as_ref()?;
+    subject.due_at.filter(|_| subject.kind == SubjectKind::Order)
 }
 
-/// Whether somebody has to answer.
+async fn end(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    ended: &[(&DueEvent, &str)],
+) -> Result<(), tokio_postgres::Error> {
+    const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = d.outcome \
+         from unnest($1::bigint[], $2::text[], $3::text[]) d(id, subject, outcome) \
+         where l.subject = d.subject and l.event_id < d.id and (l.ended_at is null or l.outcome = 'exhausted')";
+    let ids: Vec<i64> = ended.iter().map(|(due, _)| due.event.id.0).collect();
+    let subjects: Vec<&str> = ended.iter().map(|(due, _)| due.subject.as_str()).collect();
+    let outcomes: Vec<&str> = ended.iter().map(|(_, outcome)| *outcome).collect();
+    let statement = transaction.prepare_cached(END).await?;
+    transaction.execute(&statement, &[&ids, &subjects, &outcomes]).await?;
+    Ok(())
+}
+
+/// Whether somebody has to answer from here on.
+fn begins(due: &DueEvent) -> bool {
+    let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
+    is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)
+}
+
+/// Whether an event overtakes what is told beside it.
+pub(super) fn is_urgent(kind: EventType) -> bool {
+    is_new(kind) || is_over(kind)
+}
+
+/// Whether an event brings something new.
 pub(super) fn is_new(kind: EventType) -> bool {
     matches!(kind, EventType::NewOrder | EventType::NewBooking)
 }
 
-fn is_cancelled(kind: EventType) -> bool {
-    matches!(kind, EventType::OrderCancelled | EventType::BookingCancelled)
+/// Whether a kitchen must stop.
+pub(super) fn is_over(kind: EventType) -> bool {
+    matches!(
+        kind,
+        EventType::OrderCancelled | EventType::BookingCancelled | EventType::OrderRemoved | EventType::BookingRemoved
+    )
 }
 
-/// New ones, and the kitchen must stop at once for a cancelled one.
-pub(super) fn is_urgent(kind: EventType) -> bool {
-    is_new(kind) || is_cancelled(kind)
+/// How the wait for an answer ends with this event, if it does.
+fn ends_as(due: &DueEvent) -> Option<&'static str> {
+    match due.event.subject.as_ref()?.visible_status() {
+        Some(Status::Pending) => None,
+        Some(_) => Some("answered"),
+        None => Some("removed"),
+    }
 }

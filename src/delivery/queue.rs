@@ -12,6 +12,8 @@ use super::lane::{self, Lane};
 use super::work::{Work, next_work};
 use super::{aside, settle};
 use crate::db::{self, Failed};
+use crate::sources::Sources;
+use crate::sources::registry::Registry;
 
 /// Slots of the bot, from the first on, that are for what must not delay orders: chats whose last send failed, which holds
 /// its slot for the whole deadline when it hangs; edits; and answers to chats that belong to no store.
@@ -81,14 +83,14 @@ pub struct Rules {
     pub idle: Duration,
     /// SHA-256 of the bot's token: whether the bot is stopped is asked of that one.
     pub bot: [u8; 32],
-    /// The node, as it stands in `vestnik.bot_node`.
+    /// The node, as it stands in `vestnik.vst_bot_node`.
     pub node: String,
 }
 
 /// Claims the next chat that may be sent to: for a message, or else for an edit.
-pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
+pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, Failed> {
     for lane in Lane::ALL {
-        if let Some(claimed) = db::answered(claim_in(pool, rules, lane)).await? {
+        if let Some(claimed) = db::answered(claim_in(pool, sources, rules, lane)).await? {
             return Ok(claimed);
         }
     }
@@ -101,11 +103,11 @@ pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
 }
 
 /// `None`: no chat may be sent to in this lane now.
-async fn claim_in(pool: &Pool, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, Failed> {
+async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, Failed> {
     let asked = Instant::now();
     let send_by = asked + rules.lease - rules.deadline;
     let mut client = pool.get().await?;
-    let transaction = client.transaction().await?;
+    let mut transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
     // A send that begins and ends at the last moment of its lease still has its distance from the next.
@@ -115,13 +117,14 @@ async fn claim_in(pool: &Pool, rules: &Rules, lane: Lane) -> Result<Option<Claim
         return Ok(None);
     };
     let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
-    let work = match next(&transaction, chat, lane, rules.digest_above).await {
+    let sources = sources.in_force(&*transaction).await?;
+    let work = match next(&mut transaction, &sources, chat, lane, rules.digest_above).await {
         Ok(work) => work,
         // Postgres is away, or busy: all chats wait for the same.
         Err(error) if aside::may_pass(&error) => return Err(error),
         Err(error) => {
             transaction.rollback().await?;
-            aside::set_aside(&mut client, chat, lane, &error).await?;
+            aside::set_aside(&mut client, &sources, chat, lane, &error).await?;
             return Ok(Some(Claimed::Empty));
         }
     };
@@ -158,7 +161,7 @@ fn claim_sql(lane: Lane) -> String {
     let (is_first, may_go) = match lane {
         // An edit under way counts when it begins, or a second later on a slow line.
         Lane::Messages => (
-            "c.failures = 0 and exists (select from vestnik.link l where l.chat_id = c.id)",
+            "c.failures = 0 and exists (select from vestnik.vst_chat_link l where l.chat_id = c.id)",
             "(c.edit_leased_until = '-infinity' \
                or c.edit_leased_until - make_interval(secs => $1) < clock_timestamp() - interval '2.05 s') \
              and (c.edit_wakes_at is null or c.edit_wakes_at > clock_timestamp() or c.edit_next_at > clock_timestamp() \
@@ -175,21 +178,21 @@ fn claim_sql(lane: Lane) -> String {
     // in 10 s.
     format!(
         "with chat as ( \
-             select c.id, {is_first} as is_first from vestnik.chat c cross join lateral ( \
+             select c.id, {is_first} as is_first from vestnik.vst_chat c cross join lateral ( \
                  select case when c.telegram_id < 0 then interval '60.5 s' else interval '10.5 s' end as span, \
                      case when c.telegram_id < 0 then 14 else 7 end as share, \
                      case when c.telegram_id < 0 then 6 else 3 end as least) w \
              where (c.waiting or c.{wakes_at} is not null) and (c.waiting or c.{wakes_at} <= clock_timestamp()) \
                  and c.{next_at} <= clock_timestamp() and c.{until} = '-infinity' and c.disabled_at is null and {may_go} \
-                 and exists (select from vestnik.bot_slot s where s.free_at <= clock_timestamp() and ({is_first} or s.slot <= $2)) \
-                 and (select stopped_at is null or stopped_hash is distinct from $3 from vestnik.bot) \
+                 and exists (select from vestnik.vst_bot_slot s where s.free_at <= clock_timestamp() and ({is_first} or s.slot <= $2)) \
+                 and (select stopped_at is null or stopped_hash is distinct from $3 from vestnik.vst_bot) \
              order by c.{next_at} limit 1 for no key update of c skip locked), \
          slot as ( \
-             select s.slot from vestnik.bot_slot s, chat where s.free_at <= clock_timestamp() and (chat.is_first or s.slot <= $2) \
+             select s.slot from vestnik.vst_bot_slot s, chat where s.free_at <= clock_timestamp() and (chat.is_first or s.slot <= $2) \
              order by case when chat.is_first then -s.slot else s.slot end limit 1 for update of s skip locked), \
          taken as ( \
-             update vestnik.bot_slot set free_at = now() + make_interval(secs => $1) where slot in (select slot from slot)) \
-         update vestnik.chat c set {fence} = c.{fence} + 1, {until} = now() + make_interval(secs => $1), {by} = $4, waiting = false, \
+             update vestnik.vst_bot_slot set free_at = now() + make_interval(secs => $1) where slot in (select slot from slot)) \
+         update vestnik.vst_chat c set {fence} = c.{fence} + 1, {until} = now() + make_interval(secs => $1), {by} = $4, waiting = false, \
              wakes_at = case when c.waiting then now() else c.wakes_at end, \
              edit_wakes_at = case when c.waiting then now() else c.edit_wakes_at end \
          from chat, slot where c.id = chat.id \
@@ -200,7 +203,8 @@ fn claim_sql(lane: Lane) -> String {
 }
 
 async fn next(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     lane: Lane,
     digest_above: usize,
@@ -210,15 +214,15 @@ async fn next(
     {
         return Ok(Some(work));
     }
-    next_work(transaction, chat, lane, digest_above).await
+    next_work(transaction, sources, chat, lane, digest_above).await
 }
 
 /// Buttons that somebody who pressed one waits for. They are of no use a minute later.
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, Failed> {
-    const OVER: &str = "update vestnik.delivery set state = 'dead', reason = 'too late for who pressed', settled_at = clock_timestamp() \
+    const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', settled_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and state in ('pending', 'sending', 'retrying') \
            and planned_at < clock_timestamp() - interval '1 minute'";
-    const NEXT: &str = "select id, message_id, keyboard from vestnik.delivery where chat_id = $1 and keyboard is not null \
+    const NEXT: &str = "select id, message_id, keyboard from vestnik.vst_delivery where chat_id = $1 and keyboard is not null \
          and state in ('pending', 'sending', 'retrying') and due_at <= clock_timestamp() order by id limit 1";
     let statement = transaction.prepare_cached(NEXT).await?;
     let Some(row) = transaction.query_opt(&statement, &[&chat.0]).await? else {
@@ -247,11 +251,11 @@ struct Sending {
 
 async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Result<Sending, Failed> {
     const SENDING: &str = "with items as ( \
-             update vestnik.delivery set state = 'sending', attempts = attempts + 1, fence = $2 where id = any ($1) \
+             update vestnik.vst_delivery set state = 'sending', attempts = attempts + 1, fence = $2 where id = any ($1) \
              returning chat_id, store_id, thread_id, failures, refusals) \
          select max(coalesce(i.thread_id, l.thread_id)), max(i.failures), max(i.refusals), \
              coalesce(bool_or(l.blocked_at is not null), false) \
-         from items i left join vestnik.link l on l.chat_id = i.chat_id and l.store_id = i.store_id";
+         from items i left join vestnik.vst_chat_link l on l.chat_id = i.chat_id and l.store_id = i.store_id";
     let statement = transaction.prepare_cached(SENDING).await?;
     let row = transaction.query_one(&statement, &[&work.items(), &fence]).await?;
     let count = |column| {
@@ -271,14 +275,14 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
 async fn next_due(client: &ClientWrapper, rules: &Rules) -> Result<Duration, Failed> {
     // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
-             select min(greatest(due_at, (select min(free_at) from vestnik.bot_slot))) from ( \
-                 select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.chat \
+             select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
+                 select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.vst_chat \
                      where (waiting or wakes_at is not null) and disabled_at is null \
                  union all \
-                 select greatest(edit_next_at, edit_leased_until, case when not waiting then edit_wakes_at end) from vestnik.chat \
+                 select greatest(edit_next_at, edit_leased_until, case when not waiting then edit_wakes_at end) from vestnik.vst_chat \
                      where (waiting or edit_wakes_at is not null) and disabled_at is null) lane(due_at)) \
              - clock_timestamp())::float8 \
-         from vestnik.bot where stopped_at is null or stopped_hash is distinct from $1";
+         from vestnik.vst_bot where stopped_at is null or stopped_hash is distinct from $1";
     let statement = client.prepare_cached(NEXT).await?;
     let row = client.query_opt(&statement, &[&rules.bot.as_slice()]).await?;
     let seconds: Option<f64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
@@ -295,8 +299,8 @@ async fn next_due(client: &ClientWrapper, rules: &Rules) -> Result<Duration, Fai
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), Failed> {
     let own = lane.columns();
     let idle = format!(
-        "update vestnik.chat set {} = '-infinity', {} = null, {} = ( \
-             select min(greatest({}, clock_timestamp())) from vestnik.delivery d \
+        "update vestnik.vst_chat set {} = '-infinity', {} = null, {} = ( \
+             select min(greatest({}, clock_timestamp())) from vestnik.vst_delivery d \
              where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and {} and {}) \
          where id = $1",
         own.leased_until,
@@ -308,7 +312,7 @@ async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, s
     );
     let statement = transaction.prepare_cached(&idle).await?;
     transaction.execute(&statement, &[&chat.0]).await?;
-    let free = "update vestnik.bot_slot set free_at = '-infinity' where slot = $1";
+    let free = "update vestnik.vst_bot_slot set free_at = '-infinity' where slot = $1";
     transaction.execute(free, &[&slot]).await?;
     Ok(())
 }

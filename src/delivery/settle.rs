@@ -125,7 +125,7 @@ pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Set
 
 async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Failed> {
     let ours = format!(
-        "select from vestnik.chat where id = $1 and {} = $2 for no key update",
+        "select from vestnik.vst_chat where id = $1 and {} = $2 for no key update",
         claim.lane.columns().fence
     );
     let statement = transaction.prepare_cached(&ours).await?;
@@ -169,14 +169,14 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
 
 /// What was given up meanwhile, with its chat, stays so: it is only sent if it was sent.
 async fn items(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, state: &State) -> Result<(), Failed> {
-    const ITEMS: &str = "update vestnik.delivery set state = $2, reason = $3, \
+    const ITEMS: &str = "update vestnik.vst_delivery set state = $2, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              settled_at = case when $2 in ('sent', 'dead') then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
     // The newest buttons count, and those of a message that was written anew since.
-    const OVERTAKEN: &str = "update vestnik.delivery set state = 'dead', reason = 'the message was written anew', \
+    const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              settled_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
     let failed = matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. });
@@ -208,7 +208,7 @@ async fn items(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, 
 /// The message of an order, so that its changes edit it. The number 0 stands for one that is gone: its successor tells
 /// the same event.
 async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), Failed> {
-    const REMEMBER: &str = "insert into vestnik.message (chat_id, store_id, subject, event_id, message_id) \
+    const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
          event_id = excluded.event_id, message_id = excluded.message_id, sent_at = excluded.sent_at";
     if let (Work::Subject(it), Some(message)) = (&claim.work, message) {
@@ -225,7 +225,7 @@ async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<
 
 async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
     if let Work::Subject(it) = &claim.work {
-        let forget = "update vestnik.message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
+        let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
         transaction
             .execute(forget, &[&claim.chat.0, &it.style.store, &it.subject])
             .await?;
@@ -236,16 +236,16 @@ async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Fail
 /// The events have reached this chat.
 async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
     const PROVE: &str = "with first as ( \
-             select e.id, not exists (select from vestnik.reach r where r.event_id = e.id) as is_first, e.type \
-             from vestnik.delivery d join vestnik.event e on e.id = d.event_id where d.id = any ($1)), \
-         kept as (insert into vestnik.reach as r (event_id, way, recipient, sent_at) \
+             select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
+             from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
+         kept as (insert into vestnik.vst_receipt as r (event_id, way, recipient, sent_at) \
              select id, 'telegram', $2, clock_timestamp() from first \
              on conflict (event_id, way, recipient) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
-         select count(*) from first where is_first and type = 'new_order'";
+         select count(*) from first where is_first and id = any ($3)";
     let statement = transaction.prepare_cached(PROVE).await?;
     let recipient = claim.telegram_id.to_string();
     let row = transaction
-        .query_one(&statement, &[&claim.work.items(), &recipient])
+        .query_one(&statement, &[&claim.work.items(), &recipient, &claim.work.new_orders()])
         .await?;
     let first = row.try_get::<_, i64>(0)?.unsigned_abs();
     metrics::counter!("vestnik_orders_first_seen_total", "way" => "telegram").increment(first);
@@ -269,8 +269,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     let own = claim.lane.columns();
     // Only as long as it is this claim's: held to the same moment as the chat. Later, it may be another one's.
     let free = format!(
-        "update vestnik.bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
-         where slot = $1 and free_at = (select {} from vestnik.chat where id = $3)",
+        "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
+         where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
         own.leased_until
     );
     let began = *outcome != Outcome::NotBegun;
@@ -280,11 +280,11 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
     // There may be more, in either lane: what was a message may be an edit now, and the other way round.
-    const WAITING: &str = "waiting = waiting or exists (select from vestnik.delivery d \
+    const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {
         let release = format!(
-            "update vestnik.chat set {} = '-infinity', {} = null, {WAITING} where id = $1",
+            "update vestnik.vst_chat set {} = '-infinity', {} = null, {WAITING} where id = $1",
             own.leased_until, own.leased_by
         );
         transaction.execute(&release, &[&claim.chat.0]).await?;
@@ -298,8 +298,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
         Lane::Messages => {
             // A 429 for a message is for everything that goes to the chat.
             let release = format!(
-                "with spent as (select {RECENT} as recent, c.edits from vestnik.chat c where c.id = $1) \
-                 update vestnik.chat c set leased_until = '-infinity', leased_by = null, recent = s.recent, {WAITING}, \
+                "with spent as (select {RECENT} as recent, c.edits from vestnik.vst_chat c where c.id = $1) \
+                 update vestnik.vst_chat c set leased_until = '-infinity', leased_by = null, recent = s.recent, {WAITING}, \
                      failures = case when $3 then 0 when $4 then c.failures + 1 else c.failures end, \
                      next_at = greatest(c.next_at, {ALLOWED}, clock_timestamp() + make_interval(secs => $2)), \
                      edit_next_at = greatest(c.edit_next_at, {EDIT_ALLOWED}, clock_timestamp() + make_interval(secs => $2)) \
@@ -316,8 +316,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
             // A 429 for an edit is for edits. And one that took long counts from a second after it began.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
-                     c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.chat c where c.id = $1) \
-                 update vestnik.chat c set edit_leased_until = '-infinity', edit_leased_by = null, recent = s.recent, edits = s.edits, {WAITING}, \
+                     c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \
+                 update vestnik.vst_chat c set edit_leased_until = '-infinity', edit_leased_by = null, recent = s.recent, edits = s.edits, {WAITING}, \
                      next_at = greatest(c.next_at, least({ALLOWED}, s.counted)), \
                      edit_next_at = greatest(c.edit_next_at, {EDIT_ALLOWED}, clock_timestamp() + make_interval(secs => $2)) \
                  from spent s where c.id = $1"
@@ -333,7 +333,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
 
 /// What went wrong in the chat last, for who asks how it is.
 async fn note(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, state: &State) -> Result<(), Failed> {
-    const NOTE: &str = "update vestnik.chat set error = $2, error_at = clock_timestamp() where id = $1";
+    const NOTE: &str = "update vestnik.vst_chat set error = $2, error_at = clock_timestamp() where id = $1";
     let is_the_chats = !matches!(outcome, Outcome::NotReached(_) | Outcome::Stopped(_));
     if let Some(reason) = state.reason.as_ref().filter(|_| is_the_chats) {
         let statement = transaction.prepare_cached(NOTE).await?;
@@ -344,9 +344,9 @@ async fn note(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, s
 
 /// What failed may be tried again at once: Telegram takes messages again.
 pub(super) async fn hurry(pool: &Pool) -> Result<(), Failed> {
-    const HURRY: &str = "with due as (update vestnik.delivery set due_at = '-infinity' \
+    const HURRY: &str = "with due as (update vestnik.vst_delivery set due_at = '-infinity' \
              where state = 'retrying' and failures > 0 and due_at > clock_timestamp() returning chat_id) \
-         update vestnik.chat set waiting = true where id in (select chat_id from due)";
+         update vestnik.vst_chat set waiting = true where id in (select chat_id from due)";
     db::answered(async {
         pool.get().await?.execute(HURRY, &[]).await?;
         Ok(())
@@ -364,11 +364,11 @@ pub(super) async fn reap(client: &ClientWrapper) -> Result<(), Failed> {
             Lane::Edits => EDITS,
         };
         let reap = format!(
-            "with over as (select c.id, c.{until} as until, {RECENT} as recent, {edits} as edits from vestnik.chat c \
+            "with over as (select c.id, c.{until} as until, {RECENT} as recent, {edits} as edits from vestnik.vst_chat c \
                  where c.{until} > '-infinity' and (c.{until} <= clock_timestamp() or {}) for no key update skip locked), \
-             freed as (update vestnik.bot_slot set free_at = clock_timestamp() + make_interval(secs => $1) \
+             freed as (update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $1) \
                  where free_at > clock_timestamp() and free_at in (select until from over)) \
-             update vestnik.chat c set {until} = '-infinity', {by} = null, waiting = true, recent = s.recent, edits = s.edits, \
+             update vestnik.vst_chat c set {until} = '-infinity', {by} = null, waiting = true, recent = s.recent, edits = s.edits, \
                  next_at = greatest(c.next_at, {ALLOWED}), edit_next_at = greatest(c.edit_next_at, {EDIT_ALLOWED}) \
              from over s where c.id = s.id",
             poll::has_lost_its_leases(&format!("c.{by}"))

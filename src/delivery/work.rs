@@ -7,43 +7,19 @@ use deadpool_postgres::Transaction;
 
 use super::lane::{self, Lane};
 use super::note::{self, Note, Noted};
+use super::plan;
 use super::queue::ChatId;
-use super::{payload, plan};
+use super::told::{Item, Told, told_events, told_of};
 use crate::db::Failed;
-use crate::event::EventType;
+use crate::domain::event::EventType;
 use crate::link;
+use crate::sources::Sources;
 use crate::telegram::message::{self, Button};
 
 /// Deliveries of one chat that are looked at to decide what is sent next.
 const LOOK_AHEAD: i64 = 200;
 /// Chats that an escalated order names as those that have it.
 const CHATS_NAMED: i64 = 3;
-
-/// One delivery of it.
-#[derive(Debug, Clone)]
-pub struct Item {
-    /// Its row.
-    pub id: i64,
-    /// Its event.
-    pub event: Told,
-}
-
-/// An event as a message needs it.
-#[derive(Debug, Clone)]
-pub struct Told {
-    /// Its number.
-    pub id: i64,
-    /// What happened.
-    pub kind: EventType,
-    /// Its payload.
-    pub data: serde_json::Value,
-    /// When, by the store's clock: `19:03`, and the date where it was another day: `24.11. 19:03`.
-    pub at: String,
-    /// When the guests come, by the store's clock; of a booking.
-    pub starts_at: Option<String>,
-    /// How long ago it happened.
-    pub age: Duration,
-}
 
 /// What the messages of a store look like.
 #[derive(Debug, Clone)]
@@ -52,8 +28,8 @@ pub struct Style {
     pub store: String,
     /// What people call it.
     pub store_name: Option<String>,
-    /// Three letters.
-    pub currency: String,
+    /// The IANA name of its time zone.
+    pub time_zone: String,
     /// Of the chat.
     pub language: String,
     /// Whether the chat wants no sound now.
@@ -65,7 +41,7 @@ pub struct Style {
 pub struct Subject {
     /// How.
     pub style: Style,
-    /// `order 123`.
+    /// The source's number and the key: `1 123`.
     pub subject: String,
     /// What the message tells: the new order where it is known, else the newest change.
     pub base: Told,
@@ -185,6 +161,16 @@ impl Work {
             Self::Words { .. } | Self::Keyboard { .. } => false,
         }
     }
+
+    /// The events of it by which orders became new.
+    pub fn new_orders(&self) -> Vec<i64> {
+        let told: Vec<&Told> = match self {
+            Self::Subject(subject) => vec![&subject.base, &subject.latest],
+            Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
+            Self::Note(_) | Self::Alarm { .. } | Self::Words { .. } | Self::Keyboard { .. } => Vec::new(),
+        };
+        told.into_iter().filter(|told| told.kind == EventType::NewOrder).map(|told| told.id).collect()
+    }
 }
 
 /// An open delivery, as the choice of what is next needs it.
@@ -201,7 +187,8 @@ pub(super) struct Open {
 
 /// What is sent next: the urgent before the rest, the older before the younger; a digest where the chat is behind.
 pub(super) async fn next_work(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     lane: Lane,
     digest_above: usize,
@@ -220,17 +207,27 @@ pub(super) async fn next_work(
             bury(transaction, chat, store).await?;
             continue;
         };
-        if let Some(work) = choose(transaction, chat, style, &open, digest_above).await? {
-            return Ok(Some(work));
+        match choose(transaction, sources, chat, style, &open, digest_above).await? {
+            Some(work) => return Ok(Some(work)),
+            // Its source is gone, or its mapping says now that nobody sees it; or it was answered meanwhile.
+            None => bury_one(transaction, first.id).await?,
         }
     }
 }
 
 /// A store that is no longer set up concerns nobody: what waits for it must not hold up the chat's others.
 async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), Failed> {
-    const BURY: &str = "update vestnik.delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
+    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
     transaction.execute(BURY, &[&chat.0, &store]).await?;
+    Ok(())
+}
+
+/// What means nothing any more must not hold up what is behind it.
+async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Failed> {
+    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', settled_at = clock_timestamp() \
+         where id = $1 and state in ('pending', 'sending', 'retrying')";
+    transaction.execute(BURY, &[&delivery]).await?;
     Ok(())
 }
 
@@ -239,7 +236,7 @@ async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result
     let sql = format!(
         "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
-         from vestnik.delivery d left join vestnik.alarm a on a.id = d.alarm_id \
+         from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
          order by d.urgent desc, d.id limit $2",
         lane.has(),
@@ -269,7 +266,8 @@ async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result
 
 /// What the first of them asks for; `None`: nothing any more, and it is settled.
 async fn choose(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     style: Style,
     open: &[Open],
@@ -285,7 +283,7 @@ async fn choose(
     if let Some(note) = first.note
         && !is_told(&first.subject)
     {
-        return note::work(transaction, chat, style, note, open).await;
+        return note::work(transaction, sources, chat, style, note, open).await;
     }
     let of_store = |open: &&Open| open.event.is_some() && open.store == first.store;
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
@@ -294,7 +292,7 @@ async fn choose(
     let all_behind = digest_above.is_some_and(|above| fresh > above);
     if digest_above.is_some() && first.stale || all_behind {
         let told: Vec<&Open> = told.into_iter().filter(|open| all_behind || open.stale).collect();
-        return digest(transaction, style, &told, open).await.map(Some);
+        return digest(transaction, sources, style, &told, open).await;
     }
     let subject = first
         .subject
@@ -309,43 +307,54 @@ async fn choose(
         .iter()
         .filter(|it| it.note.is_some() && it.subject == first.subject)
         .collect();
-    subject_work(transaction, chat, style, subject, items, &notes)
-        .await
-        .map(Some)
+    subject_work(transaction, sources, chat, style, subject, items, &notes).await
 }
 
 /// As many of them as the message has room for, the most urgent first; the rest is for the next one.
-async fn digest(transaction: &Transaction<'_>, style: Style, told: &[&Open], open: &[Open]) -> Result<Work, Failed> {
+async fn digest(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    style: Style,
+    told: &[&Open],
+    open: &[Open],
+) -> Result<Option<Work>, Failed> {
     let ids: Vec<i64> = told.iter().map(|open| open.id).collect();
-    let items = message::that_fit(&style, told_of(transaction, &ids).await?);
+    let items = told_of(transaction, sources, &ids).await?;
+    if items.is_empty() {
+        return Ok(None);
+    }
+    let items = message::that_fit(&style, items);
     let fits = |open: &&&Open| items.iter().any(|item| item.id == open.id);
     let fitting: Vec<&Open> = told.iter().filter(fits).copied().collect();
     let is_of_them = |note: &&Open| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
     let notes: Vec<&Open> = open.iter().filter(is_of_them).collect();
     let is_urgent = items.iter().any(|item| plan::is_urgent(item.event.kind));
-    Ok(Work::Digest {
+    Ok(Some(Work::Digest {
         was_away: fitting.iter().all(|open| open.stale),
         sounds: note::must_be_heard(&notes) || is_urgent && !style.muted,
         notes: notes.iter().map(|open| open.id).collect(),
         items,
         style,
-    })
+    }))
 }
 
 /// The message of one subject: what it tells, and where the subject stands now.
 async fn subject_work(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     style: Style,
     subject: String,
     mut items: Vec<i64>,
     notes: &[&Open],
-) -> Result<Work, Failed> {
+) -> Result<Option<Work>, Failed> {
     const MESSAGE: &str =
-        "select message_id, event_id from vestnik.message where chat_id = $1 and store_id = $2 and subject = $3";
-    const BY: &str = "select by_whom from vestnik.answer where store_id = $1 and kind = split_part($2, ' ', 1) \
-         and key = substr($2, strpos($2, ' ') + 1) and status = $3 order by id desc limit 1";
-    let events = told_of(transaction, &items).await?;
+        "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";
+    const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
+    let events = told_of(transaction, sources, &items).await?;
+    if events.is_empty() {
+        return Ok(None);
+    }
     let statement = transaction.prepare_cached(MESSAGE).await?;
     let message = transaction
         .query_opt(&statement, &[&chat.0, &style.store, &subject])
@@ -366,16 +375,16 @@ async fn subject_work(
     };
     let latest = by_id(&events).ok_or(Failed::Inconsistent("a delivery has no event"))?;
     let base = match base_event {
-        Some(id) => told_event(transaction, id, &style.store).await?,
+        Some(id) => told_events(transaction, sources, &[id]).await?.remove(&id),
         None => events
             .iter()
             .min_by_key(|item| item.event.id)
             .map(|item| item.event.clone()),
     };
     let statement = transaction.prepare_cached(BY).await?;
-    let status = latest.data["status"].as_str().unwrap_or_default();
+    let (about, status) = (&latest.subject.id, latest.subject.status.as_str());
     let by = transaction
-        .query_opt(&statement, &[&style.store, &subject, &status])
+        .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
         .await?;
     let escalated = escalated(transaction, chat, &items).await?;
     // A change that is told by a message of its own, for there is none to edit, is no news that somebody must hear.
@@ -385,7 +394,7 @@ async fn subject_work(
     if message.is_none() {
         items.extend(notes.iter().map(|open| open.id));
     }
-    Ok(Work::Subject(Box::new(Subject {
+    Ok(Some(Work::Subject(Box::new(Subject {
         base: base.unwrap_or_else(|| latest.clone()),
         by: by.map(|row| row.try_get(0)).transpose()?,
         sounds: is_heard && !style.muted || !is_new && note::must_be_heard(notes),
@@ -395,15 +404,15 @@ async fn subject_work(
         latest,
         message,
         items,
-    })))
+    }))))
 }
 
 /// How an order came to this chat, if a step of its escalation brought it here; and who has it already.
 async fn escalated(transaction: &Transaction<'_>, chat: ChatId, items: &[i64]) -> Result<Option<Escalated>, Failed> {
     const ESCALATED: &str = "select d.event_id, extract(epoch from clock_timestamp() - e.at)::float8, \
-             exists (select from vestnik.reach r where r.event_id = e.id and r.way in ('websocket', 'sse', 'polling')) \
-         from vestnik.delivery d join vestnik.event e on e.id = d.event_id where d.id = any ($1) and d.step is not null limit 1";
-    const CHATS: &str = "select coalesce(c.title, c.telegram_id::text) from vestnik.delivery d join vestnik.chat c on c.id = d.chat_id \
+             exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.way in ('websocket', 'sse', 'polling')) \
+         from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1) and d.step is not null limit 1";
+    const CHATS: &str = "select coalesce(c.title, c.telegram_id::text) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where d.event_id = $1 and d.chat_id <> $2 and d.state = 'sent' order by d.id limit $3";
     let statement = transaction.prepare_cached(ESCALATED).await?;
     let Some(row) = transaction.query_opt(&statement, &[&items]).await? else {
@@ -422,9 +431,9 @@ async fn escalated(transaction: &Transaction<'_>, chat: ChatId, items: &[i64]) -
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, Failed> {
     // Two stores without a name in one chat could not be told apart.
     let sql = format!(
-        "select coalesce(s.name, case when exists (select from vestnik.link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
-             s.currency, coalesce(l.language, 'ru'), coalesce({}, false) \
-         from vestnik.store s left join vestnik.link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2",
+        "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
+             s.time_zone, coalesce(l.language, 'ru'), coalesce({}, false) \
+         from vestnik.vst_store s left join vestnik.vst_chat_link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2",
         link::IS_SILENT
     );
     let statement = transaction.prepare_cached(&sql).await?;
@@ -434,56 +443,8 @@ async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resu
     Ok(Some(Style {
         store: store.to_owned(),
         store_name: row.try_get(0)?,
-        currency: row.try_get(1)?,
+        time_zone: row.try_get(1)?,
         language: row.try_get(2)?,
         muted: row.try_get(3)?,
     }))
-}
-
-/// The columns of [`Told`], and a delivery's id behind them; `s` is the store, `e` the event.
-const TOLD_COLUMNS: &str = "e.id, e.type, e.data, to_char(e.at at time zone s.time_zone, \
-         case when (e.at at time zone s.time_zone)::date = (now() at time zone s.time_zone)::date then 'HH24:MI' \
-              else 'DD.MM. HH24:MI' end), \
-     vestnik.clock(e.data ->> 'starts_at', s.time_zone), extract(epoch from clock_timestamp() - e.at)::float8";
-
-/// What these deliveries tell, or are about; the most urgent first.
-pub(super) async fn told_of(transaction: &Transaction<'_>, deliveries: &[i64]) -> Result<Vec<Item>, Failed> {
-    let sql = format!(
-        "select {TOLD_COLUMNS}, d.id from vestnik.delivery d join vestnik.event e on e.id = coalesce(d.event_id, d.about_id) \
-         join vestnik.store s on s.id = e.store_id where d.id = any ($1) order by d.urgent desc, d.id"
-    );
-    let statement = transaction.prepare_cached(&sql).await?;
-    let rows = transaction.query(&statement, &[&deliveries]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Item {
-                id: row.try_get(6)?,
-                event: told(row)?,
-            })
-        })
-        .collect()
-}
-
-/// Whether what a delivery tells can be read: an error says that it cannot.
-pub(super) async fn is_readable(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Failed> {
-    told_of(transaction, &[delivery]).await.map(drop)
-}
-
-async fn told_event(transaction: &Transaction<'_>, id: i64, store: &str) -> Result<Option<Told>, Failed> {
-    let sql = format!("select {TOLD_COLUMNS} from vestnik.event e join vestnik.store s on s.id = $2 where e.id = $1");
-    let statement = transaction.prepare_cached(&sql).await?;
-    let row = transaction.query_opt(&statement, &[&id, &store]).await?;
-    row.as_ref().map(told).transpose()
-}
-
-fn told(row: &tokio_postgres::Row) -> Result<Told, Failed> {
-    let kind: String = row.try_get(1)?;
-    Ok(Told {
-        id: row.try_get(0)?,
-        kind: EventType::from_name(&kind).ok_or(Failed::Inconsistent("a delivery of an unknown event"))?,
-        data: payload::read(row.try_get(2)?),
-        at: row.try_get(3)?,
-        starts_at: row.try_get(4)?,
-        age: Duration::try_from_secs_f64(row.try_get(5)?).unwrap_or_default(),
-    })
 }

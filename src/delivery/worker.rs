@@ -21,6 +21,7 @@ use super::{escalation, watch, webhook};
 use crate::backoff::Backoff;
 use crate::config::{Telegram, Webhook};
 use crate::poll;
+use crate::sources::registry::Registry;
 use crate::telegram::{Client, Outage, sender};
 
 /// Sends of this node at once: what the bot may have on its way in all.
@@ -45,7 +46,7 @@ pub struct Worker {
     pub settings: Telegram,
     /// Of the last rung.
     pub webhook: Webhook,
-    /// The node, as it stands in `vestnik.bot_node`.
+    /// The node, as it stands in `vestnik.vst_bot_node`.
     pub node: String,
     /// The feed has read something.
     pub news: Arc<Notify>,
@@ -53,6 +54,8 @@ pub struct Worker {
     pub planned: Arc<Notify>,
     /// What the database is called, where the node serves several.
     pub database: Option<String>,
+    /// What the rows of the journal mean.
+    pub sources: Arc<Registry>,
 }
 
 impl Worker {
@@ -73,7 +76,7 @@ impl Worker {
     async fn plan(&self, planned: &Notify, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
         loop {
-            let pause = match plan::plan(&self.pool, self.settings.stale).await {
+            let pause = match plan::plan(&self.pool, &self.sources, self.settings.stale).await {
                 Ok(Planned::Batch) => {
                     planned.notify_one();
                     continue;
@@ -121,7 +124,7 @@ impl Worker {
                 () = self.client.until_reached() => {}
                 () = stop.cancelled() => break,
             }
-            let wait = match queue::claim(&self.pool, &rules).await {
+            let wait = match queue::claim(&self.pool, &self.sources, &rules).await {
                 Ok(Claimed::Work(claim)) => {
                     backoff.reset();
                     sends.spawn(Arc::clone(&self).carry(*claim, Arc::clone(&failures)));
@@ -228,7 +231,7 @@ impl Worker {
 
     async fn climb(&self, planned: &Notify, stop: &CancellationToken) {
         loop {
-            match escalation::climb(&self.pool).await {
+            match escalation::climb(&self.pool, &self.sources).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "the ladders of unanswered orders could not be climbed"),
@@ -264,7 +267,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
             tracing::error!(
                 chat,
                 ?deliveries,
-                "Telegram refuses a message for good, and it is set aside: vestnik.delivery says why"
+                "Telegram refuses a message for good, and it is set aside: vestnik.vst_delivery says why"
             );
         }
         Outcome::Refused(_) => tracing::warn!(chat, "Telegram refuses a message: it is tried again as plain text"),

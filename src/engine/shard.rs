@@ -19,6 +19,8 @@ use crate::presence::Presence;
 use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
+use crate::sources::lookup::Lookup;
+use crate::sources::registry::Registry;
 use crate::telegram::{self, bot::Bot};
 
 /// What all databases of a node share.
@@ -46,15 +48,22 @@ impl Node {
         let (hearing, heard) = watch::channel(Hearing::Disconnected);
         let (recorder, ledger) = reach::recorder();
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
+        let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
-        background.spawn(ledger.run(pool.clone(), self.stop.clone()));
+        background.spawn(ledger.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
             let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Wake::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
-            let bot = Bot::new(pool.clone(), client.clone(), node.clone(), Arc::clone(&planned));
+            let bot = Bot::new(
+                pool.clone(),
+                client.clone(),
+                Arc::clone(&sources),
+                node.clone(),
+                Arc::clone(&planned),
+            );
             background.spawn(bot.run(heartbeat.beating(), self.stop.clone()));
             background.spawn(heartbeat.run(self.stop.clone()));
             let worker = Worker {
@@ -66,6 +75,7 @@ impl Node {
                 news,
                 planned,
                 database: name.clone(),
+                sources: Arc::clone(&sources),
             };
             background.spawn(worker.run(self.stop.clone()));
         }
@@ -77,6 +87,8 @@ impl Node {
             router: Arc::clone(&router),
             pulse: Arc::clone(&pulse),
             news,
+            sources: Arc::clone(&sources),
+            lookup: Arc::clone(&lookup),
         };
         background.spawn(feed.run(self.stop.clone()));
         background.spawn(upkeep::withdraw_tokens(
@@ -94,8 +106,8 @@ impl Node {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(upkeep::trim(pool.clone(), config.journal.retention, self.stop.clone()));
-        if let Some(pause) = config.journal.sweep {
-            background.spawn(upkeep::sweep(pool.clone(), name.clone(), pause, self.stop.clone()));
+        if let Some(pause) = config.journal.reconcile_interval {
+            background.spawn(upkeep::reconcile(pool.clone(), name.clone(), pause, self.stop.clone()));
         }
         background.spawn(forget::run(pool.clone(), config.journal.retention, self.stop.clone()));
 
@@ -105,6 +117,8 @@ impl Node {
             ping_interval: config.session.ping_interval,
             presence,
             recorder,
+            sources,
+            lookup,
         });
         Ok(Arc::new(Site {
             name,
@@ -118,6 +132,7 @@ impl Node {
                 Some(_) => http::Bot::On,
                 None => http::Bot::Off,
             },
+            step_back: config.answers.step_back,
         }))
     }
 }

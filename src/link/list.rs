@@ -37,8 +37,8 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, Failed> {
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
              l.blocked_why, extract(epoch from clock_timestamp() - l.blocked_at)::float8, \
              o.count, coalesce(o.age_s, 0)::float8, c.error, extract(epoch from clock_timestamp() - c.error_at)::float8 \
-         from vestnik.link l join vestnik.chat c on c.id = l.chat_id cross join lateral ( \
-             select count(*), extract(epoch from clock_timestamp() - min(d.planned_at)) as age_s from vestnik.delivery d \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id cross join lateral ( \
+             select count(*), extract(epoch from clock_timestamp() - min(d.planned_at)) as age_s from vestnik.vst_delivery d \
              where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying') \
                and coalesce(d.store_id, l.store_id) = l.store_id) o \
          order by l.store_id, l.linked_at";
@@ -67,10 +67,10 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, Failed> {
 
 /// Queues a message for a store's chat, as its orders go; the delivery. `None`: the chat is not linked, or is disabled.
 pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result<Option<i64>, Failed> {
-    const TEST: &str = "with link as (select l.chat_id, l.thread_id from vestnik.link l join vestnik.chat c on c.id = l.chat_id \
+    const TEST: &str = "with link as (select l.chat_id, l.thread_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $1 and c.telegram_id = $2 and c.disabled_at is null), \
-         marked as (update vestnik.chat set waiting = true where id in (select chat_id from link)) \
-         insert into vestnik.delivery (chat_id, words, thread_id, urgent) select chat_id, $3, thread_id, true from link returning id";
+         marked as (update vestnik.vst_chat set waiting = true where id in (select chat_id from link)) \
+         insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) select chat_id, $3, thread_id, true from link returning id";
     let row = client.query_opt(TEST, &[&store, &chat, &html]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
@@ -87,7 +87,7 @@ pub enum Tried {
 /// Looks.
 pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, Failed> {
     let row = client
-        .query_opt("select state, reason from vestnik.delivery where id = $1", &[&delivery])
+        .query_opt("select state, reason from vestnik.vst_delivery where id = $1", &[&delivery])
         .await?;
     Ok(match row {
         Some(row) if row.try_get::<_, &str>(0)? == "sent" => Tried::Sent,
@@ -98,7 +98,7 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, Failed> {
 
 /// Nobody waits for it any more.
 pub async fn give_up(client: &Client, delivery: i64) -> Result<(), Failed> {
-    const GIVE_UP: &str = "update vestnik.delivery set state = 'dead', reason = 'nobody waits for it any more', \
+    const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
              settled_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";
     client.execute(GIVE_UP, &[&delivery]).await?;
     Ok(())

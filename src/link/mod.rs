@@ -10,9 +10,9 @@ use time::Time;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
-use crate::attachment::Kind;
 use crate::db::{self, Failed};
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
+use crate::domain::status::SubjectKind;
 use crate::store::hours::Span;
 
 pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
@@ -105,20 +105,20 @@ pub struct Applicant<'a> {
 
 /// Links a chat by a code.
 pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<Linked, Failed> {
-    const TRY: &str = "insert into vestnik.chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
+    const TRY: &str = "insert into vestnik.vst_chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
          on conflict (telegram_id) do update set title = coalesce($2, c.title), \
              tries = (select coalesce(array_agg(t order by t), '{}') from ( \
                  select t from unnest(c.tries) t where t > clock_timestamp() - interval '1 minute' \
                  union all select clock_timestamp() \
                    where (select count(*) from unnest(c.tries) t where t > clock_timestamp() - interval '1 minute') <= $3) recent(t)) \
          returning id, cardinality(tries)::bigint";
-    const USE: &str = "update vestnik.link_code set used_at = clock_timestamp() \
+    const USE: &str = "update vestnik.vst_link_code set used_at = clock_timestamp() \
          where hash = $1 and used_at is null and expires_at > clock_timestamp() returning store_id, mode, language";
-    const LINK: &str = "insert into vestnik.link (chat_id, store_id, mode, language, linked_by, thread_id) values ($1, $2, $3, $4, $5, $6) \
+    const LINK: &str = "insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by, thread_id) values ($1, $2, $3, $4, $5, $6) \
          on conflict (chat_id, store_id) do update set mode = excluded.mode, language = excluded.language, \
              linked_by = excluded.linked_by, thread_id = excluded.thread_id, \
              blocked_at = null, blocked_why = null, blocked_until = '-infinity'";
-    const FORGIVE: &str = "update vestnik.chat set tries = '{}' where id = $1";
+    const FORGIVE: &str = "update vestnik.vst_chat set tries = '{}' where id = $1";
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
@@ -164,7 +164,7 @@ async fn links_of(client: &deadpool_postgres::ClientWrapper, chat: i64) -> Resul
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
              coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
              l.quiet_from, l.quiet_to, l.thread_id \
-         from vestnik.link l join vestnik.chat c on c.id = l.chat_id join vestnik.store s on s.id = l.store_id \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id join vestnik.vst_store s on s.id = l.store_id \
          where c.telegram_id = $1 order by 1";
     let rows = client.query(LINKS, &[&chat]).await?;
     let read = |row: &tokio_postgres::Row| {
@@ -196,22 +196,22 @@ pub enum Change {
 
 /// Changes a chat's links to these stores.
 pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), Failed> {
-    const LINKS: &str = "where chat_id = (select id from vestnik.chat where telegram_id = $1) and store_id = any ($2)";
+    const LINKS: &str = "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
     db::answered(async {
         let client = pool.get().await?;
         match change {
             Change::Mode(mode) => {
-                let sql = format!("update vestnik.link set mode = $3 {LINKS}");
+                let sql = format!("update vestnik.vst_chat_link set mode = $3 {LINKS}");
                 client.execute(&sql, &[&chat, &stores, &mode.as_str()]).await?;
             }
             Change::Mute(time) => {
                 let sql = format!(
-                    "update vestnik.link set muted_until = clock_timestamp() + make_interval(secs => $3) {LINKS}"
+                    "update vestnik.vst_chat_link set muted_until = clock_timestamp() + make_interval(secs => $3) {LINKS}"
                 );
                 client.execute(&sql, &[&chat, &stores, &time.as_secs_f64()]).await?;
             }
             Change::Quiet(span) => {
-                let sql = format!("update vestnik.link set quiet_from = $3, quiet_to = $4 {LINKS}");
+                let sql = format!("update vestnik.vst_chat_link set quiet_from = $3, quiet_to = $4 {LINKS}");
                 let (from, to) = (span.map(|span| span.opens), span.map(|span| span.closes));
                 client.execute(&sql, &[&chat, &stores, &from, &to]).await?;
             }
@@ -228,10 +228,10 @@ pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), Fai
 
 /// The same over a connection of its own; of all stores, where none is named. How many.
 pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, Failed> {
-    const UNLINK: &str = "with ended as (delete from vestnik.link \
-             where chat_id = (select id from vestnik.chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
+    const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
+             where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
              returning chat_id, store_id), \
-         dead as (update vestnik.delivery d set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() from ended \
+         dead as (update vestnik.vst_delivery d set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() from ended \
              where d.chat_id = ended.chat_id and d.store_id = ended.store_id and d.state in ('pending', 'retrying')) \
          select count(*) from ended";
     let row = client.query_one(UNLINK, &[&chat, &stores]).await?;
@@ -240,10 +240,10 @@ pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Resul
 
 /// Queues other buttons for a message that is there, in place of those that were queued for it before.
 pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), Failed> {
-    const SHOW: &str = "with chat as (update vestnik.chat set waiting = true where telegram_id = $1 returning id), \
-         over as (update vestnik.delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
+    const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
+         over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
              where chat_id in (select id from chat) and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')) \
-         insert into vestnik.delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
+         insert into vestnik.vst_delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
     db::answered(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(SHOW).await?;
@@ -268,10 +268,10 @@ pub struct Place<'a> {
 /// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
 pub async fn answer(pool: &Pool, place: Place<'_>, html: &str) -> Result<(), Failed> {
     const ANSWER: &str = "with chat as ( \
-             insert into vestnik.chat as c (telegram_id, title, waiting) values ($1, $2, true) \
+             insert into vestnik.vst_chat as c (telegram_id, title, waiting) values ($1, $2, true) \
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
-         insert into vestnik.delivery (chat_id, words, thread_id, urgent) select id, $3, $5, true from chat \
-         where (select count(*) from vestnik.delivery d where d.words is not null \
+         insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) select id, $3, $5, true from chat \
+         where (select count(*) from vestnik.vst_delivery d where d.words is not null \
              and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
     db::answered(async {
         let client = pool.get().await?;
@@ -290,8 +290,10 @@ pub struct Pressed {
     /// The store.
     pub store: StoreId,
     /// Order or booking.
-    pub kind: Kind,
-    /// Its id.
+    pub kind: SubjectKind,
+    /// The source that it is in.
+    pub source: String,
+    /// Its key.
     pub key: String,
     /// The chat's language.
     pub language: String,
@@ -299,24 +301,23 @@ pub struct Pressed {
 
 /// Finds it by the event that the message tells.
 pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, Failed> {
-    const PRESSED: &str = "select e.store_id, e.data ->> 'order_id', e.data ->> 'booking_id', l.language \
-         from vestnik.event e join vestnik.link l on l.store_id = e.store_id \
-         join vestnik.chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1";
+    const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, l.language \
+         from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
+         join vestnik.vst_chat_link l on l.store_id = e.store_id \
+         join vestnik.vst_chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1 and e.key is not null";
     db::answered(async {
         let client = pool.get().await?;
         let Some(row) = client.query_opt(PRESSED, &[&chat, &event]).await? else {
             return Ok(None);
         };
-        let (order, booking): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        let kind = if order.is_some() { Kind::Order } else { Kind::Booking };
-        let store: &str = row.try_get(0)?;
-        let language = row.try_get(3)?;
-        Ok(order.or(booking).map(|key| Pressed {
+        let kind: &str = row.try_get(1)?;
+        Ok(Some(Pressed {
             event,
-            store: StoreId::new(store),
-            kind,
-            key,
-            language,
+            store: StoreId::new(row.try_get(0)?),
+            kind: SubjectKind::from_name(kind).ok_or(Failed::Inconsistent("a source of an unknown kind"))?,
+            source: row.try_get(2)?,
+            key: row.try_get(3)?,
+            language: row.try_get(4)?,
         }))
     })
     .await

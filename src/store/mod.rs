@@ -1,4 +1,4 @@
-//! What is known of a store beside its orders: `vestnik.store`, and when it is open.
+//! What is known of a store beside its orders: `vestnik.vst_store`, and when it is open.
 
 mod attendance;
 pub mod hours;
@@ -12,7 +12,8 @@ use time::{Date, Time};
 use tokio_postgres::{Client, Transaction};
 
 use crate::db::{self, Failed};
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
+use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
 
 /// What may be set; `None` leaves it as it is.
@@ -120,14 +121,14 @@ impl From<tokio_postgres::Error> for Error {
         let constraint = error.as_db_error().and_then(|db| db.constraint());
         let code = error.code().map(tokio_postgres::error::SqlState::code);
         match (constraint, code) {
-            (Some("store_id_check"), _) => Self::Setting("a store's key has 1 to 200 bytes"),
-            (Some("store_currency_check"), _) => Self::Setting("a currency has three letters, such as RUB"),
-            (Some("store_answer_seconds_check"), _) => Self::Setting("an answer is waited for from 5 s to a day"),
-            (Some("store_webhook_url_check"), _) => {
+            (Some("vst_store_id_check"), _) => Self::Setting("a store's key has 1 to 200 bytes"),
+            (Some("vst_store_currency_check"), _) => Self::Setting("a currency has three letters, such as RUB"),
+            (Some("vst_store_answer_seconds_check"), _) => Self::Setting("an answer is waited for from 5 s to a day"),
+            (Some("vst_store_webhook_url_check"), _) => {
                 Self::Setting("a webhook's address begins with https:// or http://")
             }
-            (Some("store_webhook_secret_check"), _) => Self::Setting("a webhook's secret has 16 characters or more"),
-            (Some("opening_pkey"), _) => Self::Setting("two openings of one day begin at the same time"),
+            (Some("vst_store_webhook_secret_check"), _) => Self::Setting("a webhook's secret has 16 characters or more"),
+            (Some("vst_opening_hours_pkey"), _) => Self::Setting("two openings of one day begin at the same time"),
             _ => Self::Failed(error.into()),
         }
     }
@@ -135,7 +136,7 @@ impl From<tokio_postgres::Error> for Error {
 
 /// Sets a store up, or changes what is given. All or nothing.
 pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
-    const SET: &str = "insert into vestnik.store as s (id, name, currency, time_zone, answer_seconds) \
+    const SET: &str = "insert into vestnik.vst_store as s (id, name, currency, time_zone, answer_seconds) \
          values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
          on conflict (id) do update set name = coalesce($2, s.name), currency = coalesce($3, s.currency), \
              time_zone = coalesce($4, s.time_zone), answer_seconds = coalesce($5, s.answer_seconds)";
@@ -154,13 +155,13 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
         .execute(SET, &[&store.as_str(), name, currency, time_zone, answer_seconds])
         .await?;
     if let Some(attended_by) = settings.attended_by {
-        let set = "update vestnik.store set attended_by = $2 where id = $1";
+        let set = "update vestnik.vst_store set attended_by = $2 where id = $1";
         transaction
             .execute(set, &[&store.as_str(), &attended_by.as_str()])
             .await?;
     }
     if let Some(escalates) = settings.escalates {
-        let set = "update vestnik.store set escalates = $2 where id = $1";
+        let set = "update vestnik.vst_store set escalates = $2 where id = $1";
         transaction
             .execute(set, &[&store.as_str(), &escalates.as_str()])
             .await?;
@@ -171,32 +172,34 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
             Webhook::To { url, secret } => (Some(url), secret.as_ref()),
         };
         // A secret that is set here takes the place of all that were.
-        let set = "update vestnik.store set webhook_url = $2, \
+        let set = "update vestnik.vst_store set webhook_url = $2, \
                  webhook_secret = case when $2::text is not null then coalesce($3, webhook_secret) end, \
                  webhook_secret_old = case when $2::text is not null and $3::text is null then webhook_secret_old end \
              where id = $1";
         transaction.execute(set, &[&store.as_str(), &url, &secret]).await?;
     }
     set_hours(&transaction, store, &settings.hours).await?;
+    // Nodes know the stores' currencies.
+    bump_version(&transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
 
 /// One after the other: a later rule of a day adds to an earlier one, or closes it.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
-    const OPEN: &str = "insert into vestnik.opening (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
-    const CLOSE: &str = "delete from vestnik.opening where store_id = $1 and weekday = $2";
+    const OPEN: &str = "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
+    const CLOSE: &str = "delete from vestnik.vst_opening_hours where store_id = $1 and weekday = $2";
     let store = store.as_str();
     let is_of_week = |rule: &Rule| matches!(rule.days, Days::Week(_) | Days::Never);
     if rules.iter().any(is_of_week) {
         transaction
-            .execute("delete from vestnik.opening where store_id = $1", &[&store])
+            .execute("delete from vestnik.vst_opening_hours where store_id = $1", &[&store])
             .await?;
     }
     for rule in rules {
         match (&rule.days, &rule.open) {
             (Days::Never, _) => {
-                for table in ["opening", "holiday"] {
+                for table in ["vst_opening_hours", "vst_holiday"] {
                     let sql = format!("delete from vestnik.{table} where store_id = $1");
                     transaction.execute(&sql, &[&store]).await?;
                 }
@@ -232,8 +235,8 @@ async fn set_holiday(
     yearly: bool,
     open: &Open,
 ) -> Result<(), Error> {
-    const FORGET: &str = "delete from vestnik.holiday where store_id = $1 and day = $2 and yearly = $3";
-    const SET: &str = "insert into vestnik.holiday (store_id, day, yearly, opens, closes) values ($1, $2, $3, $4, $5)";
+    const FORGET: &str = "delete from vestnik.vst_holiday where store_id = $1 and day = $2 and yearly = $3";
+    const SET: &str = "insert into vestnik.vst_holiday (store_id, day, yearly, opens, closes) values ($1, $2, $3, $4, $5)";
     transaction.execute(FORGET, &[&store, &day, &yearly]).await?;
     let Open::Spans(spans) = open else { return Ok(()) };
     let closed: Option<Time> = None;
@@ -253,11 +256,11 @@ async fn set_holiday(
 /// The stores that are set up, by id.
 pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
     const LIST: &str =
-        "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.store order by id";
+        "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.vst_store order by id";
     const HOURS: &str =
-        "select store_id, weekday, opens, closes from vestnik.opening order by store_id, weekday, opens";
+        "select store_id, weekday, opens, closes from vestnik.vst_opening_hours order by store_id, weekday, opens";
     const HOLIDAYS: &str =
-        "select store_id, day, yearly, opens, closes from vestnik.holiday order by store_id, day, yearly, opens";
+        "select store_id, day, yearly, opens, closes from vestnik.vst_holiday order by store_id, day, yearly, opens";
     let mut stores = Vec::new();
     for row in client.query(LIST, &[]).await? {
         stores.push(Store {
@@ -302,16 +305,16 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
 /// The stores that are known here, of events, settings or tokens; at most so many, by name.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, Failed> {
     const KNOWN: &str = "select id from ( \
-             select store_id as id from (select distinct store_id from vestnik.event where id > (select coalesce(max(id), 0) - 10000 from vestnik.event)) e \
-             union select id from vestnik.store union select unnest(stores) from vestnik.token where revoked_at is null) known \
+             select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event)) e \
+             union select id from vestnik.vst_store union select unnest(stores) from vestnik.vst_token where revoked_at is null) known \
          where id is not null order by length(id), id limit $1";
     let rows = client.query(KNOWN, &[&most]).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-const KNOWN: &str = "select exists (select from vestnik.event where store_id = $1) \
-     or exists (select from vestnik.store where id = $1) \
-     or exists (select from vestnik.token where $1 = any (stores) and revoked_at is null)";
+const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id = $1) \
+     or exists (select from vestnik.vst_store where id = $1) \
+     or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
 /// The same as [`is_known`], over a connection of its own.
 pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, Failed> {
@@ -356,9 +359,9 @@ pub struct DisabledChat {
 pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
     // The defaults are those of the columns.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), b.stopped_at is not null \
-         from vestnik.bot b left join vestnik.store s on s.id = $1";
+         from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";
     const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), coalesce(c.disabled_why, l.blocked_why) \
-         from vestnik.link l join vestnik.chat c on c.id = l.chat_id \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
          where l.store_id = $1 and (c.disabled_at is not null or l.blocked_at is not null) order by c.id";
     db::answered(async {
         let client = pool.get().await?;

@@ -24,6 +24,7 @@ use super::updates::Updates;
 use crate::backoff::Backoff;
 use crate::db::Failed;
 use crate::poll::{self, Lease, Update};
+use crate::sources::registry::Registry;
 
 /// How long Telegram keeps a poll open while nothing comes, seconds.
 const POLL_S: u32 = 10;
@@ -60,7 +61,9 @@ pub struct Bot {
     pub pool: Pool,
     /// The bot at Telegram.
     pub client: Client,
-    /// The node, as it stands in `vestnik.bot_node`.
+    /// What the rows of the journal mean.
+    pub sources: Arc<Registry>,
+    /// The node, as it stands in `vestnik.vst_bot_node`.
     pub node: String,
     /// There is something to send.
     pub planned: Arc<Notify>,
@@ -117,11 +120,18 @@ struct Memory {
 
 impl Bot {
     /// Of this node.
-    pub fn new(pool: Pool, client: Client, node: String, planned: Arc<Notify>) -> Self {
+    pub fn new(
+        pool: Pool,
+        client: Client,
+        sources: Arc<Registry>,
+        node: String,
+        planned: Arc<Notify>,
+    ) -> Self {
         Self {
             answers: Answers::new(client.clone()),
             pool,
             client,
+            sources,
             node,
             planned,
             name: OnceLock::new(),

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::html::{Html, MESSAGE_UNITS, plain};
-use super::message::{self, Message};
+use super::message::{self, Message, inline};
 use super::words::{self, Words};
 use crate::delivery::note::{Note, Noted};
-use crate::delivery::work::{Escalated, Told};
+use crate::delivery::told::{Item, Told};
+use crate::delivery::work::Escalated;
 
 /// Of what is put into a line, characters.
 const LINE_CHARACTERS: usize = 200;
@@ -16,10 +17,9 @@ const LINE_CHARACTERS: usize = 200;
 pub(super) fn render(noted: &Noted) -> Message {
     let words = words::of(&noted.style.language);
     let mut html = Html::new(MESSAGE_UNITS);
-    let mut about = noted.about.iter().map(|item| &item.event);
-    match (about.next(), noted.about.len()) {
-        (Some(told), 1) => one(&mut html, words, noted.note, told),
-        _ => several(&mut html, words, noted),
+    match noted.about.as_slice() {
+        [item] => one(&mut html, words, noted.note, item),
+        items => several(&mut html, words, noted.note, items),
     }
     if let Some(store) = &noted.style.store_name {
         html.line(words.get("message.store"), &[("store", store)]);
@@ -27,47 +27,43 @@ pub(super) fn render(noted: &Noted) -> Message {
     message::only(html.finish())
 }
 
-fn one(html: &mut Html, words: &Words, note: Note, told: &Told) {
-    let name = format!("note.{}_{}", message::kind_of(told.kind).as_str(), note.as_str());
-    let waited = time(words, told.age);
-    html.line(
-        words.get(&name),
-        &[("key", &one_line(message::key(told))), ("time", &waited)],
-    );
-    if let Some(reason) = message::text(told, "reason").filter(|_| note == Note::Cancelled) {
-        html.line(words.get("message.reason"), &[("reason", &one_line(reason))]);
+fn one(html: &mut Html, words: &Words, note: Note, item: &Item) {
+    let subject = &item.event.subject;
+    let number = inline(&subject.number);
+    match note {
+        // The title of the message, which may be far above.
+        Note::Cancelled => html.line(words.get(&message::title(&item.event)), &[("number", &number)]),
+        Note::Unanswered => unanswered(html, words, &item.event, item.age),
+    }
+    if let Some(reason) = subject.reason.as_ref().filter(|_| note == Note::Cancelled) {
+        html.line(words.get("message.reason"), &[("reason", &inline(reason))]);
     }
 }
 
-fn several(html: &mut Html, words: &Words, noted: &Noted) {
-    let count = noted.about.len().to_string();
-    html.line(
-        words.get(&format!("note.many_{}", noted.note.as_str())),
-        &[("count", &count)],
-    );
-    for item in &noted.about {
-        let name = format!("note.line_{}", message::kind_of(item.event.kind).as_str());
-        let waited = time(words, item.event.age);
-        html.line(
-            words.get(&name),
-            &[("key", &one_line(message::key(&item.event))), ("time", &waited)],
-        );
+fn several(html: &mut Html, words: &Words, note: Note, items: &[Item]) {
+    let count = items.len().to_string();
+    html.line(words.get(&format!("note.many_{}", note.as_str())), &[("count", &count)]);
+    for item in items {
+        let subject = &item.event.subject;
+        let name = format!("note.line_{}", subject.kind.as_str());
+        html.line(words.get(&name), &[("number", &inline(&subject.number))]);
     }
+}
+
+fn unanswered(html: &mut Html, words: &Words, told: &Told, waited: Duration) {
+    let name = format!("note.{}_unanswered", told.subject.kind.as_str());
+    let values = [("number", inline(&told.subject.number)), ("time", time(words, waited))];
+    html.line(words.get(&name), &values.each_ref().map(|(name, value)| (*name, value.as_str())));
 }
 
 /// Why an order comes to this chat: what stands above it.
 pub(super) fn escalated(html: &mut Html, words: &Words, told: &Told, escalated: &Escalated) {
-    let name = format!("note.{}_unanswered", message::kind_of(told.kind).as_str());
-    let waited = time(words, escalated.waited);
-    html.line(
-        words.get(&name),
-        &[("key", &one_line(message::key(told))), ("time", &waited)],
-    );
+    unanswered(html, words, told, escalated.waited);
     let panel = escalated.panel.then(|| words.get("note.panel").to_owned());
     let chats = escalated
         .chats
         .iter()
-        .map(|chat| plain(words.get("note.chat"), &[("chat", &one_line(chat))], LINE_CHARACTERS));
+        .map(|chat| plain(words.get("note.chat"), &[("chat", &inline(chat))], LINE_CHARACTERS));
     let told: Vec<String> = panel.into_iter().chain(chats).collect();
     match told.is_empty() {
         true => html.line(words.get("note.told_nobody"), &[]),
@@ -88,10 +84,4 @@ pub(super) fn time(words: &Words, time: Duration) -> String {
     let values = values.map(|(name, value)| (name, value.to_string()));
     let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
     plain(words.get(name), &values, LINE_CHARACTERS)
-}
-
-/// No text of a customer's looks like a line of ours.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }

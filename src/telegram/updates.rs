@@ -166,7 +166,7 @@ impl Updates {
     }
 
     async fn heard_from(&self, chat: i64) -> Result<(), Failed> {
-        if chat_state::hear(&self.bot.pool, chat).await?.is_any() {
+        if chat_state::hear(&self.bot.pool, &self.bot.sources, chat).await?.is_any() {
             self.bot.planned.notify_one();
         }
         Ok(())

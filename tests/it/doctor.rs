@@ -60,7 +60,7 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     let other = Database::fresh().await;
     let client = database.client().await;
     for sql in [
-        "alter table bookings disable trigger vestnik_emit_insert; alter table orders rename customer_name to client",
+        "alter table bookings disable trigger vestnik_record_insert; alter table orders rename customer_name to client",
         "insert into orders (store_id, client) values (7, 'Анна')",
         "begin; create table mark (); prepare transaction 'left ''open'''",
         "begin; select from orders where client = 'Анна'",
@@ -75,7 +75,7 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     let (said, code) = doctor(&database, &["--old", "1s", "--set", &listen_url]).await;
     for (subject, says) in [
         ("public.bookings", "its triggers are gone or switched off"),
-        ("public.orders", "it was altered"),
+        ("public.orders", "it has no column customer_name any more"),
         ("notifications", "a transaction pooler? Set database.listen_url"),
         ("nodes", "start `vestnik serve`"),
     ] {
@@ -109,13 +109,12 @@ async fn a_database_that_was_never_migrated_is_told_to_be() {
 #[tokio::test]
 async fn a_database_without_attached_tables_is_told_how() {
     let database = Database::fresh().await;
-    let client = database.client().await;
-    client
-        .batch_execute("select vestnik.detach('public.orders'), vestnik.detach('public.bookings')")
-        .await
-        .unwrap();
+    let mut client = database.client().await;
+    for table in ["public.orders", "public.bookings"] {
+        vestnik::sources::attach::detach(&mut client, table, &mut |_| ()).await.unwrap();
+    }
     let (said, _) = doctor(&database, &["--set", "shop.schema=own"]).await;
-    assert!(line(&said, "tables").contains("vestnik attach"), "{said}");
+    assert!(line(&said, "sources").contains("vestnik attach"), "{said}");
     assert!(line(&said, "schema").starts_with("well "), "{said}");
 }
 
@@ -157,14 +156,14 @@ async fn the_bot_is_looked_at_from_its_token_to_its_chats() {
     );
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
     app.database
-        .until("select polled_at is not null from vestnik.bot")
+        .until("select polled_at is not null from vestnik.vst_bot")
         .await;
     let said = doctor_of_bot(&app.database, &telegram).await;
     assert!(line(&said, "poll").starts_with("well "), "{said}");
 
     telegram.set_webhook("https://elsewhere.example/hook");
     app.write(
-        "update vestnik.bot set conflict_at = now(); update vestnik.link set blocked_at = now(), blocked_why = 'Bad Request: TOPIC_CLOSED'",
+        "update vestnik.vst_bot set conflict_at = now(); update vestnik.vst_chat_link set blocked_at = now(), blocked_why = 'Bad Request: TOPIC_CLOSED'",
     )
     .await;
     let said = doctor_of_bot(&app.database, &telegram).await;
@@ -175,8 +174,8 @@ async fn the_bot_is_looked_at_from_its_token_to_its_chats() {
         "{said}"
     );
     app.write(
-        "update vestnik.chat set disabled_at = now(), disabled_why = 'Forbidden: bot was blocked by the user'; \
-         update vestnik.bot set conflict_at = null, polled_at = now() - interval '5 minutes'",
+        "update vestnik.vst_chat set disabled_at = now(), disabled_why = 'Forbidden: bot was blocked by the user'; \
+         update vestnik.vst_bot set conflict_at = null, polled_at = now() - interval '5 minutes'",
     )
     .await;
     telegram.shut_out(TOKEN);

@@ -112,7 +112,7 @@ async fn a_chat_that_is_gone_is_told_to_the_panels_and_to_the_stores_other_chats
         assert_eq!(tries, 1, "{text}: nothing more goes there");
         until(
             &client,
-            &format!("select disabled_at is not null from vestnik.chat where telegram_id = {chat}"),
+            &format!("select disabled_at is not null from vestnik.vst_chat where telegram_id = {chat}"),
         )
         .await;
     }
@@ -148,8 +148,8 @@ async fn missing_rights_and_a_closed_topic_are_told_at_once_and_what_waits_comes
         (&told["type"], &told["data"]["chat"], &told["data"]["reason"]),
         (&json!("chat_disabled"), &json!("Kitchen 1"), &json!(NO_RIGHTS[0].1))
     );
-    let given_up = "select not exists (select from vestnik.chat where disabled_at is not null) \
-         and not exists (select from vestnik.delivery where state = 'dead')";
+    let given_up = "select not exists (select from vestnik.vst_chat where disabled_at is not null) \
+         and not exists (select from vestnik.vst_delivery where state = 'dead')";
     assert!(client.query_one(given_up, &[]).await.unwrap().get::<_, bool>(0));
     telegram.heal();
     for (number, (_, text)) in (1_i64..).zip(&refusals) {
@@ -201,7 +201,7 @@ async fn a_refused_message_comes_as_plain_text_and_one_that_is_always_refused_st
     }
     until(
         &client,
-        &format!("select count(*) = {stores} from vestnik.delivery where state = 'dead'"),
+        &format!("select count(*) = {stores} from vestnik.vst_delivery where state = 'dead'"),
     )
     .await;
     let calls = telegram.calls();
@@ -264,19 +264,19 @@ async fn an_edit_that_is_refused_is_replaced_or_over_and_no_order_waits_for_it()
         app.write("insert into orders (store_id, total) values (7, 12345)")
             .await;
         telegram.until_messages(CHAT, 1).await;
-        until(&client, "select state = 'sent' from vestnik.delivery").await;
+        until(&client, "select state = 'sent' from vestnik.vst_delivery").await;
         telegram.fault(On::Edits(CHAT), Fault::says(400, text), Times::Some(1));
         app.write("update orders set status = 'preparing'").await;
         if is_replaced {
             telegram.until_messages(CHAT, 2).await;
             let (_, new) = telegram.messages(CHAT).pop().unwrap();
-            for part in ["New order #1", "123.45", "accepted"] {
+            for part in ["Order #1 is being prepared", "123.45", "accepted"] {
                 assert!(new.text.contains(part), "{text}: {part} in {}", new.text);
             }
         }
         until(
             &client,
-            "select bool_and(state = 'sent') and count(*) = 2 from vestnik.delivery",
+            "select bool_and(state = 'sent') and count(*) = 2 from vestnik.vst_delivery",
         )
         .await;
         assert_eq!(telegram.messages(CHAT).len(), if is_replaced { 2 } else { 1 }, "{text}");
@@ -293,7 +293,7 @@ async fn a_topic_that_is_closed_stops_the_orders_of_no_other_topic() {
     }
     let client = database.client().await;
     client
-        .batch_execute("update vestnik.link set thread_id = store_id::int")
+        .batch_execute("update vestnik.vst_chat_link set thread_id = store_id::int")
         .await
         .unwrap();
     telegram.set_topic(FORUM, 7, Topic::Closed);
@@ -307,7 +307,7 @@ async fn a_topic_that_is_closed_stops_the_orders_of_no_other_topic() {
     assert!(came[1].text.contains("#1") && came[1].topic == Some(7), "{:?}", came[1]);
     // The general topic is closed: a chat that is linked there stands still, and is told of as any other.
     telegram.set_topic(FORUM, GENERAL, Topic::Closed);
-    app.write("update vestnik.link set thread_id = null where store_id = '8'")
+    app.write("update vestnik.vst_chat_link set thread_id = null where store_id = '8'")
         .await;
     let mut panel = app.panel("8", None).await.live().await;
     app.write("insert into orders (store_id) values (8)").await;
@@ -325,7 +325,7 @@ async fn what_was_meant_for_a_topic_that_is_deleted_goes_to_the_chat_itself() {
     telegram.link(&database, "7", MANAGER, "manager").await;
     let client = database.client().await;
     client
-        .batch_execute("update vestnik.link set thread_id = 7 where mode = 'mirror'")
+        .batch_execute("update vestnik.vst_chat_link set thread_id = 7 where mode = 'mirror'")
         .await
         .unwrap();
     telegram.set_topic(FORUM, 7, Topic::Deleted);
@@ -356,8 +356,8 @@ async fn each_kind_of_chat_loses_the_bot_in_its_own_words() {
     let app = start(&telegram, database).await;
     app.write("insert into orders (store_id) values (7)").await;
     let client = app.database.client().await;
-    until(&client, "select bool_and(disabled_at is not null) from vestnik.chat").await;
-    let reasons = "select string_agg(disabled_why, '; ' order by telegram_id desc) from vestnik.chat";
+    until(&client, "select bool_and(disabled_at is not null) from vestnik.vst_chat").await;
+    let reasons = "select string_agg(disabled_why, '; ' order by telegram_id desc) from vestnik.vst_chat";
     let reasons: String = client.query_one(reasons, &[]).await.unwrap().get(0);
     assert_eq!(
         reasons,

@@ -34,12 +34,12 @@ async fn start_impatient(telegram: &Telegram, database: Database) -> App {
 pub async fn hurry(client: &Client) {
     // One after the other: together they would lock against a settlement.
     client
-        .batch_execute("update vestnik.delivery set due_at = '-infinity'")
+        .batch_execute("update vestnik.vst_delivery set due_at = '-infinity'")
         .await
         .unwrap();
     client
         .batch_execute(
-            "update vestnik.chat set waiting = true, next_at = least(next_at, clock_timestamp() + interval '1.1 s'), \
+            "update vestnik.vst_chat set waiting = true, next_at = least(next_at, clock_timestamp() + interval '1.1 s'), \
                  edit_next_at = least(edit_next_at, clock_timestamp() + interval '1.1 s')",
         )
         .await
@@ -50,7 +50,7 @@ pub async fn hurry(client: &Client) {
 pub async fn hold(client: &Client) {
     client
         .batch_execute(
-            "update vestnik.chat set next_at = clock_timestamp() + interval '1 hour', \
+            "update vestnik.vst_chat set next_at = clock_timestamp() + interval '1 hour', \
                  edit_next_at = clock_timestamp() + interval '1 hour'",
         )
         .await
@@ -79,7 +79,7 @@ async fn a_long_retry_after_for_one_chat_is_obeyed_and_delays_no_other() {
     );
     until(
         &client,
-        "select next_at > now() + interval '59 minutes' from vestnik.chat where telegram_id = 601",
+        "select next_at > now() + interval '59 minutes' from vestnik.vst_chat where telegram_id = 601",
     )
     .await;
     app.until_metric("vestnik_telegram_sends_total{outcome=\"throttled\"}", |count| {
@@ -123,7 +123,7 @@ async fn a_chat_that_takes_nothing_any_more_is_disabled_at_once_and_the_panels_a
         assert_eq!(told["data"]["reason"], reason);
         let row = client
             .query_one(
-                "select disabled_why, state, reason from vestnik.chat, vestnik.delivery",
+                "select disabled_why, state, reason from vestnik.vst_chat c, vestnik.vst_delivery d",
                 &[],
             )
             .await
@@ -134,7 +134,7 @@ async fn a_chat_that_takes_nothing_any_more_is_disabled_at_once_and_the_panels_a
         assert_eq!(panel.event().await["data"]["order_id"], "2");
         until(
             &client,
-            "select count(*) = 1 from vestnik.escalation where event_id = 3",
+            "select count(*) = 1 from vestnik.vst_escalation where event_id = 3",
         )
         .await;
         assert_eq!(
@@ -158,7 +158,7 @@ async fn a_group_with_a_new_number_gets_its_message_once_and_no_others_message_i
     app.write("insert into orders (store_id) values (7)").await;
     telegram.until_messages(SUPERGROUP, 1).await;
     let number: i64 = client
-        .query_one("select telegram_id from vestnik.chat", &[])
+        .query_one("select telegram_id from vestnik.vst_chat", &[])
         .await
         .unwrap()
         .get(0);
@@ -179,7 +179,7 @@ async fn a_group_with_a_new_number_gets_its_message_once_and_no_others_message_i
         "{texts:?}"
     );
     assert!(
-        texts[1].contains("New order #1") && texts[1].contains("accepted"),
+        texts[1].contains("Order #1 is being prepared") && texts[1].contains("accepted"),
         "{texts:?}"
     );
     app.write("update orders set status = 'ready' where id = 1").await;
@@ -204,12 +204,12 @@ async fn a_group_that_is_linked_under_both_numbers_gets_each_order_once() {
     telegram.until_messages(SUPERGROUP, 1).await;
     until(
         &client,
-        "select count(*) filter (where state = 'dead') = 1 and count(*) filter (where state = 'sent') = 1 from vestnik.delivery",
+        "select count(*) filter (where state = 'dead') = 1 and count(*) filter (where state = 'sent') = 1 from vestnik.vst_delivery",
     )
     .await;
     app.write("insert into orders (store_id) values (7)").await;
     telegram.until_messages(SUPERGROUP, 2).await;
-    until(&client, "select count(*) = 1 from vestnik.link").await;
+    until(&client, "select count(*) = 1 from vestnik.vst_chat_link").await;
     assert_eq!(
         telegram.calls().iter().filter(|call| call.is_message_to(GROUP)).count(),
         1
@@ -226,11 +226,11 @@ async fn comes_all_the_same(fault: Fault, copies: usize) {
     for failures in [1, 2] {
         until(
             &client,
-            &format!("select count(*) = 1 from vestnik.delivery where failures = {failures} and state = 'retrying'"),
+            &format!("select count(*) = 1 from vestnik.vst_delivery where failures = {failures} and state = 'retrying'"),
         )
         .await;
         let pause = "select extract(epoch from due_at - clock_timestamp())::float8, state, reason is not null \
-             from vestnik.delivery";
+             from vestnik.vst_delivery";
         let row = client.query_one(pause, &[]).await.unwrap();
         let pause_s: f64 = row.get(0);
         // The pause of the backoff; a little of it has gone by.
@@ -241,7 +241,7 @@ async fn comes_all_the_same(fault: Fault, copies: usize) {
     telegram.until_messages(CHAT, 1).await;
     until(
         &client,
-        "select chat.failures = 0 and state = 'sent' from vestnik.chat, vestnik.delivery",
+        "select c.failures = 0 and d.state = 'sent' from vestnik.vst_chat c, vestnik.vst_delivery d",
     )
     .await;
     assert_eq!(telegram.messages(CHAT).len(), copies);
@@ -285,7 +285,7 @@ async fn chats_that_hang_delay_no_other() {
     }
     // They have failed before, and have been due for longer than the other one.
     let client = database.client().await;
-    let due = "update vestnik.chat set failures = 3, next_at = now() - interval '1 minute' where telegram_id <= 40";
+    let due = "update vestnik.vst_chat set failures = 3, next_at = now() - interval '1 minute' where telegram_id <= 40";
     client.batch_execute(due).await.unwrap();
     client
         .batch_execute("insert into orders (store_id) values (8)")
@@ -319,9 +319,9 @@ async fn what_was_given_up_with_its_chat_stays_so_though_its_send_ends_later() {
     vestnik::delivery::chat_state::disable(&pool, CHAT, "thrown out")
         .await
         .unwrap();
-    until(&client, "select failures = 1 from vestnik.chat").await;
+    until(&client, "select failures = 1 from vestnik.vst_chat").await;
     let row = client
-        .query_one("select state, reason from vestnik.delivery", &[])
+        .query_one("select state, reason from vestnik.vst_delivery", &[])
         .await
         .unwrap();
     assert_eq!((row.get(0), row.get(1)), ("dead", "thrown out"));
@@ -358,7 +358,7 @@ async fn a_message_that_somebody_deleted_is_replaced_by_one_that_tells_the_same_
     app.write("update orders set status = 'preparing'").await;
     telegram.until_messages(CHAT, 2).await;
     let (_, new) = telegram.messages(CHAT).pop().unwrap();
-    for part in ["New order #1", "123.45", "accepted"] {
+    for part in ["Order #1 is being prepared", "123.45", "accepted"] {
         assert!(new.text.contains(part), "{part} in {}", new.text);
     }
 }

@@ -28,7 +28,7 @@ fn list(database: &Database) -> String {
 /// Whether the store is open at a moment of its own clock, as the program looks: the view, with the clock put in.
 async fn is_open(client: &Client, at: &str) -> bool {
     let view: String = client
-        .query_one("select pg_get_viewdef('vestnik.open_now'::regclass)", &[])
+        .query_one("select pg_get_viewdef('vestnik.vst_open_now'::regclass)", &[])
         .await
         .unwrap()
         .get(0);
@@ -107,9 +107,9 @@ async fn hours_are_set_as_people_write_them_and_holidays_differ() {
 async fn who_attends_a_store_is_said_and_nobody_else() {
     let database = Database::fresh().await;
     assert!(set(&database, &["--attended-by", "chats"]).status.success());
-    database.until("select attended_by = 'chats' from vestnik.store").await;
+    database.until("select attended_by = 'chats' from vestnik.vst_store").await;
     assert!(set(&database, &["--name", "Bakery"]).status.success());
-    database.until("select attended_by = 'chats' from vestnik.store").await;
+    database.until("select attended_by = 'chats' from vestnik.vst_store").await;
     assert_eq!(set(&database, &["--attended-by", "nobody"]).status.code(), Some(2));
 }
 

@@ -141,7 +141,7 @@ async fn what_a_receiver_answers_to_a_test_is_said() {
     database
         .client()
         .await
-        .batch_execute("update vestnik.store set webhook_url = 'http://127.0.0.1:1/'")
+        .batch_execute("update vestnik.vst_store set webhook_url = 'http://127.0.0.1:1/'")
         .await
         .unwrap();
     let tested = vestnik(&database, &["webhook", "test", "--store", "7"], &[ANYWHERE]).await;
@@ -189,10 +189,10 @@ async fn plain_http_a_password_and_a_private_address_are_refused_and_not_called(
         .to_owned();
     client
         .batch_execute(&format!(
-            "insert into vestnik.store (id, webhook_url, webhook_secret) values \
+            "insert into vestnik.vst_store (id, webhook_url, webhook_secret) values \
                  ('7', '{}', '{SECRET}'), ('8', 'https://127.0.0.1:{port}/', '{SECRET}'), ('9', 'https://inside.localhost:{port}/', '{SECRET}'); \
-             insert into vestnik.event (store_id, type, data) select s, 'new_order', jsonb_build_object('order_id', s) from unnest(array['7', '8', '9']) s; \
-             insert into vestnik.webhook (event_id, store_id) select id, store_id from vestnik.event",
+             insert into orders (store_id) values (7), (8), (9); \
+             insert into vestnik.vst_webhook (event_id, store_id) select id, store_id from vestnik.vst_event",
             hook.url()
         ))
         .await
@@ -200,7 +200,7 @@ async fn plain_http_a_password_and_a_private_address_are_refused_and_not_called(
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let running = tokio::spawn(async move { webhook::run(&pool, &Webhook { allow_private: false }, &stopped).await });
-    let refused = "select count(*) = 3 from vestnik.webhook where state = 'retrying' and reason like '%allow_private%'";
+    let refused = "select count(*) = 3 from vestnik.vst_webhook where state = 'retrying' and reason like '%allow_private%'";
     until(&client, refused).await;
     assert!(hook.posts().is_empty());
     stop.cancel();
@@ -213,9 +213,9 @@ async fn a_receiver_that_is_gone_for_good_is_left_alone() {
     let (client, pool) = (database.client().await, db::pool(&database.config().database).unwrap());
     client
         .batch_execute(&format!(
-            "insert into vestnik.store (id, webhook_url, webhook_secret) values ('7', '{}', '{SECRET}'); \
-             insert into vestnik.event (store_id, type, data) values ('7', 'new_order', '{{\"order_id\": \"1\"}}'); \
-             insert into vestnik.webhook (event_id, store_id) select id, store_id from vestnik.event",
+            "insert into vestnik.vst_store (id, webhook_url, webhook_secret) values ('7', '{}', '{SECRET}'); \
+             insert into orders (store_id) values (7); \
+             insert into vestnik.vst_webhook (event_id, store_id) select id, store_id from vestnik.vst_event",
             hook.url()
         ))
         .await
@@ -225,7 +225,7 @@ async fn a_receiver_that_is_gone_for_good_is_left_alone() {
     let running = tokio::spawn(async move { webhook::run(&pool, &Webhook { allow_private: true }, &stopped).await });
     until(
         &client,
-        "select state = 'dead' and reason like 'answered 410%' from vestnik.webhook",
+        "select state = 'dead' and reason like 'answered 410%' from vestnik.vst_webhook",
     )
     .await;
     let post = hook.until(1).await.remove(0);

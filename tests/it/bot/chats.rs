@@ -45,18 +45,18 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
     // What is said in a topic is about its store alone.
     telegram.write_in(FORUM, 8, ANNA, "/mute 30m");
     assert_eq!(answer(&telegram, FORUM, "Silent for 30 min").await.topic, Some(8));
-    let muted = "select string_agg(store_id, ',') from vestnik.link where muted_until > now()";
+    let muted = "select string_agg(store_id, ',') from vestnik.vst_chat_link where muted_until > now()";
     assert_eq!(value(&app.database, muted).await, "8");
     telegram.write_in(FORUM, 7, ANNA, "/unlink");
     answer(&telegram, FORUM, "unlinked").await;
     assert_eq!(
-        value(&app.database, "select string_agg(store_id, ',') from vestnik.link").await,
+        value(&app.database, "select string_agg(store_id, ',') from vestnik.vst_chat_link").await,
         "8"
     );
     // A new code in another topic takes the store there; in a plain chat, threads are only replies.
     let again = code(&app.database, "8", Mode::Mirror, "en").await;
     telegram.write_in(FORUM, 7, ANNA, &format!("/link@vestnik_test_bot {again}"));
-    app.database.until("select thread_id = 7 from vestnik.link").await;
+    app.database.until("select thread_id = 7 from vestnik.vst_chat_link").await;
     app.engine.shut_down().await;
 }
 
@@ -66,13 +66,13 @@ async fn a_topic_that_is_opened_again_gets_its_orders_at_once() {
     telegram.add_forum(FORUM, "Shops", &[ANNA], &[7]);
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", FORUM, "mirror").await;
-    app.write("update vestnik.link set thread_id = 7").await;
+    app.write("update vestnik.vst_chat_link set thread_id = 7").await;
     telegram.set_topic(FORUM, 7, Topic::Closed);
     app.write("insert into orders (store_id) values (7)").await;
     app.database
-        .until("select blocked_at is not null from vestnik.link")
+        .until("select blocked_at is not null from vestnik.vst_chat_link")
         .await;
-    app.write("update vestnik.link set blocked_until = now() + interval '1 hour'")
+    app.write("update vestnik.vst_chat_link set blocked_until = now() + interval '1 hour'")
         .await;
     telegram.set_topic(FORUM, 7, Topic::Open);
     telegram.push(
@@ -103,7 +103,7 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
             telegram.delete(KITCHEN);
             app.write("insert into orders (store_id) values (7)").await;
             app.database
-                .until("select disabled_at is not null from vestnik.chat")
+                .until("select disabled_at is not null from vestnik.vst_chat")
                 .await;
         }
         if says_old {
@@ -120,7 +120,7 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
                 "from": {"id": 1_087_968_824, "is_bot": true, "first_name": "Group", "username": "GroupAnonymousBot"}}}));
         }
         app.database
-            .until(&format!("select count(*) = 1 from vestnik.chat c join vestnik.link l on l.chat_id = c.id where telegram_id = {SUPERGROUP}"))
+            .until(&format!("select count(*) = 1 from vestnik.vst_chat c join vestnik.vst_chat_link l on l.chat_id = c.id where telegram_id = {SUPERGROUP}"))
             .await;
         let status = ask(&telegram, SUPERGROUP, ANNA, "/status").await;
         let mut came = vec![status];
@@ -164,7 +164,7 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
         press(&telegram, CHANNEL, BORIS, message, "s:1:preparing").await,
         "Done: accepted, being prepared"
     );
-    assert_eq!(value(&app.database, "select title from vestnik.chat").await, "Orders");
+    assert_eq!(value(&app.database, "select title from vestnik.vst_chat").await, "Orders");
     app.engine.shut_down().await;
 }
 
@@ -219,7 +219,7 @@ async fn whatever_is_said_in_a_private_chat_has_an_answer_and_a_bare_code_links(
     );
     let help = ask(&telegram, ANNA, ANNA, "and now?").await;
     assert!(help.contains("/status") && help.contains("/quiet"), "{help}");
-    assert_eq!(value(&app.database, "select title from vestnik.chat").await, "Anna");
+    assert_eq!(value(&app.database, "select title from vestnik.vst_chat").await, "Anna");
     // In a group, what is meant for nobody or for another bot is passed over.
     for said in ["hello", "/weather", "/weather@another_bot", &code] {
         telegram.write(KITCHEN, ANNA, said);
@@ -239,7 +239,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", ANNA, "mirror").await;
     for back in ["/unmute", "/mute off", "/mute 0"] {
-        app.write("update vestnik.link set muted_until = now() + interval '2 hours'")
+        app.write("update vestnik.vst_chat_link set muted_until = now() + interval '2 hours'")
             .await;
         assert!(
             ask(&telegram, ANNA, ANNA, back).await.contains("With sound again"),
@@ -248,7 +248,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
         assert_eq!(
             value(
                 &app.database,
-                "select muted_until <= clock_timestamp() from vestnik.link"
+                "select muted_until <= clock_timestamp() from vestnik.vst_chat_link"
             )
             .await,
             "true"
@@ -261,7 +261,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
     );
     // The hours around now, by the store's clock, over midnight or not.
     let hours = "select to_char(now() at time zone time_zone - interval '1 hour', 'HH24:MI') || '-' \
-         || to_char(now() at time zone time_zone + interval '1 hour', 'HH24:MI') from vestnik.store";
+         || to_char(now() at time zone time_zone + interval '1 hour', 'HH24:MI') from vestnik.vst_store";
     let hours = value(&app.database, hours).await;
     let set = ask(&telegram, ANNA, ANNA, &format!("/quiet {hours}")).await;
     assert!(set.contains("No sound from"), "{set}");
@@ -370,12 +370,12 @@ async fn an_operator_tries_the_chats_sees_how_they_are_and_ends_links() {
     telegram.fault(On::Chat(ANNA), Fault::too_many(600), Times::Some(1));
     app.write("insert into orders (store_id) values (7)").await;
     app.database
-        .until("select error is not null from vestnik.chat where telegram_id = 11")
+        .until("select error is not null from vestnik.vst_chat where telegram_id = 11")
         .await;
     telegram.fault(On::Method("getUpdates"), Fault::conflict(), Times::Some(2));
     telegram.write(KITCHEN, BORIS, "/status");
     app.database
-        .until("select conflict_at is not null from vestnik.bot")
+        .until("select conflict_at is not null from vestnik.vst_bot")
         .await;
     let ill = status().await;
     for part in [
@@ -390,7 +390,7 @@ async fn an_operator_tries_the_chats_sees_how_they_are_and_ends_links() {
     let unlink = ["telegram", "unlink", "--chat", "22", "--store", "7"];
     assert!(run(&app.database, &telegram, &unlink).await.status.success());
     assert_eq!(run(&app.database, &telegram, &unlink).await.status.code(), Some(1));
-    assert_eq!(value(&app.database, "select count(*) from vestnik.link").await, "1");
+    assert_eq!(value(&app.database, "select count(*) from vestnik.vst_chat_link").await, "1");
     let nobody = run(&app.database, &telegram, &["telegram", "test", "--store", "sevn"]).await;
     assert!(
         text(&nobody.stderr).contains("has no such chat"),
@@ -413,7 +413,7 @@ async fn a_test_says_when_nobody_sends_it_and_a_store_that_nobody_knows_is_warne
         "{said}"
     );
     assert_eq!(
-        value(&database, "select state from vestnik.delivery").await,
+        value(&database, "select state from vestnik.vst_delivery").await,
         "dead",
         "nobody gets it later"
     );

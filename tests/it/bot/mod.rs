@@ -8,7 +8,7 @@ mod proxy;
 use std::process::{Command, Output};
 
 use serde_json::json;
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::link::{self, Mode};
 
 use crate::support::app::App;
@@ -94,7 +94,7 @@ async fn value(database: &Database, sql: &str) -> String {
 async fn until_dealt_with(database: &Database, update: i64) {
     database
         .until(&format!(
-            "select next_update > {update} and not exists (select from vestnik.bot_update where id = {update}) from vestnik.bot"
+            "select next_update > {update} and not exists (select from vestnik.vst_bot_update where id = {update}) from vestnik.vst_bot"
         ))
         .await;
 }
@@ -164,7 +164,7 @@ async fn a_used_an_expired_and_an_unknown_code_get_the_same_answer() {
         code(&app.database, "7", Mode::Mirror, "en").await,
         code(&app.database, "8", Mode::Mirror, "en").await,
     );
-    app.write("update vestnik.link_code set expires_at = now() where store_id = '8'")
+    app.write("update vestnik.vst_link_code set expires_at = now() where store_id = '8'")
         .await;
     assert!(
         ask(&telegram, BORIS, BORIS, &format!("/link {used}"))
@@ -176,7 +176,7 @@ async fn a_used_an_expired_and_an_unknown_code_get_the_same_answer() {
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/link {used}")).await, unknown);
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/start {expired}")).await, unknown);
     assert_eq!(
-        value(&app.database, "select string_agg(store_id, ',') from vestnik.link").await,
+        value(&app.database, "select string_agg(store_id, ',') from vestnik.vst_chat_link").await,
         "7"
     );
     app.engine.shut_down().await;
@@ -195,7 +195,7 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
             .await
             .contains("Too many tries")
     );
-    assert_eq!(value(&app.database, "select count(*) from vestnik.link").await, "0");
+    assert_eq!(value(&app.database, "select count(*) from vestnik.vst_chat_link").await, "0");
     assert!(
         ask(&telegram, BORIS, BORIS, "/link WRONG")
             .await
@@ -203,7 +203,7 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
         "another chat may try"
     );
     // A minute passes.
-    app.write("update vestnik.chat set tries = (select array_agg(t - interval '61 s') from unnest(tries) t)")
+    app.write("update vestnik.vst_chat set tries = (select array_agg(t - interval '61 s') from unnest(tries) t)")
         .await;
     assert!(
         ask(&telegram, ANNA, ANNA, &format!("/link {good}"))
@@ -235,7 +235,7 @@ async fn in_a_group_only_an_administrator_changes_anything() {
         ask(&telegram, KITCHEN, BORIS, "/status").await.contains("for long"),
         "anybody may ask"
     );
-    let link = "select mode || ' ' || (muted_until < now()) from vestnik.link";
+    let link = "select mode || ' ' || (muted_until < now()) from vestnik.vst_chat_link";
     assert_eq!(value(&app.database, link).await, "manager true");
     // Telegram does not say who is an administrator: then nobody is.
     telegram.fault(
@@ -252,7 +252,7 @@ async fn in_a_group_only_an_administrator_changes_anything() {
 async fn a_chat_is_told_its_status_and_changes_its_mode_and_its_sound() {
     let telegram = people().await;
     let app = start(&telegram).await;
-    app.write("insert into vestnik.store (id, name) values ('7', 'Пекарня <у дома>')")
+    app.write("insert into vestnik.vst_store (id, name) values ('7', 'Пекарня <у дома>')")
         .await;
     assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("not linked"));
     let russian = code(&app.database, "7", Mode::Fallback, "ru").await;
@@ -278,7 +278,7 @@ async fn a_chat_is_told_its_status_and_changes_its_mode_and_its_sound() {
         .until_call("the order", |call| call.text.contains("Новый заказ"))
         .await;
     assert!(order.silent, "it comes without a sound");
-    app.write("update vestnik.link set muted_until = now(); insert into orders (store_id) values (7)")
+    app.write("update vestnik.vst_chat_link set muted_until = now(); insert into orders (store_id) values (7)")
         .await;
     let order = telegram
         .until_call("the order", |call| call.text.contains("заказ №2"))
@@ -306,7 +306,7 @@ async fn an_unlinked_chat_gets_no_orders_and_presses_nothing() {
         value(&app.database, "select string_agg(distinct status, ',') from orders").await,
         "pending"
     );
-    let planned = "select count(*) from vestnik.delivery d join vestnik.chat c on c.id = d.chat_id \
+    let planned = "select count(*) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = 11 and d.event_id is not null";
     assert_eq!(value(&app.database, planned).await, "1", "the one before");
     app.engine.shut_down().await;
@@ -322,8 +322,8 @@ async fn no_update_stops_those_behind_it() {
     // What Boris writes, and who accepts, cannot be stored, whenever it is tried.
     app.write(
         "create function poison() returns trigger language plpgsql as $$ begin raise exception 'poison'; end $$; \
-         create trigger poison before insert on vestnik.chat for each row when (new.telegram_id = 22) execute function poison(); \
-         alter table vestnik.link rename to hidden",
+         create trigger poison before insert on vestnik.vst_chat for each row when (new.telegram_id = 22) execute function poison(); \
+         alter table vestnik.vst_chat_link rename to hidden",
     )
     .await;
     let given_up = app.metric("vestnik_telegram_updates_given_up_total").await;
@@ -337,7 +337,7 @@ async fn no_update_stops_those_behind_it() {
     }
     let answer = press(&telegram, ANNA, ANNA, message, "s:1:preparing").await;
     assert_eq!(answer, "That did not work; press again in a minute");
-    app.write("alter table vestnik.hidden rename to link").await;
+    app.write("alter table vestnik.hidden rename to vst_chat_link").await;
     telegram.write(BORIS, BORIS, "/help");
     assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("all orders"));
     assert_eq!(
@@ -362,7 +362,7 @@ async fn who_asks_without_end_is_not_answered_without_end() {
     }
     until_dealt_with(&app.database, last).await;
     assert_eq!(
-        value(&app.database, "select count(*) from vestnik.delivery").await,
+        value(&app.database, "select count(*) from vestnik.vst_delivery").await,
         "10"
     );
     assert!(
@@ -390,9 +390,9 @@ async fn a_chat_that_throws_the_bot_out_is_disabled_which_all_are_told_and_hears
         told[0].text
     );
     app.write("insert into orders (store_id) values (7), (7)").await;
-    let missed = "select count(*) = 2 from vestnik.escalation";
+    let missed = "select count(*) = 2 from vestnik.vst_escalation";
     app.database.until(missed).await;
-    let planned = "select count(*) from vestnik.delivery where event_id is not null";
+    let planned = "select count(*) from vestnik.vst_delivery where event_id is not null";
     assert_eq!(value(&app.database, planned).await, "0", "none for the kitchen");
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(status.contains("disabled: the bot was blocked, or removed"), "{status}");
@@ -418,11 +418,11 @@ async fn who_blocked_the_bot_and_writes_again_hears_what_was_given_up_and_what_c
     telegram.throw_out(ANNA);
     app.write("insert into orders (store_id) values (7)").await;
     app.database
-        .until("select count(*) = 1 from vestnik.chat where disabled_at is not null")
+        .until("select count(*) = 1 from vestnik.vst_chat where disabled_at is not null")
         .await;
     app.write("insert into orders (store_id) values (7); update orders set status = 'preparing' where id = 1")
         .await;
-    app.database.until("select count(*) = 2 from vestnik.escalation").await;
+    app.database.until("select count(*) = 2 from vestnik.vst_escalation").await;
     telegram.take_back(ANNA);
     telegram.write(ANNA, ANNA, "hello, is anybody there?");
     let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #1") && call.said == "ok";

@@ -24,10 +24,10 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
     telegram.shut_out(TOKEN);
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
     app.database
-        .until("select stopped_at is not null from vestnik.bot")
+        .until("select stopped_at is not null from vestnik.vst_bot")
         .await;
     app.write("insert into orders (store_id) values (7)").await;
-    app.database.until("select count(*) = 1 from vestnik.delivery").await;
+    app.database.until("select count(*) = 1 from vestnik.vst_delivery").await;
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(
         status.contains("bot: stopped: Telegram does not know this token"),
@@ -101,19 +101,19 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     let server = Server::start(command(&database, &telegram, &["serve"]));
     server.until_log("this node hears the bot for all").await;
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
-    let poller = value(&app.database, "select poller from vestnik.bot").await;
+    let poller = value(&app.database, "select poller from vestnik.vst_bot").await;
     for _ in 0..3 {
         assert!(ask(&telegram, ANNA, ANNA, "/help").await.contains("/link"));
     }
-    assert_eq!(value(&app.database, "select poller from vestnik.bot").await, poller);
+    assert_eq!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     until_dealt_with(&app.database, 3).await;
     // What it has sent and not settled would hold the chat for the lease of a send, and come twice.
-    let settled = "select count(*) filter (where settled_at is not null) = 3 from vestnik.delivery";
+    let settled = "select count(*) filter (where settled_at is not null) = 3 from vestnik.vst_delivery";
     app.database.until(settled).await;
     drop(server);
     telegram.write(ANNA, ANNA, "/help");
     telegram.until_messages(ANNA, 4).await;
-    assert_ne!(value(&app.database, "select poller from vestnik.bot").await, poller);
+    assert_ne!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     // One that is shut down lets go at once.
     let server = Server::start(command(&app.database, &telegram, &["serve"]));
     server.until_log("another node hears the bot").await;
@@ -171,7 +171,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
     panel.event().await;
     for table in ["delivery", "escalation", "node", "presence", "alarm"] {
         assert_eq!(
-            value(&app.database, &format!("select count(*) from vestnik.{table}")).await,
+            value(&app.database, &format!("select count(*) from vestnik.vst_{table}")).await,
             "0",
             "{table}"
         );
@@ -190,7 +190,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
 /// A node that is up: its session, and its row.
 async fn node_up(database: &Database, node: &str) -> tokio_postgres::Client {
     let session = database.client().await;
-    let up = "insert into vestnik.bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), now()) \
+    let up = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), now()) \
          on conflict (id) do update set pid = excluded.pid, seen_at = now()";
     session.execute(up, &[&node]).await.unwrap();
     session
@@ -259,7 +259,7 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
     let _a = node_up(&database, "a").await;
     assert_eq!(poll::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
     b.execute(
-        "update vestnik.bot_node set seen_at = now() - interval '9 s' where id = 'b'",
+        "update vestnik.vst_bot_node set seen_at = now() - interval '9 s' where id = 'b'",
         &[],
     )
     .await
@@ -283,15 +283,15 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
         .await
         .unwrap();
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
-    crate::support::db::until(&client, "select state = 'sent' from vestnik.delivery").await;
+    crate::support::db::until(&client, "select state = 'sent' from vestnik.vst_delivery").await;
     // A press is taken from Telegram, and cannot be dealt with before the node is killed.
-    client.batch_execute("begin; lock table vestnik.link").await.unwrap();
+    client.batch_execute("begin; lock table vestnik.vst_chat_link").await.unwrap();
     let update = telegram.push_press(ANNA, ANNA, message, "s:1:preparing");
-    let taken = format!("select next_update > {update} from vestnik.bot");
+    let taken = format!("select next_update > {update} from vestnik.vst_bot");
     database.until(&taken).await;
     server.kill();
     client.batch_execute("commit").await.unwrap();
-    assert_eq!(value(&database, "select count(*) from vestnik.bot_update").await, "1");
+    assert_eq!(value(&database, "select count(*) from vestnik.vst_bot_update").await, "1");
     let mut again = Node::start(database.url(), &telegram.url(), &[]);
     database.until("select status = 'preparing' from orders").await;
     telegram
@@ -306,5 +306,5 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
         press(&telegram, ANNA, ANNA, message, "s:1:completed").await,
         "Done: completed"
     );
-    database.until("select count(*) = 0 from vestnik.bot_update").await;
+    database.until("select count(*) = 0 from vestnik.vst_bot_update").await;
 }
