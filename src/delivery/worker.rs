@@ -267,7 +267,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
             tracing::error!(
                 chat,
                 ?deliveries,
-                "Telegram refuses a message for good, and it is set aside: vestnik.vst_delivery says why"
+                "Telegram refuses a message for good, and it is set aside: `vestnik audit` says why"
             );
         }
         Outcome::Refused(_) => tracing::warn!(chat, "Telegram refuses a message: it is tried again as plain text"),
