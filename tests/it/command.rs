@@ -141,8 +141,12 @@ async fn what_cannot_be_asked_for_says_what_can_and_exits_with_2() {
             "mon-fri=10:00-22:00",
         ),
         (
-            &["store", "set", "--store", "7", "--webhook", "https://x"],
-            "VESTNIK_WEBHOOK_SECRET",
+            &["store", "set", "--store", "7", "--time-zone", "UTC+3"],
+            "write Europe/Moscow",
+        ),
+        (
+            &["store", "set", "--store", "7", "--time-zone", "europe/berlin"],
+            "write Europe/Berlin",
         ),
         (&["tail", "--store", "7"], "vestnik token create"),
     ] {
@@ -190,7 +194,7 @@ async fn a_table_is_attached_and_detached() {
 
     std::fs::write(&mapping, wrong.replace("column = \"status\"", "column = \"state\"")).unwrap();
     let sql = text(&attach(&["--map", "tickets.toml", "--dry-run"]).stdout);
-    assert!(sql.contains("create trigger vestnik_record_insert"), "{sql}");
+    assert!(sql.contains("create or replace trigger vestnik_record_insert after insert on public.tickets"), "{sql}");
     assert_eq!(triggers().await, 0, "nothing was changed");
     let attached = attach(&["--map", "tickets.toml"]);
     assert!(attached.status.success(), "{}", text(&attached.stderr));

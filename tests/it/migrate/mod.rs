@@ -81,7 +81,7 @@ async fn a_changed_migration_and_a_newer_database_are_refused_by_name() {
     let database = Database::fresh().await;
     let client = database.client().await;
     client
-        .batch_execute("update vestnik.engine_history set checksum = '1' where version = 1")
+        .batch_execute("update vestnik.vst_engine_history set checksum = '1' where version = 1")
         .await
         .unwrap();
     let output = vestnik(&database, &["migrate"]);
@@ -93,7 +93,7 @@ async fn a_changed_migration_and_a_newer_database_are_refused_by_name() {
     );
 
     let database = Database::fresh().await;
-    let newer = "insert into vestnik.shop_history select 99, 'from_the_future', applied_on, checksum from vestnik.shop_history limit 1";
+    let newer = "insert into vestnik.vst_shop_history select 99, 'from_the_future', applied_on, checksum from vestnik.vst_shop_history limit 1";
     database.client().await.batch_execute(newer).await.unwrap();
     let output = vestnik(&database, &["migrate"]);
     let error = String::from_utf8(output.stderr).unwrap();
@@ -185,13 +185,17 @@ async fn a_dump_restores_and_goes_on() {
         4,
         "written rows are events here too"
     );
-    // The tables have other numbers here, by which their triggers know whether they were altered.
-    let (outcome, said) = run(&restored.config()).await.unwrap();
-    assert_eq!(
-        (outcome, said),
-        (Outcome::Migrated, vec!["attached 2 tables again".into()])
-    );
     assert_eq!(run(&restored.config()).await.unwrap(), (Outcome::Unchanged, vec![]));
+}
+
+/// The tables' own numbers, which the functions of their triggers know, are others in each database.
+fn without_numbers(schema: &str) -> String {
+    const BEFORE: &str = "is_as_attached('";
+    let mut parts = schema.split(BEFORE);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + BEFORE + "N" + part.trim_start_matches(|digit: char| digit.is_ascii_digit())
+    })
 }
 
 /// `sql/schema.sql` is what a newcomer reads first: it must be what the migrations make.
@@ -225,6 +229,7 @@ async fn the_golden_schema_is_what_the_migrations_make() {
             || line.contains(" ON SCHEMA public "))
     };
     let schema = dump.lines().filter(says_nothing).collect::<Vec<_>>().join("\n") + "\n";
+    let schema = without_numbers(&schema);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/schema.sql");
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     let (head, body) = golden.split_at(golden.find("CREATE SCHEMA").unwrap_or(0));
