@@ -1,8 +1,6 @@
 //! Keeps who answered for an event, and when.
 
-use deadpool_postgres::Pool;
-
-use crate::db::Failed;
+use crate::db::{Failed, Pool};
 use crate::event::{EventId, StoreId};
 use crate::reach::Way;
 use crate::token::TokenId;

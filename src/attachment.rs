@@ -1,9 +1,6 @@
 //! Which of the shop's tables carry our triggers. What an attachment is stands in `triggers/attach.sql`.
 
-use deadpool_postgres::Pool;
-use tokio_postgres::Client;
-
-use crate::db;
+use crate::db::{self, Client, Pool};
 
 /// What the rows of a table are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

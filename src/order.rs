@@ -1,11 +1,10 @@
 //! Changes an order's or a booking's status for a person who pressed a button, in the shop's own table, and remembers
 //! who it was. The transition is checked in the statement that makes it, so of two people one is first.
 
-use deadpool_postgres::Pool;
 use tokio_postgres::types::ToSql;
 
 use crate::attachment::Kind;
-use crate::db;
+use crate::db::{self, Pool};
 use crate::event::StoreId;
 
 /// The statuses since V23.
@@ -231,11 +230,7 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Why it was not changed.
-async fn judge(
-    client: &deadpool_postgres::Client,
-    table: &Table,
-    change: &Change<'_>,
-) -> Result<Changed, tokio_postgres::Error> {
+async fn judge(client: &db::Client, table: &Table, change: &Change<'_>) -> Result<Changed, tokio_postgres::Error> {
     let standing = stands_in(client, table, change.store, change.kind, change.key).await?;
     Ok(match standing {
         None => Changed::Unknown,
@@ -245,7 +240,7 @@ async fn judge(
 }
 
 /// The attached tables of a kind.
-async fn tables(client: &deadpool_postgres::Client, kind: Kind) -> Result<Vec<Table>, tokio_postgres::Error> {
+async fn tables(client: &db::Client, kind: Kind) -> Result<Vec<Table>, tokio_postgres::Error> {
     const TABLES: &str = "select a.table_name, quote_ident(a.id_column), format_type(i.atttypid, i.atttypmod), \
              quote_ident(a.store_column), quote_ident(a.status_column), format_type(s.atttypid, s.atttypmod), \
              array(select c.attname::text from pg_attribute c where c.attrelid = i.attrelid and not c.attisdropped \
@@ -274,7 +269,7 @@ async fn tables(client: &deadpool_postgres::Client, kind: Kind) -> Result<Vec<Ta
 
 /// What it was before; `None`: no such row may be changed so.
 async fn change_in(
-    transaction: &deadpool_postgres::Transaction<'_>,
+    transaction: &db::Transaction<'_>,
     table: &Table,
     change: &Change<'_>,
 ) -> Result<Option<String>, tokio_postgres::Error> {
@@ -298,7 +293,7 @@ async fn change_in(
 }
 
 async fn stands_in(
-    client: &deadpool_postgres::Client,
+    client: &db::Client,
     table: &Table,
     store: &StoreId,
     kind: Kind,

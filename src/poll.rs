@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::Client;
 
-use crate::db::{self, Failed};
+use crate::db::{self, Client, Failed, Pool};
 
 /// Whether this node polls for the whole fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

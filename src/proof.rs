@@ -1,11 +1,10 @@
 //! The proof of a store's alerts as a panel shows it: each event with whom it reached, and the figures of a day.
 //! `reach` stores it; `replay` tells the same on the command line.
 
-use deadpool_postgres::Pool;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool};
 use crate::event::{EventId, StoreId};
 use crate::journal::{SUBJECT, SUBJECT_CHARACTERS};
 

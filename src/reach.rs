@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool};
 use crate::event::{EventId, StoreId};
 
 /// Words that may wait to be stored; more are counted and lost. The events themselves are not touched by that.

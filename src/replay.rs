@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio_postgres::Client;
 
-use crate::db::Failed;
+use crate::db::{Client, Failed};
 use crate::event::StoreId;
 
 /// Events of one page.

@@ -1,10 +1,8 @@
 //! What is known of a store beside its orders: `vestnik.store`, and when it is open.
 
-use deadpool_postgres::Pool;
 use time::Time;
-use tokio_postgres::Client;
 
-use crate::db::{self, Failed};
+use crate::db::{self, Client, Failed, Pool};
 use crate::event::StoreId;
 
 /// What may be set; `None` leaves it as it is.

@@ -3,9 +3,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::{Pool, Transaction};
-
-use crate::db;
+use crate::db::{self, Pool, Transaction};
 
 /// Rows of a table that are compared at once, the newest: writing past the triggers is seldom about one row.
 const ROWS: i64 = 1000;

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use deadpool_postgres::Pool;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
-use tokio_postgres::Client;
 
-use crate::db;
+use crate::db::{self, Client, Pool};
 
 /// What every token begins with, so that a leaked one is recognised.
 const PREFIX: &str = "vst_";
@@ -29,7 +27,7 @@ pub enum Error {
     Postgres(#[from] tokio_postgres::Error),
     /// No connection was free, or could be made.
     #[error("no connection for tokens: {0}")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[from] db::PoolError),
     /// Postgres is silent.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),

@@ -3,13 +3,12 @@
 
 mod table;
 
-use deadpool_postgres::{Pool, Transaction};
 use futures::TryStreamExt as _;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::attachment::Kind;
-use crate::db;
+use crate::db::{self, Pool, Transaction};
 use crate::event::StoreId;
 use crate::journal;
 use crate::order::Status;
@@ -95,8 +94,8 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-impl From<deadpool_postgres::PoolError> for Error {
-    fn from(error: deadpool_postgres::PoolError) -> Self {
+impl From<db::PoolError> for Error {
+    fn from(error: db::PoolError) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -203,7 +202,7 @@ async fn part(
         (&at, Type::TIMESTAMPTZ),
         (&id, Type::TEXT),
     ];
-    let rows = transaction.query_typed_raw(&sql, parameters).await?;
+    let rows = transaction.query_typed_raw(&sql, &parameters).await?;
     let mut rows = std::pin::pin!(rows);
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {

@@ -1,9 +1,9 @@
 //! An attached table as the lists read it: by its own columns, and with an index where it has one that fits.
 
-use deadpool_postgres::Transaction;
 use time::OffsetDateTime;
 
 use crate::attachment::Kind;
+use crate::db::Transaction;
 use crate::journal::{SUBJECT, SUBJECT_CHARACTERS};
 use crate::order::Status;
 

@@ -1,9 +1,7 @@
 //! The ladder of an order that nobody answers for. Its rungs are rows: it survives restarts, and two nodes make one
 //! alarm, for who climbs holds the row.
 
-use deadpool_postgres::{Pool, Transaction};
-
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool, Transaction};
 use crate::event::{EventType, StoreId};
 use crate::journal;
 

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::time::timeout;
-use tokio_postgres::IsolationLevel;
 
-use crate::db;
+use crate::db::{self, Pool};
 use crate::event::EventType;
 use crate::journal::{self, Due};
 
@@ -37,11 +35,7 @@ pub async fn plan(pool: &Pool, stale: Duration) -> Result<Planned, journal::Erro
 async fn plan_batch(pool: &Pool, stale: Duration) -> Result<Planned, journal::Error> {
     let mut client = pool.get().await?;
     // The lock comes first, so that the snapshot behind it sees what the last planner committed.
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::ReadCommitted)
-        .start()
-        .await?;
+    let transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     let statement = transaction
         .prepare_cached("select cursor from vestnik.plan for update skip locked")
@@ -81,11 +75,7 @@ fn is_of_order(kind: EventType) -> bool {
 
 /// Ladders begin with new orders, and end with their changes. Rows for the chats that mirror everything; for the fallback chats, where no panel of the store could ring; and for
 /// any chat that has this order's message, what changes it.
-async fn insert(
-    transaction: &deadpool_postgres::Transaction<'_>,
-    due: &[Due],
-    stale: Duration,
-) -> Result<(), tokio_postgres::Error> {
+async fn insert(transaction: &db::Transaction<'_>, due: &[Due], stale: Duration) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
              select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, not exists ( \
                  select from vestnik.presence p join vestnik.node n on n.id = p.node_id \

@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use super::settle;
 use super::work::{Work, next_work};
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool, Transaction};
 
 /// Slots of the bot, from the first on, that chats may take whose last send failed. A send that hangs holds its slot for
 /// the whole deadline: however many chats are in trouble, the others have the rest.
@@ -133,7 +132,7 @@ pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
 
 /// How long until something may be sent, `idle` at most, and so long where the bot is stopped. What is due already
 /// and was not claimed is locked by another node, or waits for a slot: that is looked at again soon.
-async fn next_due(client: &deadpool_postgres::Client, rules: &Rules) -> Result<Duration, Failed> {
+async fn next_due(client: &db::Client, rules: &Rules) -> Result<Duration, Failed> {
     // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(next_at, leased_until, (select min(free_at) from vestnik.bot_slot))) \

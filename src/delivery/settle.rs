@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
-
 use super::queue::{ChatId, Claim};
 use super::work::Work;
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool, Transaction};
 use crate::link;
 
 /// Between two sends to one chat, seconds. Telegram allows one a second; a little more, for clocks differ.
@@ -230,7 +228,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
 
 /// Gives the chats free whose lease is over: their node is gone, or was stopped for too long. What it may have sent
 /// counts as sent just now.
-pub(super) async fn reap(client: &deadpool_postgres::Client) -> Result<(), Failed> {
+pub(super) async fn reap(client: &db::Client) -> Result<(), Failed> {
     let reap = format!(
         "with over as (select c.id, {RECENT} as recent from vestnik.chat c \
              where c.leased_until > '-infinity' and c.leased_until <= clock_timestamp() for update skip locked) \

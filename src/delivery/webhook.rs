@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use time::OffsetDateTime;
@@ -12,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::retry;
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool};
 
 /// How long the receiver may take.
 const DEADLINE: Duration = Duration::from_secs(10);

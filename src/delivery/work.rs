@@ -1,10 +1,8 @@
 //! What is sent to a chat next: the urgent before the rest, the older before the younger; one message for all that
 //! happened to an order; a digest where the chat is behind.
 
-use deadpool_postgres::Transaction;
-
 use super::queue::ChatId;
-use crate::db::Failed;
+use crate::db::{Failed, Transaction};
 use crate::event::EventType;
 use crate::telegram::message;
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
@@ -17,6 +16,7 @@ use super::settle::{self, Outcome, Settled};
 use super::{escalation, figures, watch, webhook};
 use crate::backoff::Backoff;
 use crate::config::Telegram;
+use crate::db::Pool;
 use crate::poll;
 use crate::telegram::{Client, sender};
 

@@ -37,6 +37,7 @@ impl Node {
     pub fn serve(&self, config: &Config, name: Option<String>) -> Result<Arc<Site>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
+        db::introduce(&url, name.as_deref())?;
         db::parse(&listen_url, "listener")?;
         let pool = db::pool(&config.database)?;
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;

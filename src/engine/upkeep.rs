@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::db::Pool;
 use crate::http::Site;
 use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};

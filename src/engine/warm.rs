@@ -3,11 +3,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::FRESH_LOOK_INTERVAL;
+use crate::db::Pool;
 use crate::event::StoreId;
 use crate::http::Site;
 use crate::journal::{self, Start};
@@ -43,7 +43,7 @@ pub(super) async fn warm(site: &Site) {
 
 /// Asks as often at once as there are connections, so that each gets one of its own.
 async fn over_each<T, E: Display, F: Future<Output = Result<T, E>>>(pool: &Pool, ask: impl Fn() -> F) {
-    let connections = pool.status().max_size.min(WARM_CONNECTIONS);
+    let connections = pool.max_size().min(WARM_CONNECTIONS);
     for asked in join_all((0..connections).map(|_| ask())).await {
         if let Err(error) = asked {
             tracing::debug!(%error, "a connection of the pool is not ready yet");

@@ -1,12 +1,11 @@
 //! What the planning of durable sends reads: the events that its cursor does not cover, of the stores that are set up,
 //! a batch at a time. And how the engine itself appends an event.
 
-use deadpool_postgres::{GenericClient, Transaction};
-
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
 use super::{Error, EventType, SUBJECT, SUBJECT_CHARACTERS};
 use crate::cursor::{Cursor, Position};
+use crate::db::Transaction;
 use crate::event::{EventId, StoreId};
 
 /// An event that somebody may have to be told of.
@@ -110,7 +109,7 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
 
 /// Appends an event of the engine's own, and rings for it.
 pub async fn append(
-    client: &impl GenericClient,
+    transaction: &Transaction<'_>,
     store: &StoreId,
     kind: EventType,
     data: &serde_json::Value,
@@ -121,7 +120,7 @@ pub async fn append(
              returning id, xid, store_id, type) \
          select id, vestnik.ring(id, xid, store_id, type) from appended"
     );
-    let row = client
+    let row = transaction
         .query_one(&append, &[&store.as_str(), &kind.as_str(), data])
         .await?;
     Ok(EventId(row.try_get(0)?))

@@ -17,9 +17,11 @@ pub use page::{Page, PageEvent, Past, Start, cursor_here, read_page, read_past};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 use crate::cursor::Epoch;
+use crate::db;
+use crate::db::Client;
 use crate::event::{Event, EventId, EventType, StoreId};
 use sql_types::{JsonText, SqlXid};
 
@@ -31,7 +33,7 @@ pub enum Error {
     Postgres(#[from] tokio_postgres::Error),
     /// No connection was free, or could be made.
     #[error("no connection for reading the journal: {0}")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[from] db::PoolError),
     /// Postgres did not answer in time.
     #[error("Postgres did not answer about the journal in time")]
     TimedOut,

@@ -2,7 +2,6 @@
 //! so that a slow client holds no connection and no more memory than a page. The replay of a session and the history
 //! over HTTP read the same pages.
 
-use deadpool_postgres::Pool;
 use futures::TryStreamExt as _;
 use tokio::time::timeout;
 
@@ -10,7 +9,7 @@ use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
 use crate::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
-use crate::db;
+use crate::db::{self, Pool};
 use crate::event::{Event, EventId, StoreId, Xid};
 
 /// Bytes of payload after which a page ends, whatever its limit.
@@ -95,12 +94,12 @@ async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> R
 }
 
 /// The cursor that covers exactly what this transaction sees: for a list that is read in the same snapshot.
-pub async fn cursor_here(client: &deadpool_postgres::Transaction<'_>) -> Result<String, Error> {
+pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> {
     let head = read_head(client).await?;
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
 }
 
-async fn read_head(client: &deadpool_postgres::Transaction<'_>) -> Result<Head, Error> {
+async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
     let statement = client
         .prepare_cached(&format!(
             "select pg_current_snapshot(), trimmed_through, \
@@ -130,10 +129,7 @@ fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
 }
 
 /// The head, and the cursor of one who owes nothing to a client: where it is of no use, the beginning.
-pub(super) async fn usable_for_planning(
-    client: &deadpool_postgres::Transaction<'_>,
-    text: &str,
-) -> Result<(Head, Cursor), Error> {
+pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match Cursor::decode(text, head.epoch) {
         // What was trimmed was too old to be told.
@@ -165,14 +161,12 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
     let sql = format!("select {EVENT_COLUMNS} from vestnik.event where xid > $1 order by xid desc limit $2");
-    let statement = transaction.prepare_cached(&sql).await?;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&SqlXid(head.trimmed), &(PAST_EVENTS as i64 + 1)];
-    let portal = transaction.bind(&statement, &parameters).await?;
+    let limit = PAST_EVENTS as i64 + 1;
+    let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
     let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
     // Fetched by and by: what does not fit is not sent.
     'all: loop {
-        let rows = transaction.query_portal(&portal, PAST_FETCH_ROWS).await?;
+        let rows = transaction.fetch(&portal, PAST_FETCH_ROWS).await?;
         if rows.is_empty() {
             break;
         }
@@ -202,7 +196,7 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
 }
 
 async fn newest(
-    client: &deadpool_postgres::Transaction<'_>,
+    client: &db::Transaction<'_>,
     store: &StoreId,
     limit: usize,
     head: &Head,
@@ -232,7 +226,7 @@ async fn newest(
 
 /// What the cursor's owner is owed, in the order of [`Onward`].
 async fn after(
-    client: &deadpool_postgres::Transaction<'_>,
+    client: &db::Transaction<'_>,
     store: &StoreId,
     cursor: Cursor,
     limit: usize,
@@ -263,7 +257,7 @@ async fn after(
         &through.0,
         &(limit as i64 + 1),
     ];
-    let rows = client.query_raw(&statement, parameters).await?;
+    let rows = client.query_raw(&statement, &parameters).await?;
     let mut rows = std::pin::pin!(rows);
     let mut events: Vec<PageEvent> = Vec::new();
     let mut bytes = 0;

@@ -4,11 +4,8 @@ mod code;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
-use tokio_postgres::Client;
-
 use crate::attachment::Kind;
-use crate::db::{self, Failed};
+use crate::db::{self, Client, Failed, Pool, Transaction};
 use crate::event::{EventType, StoreId};
 use crate::journal;
 
@@ -144,7 +141,7 @@ pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
     db::answered(async { links_of(&*pool.get().await?, chat).await }).await
 }
 
-async fn links_of(client: &deadpool_postgres::ClientWrapper, chat: i64) -> Result<Vec<Link>, Failed> {
+async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
              coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int \
          from vestnik.link l join vestnik.chat c on c.id = l.chat_id join vestnik.store s on s.id = l.store_id \

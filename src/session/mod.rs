@@ -15,7 +15,6 @@ pub mod ws;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use time::OffsetDateTime;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -27,6 +26,7 @@ pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
 use crate::cursor::Position;
+use crate::db::Pool;
 use crate::event::{EventId, StoreId};
 use crate::metrics::HOT;
 use crate::presence::{Presence, Present};

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use secrecy::ExposeSecret as _;
 use teloxide::payloads::GetUpdatesSetters as _;
 use teloxide::prelude::Requester as _;
@@ -17,7 +16,7 @@ use super::client::{Client, Unreachable, is_token, reason};
 use super::command::Commands;
 use super::press;
 use crate::backoff::Backoff;
-use crate::db::Failed;
+use crate::db::{Failed, Pool};
 use crate::link;
 use crate::poll::{self, Lease};
 

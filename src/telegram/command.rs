@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use teloxide::prelude::Requester as _;
 use teloxide::types::Message;
 use tokio::time::timeout;
@@ -10,7 +9,7 @@ use tokio::time::timeout;
 use super::client::{ASK_DEADLINE, Client, reason};
 use super::html::filled;
 use super::words::{self, Words};
-use crate::db::Failed;
+use crate::db::{Failed, Pool};
 use crate::link::{self, Applicant, Link, Linked, Mode};
 
 /// The longest that a chat may be muted for.

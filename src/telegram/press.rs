@@ -1,7 +1,6 @@
 //! A button was pressed: the order changes in Postgres, and nowhere else. Its event comes back by itself, to every panel
 //! and to the message that was pressed.
 
-use deadpool_postgres::Pool;
 use teloxide::payloads::{AnswerCallbackQuerySetters as _, EditMessageReplyMarkupSetters as _};
 use teloxide::prelude::Requester as _;
 use teloxide::types::CallbackQuery;
@@ -13,7 +12,7 @@ use super::message::{self, Button, status_name};
 use super::sender::keyboard;
 use super::words::{self, Words};
 use crate::attachment::Kind;
-use crate::db::Failed;
+use crate::db::{Failed, Pool};
 use crate::link::{self, Pressed};
 use crate::order::{self, Change, Changed, Status, Way};
 use crate::reach;

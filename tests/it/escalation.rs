@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
-use tokio_postgres::Client;
-use vestnik::db;
+use vestnik::db::Client;
+use vestnik::db::{self, Pool};
 use vestnik::delivery::plan::{self, Planned};
 use vestnik::delivery::{escalation, webhook};
 use vestnik::engine::Engine;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use vestnik::config::{Config, Notify};
+use vestnik::db::Client;
 use vestnik::engine::Engine;
 use vestnik::token::Stores;
 

@@ -1,8 +1,7 @@
 //! A button changes the shop's own row: once, from where it stands, and says who did it.
 
-use deadpool_postgres::Pool;
 use vestnik::attachment::{self, Attach, Kind};
-use vestnik::db;
+use vestnik::db::{self, Pool};
 use vestnik::event::StoreId;
 use vestnik::order::{self, Change, Changed, Status, Way};
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use futures::future::join_all;
-use tokio_postgres::Client;
 use vestnik::cursor::{Cursor, Position};
+use vestnik::db;
+use vestnik::db::Client;
 use vestnik::event::StoreId;
 use vestnik::journal::{self, News, Page, Reader, Start};
 use vestnik::router::Router;
@@ -18,7 +19,7 @@ use crate::support::db::Database;
 struct Trial {
     reader: Reader,
     router: Arc<Router>,
-    pool: deadpool_postgres::Pool,
+    pool: db::Pool,
     position: Position,
     /// Writers; the flag says whether each is within a transaction.
     writers: Vec<(Client, bool)>,

@@ -3,10 +3,9 @@
 use anyhow::bail;
 use secrecy::SecretString;
 use tokio::time::Instant;
-use tokio_postgres::Client;
 use vestnik::attachment::{self, Attach, Kind};
 use vestnik::config::Config;
-use vestnik::db;
+use vestnik::db::{self, Client};
 use vestnik::token::{self, Stores};
 
 /// Stores that the orders are for. Their names are nobody else's.

@@ -5,15 +5,15 @@
 //! so tests run side by side.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use vestnik::config::{Config, Database as DatabaseConfig};
+use vestnik::db::Client;
 
 use super::app::PATIENCE;
 use super::look_again;
@@ -134,22 +134,52 @@ async fn cluster() -> String {
     }
 }
 
-/// Starts a cluster for this run through a script. It watches our standard input, and
-/// ends with us, however we end.
 fn start_cluster() -> String {
-    use std::io::{BufRead, BufReader};
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/cluster");
-    let mut child = Command::new(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("tests/it/support/cluster starts a Postgres");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let server = Server::start(&[]);
+    let address = server.address.clone();
     // Keeping its standard input open is what keeps it running.
-    std::mem::forget(child);
-    assert!(line.starts_with("postgres://"), "no test cluster: {line:?}");
-    line.trim().to_owned()
+    std::mem::forget(server);
+    address
+}
+
+/// A Postgres of its own, started through a script. It watches our standard input, and ends with us, however we end.
+pub struct Server {
+    /// Its address, without a database.
+    pub address: String,
+    child: Child,
+}
+
+impl Server {
+    /// With these variables for the script.
+    pub fn start(variables: &[(&str, &str)]) -> Self {
+        use std::io::{BufRead, BufReader};
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/cluster");
+        let mut child = Command::new(script)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/it/support/cluster starts a Postgres");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.starts_with("postgres://"), "no test cluster: {line:?}");
+        Self {
+            address: line.trim().to_owned(),
+            child,
+        }
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> &str {
+        self.address.rsplit_once(':').unwrap().1
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
 }

@@ -6,6 +6,7 @@ pub mod db;
 pub mod hook;
 pub mod http;
 pub mod node;
+pub mod pooler;
 pub mod proxy;
 pub mod telegram;
 

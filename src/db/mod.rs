@@ -3,27 +3,32 @@
 //! A half-open connection is silent, so each one has TCP keepalives and a `tcp_user_timeout`: the defaults of the
 //! operating system would notice after two hours.
 
-use std::str::FromStr;
+mod address;
+mod client;
+mod libpq;
+mod pool;
+mod pooler;
+mod tls;
+mod verifier;
+
+pub use address::{Address, Unreadable};
+pub use client::{Client, Statement, Transaction};
+pub use libpq::Surroundings;
+pub use pool::{Lent, POOL_WAIT, Pool, PoolError};
+pub use tls::Tls;
+
 use std::time::Duration;
 
-use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction,
-};
-use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::{Client, Connection, IsolationLevel, Socket};
+use futures::FutureExt as _;
+use secrecy::SecretString;
+use tokio::time::timeout;
+use tokio_postgres::{Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config;
 
 /// How long one attempt to connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request waits for a free connection of the pool.
-pub const POOL_WAIT: Duration = Duration::from_secs(5);
-/// How long a connection of the pool may take to say that it is alive before it is used again.
-const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// For how long a connection that was just used is taken to be alive: when thousands of panels come back, each is used
-/// every 25 ms. Far less than an answer is waited for, so one that was silent is probed before it is used again.
-const TRUSTED_FOR: Duration = Duration::from_millis(100);
 /// How long Postgres may take to answer a short statement: [`answered`].
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -39,19 +44,25 @@ pub enum Error {
     Missing,
     /// The URL cannot be read. Its text is not shown, for it may hold a password.
     #[error("DATABASE_URL cannot be read ({0}): it looks like postgres://user:password@host:5432/name")]
-    Url(String),
+    Url(#[from] Unreadable),
     /// Postgres refused, or is not there.
-    #[error("cannot connect to Postgres: {}", reason(.0))]
+    #[error("cannot connect to Postgres: {}", refusal(.0))]
     Connect(tokio_postgres::Error),
     /// It took too long.
     #[error("cannot connect to Postgres: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
     /// The pool could not be made.
     #[error("cannot make the connection pool: {0}")]
-    Pool(#[from] deadpool_postgres::BuildError),
-    /// The certificates of the system could not be used.
+    Pool(#[from] deadpool::managed::BuildError),
+    /// The certificates could not be used.
     #[error("cannot prepare TLS for Postgres: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(#[from] tls::Error),
+    /// A session of its own is needed, and a pooler gives none.
+    #[error(
+        "a transaction pooler stands before Postgres, and gives no session of its own: set database.listen_url to \
+         Postgres' direct address"
+    )]
+    Pooled,
 }
 
 /// What Postgres or the operating system says, in one line.
@@ -67,49 +78,141 @@ pub fn reason(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// The parsed address with our manners: keepalives, time-outs, a name that `pg_stat_activity` shows.
-pub fn parse(url: &SecretString, role: &str) -> Result<tokio_postgres::Config, Error> {
-    let mut parsed =
-        tokio_postgres::Config::from_str(url.expose_secret()).map_err(|error| Error::Url(reason(&error)))?;
-    parsed
+/// Why a connection was refused, and what to do where that is ours to say.
+fn refusal(error: &tokio_postgres::Error) -> String {
+    let advice = match tls::problem(error) {
+        Some(tls::Problem::Untrusted) => {
+            ": nobody that sslrootcert names has signed it; give the file with the server's CA, or sslrootcert=system"
+        }
+        Some(tls::Problem::OtherName) => {
+            ": give the host by a name of its certificate, or sslmode=verify-ca, which does not look at names"
+        }
+        Some(tls::Problem::NoTls) => ": turn ssl on there, or give sslmode=disable where nobody can read along",
+        None => "",
+    };
+    format!("{}{advice}", reason(error))
+}
+
+/// The address with our manners: keepalives, time-outs, a name that `pg_stat_activity` shows.
+pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
+    let mut address = Address::read(url, &Surroundings::of_process())?;
+    address
+        .config
         .connect_timeout(CONNECT_TIMEOUT)
         .keepalives(true)
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
         .keepalives_retries(KEEPALIVE_RETRIES)
         .tcp_user_timeout(TCP_USER_TIMEOUT);
-    if parsed.get_application_name().is_none() {
-        parsed.application_name(format!("vestnik {role}"));
+    if address.config.get_application_name().is_none() {
+        address.config.application_name(format!("vestnik {role}"));
     }
-    Ok(parsed)
+    Ok(address)
+}
+
+/// Says once how an address is reached, and what of its URL means nothing here.
+pub fn introduce(url: &SecretString, database: Option<&str>) -> Result<(), Error> {
+    let address = parse(url, "introduction")?;
+    warn_of_ignored(&address);
+    tracing::info!(database, "the connection to Postgres is {}", address.tls);
+    Ok(())
+}
+
+fn warn_of_ignored(address: &Address) {
+    if !address.ignored.is_empty() {
+        let names = address.ignored.join(", ");
+        tracing::warn!("these parameters of the database's URL mean nothing here, and are ignored: {names}");
+    }
 }
 
 /// A connection whose messages the caller drives: LISTEN needs them.
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
 /// One connection and its driver, not yet running.
-pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(Client, RawConnection), Error> {
-    let parsed = parse(url, role)?;
-    match tokio::time::timeout(CONNECT_TIMEOUT, parsed.connect(tls()?)).await {
-        Ok(connected) => connected.map_err(Error::Connect),
+pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
+    let address = parse(url, role)?;
+    match timeout(CONNECT_TIMEOUT, reach(address)).await {
+        Ok(connected) => connected,
         Err(_) => Err(Error::TimedOut),
     }
+}
+
+/// Tries what `sslmode` allows. Of two refusals the server's own says more than one of the handshake.
+async fn reach(mut address: Address) -> Result<(tokio_postgres::Client, RawConnection), Error> {
+    let connector = address.tls.connector()?;
+    let mut refused: Option<tokio_postgres::Error> = None;
+    for attempt in address.tls.attempts() {
+        address.config.ssl_mode(attempt.negotiated());
+        match address.config.connect(connector.clone()).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) if error.as_db_error().is_some() => {
+                refused = refused.filter(|first| first.as_db_error().is_some()).or(Some(error))
+            }
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.map_or(Error::TimedOut, Error::Connect))
+}
+
+/// Runs a connection until its client is dropped.
+fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = reason(&error), "a connection to Postgres ended");
+        }
+    })
 }
 
 /// One connection; its driver runs until the client is dropped.
 pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
     let (client, connection) = connect_raw(url, role).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = reason(&error), "a connection to Postgres ended");
-        }
-    });
+    let greeted = Client::greet(client, drive(connection));
+    match timeout(CONNECT_TIMEOUT, greeted).await {
+        Ok(greeted) => greeted.map_err(Error::Connect),
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+/// One connection that has a session of Postgres for itself: for locks, and for settings that last.
+pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_postgres::Client, Error> {
+    let (client, connection) = connect_raw(url, role).await?;
+    drive(connection);
+    needs_session(&client, url).await?;
     Ok(client)
+}
+
+/// Refuses a connection whose session is lent to others between two transactions.
+pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) -> Result<(), Error> {
+    let look = async {
+        let told = pooler::told_process(client).await.ok();
+        if told.is_some() && told == pooler::process(client).await? {
+            return Ok(());
+        }
+        let another = || {
+            let url = url.clone();
+            async move {
+                let (client, connection) = connect_raw(&url, "probe").await?;
+                drive(connection);
+                Ok::<_, Error>(client)
+            }
+            .boxed()
+        };
+        match pooler::is_kept(client, another).await? {
+            true => Ok(()),
+            false => Err(Error::Pooled),
+        }
+    };
+    match timeout(CONNECT_TIMEOUT, look).await {
+        Ok(looked) => looked,
+        Err(_) => Err(Error::TimedOut),
+    }
 }
 
 /// One connection to the configured database, for a command.
 pub async fn connect(database: &config::Database) -> Result<Client, Error> {
-    connect_as(database.url.as_ref().ok_or(Error::Missing)?, "command").await
+    let url = database.url.as_ref().ok_or(Error::Missing)?;
+    warn_of_ignored(&parse(url, "command")?);
+    connect_as(url, "command").await
 }
 
 /// Postgres did not answer a short statement.
@@ -125,7 +228,7 @@ pub enum Failed {
     Connect(#[from] Error),
     /// No connection was free, or could be made.
     #[error("no connection to Postgres: {0}")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[from] PoolError),
     /// Postgres says so, or is gone.
     #[error("{}", reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
@@ -154,63 +257,21 @@ impl Failed {
 
 /// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
 pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    match tokio::time::timeout(ANSWER_DEADLINE, statement).await {
+    match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,
         Err(_) => Err(Unanswered.into()),
     }
 }
 
-/// The pool for tokens, replay, history and acknowledgements. A connection that nobody has just used is
-/// probed with one empty statement: a half-open one looks like any other, and would be handed out again and again.
+/// The pool for tokens, replay, history and acknowledgements.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
-    let parsed = parse(database.url.as_ref().ok_or(Error::Missing)?, "pool")?;
-    let recycling = ManagerConfig {
-        recycling_method: RecyclingMethod::Fast,
-    };
-    let manager = Manager::from_config(parsed, tls()?, recycling);
-    let pool = Pool::builder(manager)
-        .max_size(database.pool_size)
-        .wait_timeout(Some(POOL_WAIT))
-        .create_timeout(Some(CONNECT_TIMEOUT))
-        .pre_recycle(Hook::async_fn(|client, metrics| {
-            Box::pin(probe(client, metrics.last_used()))
-        }))
-        .runtime(Runtime::Tokio1)
-        .build()?;
-    Ok(pool)
-}
-
-async fn probe(client: &ClientWrapper, idle: Duration) -> Result<(), HookError> {
-    if idle < TRUSTED_FOR {
-        return Ok(());
-    }
-    match tokio::time::timeout(POOL_PROBE_DEADLINE, client.simple_query("")).await {
-        Ok(answer) => answer.map(drop).map_err(HookError::Backend),
-        Err(_) => Err(HookError::message("it does not answer")),
-    }
-}
-
-/// TLS as the URL's `sslmode` asks for; the roots are Mozilla's.
-fn tls() -> Result<MakeRustlsConnect, Error> {
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    let url = database.url.clone().ok_or(Error::Missing)?;
+    Pool::new(url, "pool", database.pool_size)
 }
 
 /// A transaction that only reads, and sees one moment throughout: so that what several statements bring meets exactly.
-pub async fn snapshot(client: &mut ClientWrapper) -> Result<Transaction<'_>, tokio_postgres::Error> {
-    client
-        .build_transaction()
-        .isolation_level(IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await
+pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client.snapshot().await
 }
 
 /// Ends the transaction, and with it its locks, when this process says nothing for so long: one that is stopped, or whose

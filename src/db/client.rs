@@ -1,0 +1,402 @@
+//! A connection for statements, with the same manners whether Postgres itself answers or a pooler stands before it.
+//!
+//! Directly, a statement is prepared once, and our settings are the session's. Behind a pooler nothing is prepared and
+//! nothing is set for longer than a transaction: a statement of its own gets one around it, in the same flight.
+
+use deadpool_postgres::ClientWrapper;
+use futures::FutureExt as _;
+use futures::future::join3;
+use tokio::task::JoinHandle;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{IsolationLevel, Portal, Row, RowStream};
+
+use super::pooler;
+
+type Result<T> = std::result::Result<T, tokio_postgres::Error>;
+type Parameters<'a> = [&'a (dyn ToSql + Sync)];
+
+/// Ours, instead of what a role, a database or a server was given for its applications. Each of our waits has a bound of
+/// its own.
+const SETTINGS: [(&str, &str); 8] = [
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("transaction_timeout", "0"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
+];
+/// How a transaction begins behind a pooler. `idle_session_timeout` is the pooler's own affair.
+const BEGIN: &str = "begin isolation level read committed read write";
+const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
+     set local idle_in_transaction_session_timeout = 0";
+/// What values are sent as: each type that we send accepts one of these only.
+const SENT_AS: [Type; 19] = [
+    Type::BOOL,
+    Type::INT2,
+    Type::INT4,
+    Type::INT8,
+    Type::FLOAT8,
+    Type::TEXT,
+    Type::BYTEA,
+    Type::TIMESTAMPTZ,
+    Type::TIME,
+    Type::JSONB,
+    Type::XID8,
+    Type::BOOL_ARRAY,
+    Type::INT2_ARRAY,
+    Type::INT4_ARRAY,
+    Type::INT8_ARRAY,
+    Type::FLOAT8_ARRAY,
+    Type::TEXT_ARRAY,
+    Type::TIMESTAMPTZ_ARRAY,
+    Type::XID8_ARRAY,
+];
+
+/// A statement: its text, or one that was prepared.
+pub trait Sql: Sync {
+    /// Either of them.
+    fn spoken(&self) -> Spoken<'_>;
+}
+
+/// What [`Sql`] is.
+#[derive(Clone, Copy)]
+pub enum Spoken<'a> {
+    /// Its text.
+    Text(&'a str),
+    /// One that Postgres knows.
+    Prepared(&'a tokio_postgres::Statement),
+}
+
+impl Sql for str {
+    fn spoken(&self) -> Spoken<'_> {
+        Spoken::Text(self)
+    }
+}
+
+impl Sql for String {
+    fn spoken(&self) -> Spoken<'_> {
+        Spoken::Text(self)
+    }
+}
+
+/// A statement that is to be used again and again.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// Behind a pooler.
+    Text(String),
+    /// Directly.
+    Prepared(tokio_postgres::Statement),
+}
+
+impl Sql for Statement {
+    fn spoken(&self) -> Spoken<'_> {
+        match self {
+            Self::Text(text) => Spoken::Text(text),
+            Self::Prepared(statement) => Spoken::Prepared(statement),
+        }
+    }
+}
+
+/// Values with what they are sent as.
+fn typed<'a>(parameters: &Parameters<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    let mut scratch = bytes::BytesMut::new();
+    let mut sent_as = |value: &(dyn ToSql + Sync)| {
+        let fits = |kind: &&Type| value.to_sql_checked(kind, &mut scratch).is_ok();
+        SENT_AS.iter().find(fits).cloned().unwrap_or(Type::UNKNOWN)
+    };
+    parameters.iter().map(|value| (*value, sent_as(*value))).collect()
+}
+
+/// Whether Postgres itself is at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Way {
+    Direct,
+    /// With what each transaction begins with.
+    Pooled {
+        begin: String,
+    },
+}
+
+/// One connection.
+pub struct Client {
+    inner: ClientWrapper,
+    way: Way,
+}
+
+/// The statements of a connection or a transaction: the same words as tokio-postgres has for them.
+macro_rules! statements {
+    () => {
+        /// Prepares a statement, once for the connection.
+        pub async fn prepare_cached(&self, sql: &str) -> Result<Statement> {
+            match self.is_pooled() {
+                true => Ok(Statement::Text(sql.to_owned())),
+                false => Ok(Statement::Prepared(self.inner.prepare_cached(sql).await?)),
+            }
+        }
+
+        /// All rows.
+        pub async fn query(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Vec<Row>> {
+            match sql.spoken() {
+                Spoken::Text(text) if self.is_pooled() => self.query_typed(text, &typed(parameters)).await,
+                Spoken::Text(text) => self.inner.query(text, parameters).await,
+                Spoken::Prepared(statement) => self.inner.query(statement, parameters).await,
+            }
+        }
+
+        /// The one row.
+        pub async fn query_one(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Row> {
+            match sql.spoken() {
+                Spoken::Text(text) if self.is_pooled() => self.query_typed_one(text, &typed(parameters)).await,
+                Spoken::Text(text) => self.inner.query_one(text, parameters).await,
+                Spoken::Prepared(statement) => self.inner.query_one(statement, parameters).await,
+            }
+        }
+
+        /// The row, if there is one.
+        pub async fn query_opt(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Option<Row>> {
+            match sql.spoken() {
+                Spoken::Text(text) if self.is_pooled() => self.query_typed_opt(text, &typed(parameters)).await,
+                Spoken::Text(text) => self.inner.query_opt(text, parameters).await,
+                Spoken::Prepared(statement) => self.inner.query_opt(statement, parameters).await,
+            }
+        }
+
+        /// How many rows it was about.
+        pub async fn execute(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<u64> {
+            match sql.spoken() {
+                Spoken::Text(text) if self.is_pooled() => {
+                    let typed = typed(parameters);
+                    self.alone(self.inner.execute_typed(text, &typed)).await
+                }
+                Spoken::Text(text) => self.inner.execute(text, parameters).await,
+                Spoken::Prepared(statement) => self.inner.execute(statement, parameters).await,
+            }
+        }
+
+        /// The rows as they come.
+        pub async fn query_raw(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<RowStream> {
+            let values = || parameters.iter().copied();
+            match sql.spoken() {
+                Spoken::Text(text) if self.is_pooled() => self.query_typed_raw(text, &typed(parameters)).await,
+                Spoken::Text(text) => self.inner.query_raw(text, values()).await,
+                Spoken::Prepared(statement) => self.inner.query_raw(statement, values()).await,
+            }
+        }
+
+        /// All rows of a statement that is not worth preparing.
+        pub async fn query_typed(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+            self.alone(self.inner.query_typed(sql, parameters)).await
+        }
+
+        /// The one row of it.
+        pub async fn query_typed_one(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Row> {
+            self.alone(self.inner.query_typed_one(sql, parameters)).await
+        }
+
+        /// The row of it, if there is one.
+        pub async fn query_typed_opt(
+            &self,
+            sql: &str,
+            parameters: &[(&(dyn ToSql + Sync), Type)],
+        ) -> Result<Option<Row>> {
+            self.alone(self.inner.query_typed_opt(sql, parameters)).await
+        }
+
+        /// Its rows as they come.
+        pub async fn query_typed_raw(
+            &self,
+            sql: &str,
+            parameters: &[(&(dyn ToSql + Sync), Type)],
+        ) -> Result<RowStream> {
+            let parameters = parameters.iter().map(|(value, kind)| (*value, kind.clone()));
+            self.alone(self.inner.query_typed_raw(sql, parameters)).await
+        }
+    };
+}
+
+impl Client {
+    /// Over a connection that has just been made, and that a task drives: looks who answers, and sets what may be set.
+    pub(super) async fn greet(client: tokio_postgres::Client, driver: JoinHandle<()>) -> Result<Self> {
+        let told = pooler::told_process(&client).await.unwrap_or_default();
+        let inner = ClientWrapper::new(client, driver);
+        // One that this server is too old for is left out.
+        let settings = SETTINGS
+            .map(|(name, value)| format!("('{name}', '{value}')"))
+            .join(", ");
+        let set = format!(
+            "select set_config(name, value, false) from (values {settings}) s (name, value) \
+             where pg_backend_pid() = {told} and current_setting(name, true) is not null"
+        );
+        let answer = inner.simple_query(&set).await?;
+        let is_set = answer
+            .iter()
+            .any(|message| matches!(message, tokio_postgres::SimpleQueryMessage::Row(_)));
+        let way = match is_set {
+            true => Way::Direct,
+            false => Way::Pooled {
+                begin: format!("{BEGIN}; {SETTINGS_BEHIND_A_POOLER}"),
+            },
+        };
+        Ok(Self { inner, way })
+    }
+
+    /// Whether a pooler stands before Postgres.
+    pub fn is_pooled(&self) -> bool {
+        self.way != Way::Direct
+    }
+
+    /// Settings for all that this connection does from here on.
+    pub async fn set(&mut self, settings: &[(&str, &str)]) -> Result<()> {
+        let each = |word: &str| {
+            let all = settings.iter().map(|(name, value)| format!("{word} {name} = {value}"));
+            all.collect::<Vec<_>>().join("; ")
+        };
+        match &mut self.way {
+            Way::Direct => self.inner.batch_execute(&each("set")).await,
+            Way::Pooled { begin } => {
+                *begin = format!("{begin}; {}", each("set local"));
+                Ok(())
+            }
+        }
+    }
+
+    statements!();
+
+    /// Statements without parameters.
+    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
+        self.inner.batch_execute(sql).await
+    }
+
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    /// The connection as tokio-postgres has it, for what is no statement.
+    pub fn raw(&self) -> &tokio_postgres::Client {
+        &self.inner
+    }
+
+    /// A transaction that may write.
+    pub async fn transaction(&mut self) -> Result<Transaction<'_>> {
+        self.begin(IsolationLevel::ReadCommitted, false).await
+    }
+
+    pub(super) async fn snapshot(&mut self) -> Result<Transaction<'_>> {
+        self.begin(IsolationLevel::RepeatableRead, true).await
+    }
+
+    async fn begin(&mut self, isolation: IsolationLevel, read_only: bool) -> Result<Transaction<'_>> {
+        let settings = match &self.way {
+            Way::Direct => None,
+            Way::Pooled { begin } => begin.split_once("; ").map(|(_, settings)| settings.to_owned()),
+        };
+        let builder = self.inner.build_transaction().isolation_level(isolation);
+        let inner = builder.read_only(read_only).start().await?;
+        if let Some(settings) = &settings {
+            inner.batch_execute(settings).await?;
+        }
+        Ok(Transaction {
+            inner,
+            is_pooled: settings.is_some(),
+        })
+    }
+
+    /// Behind a pooler a transaction around one statement. All of it is sent before any answer is waited for, so that
+    /// it is over whoever waits for it.
+    async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
+        let Way::Pooled { begin } = &self.way else {
+            return statement.await;
+        };
+        let ended = async {
+            // Sent when it is polled first. Its answer comes behind all rows, which the caller may not have read yet.
+            self.inner.batch_execute("commit").now_or_never()
+        };
+        let (begun, answer, ended) = join3(self.inner.batch_execute(begin), statement, ended).await;
+        begun?;
+        ended.unwrap_or(Ok(()))?;
+        answer
+    }
+}
+
+/// A transaction of a [`Client`].
+pub struct Transaction<'a> {
+    inner: deadpool_postgres::Transaction<'a>,
+    is_pooled: bool,
+}
+
+impl Transaction<'_> {
+    statements!();
+
+    /// Statements without parameters.
+    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
+        self.inner.batch_execute(sql).await
+    }
+
+    /// A part that can fail without the whole.
+    pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
+        Ok(Transaction {
+            inner: self.inner.transaction().await?,
+            is_pooled: self.is_pooled,
+        })
+    }
+
+    /// Rows that are fetched by and by. It is to be dropped before the transaction ends.
+    pub async fn portal(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Portal> {
+        let statement = self.inner.prepare(sql).await?;
+        self.inner.bind(&statement, parameters).await
+    }
+
+    /// The next rows of a portal.
+    pub async fn fetch(&self, portal: &Portal, rows: i32) -> Result<Vec<Row>> {
+        self.inner.query_portal(portal, rows).await
+    }
+
+    /// Ends it, and keeps what it has done.
+    pub async fn commit(self) -> Result<()> {
+        self.inner.commit().await
+    }
+
+    /// Ends it, and keeps nothing.
+    pub async fn rollback(self) -> Result<()> {
+        self.inner.rollback().await
+    }
+
+    fn is_pooled(&self) -> bool {
+        self.is_pooled
+    }
+
+    async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
+        statement.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[test]
+    fn each_value_is_sent_as_what_it_is() {
+        let values: [(&(dyn ToSql + Sync), Type); 12] = [
+            (&true, Type::BOOL),
+            (&7_i16, Type::INT2),
+            (&7_i32, Type::INT4),
+            (&7_i64, Type::INT8),
+            (&1.5_f64, Type::FLOAT8),
+            (&"7", Type::TEXT),
+            (&None::<&str>, Type::TEXT),
+            (&Some(7_i64), Type::INT8),
+            (&[7_u8].as_slice(), Type::BYTEA),
+            (&OffsetDateTime::UNIX_EPOCH, Type::TIMESTAMPTZ),
+            (&["7"].as_slice(), Type::TEXT_ARRAY),
+            (&serde_json::Value::Null, Type::JSONB),
+        ];
+        for (value, kind) in values {
+            assert_eq!(typed(&[value])[0].1, kind, "{value:?}");
+        }
+    }
+}
