@@ -202,8 +202,7 @@ async fn part(
         (&at, Type::TIMESTAMPTZ),
         (&id, Type::TEXT),
     ];
-    let rows = transaction.query_typed_raw(&sql, &parameters).await?;
-    let mut rows = std::pin::pin!(rows);
+    let mut rows = transaction.query_typed_raw(&sql, &parameters).await?;
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
         if part.rows.len() == wanted.limit || bytes > PAGE_BYTES {
@@ -222,6 +221,7 @@ async fn part(
             text: with_next(text, next),
         });
     }
+    rows.leave();
     Ok(part)
 }
 

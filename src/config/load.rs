@@ -310,6 +310,8 @@ impl Reading {
             bell_lock: self.number("database.bell_lock", 1..=i32::MAX.into()) as i32,
             safety_read: Duration::from_millis(self.number("database.safety_read_ms", 50..=3_600_000)),
             pool_size: self.number("database.pool_size", 2..=1000) as usize,
+            token_pool_size: self.number("database.token_pool_size", 1..=1000) as usize,
+            read_pool_size: self.number("database.read_pool_size", 1..=1000) as usize,
             migrate_on_start: self.truth("database.migrate_on_start"),
         }
     }

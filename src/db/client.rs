@@ -3,13 +3,17 @@
 //! Directly, a statement is prepared once, and our settings are the session's. Behind a pooler nothing is prepared and
 //! nothing is set for longer than a transaction: a statement of its own gets one around it, in the same flight.
 
+use std::sync::Arc;
+
 use deadpool_postgres::ClientWrapper;
 use futures::FutureExt as _;
 use futures::future::join3;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{IsolationLevel, Portal, Row, RowStream};
+use tokio_postgres::{IsolationLevel, Portal, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::flight::{self, Canceller, Rows, under_way};
 use super::pooler;
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
@@ -123,6 +127,19 @@ enum Way {
 pub struct Client {
     inner: ClientWrapper,
     way: Way,
+    canceller: Arc<Canceller>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Client {
+    /// A pooler forgets a client that is gone, and with it what a cancellation is about: so one with an abandoned
+    /// statement stays until that has ended.
+    fn drop(&mut self) {
+        match self.canceller.is_abandoned() {
+            true => flight::linger(self.driver.abort_handle()),
+            false => self.driver.abort(),
+        }
+    }
 }
 
 /// The statements of a connection or a transaction: the same words as tokio-postgres has for them.
@@ -132,7 +149,9 @@ macro_rules! statements {
         pub async fn prepare_cached(&self, sql: &str) -> Result<Statement> {
             match self.is_pooled() {
                 true => Ok(Statement::Text(sql.to_owned())),
-                false => Ok(Statement::Prepared(self.inner.prepare_cached(sql).await?)),
+                false => Ok(Statement::Prepared(
+                    self.under_way(self.inner.prepare_cached(sql)).await?,
+                )),
             }
         }
 
@@ -140,8 +159,8 @@ macro_rules! statements {
         pub async fn query(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Vec<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.inner.query(text, parameters).await,
-                Spoken::Prepared(statement) => self.inner.query(statement, parameters).await,
+                Spoken::Text(text) => self.under_way(self.inner.query(text, parameters)).await,
+                Spoken::Prepared(statement) => self.under_way(self.inner.query(statement, parameters)).await,
             }
         }
 
@@ -149,8 +168,8 @@ macro_rules! statements {
         pub async fn query_one(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Row> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_one(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.inner.query_one(text, parameters).await,
-                Spoken::Prepared(statement) => self.inner.query_one(statement, parameters).await,
+                Spoken::Text(text) => self.under_way(self.inner.query_one(text, parameters)).await,
+                Spoken::Prepared(statement) => self.under_way(self.inner.query_one(statement, parameters)).await,
             }
         }
 
@@ -158,8 +177,8 @@ macro_rules! statements {
         pub async fn query_opt(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Option<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_opt(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.inner.query_opt(text, parameters).await,
-                Spoken::Prepared(statement) => self.inner.query_opt(statement, parameters).await,
+                Spoken::Text(text) => self.under_way(self.inner.query_opt(text, parameters)).await,
+                Spoken::Prepared(statement) => self.under_way(self.inner.query_opt(statement, parameters)).await,
             }
         }
 
@@ -170,19 +189,20 @@ macro_rules! statements {
                     let typed = typed(parameters);
                     self.alone(self.inner.execute_typed(text, &typed)).await
                 }
-                Spoken::Text(text) => self.inner.execute(text, parameters).await,
-                Spoken::Prepared(statement) => self.inner.execute(statement, parameters).await,
+                Spoken::Text(text) => self.under_way(self.inner.execute(text, parameters)).await,
+                Spoken::Prepared(statement) => self.under_way(self.inner.execute(statement, parameters)).await,
             }
         }
 
         /// The rows as they come.
-        pub async fn query_raw(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<RowStream> {
+        pub async fn query_raw(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Rows> {
             let values = || parameters.iter().copied();
-            match sql.spoken() {
-                Spoken::Text(text) if self.is_pooled() => self.query_typed_raw(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.inner.query_raw(text, values()).await,
-                Spoken::Prepared(statement) => self.inner.query_raw(statement, values()).await,
-            }
+            let rows = match sql.spoken() {
+                Spoken::Text(text) if self.is_pooled() => return self.query_typed_raw(text, &typed(parameters)).await,
+                Spoken::Text(text) => self.under_way(self.inner.query_raw(text, values())).await?,
+                Spoken::Prepared(statement) => self.under_way(self.inner.query_raw(statement, values())).await?,
+            };
+            Ok(Rows::new(rows, Arc::clone(&self.canceller)))
         }
 
         /// All rows of a statement that is not worth preparing.
@@ -205,22 +225,35 @@ macro_rules! statements {
         }
 
         /// Its rows as they come.
-        pub async fn query_typed_raw(
-            &self,
-            sql: &str,
-            parameters: &[(&(dyn ToSql + Sync), Type)],
-        ) -> Result<RowStream> {
+        pub async fn query_typed_raw(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Rows> {
             let parameters = parameters.iter().map(|(value, kind)| (*value, kind.clone()));
-            self.alone(self.inner.query_typed_raw(sql, parameters)).await
+            let rows = self.alone(self.inner.query_typed_raw(sql, parameters)).await?;
+            Ok(Rows::new(rows, Arc::clone(&self.canceller)))
+        }
+
+        /// Statements without parameters.
+        pub async fn batch_execute(&self, sql: &str) -> Result<()> {
+            self.under_way(self.inner.batch_execute(sql)).await
+        }
+
+        /// Waits for what Postgres does; tells it to stop where the wait is given up.
+        async fn under_way<T>(&self, statement: impl Future<Output = T>) -> T {
+            under_way(&self.canceller, statement).await
         }
     };
 }
 
 impl Client {
     /// Over a connection that has just been made, and that a task drives: looks who answers, and sets what may be set.
-    pub(super) async fn greet(client: tokio_postgres::Client, driver: JoinHandle<()>) -> Result<Self> {
+    pub(super) async fn greet(
+        client: tokio_postgres::Client,
+        driver: JoinHandle<()>,
+        connector: MakeRustlsConnect,
+    ) -> Result<Self> {
+        let canceller = Arc::new(Canceller::new(client.cancel_token(), connector));
         let told = pooler::told_process(&client).await.unwrap_or_default();
-        let inner = ClientWrapper::new(client, driver);
+        // Its own task would end with it: see `drop`.
+        let inner = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
         // One that this server is too old for is left out.
         let settings = SETTINGS
             .map(|(name, value)| format!("('{name}', '{value}')"))
@@ -239,7 +272,12 @@ impl Client {
                 begin: format!("{BEGIN}; {SETTINGS_BEHIND_A_POOLER}"),
             },
         };
-        Ok(Self { inner, way })
+        Ok(Self {
+            inner,
+            way,
+            canceller,
+            driver,
+        })
     }
 
     /// Whether a pooler stands before Postgres.
@@ -264,14 +302,9 @@ impl Client {
 
     statements!();
 
-    /// Statements without parameters.
-    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.inner.batch_execute(sql).await
-    }
-
-    /// Whether it has ended.
+    /// Whether it has ended, or its last statement was abandoned.
     pub fn is_closed(&self) -> bool {
-        self.inner.is_closed()
+        self.inner.is_closed() || self.canceller.is_abandoned()
     }
 
     /// The connection as tokio-postgres has it, for what is no statement.
@@ -301,6 +334,7 @@ impl Client {
         Ok(Transaction {
             inner,
             is_pooled: settings.is_some(),
+            canceller: Arc::clone(&self.canceller),
         })
     }
 
@@ -308,13 +342,14 @@ impl Client {
     /// it is over whoever waits for it.
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         let Way::Pooled { begin } = &self.way else {
-            return statement.await;
+            return self.under_way(statement).await;
         };
         let ended = async {
             // Sent when it is polled first. Its answer comes behind all rows, which the caller may not have read yet.
             self.inner.batch_execute("commit").now_or_never()
         };
-        let (begun, answer, ended) = join3(self.inner.batch_execute(begin), statement, ended).await;
+        let all = join3(self.inner.batch_execute(begin), statement, ended);
+        let (begun, answer, ended) = self.under_way(all).await;
         begun?;
         ended.unwrap_or(Ok(()))?;
         answer
@@ -325,33 +360,30 @@ impl Client {
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
     is_pooled: bool,
+    canceller: Arc<Canceller>,
 }
 
 impl Transaction<'_> {
     statements!();
-
-    /// Statements without parameters.
-    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.inner.batch_execute(sql).await
-    }
 
     /// A part that can fail without the whole.
     pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
         Ok(Transaction {
             inner: self.inner.transaction().await?,
             is_pooled: self.is_pooled,
+            canceller: Arc::clone(&self.canceller),
         })
     }
 
     /// Rows that are fetched by and by. It is to be dropped before the transaction ends.
     pub async fn portal(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Portal> {
-        let statement = self.inner.prepare(sql).await?;
-        self.inner.bind(&statement, parameters).await
+        let statement = self.under_way(self.inner.prepare(sql)).await?;
+        self.under_way(self.inner.bind(&statement, parameters)).await
     }
 
     /// The next rows of a portal.
     pub async fn fetch(&self, portal: &Portal, rows: i32) -> Result<Vec<Row>> {
-        self.inner.query_portal(portal, rows).await
+        self.under_way(self.inner.query_portal(portal, rows)).await
     }
 
     /// Ends it, and keeps what it has done.
@@ -369,7 +401,7 @@ impl Transaction<'_> {
     }
 
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
-        statement.await
+        self.under_way(statement).await
     }
 }
 

@@ -5,17 +5,21 @@
 
 mod address;
 mod client;
+mod flight;
 mod libpq;
 mod pool;
 mod pooler;
 mod tls;
+mod turns;
 mod verifier;
 
 pub use address::{Address, Unreadable};
 pub use client::{Client, Statement, Transaction};
+pub use flight::Rows;
 pub use libpq::Surroundings;
 pub use pool::{Lent, POOL_WAIT, Pool, PoolError};
 pub use tls::Tls;
+pub use turns::{Busy, Reads, Turns};
 
 use std::time::Duration;
 
@@ -31,6 +35,8 @@ use crate::config;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long Postgres may take to answer a short statement: [`answered`].
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// A list, a page of the history, or figures: beyond that Postgres gives up by itself.
+const READ_SETTINGS: [(&str, &str); 1] = [("statement_timeout", "'5s'")];
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -131,15 +137,25 @@ pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres
 /// One connection and its driver, not yet running.
 pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
     let address = parse(url, role)?;
-    match timeout(CONNECT_TIMEOUT, reach(address)).await {
+    let connector = address.tls.connector()?;
+    connect_with(address, &connector).await
+}
+
+async fn connect_with(
+    address: Address,
+    connector: &MakeRustlsConnect,
+) -> Result<(tokio_postgres::Client, RawConnection), Error> {
+    match timeout(CONNECT_TIMEOUT, reach(address, connector)).await {
         Ok(connected) => connected,
         Err(_) => Err(Error::TimedOut),
     }
 }
 
 /// Tries what `sslmode` allows. Of two refusals the server's own says more than one of the handshake.
-async fn reach(mut address: Address) -> Result<(tokio_postgres::Client, RawConnection), Error> {
-    let connector = address.tls.connector()?;
+async fn reach(
+    mut address: Address,
+    connector: &MakeRustlsConnect,
+) -> Result<(tokio_postgres::Client, RawConnection), Error> {
     let mut refused: Option<tokio_postgres::Error> = None;
     for attempt in address.tls.attempts() {
         address.config.ssl_mode(attempt.negotiated());
@@ -165,8 +181,10 @@ fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
 
 /// One connection; its driver runs until the client is dropped.
 pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
-    let (client, connection) = connect_raw(url, role).await?;
-    let greeted = Client::greet(client, drive(connection));
+    let address = parse(url, role)?;
+    let connector = address.tls.connector()?;
+    let (client, connection) = connect_with(address, &connector).await?;
+    let greeted = Client::greet(client, drive(connection), connector);
     match timeout(CONNECT_TIMEOUT, greeted).await {
         Ok(greeted) => greeted.map_err(Error::Connect),
         Err(_) => Err(Error::TimedOut),
@@ -263,10 +281,27 @@ pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Re
     }
 }
 
-/// The pool for tokens, replay, history and acknowledgements.
+/// The pool for replays, changes of status, and all that runs in the background.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
-    Pool::new(url, "pool", database.pool_size)
+    Pool::new(url, "pool", database.pool_size, &[])
+}
+
+/// The pool for tokens and acknowledgements alone, none of which takes long.
+pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
+    let url = database.url.clone().ok_or(Error::Missing)?;
+    Pool::new(url, "tokens", database.token_pool_size, &[])
+}
+
+/// The pool for lists, history and figures.
+pub fn reads(database: &config::Database) -> Result<Reads, Error> {
+    let url = database.url.clone().ok_or(Error::Missing)?;
+    Ok(Reads::new(Pool::new(
+        url,
+        "reads",
+        database.read_pool_size,
+        &READ_SETTINGS,
+    )?))
 }
 
 /// A transaction that only reads, and sees one moment throughout: so that what several statements bring meets exactly.

@@ -45,6 +45,7 @@ fn pool_reason(error: &managed::PoolError<Error>) -> String {
 pub struct Connector {
     url: SecretString,
     role: &'static str,
+    settings: &'static [(&'static str, &'static str)],
 }
 
 impl Manager for Connector {
@@ -52,7 +53,11 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<Client, Error> {
-        connect_as(&self.url, self.role).await
+        let mut client = connect_as(&self.url, self.role).await?;
+        if !self.settings.is_empty() {
+            client.set(self.settings).await.map_err(Error::Connect)?;
+        }
+        Ok(client)
     }
 
     /// A connection that nobody has just used is probed with one empty statement: a half-open one looks like any other,
@@ -75,8 +80,13 @@ impl Manager for Connector {
 
 impl Pool {
     /// Of so many connections at most, which are called `role` in `pg_stat_activity`. None is made yet.
-    pub(super) fn new(url: SecretString, role: &'static str, connections: usize) -> Result<Self, Error> {
-        let pool = managed::Pool::builder(Connector { url, role })
+    pub(super) fn new(
+        url: SecretString,
+        role: &'static str,
+        connections: usize,
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Result<Self, Error> {
+        let pool = managed::Pool::builder(Connector { url, role, settings })
             .max_size(connections)
             .wait_timeout(Some(POOL_WAIT))
             .create_timeout(Some(CONNECT_TIMEOUT))

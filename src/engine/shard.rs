@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Error, upkeep};
 use crate::config::{Config, Notify};
-use crate::db;
+use crate::db::{self, Turns};
 use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
 use crate::http::{self, Site};
@@ -39,7 +39,7 @@ impl Node {
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
         db::introduce(&url, name.as_deref())?;
         db::parse(&listen_url, "listener")?;
-        let pool = db::pool(&config.database)?;
+        let (pool, token_pool) = (db::pool(&config.database)?, db::token_pool(&config.database)?);
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
         let router = Arc::new(Router::new(config.session.queue_bytes, config.session.max_per_store));
         let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(Pulse::default()));
@@ -77,7 +77,7 @@ impl Node {
         };
         background.spawn(feed.run(self.stop.clone()));
         background.spawn(upkeep::withdraw_tokens(
-            pool.clone(),
+            token_pool.clone(),
             Arc::clone(&router),
             Arc::clone(&bell),
             heard.clone(),
@@ -99,6 +99,9 @@ impl Node {
         let hub = Arc::new(Hub {
             router,
             pool,
+            token_pool,
+            reads: db::reads(&config.database)?,
+            changes: Turns::new(config.database.pool_size / 2),
             ping_interval: config.session.ping_interval,
             presence,
             recorder,

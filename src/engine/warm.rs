@@ -22,11 +22,16 @@ const WARM_CONNECTIONS: usize = 16;
 /// Opens the pool's connections, has each plan what a coming panel asks, and reads the recent events into memory. Left to
 /// the rush, this holds up the live orders of its first 50 ms (`cargo bench --bench replay`).
 pub(super) async fn warm(site: &Site) {
-    let Hub { pool, router, .. } = &*site.hub;
+    let Hub {
+        pool,
+        token_pool,
+        router,
+        ..
+    } = &*site.hub;
     let Ok(nobody) = Token::generate() else { return };
     let nowhere = StoreId::new("");
     let warmed = timeout(WARM_DEADLINE, async {
-        over_each(pool, || token::look_up(pool, &nobody)).await;
+        over_each(token_pool, || token::look_up(token_pool, &nobody)).await;
         let cursor = loop {
             match router.cursor() {
                 Some(cursor) => break cursor,

@@ -65,7 +65,10 @@ fn asked_for(site: &Site, call: &Call, token: Option<&str>) -> Result<(StoreId, 
 }
 
 async fn look_up(site: &Site, store: StoreId, token: &Token) -> Result<(StoreId, Grant), Problem> {
-    match token::look_up(&site.hub.pool, token).await.map_err(Problem::database)? {
+    match token::look_up(&site.hub.token_pool, token)
+        .await
+        .map_err(Problem::database)?
+    {
         Found::Valid(grant) if grant.opens(store.as_str()) => Ok((store, grant)),
         Found::Valid(_) => Err(Problem::OtherStore),
         Found::Unknown => Err(Problem::Unauthorized),

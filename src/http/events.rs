@@ -56,7 +56,8 @@ async fn read(
     limit: usize,
 ) -> Result<(Vec<EventId>, Response), Problem> {
     let start = after.map_or(Start::Newest, Start::After);
-    let page = journal::read_page(&site.hub.pool, store, start, limit)
+    let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+    let page = journal::read_page(pool, store, start, limit)
         .await
         .map_err(Problem::database)?;
     match page {
@@ -90,7 +91,7 @@ pub async fn acknowledge(site: Arc<Site>, call: Call) -> Response {
             session: call.query.panel()?.unwrap_or(NAMELESS),
             way: Way::Polling,
         };
-        let stored = db::answered(ack::store(&site.hub.pool, &store, call.event()?, by));
+        let stored = db::answered(ack::store(&site.hub.token_pool, &store, call.event()?, by));
         match stored.await.map_err(Problem::database)? {
             Acknowledged::Stored => Ok(answer::done()),
             Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),

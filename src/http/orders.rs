@@ -46,7 +46,8 @@ async fn list(site: &Site, call: &Call, kind: Kind) -> Response {
             before: call.query.text("before")?,
             limit: call.query.limit(LIST_DEFAULT, board::MAX_ROWS)?,
         };
-        let board = match board::list(&site.hub.pool, &wanted).await.map_err(Problem::database)? {
+        let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+        let board = match board::list(pool, &wanted).await.map_err(Problem::database)? {
             Listed::Board(board) => board,
             Listed::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
         };
@@ -118,6 +119,7 @@ async fn change(site: &Site, call: Call, kind: Kind) -> Response {
             by: &by,
             way: Way::Panel,
         };
+        let _turn = site.hub.changes.take(store.as_str()).await?;
         let changed = order::change_status(&site.hub.pool, &change)
             .await
             .map_err(Problem::database)?;

@@ -8,6 +8,7 @@ use warp::reply::Response;
 
 use super::answer;
 use crate::cursor::Unusable;
+use crate::db::Busy;
 
 /// Seconds after which one may ask again.
 const RETRY_AFTER_S: &str = "5";
@@ -39,6 +40,8 @@ pub enum Problem {
     Resync(Unusable, String),
     /// The store has as many sessions as it may.
     TooManySessions,
+    /// The store asks for too much at once.
+    TooMuchAtOnce,
     /// There is nothing of this address.
     NotFound,
     /// The address answers other methods.
@@ -68,6 +71,15 @@ pub enum Problem {
     NotReady,
 }
 
+impl From<Busy> for Problem {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Store => Self::TooMuchAtOnce,
+            Busy::Database => Self::database(busy),
+        }
+    }
+}
+
 impl Problem {
     /// Logs what is internal and shows none of it.
     pub fn database(error: impl std::fmt::Display) -> Self {
@@ -89,7 +101,7 @@ impl Problem {
             Self::OtherStore | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Resync(..) => StatusCode::GONE,
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySessions | Self::TooMuchAtOnce => StatusCode::TOO_MANY_REQUESTS,
             Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -109,6 +121,7 @@ impl Problem {
             Self::Resync(Unusable::Unreadable, _) => "cursor_unreadable",
             Self::Resync(..) => "resync_required",
             Self::TooManySessions => "too_many_sessions",
+            Self::TooMuchAtOnce => "too_much_at_once",
             Self::NotFound => "not_found",
             Self::OtherMethod => "method_not_allowed",
             Self::BodyTooLarge(_) => "body_too_large",
@@ -149,6 +162,7 @@ impl Problem {
                 "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
             }
             Self::TooManySessions => "this store has as many sessions as it may".into(),
+            Self::TooMuchAtOnce => "this store asks for too much at once: ask for one list after the other".into(),
             Self::NotFound => "there is nothing here".into(),
             Self::OtherMethod => "this address answers other methods".into(),
             Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
@@ -192,7 +206,7 @@ impl Problem {
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::NotReady => {
+            Self::NotReady | Self::TooMuchAtOnce => {
                 response
                     .headers_mut()
                     .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));

@@ -90,9 +90,8 @@ pub async fn events(site: Arc<Site>, call: Call) -> Response {
                 .map(EventId),
             limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
         };
-        let proven = proof::events(&site.hub.pool, &wanted)
-            .await
-            .map_err(Problem::database)?;
+        let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+        let proven = proof::events(pool, &wanted).await.map_err(Problem::database)?;
         let (events, more) = (proven.events.join(","), proven.more);
         Ok(answer::json_text(
             StatusCode::OK,
@@ -112,7 +111,8 @@ pub async fn summary(site: Arc<Site>, call: Call) -> Response {
         if to < from || to - from > SUMMARY_SPAN {
             return Err(Problem::BadParameter("to", SPAN));
         }
-        let summary = proof::summary(&site.hub.pool, &store, from, to)
+        let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+        let summary = proof::summary(pool, &store, from, to)
             .await
             .map_err(Problem::database)?;
         Ok(answer::json(StatusCode::OK, &shown(&summary)))

@@ -15,7 +15,8 @@ use crate::store;
 pub async fn card(site: Arc<Site>, call: Call) -> Response {
     let told = async {
         let (id, _) = auth::open(&site, &call).await?;
-        let card = store::card(&site.hub.pool, &id).await.map_err(Problem::database)?;
+        let (_turn, pool) = site.hub.reads.turn(id.as_str()).await?;
+        let card = store::card(pool, &id).await.map_err(Problem::database)?;
         let telegram = match site.bot {
             Bot::Off => "off",
             Bot::On if card.bot_stopped => "stopped",

@@ -257,8 +257,7 @@ async fn after(
         &through.0,
         &(limit as i64 + 1),
     ];
-    let rows = client.query_raw(&statement, &parameters).await?;
-    let mut rows = std::pin::pin!(rows);
+    let mut rows = client.query_raw(&statement, &parameters).await?;
     let mut events: Vec<PageEvent> = Vec::new();
     let mut bytes = 0;
     let mut last = None;
@@ -281,6 +280,7 @@ async fn after(
         }
         last = Some(cursor);
     }
+    rows.leave();
     match last.filter(|_| more) {
         Some(cursor) => Ok(Page::Events {
             events,

@@ -2,21 +2,19 @@
 //! position. Two look-ups in the index on `xid`, however long some transaction has been open: no lock on the writers,
 //! no wait for them, no gap, no repeat.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::Fuse;
 use time::OffsetDateTime;
 use tokio::time::timeout;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, RowStream};
 
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event, read_epoch};
 use crate::config::Database;
 use crate::cursor::{Epoch, Position, Snapshot};
-use crate::db::{self, Client, Statement};
+use crate::db::{self, Client, Rows, Statement};
 use crate::event::{Event, Xid};
 
 /// Events of one answer at most; a longer backlog is streamed, sorted by Postgres.
@@ -210,13 +208,12 @@ pub struct Backlog {
     pub chunks: Chunks,
 }
 
-/// Events on their way, each behind a column for a snapshot. Fused: polled behind its end, tokio-postgres' own stream
-/// says that the connection is closed.
-pub struct Chunks(Pin<Box<Fuse<RowStream>>>);
+/// Events on their way, each behind a column for a snapshot.
+pub struct Chunks(Rows);
 
 impl Chunks {
-    pub(super) fn new(rows: RowStream) -> Self {
-        Self(Box::pin(rows.fuse()))
+    pub(super) fn new(rows: Rows) -> Self {
+        Self(rows)
     }
 
     /// The next events, by id; none when that was all.

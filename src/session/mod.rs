@@ -26,7 +26,7 @@ pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
 use crate::cursor::Position;
-use crate::db::Pool;
+use crate::db::{Pool, Reads, Turns};
 use crate::event::{EventId, StoreId};
 use crate::metrics::HOT;
 use crate::presence::{Presence, Present};
@@ -45,8 +45,14 @@ const ACK_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Hub {
     /// Hands them their events.
     pub router: Arc<Router>,
-    /// For replay and acknowledgements.
+    /// For replays, and changes of status.
     pub pool: Pool,
+    /// For tokens and acknowledgements.
+    pub token_pool: Pool,
+    /// For lists, history and figures.
+    pub reads: Reads,
+    /// Whose turn it is to change a status.
+    pub changes: Turns,
     /// Between two pings.
     pub ping_interval: Duration,
     /// Which stores have a panel here that can ring.
@@ -312,7 +318,7 @@ impl Session {
             session: &self.name,
             way,
         };
-        let stored = Box::pin(ack::store(&self.hub.pool, &self.store, id, by));
+        let stored = Box::pin(ack::store(&self.hub.token_pool, &self.store, id, by));
         match timeout(ACK_DEADLINE, stored).await {
             Ok(Ok(Acknowledged::Stored)) => None,
             Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),

@@ -86,6 +86,9 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
         pool: vestnik::db::pool(&config.database).unwrap(),
+        token_pool: vestnik::db::token_pool(&config.database).unwrap(),
+        reads: vestnik::db::reads(&config.database).unwrap(),
+        changes: vestnik::db::Turns::new(1),
         ping_interval: Duration::from_millis(1),
     });
     let grant = Grant {

@@ -27,6 +27,7 @@ mod order;
 mod panel;
 mod panel_files;
 mod pooler;
+mod pools;
 mod presence;
 mod proof;
 mod reach;

@@ -151,3 +151,20 @@ async fn commands_work_through_a_pooler_and_a_migration_says_that_it_cannot() {
     assert!(said.contains("a pooler stands before Postgres"), "{said}");
     assert_eq!(left_behind(&url).await, [""; 0]);
 }
+
+#[tokio::test]
+async fn a_statement_that_is_given_up_is_cancelled_through_a_pooler() {
+    let database = Database::fresh().await;
+    let pooler = Pooler::before(&database).await;
+    let url = SecretString::from(pooler.url(&database));
+    let client = vestnik::db::connect_as(&url, "pooled").await.unwrap();
+    assert!(client.is_pooled());
+    let sleeps = "select count(*) = 1 from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active' \
+         and datname = current_database()";
+    tokio::select! {
+        _ = client.execute("select pg_sleep(600)", &[]) => panic!("it slept for ten minutes"),
+        () = database.until(sleeps) => {}
+    }
+    drop(client);
+    database.until(&sleeps.replace("= 1", "= 0")).await;
+}
