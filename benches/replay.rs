@@ -271,7 +271,7 @@ async fn miss(shop: &Shop, stores: usize) {
         client.execute(insert, &[&(stores as i32)]).await.expect("orders");
     }
     client
-        .batch_execute("analyze vestnik.event; checkpoint")
+        .batch_execute("analyze vestnik.vst_event; checkpoint")
         .await
         .expect("settled");
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
-use vestnik::cursor::{Cursor, Epoch, Position, Snapshot};
-use vestnik::event::{Event, EventId, EventType, StoreId, Xid};
+use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
+use vestnik::domain::event::{Event, EventId, EventType, StoreId, Xid};
 use vestnik::router::Router;
 use vestnik::token::TokenId;
 

@@ -35,12 +35,12 @@ const LEAST: &str = "drop index vestnik.event_store_subject, vestnik.event_store
      create table least_orders (like orders including all); \
      create function vestnik.emit_least() returns trigger \
      language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin \
-         insert into vestnik.event (store_id, type, data) \
+         insert into vestnik.vst_event (store_id, type, data) \
          select n.store_id::text, 'new_order', jsonb_build_object('order_ids', jsonb_build_array(n.id::text), \
              'order_id', n.id::text, 'status', n.status, 'customer_name', n.customer_name, 'total', n.total, \
              'order_type', n.order_type, 'items', n.items) \
          from inserted_rows n; \
-         if vestnik.must_ring() then \
+         if vestnik.vst_should_notify() then \
              perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order'); \
          end if; \
          return null; \
@@ -143,7 +143,7 @@ impl<'a> Side<'a> {
     /// Writes for a while, and waits until all has come; orders a second.
     async fn turn(&mut self, writers: usize) -> f64 {
         let empty = format!(
-            "truncate orders, {}; truncate vestnik.event cascade; checkpoint",
+            "truncate orders, {}; truncate vestnik.vst_event cascade; checkpoint",
             self.table
         );
         self.client.batch_execute(&empty).await.expect("empty");

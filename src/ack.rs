@@ -1,8 +1,12 @@
 //! Keeps who answered for an event, and when.
 
-use crate::db::{Failed, Pool};
-use crate::event::{EventId, StoreId};
+use crate::db::Pool;
+
+use crate::db::Failed;
+use crate::domain::event::{EventId, StoreId};
 use crate::reach::Way;
+use crate::receipts::first_seen;
+use crate::sources::Sources;
 use crate::token::TokenId;
 
 /// What became of it.
@@ -28,20 +32,19 @@ pub struct By<'a> {
 }
 
 /// Stores that somebody has seen the event. The first word counts.
-pub async fn store(pool: &Pool, store: &StoreId, event: EventId, by: By<'_>) -> Result<Acknowledged, Failed> {
-    const STORE: &str = "with seen as (select id, type, at from vestnik.event where id = $1 and store_id = $2), \
-         stored as (insert into vestnik.ack (event_id, token_id, session) select id, $3, $4 from seen \
+pub async fn store(pool: &Pool, sources: &Sources, store: &StoreId, event: EventId, by: By<'_>) -> Result<Acknowledged, Failed> {
+    const STORE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
+         stored as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
              on conflict do nothing returning event_id), \
-         proven as (insert into vestnik.reach as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
+         proven as (insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
              select id, $5, $4, clock_timestamp(), $6 from seen \
              on conflict (event_id, way, recipient) do update set \
                  acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
                  acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)) \
          select (select count(*) from seen), (select extract(epoch from clock_timestamp() - at)::float8 \
-             from seen where type = 'new_order' and exists (select from stored) \
-               and not exists (select from vestnik.ack where event_id = $1)), \
-             exists (select from seen where type = 'new_order') \
-               and not exists (select from vestnik.reach where event_id = $1)";
+             from seen where exists (select from stored) \
+               and not exists (select from vestnik.vst_acknowledgement where event_id = $1)), \
+             exists (select from seen) and not exists (select from vestnik.vst_receipt where event_id = $1)";
     let client = pool.get().await?;
     let statement = client.prepare_cached(STORE).await?;
     let name = by.label.map_or_else(|| format!("token {}", by.token), str::to_owned);
@@ -58,12 +61,16 @@ pub async fn store(pool: &Pool, store: &StoreId, event: EventId, by: By<'_>) -> 
             ],
         )
         .await?;
-    if let Some(seconds) = row.try_get::<_, Option<f64>>(1)? {
-        metrics::histogram!("vestnik_acknowledge_seconds").record(seconds);
-    }
     // The word of a quick acknowledgement may come before the one that the event was sent.
-    if row.try_get(2)? {
-        metrics::counter!("vestnik_orders_first_seen_total", "way" => by.way.as_str()).increment(1);
+    let (first_word, first_seen): (Option<f64>, bool) = (row.try_get(1)?, row.try_get(2)?);
+    if first_word.is_some() || first_seen {
+        let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();
+        if let Some(seconds) = first_word.filter(|_| is_new) {
+            metrics::histogram!("vestnik_acknowledge_seconds").record(seconds);
+        }
+        if is_new && first_seen {
+            metrics::counter!("vestnik_orders_first_seen_total", "way" => by.way.as_str()).increment(1);
+        }
     }
     Ok(if row.try_get::<_, i64>(0)? == 0 {
         Acknowledged::UnknownEvent

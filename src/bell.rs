@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::db;
-use crate::event::Xid;
+use crate::domain::event::Xid;
 
 /// How long one wait for a lock may take: a session that is dropped while it waits in Postgres goes on waiting, and
 /// nobody else gets on meanwhile.
@@ -249,7 +249,6 @@ mod tests {
             assert_eq!(Word::heard(&word.payload(node)), Some((word, node)));
         }
         for ring in [
-            r#"{"id" : "1", "xid" : "2", "store" : "7", "type" : "new_order"}"#,
             r#"{"test":"00000000000000a1"}"#,
             r#"{"drain":"z"}"#,
             "",

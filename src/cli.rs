@@ -49,12 +49,14 @@ enum Command {
     Attach(command::attach::AttachArgs),
     /// Make them events no more
     Detach(command::attach::DetachArgs),
+    /// Show, check and change what the columns of attached tables mean
+    Source(command::source::Args),
     /// Set a store up: its name, money, clock, hours, and how long an order may wait
     Store(command::store::Args),
     /// Link chats of Telegram to stores
     Telegram(command::telegram::Args),
     /// Tell what became of a store's events: who was reached, when, by which way
-    Replay(command::replay::Args),
+    Audit(command::audit::Args),
     /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
     Bench(command::bench::Args),
     /// Say what is wrong with the database, its triggers and notifications, and what to do
@@ -163,7 +165,8 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
         Command::Detach(args) => command::attach::detach(config, args).await,
         Command::Store(args) => command::store::run(config, args).await,
         Command::Telegram(args) => command::telegram::run(config, args).await,
-        Command::Replay(args) => command::replay::run(config, args).await,
+        Command::Audit(args) => command::audit::run(config, args).await,
+        Command::Source(args) => command::source::run(config, args).await,
         Command::Bench(args) => command::bench::run(config, args).await,
         Command::Doctor(args) => command::doctor::run(config, &args).await,
         Command::Serve { .. } | Command::Migrate(_) | Command::Tail(_) | Command::Healthcheck => Ok(()),

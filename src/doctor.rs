@@ -8,7 +8,9 @@ use tokio_postgres::Row;
 
 use crate::config::{Config, Notify};
 use crate::db::Client;
-use crate::{attachment, db, listener, migrate};
+use crate::domain::status::SubjectKind;
+use crate::sources::health::{self, Health};
+use crate::{db, listener, migrate};
 
 /// The first version of Postgres that has what the journal is read by.
 const OLDEST_POSTGRES: i32 = 14;
@@ -153,7 +155,7 @@ async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::
 }
 
 async fn schema(config: &Config, client: &Client) -> Result<Finding, db::Failed> {
-    let there = ask(client, "select to_regclass('vestnik.attachment') is not null").await?;
+    let there = ask(client, "select to_regclass('vestnik.vst_source') is not null").await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(wrong(
             "schema",
@@ -171,17 +173,22 @@ async fn schema(config: &Config, client: &Client) -> Result<Finding, db::Failed>
 }
 
 async fn tables(client: &Client) -> Result<Vec<Finding>, db::Failed> {
-    let attached = attachment::attached(client).await?;
-    if attached.is_empty() {
-        let none =
-            "no table is attached, so there are no events: run `vestnik attach --table public.orders --kind order`";
-        return Ok(vec![wrong("tables", none)]);
+    let sources = db::answered(health::check(client)).await?;
+    if sources.is_empty() {
+        let none = "no table is attached, so there are no events: run `vestnik attach --table public.orders`";
+        return Ok(vec![wrong("sources", none)]);
     }
-    let finding = |it: &attachment::Attached| match &it.trouble {
-        None => well(&it.table, format!("each {} is an event", it.kind)),
-        Some(trouble) => wrong(&it.table, trouble),
-    };
-    Ok(attached.iter().map(finding).collect())
+    Ok(sources.iter().flat_map(source).collect())
+}
+
+fn source(health: &Health) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = health.troubles.iter().map(|trouble| wrong(&health.table, trouble)).collect();
+    if findings.is_empty() {
+        let kind = health.kind.map_or("row", SubjectKind::as_str);
+        findings.push(well(&health.table, format!("each {kind} is an event of source {}", health.name)));
+    }
+    findings.extend(health.notes.iter().map(|note| well(&health.table, note)));
+    findings
 }
 
 /// Whether a node listens, and whether a notification of ours comes back on the address that nodes listen on.

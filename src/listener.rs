@@ -259,12 +259,12 @@ async fn self_test(notify_url: &SecretString, bell: &Bell) -> Result<(), Lost> {
 
 /// The key that the triggers ask for, if they ring at all.
 async fn bell_lock(client: &Client) -> Result<i32, Lost> {
-    let there = "select to_regprocedure('vestnik.bell_lock()') is not null";
+    let there = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
     if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         return Err(Lost::NotMigrated);
     }
     let row = client
-        .query_one("select vestnik.rings(), vestnik.bell_lock()", &[])
+        .query_one("select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()", &[])
         .await?;
     if row.try_get(0)? {
         Ok(row.try_get(1)?)

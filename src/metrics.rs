@@ -7,7 +7,7 @@ use std::sync::{LazyLock, OnceLock};
 use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::event::EventType;
+use crate::domain::event::{Body, EventType, JournalEvent, Write};
 
 /// Upper bounds of the latency histogram's buckets, seconds.
 const LATENCY_BUCKETS: [f64; 15] = [
@@ -25,7 +25,9 @@ static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 pub struct Hot {
     /// Reads of the journal.
     pub reads: Counter,
-    /// Events read, by their type's number.
+    /// Rows read from the journal, at the place that [`journal_type`] says.
+    pub journal_events: [Counter; Write::ALL.len() + 1],
+    /// Events published to stores that have a session here, by their type's number.
     pub events: [Counter; EventType::ALL.len()],
     /// From the trigger to the flushed socket, the oldest event of each flush.
     pub latency: Latency,
@@ -37,9 +39,21 @@ pub struct Hot {
     pub polled: Counter,
 }
 
+/// What rows of the journal are: the writes of a shop, and what the engine says itself.
+const JOURNAL_TYPES: [&str; Write::ALL.len() + 1] = ["insert", "update", "delete", "truncate", "engine"];
+
+/// The place of a row among the types of rows.
+pub fn journal_type(event: &JournalEvent) -> usize {
+    match &event.body {
+        Body::Write(write) => write.write as usize,
+        Body::Engine(..) => Write::ALL.len(),
+    }
+}
+
 /// The hot handles. Only after [`install`].
 pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     reads: counter!("vestnik_journal_reads_total"),
+    journal_events: JOURNAL_TYPES.map(|kind| counter!("vestnik_journal_events_total", "type" => kind)),
     events: EventType::ALL.map(|kind| counter!("vestnik_events_total", "type" => kind.as_str())),
     latency: Latency::default(),
     live: counter!("vestnik_deliveries_total", "way" => "live"),
@@ -113,7 +127,12 @@ pub fn upkeep() {
 }
 
 fn describe() {
-    describe_counter!("vestnik_events_total", "Events read from the journal, by type");
+    describe_counter!("vestnik_journal_events_total", "Rows read from the journal, by the kind of write");
+    describe_counter!("vestnik_events_total", "Events published to stores that have a session on this node, by type");
+    describe_counter!(
+        "vestnik_source_lookup_failures_total",
+        "Look-ups of items or details that failed: their orders were told without them"
+    );
     describe_counter!(
         "vestnik_events_without_store_total",
         "Events whose row named no store: nobody receives them"
@@ -165,11 +184,11 @@ fn describe() {
         "Age of the oldest running transaction of the cluster"
     );
     describe_gauge!(
-        "vestnik_tables_in_trouble",
+        "vestnik_sources_unhealthy",
         "Attached tables that are gone, have lost their triggers, or were altered since"
     );
     describe_counter!(
-        "vestnik_untold_rows_total",
+        "vestnik_rows_without_event_total",
         "Rows that were written past the triggers: nobody heard of them"
     );
     describe_reach();

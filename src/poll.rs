@@ -22,7 +22,7 @@ pub enum Lease {
 
 /// Takes or keeps the lease of the long poll for so long.
 pub async fn lease(pool: &Pool, node: &str, lease: Duration) -> Result<Lease, Failed> {
-    const LEASE: &str = "update vestnik.bot set poller = $1, polls_until = clock_timestamp() + make_interval(secs => $2) \
+    const LEASE: &str = "update vestnik.vst_bot set poller = $1, polls_until = clock_timestamp() + make_interval(secs => $2) \
          where stopped_at is null and (poller = $1 or polls_until < clock_timestamp()) returning next_update";
     db::answered(async {
         let client = pool.get().await?;
@@ -32,7 +32,7 @@ pub async fn lease(pool: &Pool, node: &str, lease: Duration) -> Result<Lease, Fa
             });
         }
         let stopped = client
-            .query_one("select stopped_at is not null from vestnik.bot", &[])
+            .query_one("select stopped_at is not null from vestnik.vst_bot", &[])
             .await?;
         Ok(if stopped.try_get(0)? {
             Lease::Stopped
@@ -48,7 +48,7 @@ pub async fn lease(pool: &Pool, node: &str, lease: Duration) -> Result<Lease, Fa
 ///
 /// The number may go down: after a quiet week Telegram begins anew, anywhere.
 pub async fn dealt_with(pool: &Pool, node: &str, next_update: i64, lease: Duration) -> Result<bool, Failed> {
-    const DEALT: &str = "update vestnik.bot set next_update = $2, polls_until = clock_timestamp() + make_interval(secs => $3) \
+    const DEALT: &str = "update vestnik.vst_bot set next_update = $2, polls_until = clock_timestamp() + make_interval(secs => $3) \
          where poller = $1";
     db::answered(async {
         let client = pool.get().await?;
@@ -62,7 +62,7 @@ pub async fn dealt_with(pool: &Pool, node: &str, next_update: i64, lease: Durati
 
 /// Lets another node poll.
 pub async fn release(pool: &Pool, node: &str) -> Result<(), Failed> {
-    const RELEASE: &str = "update vestnik.bot set poller = null, polls_until = '-infinity' where poller = $1";
+    const RELEASE: &str = "update vestnik.vst_bot set poller = null, polls_until = '-infinity' where poller = $1";
     db::answered(async {
         pool.get().await?.execute(RELEASE, &[&node]).await?;
         Ok(())
@@ -72,7 +72,7 @@ pub async fn release(pool: &Pool, node: &str) -> Result<(), Failed> {
 
 /// The token is not let in: no node tries it again.
 pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed> {
-    const STOP: &str = "update vestnik.bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
+    const STOP: &str = "update vestnik.vst_bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
     let token: [u8; 32] = Sha256::digest(token).into();
     db::answered(async {
         pool.get().await?.execute(STOP, &[&token.as_slice(), &why]).await?;
@@ -83,7 +83,7 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed>
 
 /// Telegram knows this token: whatever stopped the bot before is over. A bot of another number has updates of its own.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), Failed> {
-    const START: &str = "update vestnik.bot set stopped_at = null, stopped_why = null, stopped_hash = null, number = $1, \
+    const START: &str = "update vestnik.vst_bot set stopped_at = null, stopped_why = null, stopped_hash = null, number = $1, \
              next_update = case when number is distinct from $1 then 0 else next_update end \
          where stopped_at is not null or number is distinct from $1";
     let number: Option<i64> = token.split_once(':').and_then(|(number, _)| number.parse().ok());
@@ -97,7 +97,7 @@ pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), Failed> {
 /// Why the bot is stopped; `None`: it is not.
 pub async fn bot_state(client: &Client) -> Result<Option<String>, Failed> {
     Ok(client
-        .query_one("select stopped_why from vestnik.bot", &[])
+        .query_one("select stopped_why from vestnik.vst_bot", &[])
         .await?
         .try_get(0)?)
 }

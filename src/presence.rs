@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{self, Failed, Pool};
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
 
 /// Between two times that a node says that it is up.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -140,12 +140,12 @@ impl Drop for Present {
 /// Says that the node is up, and what changed since it `told`; all of it where nothing was, or the others have given it
 /// up meanwhile.
 async fn tell(pool: &Pool, node: &str, told: Option<&HashSet<String>>, stores: &HashSet<String>) -> Result<(), Failed> {
-    const UP: &str = "insert into vestnik.node (id, until) values ($1, clock_timestamp() + make_interval(secs => $2)) \
+    const UP: &str = "insert into vestnik.vst_node (id, until) values ($1, clock_timestamp() + make_interval(secs => $2)) \
          on conflict (id) do update set until = excluded.until returning xmax = 0";
-    const GONE: &str = "delete from vestnik.presence where node_id = $1 and store_id <> all ($2)";
+    const GONE: &str = "delete from vestnik.vst_presence where node_id = $1 and store_id <> all ($2)";
     const CAME: &str =
-        "insert into vestnik.presence (node_id, store_id) select $1, unnest($2::text[]) on conflict do nothing";
-    const EXPIRED: &str = "delete from vestnik.node where until < clock_timestamp()";
+        "insert into vestnik.vst_presence (node_id, store_id) select $1, unnest($2::text[]) on conflict do nothing";
+    const EXPIRED: &str = "delete from vestnik.vst_node where until < clock_timestamp()";
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
@@ -170,7 +170,7 @@ async fn leave(pool: &Pool, node: &str) -> Result<(), Failed> {
     db::answered(async {
         let client = pool.get().await?;
         client
-            .execute("delete from vestnik.node where id = $1", &[&node])
+            .execute("delete from vestnik.vst_node where id = $1", &[&node])
             .await?;
         Ok(())
     })

@@ -1,6 +1,7 @@
 //! The proof of the alert: who was reached by an event, by which way, and when. Sessions say it as it happens; it is
 //! stored in batches behind them, so that no event waits for its own proof.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -9,7 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{self, Failed, Pool};
-use crate::event::{EventId, StoreId};
+use crate::domain::event::{EventId, StoreId};
+use crate::receipts::first_seen;
+use crate::sources::registry::Registry;
 
 /// Words that may wait to be stored; more are counted and lost. The events themselves are not touched by that.
 const QUEUE_WORDS: usize = 20_000;
@@ -107,7 +110,7 @@ impl Recorder {
 
 impl Ledger {
     /// Stores what comes, until the shutdown, and then what is left.
-    pub async fn run(mut self, pool: Pool, stop: CancellationToken) {
+    pub async fn run(mut self, pool: Pool, sources: Arc<Registry>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH_WORDS);
         loop {
             tokio::select! {
@@ -115,7 +118,7 @@ impl Ledger {
                 () = stop.cancelled() => {
                     while self.words.try_recv().map(|word| batch.push(word)).is_ok() {}
                     for part in batch.chunks(BATCH_WORDS) {
-                        keep(&pool, part).await;
+                        keep(&pool, &sources, part).await;
                     }
                     return;
                 }
@@ -128,7 +131,7 @@ impl Ledger {
                 }
             }
             for attempt in 1..=ATTEMPTS {
-                if keep(&pool, &batch).await {
+                if keep(&pool, &sources, &batch).await {
                     break;
                 }
                 if attempt == ATTEMPTS || stop.is_cancelled() {
@@ -143,14 +146,9 @@ impl Ledger {
 }
 
 /// Whether it was stored.
-async fn keep(pool: &Pool, words: &[Word]) -> bool {
-    match store(pool, words).await {
-        Ok(first) => {
-            for way in first {
-                metrics::counter!("vestnik_orders_first_seen_total", "way" => way).increment(1);
-            }
-            true
-        }
+async fn keep(pool: &Pool, sources: &Registry, words: &[Word]) -> bool {
+    match store(pool, sources, words).await {
+        Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, words = words.len(), "the proof of some alerts was not stored");
             false
@@ -158,22 +156,22 @@ async fn keep(pool: &Pool, words: &[Word]) -> bool {
     }
 }
 
-/// Stores them; the ways by which a new order was seen first.
-async fn store(pool: &Pool, words: &[Word]) -> Result<Vec<String>, Failed> {
+/// Stores them, and counts the ways by which new orders were seen first.
+async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Failed> {
     // The first word of a kind counts. Its event may have been trimmed, or be another store's: then it is nothing.
     const STORE: &str = "with said as ( \
-             select e.id as event_id, e.type, w.way, w.recipient, min(w.at) filter (where w.what = 0) as sent, \
+             select e.id as event_id, w.way, w.recipient, min(w.at) filter (where w.what = 0) as sent, \
                     min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as rung \
              from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[]) \
                   w(event_id, store_id, way, recipient, what, at) \
-             join vestnik.event e on e.id = w.event_id and e.store_id = w.store_id group by 1, 2, 3, 4), \
+             join vestnik.vst_event e on e.id = w.event_id and e.store_id = w.store_id group by 1, 2, 3), \
          kept as ( \
-             insert into vestnik.reach as r (event_id, way, recipient, sent_at, rendered_at, rung_at) \
+             insert into vestnik.vst_receipt as r (event_id, way, recipient, sent_at, rendered_at, rung_at) \
              select event_id, way, recipient, sent, rendered, rung from said order by 1, 2, 3 \
              on conflict (event_id, way, recipient) do update set sent_at = least(r.sent_at, excluded.sent_at), \
                  rendered_at = least(r.rendered_at, excluded.rendered_at), rung_at = least(r.rung_at, excluded.rung_at)) \
-         select distinct on (s.event_id) s.way from said s \
-         where s.type = 'new_order' and not exists (select from vestnik.reach r where r.event_id = s.event_id) \
+         select distinct on (s.event_id) s.event_id, s.way from said s \
+         where not exists (select from vestnik.vst_receipt r where r.event_id = s.event_id) \
          order by s.event_id, least(s.sent, s.rendered, s.rung)";
     let what = |word: &Word| match word.what {
         What::Sent => 0,
@@ -192,15 +190,18 @@ async fn store(pool: &Pool, words: &[Word]) -> Result<Vec<String>, Failed> {
         let rows = client
             .query(&statement, &[&ids, &stores, &ways, &recipients, &whats, &times])
             .await?;
-        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        let first = |row: &'_ tokio_postgres::Row| Ok((EventId(row.try_get(0)?), row.try_get::<_, String>(1)?));
+        let first: Vec<(EventId, String)> = rows.iter().map(first).collect::<Result<_, tokio_postgres::Error>>()?;
+        let first: Vec<(EventId, &str)> = first.iter().map(|(id, way)| (*id, way.as_str())).collect();
+        first_seen::count(&*client, &sources.current(), &first).await
     })
     .await
 }
 
 /// Somebody answered for an event by a button in a chat of Telegram, by the chat's number. The first word counts.
 pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), Failed> {
-    const ANSWERED: &str = "insert into vestnik.reach as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
-         select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.event where id = $1 \
+    const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
+         select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \
          on conflict (event_id, way, recipient) do update set \
              acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
              acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)";

@@ -1,9 +1,10 @@
-//! What is known of a store beside its orders: `vestnik.store`, and when it is open.
+//! What is known of a store beside its orders: `vestnik.vst_store`, and when it is open.
 
 use time::Time;
 
 use crate::db::{self, Client, Failed, Pool};
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
+use crate::sources::registry::bump_version;
 
 /// What may be set; `None` leaves it as it is.
 #[derive(Debug, Default)]
@@ -82,14 +83,14 @@ impl From<tokio_postgres::Error> for Error {
         let constraint = error.as_db_error().and_then(|db| db.constraint());
         let code = error.code().map(tokio_postgres::error::SqlState::code);
         match (constraint, code) {
-            (Some("store_id_check"), _) => Self::Setting("a store's key has 1 to 200 bytes"),
-            (Some("store_currency_check"), _) => Self::Setting("a currency has three letters, such as RUB"),
-            (Some("store_answer_seconds_check"), _) => Self::Setting("an answer is waited for from 5 s to a day"),
-            (Some("store_webhook_url_check"), _) => {
+            (Some("vst_store_id_check"), _) => Self::Setting("a store's key has 1 to 200 bytes"),
+            (Some("vst_store_currency_check"), _) => Self::Setting("a currency has three letters, such as RUB"),
+            (Some("vst_store_answer_seconds_check"), _) => Self::Setting("an answer is waited for from 5 s to a day"),
+            (Some("vst_store_webhook_url_check"), _) => {
                 Self::Setting("a webhook's address begins with https:// or http://")
             }
-            (Some("store_webhook_secret_check"), _) => Self::Setting("a webhook's secret has 16 characters or more"),
-            (Some("opening_pkey"), _) => Self::Setting("two openings of one day begin at the same time"),
+            (Some("vst_store_webhook_secret_check"), _) => Self::Setting("a webhook's secret has 16 characters or more"),
+            (Some("vst_opening_hours_pkey"), _) => Self::Setting("two openings of one day begin at the same time"),
             (_, Some("22023")) => Self::Setting("Postgres knows no such time zone: they look like Europe/Moscow"),
             _ => Self::Failed(error.into()),
         }
@@ -98,7 +99,7 @@ impl From<tokio_postgres::Error> for Error {
 
 /// Sets a store up, or changes what is given. All or nothing.
 pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
-    const SET: &str = "insert into vestnik.store as s (id, name, currency, time_zone, answer_seconds) \
+    const SET: &str = "insert into vestnik.vst_store as s (id, name, currency, time_zone, answer_seconds) \
          values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
          on conflict (id) do update set name = coalesce($2, s.name), currency = coalesce($3, s.currency), \
              time_zone = coalesce($4, s.time_zone), answer_seconds = coalesce($5, s.answer_seconds)";
@@ -118,20 +119,22 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
             Webhook::None => (None, None),
             Webhook::To { url, secret } => (Some(url), Some(secret)),
         };
-        let set = "update vestnik.store set webhook_url = $2, webhook_secret = $3 where id = $1";
+        let set = "update vestnik.vst_store set webhook_url = $2, webhook_secret = $3 where id = $1";
         transaction.execute(set, &[&store.as_str(), &url, &secret]).await?;
     }
     if let Some(hours) = &settings.hours {
         transaction
-            .execute("delete from vestnik.opening where store_id = $1", &[&store.as_str()])
+            .execute("delete from vestnik.vst_opening_hours where store_id = $1", &[&store.as_str()])
             .await?;
         for Opening { weekday, opens, closes } in hours {
-            let insert = "insert into vestnik.opening (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
+            let insert = "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
             transaction
                 .execute(insert, &[&store.as_str(), weekday, opens, closes])
                 .await?;
         }
     }
+    // Nodes know the stores' currencies.
+    bump_version(&transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -139,9 +142,9 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
 /// The stores that are set up, by id.
 pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
     const LIST: &str =
-        "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.store order by id";
+        "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.vst_store order by id";
     const HOURS: &str =
-        "select store_id, weekday, opens, closes from vestnik.opening order by store_id, weekday, opens";
+        "select store_id, weekday, opens, closes from vestnik.vst_opening_hours order by store_id, weekday, opens";
     let mut stores = Vec::new();
     for row in client.query(LIST, &[]).await? {
         stores.push(Store {
@@ -171,9 +174,9 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
 
 /// Whether this database has the store: events of it, its settings, or a token that names it.
 pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, Failed> {
-    const KNOWN: &str = "select exists (select from vestnik.event where store_id = $1) \
-         or exists (select from vestnik.store where id = $1) \
-         or exists (select from vestnik.token where $1 = any (stores) and revoked_at is null)";
+    const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id = $1) \
+         or exists (select from vestnik.vst_store where id = $1) \
+         or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
     db::answered(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(KNOWN).await?;
@@ -210,9 +213,9 @@ pub struct DisabledChat {
 pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
     // The defaults are those of the columns.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), b.stopped_at is not null \
-         from vestnik.bot b left join vestnik.store s on s.id = $1";
-    const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), c.disabled_why from vestnik.link l \
-         join vestnik.chat c on c.id = l.chat_id where l.store_id = $1 and c.disabled_at is not null order by c.id";
+         from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";
+    const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), c.disabled_why from vestnik.vst_chat_link l \
+         join vestnik.vst_chat c on c.id = l.chat_id where l.store_id = $1 and c.disabled_at is not null order by c.id";
     db::answered(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(CARD).await?;

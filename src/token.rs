@@ -133,7 +133,7 @@ pub enum Withdrawn {
 /// Finds what a token allows.
 pub async fn look_up(pool: &Pool, token: &Token) -> Result<Found, Error> {
     const LOOK_UP: &str = "select id, hash, label, stores, expires_at, revoked_at is not null, \
-             coalesce(expires_at <= now(), false) from vestnik.token where hash = $1";
+             coalesce(expires_at <= now(), false) from vestnik.vst_token where hash = $1";
     let hash = token.hash();
     let found = db::answered::<_, Error>(async {
         let client = pool.get().await?;
@@ -166,7 +166,7 @@ pub async fn look_up(pool: &Pool, token: &Token) -> Result<Found, Error> {
 
 /// Which of these tokens open nothing any more.
 pub async fn withdrawn(pool: &Pool, tokens: &[TokenId]) -> Result<Vec<(TokenId, Withdrawn)>, Error> {
-    const WITHDRAWN: &str = "select id, revoked_at is not null from vestnik.token \
+    const WITHDRAWN: &str = "select id, revoked_at is not null from vestnik.vst_token \
          where id = any ($1) and (revoked_at is not null or expires_at <= now())";
     let ids: Vec<i64> = tokens.iter().map(|token| token.0).collect();
     let rows = db::answered::<_, Error>(async {
@@ -193,7 +193,7 @@ pub async fn create(
     label: Option<&str>,
     expires_in: Option<Duration>,
 ) -> Result<Token, Error> {
-    const CREATE: &str = "insert into vestnik.token (hash, stores, label, expires_at) \
+    const CREATE: &str = "insert into vestnik.vst_token (hash, stores, label, expires_at) \
          values ($1, $2, $3, now() + make_interval(secs => $4))";
     let token = Token::generate()?;
     let stores = match stores {
@@ -227,7 +227,7 @@ pub struct Listed {
 /// Every token, the oldest first.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
     const LIST: &str = "select id, label, stores, created_at, expires_at, revoked_at is not null, \
-             coalesce(expires_at <= now(), false) from vestnik.token order by id";
+             coalesce(expires_at <= now(), false) from vestnik.vst_token order by id";
     let rows = client.query(LIST, &[]).await?;
     let read = |row: &tokio_postgres::Row| {
         let (revoked, expired): (bool, bool) = (row.try_get(5)?, row.try_get(6)?);
@@ -260,7 +260,7 @@ pub enum Which {
 
 /// Revokes, and rings for it, in one statement: every node closes its sessions. The number of tokens that were valid.
 pub async fn revoke(client: &Client, which: &Which) -> Result<u64, Error> {
-    const REVOKE: &str = "with revoked as (update vestnik.token set revoked_at = now() \
+    const REVOKE: &str = "with revoked as (update vestnik.vst_token set revoked_at = now() \
              where (id = $1 or label = $2) and revoked_at is null returning id) \
          select id, pg_notify('vestnik_token', id::text) from revoked";
     let (id, label) = match which {

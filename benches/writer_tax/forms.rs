@@ -43,7 +43,7 @@ struct Form {
 pub async fn compare(shop: &Shop, client: &Client) {
     client.batch_execute(FORMS).await.expect("the forms");
     let mute = vestnik::db::connect_as(&shop.url, "mute").await.expect("a connection");
-    mute.execute("select pg_advisory_lock(vestnik.bell_lock(), 1)", &[])
+    mute.execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 1)", &[])
         .await
         .expect("mute");
     let mut forms = list(client).await;

@@ -35,7 +35,7 @@ create index on forms.index_on_subject (store_id, subject, id);
 -- Where somebody reads anyway, as in this bench, the bell is asked, and refuses.
 create function forms.ring() returns void language plpgsql as $$
 begin
-    if vestnik.must_ring() then
+    if vestnik.vst_should_notify() then
         raise 'the bell is not mute';
     end if;
 end $$;
@@ -82,7 +82,7 @@ create table forms.form (
         end $$,
     write      text    not null default $$
             insert into {journal} ({columns}) select {cells} from inserted_rows n;
-            if found and vestnik.must_ring() then
+            if found and vestnik.vst_should_notify() then
                 raise 'the bell is not mute';
             end if;$$,
     journal    text    not null default 'forms.two_indexes',
@@ -110,7 +110,7 @@ insert into forms.form (name, title, declares, write) values
     ('two_variable', 'two statements: what it says into a variable, then the insert', 'declare said jsonb;', $$
             select {data} into said from inserted_rows n;
             insert into {journal} ({columns}) select n.store_id::text, 'new_order', said from inserted_rows n;
-            if found and vestnik.must_ring() then
+            if found and vestnik.vst_should_notify() then
                 raise 'the bell is not mute';
             end if;$$);
 
@@ -133,7 +133,7 @@ insert into forms.form (name, title, at_writers, journal, columns, cells) values
 insert into forms.form (name, title, at_writers, firing, declares, write) values
     ('by_row', 'by row', true, 'for each row', 'declare n alias for new;', $$
             insert into {journal} ({columns}) values ({cells});
-            if found and vestnik.must_ring() then
+            if found and vestnik.vst_should_notify() then
                 raise 'the bell is not mute';
             end if;$$);
 insert into forms.form (name, title, safety) values
@@ -141,7 +141,7 @@ insert into forms.form (name, title, safety) values
     ('definer_only', 'security definer alone', 'security definer');
 
 insert into forms.form (name, title, at_writers, target, journal, firing) values
-    ('shipped', 'the shipped trigger', true, 'public.orders', 'vestnik.event', null);
+    ('shipped', 'the shipped trigger', true, 'public.orders', 'vestnik.vst_event', null);
 
 -- Makes the tables, the triggers, and what measures each: microseconds an INSERT in a loop.
 do $$

@@ -46,7 +46,7 @@ async fn many(client: &Client) {
         for (with, times) in times.iter_mut().enumerate() {
             switch(client, with == 1).await;
             client
-                .batch_execute("truncate orders; truncate vestnik.event cascade; checkpoint")
+                .batch_execute("truncate orders; truncate vestnik.vst_event cascade; checkpoint")
                 .await
                 .expect("empty");
             for (sql, times) in [INSERT, UPDATE].into_iter().zip(times) {

@@ -1,30 +1,35 @@
 //! `vestnik attach` and `vestnik detach`: the triggers, on tables that are there already.
 
-use vestnik::attachment::{self, Attach, Kind};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
 use vestnik::config::Config;
 use vestnik::db;
+use vestnik::domain::status::SubjectKind;
+use vestnik::sources::attach::{self, Attached, Options};
+use vestnik::sources::catalog::{self, Table};
+use vestnik::sources::mapping::Mapping;
+use vestnik::sources::preview;
+use vestnik::sources::propose::{Proposal, propose};
+
+use super::Usage;
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
-    /// The table, with its schema: public.orders
+    /// The table, with its schema: public.orders; in mixed case quoted: 'public."Order"'
+    #[arg(long, required_unless_present = "map", conflicts_with = "map")]
+    table: Option<String>,
+    /// What its rows are, where its name does not say it
+    #[arg(long, value_enum, conflicts_with = "map")]
+    kind: Option<KindArg>,
+    /// A file that says what its columns mean
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
+    /// Attach a table of another owner with your own rights: its owner could use them
     #[arg(long)]
-    table: String,
-    /// What its rows are
-    #[arg(long, value_enum)]
-    kind: KindArg,
-    /// The column of the row's id
-    #[arg(long, value_name = "COLUMN", default_value = "id")]
-    id_column: String,
-    /// The column of the store's id
-    #[arg(long, value_name = "COLUMN", default_value = "store_id")]
-    store_column: String,
-    /// The column of the status
-    #[arg(long, value_name = "COLUMN", default_value = "status")]
-    status_column: String,
-    /// Emit at the end of the transaction, for shops that write an order's items after the order
-    #[arg(long)]
-    deferred: bool,
-    /// Print the SQL and change nothing
+    trust_owner: bool,
+    /// Print the mapping and the SQL, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -37,46 +42,118 @@ enum KindArg {
 
 #[derive(Debug, clap::Args)]
 pub struct DetachArgs {
-    /// The table, with its schema: public.orders
-    #[arg(long)]
+    /// The table with its schema, or the source's name
+    #[arg(long, alias = "source")]
     table: String,
     /// Print the SQL and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Puts the triggers on a table.
+/// Attaches a table: by a mapping that is given, or one that is proposed where nothing about it is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
-    let client = db::connect(&config.database).await?;
-    let attach = Attach {
-        table: args.table,
-        kind: match args.kind {
-            KindArg::Order => Kind::Order,
-            KindArg::Booking => Kind::Booking,
-        },
-        id_column: args.id_column,
-        store_column: args.store_column,
-        status_column: args.status_column,
-        deferred: args.deferred,
+    let mut client = db::connect_directly(&config.database, "command").await?;
+    let mapping_toml = match &args.map {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        None => {
+            let kind = args.kind.map(|kind| match kind {
+                KindArg::Order => SubjectKind::Order,
+                KindArg::Booking => SubjectKind::Booking,
+            });
+            let table = Table::find(&client, args.table.as_deref().unwrap_or_default()).await.map_err(refusal)?;
+            let proposal = propose(&client, &table, kind).await?;
+            if !proposal.questions.is_empty() {
+                return Err(ask(&table, &proposal)?);
+            }
+            proposal.toml
+        }
     };
+    let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
+    let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
+    show_newest(&mut client, &table, &mapping, 1).await?;
     if args.dry_run {
-        super::say!("{}", attachment::attach_sql(&client, &attach).await?);
-    } else if attachment::attach(&client, &attach).await? {
-        super::say!("attached {}: its rows are events from now on", attach.table);
-    } else {
-        super::say!("{} was attached just so already", attach.table);
+        super::say!("{mapping_toml}\n{}", attach::attach_sql(&client, &mapping).await?);
+        return Ok(());
+    }
+    let options = Options {
+        trust_owner: args.trust_owner,
+        renamed: None,
+    };
+    let attached = attach::attach(&mut client, &mapping_toml, options, &mut |line| super::say!("{line}")).await;
+    match attached.map_err(wrong_mapping)? {
+        Attached::New(name) => super::say!("attached {} as source {name}: its rows are events from now on", table.quoted),
+        Attached::Changed(name) => super::say!("attached {} as source {name} again", table.quoted),
+        Attached::Unchanged(name) => super::say!("{} was attached just so already, as source {name}", table.quoted),
     }
     Ok(())
 }
 
-/// Takes them off.
-pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
-    let client = db::connect(&config.database).await?;
-    if args.dry_run {
-        super::say!("{}", attachment::detach_sql(&client, &args.table).await?);
-    } else {
-        attachment::detach(&client, &args.table).await?;
-        super::say!("detached {}: its rows are no events any more", args.table);
+/// A table that cannot be a source is wrong usage; a database that is away is not.
+pub fn refusal(error: catalog::Error) -> anyhow::Error {
+    match error {
+        catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
+        catalog::Error::Failed(error) => error.into(),
     }
+}
+
+pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
+    match error {
+        attach::Error::Mapping(_) | attach::Error::Unfit { .. } | attach::Error::ForeignOwner { .. } | attach::Error::NameTaken(_) | attach::Error::Unknown(_) => {
+            Usage(error.to_string()).into()
+        }
+        other => other.into(),
+    }
+}
+
+/// Writes the proposal to a file, for a person to answer its questions.
+fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
+    let file = free_file(&table.name);
+    std::fs::write(&file, &proposal.toml).with_context(|| format!("cannot write {}", file.display()))?;
+    let questions: Vec<String> = proposal.questions.iter().map(|question| format!("  {question}")).collect();
+    let file = file.display();
+    Ok(Usage(format!(
+        "{} was not attached: only you can know this:\n{}\nAnswer it in {file}, then: vestnik attach --map {file}",
+        table.quoted,
+        questions.join("\n")
+    ))
+    .into())
+}
+
+/// A name of a file that is not there yet: what a person has edited is not overwritten.
+fn free_file(table: &str) -> PathBuf {
+    let name: String = table.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let numbered = (2..).map(|number| format!("{name}.mapping.{number}.toml"));
+    let mut names = std::iter::once(format!("{name}.mapping.toml")).chain(numbered);
+    let free = names.find(|name| !Path::new(name).exists());
+    PathBuf::from(free.unwrap_or(name))
+}
+
+/// Prints the newest rows as a partner would see them.
+pub async fn show_newest(client: &mut tokio_postgres::Client, table: &Table, mapping: &Mapping, rows: i64) -> anyhow::Result<()> {
+    let source = attach::unattached(table, mapping);
+    let known = vestnik::sources::registry::load(client).await.ok();
+    let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
+    match preview::newest(client, &source, table, &currencies, rows).await {
+        Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
+        Ok(rows) => {
+            super::say!("the newest of {}, as a partner would see it:", table.quoted);
+            rows.iter().flat_map(preview::lines).for_each(|line| super::say!("  {line}"));
+        }
+        // What is wrong with the mapping is said when it is attached.
+        Err(catalog::Error::Failed(db::Failed::Postgres(error))) if error.as_db_error().is_some() => {}
+        Err(error) => bail!(error),
+    }
+    Ok(())
+}
+
+/// Takes the triggers off.
+pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
+    let mut client = db::connect_directly(&config.database, "command").await?;
+    if args.dry_run {
+        super::say!("{}", attach::detach_sql(&client, &args.table).await?);
+        return Ok(());
+    }
+    let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await?;
+    super::say!("detached {}: its rows are no events any more", detached.table);
     Ok(())
 }

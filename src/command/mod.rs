@@ -10,14 +10,15 @@ macro_rules! say {
 use say;
 
 pub mod attach;
+pub mod audit;
 pub mod bench;
 pub mod doctor;
 mod duration;
 pub mod healthcheck;
 pub mod migrate;
-pub mod replay;
 pub mod serve;
 pub mod simulate;
+pub mod source;
 pub mod store;
 pub mod tail;
 pub mod telegram;
@@ -31,8 +32,9 @@ pub struct Usage(pub String);
 
 /// Whether an error is the asker's: the exit code tells it from a failure.
 pub fn is_usage(error: &anyhow::Error) -> bool {
-    use vestnik::{replay, store};
+    use vestnik::receipts::audit;
+    use vestnik::store;
     error.is::<Usage>()
-        || matches!(error.downcast_ref(), Some(replay::Error::Moment))
+        || matches!(error.downcast_ref(), Some(audit::Error::Moment))
         || matches!(error.downcast_ref(), Some(store::Error::Setting(_)))
 }

@@ -6,7 +6,7 @@ use time::Time;
 use time::macros::format_description;
 use vestnik::config::Config;
 use vestnik::db;
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::store::{self, Opening, Settings, Webhook};
 
 use super::{Usage, duration};

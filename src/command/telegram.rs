@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use vestnik::config::Config;
 use vestnik::db;
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::link::{self, Mode};
 use vestnik::poll;
 use vestnik::telegram::{Client, words};

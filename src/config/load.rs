@@ -11,7 +11,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::{Config, Database, Embedded, Http, Journal, Log, LogFormat, Notify, Session, Shop, ShopSchema, Tls};
+use super::{Answers, Config, Database, Embedded, Http, Journal, Log, LogFormat, Notify, Session, Shop, ShopSchema, Tls};
 use crate::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");
@@ -353,7 +353,7 @@ impl Reading {
             },
             journal: Journal {
                 retention: DAY * self.number("journal.retention_days", 1..=3650) as u32,
-                sweep: match self.number("journal.sweep_seconds", 0..=86_400) {
+                reconcile_interval: match self.number("journal.reconcile_interval_seconds", 0..=86_400) {
                     0 => None,
                     seconds => Some(Duration::from_secs(seconds)),
                 },
@@ -362,6 +362,9 @@ impl Reading {
                 ping_interval: Duration::from_secs(self.number("session.ping_interval_seconds", 1..=300)),
                 queue_bytes: self.number("session.queue_kib", 16..=1024 * 1024) as usize * 1024,
                 max_per_store: self.number("session.max_per_store", 1..=1_000_000) as usize,
+            },
+            answers: Answers {
+                step_back: Duration::from_secs(60 * self.number("answers.step_back_minutes", 0..=1440)),
             },
             log: Log {
                 filter: self

@@ -32,6 +32,8 @@ pub struct Config {
     pub journal: Journal,
     /// The live clients.
     pub session: Session,
+    /// What people answer.
+    pub answers: Answers,
     /// The durable sends; `None`: there is no bot, and no escalation.
     pub telegram: Option<Telegram>,
     /// The log.
@@ -134,7 +136,7 @@ pub struct Journal {
     /// How long events are kept.
     pub retention: Duration,
     /// Between two comparisons of the attached tables with it; `None`: there are none.
-    pub sweep: Option<Duration>,
+    pub reconcile_interval: Option<Duration>,
 }
 
 /// The live clients.
@@ -146,6 +148,13 @@ pub struct Session {
     pub queue_bytes: usize,
     /// Sessions of one store on this node.
     pub max_per_store: usize,
+}
+
+/// What people answer.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// For how long after a step a person may take it back.
+    pub step_back: Duration,
 }
 
 /// The durable sends.

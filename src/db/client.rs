@@ -250,7 +250,7 @@ impl Client {
         driver: JoinHandle<()>,
         connector: MakeRustlsConnect,
     ) -> Result<Self> {
-        let canceller = Arc::new(Canceller::new(client.cancel_token(), connector));
+        let cancel = client.cancel_token();
         let told = pooler::told_process(&client).await.unwrap_or_default();
         // Its own task would end with it: see `drop`.
         let inner = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
@@ -272,6 +272,7 @@ impl Client {
                 begin: format!("{BEGIN}; {SETTINGS_BEHIND_A_POOLER}"),
             },
         };
+        let canceller = Arc::new(Canceller::new(cancel, connector, way != Way::Direct));
         Ok(Self {
             inner,
             way,

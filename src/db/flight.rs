@@ -10,26 +10,35 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Row, RowStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long a cancellation may take. Without it the statement ends by itself, or by its connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
+/// A pooler forgets a cancellation whose sender has gone before it is passed on, and tokio-postgres goes at once: after so
+/// long it is sent again. One that comes when nothing is under way does nothing.
+const AGAIN_TO_A_POOLER: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
 
 /// Cancels what is under way on a connection.
 pub struct Canceller {
     token: CancelToken,
     connector: MakeRustlsConnect,
+    again: &'static [Duration],
     abandoned: AtomicBool,
 }
 
 impl Canceller {
     /// Of this connection.
-    pub fn new(token: CancelToken, connector: MakeRustlsConnect) -> Self {
+    pub fn new(token: CancelToken, connector: MakeRustlsConnect, is_pooled: bool) -> Self {
         Self {
             token,
             connector,
+            again: if is_pooled { &AGAIN_TO_A_POOLER } else { &[] },
             abandoned: AtomicBool::new(false),
         }
     }
@@ -44,9 +53,14 @@ impl Canceller {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let cancelled = {
-            let (token, connector) = (self.token.clone(), self.connector.clone());
-            async move { token.cancel_query(connector).await }
+        let (token, connector, again) = (self.token.clone(), self.connector.clone(), self.again);
+        let cancelled = async move {
+            token.cancel_query(connector.clone()).await?;
+            for pause in again {
+                sleep(*pause).await;
+                token.cancel_query(connector.clone()).await?;
+            }
+            Ok::<_, tokio_postgres::Error>(())
         };
         runtime.spawn(async move {
             if let Ok(Err(error)) = timeout(CANCEL_DEADLINE, cancelled).await {
@@ -68,7 +82,7 @@ pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Out
 pub fn linger(connection: AbortHandle) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(async move {
-            tokio::time::sleep(CANCEL_DEADLINE).await;
+            sleep(CANCEL_DEADLINE).await;
             connection.abort();
         })),
         Err(_) => connection.abort(),

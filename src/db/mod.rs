@@ -6,6 +6,7 @@
 mod address;
 mod client;
 mod flight;
+mod generic;
 mod libpq;
 mod pool;
 mod pooler;
@@ -16,6 +17,7 @@ mod verifier;
 pub use address::{Address, Unreadable};
 pub use client::{Client, Statement, Transaction};
 pub use flight::Rows;
+pub use generic::GenericClient;
 pub use libpq::Surroundings;
 pub use pool::{Lent, POOL_WAIT, Pool, PoolError};
 pub use tls::Tls;
@@ -231,6 +233,14 @@ pub async fn connect(database: &config::Database) -> Result<Client, Error> {
     let url = database.url.as_ref().ok_or(Error::Missing)?;
     warn_of_ignored(&parse(url, "command")?);
     connect_as(url, "command").await
+}
+
+/// One connection with a session of its own, for a command that changes the shop's tables.
+pub async fn connect_directly(database: &config::Database, role: &str) -> Result<tokio_postgres::Client, Error> {
+    let url = database.listen_url.as_ref().or(database.url.as_ref());
+    let url = url.ok_or(Error::Missing)?;
+    warn_of_ignored(&parse(url, role)?);
+    connect_session(url, role).await
 }
 
 /// Postgres did not answer a short statement.

@@ -1,9 +1,18 @@
 //! The ladder of an order that nobody answers for. Its rungs are rows: it survives restarts, and two nodes make one
 //! alarm, for who climbs holds the row.
 
-use crate::db::{self, Failed, Pool, Transaction};
-use crate::event::{EventType, StoreId};
+use std::collections::HashMap;
+
+use crate::db::{Pool, Transaction};
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::db::{self, Failed};
+use crate::domain::event::{EventType, StoreId, SubjectId};
 use crate::journal;
+use crate::domain::status::Status;
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
+use crate::sources::registry::Registry;
 
 /// Ladders looked at in one transaction.
 const BATCH: i64 = 200;
@@ -48,10 +57,10 @@ struct Ladder {
 }
 
 /// Climbs what is due. How many rungs were climbed.
-pub async fn climb(pool: &Pool) -> Result<u64, Failed> {
+pub async fn climb(pool: &Pool, sources: &Registry) -> Result<u64, Failed> {
     let mut climbed = 0;
     for _ in 0..BATCHES_AT_ONCE {
-        let (looked_at, more) = db::answered(climb_batch(pool)).await?;
+        let (looked_at, more) = db::answered(climb_batch(pool, sources)).await?;
         climbed += more;
         if looked_at < BATCH as usize {
             break;
@@ -61,36 +70,22 @@ pub async fn climb(pool: &Pool) -> Result<u64, Failed> {
 }
 
 /// How many ladders were due, and how many of them climbed.
-async fn climb_batch(pool: &Pool) -> Result<(usize, u64), Failed> {
-    // Answered: acknowledged over any way, no longer as it came, or written as one that waits for nobody. The changes of a
-    // store are read once for all of its orders, from the oldest of them on: read for each order, a store that writes
-    // thousands at once would hold up everybody's ladders.
-    const DUE: &str = "with due as materialized ( \
-             select l.event_id, l.store_id, l.subject, l.rung, l.due_at, e.xid, e.at, \
-                 e.data ->> 'order_id' as key, e.data ->> 'status' as status \
-             from vestnik.escalation l join vestnik.event e on e.id = l.event_id \
-             where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked), \
-         oldest as (select distinct on (store_id) store_id, xid from due order by store_id, xid), \
-         change as materialized ( \
-             select o.store_id, c.key, c.id from oldest o cross join lateral ( \
-                 select c.data ->> 'order_id' as key, max(c.id) as id from vestnik.event c \
-                 where c.store_id = o.store_id and c.xid >= o.xid and c.type in ('order_status_changed', 'order_cancelled') \
-                 group by 1) c) \
-         select d.event_id, d.store_id, d.subject, d.rung, s.answer_seconds, \
-             extract(epoch from clock_timestamp() - d.at)::float8, \
-             c.id is not null or exists (select from vestnik.ack a where a.event_id = d.event_id) \
-                 or d.status in ('preparing', 'ready', 'delivering', 'completed', 'rejected', 'cancelled') \
-         from due d left join vestnik.store s on s.id = d.store_id \
-         left join change c on c.store_id = d.store_id and c.key = d.key and c.id > d.event_id order by d.due_at";
-    const ANSWERED: &str =
-        "update vestnik.escalation set ended_at = clock_timestamp(), outcome = 'answered' where event_id = any ($1)";
+async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Failed> {
+    const DUE: &str = "select l.event_id, l.store_id, l.subject, l.rung, s.answer_seconds, \
+             extract(epoch from clock_timestamp() - e.at)::float8, \
+             exists (select from vestnik.vst_acknowledgement a where a.event_id = l.event_id) \
+         from vestnik.vst_escalation l join vestnik.vst_event e on e.id = l.event_id \
+         left join vestnik.vst_store s on s.id = l.store_id \
+         where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked";
+    const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = o.outcome \
+         from unnest($1::bigint[], $2::text[]) o(event_id, outcome) where l.event_id = o.event_id";
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     db::read_by_index(&transaction).await?;
     let statement = transaction.prepare_cached(DUE).await?;
     let rows = transaction.query(&statement, &[&BATCH]).await?;
-    let (mut answered, mut climbed) = (Vec::new(), 0);
+    let (mut due, mut ended) = (Vec::new(), Vec::new());
     for row in &rows {
         let ladder = Ladder {
             event: row.try_get(0)?,
@@ -100,30 +95,69 @@ async fn climb_batch(pool: &Pool) -> Result<(usize, u64), Failed> {
             answer_s: row.try_get(4)?,
             waited_s: row.try_get(5)?,
         };
-        if row.try_get::<_, Option<bool>>(6)? == Some(true) {
-            answered.push(ladder.event);
-        } else {
-            climbed += u64::from(step(&transaction, &ladder).await?);
+        match row.try_get(6)? {
+            true => ended.push((ladder.event, "answered")),
+            false => due.push(ladder),
         }
     }
-    if !answered.is_empty() {
-        let statement = transaction.prepare_cached(ANSWERED).await?;
-        transaction.execute(&statement, &[&answered]).await?;
+    let sources = sources.in_force(&transaction).await?;
+    let over = over(&transaction, &sources, &due).await?;
+    let mut climbed = 0;
+    for ladder in &due {
+        match over.get(&ladder.event) {
+            Some(outcome) => ended.push((ladder.event, outcome)),
+            None => climbed += u64::from(step(&transaction, &sources, ladder).await?),
+        }
+    }
+    if !ended.is_empty() {
+        let (events, outcomes): (Vec<i64>, Vec<&str>) = ended.into_iter().unzip();
+        let statement = transaction.prepare_cached(END).await?;
+        transaction.execute(&statement, &[&events, &outcomes]).await?;
     }
     transaction.commit().await?;
     Ok((rows.len(), climbed))
 }
 
+/// What has become of orders that wait no more, by their ladders' events, as the journal has it: their changes may not be
+/// planned yet. The events of a store are read once for all of its orders, from the oldest of them on.
+async fn over(transaction: &Transaction<'_>, sources: &Sources, due: &[Ladder]) -> Result<HashMap<i64, &'static str>, Failed> {
+    const SINCE: &str = "id in (select c.id from ( \
+             select distinct on (e.store_id) e.store_id, e.xid from unnest($1::bigint[]) l(id) \
+             join vestnik.vst_event e on e.id = l.id order by e.store_id, e.xid) o \
+         cross join lateral (select c.id from vestnik.vst_event c \
+             where c.store_id = o.store_id and c.xid >= o.xid and c.key = any ($2)) c) order by id";
+    if due.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let events: Vec<i64> = due.iter().map(|ladder| ladder.event).collect();
+    let keys: Vec<String> = due.iter().filter_map(|ladder| Some(SubjectId::from_text(&ladder.subject)?.key.to_string())).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&events, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
+    let rows = journal::read_where(transaction, SINCE, &parameters).await?;
+    let rows: Vec<_> = rows.iter().collect();
+    let mut stands: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
+    for event in sources.partner_events(&rows, &Lookups::default()) {
+        let Some(subject) = &event.subject else { continue };
+        let is = subject.visible_status().filter(|_| event.kind != EventType::OrderRemoved);
+        stands.insert((event.store, subject.id.to_string()), is);
+    }
+    let outcome = |ladder: &Ladder| match stands.get(&(StoreId::new(&ladder.store), ladder.subject.clone())) {
+        None | Some(Some(Status::Pending)) => None,
+        Some(Some(_)) => Some((ladder.event, "answered")),
+        Some(None) => Some((ladder.event, "removed")),
+    };
+    Ok(due.iter().filter_map(outcome).collect())
+}
+
 /// Takes the next rung of a ladder, or ends it. Whether it climbed.
-async fn step(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
+async fn step(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder) -> Result<bool, Failed> {
     const END: &str =
-        "update vestnik.escalation set ended_at = clock_timestamp(), outcome = 'exhausted' where event_id = $1";
-    const NEXT: &str = "update vestnik.escalation set rung = $2, \
+        "update vestnik.vst_escalation set ended_at = clock_timestamp(), outcome = 'exhausted' where event_id = $1";
+    const NEXT: &str = "update vestnik.vst_escalation set rung = $2, \
              due_at = clock_timestamp() + make_interval(secs => $3) where event_id = $1";
     for rung in RUNGS.into_iter().filter(|rung| *rung as i16 > ladder.rung) {
         // A store that is not set up any more wants no alarms.
         let Some(answer_s) = ladder.answer_s else { break };
-        if take(transaction, ladder, rung).await? {
+        if take(transaction, sources, ladder, rung).await? {
             transaction
                 .execute(NEXT, &[&ladder.event, &(rung as i16), &f64::from(answer_s)])
                 .await?;
@@ -142,11 +176,12 @@ async fn step(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Fa
 }
 
 /// Takes a rung; whether it leads to anybody.
-async fn take(transaction: &Transaction<'_>, ladder: &Ladder, rung: Rung) -> Result<bool, Failed> {
+async fn take(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder, rung: Rung) -> Result<bool, Failed> {
     match rung {
         Rung::Panels => {
-            let key = ladder.subject.split_once(' ').map_or("", |(_, key)| key);
-            let data = serde_json::json!({"order_ids": [key], "order_id": key,
+            let Some(subject) = SubjectId::from_text(&ladder.subject) else { return Ok(false) };
+            let source = sources.get(subject.source).map_or("", |source| &*source.name);
+            let data = serde_json::json!({"order_ids": [&*subject.key], "order_id": &*subject.key, "source": source,
                 "event_id": ladder.event.to_string(), "waited_seconds": ladder.waited_s.round() as i64});
             let store = StoreId::new(&ladder.store);
             journal::append(transaction, &store, EventType::OrderUnanswered, &data).await?;
@@ -154,8 +189,8 @@ async fn take(transaction: &Transaction<'_>, ladder: &Ladder, rung: Rung) -> Res
         }
         Rung::Fallback | Rung::Manager => tell(transaction, ladder, rung.as_str()).await,
         Rung::Webhook => {
-            const POST: &str = "insert into vestnik.webhook (event_id, store_id) \
-                 select $1, id from vestnik.store where id = $2 and webhook_url is not null on conflict do nothing";
+            const POST: &str = "insert into vestnik.vst_webhook (event_id, store_id) \
+                 select $1, id from vestnik.vst_store where id = $2 and webhook_url is not null on conflict do nothing";
             Ok(transaction.execute(POST, &[&ladder.event, &ladder.store]).await? > 0)
         }
     }
@@ -164,11 +199,11 @@ async fn take(transaction: &Transaction<'_>, ladder: &Ladder, rung: Rung) -> Res
 /// Plans the order for the chats of a mode. One that has had it is not told twice.
 async fn tell(transaction: &Transaction<'_>, ladder: &Ladder, mode: &str) -> Result<bool, Failed> {
     const TELL: &str = "with planned as ( \
-             insert into vestnik.delivery (chat_id, store_id, event_id, subject, urgent) \
-             select l.chat_id, l.store_id, $1, $3, true from vestnik.link l join vestnik.chat c on c.id = l.chat_id \
+             insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent) \
+             select l.chat_id, l.store_id, $1, $3, true from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $2 and l.mode = $4 and c.disabled_at is null \
              on conflict (event_id, chat_id) do nothing returning chat_id), \
-         woken as (update vestnik.chat set waiting = true where id in (select chat_id from planned)) \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
          select count(*) from planned";
     let row = transaction
         .query_one(TELL, &[&ladder.event, &ladder.store, &ladder.subject, &mode])

@@ -32,9 +32,9 @@ async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), Failed> {
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
              coalesce(extract(epoch from clock_timestamp() - min(planned_at)), 0)::float8, \
-             (select count(*) from vestnik.bot where stopped_at is not null), \
-             (select count(*) from vestnik.chat where disabled_at is not null) \
-         from vestnik.delivery where state in ('pending', 'sending', 'retrying')";
+             (select count(*) from vestnik.vst_bot where stopped_at is not null), \
+             (select count(*) from vestnik.vst_chat where disabled_at is not null) \
+         from vestnik.vst_delivery where state in ('pending', 'sending', 'retrying')";
     let row = db::answered(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(OPEN).await?;

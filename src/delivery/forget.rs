@@ -35,20 +35,20 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
 /// Forgets one batch of each kind. How many rows.
 pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, Failed> {
     // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
-    const ANSWERS: &str = "delete from vestnik.answer where id in (select id from ( \
-             select id, at from vestnik.answer order by id limit $2) a where at < now() - make_interval(secs => $1))";
-    const ALARMS: &str = "delete from vestnik.alarm where id in (select id from ( \
-             select id, cleared_at from vestnik.alarm order by id limit $2) a where cleared_at < now() - make_interval(secs => $1))";
-    const WORDS: &str = "delete from vestnik.delivery where id in (select id from vestnik.delivery \
+    const ANSWERS: &str = "delete from vestnik.vst_status_change where id in (select id from ( \
+             select id, at from vestnik.vst_status_change order by id limit $2) a where at < now() - make_interval(secs => $1))";
+    const ALARMS: &str = "delete from vestnik.vst_alarm where id in (select id from ( \
+             select id, cleared_at from vestnik.vst_alarm order by id limit $2) a where cleared_at < now() - make_interval(secs => $1))";
+    const WORDS: &str = "delete from vestnik.vst_delivery where id in (select id from vestnik.vst_delivery \
              where words is not null and planned_at < now() - make_interval(secs => $1) and state in ('sent', 'dead') \
              order by planned_at limit $2)";
-    const CODES: &str = "delete from vestnik.link_code where hash in (select hash from vestnik.link_code \
+    const CODES: &str = "delete from vestnik.vst_link_code where hash in (select hash from vestnik.vst_link_code \
              where expires_at < now() - make_interval(secs => $1) limit $2)";
     // What was planned for a chat while it was linked keeps it until its events go.
-    const STRANGERS: &str = "delete from vestnik.chat where id in (select id from vestnik.chat c \
+    const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
-               and not exists (select from vestnik.link l where l.chat_id = c.id) \
-               and not exists (select from vestnik.delivery d where d.chat_id = c.id) limit $2 for update skip locked)";
+               and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \
+               and not exists (select from vestnik.vst_delivery d where d.chat_id = c.id) limit $2 for update skip locked)";
     let long = retention.as_secs_f64();
     let short = long.min(SHORT.as_secs_f64());
     let mut forgotten = 0;

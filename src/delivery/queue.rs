@@ -10,6 +10,7 @@ use tokio_postgres::types::ToSql;
 use super::settle;
 use super::work::{Work, next_work};
 use crate::db::{self, Failed, Pool, Transaction};
+use crate::sources::registry::Registry;
 
 /// Slots of the bot, from the first on, that chats may take whose last send failed. A send that hangs holds its slot for
 /// the whole deadline: however many chats are in trouble, the others have the rest.
@@ -72,28 +73,28 @@ pub struct Rules {
 }
 
 /// Claims the next chat that may be sent to.
-pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
+pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, Failed> {
     // A chat and a slot of the bot, or neither. What is locked is somebody else's. Chat and slot are held to the same
     // moment, counted from the transaction's start: by it the settlement knows the slot again.
     const CLAIM: &str = "with slot as ( \
-             select slot from vestnik.bot_slot where free_at <= clock_timestamp() order by slot limit 1 for update skip locked), \
+             select slot from vestnik.vst_bot_slot where free_at <= clock_timestamp() order by slot limit 1 for update skip locked), \
          chat as ( \
-             select c.id from vestnik.chat c where c.waiting and c.next_at <= clock_timestamp() \
+             select c.id from vestnik.vst_chat c where c.waiting and c.next_at <= clock_timestamp() \
                  and c.leased_until = '-infinity' and c.disabled_at is null \
                  and (c.failures = 0 and exists (select from slot) or exists (select from slot where slot <= $2)) \
-                 and (select stopped_at is null or stopped_hash is distinct from $3 from vestnik.bot) \
+                 and (select stopped_at is null or stopped_hash is distinct from $3 from vestnik.vst_bot) \
              order by c.next_at limit 1 for update skip locked), \
          taken as ( \
-             update vestnik.bot_slot set free_at = now() + make_interval(secs => $1) \
+             update vestnik.vst_bot_slot set free_at = now() + make_interval(secs => $1) \
              where slot in (select slot from slot) and exists (select from chat)) \
-         update vestnik.chat c set fence = c.fence + 1, leased_until = now() + make_interval(secs => $1) \
+         update vestnik.vst_chat c set fence = c.fence + 1, leased_until = now() + make_interval(secs => $1) \
          from chat, slot where c.id = chat.id \
          returning c.id, c.telegram_id, c.fence, slot.slot, c.failures, c.title";
     let asked = Instant::now();
     let send_by = asked + rules.lease - rules.deadline;
     db::answered(async {
         let mut client = pool.get().await?;
-        let transaction = client.transaction().await?;
+        let mut transaction = client.transaction().await?;
         db::bound_silence(&transaction).await?;
         let statement = transaction.prepare_cached(CLAIM).await?;
         // A send that begins and ends at the last moment of its lease still has its distance from the next.
@@ -105,13 +106,14 @@ pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
             return Ok(Claimed::Idle(next_due(&client, rules).await?));
         };
         let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
-        let Some(work) = next_work(&transaction, chat, rules.digest_above).await? else {
+        let sources = sources.in_force(&transaction).await?;
+        let Some(work) = next_work(&mut transaction, &sources, chat, rules.digest_above).await? else {
             release_idle(&transaction, chat, slot).await?;
             transaction.commit().await?;
             return Ok(Claimed::Empty);
         };
         let sending =
-            "update vestnik.delivery set state = 'sending', attempts = attempts + 1, fence = $2 where id = any ($1)";
+            "update vestnik.vst_delivery set state = 'sending', attempts = attempts + 1, fence = $2 where id = any ($1)";
         let statement = transaction.prepare_cached(sending).await?;
         transaction.execute(&statement, &[&work.items(), &fence]).await?;
         let claim = Claim {
@@ -135,9 +137,9 @@ pub async fn claim(pool: &Pool, rules: &Rules) -> Result<Claimed, Failed> {
 async fn next_due(client: &db::Client, rules: &Rules) -> Result<Duration, Failed> {
     // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
-             select min(greatest(next_at, leased_until, (select min(free_at) from vestnik.bot_slot))) \
-             from vestnik.chat where waiting and disabled_at is null) - clock_timestamp())::float8 \
-         from vestnik.bot where stopped_at is null or stopped_hash is distinct from $1";
+             select min(greatest(next_at, leased_until, (select min(free_at) from vestnik.vst_bot_slot))) \
+             from vestnik.vst_chat where waiting and disabled_at is null) - clock_timestamp())::float8 \
+         from vestnik.vst_bot where stopped_at is null or stopped_hash is distinct from $1";
     let statement = client.prepare_cached(NEXT).await?;
     let row = client.query_opt(&statement, &[&rules.bot.as_slice()]).await?;
     let seconds: Option<f64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
@@ -152,9 +154,9 @@ async fn next_due(client: &db::Client, rules: &Rules) -> Result<Duration, Failed
 
 /// The chat has nothing. A planner that has just given it something waits for this row, and marks it again.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, slot: i32) -> Result<(), Failed> {
-    let idle = "update vestnik.chat set waiting = false, leased_until = '-infinity' where id = $1";
+    let idle = "update vestnik.vst_chat set waiting = false, leased_until = '-infinity' where id = $1";
     transaction.execute(idle, &[&chat.0]).await?;
-    let free = "update vestnik.bot_slot set free_at = '-infinity' where slot = $1";
+    let free = "update vestnik.vst_bot_slot set free_at = '-infinity' where slot = $1";
     transaction.execute(free, &[&slot]).await?;
     Ok(())
 }

@@ -61,7 +61,7 @@ pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Set
         }
         let (state, reason) = state_for(outcome);
         // What was given up meanwhile, with its chat, stays so: it is only sent if it was sent.
-        let items = "update vestnik.delivery set state = $2, reason = $3, \
+        let items = "update vestnik.vst_delivery set state = $2, reason = $3, \
              settled_at = case when $2 in ('sent', 'dead') then clock_timestamp() end \
              where id = any ($1) and (state = 'sending' or $2 = 'sent')";
         let statement = transaction.prepare_cached(items).await?;
@@ -90,7 +90,7 @@ pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Set
 }
 
 async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Failed> {
-    let ours = "select from vestnik.chat where id = $1 and fence = $2 for update";
+    let ours = "select from vestnik.vst_chat where id = $1 and fence = $2 for update";
     let statement = transaction.prepare_cached(ours).await?;
     Ok(transaction
         .query_opt(&statement, &[&claim.chat.0, &claim.fence])
@@ -112,7 +112,7 @@ fn state_for(outcome: &Outcome) -> (&'static str, Option<String>) {
 /// The message of an order, so that its changes edit it. The number 0 stands for one that is gone: its successor tells
 /// the same event.
 async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), Failed> {
-    const REMEMBER: &str = "insert into vestnik.message (chat_id, store_id, subject, event_id, message_id) \
+    const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
          event_id = excluded.event_id, message_id = excluded.message_id, sent_at = excluded.sent_at";
     if let (Work::Subject(it), Some(message)) = (&claim.work, message) {
@@ -129,7 +129,7 @@ async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<
 
 async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
     if let Work::Subject(it) = &claim.work {
-        let forget = "update vestnik.message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
+        let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
         transaction
             .execute(forget, &[&claim.chat.0, &it.style.store, &it.subject])
             .await?;
@@ -140,16 +140,16 @@ async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Fail
 /// The events have reached this chat.
 async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
     const PROVE: &str = "with first as ( \
-             select e.id, not exists (select from vestnik.reach r where r.event_id = e.id) as is_first, e.type \
-             from vestnik.delivery d join vestnik.event e on e.id = d.event_id where d.id = any ($1)), \
-         kept as (insert into vestnik.reach as r (event_id, way, recipient, sent_at) \
+             select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
+             from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
+         kept as (insert into vestnik.vst_receipt as r (event_id, way, recipient, sent_at) \
              select id, 'telegram', $2, clock_timestamp() from first \
              on conflict (event_id, way, recipient) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
-         select count(*) from first where is_first and type = 'new_order'";
+         select count(*) from first where is_first and id = any ($3)";
     let statement = transaction.prepare_cached(PROVE).await?;
     let recipient = claim.telegram_id.to_string();
     let row = transaction
-        .query_one(&statement, &[&claim.work.items(), &recipient])
+        .query_one(&statement, &[&claim.work.items(), &recipient, &claim.work.new_orders()])
         .await?;
     let first = row.try_get::<_, i64>(0)?.unsigned_abs();
     metrics::counter!("vestnik_orders_first_seen_total", "way" => "telegram").increment(first);
@@ -159,25 +159,25 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Faile
 /// The group's new number. Where it was linked under that one, too, what waits goes there. The messages of the old group
 /// cannot be edited: their numbers are others' in the new one.
 async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), Failed> {
-    let forget = "update vestnik.message set message_id = 0 where chat_id = $1";
+    let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1";
     transaction.execute(forget, &[&chat.0]).await?;
-    let there = "select id from vestnik.chat where telegram_id = $1 and id <> $2 for update";
+    let there = "select id from vestnik.vst_chat where telegram_id = $1 and id <> $2 for update";
     let Some(row) = transaction.query_opt(there, &[&telegram_id, &chat.0]).await? else {
-        let renumber = "update vestnik.chat set telegram_id = $2 where id = $1";
+        let renumber = "update vestnik.vst_chat set telegram_id = $2 where id = $1";
         transaction.execute(renumber, &[&chat.0, &telegram_id]).await?;
         return Ok(());
     };
     let other: i64 = row.try_get(0)?;
     for sql in [
-        "update vestnik.link l set chat_id = $2 where chat_id = $1 \
-           and not exists (select from vestnik.link o where o.chat_id = $2 and o.store_id = l.store_id)",
-        "update vestnik.delivery d set chat_id = $2 where chat_id = $1 and state in ('pending', 'sending', 'retrying') \
-           and not exists (select from vestnik.delivery o where o.chat_id = $2 \
+        "update vestnik.vst_chat_link l set chat_id = $2 where chat_id = $1 \
+           and not exists (select from vestnik.vst_chat_link o where o.chat_id = $2 and o.store_id = l.store_id)",
+        "update vestnik.vst_delivery d set chat_id = $2 where chat_id = $1 and state in ('pending', 'sending', 'retrying') \
+           and not exists (select from vestnik.vst_delivery o where o.chat_id = $2 \
              and (o.event_id = d.event_id or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
-        "update vestnik.delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
+        "update vestnik.vst_delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
            settled_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
-        "update vestnik.chat set waiting = true where id = $2 and $1::bigint is not null",
-        "delete from vestnik.link where chat_id = $1 and $2::bigint is not null",
+        "update vestnik.vst_chat set waiting = true where id = $2 and $1::bigint is not null",
+        "delete from vestnik.vst_chat_link where chat_id = $1 and $2::bigint is not null",
     ] {
         transaction.execute(sql, &[&chat.0, &other]).await?;
     }
@@ -193,8 +193,8 @@ const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
 /// Gives the chat and the bot's slot free, when Telegram allows the next. An attempt counts whatever came of it.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), Failed> {
     // Only as long as it is this claim's: held to the same moment as the chat. Later, it may be another one's.
-    const FREE: &str = "update vestnik.bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
-         where slot = $1 and free_at = (select leased_until from vestnik.chat where id = $3)";
+    const FREE: &str = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
+         where slot = $1 and free_at = (select leased_until from vestnik.vst_chat where id = $3)";
     let began = *outcome != Outcome::NotBegun;
     let free = transaction.prepare_cached(FREE).await?;
     let window_s = if began { SLOT_WINDOW_S } else { 0.0 };
@@ -202,13 +202,13 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
     if !began {
-        let release = "update vestnik.chat set leased_until = '-infinity' where id = $1";
+        let release = "update vestnik.vst_chat set leased_until = '-infinity' where id = $1";
         transaction.execute(release, &[&claim.chat.0]).await?;
         return Ok(());
     }
     let release = format!(
-        "with spent as (select {RECENT} as recent from vestnik.chat c where c.id = $1) \
-         update vestnik.chat c set leased_until = '-infinity', recent = s.recent, \
+        "with spent as (select {RECENT} as recent from vestnik.vst_chat c where c.id = $1) \
+         update vestnik.vst_chat c set leased_until = '-infinity', recent = s.recent, \
              failures = case when $2 then 0 when $3 then c.failures + 1 else c.failures end, \
              next_at = greatest({ALLOWED}, clock_timestamp() + make_interval(secs => $4)) \
          from spent s where c.id = $1"
@@ -230,9 +230,9 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
 /// counts as sent just now.
 pub(super) async fn reap(client: &db::Client) -> Result<(), Failed> {
     let reap = format!(
-        "with over as (select c.id, {RECENT} as recent from vestnik.chat c \
+        "with over as (select c.id, {RECENT} as recent from vestnik.vst_chat c \
              where c.leased_until > '-infinity' and c.leased_until <= clock_timestamp() for update skip locked) \
-         update vestnik.chat c set leased_until = '-infinity', recent = s.recent, next_at = greatest(c.next_at, {ALLOWED}) \
+         update vestnik.vst_chat c set leased_until = '-infinity', recent = s.recent, next_at = greatest(c.next_at, {ALLOWED}) \
          from over s where c.id = s.id"
     );
     let statement = client.prepare_cached(&reap).await?;

@@ -16,34 +16,34 @@ pub async fn watch(pool: &Pool) -> Result<u64, Failed> {
 /// The same with another grace, seconds.
 pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
     // A span that closes at or before it opens goes on after midnight, so yesterday's may still be open.
-    const OPEN: &str = "select s.id from vestnik.store s cross join lateral ( \
+    const OPEN: &str = "select s.id from vestnik.vst_store s cross join lateral ( \
              select clock_timestamp() at time zone s.time_zone as at) now \
-         where exists (select from vestnik.opening o where o.store_id = s.id and ( \
+         where exists (select from vestnik.vst_opening_hours o where o.store_id = s.id and ( \
                o.weekday = extract(isodow from now.at) and now.at::time >= o.opens \
                  and (now.at::time < o.closes or o.closes <= o.opens) \
             or o.weekday = extract(isodow from now.at - interval '1 day') and o.closes <= o.opens and now.at::time < o.closes))";
-    const PRESENT: &str = "select p.store_id from vestnik.presence p join vestnik.node n on n.id = p.node_id \
+    const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";
     let note = format!(
         "with open as ({OPEN}), present as ({PRESENT}), \
          absent as (select id from open where id not in (select store_id from present)), \
-         back as (delete from vestnik.unattended where store_id not in (select id from absent)) \
-         insert into vestnik.unattended (store_id) select id from absent on conflict do nothing"
+         back as (delete from vestnik.vst_unattended where store_id not in (select id from absent)) \
+         insert into vestnik.vst_unattended (store_id) select id from absent on conflict do nothing"
     );
     let change = format!(
         "with present as ({PRESENT}), \
-         raised as (insert into vestnik.alarm (store_id) select store_id from vestnik.unattended \
+         raised as (insert into vestnik.vst_alarm (store_id) select store_id from vestnik.vst_unattended \
              where since <= clock_timestamp() - make_interval(secs => $1) \
              on conflict (store_id) where cleared_at is null do nothing returning id, store_id), \
-         cleared as (update vestnik.alarm set cleared_at = clock_timestamp(), \
+         cleared as (update vestnik.vst_alarm set cleared_at = clock_timestamp(), \
                cleared_by = case when store_id in (select store_id from present) then 'panel' else 'closing' end \
-             where cleared_at is null and store_id not in (select store_id from vestnik.unattended) returning id, store_id), \
-         planned as (insert into vestnik.delivery (chat_id, store_id, alarm_id, alarm_ends, urgent) \
+             where cleared_at is null and store_id not in (select store_id from vestnik.vst_unattended) returning id, store_id), \
+         planned as (insert into vestnik.vst_delivery (chat_id, store_id, alarm_id, alarm_ends, urgent) \
              select l.chat_id, a.store_id, a.id, a.ends, true \
              from (select id, store_id, false from raised union all select id, store_id, true from cleared) a(id, store_id, ends) \
-             join vestnik.link l on l.store_id = a.store_id join vestnik.chat c on c.id = l.chat_id and c.disabled_at is null \
+             join vestnik.vst_chat_link l on l.store_id = a.store_id join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
              on conflict (alarm_id, chat_id, alarm_ends) do nothing returning chat_id), \
-         woken as (update vestnik.chat set waiting = true where id in (select chat_id from planned)) \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
          select (select count(*) from raised), (select count(*) from cleared)"
     );
     db::answered(async {

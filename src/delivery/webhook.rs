@@ -20,9 +20,8 @@ const LEASE_S: f64 = 30.0;
 /// Posts of this node at once, one a store: a receiver that hangs holds up its own only.
 const POSTS_AT_ONCE: usize = 8;
 /// Whether the order of event `e` has its answer.
-const ANSWERED: &str = "(exists (select from vestnik.ack a where a.event_id = e.id) \
-     or exists (select from vestnik.event c where c.store_id = e.store_id and c.subject = e.subject and c.id > e.id \
-         and c.type in ('order_status_changed', 'order_cancelled') and c.data ->> 'order_id' = e.data ->> 'order_id'))";
+const ANSWERED: &str = "(exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
+     or exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed')))";
 /// Posts that are given up at once.
 const BATCH_OVER: i64 = 100;
 /// Between two looks for posts.
@@ -94,24 +93,24 @@ async fn carry(pool: Pool, http: reqwest::Client, post: Post) {
 async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
     const DUE: &str = "w.state in ('pending', 'sending', 'retrying') and w.due_at <= clock_timestamp() and w.leased_until <= clock_timestamp()";
     let over = format!(
-        "with over as (select w.event_id from vestnik.webhook w where {DUE} and not exists ( \
-                 select from vestnik.store s where s.id = w.store_id and s.webhook_url is not null) \
+        "with over as (select w.event_id from vestnik.vst_webhook w where {DUE} and not exists ( \
+                 select from vestnik.vst_store s where s.id = w.store_id and s.webhook_url is not null) \
              order by w.due_at limit $1 for update skip locked) \
-         update vestnik.webhook w set state = 'dead', settled_at = clock_timestamp(), \
+         update vestnik.vst_webhook w set state = 'dead', settled_at = clock_timestamp(), \
              reason = 'the store has no address any more' from over where w.event_id = over.event_id"
     );
     let claim = format!(
-        "with due as (select w.event_id from vestnik.webhook w join vestnik.store s on s.id = w.store_id \
+        "with due as (select w.event_id from vestnik.vst_webhook w join vestnik.vst_store s on s.id = w.store_id \
              where {DUE} and s.webhook_url is not null and not exists ( \
-                 select from vestnik.webhook o where o.store_id = w.store_id and o.state = 'sending' and o.leased_until > clock_timestamp()) \
+                 select from vestnik.vst_webhook o where o.store_id = w.store_id and o.state = 'sending' and o.leased_until > clock_timestamp()) \
              order by w.due_at limit 1 for update of w skip locked) \
-         update vestnik.webhook w set attempts = w.attempts + 1, fence = w.fence + 1, state = 'sending', \
+         update vestnik.vst_webhook w set attempts = w.attempts + 1, fence = w.fence + 1, state = 'sending', \
              leased_until = clock_timestamp() + make_interval(secs => $1) \
-         from due, vestnik.store s, vestnik.event e \
+         from due, vestnik.vst_store s, vestnik.vst_event e \
          where w.event_id = due.event_id and s.id = w.store_id and e.id = w.event_id \
          returning w.event_id, w.fence, w.attempts, s.webhook_url, s.webhook_secret, \
              json_build_object('type', 'order_unanswered', 'event_id', e.id::text, 'store_id', e.store_id, \
-                 'order_id', e.data ->> 'order_id', 'at', e.at)::text, {ANSWERED}"
+                 'order_id', e.key, 'source', (select o.name from vestnik.vst_source o where o.id = e.source), 'at', e.at)::text, {ANSWERED}"
     );
     db::answered(async {
         let mut client = pool.get().await?;
@@ -170,13 +169,13 @@ async fn send(http: &reqwest::Client, post: &Post) -> Result<(), String> {
 }
 
 async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), Failed> {
-    const SETTLE: &str = "with settled as (update vestnik.webhook w set leased_until = '-infinity', reason = $3, \
+    const SETTLE: &str = "with settled as (update vestnik.vst_webhook w set leased_until = '-infinity', reason = $3, \
              due_at = clock_timestamp() + make_interval(secs => $4), settled_at = clock_timestamp(), \
              state = case when $3::text is null then 'sent' \
-                          when $6 or (select at from vestnik.event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
+                          when $6 or (select at from vestnik.vst_event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
                           else 'retrying' end \
              where event_id = $1 and fence = $2 returning event_id, store_id, state) \
-         insert into vestnik.reach (event_id, way, recipient, sent_at) \
+         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at) \
          select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
     let pause = retry::pause(post.attempts.unsigned_abs(), fastrand::f64()).as_secs_f64();
     let (reason, over) = match result {

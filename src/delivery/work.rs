@@ -1,11 +1,25 @@
 //! What is sent to a chat next: the urgent before the rest, the older before the younger; one message for all that
 //! happened to an order; a digest where the chat is behind.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::db::Transaction;
+use time::OffsetDateTime;
+
 use super::queue::ChatId;
-use crate::db::{Failed, Transaction};
-use crate::event::EventType;
+use crate::db::Failed;
+use crate::domain::Subject as Canonical;
+use crate::domain::event::{EventId, EventType, PartnerEvent};
+use crate::domain::status::Status;
+use crate::journal;
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
+use crate::sources::lookup::look_up;
 use crate::telegram::message;
 
+/// How long another table is waited for, for the items of a message.
+const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
 /// Deliveries of one chat that are looked at to decide what is sent next.
 const LOOK_AHEAD: i64 = 200;
 
@@ -25,12 +39,14 @@ pub struct Told {
     pub id: i64,
     /// What happened.
     pub kind: EventType,
-    /// Its payload.
-    pub data: serde_json::Value,
-    /// When, by the store's clock: `19:03`, and the date where it was another day: `24.11. 19:03`.
-    pub at: String,
-    /// When the guests come, by the store's clock; of a booking.
-    pub starts_at: Option<String>,
+    /// The order or booking as it stood then.
+    pub subject: Arc<Canonical>,
+    /// Its status before, where people saw it.
+    pub previous: Option<Status>,
+    /// The fields that changed, as the wire calls them.
+    pub changed: Vec<&'static str>,
+    /// When.
+    pub at: OffsetDateTime,
 }
 
 /// What the messages of a store look like.
@@ -40,8 +56,8 @@ pub struct Style {
     pub store: String,
     /// What people call it.
     pub store_name: Option<String>,
-    /// Three letters.
-    pub currency: String,
+    /// The IANA name of its time zone.
+    pub time_zone: String,
     /// Of the chat.
     pub language: String,
     /// Whether the chat wants no sound now.
@@ -53,7 +69,7 @@ pub struct Style {
 pub struct Subject {
     /// How.
     pub style: Style,
-    /// `order 123`.
+    /// The source's number and the key: `1 123`.
     pub subject: String,
     /// What the message tells: the new order where it is known, else the newest change.
     pub base: Told,
@@ -117,6 +133,16 @@ impl Work {
             Self::Alarm { item, .. } | Self::Words { item, .. } => vec![*item],
         }
     }
+
+    /// The events of it by which orders became new.
+    pub fn new_orders(&self) -> Vec<i64> {
+        let told: Vec<&Told> = match self {
+            Self::Subject(subject) => vec![&subject.base, &subject.latest],
+            Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
+            Self::Alarm { .. } | Self::Words { .. } => Vec::new(),
+        };
+        told.into_iter().filter(|told| told.kind == EventType::NewOrder).map(|told| told.id).collect()
+    }
 }
 
 /// An open delivery, as the choice of what is next needs it.
@@ -132,7 +158,8 @@ struct Open {
 
 /// What is sent next: the urgent before the rest, the older before the younger; a digest where the chat is behind.
 pub(super) async fn next_work(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     digest_above: usize,
 ) -> Result<Option<Work>, Failed> {
@@ -148,15 +175,27 @@ pub(super) async fn next_work(
             bury(transaction, chat, store).await?;
             continue;
         };
-        return choose(transaction, chat, style, &open, digest_above).await.map(Some);
+        match choose(transaction, sources, chat, style, &open, digest_above).await? {
+            Some(work) => return Ok(Some(work)),
+            // Its source is gone, or its mapping says now that nobody sees it.
+            None => bury_one(transaction, first.id).await?,
+        }
     }
 }
 
 /// A store that is no longer set up concerns nobody: what waits for it must not hold up the chat's others.
 async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), Failed> {
-    const BURY: &str = "update vestnik.delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
+    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
     transaction.execute(BURY, &[&chat.0, &store]).await?;
+    Ok(())
+}
+
+/// What means nothing any more must not hold up what is behind it.
+async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Failed> {
+    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', settled_at = clock_timestamp() \
+         where id = $1";
+    transaction.execute(BURY, &[&delivery]).await?;
     Ok(())
 }
 
@@ -164,7 +203,7 @@ async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resul
 async fn open(transaction: &Transaction<'_>, chat: ChatId) -> Result<Vec<Open>, Failed> {
     const OPEN: &str = "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
-         from vestnik.delivery d left join vestnik.alarm a on a.id = d.alarm_id \
+         from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') order by d.urgent desc, d.id limit $2";
     let statement = transaction.prepare_cached(OPEN).await?;
     let mut open = Vec::new();
@@ -189,16 +228,17 @@ async fn open(transaction: &Transaction<'_>, chat: ChatId) -> Result<Vec<Open>, 
 
 /// What the first of them asks for.
 async fn choose(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     style: Style,
     open: &[Open],
     digest_above: usize,
-) -> Result<Work, Failed> {
+) -> Result<Option<Work>, Failed> {
     let first = open.first().ok_or(Failed::Inconsistent("nothing to choose from"))?;
     if let Some(alarm) = first.alarm {
         let item = first.id;
-        return Ok(Work::Alarm { style, alarm, item });
+        return Ok(Some(Work::Alarm { style, alarm, item }));
     }
     let of_store = |open: &&Open| open.event.is_some() && open.store == first.store;
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
@@ -211,9 +251,12 @@ async fn choose(
             .map(|open| open.id)
             .collect();
         // As many of them as the message has room for, the most urgent first; the rest is for the next one.
-        let items = told_of(transaction, &ids).await?;
+        let items = told_of(transaction, sources, &ids).await?;
+        if items.is_empty() {
+            return Ok(None);
+        }
         let fitting = message::that_fit(&style, items);
-        return Ok(Work::Digest { style, items: fitting });
+        return Ok(Some(Work::Digest { style, items: fitting }));
     }
     let subject = first
         .subject
@@ -224,22 +267,25 @@ async fn choose(
         .filter(|open| open.subject == first.subject)
         .map(|open| open.id)
         .collect();
-    subject_work(transaction, chat, style, subject, items).await
+    subject_work(transaction, sources, chat, style, subject, items).await
 }
 
 /// The message of one subject: what it tells, and where the subject stands now.
 async fn subject_work(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
     chat: ChatId,
     style: Style,
     subject: String,
     items: Vec<i64>,
-) -> Result<Work, Failed> {
+) -> Result<Option<Work>, Failed> {
     const MESSAGE: &str =
-        "select message_id, event_id from vestnik.message where chat_id = $1 and store_id = $2 and subject = $3";
-    const BY: &str = "select by_whom from vestnik.answer where store_id = $1 and kind = split_part($2, ' ', 1) \
-         and key = substr($2, strpos($2, ' ') + 1) and status = $3 order by id desc limit 1";
-    let events = told_of(transaction, &items).await?;
+        "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";
+    const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
+    let events = told_of(transaction, sources, &items).await?;
+    if events.is_empty() {
+        return Ok(None);
+    }
     let statement = transaction.prepare_cached(MESSAGE).await?;
     let message = transaction
         .query_opt(&statement, &[&chat.0, &style.store, &subject])
@@ -260,18 +306,18 @@ async fn subject_work(
     };
     let latest = by_id(&events).ok_or(Failed::Inconsistent("a delivery has no event"))?;
     let base = match base_event {
-        Some(id) => told_event(transaction, id, &style.store).await?,
+        Some(id) => told_events(transaction, sources, &[id]).await?.remove(&id),
         None => events
             .iter()
             .min_by_key(|item| item.event.id)
             .map(|item| item.event.clone()),
     };
     let statement = transaction.prepare_cached(BY).await?;
-    let status = latest.data["status"].as_str().unwrap_or_default();
+    let (about, status) = (&latest.subject.id, latest.subject.status.as_str());
     let by = transaction
-        .query_opt(&statement, &[&style.store, &subject, &status])
+        .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
         .await?;
-    Ok(Work::Subject(Box::new(Subject {
+    Ok(Some(Work::Subject(Box::new(Subject {
         base: base.unwrap_or_else(|| latest.clone()),
         by: by.map(|row| row.try_get(0)).transpose()?,
         style,
@@ -279,12 +325,12 @@ async fn subject_work(
         latest,
         message,
         items,
-    })))
+    }))))
 }
 
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, Failed> {
-    const STYLE: &str = "select s.name, s.currency, coalesce(l.language, 'ru'), coalesce(l.muted_until > clock_timestamp(), false) \
-         from vestnik.store s left join vestnik.link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2";
+    const STYLE: &str = "select s.name, s.time_zone, coalesce(l.language, 'ru'), coalesce(l.muted_until > clock_timestamp(), false) \
+         from vestnik.vst_store s left join vestnik.vst_chat_link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2";
     let statement = transaction.prepare_cached(STYLE).await?;
     let Some(row) = transaction.query_opt(&statement, &[&chat.0, &store]).await? else {
         return Ok(None);
@@ -292,49 +338,62 @@ async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resu
     Ok(Some(Style {
         store: store.to_owned(),
         store_name: row.try_get(0)?,
-        currency: row.try_get(1)?,
+        time_zone: row.try_get(1)?,
         language: row.try_get(2)?,
         muted: row.try_get(3)?,
     }))
 }
 
-/// The columns of [`Told`]; `s` is the store, `e` the event.
-const TOLD_COLUMNS: &str = "e.id, e.type, e.data, to_char(e.at at time zone s.time_zone, \
-         case when (e.at at time zone s.time_zone)::date = (now() at time zone s.time_zone)::date then 'HH24:MI' \
-              else 'DD.MM. HH24:MI' end), \
-     vestnik.clock(e.data ->> 'starts_at', s.time_zone)";
-
-async fn told_of(transaction: &Transaction<'_>, deliveries: &[i64]) -> Result<Vec<Item>, Failed> {
-    let sql = format!(
-        "select {TOLD_COLUMNS}, d.id from vestnik.delivery d join vestnik.event e on e.id = d.event_id \
-         join vestnik.store s on s.id = e.store_id where d.id = any ($1) order by d.urgent desc, d.id"
-    );
-    let statement = transaction.prepare_cached(&sql).await?;
-    let rows = transaction.query(&statement, &[&deliveries]).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Item {
-                id: row.try_get(5)?,
-                event: told(row)?,
-            })
-        })
-        .collect()
+/// The events of these deliveries, the urgent first.
+async fn told_of(transaction: &mut Transaction<'_>, sources: &Sources, deliveries: &[i64]) -> Result<Vec<Item>, Failed> {
+    const EVENTS: &str = "select id, event_id from vestnik.vst_delivery where id = any ($1) order by urgent desc, id";
+    let statement = transaction.prepare_cached(EVENTS).await?;
+    let mut events: Vec<(i64, i64)> = Vec::with_capacity(deliveries.len());
+    for row in transaction.query(&statement, &[&deliveries]).await? {
+        events.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    let ids: Vec<i64> = events.iter().map(|(_, event)| *event).collect();
+    let mut told = told_events(transaction, sources, &ids).await?;
+    let item = |(id, event)| Some(Item { id, event: told.remove(&event)? });
+    Ok(events.into_iter().filter_map(item).collect())
 }
 
-async fn told_event(transaction: &Transaction<'_>, id: i64, store: &str) -> Result<Option<Told>, Failed> {
-    let sql = format!("select {TOLD_COLUMNS} from vestnik.event e join vestnik.store s on s.id = $2 where e.id = $1");
-    let statement = transaction.prepare_cached(&sql).await?;
-    let row = transaction.query_opt(&statement, &[&id, &store]).await?;
-    row.as_ref().map(told).transpose()
-}
-
-fn told(row: &tokio_postgres::Row) -> Result<Told, Failed> {
-    let kind: String = row.try_get(1)?;
-    Ok(Told {
-        id: row.try_get(0)?,
-        kind: EventType::from_name(&kind).ok_or(Failed::Inconsistent("a delivery of an unknown event"))?,
-        data: row.try_get(2)?,
-        at: row.try_get(3)?,
-        starts_at: row.try_get(4)?,
-    })
+/// What these events mean now, with what was looked up. An event of a source that is gone means nothing any more.
+async fn told_events(transaction: &mut Transaction<'_>, sources: &Sources, ids: &[i64]) -> Result<HashMap<i64, Told>, Failed> {
+    let ids: Vec<EventId> = ids.iter().copied().map(EventId).collect();
+    let rows = journal::read_with_siblings(transaction, &ids).await?;
+    let rows: Vec<&_> = rows.iter().collect();
+    let mut lookups = Lookups::default();
+    for (id, keys) in sources.to_look_up(&rows) {
+        let Some(source) = sources.get(id) else { continue };
+        let savepoint = transaction.savepoint().await?;
+        savepoint.batch_execute(LOOKUP_LIMITS).await?;
+        match look_up(&savepoint, source, &keys).await {
+            Ok(found) => {
+                savepoint.commit().await?;
+                for (key, found) in found {
+                    lookups.insert(crate::domain::event::SubjectId { source: id, key: key.into() }, found);
+                }
+            }
+            // An order is told without its items rather than late.
+            Err(error) => {
+                savepoint.rollback().await?;
+                tracing::warn!(source = &*source.name, error = crate::db::reason(&error), "a message is sent without its items");
+                lookups.fail(id);
+            }
+        }
+    }
+    let told = |event: PartnerEvent| {
+        let subject = event.subject?;
+        let told = Told {
+            id: event.id.0,
+            kind: event.kind,
+            subject,
+            previous: event.previous,
+            changed: event.changed,
+            at: event.at,
+        };
+        ids.contains(&event.id).then_some((event.id.0, told))
+    };
+    Ok(sources.partner_events(&rows, &lookups).into_iter().filter_map(told).collect())
 }

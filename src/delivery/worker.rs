@@ -18,6 +18,7 @@ use crate::backoff::Backoff;
 use crate::config::Telegram;
 use crate::db::Pool;
 use crate::poll;
+use crate::sources::registry::Registry;
 use crate::telegram::{Client, sender};
 
 /// Sends of this node at once: what the bot may have on its way in all.
@@ -41,6 +42,8 @@ pub struct Worker {
     pub news: Arc<Notify>,
     /// What the database is called, where the node serves several.
     pub database: Option<String>,
+    /// What the rows of the journal mean.
+    pub sources: Arc<Registry>,
 }
 
 impl Worker {
@@ -60,7 +63,7 @@ impl Worker {
     async fn plan(&self, planned: &Notify, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
         loop {
-            let pause = match plan::plan(&self.pool, self.settings.stale).await {
+            let pause = match plan::plan(&self.pool, &self.sources, self.settings.stale).await {
                 Ok(Planned::Batch) => {
                     planned.notify_one();
                     continue;
@@ -102,7 +105,7 @@ impl Worker {
             if sends.len() >= SENDS_AT_ONCE {
                 sends.join_next().await;
             }
-            let wait = match queue::claim(&self.pool, &rules).await {
+            let wait = match queue::claim(&self.pool, &self.sources, &rules).await {
                 Ok(Claimed::Work(claim)) => {
                     backoff.reset();
                     sends.spawn(Arc::clone(&self).carry(*claim));
@@ -156,7 +159,7 @@ impl Worker {
 
     async fn climb(&self, planned: &Notify, stop: &CancellationToken) {
         loop {
-            match escalation::climb(&self.pool).await {
+            match escalation::climb(&self.pool, &self.sources).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "the ladders of unanswered orders could not be climbed"),
@@ -187,7 +190,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
         Outcome::Disabled(why) => tracing::warn!(chat, why, "a chat takes no messages any more"),
         Outcome::Migrated(_) => tracing::info!(chat, "a group has a new number"),
         Outcome::Refused(_) => {
-            tracing::error!(chat, "Telegram refuses a message for good: vestnik.delivery says why");
+            tracing::error!(chat, "Telegram refuses a message for good: vestnik.vst_delivery says why");
         }
         Outcome::Stopped(why) => {
             tracing::error!(

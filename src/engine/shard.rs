@@ -18,6 +18,8 @@ use crate::presence::Presence;
 use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
+use crate::sources::lookup::Lookup;
+use crate::sources::registry::Registry;
 use crate::telegram::{self, bot::Bot};
 
 /// What all databases of a node share.
@@ -46,15 +48,17 @@ impl Node {
         let (hearing, heard) = watch::channel(Hearing::Disconnected);
         let (recorder, ledger) = reach::recorder();
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
+        let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
-        background.spawn(ledger.run(pool.clone(), self.stop.clone()));
+        background.spawn(ledger.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
             let (pool, news) = (pool.clone(), Arc::clone(&news));
             let ear = Bot {
                 pool: pool.clone(),
                 client: client.clone(),
+                sources: Arc::clone(&sources),
             };
             background.spawn(ear.run(self.stop.clone()));
             let worker = Worker {
@@ -63,6 +67,7 @@ impl Node {
                 settings,
                 news,
                 database: name.clone(),
+                sources: Arc::clone(&sources),
             };
             background.spawn(worker.run(self.stop.clone()));
         }
@@ -74,6 +79,8 @@ impl Node {
             router: Arc::clone(&router),
             pulse: Arc::clone(&pulse),
             news,
+            sources: Arc::clone(&sources),
+            lookup: Arc::clone(&lookup),
         };
         background.spawn(feed.run(self.stop.clone()));
         background.spawn(upkeep::withdraw_tokens(
@@ -91,8 +98,8 @@ impl Node {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(upkeep::trim(pool.clone(), config.journal.retention, self.stop.clone()));
-        if let Some(pause) = config.journal.sweep {
-            background.spawn(upkeep::sweep(pool.clone(), name.clone(), pause, self.stop.clone()));
+        if let Some(pause) = config.journal.reconcile_interval {
+            background.spawn(upkeep::reconcile(pool.clone(), name.clone(), pause, self.stop.clone()));
         }
         background.spawn(forget::run(pool.clone(), config.journal.retention, self.stop.clone()));
 
@@ -105,6 +112,8 @@ impl Node {
             ping_interval: config.session.ping_interval,
             presence,
             recorder,
+            sources,
+            lookup,
         });
         Ok(Arc::new(Site {
             name,
@@ -118,6 +127,7 @@ impl Node {
                 Some(_) => http::Bot::On,
                 None => http::Bot::Off,
             },
+            step_back: config.answers.step_back,
         }))
     }
 }

@@ -13,8 +13,9 @@ use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
 use crate::metrics;
 use crate::router::Router;
-use crate::sweep::{Sweep, Untold};
-use crate::{attachment, db, token};
+use crate::sources::health::{self, Health};
+use crate::sources::reconciler::{MissedRows, Reconciler};
+use crate::{db, token};
 
 /// Between two looks for revoked tokens, should a notification be lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -91,8 +92,8 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
 }
 
 /// Says which rows were written past the triggers: nobody has heard of them.
-pub(super) async fn sweep(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
-    let mut sweep = Sweep::default();
+pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
+    let mut reconciler = Reconciler::default();
     let mut ticks = interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -100,11 +101,11 @@ pub(super) async fn sweep(pool: Pool, database: Option<String>, pause: Duration,
             _ = ticks.tick() => {}
             () = stop.cancelled() => return,
         }
-        match sweep.look(&pool).await {
-            Ok(untold) => {
+        match reconciler.look(&pool).await {
+            Ok(missed) => {
                 tracing::debug!(database, "the tables were compared with the journal");
-                for Untold { table, rows, newest } in untold {
-                    ::metrics::counter!("vestnik_untold_rows_total").increment(rows.unsigned_abs());
+                for MissedRows { table, rows, newest } in missed {
+                    ::metrics::counter!("vestnik_rows_without_event_total").increment(rows.unsigned_abs());
                     tracing::error!(
                         database,
                         table,
@@ -141,7 +142,7 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken)
         ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(listening)));
         let (mut queue_usage, mut oldest_s) = (0.0_f64, 0.0_f64);
         for (site, troubles) in sites.iter().zip(&mut troubles) {
-            look_at_tables(site, troubles).await;
+            look_at_sources(site, troubles).await;
             match db::vitals(&site.hub.pool).await {
                 Ok(vitals) => {
                     queue_usage = queue_usage.max(vitals.notification_queue_usage);
@@ -152,20 +153,29 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken)
         }
         ::metrics::gauge!("vestnik_notification_queue_usage").set(queue_usage);
         ::metrics::gauge!("vestnik_oldest_transaction_seconds").set(oldest_s);
-        let in_trouble: usize = troubles.iter().map(Vec::len).sum();
-        ::metrics::gauge!("vestnik_tables_in_trouble").set(in_trouble as f64);
+        let unhealthy: usize = troubles.iter().map(|of_site: &Vec<(String, String)>| {
+            let names: std::collections::BTreeSet<&str> = of_site.iter().map(|(source, _)| source.as_str()).collect();
+            names.len()
+        }).sum();
+        ::metrics::gauge!("vestnik_sources_unhealthy").set(unhealthy as f64);
     }
 }
 
-/// Says once what is wrong with each attached table: a shop alters its own without a thought of us.
-async fn look_at_tables(site: &Site, known: &mut Vec<(String, String)>) {
-    match attachment::troubles(&site.hub.pool).await {
-        Ok(troubles) => {
-            for (table, trouble) in troubles.iter().filter(|trouble| !known.contains(trouble)) {
-                tracing::error!(database = site.name, "{table}: {trouble}");
+/// Says once what is wrong with each source: a shop alters its own tables without a thought of us.
+async fn look_at_sources(site: &Site, known: &mut Vec<(String, String)>) {
+    match db::answered(async { health::check(&*site.hub.pool.get().await?).await }).await {
+        Ok(sources) => {
+            let troubles: Vec<(String, String)> = sources.into_iter().flat_map(troubles).collect();
+            for (source, trouble) in troubles.iter().filter(|trouble| !known.contains(trouble)) {
+                tracing::error!(database = site.name, source, "{trouble}");
             }
             *known = troubles;
         }
-        Err(error) => tracing::debug!(%error, "the attached tables could not be looked at"),
+        Err(error) => tracing::debug!(%error, "the sources could not be looked at"),
     }
+}
+
+fn troubles(source: Health) -> impl Iterator<Item = (String, String)> {
+    let name = source.name;
+    source.troubles.into_iter().map(move |trouble| (name.clone(), trouble))
 }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::FRESH_LOOK_INTERVAL;
 use crate::db::Pool;
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
 use crate::http::Site;
 use crate::journal::{self, Start};
 use crate::session::Hub;

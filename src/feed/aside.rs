@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::cursor::{Cursor, Position};
-use crate::event::{Event, EventId, StoreId, Xid};
+use crate::domain::cursor::{Cursor, Position};
+use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
 /// Transactions that are streamed or held, at most. A cursor names each of them, in two or three characters.
 pub const ASIDE_TRANSACTIONS: usize = 256;
@@ -70,7 +70,7 @@ impl Aside {
 
     /// The large transactions, and the stores of these events that are not known to be theirs: it must be asked which
     /// of them are.
-    pub fn to_ask<'a>(&self, events: &'a [Event]) -> (&[Xid], Vec<&'a str>) {
+    pub fn to_ask<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
             .filter(|store| !self.stores.contains(*store))
@@ -81,7 +81,7 @@ impl Aside {
 
     /// Takes from a read what must not be published yet; the rest is for everybody. `touched`: those of its stores that
     /// the large transactions touch.
-    pub fn part(&mut self, events: Vec<Event>, touched: &HashSet<StoreId>) -> Result<Vec<Event>, TooMany> {
+    pub fn part(&mut self, events: Vec<JournalEvent>, touched: &HashSet<StoreId>) -> Result<Vec<JournalEvent>, TooMany> {
         let (xids, stores) = self.concerned(&events, touched);
         self.room_for(xids.len(), stores.len())?;
         self.place().extend(&xids);
@@ -93,7 +93,7 @@ impl Aside {
     }
 
     /// The transactions among these that touch a store that is touched already, or that another one of them touches.
-    fn concerned(&self, events: &[Event], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
+    fn concerned(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();
         loop {
@@ -173,17 +173,16 @@ impl Aside {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::{Onward, Snapshot};
-    use crate::event::EventType;
+    use crate::domain::cursor::{Onward, Snapshot};
+    use crate::domain::event::{Body, EventType};
 
-    fn event(id: i64, xid: u64, store: &str) -> Event {
-        Event {
+    fn event(id: i64, xid: u64, store: &str) -> JournalEvent {
+        JournalEvent {
             id: EventId(id),
             xid: Xid(xid),
             store: Some(StoreId::new(store)),
-            kind: EventType::NewOrder,
             at: time::OffsetDateTime::UNIX_EPOCH,
-            data: "{}".into(),
+            body: Body::Engine(EventType::NewOrder, "{}".into()),
         }
     }
 
@@ -192,7 +191,7 @@ mod tests {
         Position::after(&Snapshot { xmax, running }, Xid(through))
     }
 
-    fn ids(events: Vec<Event>) -> Vec<i64> {
+    fn ids(events: Vec<JournalEvent>) -> Vec<i64> {
         events.iter().map(|event| event.id.0).collect()
     }
 
@@ -273,7 +272,7 @@ mod tests {
         assert!(!aside.fill());
         let mut aside = under_way();
         let most = ASIDE_TRANSACTIONS as u64;
-        let too_many: Vec<Event> = (0..most).map(|n| event(100 + n as i64, 100 + n, "1")).collect();
+        let too_many: Vec<JournalEvent> = (0..most).map(|n| event(100 + n as i64, 100 + n, "1")).collect();
         let before = aside.released(&read(1000));
         assert_eq!(aside.part(too_many, &touched(&["1"])).unwrap_err(), TooMany);
         assert_eq!(aside.released(&read(1000)), before, "nothing of it is held");

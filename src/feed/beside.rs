@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
-use crate::event::{Event, StoreId};
+use crate::domain::event::{JournalEvent, StoreId};
 use crate::journal::{self, ConnectError};
 use crate::router::Router;
 
@@ -19,7 +19,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(2);
 pub struct Beside {
     chunks: journal::Beside,
     /// The next chunk, its stores, and when it came.
-    next: Option<(Vec<Event>, HashSet<StoreId>, Instant)>,
+    next: Option<(Vec<JournalEvent>, HashSet<StoreId>, Instant)>,
 }
 
 impl Beside {
@@ -29,7 +29,7 @@ impl Beside {
     }
 
     /// The next chunk, when it may be published; `None` when that was all. Nothing is lost where the wait is given up.
-    pub async fn next(&mut self, router: &Router) -> Result<Option<Vec<Event>>, ConnectError> {
+    pub async fn next(&mut self, router: &Router) -> Result<Option<Vec<JournalEvent>>, ConnectError> {
         if self.next.is_none() {
             let Some(events) = self.chunks.next().await.transpose()? else {
                 return Ok(None);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::event::{Event, Xid};
+use crate::domain::event::{JournalEvent, Xid};
 
 /// Over which it is counted. A transaction that has been open for longer counts for this long: it alone is no load.
 pub const WINDOW: Duration = Duration::from_millis(50);
@@ -61,7 +61,7 @@ impl Load {
 
     /// Takes a read, by how long each event had been on its way by the clock of the database. `waited`: whether events wait
     /// for a read here, instead of being rung for.
-    pub fn read(&mut self, events: &[Event], clock: OffsetDateTime, waited: bool, now: Instant) {
+    pub fn read(&mut self, events: &[JournalEvent], clock: OffsetDateTime, waited: bool, now: Instant) {
         let before = self.clock.replace(clock).filter(|_| waited);
         let mut last: Option<Xid> = None;
         // From behind: the last event of a transaction is the nearest to its end.
@@ -109,18 +109,17 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventId, EventType};
+    use crate::domain::event::{Body, EventId, EventType};
 
     const CLOCK: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-    fn event(xid: u64, age: Duration) -> Event {
-        Event {
+    fn event(xid: u64, age: Duration) -> JournalEvent {
+        JournalEvent {
             id: EventId(xid as i64),
             xid: Xid(xid),
             store: None,
-            kind: EventType::NewOrder,
             at: CLOCK - age,
-            data: "{}".into(),
+            body: Body::Engine(EventType::NewOrder, "{}".into()),
         }
     }
 
@@ -164,7 +163,7 @@ mod tests {
         load.read(&[], CLOCK, false, now);
         assert_eq!(load.verdict(), Verdict::Calm);
         // A disk that stops for a moment: thirty wait in one window, and the second is not calm before that is over.
-        let stuck: Vec<Event> = (0..30).map(|xid| event(xid, WINDOW)).collect();
+        let stuck: Vec<JournalEvent> = (0..30).map(|xid| event(xid, WINDOW)).collect();
         now += WINDOW;
         load.read(&stuck, CLOCK, false, now);
         for _ in 0..19 {

@@ -26,12 +26,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::config::Database;
-use crate::cursor::{Cursor, Position};
-use crate::event::Event;
+use crate::domain::cursor::{Cursor, Epoch, Position};
+use crate::domain::event::{Body, JournalEvent, RowWrite, Write};
 use crate::journal::{self, News, Reader};
 use crate::listener::{Bell, Hearing};
 use crate::metrics::HOT;
-use crate::router::Router;
+use crate::router::{Newcomer, Router, Translation};
+use crate::sources::Changes;
+use crate::sources::lookup::Lookup;
+use crate::sources::registry::Registry;
 use aside::TooMany;
 use beside::Beside;
 use place::Place;
@@ -99,6 +102,10 @@ pub struct Feed {
     pub pulse: Arc<Pulse>,
     /// Rung when it has read something: the durable sends plan then.
     pub news: Arc<Notify>,
+    /// What the rows mean.
+    pub sources: Arc<Registry>,
+    /// Looks up what they do not say.
+    pub lookup: Arc<Lookup>,
 }
 
 impl Feed {
@@ -137,6 +144,10 @@ impl Feed {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let reader = Reader::connect(&self.database).await?;
+        // Before the first session is let in: what was missed meanwhile is translated, too.
+        if self.sources.current().version == 0 {
+            reader.reload(&self.sources).await?;
+        }
         let place = match place {
             Some(place) if place.epoch == reader.epoch() => place,
             other => self.begin(other, &reader).await?,
@@ -181,7 +192,7 @@ impl Feed {
                 chunk = chunks.next(&self.router) => chunk?,
             };
             match chunk {
-                Some(events) => self.publish_chunk(place, &events),
+                Some(events) => self.publish_chunk(place, &events).await,
                 None => {
                     *beside = None;
                     self.release(place);
@@ -216,6 +227,7 @@ impl Feed {
             let News::Read {
                 snapshot,
                 clock,
+                sources,
                 events,
                 newest,
             } = news
@@ -228,6 +240,7 @@ impl Feed {
                 }
             };
             quiet.read(Some((&snapshot, clock)), &events);
+            self.refresh_sources(reader, sources).await?;
             let Ok(events) = self.part(reader, place, events).await? else {
                 return self.read_too_much(reader, place).await;
             };
@@ -237,7 +250,7 @@ impl Feed {
                 return Ok(0);
             }
             place.read = next;
-            self.publish(place, &events);
+            self.publish(place, &events).await;
             self.news.notify_one();
             return Ok(events.len() as u64);
         }
@@ -248,8 +261,8 @@ impl Feed {
         &self,
         reader: &Reader,
         place: &mut Place,
-        events: Vec<Event>,
-    ) -> Result<Result<Vec<Event>, TooMany>, journal::Error> {
+        events: Vec<JournalEvent>,
+    ) -> Result<Result<Vec<JournalEvent>, TooMany>, journal::Error> {
         let Some(aside) = &mut place.aside else {
             return Ok(Ok(events));
         };
@@ -269,6 +282,8 @@ impl Feed {
     /// Publishes a long backlog as it is streamed. A break in the middle begins it again from the same position: then
     /// events come twice, with the same id, rather than never.
     async fn read_backlog(&self, reader: &Reader, place: &mut Place) -> Result<u64, journal::Error> {
+        // A connection that streams answers nothing else: what changes meanwhile is seen by the next read.
+        reader.reload(&self.sources).await?;
         let mut backlog = reader.backlog(&place.read).await?;
         let mut total = 0;
         let mut reached = place.reached.clone();
@@ -280,8 +295,7 @@ impl Feed {
                 seen: backlog.seen.clone(),
                 through: last.id,
             };
-            count(&events);
-            self.router.publish(place.epoch, &events, &reached, &through);
+            self.hand_over(place.epoch, &events, &reached, &through).await;
             total += events.len() as u64;
             reached = through;
         }
@@ -292,10 +306,10 @@ impl Feed {
     }
 
     /// Publishes a part of what is aside.
-    fn publish_chunk(&self, place: &mut Place, events: &[Event]) {
+    async fn publish_chunk(&self, place: &mut Place, events: &[JournalEvent]) {
         if let (Some(aside), Some(last)) = (&mut place.aside, events.last()) {
             aside.reach(last.id);
-            self.publish(place, events);
+            self.publish(place, events).await;
             self.news.notify_one();
         }
     }
@@ -307,17 +321,56 @@ impl Feed {
         }
     }
 
-    fn publish(&self, place: &mut Place, events: &[Event]) {
-        count(events);
+    async fn publish(&self, place: &mut Place, events: &[JournalEvent]) {
         let before = place.advance();
-        self.router.publish(place.epoch, events, &before, &place.reached);
+        self.hand_over(place.epoch, events, &before, &place.reached).await;
+    }
+
+    /// Looks up what the rows do not say, for the stores that have a session here, and hands them over.
+    async fn hand_over(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
+        count(events);
+        loop {
+            let sources = self.sources.current();
+            let watched = self.router.watched(events);
+            let needs_lookup = !sources.to_look_up(&watched).is_empty();
+            let lookups = self.lookup.for_events(&sources, &watched).await;
+            let translation = Translation {
+                sources: &sources,
+                lookups: &lookups,
+                looked_up: needs_lookup.then(|| watched.iter().filter_map(|event| event.store.clone()).collect()),
+            };
+            match self.router.publish(epoch, events, before, after, &translation) {
+                Ok(()) => break,
+                Err(Newcomer) => {}
+            }
+        }
+        if events.iter().any(is_truncate) {
+            self.router.resync(None);
+        }
+    }
+
+    /// Loads the sources anew where another version is in force. Lists that were read otherwise are out of date then.
+    async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
+        if self.sources.current().version != version {
+            let before = reader.reload(&self.sources).await?;
+            tracing::info!(version, "the sources have changed");
+            match self.sources.current().changes_since(&before) {
+                Changes::All => self.router.resync(None),
+                Changes::Stores(stores) => self.router.resync(Some(&stores)),
+            }
+        }
+        Ok(())
     }
 }
 
-fn count(events: &[Event]) {
+fn is_truncate(event: &JournalEvent) -> bool {
+    matches!(&event.body, Body::Write(RowWrite { write: Write::Truncate, .. }))
+}
+
+fn count(events: &[JournalEvent]) {
     for event in events {
-        HOT.events[event.kind as usize].increment(1);
-        if event.store.is_none() {
+        HOT.journal_events[crate::metrics::journal_type(event)].increment(1);
+        if event.store.is_none() && !is_truncate(event) {
             metrics::counter!("vestnik_events_without_store_total").increment(1);
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::load::Verdict;
 use crate::bell::{Asked, Turn, Word};
-use crate::event::Xid;
+use crate::domain::event::Xid;
 
 /// A node that is awake reads at least this often.
 pub const AWAKE_PAUSE: Duration = Duration::from_millis(50);

@@ -1,8 +1,8 @@
 //! Where the feed stands: it outlives a connection, so that nothing is forgotten that is on its way.
 
 use super::aside::{Aside, TooMany};
-use crate::cursor::{Cursor, Epoch, Position};
-use crate::event::Xid;
+use crate::domain::cursor::{Cursor, Epoch, Position};
+use crate::domain::event::Xid;
 use crate::journal::{Outline, Size};
 
 /// Where the feed stands.

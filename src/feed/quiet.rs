@@ -16,8 +16,8 @@ use super::load::Load;
 use super::mode::{Act, Input, Mode};
 use super::nap::Nap;
 use crate::bell::{Asked, Broken, Ear, Gate, Word};
-use crate::cursor::Snapshot;
-use crate::event::Event;
+use crate::domain::cursor::Snapshot;
+use crate::domain::event::JournalEvent;
 use crate::listener::{Bell, Hearing};
 
 /// Why a read was made.
@@ -77,7 +77,7 @@ impl Quiet {
     }
 
     /// Takes what a read brought. `snapshot`: what it saw and when, where it had one.
-    pub fn read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[Event]) {
+    pub fn read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[JournalEvent]) {
         let now = Instant::now();
         if let Some((_, clock)) = snapshot {
             self.load.read(events, clock, self.mode.is_muted(), now);

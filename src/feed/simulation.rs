@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant};
 use super::load::Verdict;
 use super::mode::{Act, Input, Mode};
 use crate::bell::{Asked, Turn, Word};
-use crate::event::Xid;
+use crate::domain::event::Xid;
 
 const NODES: usize = 3;
 const STEPS: usize = 400;

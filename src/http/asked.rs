@@ -15,7 +15,7 @@ use warp::http::HeaderMap;
 
 use super::problem::Problem;
 use super::server::Permit;
-use crate::event::EventId;
+use crate::domain::event::EventId;
 
 /// How long a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use warp::http::header::{self, HeaderMap};
 use super::Site;
 use super::asked::{Call, Query};
 use super::problem::Problem;
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
 use crate::token::{self, Found, Grant, Token};
 
 /// The subprotocol that this program speaks.

@@ -12,8 +12,8 @@ use super::problem::Problem;
 use super::{Site, answer, auth};
 use crate::ack::{self, Acknowledged};
 use crate::db;
-use crate::event::{Delivery, EventId, StoreId};
-use crate::journal::{self, Page, PageEvent, Start};
+use crate::domain::event::{Delivery, EventId, JournalEvent, StoreId};
+use crate::journal::{self, Page, Start};
 use crate::metrics::HOT;
 use crate::reach::{Way, What, Word};
 
@@ -67,15 +67,17 @@ async fn read(
             cursor,
             position,
         } => {
-            HOT.polled.increment(events.len() as u64);
-            let wire = |event: &PageEvent| event.event.to_wire(&event.cursor, Delivery::Replayed);
-            let texts: Vec<String> = events.iter().map(wire).collect();
+            let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
+            let told = site.hub.translate(&rows).await.map_err(Problem::database)?;
+            HOT.polled.increment(told.len() as u64);
+            let cursor_of = |id: EventId| events.iter().find(|row| row.event.id == id).map_or(cursor.as_str(), |row| &row.cursor);
+            let texts: Vec<String> = told.iter().map(|event| event.to_wire(cursor_of(event.id), Delivery::Replayed)).collect();
             let more = position.is_none();
             let body = format!(
                 r#"{{"events":[{}],"cursor":"{cursor}","more":{more}}}"#,
                 texts.join(",")
             );
-            let ids = events.iter().map(|event| event.event.id).collect();
+            let ids = told.iter().map(|event| event.id).collect();
             Ok((ids, answer::json_text(StatusCode::OK, body)))
         }
     }
@@ -91,7 +93,8 @@ pub async fn acknowledge(site: Arc<Site>, call: Call) -> Response {
             session: call.query.panel()?.unwrap_or(NAMELESS),
             way: Way::Polling,
         };
-        let stored = db::answered(ack::store(&site.hub.token_pool, &store, call.event()?, by));
+        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
+        let stored = db::answered(ack::store(&site.hub.token_pool, &sources, &store, call.event()?, by));
         match stored.await.map_err(Problem::database)? {
             Acknowledged::Stored => Ok(answer::done()),
             Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),

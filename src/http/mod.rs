@@ -18,6 +18,7 @@ pub use server::{Error, Server};
 pub use sites::Sites;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hyper::upgrade::OnUpgrade;
@@ -53,6 +54,8 @@ pub struct Site {
     pub sessions: TaskTracker,
     /// Whether there is a bot.
     pub bot: Bot,
+    /// For how long after a step a person may take it back.
+    pub step_back: Duration,
 }
 
 /// Whether the program was given a bot of Telegram.

@@ -10,9 +10,9 @@ use warp::reply::Response;
 use super::asked::Call;
 use super::problem::Problem;
 use super::{Site, answer, auth};
-use crate::attachment::Kind;
-use crate::board::{self, Listed, Statuses, Wanted};
-use crate::order::{self, Change, Changed, Status, Way};
+use crate::domain::status::{Status, SubjectKind};
+use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
+use crate::sources::status_change::{self, CurrentStatus, StatusChange, StatusChangeOutcome, Way};
 use crate::token::Grant;
 
 /// Rows of a page, where nothing else is asked for.
@@ -28,60 +28,65 @@ const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
 /// The orders.
 pub async fn list_orders(site: Arc<Site>, call: Call) -> Response {
-    list(&site, &call, Kind::Order).await
+    list_of(&site, &call, SubjectKind::Order).await
 }
 
 /// The bookings.
 pub async fn list_bookings(site: Arc<Site>, call: Call) -> Response {
-    list(&site, &call, Kind::Booking).await
+    list_of(&site, &call, SubjectKind::Booking).await
 }
 
-async fn list(site: &Site, call: &Call, kind: Kind) -> Response {
+async fn list_of(site: &Site, call: &Call, kind: SubjectKind) -> Response {
     let listed = async {
         let (store, _) = auth::open(site, call).await?;
-        let wanted = Wanted {
+        let wanted = ListQuery {
             store: &store,
             kind,
             statuses: statuses(call.query.get("status"), kind)?,
+            source: call.query.text("source")?,
             before: call.query.text("before")?,
-            limit: call.query.limit(LIST_DEFAULT, board::MAX_ROWS)?,
+            before_source: call.query.text("before_source")?,
+            limit: call.query.limit(LIST_DEFAULT, list::MAX_ROWS)?,
         };
+        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
         let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
-        let board = match board::list(pool, &wanted).await.map_err(Problem::database)? {
-            Listed::Board(board) => board,
-            Listed::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
+        let page = match list::list(pool, &sources, &wanted).await.map_err(Problem::database)? {
+            ListResult::Page(page) => page,
+            ListResult::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
         };
         let noun = match kind {
-            Kind::Order => "orders",
-            Kind::Booking => "bookings",
+            SubjectKind::Order => "orders",
+            SubjectKind::Booking => "bookings",
         };
-        let (rows, cursor, more) = (board.rows.join(","), board.cursor, board.more);
-        let body = format!(r#"{{"{noun}":[{rows}],"cursor":"{cursor}","more":{more}}}"#);
-        Ok(answer::json_text(StatusCode::OK, body))
+        let mut body = json!({noun: page.rows, "cursor": page.cursor, "more": page.more});
+        if !page.unavailable.is_empty() {
+            body["unavailable"] = json!(page.unavailable);
+        }
+        Ok(answer::json(StatusCode::OK, &body))
     };
     answer::to_page(listed.await, site, &call.headers)
 }
 
 /// `active`, `all`, or names with commas between them.
-fn statuses(asked: Option<&str>, kind: Kind) -> Result<Statuses, Problem> {
+fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, Problem> {
     match asked {
-        None | Some("active") => Ok(Statuses::active(kind)),
-        Some("all") => Ok(Statuses::Any),
+        None | Some("active") => Ok(StatusFilter::active(kind)),
+        Some("all") => Ok(StatusFilter::Any),
         Some(names) => {
             let named: Option<Vec<Status>> = names.split(',').map(Status::from_name).collect();
-            named.map(Statuses::These).ok_or(Problem::BadStatus)
+            named.map(StatusFilter::These).ok_or(Problem::BadStatus)
         }
     }
 }
 
 /// What becomes of an order.
 pub async fn change_order(site: Arc<Site>, call: Call) -> Response {
-    change(&site, call, Kind::Order).await
+    change(&site, call, SubjectKind::Order).await
 }
 
 /// What becomes of a booking.
 pub async fn change_booking(site: Arc<Site>, call: Call) -> Response {
-    change(&site, call, Kind::Booking).await
+    change(&site, call, SubjectKind::Booking).await
 }
 
 /// What a panel's button says.
@@ -92,12 +97,13 @@ struct Wish {
     reason: Option<String>,
     minutes: Option<i32>,
     by: Option<String>,
+    source: Option<String>,
 }
 
 const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"from\" (what it is now), \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
-     \"by\" (up to 60 characters)";
+     \"by\" (up to 60 characters), \"source\" (where its key stands in several)";
 
-async fn change(site: &Site, call: Call, kind: Kind) -> Response {
+async fn change(site: &Site, call: Call, kind: SubjectKind) -> Response {
     let headers = call.headers.clone();
     let changed = async {
         let (store, grant) = auth::open(site, &call).await?;
@@ -108,9 +114,10 @@ async fn change(site: &Site, call: Call, kind: Kind) -> Response {
         let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
         check(&wish)?;
         let by = wish.by.unwrap_or_else(|| name(&grant));
-        let change = Change {
+        let change = StatusChange {
             store: &store,
             kind,
+            source: wish.source.as_deref(),
             key: &key,
             to,
             from: from.transpose()?,
@@ -118,24 +125,33 @@ async fn change(site: &Site, call: Call, kind: Kind) -> Response {
             minutes: wish.minutes,
             by: &by,
             way: Way::Panel,
+            step_back: site.step_back,
         };
+        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
         let _turn = site.hub.changes.take(store.as_str()).await?;
-        let changed = order::change_status(&site.hub.pool, &change)
+        let changed = status_change::change_status(&site.hub.pool, &sources, &change)
             .await
             .map_err(Problem::database)?;
         match changed {
-            Changed::Done { previous } => {
-                let body = json!({"id": key, "status": to.as_str(), "previous_status": previous});
+            StatusChangeOutcome::Done { source, previous } => {
+                let body = json!({"id": key, "source": source, "status": to.as_str(), "previous_status": previous.as_str()});
                 Ok(answer::json(StatusCode::OK, &body))
             }
-            Changed::Already { status, by } | Changed::NotAllowed { status, by } => {
-                Err(Problem::StatusConflict { status, by })
-            }
-            Changed::Refused { .. } => Err(Problem::StatusRefused),
-            Changed::Unknown => Err(Problem::UnknownOrder),
+            StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
+            StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
+            StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
+            StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
+            StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),
         }
     };
     answer::to_page(changed.await, site, &headers)
+}
+
+fn conflict(current: CurrentStatus) -> Problem {
+    Problem::StatusConflict {
+        status: current.status.as_str(),
+        by: current.by,
+    }
 }
 
 fn check(wish: &Wish) -> Result<(), Problem> {

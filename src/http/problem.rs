@@ -7,8 +7,8 @@ use warp::http::header::{self, HeaderValue};
 use warp::reply::Response;
 
 use super::answer;
-use crate::cursor::Unusable;
 use crate::db::Busy;
+use crate::domain::cursor::Unusable;
 
 /// Seconds after which one may ask again.
 const RETRY_AFTER_S: &str = "5";
@@ -61,12 +61,19 @@ pub enum Problem {
     /// Somebody was first, or there is no way from where it stands.
     StatusConflict {
         /// What it is.
-        status: String,
+        status: &'static str,
         /// Who made it so, where it was done by a button.
         by: Option<String>,
     },
     /// The shop's own table does not take the change.
-    StatusRefused,
+    StatusRefused {
+        /// The shop's own words, where it has any for people.
+        message: Option<String>,
+    },
+    /// The shop has no word for this status.
+    StatusUnknownToShop(&'static str),
+    /// Several sources have an order of this key: these.
+    AmbiguousOrder(Vec<String>),
     /// The database is away, or the node has not begun or is going down.
     NotReady,
 }
@@ -94,8 +101,8 @@ impl Problem {
             Self::NotFound | Self::UnknownStore | Self::UnknownOrder | Self::UnknownEvent => StatusCode::NOT_FOUND,
             Self::OtherMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::StatusConflict { .. } => StatusCode::CONFLICT,
-            Self::StatusRefused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
+            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
             Self::OtherStore | Self::ForeignOrigin => StatusCode::FORBIDDEN,
@@ -131,7 +138,9 @@ impl Problem {
             Self::UnknownOrder => "unknown_order",
             Self::UnknownEvent => "unknown_event",
             Self::StatusConflict { .. } => "status_conflict",
-            Self::StatusRefused => "status_refused",
+            Self::StatusRefused { .. } => "status_refused",
+            Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
+            Self::AmbiguousOrder(_) => "ambiguous_order",
             Self::NotReady => "not_ready",
         }
     }
@@ -176,12 +185,17 @@ impl Problem {
             Self::UnknownOrder => "this store has no such order or booking".into(),
             Self::UnknownEvent => "this store has no such event".into(),
             Self::StatusConflict { status, by: None } => {
-                format!("it is {status} now, and from there this is no way, or it is so already")
+                format!("the order is already {status}, or cannot move from {status} to the requested status")
             }
             Self::StatusConflict { status, by: Some(by) } => {
-                format!("it is {status} now, by {by}, and from there this is no way, or it is so already")
+                format!("the order is already {status}, by {by}, or cannot move from {status} to the requested status")
             }
-            Self::StatusRefused => "the shop's own table refuses this change".into(),
+            Self::StatusRefused { message: None } => "the shop's own table refuses this change".into(),
+            Self::StatusRefused { message: Some(message) } => format!("the shop refuses this change: {message}"),
+            Self::StatusUnknownToShop(status) => format!("the shop has no word for {status}: its mapping names none"),
+            Self::AmbiguousOrder(sources) => {
+                format!("several sources have an order of this id: say which with `source`: {}", sources.join(", "))
+            }
             Self::NotReady => "not ready: come back in a few seconds".into(),
         }
     }
@@ -198,6 +212,12 @@ impl Problem {
             if let Some(by) = by {
                 error["by"] = json!(by);
             }
+        }
+        if let Self::StatusRefused { message: Some(message) } = &self {
+            error["shop_message"] = json!(message);
+        }
+        if let Self::AmbiguousOrder(sources) = &self {
+            error["sources"] = json!(sources);
         }
         let mut response = answer::json(self.status(), &json!({ "error": error }));
         match self {

@@ -11,8 +11,9 @@ use warp::reply::Response;
 use super::asked::{self, Call};
 use super::problem::Problem;
 use super::{Site, answer, auth};
-use crate::event::EventId;
-use crate::proof::{self, BUCKETS_S, Summary, Wanted};
+use crate::domain::event::EventId;
+use crate::receipts::query::{self, ReceiptQuery};
+use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
 use crate::reach::{Way, What, Word};
 
 /// Events of one page, at most and where nothing else is asked for.
@@ -80,23 +81,24 @@ pub async fn events(site: Arc<Site>, call: Call) -> Response {
     let told = async {
         let (store, _) = auth::open(&site, &call).await?;
         let before = call.query.get("before").map(str::parse).transpose();
-        let wanted = Wanted {
+        let wanted = ReceiptQuery {
             store: &store,
             from: call.query.moment("from")?,
             to: call.query.moment("to")?,
-            subject: call.query.text("order")?,
+            key: call.query.text("order")?,
             before: before
                 .map_err(|_| Problem::BadParameter("before", "the id of an event"))?
                 .map(EventId),
             limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
         };
+        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
         let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
-        let proven = proof::events(pool, &wanted).await.map_err(Problem::database)?;
-        let (events, more) = (proven.events.join(","), proven.more);
-        Ok(answer::json_text(
-            StatusCode::OK,
-            format!(r#"{{"events":[{events}],"more":{more}}}"#),
-        ))
+        let page = query::events(pool, &sources, &wanted).await.map_err(Problem::database)?;
+        let mut body = json!({"events": page.events, "more": page.next_before.is_some()});
+        if let Some(next) = page.next_before {
+            body["next_before"] = json!(next.to_string());
+        }
+        Ok(answer::json(StatusCode::OK, &body))
     };
     answer::to_page(told.await, &site, &call.headers)
 }
@@ -111,8 +113,9 @@ pub async fn summary(site: Arc<Site>, call: Call) -> Response {
         if to < from || to - from > SUMMARY_SPAN {
             return Err(Problem::BadParameter("to", SPAN));
         }
+        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
         let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
-        let summary = proof::summary(pool, &store, from, to)
+        let summary = count(pool, &sources, &store, from, to)
             .await
             .map_err(Problem::database)?;
         Ok(answer::json(StatusCode::OK, &shown(&summary)))

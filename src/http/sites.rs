@@ -7,7 +7,7 @@ use futures::future::join_all;
 
 use super::problem::Problem;
 use super::{Site, auth};
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
 use crate::store;
 
 /// Stores whose database is kept in mind; beyond, all are asked for anew.

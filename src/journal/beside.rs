@@ -9,12 +9,12 @@ use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION, SORT_DEADLINE}
 use super::sql_types::xids;
 use super::{EVENT_COLUMNS, Error, read_epoch};
 use crate::config::Database;
-use crate::cursor::Epoch;
+use crate::domain::cursor::Epoch;
 use crate::db;
-use crate::event::{Event, EventId, Xid};
+use crate::domain::event::{JournalEvent, EventId, Xid};
 
 /// Chunks of events, by id. Nothing is lost where a wait for the next one is given up.
-pub type Beside = BoxStream<'static, Result<Vec<Event>, ConnectError>>;
+pub type Beside = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
 
 struct Open {
     chunks: Chunks,
@@ -45,7 +45,7 @@ async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) 
     };
     timeout(READ_DEADLINE, begin).await.map_err(|_| Error::TimedOut)??;
     let sql = format!(
-        "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.event where xid = any ($1) and id > $2 order by id"
+        "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.vst_event where xid = any ($1) and id > $2 order by id"
     );
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&xids(&of), Type::XID8_ARRAY), (&through.0, Type::INT8)];
     let rows = timeout(SORT_DEADLINE, client.query_typed_raw(&sql, &parameters)).await;

@@ -3,23 +3,17 @@
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
-use super::{Error, EventType, SUBJECT, SUBJECT_CHARACTERS};
-use crate::cursor::{Cursor, Position};
-use crate::db::Transaction;
-use crate::event::{EventId, StoreId};
+use super::{EVENT_COLUMNS, Error, event};
+use crate::db::{GenericClient, Transaction};
+use crate::domain::cursor::{Cursor, Position};
+use crate::domain::event::{EventId, EventType, JournalEvent, StoreId};
 
 /// An event that somebody may have to be told of.
 #[derive(Debug)]
 pub struct Due {
-    /// Its number.
-    pub id: EventId,
-    /// Its store, as text.
-    pub store: String,
-    /// What happened.
-    pub kind: EventType,
-    /// The id of its order or booking, as text.
-    pub key: String,
-    /// Seconds since it happened.
+    /// The row of the journal.
+    pub event: JournalEvent,
+    /// Seconds since it was written.
     pub age_s: f64,
 }
 
@@ -36,6 +30,8 @@ pub struct DueBatch {
     pub fell_behind: bool,
 }
 
+/// How far below an event the rows are looked for that became one event with it.
+const SIBLING_IDS: i64 = 100;
 /// Transactions that a stored cursor may lie behind: each is looked at again at every read.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
@@ -45,12 +41,11 @@ const BEHIND_TRANSACTIONS: u64 = 256;
 /// off then.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
-        "select e.id, e.xid, e.store_id, e.type, coalesce({SUBJECT}, ''), \
-             extract(epoch from clock_timestamp() - e.at)::float8 from ( \
-           select * from vestnik.event where xid >= $1 union all select * from vestnik.event where xid = any ($2)) e \
+        "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \
+           select * from vestnik.vst_event where xid >= $1 union all select * from vestnik.vst_event where xid = any ($2)) e \
          where not (e.xid < $3 and e.xid <> all ($4) and e.id <= $5) \
            and e.xid < $7 and e.xid <> all ($8) \
-           and exists (select from vestnik.store where store.id = e.store_id) \
+           and exists (select from vestnik.vst_store s where s.id = e.store_id) \
          order by not (e.xid < $3 and e.xid <> all ($4)), e.id limit $6"
     );
     let (head, usable) = usable_for_planning(client, cursor).await?;
@@ -88,13 +83,10 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
                 through: id,
             };
         }
-        if let Some(kind) = EventType::from_name(row.try_get(3)?) {
+        if let Some(event) = event(row, 0)? {
             events.push(Due {
-                id,
-                store: row.try_get(2)?,
-                kind,
-                key: row.try_get(4)?,
-                age_s: row.try_get(5)?,
+                event,
+                age_s: row.try_get(10)?,
             });
         }
     }
@@ -107,21 +99,36 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
     })
 }
 
-/// Appends an event of the engine's own, and rings for it.
+/// Appends an event of the engine's own, and notifies.
 pub async fn append(
     transaction: &Transaction<'_>,
     store: &StoreId,
     kind: EventType,
     data: &serde_json::Value,
 ) -> Result<EventId, tokio_postgres::Error> {
-    let append = format!(
-        "with appended as (insert into vestnik.event (store_id, subject, type, data) \
-             select $1, left({SUBJECT}, {SUBJECT_CHARACTERS}), $2, e.data from (select $3::jsonb as data) e \
-             returning id, xid, store_id, type) \
-         select id, vestnik.ring(id, xid, store_id, type) from appended"
-    );
-    let row = transaction
-        .query_one(&append, &[&store.as_str(), &kind.as_str(), data])
-        .await?;
+    const APPEND: &str = "with appended as (insert into vestnik.vst_event (store_id, type, data) values ($1, $2, $3) returning id) \
+         select id, vestnik.vst_notify() from appended";
+    let row = transaction.query_one(APPEND, &[&store.as_str(), &kind.as_str(), data]).await?;
     Ok(EventId(row.try_get(0)?))
+}
+
+/// These events, and the rows that became one event with each, by id: the writes of one transaction to one order.
+pub async fn read_with_siblings(
+    client: &impl GenericClient,
+    ids: &[EventId],
+) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
+    let sql = format!(
+        "select {EVENT_COLUMNS} from vestnik.vst_event where id = any (array( \
+             select s.id from vestnik.vst_event e join vestnik.vst_event s on s.id between e.id - $2 and e.id and s.xid = e.xid \
+                 and (s.id = e.id or s.source = e.source and s.key = e.key and s.store_id is not distinct from e.store_id) \
+             where e.id = any ($1))) order by id"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+    let rows = client.query(&statement, &[&ids, &SIBLING_IDS]).await?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        events.extend(event(row, 0)?);
+    }
+    Ok(events)
 }

@@ -1,4 +1,4 @@
-//! All SQL on `vestnik.event`: what the feed reads (`reader`; `outline` and `beside` where a
+//! All SQL on `vestnik.vst_event`: what the feed reads (`reader`; `outline` and `beside` where a
 //! transaction is large), what a coming-back client reads (`page`), and what is
 //! removed after its time (`retention`).
 
@@ -11,18 +11,17 @@ mod retention;
 mod sql_types;
 
 pub use beside::{Beside, beside};
-pub use due::{Due, DueBatch, append, read_due};
+pub use due::{Due, DueBatch, append, read_due, read_with_siblings};
 pub use outline::{Outline, Size};
-pub use page::{Page, PageEvent, Past, Start, cursor_here, read_page, read_past};
+pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, read_past, read_where};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
 
 use tokio_postgres::Row;
 
-use crate::cursor::Epoch;
 use crate::db;
-use crate::db::Client;
-use crate::event::{Event, EventId, EventType, StoreId};
+use crate::domain::cursor::Epoch;
+use crate::domain::event::{Body, EventId, EventType, JournalEvent, RowWrite, SourceId, StoreId, Write};
 use sql_types::{JsonText, SqlXid};
 
 /// Why the journal could not be read.
@@ -40,6 +39,9 @@ pub enum Error {
     /// The answer did not begin with its snapshot.
     #[error("the journal's answer carries no snapshot")]
     NoSnapshot,
+    /// What its rows mean could not be read.
+    #[error("the sources cannot be read: {0}")]
+    Sources(#[source] crate::db::Failed),
     /// The tables are not there, or older than the program.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,
@@ -65,32 +67,36 @@ fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
 }
 
 /// The epoch that this connection's transaction numbers belong to.
-pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
+pub async fn read_epoch(client: &db::Client) -> Result<Epoch, Error> {
     let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
     Ok(epoch(&row)?)
 }
 
-/// The id of the order or booking that the event `e` is about, whole. The column `subject` has its first
-/// [`SUBJECT_CHARACTERS`], by which an index finds them.
-pub const SUBJECT: &str = "coalesce(e.data ->> 'order_id', e.data ->> 'booking_id')";
-
-/// How much of a subject its column has: a key may be longer than an index can hold. The triggers cut it there, too.
-pub const SUBJECT_CHARACTERS: usize = 64;
-
-/// The columns of an event, in the order that [`event`] takes them from.
-const EVENT_COLUMNS: &str = "id, xid, store_id, type, at, data";
+/// The columns of an event, in the order that [`event`] takes them from. Texts are readable whatever the database's encoding.
+const EVENT_COLUMNS: &str = "id, xid, source, vestnik.vst_readable(store_id) as store_id, vestnik.vst_readable(key) as key, type, at, \
+     vestnik.vst_readable(data) as data, vestnik.vst_readable(old) as old, vestnik.vst_readable(answer) as answer";
 
 /// An event from the columns that begin at `first`; `None` for a type that this program does not know.
-fn event(row: &Row, first: usize) -> Result<Option<Event>, tokio_postgres::Error> {
-    let Some(kind) = EventType::from_name(row.try_get(first + 3)?) else {
-        return Ok(None);
+fn event(row: &Row, first: usize) -> Result<Option<JournalEvent>, tokio_postgres::Error> {
+    let kind: &str = row.try_get(first + 5)?;
+    let data = row.try_get::<_, JsonText>(first + 7)?.0;
+    let body = match (row.try_get::<_, Option<i32>>(first + 2)?, Write::from_name(kind), EventType::from_name(kind)) {
+        (Some(source), Some(write), _) => Body::Write(RowWrite {
+            source: SourceId(source),
+            key: row.try_get::<_, Option<&str>>(first + 4)?.map(Into::into),
+            write,
+            data,
+            old: row.try_get::<_, Option<JsonText>>(first + 8)?.map(|old| old.0),
+            answer: row.try_get::<_, Option<JsonText>>(first + 9)?.map(|answer| answer.0),
+        }),
+        (None, _, Some(kind)) => Body::Engine(kind, data),
+        _ => return Ok(None),
     };
-    Ok(Some(Event {
+    Ok(Some(JournalEvent {
         id: EventId(row.try_get(first)?),
         xid: row.try_get::<_, SqlXid>(first + 1)?.0,
-        store: row.try_get::<_, Option<&str>>(first + 2)?.map(StoreId::new),
-        kind,
-        at: row.try_get(first + 4)?,
-        data: row.try_get::<_, JsonText>(first + 5)?.0,
+        store: row.try_get::<_, Option<&str>>(first + 3)?.map(StoreId::new),
+        at: row.try_get(first + 6)?,
+        body,
     }))
 }

@@ -8,13 +8,15 @@ use tokio::time::timeout;
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
-use crate::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
 use crate::db::{self, Pool};
-use crate::event::{Event, EventId, StoreId, Xid};
+use crate::domain::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
+use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
 /// Bytes of payload after which a page ends, whatever its limit.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Rows that a page has beyond its limit at most, so that it does not end between rows that become one event.
+const TOGETHER_ROWS: usize = 50;
 /// Events of the past that are read at once, at most.
 const PAST_EVENTS: usize = 50_000;
 /// Rows of them in one answer.
@@ -31,7 +33,7 @@ pub enum Start<'a> {
 /// An event and the cursor that covers it and all before it.
 pub struct PageEvent {
     /// The event.
-    pub event: Event,
+    pub event: JournalEvent,
     /// For a client that stops here.
     pub cursor: String,
 }
@@ -103,8 +105,8 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
     let statement = client
         .prepare_cached(&format!(
             "select pg_current_snapshot(), trimmed_through, \
-                    greatest((select xid from vestnik.event order by xid desc limit 1), trimmed_through), {EPOCH_COLUMNS} \
-             from vestnik.retention"
+                    greatest((select xid from vestnik.vst_event order by xid desc limit 1), trimmed_through), {EPOCH_COLUMNS} \
+             from vestnik.vst_retention"
         ))
         .await?;
     let row = client.query_one(&statement, &[]).await?;
@@ -146,7 +148,7 @@ pub struct Past {
     /// All that had happened and is not behind this is among the events.
     pub base: Position,
     /// By id.
-    pub events: Vec<Event>,
+    pub events: Vec<JournalEvent>,
 }
 
 /// Reads the past from its end.
@@ -160,7 +162,7 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     let mut client = pool.get().await?;
     let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
-    let sql = format!("select {EVENT_COLUMNS} from vestnik.event where xid > $1 order by xid desc limit $2");
+    let sql = format!("select {EVENT_COLUMNS} from vestnik.vst_event where xid > $1 order by xid desc limit $2");
     let limit = PAST_EVENTS as i64 + 1;
     let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
     let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
@@ -195,6 +197,41 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     })
 }
 
+/// The events of these keys among the newest `scanned` of a store, in the order of their numbers.
+pub async fn newest_of(
+    client: &crate::db::Transaction<'_>,
+    store: &StoreId,
+    keys: &[&str],
+    scanned: i64,
+) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
+    let sql = format!(
+        "select {EVENT_COLUMNS} from (select * from vestnik.vst_event where store_id = $1 order by xid desc, id desc limit $3) e \
+         where key = any ($2) order by id"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let rows = client.query(&statement, &[&store.as_str(), &keys, &scanned]).await?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        events.extend(event(row, 0)?);
+    }
+    Ok(events)
+}
+
+/// Rows of the journal that a condition holds for, in the order that it asks for.
+pub async fn read_where(
+    client: &impl crate::db::GenericClient,
+    condition: &str,
+    parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type)],
+) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
+    let sql = format!("select {EVENT_COLUMNS} from vestnik.vst_event where {condition}");
+    let rows = client.query_typed(&sql, parameters).await?;
+    let mut events = Vec::with_capacity(rows.len());
+    for row in &rows {
+        events.extend(event(row, 0)?);
+    }
+    Ok(events)
+}
+
 async fn newest(
     client: &db::Transaction<'_>,
     store: &StoreId,
@@ -203,7 +240,7 @@ async fn newest(
     seen: &Position,
 ) -> Result<Page, Error> {
     let sql = format!(
-        "select * from (select {EVENT_COLUMNS} from vestnik.event where store_id = $1 order by xid desc, id desc limit $2) e \
+        "select * from (select {EVENT_COLUMNS} from vestnik.vst_event where store_id = $1 order by xid desc, id desc limit $2) e \
          order by id"
     );
     let statement = client.prepare_cached(&sql).await?;
@@ -241,9 +278,9 @@ async fn after(
     } = &onward;
     let sql = format!(
         "select {EVENT_COLUMNS} from ( \
-           select * from vestnik.event where store_id = $1 and xid >= $2 \
+           select * from vestnik.vst_event where store_id = $1 and xid >= $2 \
            union all \
-           select * from vestnik.event where store_id = $1 and xid = any ($3)) e \
+           select * from vestnik.vst_event where store_id = $1 and xid = any ($3)) e \
          where not (xid < $4 and xid <> all ($5) and id <= $6) \
          order by not (xid < $4 and xid <> all ($5)), id limit $7"
     );
@@ -255,7 +292,7 @@ async fn after(
         &SqlXid(middle.end()),
         &xids(middle.missing()),
         &through.0,
-        &(limit as i64 + 1),
+        &((limit + TOGETHER_ROWS) as i64 + 1),
     ];
     let mut rows = client.query_raw(&statement, &parameters).await?;
     let mut events: Vec<PageEvent> = Vec::new();
@@ -264,15 +301,19 @@ async fn after(
     let mut more = false;
     let mut taken = 0;
     while let Some(row) = rows.try_next().await? {
-        if taken == limit || bytes > PAGE_BYTES {
+        let event = event(&row, 0)?;
+        // A page does not end between rows that become one event, but it ends.
+        let belongs = |last: &PageEvent| event.as_ref().is_some_and(|event| last.event.belongs_with(event));
+        let together = taken < limit + TOGETHER_ROWS && events.last().is_some_and(belongs);
+        if (taken >= limit || bytes > PAGE_BYTES) && !together {
             more = true;
             break;
         }
         taken += 1;
         let (id, xid) = (EventId(row.try_get(0)?), row.try_get::<_, SqlXid>(1)?.0);
         let cursor = onward.behind(xid, id, &seen).encode(head.epoch);
-        if let Some(event) = event(&row, 0)? {
-            bytes += event.data.len();
+        if let Some(event) = event {
+            bytes += event.payload_bytes();
             events.push(PageEvent {
                 event,
                 cursor: cursor.clone(),

@@ -2,6 +2,7 @@
 //! position. Two look-ups in the index on `xid`, however long some transaction has been open: no lock on the writers,
 //! no wait for them, no gap, no repeat.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -13,9 +14,11 @@ use tokio_postgres::types::ToSql;
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event, read_epoch};
 use crate::config::Database;
-use crate::cursor::{Epoch, Position, Snapshot};
 use crate::db::{self, Client, Rows, Statement};
-use crate::event::{Event, Xid};
+use crate::domain::cursor::{Epoch, Position, Snapshot};
+use crate::domain::event::{JournalEvent, Xid};
+use crate::sources::Sources;
+use crate::sources::registry::Registry;
 
 /// Events of one answer at most; a longer backlog is streamed, sorted by Postgres.
 pub const NEWS_EVENTS: usize = 1024;
@@ -57,8 +60,10 @@ pub enum News {
         snapshot: Snapshot,
         /// When, by the database's clock.
         clock: OffsetDateTime,
+        /// The version of the sources that was in force.
+        sources: i64,
         /// By id.
-        events: Vec<Event>,
+        events: Vec<JournalEvent>,
         /// The newest transaction of which an event was read.
         newest: Option<Xid>,
     },
@@ -80,29 +85,29 @@ impl Reader {
     async fn prepare(mut client: Client) -> Result<Self, Error> {
         client.set(&SESSION).await?;
         let there =
-            "select to_regclass('vestnik.retention') is not null and to_regclass('vestnik.cluster') is not null";
+            "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_cluster') is not null";
         if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
         // Its transaction numbers would mean nothing here: some of them would be new at every read.
-        let ours = "select exists (select from vestnik.cluster join pg_control_system() using (system_identifier))";
+        let ours = "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";
         if !client.query_one(ours, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::Restored);
         }
         let epoch = read_epoch(&client).await?;
         let columns = EVENT_COLUMNS;
-        // The first row is the snapshot and the time, with no id.
+        // The first row is the snapshot, with the time, and the sources' version in place of an id.
         let select = format!(
-            "select pg_current_snapshot() as snapshot, null::bigint as id, \
-                    (select xid from vestnik.event where $3 order by xid desc limit 1) as xid, \
-                    null::text as store_id, null::text as type, clock_timestamp() as at, null::jsonb as data \
-             union all select null, {columns} from vestnik.event where xid >= $1 \
-             union all select null, {columns} from vestnik.event where xid = any ($2)"
+            "select pg_current_snapshot() as snapshot, (select version from vestnik.vst_source_version) as id, \
+                    (select xid from vestnik.vst_event where $3 order by xid desc limit 1) as xid, null::int as source, \
+                    null::text as store_id, null::text as key, null::text as type, clock_timestamp() as at, \
+                    null::json as data, null::json as old, null::json as answer \
+             union all select null, {columns} from vestnik.vst_event where xid >= $1 \
+             union all select null, {columns} from vestnik.vst_event where xid = any ($2)"
         );
         let news = client.prepare_cached(&format!("{select} limit $4")).await?;
-        let backlog = client
-            .prepare_cached(&format!("{select} order by id nulls first"))
-            .await?;
+        let backlog = format!("select * from ({select}) e order by snapshot is null, id");
+        let backlog = client.prepare_cached(&backlog).await?;
         let outline = client.prepare_cached(super::outline::OUTLINE).await?;
         let touched = client.prepare_cached(super::outline::TOUCHED).await?;
         Ok(Self {
@@ -120,11 +125,17 @@ impl Reader {
         self.epoch
     }
 
+    /// Loads the sources that are in force. What they were before.
+    pub async fn reload(&self, sources: &Registry) -> Result<Arc<Sources>, Error> {
+        let reloaded = timeout(READ_DEADLINE, sources.reload(&self.client)).await;
+        reloaded.map_err(|_| Error::TimedOut)?.map_err(Error::Sources)
+    }
+
     /// Where a feed begins that has read nothing: behind all that has happened.
     pub async fn now(&self) -> Result<Position, Error> {
         // The trimmed ones count as read: a cursor that does not cover them would be refused.
         const NOW: &str = "select pg_current_snapshot(), greatest( \
-                (select xid from vestnik.event order by xid desc limit 1), (select trimmed_through from vestnik.retention), '0'::xid8)";
+                (select xid from vestnik.vst_event order by xid desc limit 1), (select trimmed_through from vestnik.vst_retention), '0'::xid8)";
         let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[]))
             .await
             .map_err(|_| Error::TimedOut)??;
@@ -140,12 +151,12 @@ impl Reader {
         if rows.len() > NEWS_EVENTS + 1 {
             return Ok(News::TooMuch);
         }
-        let (mut snapshot, mut clock) = (None, OffsetDateTime::UNIX_EPOCH);
+        let (mut snapshot, mut clock, mut sources) = (None, OffsetDateTime::UNIX_EPOCH, 0);
         let mut newest = None;
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             match row.try_get::<_, Option<Snapshot>>(0)? {
-                Some(found) => (snapshot, clock) = (Some(found), row.try_get(5)?),
+                Some(found) => (snapshot, clock, sources) = (Some(found), row.try_get(7)?, row.try_get(1)?),
                 None => {
                     newest = newest.max(Some(row.try_get::<_, SqlXid>(2)?.0));
                     events.extend(event(row, 1)?);
@@ -157,6 +168,7 @@ impl Reader {
         Ok(News::Read {
             snapshot: snapshot.ok_or(Error::NoSnapshot)?,
             clock,
+            sources,
             events,
             newest,
         })
@@ -209,29 +221,37 @@ pub struct Backlog {
 }
 
 /// Events on their way, each behind a column for a snapshot.
-pub struct Chunks(Rows);
+pub struct Chunks {
+    rows: Rows,
+    /// The first event of the next chunk.
+    next: Option<JournalEvent>,
+}
 
 impl Chunks {
     pub(super) fn new(rows: Rows) -> Self {
-        Self(rows)
+        Self { rows, next: None }
     }
 
-    /// The next events, by id; none when that was all.
-    pub async fn next(&mut self) -> Result<Vec<Event>, Error> {
-        let mut events = Vec::with_capacity(CHUNK_EVENTS);
+    /// The next events, by id; none when that was all. A chunk does not end between rows that become one event.
+    pub async fn next(&mut self) -> Result<Vec<JournalEvent>, Error> {
+        let mut events: Vec<JournalEvent> = Vec::with_capacity(CHUNK_EVENTS);
+        events.extend(self.next.take());
         let mut bytes = 0;
-        while events.len() < CHUNK_EVENTS && bytes < CHUNK_BYTES {
-            let Some(row) = self.row().await? else { break };
-            if let Some(event) = event(&row, 1)? {
-                bytes += event.data.len();
-                events.push(event);
+        while let Some(row) = self.row().await? {
+            let Some(event) = event(&row, 1)? else { continue };
+            let is_full = events.len() >= CHUNK_EVENTS || bytes >= CHUNK_BYTES;
+            if is_full && events.last().is_some_and(|last| !last.belongs_with(&event)) {
+                self.next = Some(event);
+                break;
             }
+            bytes += event.payload_bytes();
+            events.push(event);
         }
         Ok(events)
     }
 
     async fn row(&mut self) -> Result<Option<Row>, Error> {
-        let row = timeout(READ_DEADLINE, self.0.next())
+        let row = timeout(READ_DEADLINE, self.rows.next())
             .await
             .map_err(|_| Error::TimedOut)?;
         Ok(row.transpose()?)

@@ -25,10 +25,10 @@ pub enum Trimmed {
 /// Removes one batch of events older than `retention`.
 pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Error> {
     // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
-    const TRIM: &str = "with old as (select id, xid from (select id, xid, at from vestnik.event order by id limit $2) e \
+    const TRIM: &str = "with old as (select id, xid from (select id, xid, at from vestnik.vst_event order by id limit $2) e \
                where at < now() - make_interval(secs => $1)), \
-             gone as (delete from vestnik.event where id in (select id from old) returning xid), \
-             noted as (update vestnik.retention set trimmed_through = greatest(trimmed_through, (select xid from gone order by xid desc limit 1)) \
+             gone as (delete from vestnik.vst_event where id in (select id from old) returning xid), \
+             noted as (update vestnik.vst_retention set trimmed_through = greatest(trimmed_through, (select xid from gone order by xid desc limit 1)) \
                where exists (select from gone)) \
          select count(*) from gone";
     let mut client = pool.get().await?;

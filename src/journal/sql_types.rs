@@ -5,8 +5,8 @@ use std::error::Error;
 use bytes::{BufMut as _, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use crate::cursor::Snapshot;
-use crate::event::Xid;
+use crate::domain::cursor::Snapshot;
+use crate::domain::event::Xid;
 
 type BoxError = Box<dyn Error + Sync + Send>;
 

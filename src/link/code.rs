@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Mode;
 use crate::db::{Client, Failed};
-use crate::event::StoreId;
+use crate::domain::event::StoreId;
 
 /// How long a code opens.
 pub const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -56,12 +56,12 @@ pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, langu
     let code = Code::generate().map_err(CodeError::Random)?;
     let stored = async {
         let transaction = client.transaction().await?;
-        let set_up = "insert into vestnik.store (id) values ($1) on conflict do nothing";
+        let set_up = "insert into vestnik.vst_store (id) values ($1) on conflict do nothing";
         transaction.execute(set_up, &[&store.as_str()]).await?;
         transaction
-            .execute("delete from vestnik.link_code where expires_at < now()", &[])
+            .execute("delete from vestnik.vst_link_code where expires_at < now()", &[])
             .await?;
-        let insert = "insert into vestnik.link_code (hash, store_id, mode, language, expires_at) \
+        let insert = "insert into vestnik.vst_link_code (hash, store_id, mode, language, expires_at) \
              values ($1, $2, $3, $4, now() + make_interval(secs => $5))";
         let life = CODE_LIFE.as_secs_f64();
         let hash = hash(&code.0);

@@ -4,9 +4,12 @@ mod code;
 
 use std::time::Duration;
 
-use crate::attachment::Kind;
-use crate::db::{self, Client, Failed, Pool, Transaction};
-use crate::event::{EventType, StoreId};
+use crate::db::{Pool, Transaction};
+use crate::db::Client;
+
+use crate::db::{self, Failed};
+use crate::domain::event::{EventType, StoreId};
+use crate::domain::status::SubjectKind;
 use crate::journal;
 
 pub use code::{CODE_LIFE, Code, CodeError, create_code};
@@ -85,20 +88,20 @@ pub struct Applicant<'a> {
 
 /// Links a chat by a code.
 pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<Linked, Failed> {
-    const TRY: &str = "insert into vestnik.chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
+    const TRY: &str = "insert into vestnik.vst_chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
          on conflict (telegram_id) do update set title = coalesce($2, c.title), \
              tries = (select coalesce(array_agg(t order by t), '{}') from ( \
                  select t from unnest(c.tries) t where t > clock_timestamp() - interval '1 minute' \
                  union all select clock_timestamp() \
                    where (select count(*) from unnest(c.tries) t where t > clock_timestamp() - interval '1 minute') <= $3) recent(t)) \
          returning id, cardinality(tries)::bigint";
-    const USE: &str = "update vestnik.link_code set used_at = clock_timestamp() \
+    const USE: &str = "update vestnik.vst_link_code set used_at = clock_timestamp() \
          where hash = $1 and used_at is null and expires_at > clock_timestamp() returning store_id, mode, language";
-    const LINK: &str = "insert into vestnik.link (chat_id, store_id, mode, language, linked_by) values ($1, $2, $3, $4, $5) \
+    const LINK: &str = "insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) values ($1, $2, $3, $4, $5) \
          on conflict (chat_id, store_id) do update set mode = excluded.mode, language = excluded.language, linked_by = excluded.linked_by";
     // A chat that had been given up takes part again.
     const REVIVE: &str =
-        "update vestnik.chat set disabled_at = null, disabled_why = null, failures = 0, tries = '{}' where id = $1";
+        "update vestnik.vst_chat set disabled_at = null, disabled_why = null, failures = 0, tries = '{}' where id = $1";
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
@@ -144,7 +147,7 @@ pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
 async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
              coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int \
-         from vestnik.link l join vestnik.chat c on c.id = l.chat_id join vestnik.store s on s.id = l.store_id \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id join vestnik.vst_store s on s.id = l.store_id \
          where c.telegram_id = $1 order by 1";
     let rows = client.query(LINKS, &[&chat]).await?;
     let read = |row: &tokio_postgres::Row| {
@@ -163,7 +166,7 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
 /// Changes what a chat is for, for all of its stores.
 pub async fn set_mode(pool: &Pool, chat: i64, mode: Mode) -> Result<(), Failed> {
     const MODE: &str =
-        "update vestnik.link set mode = $2 where chat_id = (select id from vestnik.chat where telegram_id = $1)";
+        "update vestnik.vst_chat_link set mode = $2 where chat_id = (select id from vestnik.vst_chat where telegram_id = $1)";
     db::answered(async {
         pool.get().await?.execute(MODE, &[&chat, &mode.as_str()]).await?;
         Ok(())
@@ -173,8 +176,8 @@ pub async fn set_mode(pool: &Pool, chat: i64, mode: Mode) -> Result<(), Failed> 
 
 /// Messages come without a sound for so long.
 pub async fn mute(pool: &Pool, chat: i64, time: Duration) -> Result<(), Failed> {
-    const MUTE: &str = "update vestnik.link set muted_until = clock_timestamp() + make_interval(secs => $2) \
-         where chat_id = (select id from vestnik.chat where telegram_id = $1)";
+    const MUTE: &str = "update vestnik.vst_chat_link set muted_until = clock_timestamp() + make_interval(secs => $2) \
+         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1)";
     db::answered(async {
         pool.get().await?.execute(MUTE, &[&chat, &time.as_secs_f64()]).await?;
         Ok(())
@@ -184,10 +187,10 @@ pub async fn mute(pool: &Pool, chat: i64, time: Duration) -> Result<(), Failed> 
 
 /// Ends all ties of a chat; what was planned for it is not sent.
 pub async fn unlink(pool: &Pool, chat: i64) -> Result<(), Failed> {
-    const UNLINK: &str = "with chat as (select id from vestnik.chat where telegram_id = $1), \
-         dead as (update vestnik.delivery set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() \
+    const UNLINK: &str = "with chat as (select id from vestnik.vst_chat where telegram_id = $1), \
+         dead as (update vestnik.vst_delivery set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() \
              where chat_id in (select id from chat) and words is null and state in ('pending', 'retrying')) \
-         delete from vestnik.link where chat_id in (select id from chat)";
+         delete from vestnik.vst_chat_link where chat_id in (select id from chat)";
     db::answered(async {
         pool.get().await?.execute(UNLINK, &[&chat]).await?;
         Ok(())
@@ -197,7 +200,7 @@ pub async fn unlink(pool: &Pool, chat: i64) -> Result<(), Failed> {
 
 /// The bot was thrown out of a chat, or blocked.
 pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<(), Failed> {
-    const CHAT: &str = "select id from vestnik.chat where telegram_id = $1 for update";
+    const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for update";
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
@@ -213,16 +216,16 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<(), Failed> {
 
 /// Nothing more goes to this chat, by its row, and the panels of its stores are told.
 pub async fn disable_in(transaction: &Transaction<'_>, chat: i64, why: &str) -> Result<(), Failed> {
-    const DISABLED: &str = "update vestnik.chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false \
+    const DISABLED: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false \
          where id = $1 and disabled_at is null returning title";
-    const DEAD: &str = "update vestnik.delivery set state = 'dead', reason = $2, settled_at = clock_timestamp() \
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', reason = $2, settled_at = clock_timestamp() \
          where chat_id = $1 and state in ('pending', 'sending', 'retrying')";
     let Some(row) = transaction.query_opt(DISABLED, &[&chat, &why]).await? else {
         return Ok(());
     };
     let title: Option<String> = row.try_get(0)?;
     transaction.execute(DEAD, &[&chat, &why]).await?;
-    let stores = "select store_id from vestnik.link where chat_id = $1";
+    let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1";
     for row in transaction.query(stores, &[&chat]).await? {
         let store = StoreId::new(row.try_get(0)?);
         let data = serde_json::json!({"chat": title, "reason": why});
@@ -233,7 +236,7 @@ pub async fn disable_in(transaction: &Transaction<'_>, chat: i64, why: &str) -> 
 
 /// The bot is in a chat again: it takes messages from now on. What was planned meanwhile was given up.
 pub async fn revive(pool: &Pool, chat: i64) -> Result<(), Failed> {
-    const REVIVE: &str = "update vestnik.chat set disabled_at = null, disabled_why = null, failures = 0 \
+    const REVIVE: &str = "update vestnik.vst_chat set disabled_at = null, disabled_why = null, failures = 0 \
          where telegram_id = $1 and disabled_at is not null";
     db::answered(async {
         pool.get().await?.execute(REVIVE, &[&chat]).await?;
@@ -246,10 +249,10 @@ pub async fn revive(pool: &Pool, chat: i64) -> Result<(), Failed> {
 /// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
 pub async fn answer(pool: &Pool, chat: i64, title: Option<&str>, html: &str) -> Result<(), Failed> {
     const ANSWER: &str = "with chat as ( \
-             insert into vestnik.chat as c (telegram_id, title, waiting) values ($1, $2, true) \
+             insert into vestnik.vst_chat as c (telegram_id, title, waiting) values ($1, $2, true) \
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
-         insert into vestnik.delivery (chat_id, words, urgent) select id, $3, true from chat \
-         where (select count(*) from vestnik.delivery d where d.words is not null \
+         insert into vestnik.vst_delivery (chat_id, words, urgent) select id, $3, true from chat \
+         where (select count(*) from vestnik.vst_delivery d where d.words is not null \
              and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
     db::answered(async {
         let client = pool.get().await?;
@@ -268,8 +271,10 @@ pub struct Pressed {
     /// The store.
     pub store: StoreId,
     /// Order or booking.
-    pub kind: Kind,
-    /// Its id.
+    pub kind: SubjectKind,
+    /// The source that it is in.
+    pub source: String,
+    /// Its key.
     pub key: String,
     /// The chat's language.
     pub language: String,
@@ -277,24 +282,23 @@ pub struct Pressed {
 
 /// Finds it by the event that the message tells.
 pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, Failed> {
-    const PRESSED: &str = "select e.store_id, e.data ->> 'order_id', e.data ->> 'booking_id', l.language \
-         from vestnik.event e join vestnik.link l on l.store_id = e.store_id \
-         join vestnik.chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1";
+    const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, l.language \
+         from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
+         join vestnik.vst_chat_link l on l.store_id = e.store_id \
+         join vestnik.vst_chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1 and e.key is not null";
     db::answered(async {
         let client = pool.get().await?;
         let Some(row) = client.query_opt(PRESSED, &[&chat, &event]).await? else {
             return Ok(None);
         };
-        let (order, booking): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
-        let kind = if order.is_some() { Kind::Order } else { Kind::Booking };
-        let store: &str = row.try_get(0)?;
-        let language = row.try_get(3)?;
-        Ok(order.or(booking).map(|key| Pressed {
+        let kind: &str = row.try_get(1)?;
+        Ok(Some(Pressed {
             event,
-            store: StoreId::new(store),
-            kind,
-            key,
-            language,
+            store: StoreId::new(row.try_get(0)?),
+            kind: SubjectKind::from_name(kind).ok_or(Failed::Inconsistent("a source of an unknown kind"))?,
+            source: row.try_get(2)?,
+            key: row.try_get(3)?,
+            language: row.try_get(4)?,
         }))
     })
     .await
@@ -322,8 +326,8 @@ pub struct Listed {
 /// Every link, by store.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, Failed> {
     const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, c.disabled_why, \
-             (select count(*) from vestnik.delivery d where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying')) \
-         from vestnik.link l join vestnik.chat c on c.id = l.chat_id order by l.store_id, l.linked_at";
+             (select count(*) from vestnik.vst_delivery d where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying')) \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id order by l.store_id, l.linked_at";
     let rows = client.query(LIST, &[]).await?;
     let read = |row: &tokio_postgres::Row| {
         Ok(Listed {

@@ -1,26 +1,21 @@
-//! `triggers/*.sql` are code: each file is applied when its text differs from what the database remembers.
+//! `triggers/*.sql` are code: each file is applied when its text differs from what the database remembers. The trigger
+//! functions themselves are each source's own: `sources::trigger`.
 
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, Transaction};
 
-use super::{Error, Say, lock};
+use super::{Error, Say};
 use crate::config::{Database, Notify};
 
 /// In the order in which they need one another.
-const FILES: [(&str, &str); 8] = [
-    ("triggers/emit.sql", include_str!("../../triggers/emit.sql")),
-    ("triggers/orders.sql", include_str!("../../triggers/orders.sql")),
-    ("triggers/bookings.sql", include_str!("../../triggers/bookings.sql")),
-    ("triggers/payload.sql", include_str!("../../triggers/payload.sql")),
-    ("triggers/altered.sql", include_str!("../../triggers/altered.sql")),
-    ("triggers/functions.sql", include_str!("../../triggers/functions.sql")),
-    ("triggers/attach.sql", include_str!("../../triggers/attach.sql")),
-    ("triggers/clock.sql", include_str!("../../triggers/clock.sql")),
+const FILES: [(&str, &str); 2] = [
+    ("triggers/notify.sql", include_str!("../../triggers/notify.sql")),
+    ("triggers/values.sql", include_str!("../../triggers/values.sql")),
 ];
 
-const IN_FORCE: &str = "select from vestnik.code where file = $1 and fingerprint = $2";
+const IN_FORCE: &str = "select from vestnik.vst_code where file = $1 and fingerprint = $2";
 
-/// Applies what changed, and then attaches again the tables for which that made a difference. All or nothing.
+/// Applies what changed. All or nothing.
 pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     let mut changed = false;
@@ -33,7 +28,7 @@ pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Re
         transaction.batch_execute(text).await?;
         transaction
             .execute(
-                "insert into vestnik.code (file, fingerprint) values ($1, $2) \
+                "insert into vestnik.vst_code (file, fingerprint) values ($1, $2) \
                  on conflict (file) do update set fingerprint = excluded.fingerprint, applied_at = now()",
                 &[&file, &fingerprint],
             )
@@ -41,29 +36,21 @@ pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Re
         say(&format!("applied {file}"));
         changed = true;
     }
-    changed |= set_bell(&transaction, database, say).await?;
-    let attached: i64 = transaction
-        .query_one("select vestnik.reattach_all()", &[])
-        .await?
-        .try_get(0)?;
-    if attached > 0 {
-        say(&format!("attached {attached} tables again"));
-        changed = true;
-    }
+    changed |= set_notify(&transaction, database, say).await?;
     transaction.commit().await?;
     Ok(changed)
 }
 
-/// Writes what the settings say of the bell into functions, which cost the triggers nothing.
-async fn set_bell(transaction: &Transaction<'_>, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+/// Writes what the settings say of notifications into functions, which cost the triggers nothing.
+async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say<'_>) -> Result<bool, Error> {
     let now = transaction
-        .query_one("select vestnik.rings(), vestnik.bell_lock()", &[])
+        .query_one("select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()", &[])
         .await?;
     let (rings, bell_lock): (bool, i32) = (now.try_get(0)?, now.try_get(1)?);
     let notify = database.notify == Notify::On;
     if rings != notify {
         let body = format!(
-            "create or replace function vestnik.rings() returns boolean language sql immutable parallel safe \
+            "create or replace function vestnik.vst_notify_enabled() returns boolean language sql immutable parallel safe \
              as 'select {notify}'"
         );
         transaction.batch_execute(&body).await?;
@@ -75,7 +62,7 @@ async fn set_bell(transaction: &Transaction<'_>, database: &Database, say: Say<'
     }
     if bell_lock != database.bell_lock {
         let body = format!(
-            "create or replace function vestnik.bell_lock() returns integer language sql immutable parallel safe \
+            "create or replace function vestnik.vst_notify_lock_key() returns integer language sql immutable parallel safe \
              as 'select {}'",
             database.bell_lock
         );
@@ -87,7 +74,7 @@ async fn set_bell(transaction: &Transaction<'_>, database: &Database, say: Say<'
 
 /// Says what [`apply`] would apply.
 pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
-    let there = "select to_regclass('vestnik.code') is not null";
+    let there = "select to_regclass('vestnik.vst_code') is not null";
     let there: bool = client.query_one(there, &[]).await?.try_get(0)?;
     for (file, text) in FILES {
         let fingerprint = hex(&Sha256::digest(text));
@@ -96,27 +83,6 @@ pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Attaches the reference shop's tables.
-pub async fn attach_reference_shop(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
-    const ATTACH: &str = "select vestnik.attach($1, $2)";
-    let mut changed = false;
-    for (table, kind) in [("public.orders", "order"), ("public.bookings", "booking")] {
-        // Attached already, perhaps to other columns: that is the shop's choice.
-        let there = client
-            .query_opt("select from vestnik.attachment where table_name = $1", &[&table])
-            .await?;
-        if there.is_none() {
-            lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
-                Ok(client.execute(ATTACH, &[&table, &kind]).await?)
-            })
-            .await?;
-            say(&format!("attached {table}"));
-            changed = true;
-        }
-    }
-    Ok(changed)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,7 +4,7 @@
 mod backup;
 mod code;
 mod lock;
-mod subject;
+mod reference_shop;
 mod undo;
 mod v23;
 
@@ -15,6 +15,7 @@ use tokio_postgres::Client;
 
 use crate::config::{Config, ShopSchema};
 use crate::db;
+use crate::sources::attach;
 
 pub use undo::undo_v23;
 
@@ -40,8 +41,7 @@ const SHOP: Set = Set {
     runner: shop::migrations::runner,
 };
 
-/// Gets a line for each thing that was done or is waited for.
-pub type Say<'a> = &'a mut (dyn FnMut(&str) + Send);
+pub use crate::table_lock::Progress as Say;
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A table cannot be attached.
+    #[error(transparent)]
+    Attach(#[from] attach::Error),
     /// There is nothing to undo.
     #[error("V23 is not applied in this database: there is nothing to undo")]
     NotApplied,
@@ -163,8 +166,7 @@ pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
         v23::check(&client).await?;
         v23::tell(&client, say).await?;
     }
-    code::tell(&client, say).await?;
-    subject::tell(&client, say).await
+    code::tell(&client, say).await
 }
 
 fn sets(config: &Config) -> &'static [&'static Set] {
@@ -208,10 +210,8 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         v23::prepare(client, config, say).await?;
     }
     if reference {
-        // Rewritten statuses are no news; and a lock is waited for in short turns.
-        client.batch_execute("set vestnik.quiet = 'on'").await?;
+        // Rewritten statuses are no news: old and new words mean the same to the mappings.
         changed |= history_patiently(client, &SHOP, say).await?;
-        client.batch_execute("reset vestnik.quiet").await?;
         changed |= v23::validate(client, say).await?;
     }
     changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
@@ -219,9 +219,13 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     })
     .await?;
     if reference {
-        changed |= code::attach_reference_shop(client, say).await?;
+        changed |= reference_shop::attach(client, say).await?;
     }
-    changed |= subject::build(client, say).await?;
+    let attached = attach::reattach_all(client, say).await?;
+    if attached > 0 {
+        say(&format!("attached {attached} tables again"));
+        changed = true;
+    }
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
@@ -249,7 +253,7 @@ async fn history(client: &mut Client, set: &Set, target: Target, say: Say<'_>) -
 
 impl Set {
     fn table(&self) -> String {
-        format!("vestnik.{}_history", self.name)
+        format!("vestnik.vst_{}_history", self.name)
     }
 }
 
@@ -288,10 +292,11 @@ async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error
 /// A journal that was restored into another cluster has transaction numbers of the old one: all of it is the past.
 async fn adopt_cluster(client: &Client, say: Say<'_>) -> Result<bool, Error> {
     const ADOPT: &str = "with adopted as ( \
-             update vestnik.cluster set system_identifier = now.system_identifier \
-             from pg_control_system() now where cluster.system_identifier <> now.system_identifier returning 1), \
-         events as (update vestnik.event set xid = '2' where exists (select from adopted)), \
-         retention as (update vestnik.retention set trimmed_through = '0' where exists (select from adopted)) \
+             update vestnik.vst_cluster set system_identifier = now.system_identifier \
+             from pg_control_system() now where vst_cluster.system_identifier <> now.system_identifier returning 1), \
+         events as (update vestnik.vst_event set xid = '2' where exists (select from adopted)), \
+         retention as (update vestnik.vst_retention set trimmed_through = '0' where exists (select from adopted)), \
+         sources as (update vestnik.vst_source set attached_xid = pg_current_xact_id() where exists (select from adopted)) \
          select count(*) > 0 from adopted";
     let adopted = client.query_one(ADOPT, &[]).await?.try_get(0)?;
     if adopted {

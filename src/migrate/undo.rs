@@ -7,6 +7,7 @@
 use tokio_postgres::{Client, Transaction};
 
 use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
+use super::reference_shop::{self, Words};
 use super::{Error, SHOP, Say, applied, connect, lock};
 use crate::config::Config;
 
@@ -21,7 +22,7 @@ pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
 
 async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
     // The kept state is there, too, after a migration or an undoing that was broken off.
-    let kept = "select to_regclass('vestnik.before_v23') is not null";
+    let kept = "select to_regclass('vestnik.vst_before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
     if !kept && !applied(client, &SHOP).await?.contains(&v23::VERSION) {
         return Err(Error::NotApplied);
@@ -48,6 +49,8 @@ async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
+    // Answers are written in the old words from here on.
+    reference_shop::attach_as(client, Words::BeforeV23, say).await?;
     say("V23 is undone; `vestnik migrate` would apply it again");
     Ok(())
 }
@@ -56,11 +59,11 @@ async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
 fn which(table: &str) -> &'static str {
     match table {
         "public.orders" => {
-            "status in ('pending', 'preparing') and not exists (select from vestnik.before_v23 \
+            "status in ('pending', 'preparing') and not exists (select from vestnik.vst_before_v23 \
              where table_name = 'public.orders' and row_id = id::text and old_status = status::text)"
         }
         _ => {
-            "status in ('pending', 'preparing') and not exists (select from vestnik.before_v23 \
+            "status in ('pending', 'preparing') and not exists (select from vestnik.vst_before_v23 \
              where table_name = 'public.bookings' and row_id = id::text and old_status = status::text)"
         }
     }
@@ -86,9 +89,9 @@ async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     }
     transaction
         .batch_execute(
-            "create table if not exists vestnik.before_v23 (table_name text not null, row_id text not null, \
+            "create table if not exists vestnik.vst_before_v23 (table_name text not null, row_id text not null, \
                  old_status text not null, primary key (table_name, row_id, old_status)); \
-             delete from vestnik.shop_history where version = 23",
+             delete from vestnik.vst_shop_history where version = 23",
         )
         .await?;
     Ok(transaction.commit().await?)
@@ -96,11 +99,11 @@ async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
 
 /// The default of before V23, where it was kept: an expression, or none.
 async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Option<Option<String>>, Error> {
-    let kept = "select to_regclass('vestnik.before_v23_default') is not null";
+    let kept = "select to_regclass('vestnik.vst_before_v23_default') is not null";
     if !transaction.query_one(kept, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(None);
     }
-    let sql = "select expression from vestnik.before_v23_default where table_name = $1";
+    let sql = "select expression from vestnik.vst_before_v23_default where table_name = $1";
     let row = transaction.query_opt(sql, &[&table]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
@@ -108,7 +111,6 @@ async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Optio
 /// What the batches left out, and the end of it. The number of rows.
 async fn finish(client: &mut Client) -> Result<u64, Error> {
     let transaction = client.transaction().await?;
-    transaction.batch_execute("set local vestnik.quiet = 'on'").await?;
     let mut rewritten = 0;
     for table in TABLES {
         let which = which(table);
@@ -118,7 +120,7 @@ async fn finish(client: &mut Client) -> Result<u64, Error> {
         rewritten += transaction.execute(&sql, &[]).await?;
     }
     transaction
-        .batch_execute("drop table vestnik.before_v23; drop table if exists vestnik.before_v23_default")
+        .batch_execute("drop table vestnik.vst_before_v23; drop table if exists vestnik.vst_before_v23_default")
         .await?;
     transaction.commit().await?;
     Ok(rewritten)

@@ -127,21 +127,21 @@ pub struct Rewrite {
 /// Keeps the rows that have the new names already: for all others, the way back is the way there.
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
-    let there = "select to_regclass('vestnik.before_v23') is not null";
+    let there = "select to_regclass('vestnik.vst_before_v23') is not null";
     // Kept by a migration that was broken off: then part of the rows is rewritten already.
     if !transaction.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         transaction
             .batch_execute(
-                "create table vestnik.before_v23 (table_name text not null, row_id text not null, old_status text not null, \
+                "create table vestnik.vst_before_v23 (table_name text not null, row_id text not null, old_status text not null, \
                      primary key (table_name, row_id, old_status)); \
-                 comment on table vestnik.before_v23 is 'rows that had one of the new statuses before V23, for \
+                 comment on table vestnik.vst_before_v23 is 'rows that had one of the new statuses before V23, for \
                      vestnik migrate --undo v23'",
             )
             .await?;
         // What a shop calls an id need not be one: in a partitioned table it may come twice, and without a key be null.
         for table in TABLES {
             let sql = format!(
-                "insert into vestnik.before_v23 select $1, id::text, status::text from {table} \
+                "insert into vestnik.vst_before_v23 select $1, id::text, status::text from {table} \
                  where status in ('pending', 'preparing') and id is not null on conflict do nothing"
             );
             transaction.execute(&sql, &[&table]).await?;
@@ -152,17 +152,17 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
 
 /// Keeps the defaults that are not the reference shop's own, `new`: an expression, or null where there is none.
 async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
-    const KEEP: &str = "create table vestnik.before_v23_default as \
+    const KEEP: &str = "create table vestnik.vst_before_v23_default as \
              select table_name, pg_get_expr(d.adbin, d.adrelid) as expression \
              from (values ('public.orders'), ('public.bookings')) t (table_name) \
              join pg_attribute a on a.attrelid = to_regclass(table_name) and a.attname = 'status' and not a.attisdropped \
              left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
              where coalesce(pg_get_expr(d.adbin, d.adrelid), '') not in ('''new''::text', '''new''::character varying'); \
-         do $$ begin if not exists (select from vestnik.before_v23_default) then \
-             drop table vestnik.before_v23_default; end if; end $$";
+         do $$ begin if not exists (select from vestnik.vst_before_v23_default) then \
+             drop table vestnik.vst_before_v23_default; end if; end $$";
     let transaction = client.transaction().await?;
     transaction
-        .batch_execute("drop table if exists vestnik.before_v23_default")
+        .batch_execute("drop table if exists vestnik.vst_before_v23_default")
         .await?;
     transaction.batch_execute(KEEP).await?;
     Ok(transaction.commit().await?)
@@ -194,7 +194,6 @@ pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Resu
                  for update skip locked)) and {which}"
         );
         let transaction = client.transaction().await?;
-        transaction.batch_execute("set local vestnik.quiet = 'on'").await?;
         rewritten += transaction.execute(&sql, &[]).await?;
         transaction.commit().await?;
     }
@@ -210,7 +209,6 @@ async fn sweep(client: &mut Client, table: &str) -> Result<(), Error> {
     );
     loop {
         let transaction = client.transaction().await?;
-        transaction.batch_execute("set local vestnik.quiet = 'on'").await?;
         let rewritten = transaction.execute(&sql, &[]).await?;
         transaction.commit().await?;
         if rewritten < SWEEP_ROWS {

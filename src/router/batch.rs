@@ -9,7 +9,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::event::{Delivery, Event, EventId, EventType, Xid};
+use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, Xid};
 
 /// A whole message of text, in one frame.
 const FINAL_TEXT: u8 = 0x81;
@@ -54,7 +54,7 @@ pub struct Part<'a> {
 
 impl Batch {
     /// Serialises: each event says `before` as its cursor, and the last one `after`.
-    pub(super) fn new(events: &[&Event], before: &Arc<str>, after: &Arc<str>) -> Self {
+    pub(super) fn new(events: &[PartnerEvent], before: &Arc<str>, after: &Arc<str>) -> Self {
         let last = events.len().saturating_sub(1);
         let mut frames = Vec::with_capacity(events.iter().map(|event| event.data.len() + 320).sum());
         let mut placed = Vec::with_capacity(events.len());
@@ -62,10 +62,10 @@ impl Batch {
             let cursor = if index == last { after } else { before };
             let text = event.to_wire(cursor, Delivery::Live);
             put_text_frame(&mut frames, &text);
-            placed.push((*event, cursor, text.len(), frames.len()));
+            placed.push((event, cursor, text.len(), frames.len()));
         }
         let frames = Bytes::from(frames);
-        let publish = |(event, cursor, length, end): (&Event, &Arc<str>, usize, usize)| Published {
+        let publish = |(event, cursor, length, end): (&PartnerEvent, &Arc<str>, usize, usize)| Published {
             id: event.id,
             xid: event.xid,
             kind: event.kind,
@@ -133,16 +133,19 @@ pub fn put_text_frame(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::StoreId;
+    use crate::domain::event::StoreId;
     use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocket};
 
-    fn events(sizes: &[usize]) -> Vec<Event> {
-        let event = |(id, size): (usize, &usize)| Event {
+    fn events(sizes: &[usize]) -> Vec<PartnerEvent> {
+        let event = |(id, size): (usize, &usize)| PartnerEvent {
             id: EventId(id as i64),
             xid: Xid(1),
-            store: Some(StoreId::new("7")),
+            store: StoreId::new("7"),
             kind: EventType::NewOrder,
             at: OffsetDateTime::UNIX_EPOCH,
+            subject: None,
+            previous: None,
+            changed: Vec::new(),
             data: format!("\"{}\"", "ж".repeat(*size)),
         };
         sizes.iter().enumerate().map(event).collect()
@@ -152,7 +155,6 @@ mod tests {
     fn the_frames_of_a_batch_are_what_a_client_of_any_library_reads_as_its_events() {
         // Around each length at which a frame's head changes its form, short texts apart.
         let events = events(&[0, 1, 32_600, 32_700, 32_767, 40_000]);
-        let events: Vec<&Event> = events.iter().collect();
         let batch = Batch::new(&events, &"before".into(), &"after".into());
         let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(batch.0.frames.to_vec()), Role::Client, None);
         for event in batch.iter() {
@@ -176,7 +178,6 @@ mod tests {
     #[test]
     fn the_parts_of_a_batch_are_all_of_it_in_order() {
         let events = events(&[10, 2000, 10, 10, 10, 500, 1]);
-        let events: Vec<&Event> = events.iter().collect();
         let batch = Batch::new(&events, &"before".into(), &"after".into());
         for bytes in [1, 400, 1000, 1_000_000] {
             let parts: Vec<Part<'_>> = batch.parts(bytes).collect();

@@ -9,20 +9,24 @@ mod queue;
 mod recent;
 mod rush;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use batch::{Batch, Part, Published, put_text_frame};
 use queue::Link;
+pub use queue::Queued;
 use recent::Recent;
 pub use recent::{RECENT_BYTES, Recalled};
 use rush::Rush;
 
-use crate::cursor::{Cursor, Epoch, Position};
-use crate::event::{Event, StoreId};
+use crate::domain::cursor::{Cursor, Epoch, Position};
+use crate::domain::event::{JournalEvent, StoreId};
 use crate::journal::Past;
+use crate::metrics::HOT;
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
 use crate::token::{TokenId, Withdrawn};
 
 /// Time for each session that comes back after a restart.
@@ -52,6 +56,26 @@ pub enum Refused {
     TooMany,
 }
 
+/// How the rows of a read become what partners receive.
+pub struct Translation<'a> {
+    /// What the rows mean.
+    pub sources: &'a Sources,
+    /// What was looked up in other tables.
+    pub lookups: &'a Lookups,
+    /// The stores for whose orders that was done; `None`: no source needs it.
+    pub looked_up: Option<HashSet<StoreId>>,
+}
+
+impl Translation<'_> {
+    fn covers(&self, store: &StoreId) -> bool {
+        self.looked_up.as_ref().is_none_or(|stores| stores.contains(store))
+    }
+}
+
+/// A session has come for a store whose orders were not looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newcomer;
+
 /// A session's end of its queue. Dropping it ends the subscription.
 pub struct Subscription {
     router: Arc<Router>,
@@ -79,6 +103,28 @@ struct Inner {
 }
 
 impl Inner {
+    /// The events of each store that has a session here.
+    fn by_store<'a>(&self, events: &'a [JournalEvent]) -> Vec<(&'a StoreId, Vec<&'a JournalEvent>)> {
+        let mut by_store: Vec<(&StoreId, Vec<&JournalEvent>)> = Vec::new();
+        let mut places: HashMap<&StoreId, usize> = HashMap::new();
+        for event in events {
+            let Some(store) = event.store.as_ref() else { continue };
+            match by_store.last_mut() {
+                // As a rule one store's events follow one another, and there is nothing to look up.
+                Some((last, events)) if *last == store => events.push(event),
+                _ if !self.stores.contains_key(store) => {}
+                _ => {
+                    let place = *places.entry(store).or_insert(by_store.len());
+                    match by_store.get_mut(place) {
+                        Some((_, events)) => events.push(event),
+                        None => by_store.push((store, vec![event])),
+                    }
+                }
+            }
+        }
+        by_store
+    }
+
     fn release_all(&mut self) {
         for subscriber in std::mem::take(&mut self.stores).into_values().flatten() {
             subscriber.link.end(End::Draining);
@@ -152,37 +198,54 @@ impl Router {
         })
     }
 
+    /// Those of these events that somebody here receives.
+    pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
+        let inner = self.lock();
+        let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.stores.contains_key(store));
+        events.iter().filter(is_watched).collect()
+    }
+
     /// Publishes one read, or one chunk of it. `before` is what was covered before it, `after` what is covered now;
     /// only the last event of each store may say `after`, for only then has that store's session been sent all of it.
-    pub fn publish(&self, epoch: Epoch, events: &[Event], before: &Cursor, after: &Cursor) {
+    ///
+    /// Nothing is published where a session has come for which too little was looked up: then ask again.
+    pub fn publish(
+        &self,
+        epoch: Epoch,
+        events: &[JournalEvent],
+        before: &Cursor,
+        after: &Cursor,
+        translation: &Translation<'_>,
+    ) -> Result<(), Newcomer> {
         let after_cursor = after;
         let after: Arc<str> = after.encode(epoch).into();
         let mut inner = self.lock();
-        inner.recent.keep(events, before, after_cursor);
-        let mut by_store: Vec<(&StoreId, Vec<&Event>)> = Vec::new();
-        let mut places: HashMap<&StoreId, usize> = HashMap::new();
-        for event in events {
-            let Some(store) = event.store.as_ref() else { continue };
-            match by_store.last_mut() {
-                // As a rule one store's events follow one another, and there is nothing to look up.
-                Some((last, events)) if *last == store => events.push(event),
-                _ if !inner.stores.contains_key(store) => {}
-                _ => {
-                    let place = *places.entry(store).or_insert(by_store.len());
-                    match by_store.get_mut(place) {
-                        Some((_, events)) => events.push(event),
-                        None => by_store.push((store, vec![event])),
-                    }
-                }
-            }
+        let by_store = inner.by_store(events);
+        if by_store.iter().any(|(store, _)| !translation.covers(store)) {
+            return Err(Newcomer);
         }
+        inner.recent.keep(events, before, after_cursor);
         if !by_store.is_empty() {
             let before: Arc<str> = before.encode(epoch).into();
             for (store, events) in by_store {
-                self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
+                let events = translation.sources.partner_events(&events, translation.lookups);
+                events.iter().for_each(|event| HOT.events[event.kind as usize].increment(1));
+                if !events.is_empty() {
+                    self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
+                }
             }
         }
         inner.reached = Some((epoch, after));
+        Ok(())
+    }
+
+    /// What the lists of these stores' sessions show is out of date, or of all: their rows are read otherwise now, or a
+    /// source was emptied.
+    pub fn resync(&self, stores: Option<&[StoreId]>) {
+        let inner = self.lock();
+        let Some((_, cursor)) = &inner.reached else { return };
+        let concerned = inner.stores.iter().filter(|(store, _)| stores.is_none_or(|stores| stores.contains(store)));
+        concerned.flat_map(|(_, subscribers)| subscribers).for_each(|subscriber| subscriber.link.resync(cursor));
     }
 
     fn hand_over(&self, inner: &mut Inner, store: &StoreId, batch: &Batch) {
@@ -310,14 +373,14 @@ impl Router {
 }
 
 impl Subscription {
-    /// The next batch; `Err` when the router has let the session go. What still waits then is not sent: the cursor
+    /// The next of what waits; `Err` when the router has let the session go. What still waits then is not sent: the cursor
     /// of what has been sent brings it back.
-    pub async fn next(&mut self) -> Result<Batch, End> {
+    pub async fn next(&mut self) -> Result<Queued, End> {
         poll_fn(|context| self.link.poll(context, |link| link.take().transpose())).await
     }
 
-    /// The next batch, if one waits.
-    pub fn try_next(&mut self) -> Option<Batch> {
+    /// The next of what waits, if anything does.
+    pub fn try_next(&mut self) -> Option<Queued> {
         self.link.take_rest()
     }
 

@@ -1,17 +1,26 @@
 //! What the router and one session share: the session's queue. A channel would cost an idle session a kilobyte.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 
 use super::{Batch, End};
 
-/// Batches that may wait for one session, whatever their bytes.
+/// What may wait for one session, whatever its bytes.
 const QUEUE_BATCHES: usize = 256;
 /// Batches for which an idle session keeps room.
 const IDLE_QUEUE_BATCHES: usize = 4;
+
+/// What waits for a session.
+#[derive(Debug, Clone)]
+pub enum Queued {
+    /// Events.
+    Batch(Batch),
+    /// What the session's lists show is out of date: they must be loaded anew. With what it has been sent before.
+    Resync(Arc<str>),
+}
 
 /// One session's queue. Only one task waits on it.
 #[derive(Debug, Default)]
@@ -23,7 +32,7 @@ pub struct Link {
 
 #[derive(Debug, Default)]
 struct Queue {
-    batches: VecDeque<Batch>,
+    batches: VecDeque<Queued>,
     bytes: usize,
     end: Option<End>,
 }
@@ -39,7 +48,7 @@ impl Link {
         // A batch larger than the bound still passes where nothing waits: it must get through some time.
         let fits = queue.bytes == 0 || queue.bytes + bytes <= most_bytes && queue.batches.len() < QUEUE_BATCHES;
         if fits {
-            queue.batches.push_back(batch.clone());
+            queue.batches.push_back(Queued::Batch(batch.clone()));
             queue.bytes += bytes;
         } else {
             queue.end = queue.end.or(Some(End::Lagged));
@@ -49,8 +58,14 @@ impl Link {
         fits
     }
 
-    /// The next batch, if one waits; `Err` when it is over, whatever still waits.
-    pub fn take(&self) -> Result<Option<Batch>, End> {
+    /// The session's lists are out of date.
+    pub fn resync(&self, cursor: &Arc<str>) {
+        self.queue().batches.push_back(Queued::Resync(Arc::clone(cursor)));
+        self.waker.wake();
+    }
+
+    /// The next of what waits; `Err` when it is over, whatever still waits.
+    pub fn take(&self) -> Result<Option<Queued>, End> {
         let mut queue = self.queue();
         match queue.end {
             Some(end) => Err(end),
@@ -59,7 +74,7 @@ impl Link {
     }
 
     /// The same, also behind the end.
-    pub fn take_rest(&self) -> Option<Batch> {
+    pub fn take_rest(&self) -> Option<Queued> {
         self.queue().pop()
     }
 
@@ -91,13 +106,15 @@ impl Link {
 }
 
 impl Queue {
-    fn pop(&mut self) -> Option<Batch> {
-        let batch = self.batches.pop_front()?;
-        self.bytes -= batch.bytes();
+    fn pop(&mut self) -> Option<Queued> {
+        let queued = self.batches.pop_front()?;
+        if let Queued::Batch(batch) = &queued {
+            self.bytes -= batch.bytes();
+        }
         if self.batches.is_empty() {
             // An idle session keeps nothing of its busy moments.
             self.batches.shrink_to(IDLE_QUEUE_BATCHES);
         }
-        Some(batch)
+        Some(queued)
     }
 }

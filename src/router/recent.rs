@@ -12,8 +12,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::cursor::{Cursor, Epoch, Onward, Position};
-use crate::event::{Event, StoreId};
+use crate::domain::cursor::{Cursor, Epoch, Onward, Position};
+use crate::domain::event::{JournalEvent, StoreId};
 
 /// What the recent events may weigh, bytes.
 pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
@@ -35,7 +35,7 @@ pub struct Recent {
 
 #[derive(Debug, Default)]
 struct Streamed {
-    events: Vec<Arc<Event>>,
+    events: Vec<Arc<JournalEvent>>,
     bytes: usize,
 }
 
@@ -44,21 +44,21 @@ struct Known {
     base: Position,
     reached: Position,
     reads: VecDeque<Read>,
-    by_store: HashMap<StoreId, VecDeque<Arc<Event>>>,
+    by_store: HashMap<StoreId, VecDeque<Arc<JournalEvent>>>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Read {
     after: Position,
-    events: Vec<Arc<Event>>,
+    events: Vec<Arc<JournalEvent>>,
 }
 
 /// What a client is owed, from memory.
 #[derive(Debug)]
 pub struct Recalled {
     /// In the order in which they are told.
-    pub events: Vec<Arc<Event>>,
+    pub events: Vec<Arc<JournalEvent>>,
     /// What the client has been sent when it has these.
     pub seen: Position,
     /// The life of the database that these belong to.
@@ -102,9 +102,9 @@ impl Recent {
     }
 
     /// Keeps what is published: all that was new behind `before`, or a part of it.
-    pub fn keep(&mut self, events: &[Event], before: &Cursor, after: &Cursor) {
+    pub fn keep(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());
-        let events: Vec<Arc<Event>> = of_stores.map(|event| Arc::new(event.clone())).collect();
+        let events: Vec<Arc<JournalEvent>> = of_stores.map(|event| Arc::new(event.clone())).collect();
         if let Cursor::At(before) = before {
             // A read that was streamed and broke off begins again.
             self.streamed = None;
@@ -118,7 +118,7 @@ impl Recent {
         }
     }
 
-    fn stream(&mut self, events: Vec<Arc<Event>>) {
+    fn stream(&mut self, events: Vec<Arc<JournalEvent>>) {
         let streamed = self.streamed.get_or_insert_default();
         if self.known.is_none() {
             return;
@@ -132,7 +132,7 @@ impl Recent {
         }
     }
 
-    fn push(&mut self, events: Vec<Arc<Event>>, after: &Position) {
+    fn push(&mut self, events: Vec<Arc<JournalEvent>>, after: &Position) {
         let Some(known) = &mut self.known else { return };
         for event in &events {
             known.bytes += event.weight();
@@ -168,7 +168,7 @@ impl Recent {
     /// Puts the past before what is known: `events`, by id, are all of it that is not behind `past`. It was read after
     /// this began at `base`, so it has seen all that is behind `base`; what is not behind `base` is here already, and may
     /// not even have been published.
-    pub fn remember(&mut self, base: &Position, past: &Position, events: Vec<Event>) {
+    pub fn remember(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
         let Some(known) = self.known.as_mut().filter(|known| known.base == *base) else {
             return;
         };
@@ -176,7 +176,7 @@ impl Recent {
         let events = events
             .into_iter()
             .filter(|event| event.store.is_some() && base.covers(event.xid));
-        let events: Vec<Arc<Event>> = events.map(Arc::new).collect();
+        let events: Vec<Arc<JournalEvent>> = events.map(Arc::new).collect();
         for event in events.iter().rev() {
             known.bytes += event.weight();
             if let Some(store) = &event.store {
@@ -207,7 +207,7 @@ impl Recent {
             return None;
         }
         let of_store = known.by_store.get(store).into_iter().flatten();
-        let mut events: Vec<Arc<Event>> = of_store
+        let mut events: Vec<Arc<JournalEvent>> = of_store
             .filter(|event| onward.owes(event.xid, event.id))
             .cloned()
             .collect();
@@ -250,8 +250,8 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::Snapshot;
-    use crate::event::{EventId, EventType, Xid};
+    use crate::domain::cursor::Snapshot;
+    use crate::domain::event::{Body, EventId, EventType, Xid};
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
@@ -260,14 +260,14 @@ mod tests {
         epoch: Epoch,
         next_xid: u64,
         next_id: i64,
-        running: Vec<(Xid, Vec<Event>)>,
-        committed: Vec<Event>,
+        running: Vec<(Xid, Vec<JournalEvent>)>,
+        committed: Vec<JournalEvent>,
         position: Position,
         recent: Recent,
         /// Cursors that clients could have.
         given: Vec<String>,
         /// The past, read and not yet joined.
-        past: Option<(Position, Position, Vec<Event>)>,
+        past: Option<(Position, Position, Vec<JournalEvent>)>,
     }
 
     #[derive(Debug, Clone)]
@@ -330,8 +330,8 @@ mod tests {
             self.given.push(cursor.encode(self.epoch));
         }
 
-        fn news(&self) -> Vec<Event> {
-            let mut news: Vec<Event> = self
+        fn news(&self) -> Vec<JournalEvent> {
+            let mut news: Vec<JournalEvent> = self
                 .committed
                 .iter()
                 .filter(|e| !self.position.covers(e.xid))
@@ -353,13 +353,12 @@ mod tests {
                         return;
                     }
                     let (xid, events) = &mut self.running[transaction % count];
-                    events.push(Event {
+                    events.push(JournalEvent {
                         id: EventId(self.next_id),
                         xid: *xid,
                         store: Some(StoreId::new(STORES[store % 2])),
-                        kind: EventType::NewOrder,
                         at: OffsetDateTime::UNIX_EPOCH,
-                        data: String::new(),
+                        body: Body::Engine(EventType::NewOrder, String::new()),
                     });
                     self.next_id += 1;
                 }
@@ -405,7 +404,7 @@ mod tests {
                         xids.sort();
                         let cut = xids.get(cut % (xids.len() + 1)).map_or(Xid(0), |xid| Xid(xid.0 - 1));
                         let base = Position::after(&self.snapshot(), cut);
-                        let mut events: Vec<Event> = self.committed.iter().filter(|e| e.xid > cut).cloned().collect();
+                        let mut events: Vec<JournalEvent> = self.committed.iter().filter(|e| e.xid > cut).cloned().collect();
                         events.sort_by_key(|event| event.id);
                         self.past = Some((wanted, base, events));
                     }
@@ -429,10 +428,10 @@ mod tests {
                     };
                     served += 1;
                     assert_eq!(recalled.seen, self.position);
-                    let owed = |e: &&Event| {
+                    let owed = |e: &&JournalEvent| {
                         e.store.as_ref() == Some(&store) && self.position.covers(e.xid) && onward.owes(e.xid, e.id)
                     };
-                    let mut expected: Vec<&Event> = self.committed.iter().filter(owed).collect();
+                    let mut expected: Vec<&JournalEvent> = self.committed.iter().filter(owed).collect();
                     expected.sort_by_key(|event| onward.order(event.xid, event.id));
                     let expected: Vec<EventId> = expected.into_iter().map(|event| event.id).collect();
                     let ids: Vec<EventId> = recalled.events.iter().map(|event| event.id).collect();
@@ -499,13 +498,12 @@ mod tests {
             .collect();
         recent.reach(&positions[0]);
         let read = |recent: &mut Recent, number: usize, stores: &[(&str, usize)]| {
-            let event = |store: &str| Event {
+            let event = |store: &str| JournalEvent {
                 id: EventId(1),
                 xid: Xid(9 + number as u64),
                 store: Some(StoreId::new(store)),
-                kind: EventType::NewOrder,
                 at: OffsetDateTime::UNIX_EPOCH,
-                data: String::new(),
+                body: Body::Engine(EventType::NewOrder, String::new()),
             };
             let events = stores
                 .iter()

@@ -4,8 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::cursor::Unusable;
-use crate::event::EventId;
+use crate::domain::event::EventId;
 
 /// Why a session ends, as its client is told. Below 4500: come back with your cursor; from there on: stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,13 +149,15 @@ pub fn heartbeat(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
 }
 
-/// The cursor cannot be honoured: load the lists anew.
-pub fn resync_required(reason: Unusable, cursor: &str) -> Utf8Bytes {
-    format!(
-        r#"{{"type":"resync_required","reason":"{}","cursor":"{cursor}"}}"#,
-        reason.as_str()
-    )
-    .into()
+/// Why lists must be loaded anew although the stream goes on: the shop's tables are read otherwise now, or were emptied.
+pub const SOURCES_CHANGED: &str = "sources_changed";
+
+/// The lists must be loaded anew: the cursor cannot be honoured, or they are out of date. `reason`: of [`Unusable`], or
+/// [`SOURCES_CHANGED`].
+///
+/// [`Unusable`]: crate::domain::cursor::Unusable
+pub fn resync_required(reason: &str, cursor: &str) -> Utf8Bytes {
+    format!(r#"{{"type":"resync_required","reason":"{reason}","cursor":"{cursor}"}}"#).into()
 }
 
 /// The answer to a ping message.

@@ -25,13 +25,15 @@ use pace::Pace;
 pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
-use crate::cursor::Position;
 use crate::db::{Pool, Reads, Turns};
-use crate::event::{EventId, StoreId};
+use crate::domain::cursor::Position;
+use crate::domain::event::{EventId, StoreId};
 use crate::metrics::HOT;
 use crate::presence::{Presence, Present};
 use crate::reach::{Recorder, Way, What, Word};
-use crate::router::{Batch, End, Part, Published, Refused, Router, Subscription};
+use crate::router::{End, Part, Published, Queued, Refused, Router, Subscription};
+use crate::sources::lookup::Lookup;
+use crate::sources::registry::Registry;
 use crate::token::{Grant, Withdrawn};
 
 /// Bytes written before a flush, so that a client's buffer stays small however much waits.
@@ -59,6 +61,10 @@ pub struct Hub {
     pub presence: Arc<Presence>,
     /// Takes the proof of each alert.
     pub recorder: Recorder,
+    /// What the rows of the journal mean.
+    pub sources: Arc<Registry>,
+    /// Looks up what they do not say.
+    pub lookup: Arc<Lookup>,
 }
 
 /// One live client.
@@ -147,7 +153,7 @@ impl Session {
         loop {
             tokio::select! {
                 biased;
-                batch = self.subscription.next() => self.send(batch.map_err(close_for)?, transport).await?,
+                queued = self.subscription.next() => self.send(queued.map_err(close_for)?, transport).await?,
                 incoming = transport.receive() => {
                     silent_intervals = 0;
                     Box::pin(self.hear(incoming, transport)).await?;
@@ -165,12 +171,21 @@ impl Session {
 
     /// Sends a batch and what waits behind it: gathered, and written together. A long one goes in parts, each with a
     /// deadline of its own.
-    async fn send<T: Transport>(&mut self, batch: Batch, transport: &mut T) -> Result<(), Close> {
+    async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
         let mut gathered = 0;
-        let mut next = Some(batch);
-        while let Some(batch) = next {
+        let mut next = Some(queued);
+        while let Some(queued) = next {
+            let batch = match queued {
+                Queued::Batch(batch) => batch,
+                Queued::Resync(cursor) => {
+                    // Boxed for the same reason as in `live`.
+                    Box::pin(self.send_resync(cursor, transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
+            };
             for part in batch.parts(FLUSH_BYTES) {
                 if gathered >= FLUSH_BYTES {
                     self.flush(transport).await?;
@@ -191,6 +206,13 @@ impl Session {
         HOT.latency
             .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
         Ok(())
+    }
+
+    /// Tells the client to load its lists anew.
+    async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
+        let message = frame::resync_required(frame::SOURCES_CHANGED, &cursor);
+        self.put(Outgoing::WithCursor(cursor, message), transport).await?;
+        self.flush(transport).await
     }
 
     /// Gathers some events, without those that the replay has sent.
@@ -245,8 +267,8 @@ impl Session {
         }
         self.put(Outgoing::Ping, transport).await?;
         let cursor = self.subscription.reached().map_err(close_for)?;
-        while let Some(batch) = self.subscription.try_next() {
-            self.send(batch, transport).await?;
+        while let Some(queued) = self.subscription.try_next() {
+            self.send(queued, transport).await?;
         }
         let message = frame::heartbeat(&cursor);
         self.put(Outgoing::WithCursor(cursor, message), transport).await?;
@@ -318,7 +340,8 @@ impl Session {
             session: &self.name,
             way,
         };
-        let stored = Box::pin(ack::store(&self.hub.token_pool, &self.store, id, by));
+        let sources = self.hub.sources.current();
+        let stored = Box::pin(ack::store(&self.hub.token_pool, &sources, &self.store, id, by));
         match timeout(ACK_DEADLINE, stored).await {
             Ok(Ok(Acknowledged::Stored)) => None,
             Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),

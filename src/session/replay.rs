@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::{Close, Hub, Outgoing, Session, Transport, close_for, frame};
-use crate::cursor::Cursor;
-use crate::event::Delivery;
+use crate::db::Failed;
+use crate::domain::cursor::Cursor;
+use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
 use crate::journal::{self, Page, Start};
 use crate::metrics::HOT;
 use crate::router::{RECENT_BYTES, Recalled};
@@ -22,6 +23,13 @@ enum Next {
 }
 
 impl Hub {
+    /// What partners receive of these rows, in their order.
+    pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, Failed> {
+        let sources = self.sources.loaded(&self.pool).await?;
+        let lookups = self.lookup.for_events(&sources, rows).await;
+        Ok(sources.partner_events(rows, &lookups))
+    }
+
     /// Reads the recent events into memory, unless they are there. Whoever waits for another one finds what it has read.
     pub async fn remember_past(&self) {
         if let Some(wanted) = self.router.wants_past()
@@ -48,7 +56,7 @@ impl Session {
                     position,
                 }) => {
                     let fresh: Arc<str> = fresh.into();
-                    let message = frame::resync_required(reason, &fresh);
+                    let message = frame::resync_required(reason.as_str(), &fresh);
                     self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport)
                         .await?;
                     self.replayed = Some(position);
@@ -59,10 +67,15 @@ impl Session {
                     cursor,
                     position,
                 }) => {
-                    HOT.replayed.increment(events.len() as u64);
-                    for event in events {
-                        let text = event.event.to_wire(&event.cursor, Delivery::Replayed);
-                        self.put(Outgoing::WithCursor(event.cursor.into(), text.into()), transport)
+                    let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
+                    let told = self.translate(&rows).await?;
+                    HOT.replayed.increment(told.len() as u64);
+                    let mut cursors = events.iter();
+                    for event in told {
+                        // The rows stand in one order, and so do the events that they became.
+                        let Some(row) = cursors.find(|row| row.event.id == event.id) else { continue };
+                        let text = event.to_wire(&row.cursor, Delivery::Replayed);
+                        self.put(Outgoing::WithCursor(row.cursor.as_str().into(), text.into()), transport)
                             .await?;
                     }
                     self.flush(transport).await?;
@@ -107,10 +120,16 @@ impl Session {
 
     async fn read(&self, after: &str) -> Result<Page, Close> {
         let page = journal::read_page(&self.hub.pool, &self.store, Start::After(after), REPLAY_PAGE_EVENTS).await;
-        page.map_err(|error| {
-            tracing::warn!(%error, session = self.name, "a replay failed; the client will come back");
-            Close::Draining
-        })
+        page.map_err(|error| self.give_up(&error))
+    }
+
+    async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, Close> {
+        self.hub.translate(rows).await.map_err(|error| self.give_up(&error))
+    }
+
+    fn give_up(&self, error: &dyn std::fmt::Display) -> Close {
+        tracing::warn!(%error, session = self.name, "a replay failed; the client will come back");
+        Close::Draining
     }
 
     /// What the client missed, from memory, if all of it is there.
@@ -131,9 +150,11 @@ impl Session {
             onward,
         } = recalled;
         let covered: Arc<str> = Cursor::At(seen.clone()).encode(epoch).into();
-        HOT.replayed.increment(events.len() as u64);
-        let last = events.len().saturating_sub(1);
-        for (index, event) in events.iter().enumerate() {
+        let rows: Vec<&JournalEvent> = events.iter().map(AsRef::as_ref).collect();
+        let told = self.translate(&rows).await?;
+        HOT.replayed.increment(told.len() as u64);
+        let last = told.len().saturating_sub(1);
+        for (index, event) in told.iter().enumerate() {
             // Nothing is owed behind the last one, so it may carry the whole.
             let cursor: Arc<str> = match index == last {
                 true => Arc::clone(&covered),

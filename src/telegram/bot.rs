@@ -2,6 +2,7 @@
 //! Postgres. An update is dealt with before its number is stored, so a crash repeats it rather than loses it, and every
 //! one of them may be repeated.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -19,6 +20,7 @@ use crate::backoff::Backoff;
 use crate::db::{Failed, Pool};
 use crate::link;
 use crate::poll::{self, Lease};
+use crate::sources::registry::Registry;
 
 /// How long Telegram keeps a poll open while nothing comes, seconds.
 const POLL_S: u32 = 10;
@@ -47,6 +49,8 @@ pub struct Bot {
     pub pool: Pool,
     /// The bot.
     pub client: Client,
+    /// What the rows of the journal mean.
+    pub sources: Arc<Registry>,
 }
 
 /// How a look at the updates went.
@@ -240,7 +244,7 @@ impl Bot {
         let (pool, client) = (&self.pool, &self.client);
         match &update.kind {
             UpdateKind::Message(message) => Commands { pool, client, name }.obey(message).await,
-            UpdateKind::CallbackQuery(query) => press::press(pool, client, query).await,
+            UpdateKind::CallbackQuery(query) => press::press(pool, &*self.sources.loaded(pool).await?, client, query).await,
             UpdateKind::MyChatMember(change) => self.membership(change).await,
             _ => Ok(()),
         }

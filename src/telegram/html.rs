@@ -100,6 +100,11 @@ impl Html {
         }
     }
 
+    /// Units for which there is room still.
+    pub fn left(&self) -> usize {
+        if self.full { 0 } else { self.left }
+    }
+
     /// Whether something was cut.
     pub fn is_full(&self) -> bool {
         self.full

@@ -1,6 +1,9 @@
 //! A button was pressed: the order changes in Postgres, and nowhere else. Its event comes back by itself, to every panel
 //! and to the message that was pressed.
 
+use std::time::Duration;
+
+use crate::db::Pool;
 use teloxide::payloads::{AnswerCallbackQuerySetters as _, EditMessageReplyMarkupSetters as _};
 use teloxide::prelude::Requester as _;
 use teloxide::types::CallbackQuery;
@@ -11,11 +14,12 @@ use super::html::plain;
 use super::message::{self, Button, status_name};
 use super::sender::keyboard;
 use super::words::{self, Words};
-use crate::attachment::Kind;
-use crate::db::{Failed, Pool};
+use crate::db::Failed;
+use crate::domain::status::{Status, SubjectKind};
 use crate::link::{self, Pressed};
-use crate::order::{self, Change, Changed, Status, Way};
 use crate::reach;
+use crate::sources::Sources;
+use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
 
 /// What Telegram shows of an answer to a press, characters.
 const ANSWER_CHARACTERS: usize = 200;
@@ -46,7 +50,7 @@ fn read(data: &str) -> Option<(i64, Press<'_>)> {
 }
 
 /// Does what a press asks for, and tells who pressed what came of it.
-pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Result<(), Failed> {
+pub async fn press(pool: &Pool, sources: &Sources, client: &Client, query: &CallbackQuery) -> Result<(), Failed> {
     let Some(place) = &query.message else { return Ok(()) };
     let chat = place.chat().id;
     let Some((event, press)) = query.data.as_deref().and_then(read) else {
@@ -59,19 +63,19 @@ pub async fn press(pool: &Pool, client: &Client, query: &CallbackQuery) -> Resul
     };
     let words = words::of(&pressed.language);
     let text = match press {
-        Press::AskWhy => ask_why(pool, client, query, &pressed, words, event).await?,
+        Press::AskWhy => ask_why(pool, sources, client, query, &pressed, words, event).await?,
         Press::Back => {
-            let standing = order::stands(pool, &pressed.store, pressed.kind, &pressed.key).await?;
+            let standing = current(pool, sources, &pressed).await?;
             let next = standing.as_ref().map_or_else(Vec::new, |standing| {
-                message::answers(words, pressed.kind, event, &standing.status, standing.delivered)
+                message::answers(words, pressed.kind, event, Some(standing.status), standing.is_delivered)
             });
             show(client, query, &next).await;
             String::new()
         }
-        Press::Become(to) => change(pool, query, &pressed, to, None, words).await?,
+        Press::Become(to) => change(pool, sources, query, &pressed, to, None, words).await?,
         Press::Reject(number) => {
             let reason = words.find(&format!("reject_reason.{number}"));
-            change(pool, query, &pressed, Status::Rejected, reason, words).await?
+            change(pool, sources, query, &pressed, Status::Rejected, reason, words).await?
         }
     };
     answer(client, query, text).await;
@@ -87,36 +91,33 @@ pub async fn failed(client: &Client, query: &CallbackQuery) {
 /// Shows the reasons for a rejection, where there may still be one; what to answer.
 async fn ask_why(
     pool: &Pool,
+    sources: &Sources,
     client: &Client,
     query: &CallbackQuery,
     pressed: &Pressed,
     words: &Words,
     event: i64,
 ) -> Result<String, Failed> {
-    let Some(standing) = order::stands(pool, &pressed.store, pressed.kind, &pressed.key).await? else {
+    let Some(standing) = current(pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
-    let may = Status::from_name(&standing.status).is_some_and(|status| {
-        status
-            .next(pressed.kind, standing.delivered)
-            .contains(&Status::Rejected)
-    });
+    let may = standing.status.next(pressed.kind, standing.is_delivered).contains(&Status::Rejected);
     if may {
         show(client, query, &message::reasons(words, event)).await;
         return Ok(words.get("pressed.why").to_owned());
     }
-    let (status, by) = (standing.status, standing.by);
-    Ok(told(
-        words,
-        pressed.kind,
-        &Changed::NotAllowed { status, by },
-        Status::Rejected,
-    ))
+    let outcome = StatusChangeOutcome::NotAllowed(standing);
+    Ok(told(words, pressed.kind, &outcome, Status::Rejected))
+}
+
+async fn current(pool: &Pool, sources: &Sources, pressed: &Pressed) -> Result<Option<status_change::CurrentStatus>, Failed> {
+    status_change::current_status(pool, sources, &pressed.store, pressed.kind, Some(&pressed.source), &pressed.key).await
 }
 
 /// Changes the order; what to answer.
 async fn change(
     pool: &Pool,
+    sources: &Sources,
     query: &CallbackQuery,
     pressed: &Pressed,
     to: Status,
@@ -124,9 +125,10 @@ async fn change(
     words: &Words,
 ) -> Result<String, Failed> {
     let by: String = query.from.full_name().chars().take(NAME_CHARACTERS).collect();
-    let wanted = Change {
+    let wanted = StatusChange {
         store: &pressed.store,
         kind: pressed.kind,
+        source: Some(&pressed.source),
         key: &pressed.key,
         to,
         from: None,
@@ -134,31 +136,39 @@ async fn change(
         minutes: None,
         by: &by,
         way: Way::Telegram,
+        step_back: Duration::ZERO,
     };
-    let changed = order::change_status(pool, &wanted).await?;
-    if let (Changed::Done { .. }, Some(place)) = (&changed, &query.message) {
+    let changed = status_change::change_status(pool, sources, &wanted).await?;
+    if let (StatusChangeOutcome::Done { .. }, Some(place)) = (&changed, &query.message) {
         reach::answered(pool, pressed.event, place.chat().id.0, &by).await?;
     }
     Ok(told(words, pressed.kind, &changed, to))
 }
 
 /// What came of it, as people read it.
-fn told(words: &Words, kind: Kind, changed: &Changed, to: Status) -> String {
-    let (text, status, by) = match changed {
-        Changed::Done { .. } => ("pressed.done", to.as_str(), None),
-        Changed::Already { status, by: None } => ("pressed.already", status.as_str(), None),
-        Changed::Already { status, by } => ("pressed.already_by", status.as_str(), by.as_deref()),
-        Changed::NotAllowed { status, by: None } | Changed::Refused { status, by: None } => {
-            ("pressed.not_allowed", status.as_str(), None)
+fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
+    let (text, current) = match outcome {
+        StatusChangeOutcome::Done { .. } => ("pressed.done", None),
+        StatusChangeOutcome::Already(current) if current.by.is_none() => ("pressed.already", Some(current)),
+        StatusChangeOutcome::Already(current) => ("pressed.already_by", Some(current)),
+        StatusChangeOutcome::Refused { message: Some(message), .. } => {
+            return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
         }
-        Changed::NotAllowed { status, by } | Changed::Refused { status, by } => {
-            ("pressed.not_allowed_by", status.as_str(), by.as_deref())
+        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } if current.by.is_none() => {
+            ("pressed.not_allowed", Some(current))
         }
-        Changed::Unknown => ("pressed.unknown", "", None),
+        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } => {
+            ("pressed.not_allowed_by", Some(current))
+        }
+        StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
+        StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),
+        StatusChangeOutcome::Unknown => ("pressed.unknown", None),
     };
-    let status = status_name(words, kind, status);
-    let values = [("status", status), ("by", by.unwrap_or_default())];
-    plain(words.get(text), &values, ANSWER_CHARACTERS)
+    let status = current.map_or(to, |current| current.status);
+    let word = current.and_then(|current| current.word.as_deref());
+    let status = word.unwrap_or_else(|| status_name(words, kind, status.as_str()));
+    let by = current.and_then(|current| current.by.as_deref()).unwrap_or_default();
+    plain(words.get(text), &[("status", status), ("by", by)], ANSWER_CHARACTERS)
 }
 
 /// Swaps the buttons below the message. That is all it does, so a failure is only logged: the press can be repeated.

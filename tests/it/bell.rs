@@ -29,7 +29,7 @@ const LOAD: &str = "insert into orders (store_id) values (99)";
 
 /// Who holds the bell's locks: K has 1 and R has 2 as the second half of its key.
 const HOLDERS: &str = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
-     where l.locktype = 'advisory' and l.classid = vestnik.bell_lock()::oid and l.objsubid = 2 \
+     where l.locktype = 'advisory' and l.classid = vestnik.vst_notify_lock_key()::oid and l.objsubid = 2 \
        and l.database = (select oid from pg_database where datname = current_database()) \
        and l.objid = $1 and l.mode = $2 and l.granted = $3 and a.application_name = $4";
 
@@ -217,7 +217,7 @@ async fn mute(client: &Client) {
             client.batch_execute(drain).await.unwrap();
             // For this lock only: to notify waits for another, which the whole cluster shares.
             let gather =
-                "set lock_timeout = '50ms'; select pg_advisory_lock(vestnik.bell_lock(), 2); set lock_timeout = 0";
+                "set lock_timeout = '50ms'; select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2); set lock_timeout = 0";
             if client.batch_execute(gather).await.is_ok() {
                 break;
             }
@@ -226,14 +226,14 @@ async fn mute(client: &Client) {
     .await
     .expect("the nodes let go");
     client
-        .batch_execute("select pg_advisory_lock(vestnik.bell_lock(), 1)")
+        .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 1)")
         .await
         .unwrap();
 }
 
 async fn unmute(client: &Client) {
     client
-        .batch_execute("select pg_advisory_unlock(vestnik.bell_lock(), 1), pg_advisory_unlock(vestnik.bell_lock(), 2)")
+        .batch_execute("select pg_advisory_unlock(vestnik.vst_notify_lock_key(), 1), pg_advisory_unlock(vestnik.vst_notify_lock_key(), 2)")
         .await
         .unwrap();
 }
@@ -376,7 +376,7 @@ async fn the_locks_have_the_key_of_the_settings_when_it_is_migrated() {
     config.database.bell_lock = 77;
     vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
     let key: i32 = client
-        .query_one("select vestnik.bell_lock()", &[])
+        .query_one("select vestnik.vst_notify_lock_key()", &[])
         .await
         .unwrap()
         .get(0);

@@ -52,14 +52,14 @@ async fn it_tells_what_is_carried_and_leaves_the_database_as_it_was() {
     }
     for left in [
         "select count(*) from pg_namespace where nspname = 'vestnik_bench'",
-        "select count(*) from vestnik.attachment where table_name like '%bench%'",
-        "select count(*) from vestnik.event where store_id is distinct from '7'",
-        "select count(*) from vestnik.token",
+        "select count(*) from vestnik.vst_source where table_name like '%bench%'",
+        "select count(*) from vestnik.vst_event where store_id is distinct from '7'",
+        "select count(*) from vestnik.vst_token",
     ] {
         assert_eq!(count(&database, left).await, 0, "{left}");
     }
     assert_eq!(
-        count(&database, "select count(*) from vestnik.event").await,
+        count(&database, "select count(*) from vestnik.vst_event").await,
         1,
         "the shop's own"
     );

@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use vestnik::cursor::{Cursor, Epoch};
-use vestnik::event::{EventId, Xid};
+use vestnik::domain::cursor::{Cursor, Epoch};
+use vestnik::domain::event::{EventId, Xid};
 use vestnik::journal::READ_DEADLINE;
 
 use crate::oracle::{Repeats, Trial, seed};
@@ -136,7 +136,7 @@ async fn epoch(database: &Database) -> Epoch {
 
 /// The transaction of the bulk, and its last event.
 async fn bulk(database: &Database) -> (Xid, EventId) {
-    let last = "select xid::text, id from vestnik.event where store_id = $1 order by id desc limit 1";
+    let last = "select xid::text, id from vestnik.vst_event where store_id = $1 order by id desc limit 1";
     let row = database.client().await.query_one(last, &[&BULK]).await.unwrap();
     (Xid(row.get::<_, String>(0).parse().unwrap()), EventId(row.get(1)))
 }
@@ -258,7 +258,7 @@ async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there()
     let other = Reading::of(app.panel("2", None).await.live().await);
     let client = app.database.client().await;
     let first = client
-        .query_one("select coalesce(max(id), 0) from vestnik.event", &[])
+        .query_one("select coalesce(max(id), 0) from vestnik.vst_event", &[])
         .await
         .unwrap()
         .get::<_, i64>(0);

@@ -203,7 +203,7 @@ async fn a_table_is_attached_and_detached() {
         .batch_execute("insert into tickets values ('A-1', 7, 'new')")
         .await
         .unwrap();
-    let events = "select count(*) from vestnik.event where store_id = '7'";
+    let events = "select count(*) from vestnik.vst_event where store_id = '7'";
     assert_eq!(client.query_one(events, &[]).await.unwrap().get::<_, i64>(0), 1);
     assert!(on(&database, &["detach", "--table", "tickets"]).status.success());
     assert_eq!(client.query_one(attached, &[]).await.unwrap().get::<_, i64>(0), 0);
@@ -284,7 +284,7 @@ async fn simulate_is_a_lively_shop() {
     });
     let output = output.await.unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let kinds = "select count(distinct type), count(*) from vestnik.event";
+    let kinds = "select count(distinct type), count(*) from vestnik.vst_event";
     let row = app.database.client().await.query_one(kinds, &[]).await.unwrap();
     let (kinds, events): (i64, i64) = (row.get(0), row.get(1));
     assert!(kinds >= 3 && events > 50, "{kinds} kinds, {events} events");

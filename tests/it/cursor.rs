@@ -8,10 +8,13 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use vestnik::config::Config;
-use vestnik::cursor::{Cursor, Epoch, Position, Snapshot};
-use vestnik::event::{Event, EventId, EventType, StoreId, Xid};
-use vestnik::router::Router;
+use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
+use vestnik::domain::event::{Body, EventId, EventType, JournalEvent, StoreId, Xid};
+use vestnik::router::{Router, Translation};
 use vestnik::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
+use vestnik::sources::Sources;
+use vestnik::sources::changes::Lookups;
+use vestnik::sources::lookup::Lookup;
 use vestnik::token::{Grant, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
@@ -65,14 +68,13 @@ fn position(through: u64) -> Position {
 }
 
 /// A large one.
-fn event(xid: u64) -> Event {
-    Event {
+fn event(xid: u64) -> JournalEvent {
+    JournalEvent {
         id: EventId(i64::try_from(xid).unwrap()),
         xid: Xid(xid),
         store: Some(StoreId::new("7")),
-        kind: EventType::NewOrder,
         at: OffsetDateTime::UNIX_EPOCH,
-        data: format!(r#"{{"customer_name":"{}"}}"#, "x".repeat(QUEUE_BYTES)),
+        body: Body::Engine(EventType::OrderUnanswered, format!(r#"{{"order_id":"{}"}}"#, "x".repeat(QUEUE_BYTES))),
     }
 }
 
@@ -81,11 +83,14 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     let mut config = Config::default();
     // Never connected to: nothing is replayed here.
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
+    let pool = vestnik::db::pool(&config.database).unwrap();
     let hub = Arc::new(Hub {
+        sources: Arc::default(),
+        lookup: Arc::new(Lookup::new(pool.clone())),
         presence: Arc::default(),
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
-        pool: vestnik::db::pool(&config.database).unwrap(),
+        pool,
         token_pool: vestnik::db::token_pool(&config.database).unwrap(),
         reads: vestnik::db::reads(&config.database).unwrap(),
         changes: vestnik::db::Turns::new(1),
@@ -114,7 +119,14 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
 fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
     let before = Cursor::At(position(xids.start() - 1));
     let after = Cursor::At(position(*xids.end()));
-    router.publish(epoch, &xids.map(event).collect::<Vec<_>>(), &before, &after);
+    let (sources, lookups) = (Sources::default(), Lookups::default());
+    let translation = Translation {
+        sources: &sources,
+        lookups: &lookups,
+        looked_up: None,
+    };
+    let events: Vec<JournalEvent> = xids.map(event).collect();
+    router.publish(epoch, &events, &before, &after, &translation).unwrap();
 }
 
 /// Every cursor covers only what came before it, or with it. `first` is the first transaction that was published.

@@ -59,7 +59,7 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     let other = Database::fresh().await;
     let client = database.client().await;
     for sql in [
-        "alter table bookings disable trigger vestnik_emit_insert; alter table orders rename customer_name to client",
+        "alter table bookings disable trigger vestnik_record_insert; alter table orders rename customer_name to client",
         "insert into orders (store_id, client) values (7, 'Анна')",
         "begin; create table mark (); prepare transaction 'left ''open'''",
         "begin; select from orders where client = 'Анна'",
@@ -74,7 +74,7 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     let (said, code) = doctor(&database, &["--old", "1s", "--set", &listen_url]).await;
     for (subject, says) in [
         ("public.bookings", "its triggers are gone or switched off"),
-        ("public.orders", "it was altered"),
+        ("public.orders", "it has no column customer_name any more"),
         ("notifications", "a transaction pooler? Set database.listen_url"),
         ("nodes", "start `vestnik serve`"),
     ] {
@@ -108,13 +108,12 @@ async fn a_database_that_was_never_migrated_is_told_to_be() {
 #[tokio::test]
 async fn a_database_without_attached_tables_is_told_how() {
     let database = Database::fresh().await;
-    let client = database.client().await;
-    client
-        .batch_execute("select vestnik.detach('public.orders'), vestnik.detach('public.bookings')")
-        .await
-        .unwrap();
+    let mut client = database.session().await;
+    for table in ["public.orders", "public.bookings"] {
+        vestnik::sources::attach::detach(&mut client, table, &mut |_| ()).await.unwrap();
+    }
     let (said, _) = doctor(&database, &["--set", "shop.schema=own"]).await;
-    assert!(line(&said, "tables").contains("vestnik attach"), "{said}");
+    assert!(line(&said, "sources").contains("vestnik attach"), "{said}");
     assert!(line(&said, "schema").starts_with("well "), "{said}");
 }
 

@@ -1,5 +1,6 @@
 //! An order that nobody answers for climbs, rung by rung, until somebody does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
@@ -9,6 +10,7 @@ use vestnik::db::{self, Pool};
 use vestnik::delivery::plan::{self, Planned};
 use vestnik::delivery::{escalation, webhook};
 use vestnik::engine::Engine;
+use vestnik::sources::registry::Registry;
 
 use crate::support::app::App;
 use crate::support::db::{Database, until};
@@ -22,12 +24,13 @@ struct Shop {
     database: Database,
     client: Client,
     pool: Pool,
+    sources: Arc<Registry>,
 }
 
 impl Shop {
     async fn with_store() -> Self {
         let shop = Self::bare().await;
-        shop.run("insert into vestnik.store (id) values ('7')").await;
+        shop.run("insert into vestnik.vst_store (id) values ('7')").await;
         shop
     }
 
@@ -35,7 +38,13 @@ impl Shop {
         let database = Database::fresh().await;
         let client = database.client().await;
         let pool = db::pool(&database.config().database).unwrap();
-        Self { database, client, pool }
+        let sources = database.sources().await;
+        Self {
+            database,
+            client,
+            pool,
+            sources,
+        }
     }
 
     async fn run(&self, sql: &str) {
@@ -43,18 +52,18 @@ impl Shop {
     }
 
     async fn plan(&self) {
-        while plan::plan(&self.pool, Duration::from_secs(1800)).await.unwrap() == Planned::Batch {}
+        while plan::plan(&self.pool, &self.sources, Duration::from_secs(1800)).await.unwrap() == Planned::Batch {}
     }
 
     /// Time passes until every ladder is due.
     async fn hurry(&self) {
-        self.run("update vestnik.escalation set due_at = now() - interval '1 s' where ended_at is null")
+        self.run("update vestnik.vst_escalation set due_at = now() - interval '1 s' where ended_at is null")
             .await;
     }
 
     async fn climb(&self) -> u64 {
         self.hurry().await;
-        escalation::climb(&self.pool).await.unwrap()
+        escalation::climb(&self.pool, &self.sources).await.unwrap()
     }
 
     async fn count(&self, what: &str) -> i64 {
@@ -63,23 +72,23 @@ impl Shop {
     }
 
     async fn rungs(&self) -> Vec<(i16, Option<String>)> {
-        let sql = "select rung, outcome from vestnik.escalation order by event_id";
+        let sql = "select rung, outcome from vestnik.vst_escalation order by event_id";
         let rows = self.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 }
 
-const UNANSWERED: &str = "vestnik.event where type = 'order_unanswered'";
+const UNANSWERED: &str = "vestnik.vst_event where type = 'order_unanswered'";
 
 async fn until_rung(client: &Client, rung: i16) {
     until(
         client,
-        &format!("select coalesce(max(rung), 0) >= {rung} from vestnik.escalation"),
+        &format!("select coalesce(max(rung), 0) >= {rung} from vestnik.vst_escalation"),
     )
     .await;
 }
 
-const HURRY: &str = "update vestnik.escalation set due_at = now() - interval '1 s' where ended_at is null";
+const HURRY: &str = "update vestnik.vst_escalation set due_at = now() - interval '1 s' where ended_at is null";
 
 /// As a receiver does it.
 fn is_signed(signature: &str, body: &str) -> bool {
@@ -107,19 +116,19 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
         telegram.add_private(chat, "Anna");
         telegram.link(&app.database, "7", chat, mode).await;
     }
-    let set = "update vestnik.store set webhook_url = $1, webhook_secret = $2";
+    let set = "update vestnik.vst_store set webhook_url = $1, webhook_secret = $2";
     client.execute(set, &[&hook.url(), &SECRET]).await.unwrap();
     let mut panel = app.panel("7", None).await.live().await;
     panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
     until(
         &client,
-        "select exists (select from vestnik.presence where store_id = '7')",
+        "select exists (select from vestnik.vst_presence where store_id = '7')",
     )
     .await;
 
     app.write("insert into orders (store_id) values (7)").await;
     let order = panel.event().await;
-    until(&client, "select exists (select from vestnik.escalation)").await;
+    until(&client, "select exists (select from vestnik.vst_escalation)").await;
     assert_eq!(
         telegram
             .calls()
@@ -162,8 +171,8 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
     until_rung(&client, 4).await;
 
     client.batch_execute(HURRY).await.unwrap();
-    until(&client, "select outcome = 'exhausted' from vestnik.escalation").await;
-    until(&client, "select state = 'sent' from vestnik.webhook").await;
+    until(&client, "select outcome = 'exhausted' from vestnik.vst_escalation").await;
+    until(&client, "select state = 'sent' from vestnik.vst_webhook").await;
     let sent = telegram
         .calls()
         .iter()
@@ -175,8 +184,8 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
 
 #[tokio::test]
 async fn an_answer_of_any_kind_ends_the_ladder() {
-    const ACK: &str = "insert into vestnik.token (hash) values (sha256('x')); \
-        insert into vestnik.ack (event_id, token_id, session) select min(id), 1, 's' from vestnik.event";
+    const ACK: &str = "insert into vestnik.vst_token (hash) values (sha256('x')); \
+        insert into vestnik.vst_acknowledgement (event_id, token_id, session) select min(id), 1, 's' from vestnik.vst_event";
     for answer in [
         ACK,
         "update orders set status = 'preparing'",
@@ -210,7 +219,7 @@ async fn only_what_somebody_must_answer_for_climbs() {
         .await;
     shop.plan().await;
     assert_eq!(
-        shop.count("vestnik.escalation").await,
+        shop.count("vestnik.vst_escalation").await,
         0,
         "a store that is not set up, and a booking"
     );
@@ -218,7 +227,7 @@ async fn only_what_somebody_must_answer_for_climbs() {
         .await;
     shop.plan().await;
     assert_eq!(shop.climb().await, 1, "who is served at the counter waits for nobody");
-    let subject = "vestnik.event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
+    let subject = "vestnik.vst_event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
     assert_eq!(shop.count(subject).await, 1);
 }
 
@@ -227,7 +236,7 @@ async fn a_ladder_of_a_store_that_is_no_longer_set_up_ends() {
     let shop = Shop::with_store().await;
     shop.run("insert into orders (store_id) values (7)").await;
     shop.plan().await;
-    shop.run("delete from vestnik.store").await;
+    shop.run("delete from vestnik.vst_store").await;
     assert_eq!(shop.climb().await, 0);
     assert_eq!(shop.rungs().await, [(0, Some("exhausted".into()))]);
     assert_eq!(shop.count(UNANSWERED).await, 0);
@@ -237,20 +246,21 @@ async fn a_ladder_of_a_store_that_is_no_longer_set_up_ends() {
 async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
     let shop = Shop::with_store().await;
     let other = db::pool(&shop.database.config().database).unwrap();
+    let sources = Arc::clone(&shop.sources);
     shop.run("insert into orders (store_id) select 7 from generate_series(1, 3000)")
         .await;
     shop.plan().await;
     shop.run("update orders set status = 'preparing' where id > 200").await;
     shop.hurry().await;
-    let (here, there) = tokio::join!(escalation::climb(&shop.pool), escalation::climb(&other));
+    let (here, there) = tokio::join!(escalation::climb(&shop.pool, &sources), escalation::climb(&other, &sources));
     // What one node looked at, the other passed over.
-    let climbed = here.unwrap() + there.unwrap() + escalation::climb(&shop.pool).await.unwrap();
+    let climbed = here.unwrap() + there.unwrap() + escalation::climb(&shop.pool, &sources).await.unwrap();
     assert_eq!(climbed, 200);
     assert_eq!(shop.count(UNANSWERED).await, 200);
-    let orders = "(select distinct data ->> 'order_id' from vestnik.event where type = 'order_unanswered') o";
+    let orders = "(select distinct data ->> 'order_id' from vestnik.vst_event where type = 'order_unanswered') o";
     assert_eq!(shop.count(orders).await, 200, "each once");
-    assert_eq!(shop.count("vestnik.escalation where outcome = 'answered'").await, 2800);
-    assert_eq!(escalation::climb(&other).await.unwrap(), 0);
+    assert_eq!(shop.count("vestnik.vst_escalation where outcome = 'answered'").await, 2800);
+    assert_eq!(escalation::climb(&other, &sources).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +271,7 @@ async fn a_ladder_goes_on_where_it_was_after_a_restart() {
     telegram.add_private(12, "Boris");
     telegram.link(&app.database, "7", 12, "manager").await;
     app.write("insert into orders (store_id) values (7)").await;
-    until(&client, "select exists (select from vestnik.escalation)").await;
+    until(&client, "select exists (select from vestnik.vst_escalation)").await;
     client.batch_execute(HURRY).await.unwrap();
     until_rung(&client, 1).await;
     let mut config = app.database.config();
@@ -272,7 +282,7 @@ async fn a_ladder_goes_on_where_it_was_after_a_restart() {
     let engine = Engine::start(&config).await.unwrap();
     telegram.until_messages(12, 1).await;
     until_rung(&client, 3).await;
-    let unanswered = "select count(*) from vestnik.event where type = 'order_unanswered'";
+    let unanswered = "select count(*) from vestnik.vst_event where type = 'order_unanswered'";
     assert_eq!(client.query_one(unanswered, &[]).await.unwrap().get::<_, i64>(0), 1);
     engine.shut_down().await;
 }
@@ -283,17 +293,17 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     let telegram = Telegram::start().await;
     telegram.add_private(11, "Anna");
     telegram.link(&shop.database, "7", 11, "fallback").await;
-    const PLANNED: &str = "vestnik.delivery d join vestnik.event e on e.id = d.event_id";
-    shop.run("insert into vestnik.node values ('here', now() + interval '1 min'); insert into vestnik.presence values ('here', '7')")
+    const PLANNED: &str = "vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id";
+    shop.run("insert into vestnik.vst_node values ('here', now() + interval '1 min'); insert into vestnik.vst_presence values ('here', '7')")
         .await;
     shop.run("insert into orders (store_id) values (7)").await;
     shop.plan().await;
     assert_eq!(shop.count(PLANNED).await, 0, "a panel rings");
-    shop.run("delete from vestnik.node; insert into orders (store_id) values (7)")
+    shop.run("delete from vestnik.vst_node; insert into orders (store_id) values (7)")
         .await;
     shop.plan().await;
     assert_eq!(
-        shop.count(&format!("{PLANNED} where e.data ->> 'order_id' = '2'"))
+        shop.count(&format!("{PLANNED} where e.key = '2'"))
             .await,
         1
     );
@@ -311,7 +321,7 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
 /// A store with a webhook, and orders that have climbed to it.
 async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     let shop = Shop::bare().await;
-    let set = "insert into vestnik.store (id, webhook_url, webhook_secret) values ('7', $1, $2)";
+    let set = "insert into vestnik.vst_store (id, webhook_url, webhook_secret) values ('7', $1, $2)";
     shop.client.execute(set, &[&hook.url(), &SECRET]).await.unwrap();
     shop.run(&format!(
         "insert into orders (store_id) select 7 from generate_series(1, {orders})"
@@ -320,7 +330,7 @@ async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     shop.plan().await;
     shop.climb().await;
     assert_eq!(shop.climb().await, orders as u64);
-    assert_eq!(shop.count("vestnik.webhook").await, orders as i64);
+    assert_eq!(shop.count("vestnik.vst_webhook").await, orders as i64);
     shop
 }
 
@@ -334,23 +344,23 @@ async fn a_webhook_that_fails_or_hangs_is_posted_again() {
     for (posts, reason) in [(1, "answered 503"), (2, "answered 302"), (3, "")] {
         hook.until(posts).await;
         let failed = format!(
-            "select state = 'retrying' and attempts = {posts} and position('{reason}' in reason) > 0 from vestnik.webhook"
+            "select state = 'retrying' and attempts = {posts} and position('{reason}' in reason) > 0 from vestnik.vst_webhook"
         );
         until(&shop.client, &failed).await;
         let later =
-            shop.count("vestnik.webhook where due_at between now() + interval '3 s' and now() + interval '1 min'");
+            shop.count("vestnik.vst_webhook where due_at between now() + interval '3 s' and now() + interval '1 min'");
         assert_eq!(later.await, 1, "it waits");
-        shop.run("update vestnik.webhook set due_at = now()").await;
+        shop.run("update vestnik.vst_webhook set due_at = now()").await;
     }
     let posts = hook.until(4).await;
-    until(&shop.client, "select state = 'sent' from vestnik.webhook").await;
+    until(&shop.client, "select state = 'sent' from vestnik.vst_webhook").await;
     assert!(
         posts
             .iter()
             .all(|post| post.body == posts[0].body && is_signed(&post.signature, &post.body))
     );
     assert_eq!(
-        shop.count("vestnik.reach where way = 'webhook' and recipient = '7' and sent_at is not null")
+        shop.count("vestnik.vst_receipt where way = 'webhook' and recipient = '7' and sent_at is not null")
             .await,
         1
     );
@@ -364,17 +374,20 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     let mut other = Hook::start(&[]).await;
     let shop = at_the_webhook(&silent, 12).await;
     // The oldest are of a store without an address any more, and of one that answered meanwhile.
-    shop.run("insert into vestnik.store (id) values ('gone'), ('8')").await;
-    let set = "update vestnik.store set webhook_url = $1, webhook_secret = $2 where id = '8'";
+    shop.run("insert into vestnik.vst_store (id) values ('gone'), ('8')").await;
+    let set = "update vestnik.vst_store set webhook_url = $1, webhook_secret = $2 where id = '8'";
     shop.client.execute(set, &[&other.url(), &SECRET]).await.unwrap();
+    shop.run("insert into orders (id, store_id) values (21, 8), (22, 8)").await;
     shop.run(
-        "insert into orders (id, store_id) values (21, 8), (22, 8); \
-         insert into vestnik.event (store_id, type, data) values ('gone', 'new_order', '{\"order_id\": \"20\"}'); \
-         insert into vestnik.webhook (event_id, store_id, due_at) select id, store_id, '-infinity' from vestnik.event \
-             where type = 'new_order' and data ->> 'order_id' in ('20', '21', '22'); \
-         update orders set status = 'preparing' where id = 21",
+        "insert into vestnik.vst_event (store_id, source, key, type, data) select 'gone', source, '20', type, data \
+             from vestnik.vst_event where key = '21'; \
+         insert into vestnik.vst_webhook (event_id, store_id, due_at) select id, store_id, '-infinity' from vestnik.vst_event \
+             where key in ('20', '21', '22')",
     )
     .await;
+    shop.plan().await;
+    shop.run("update orders set status = 'preparing' where id = 21").await;
+    shop.plan().await;
     let stop = tokio_util::sync::CancellationToken::new();
     let (pool, stopped) = (shop.pool.clone(), stop.clone());
     let running = tokio::spawn(async move { webhook::run(&pool, &stopped).await });
@@ -382,8 +395,8 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     assert!(post.body.contains("\"22\""), "{}", post.body);
     let dead = |order: &str, reason: &str| {
         format!(
-            "select state = 'dead' and reason = '{reason}' from vestnik.webhook w join vestnik.event e on e.id = w.event_id \
-             where type = 'new_order' and data ->> 'order_id' = '{order}'"
+            "select state = 'dead' and reason = '{reason}' from vestnik.vst_webhook w join vestnik.vst_event e on e.id = w.event_id \
+             where e.type = 'insert' and e.key = '{order}'"
         )
     };
     until(&shop.client, &dead("20", "the store has no address any more")).await;

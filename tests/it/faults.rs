@@ -190,7 +190,7 @@ async fn a_half_open_connection_keeps_no_revoked_token_open() {
     let client = app.database.client().await;
     proxy.stall();
     client
-        .batch_execute("update vestnik.token set revoked_at = now(); notify vestnik_token")
+        .batch_execute("update vestnik.vst_token set revoked_at = now(); notify vestnik_token")
         .await
         .unwrap();
     assert_eq!(panel.message().await, Err(4503));
@@ -318,7 +318,7 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
             .batch_execute("insert into orders (store_id, customer_name) values (7, 'after')")
             .await
             .unwrap();
-        let newest = "select xid::text from vestnik.event order by id desc limit 1";
+        let newest = "select xid::text from vestnik.vst_event order by id desc limit 1";
         let xid: String = client.query_one(newest, &[]).await.unwrap().get(0);
         given_again += usize::from(xid == lost);
         assert_eq!(

@@ -62,11 +62,11 @@ async fn kill_nodes(kills: usize, random: &mut fastrand::Rng) -> usize {
             .await;
         assert!(!node.ended().await.success());
         // The clock of its lease goes faster; that of Telegram's limits does not.
-        let over = "update vestnik.chat set leased_until = clock_timestamp() where leased_until > '-infinity'";
+        let over = "update vestnik.vst_chat set leased_until = clock_timestamp() where leased_until > '-infinity'";
         client.batch_execute(over).await.unwrap();
     }
     let _node = Node::start(database.url(), &telegram.url(), &SHORT);
-    until(&client, "select bool_and(state = 'sent') from vestnik.delivery").await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
     let told = orders(&telegram.calls(), CHAT);
     for number in 1..=kills {
         assert!(told.contains(&number), "order {number} is lost: {told:?}");
@@ -121,7 +121,7 @@ async fn two_nodes_keep_the_limits_together_and_one_may_be_killed() {
     first.kill();
     until(
         &client,
-        &format!("select count(*) = {CHATS} * {ORDERS} and bool_and(state = 'sent') from vestnik.delivery"),
+        &format!("select count(*) = {CHATS} * {ORDERS} and bool_and(state = 'sent') from vestnik.vst_delivery"),
     )
     .await;
     let calls = telegram.calls();
@@ -160,7 +160,7 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
     proxy.until_held().await;
     stopped.signal(Signal::STOP);
     proxy.let_go();
-    until(&client, "select leased_until > '-infinity' from vestnik.chat").await;
+    until(&client, "select leased_until > '-infinity' from vestnik.vst_chat").await;
     let other = Node::serving(&database, &other_door, &SHORT).await;
     let call = telegram.until_call("the send", |call| call.is_message_to(CHAT)).await;
     assert_eq!(call.door, "other");
@@ -173,7 +173,7 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     until(
         &client,
-        "select count(*) = 2 and bool_and(state = 'sent') from vestnik.delivery",
+        "select count(*) = 2 and bool_and(state = 'sent') from vestnik.vst_delivery",
     )
     .await;
     assert_eq!(orders(&telegram.calls(), CHAT), [1, 2]);
@@ -184,7 +184,7 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
 async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
     // It plans; it has claimed a chat; it writes down what became of a send.
     for words in [
-        "update vestnik.plan",
+        "update vestnik.vst_delivery_cursor",
         "set state = 'sending', attempts",
         "settled_at = case",
     ] {
@@ -201,7 +201,7 @@ async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
         let other = Node::serving(&database, &telegram.door("other").await, &SHORT).await;
         until(
             &client,
-            "select count(*) = 1 and bool_and(state = 'sent') from vestnik.delivery",
+            "select count(*) = 1 and bool_and(state = 'sent') from vestnik.vst_delivery",
         )
         .await;
         assert!(
@@ -231,18 +231,18 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
         .await;
     node.until_metric("vestnik_telegram_oldest_seconds", |age| age > 0.0)
         .await;
-    until(&client, "select state in ('pending', 'retrying') from vestnik.delivery").await;
+    until(&client, "select state in ('pending', 'retrying') from vestnik.vst_delivery").await;
     let tries = telegram.calls().iter().filter(|call| call.is_message_to(CHAT)).count();
     assert!(tries <= 1, "{tries} tries");
     // What comes meanwhile is planned, and waits.
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
-    until(&client, "select count(*) = 2 from vestnik.delivery").await;
+    until(&client, "select count(*) = 2 from vestnik.vst_delivery").await;
     node.kill();
 
     let good = format!("{}-2", crate::support::telegram::TOKEN);
     telegram.let_in(&good);
     let node = Node::serving(&database, &telegram.url(), &[("TELEGRAM_TOKEN", &good)]).await;
-    until(&client, "select bool_and(state = 'sent') from vestnik.delivery").await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
     node.until_metric("vestnik_telegram_stopped", |stopped| stopped == 0.0)
         .await;
     assert_eq!(orders(&telegram.calls(), CHAT), [1, 2]);
@@ -278,7 +278,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
                 calls.iter().filter(|call| call.is_message_to(CHAT)).count() >= number as usize
             })
             .await;
-        until(&client, "select leased_until = '-infinity' from vestnik.chat").await;
+        until(&client, "select leased_until = '-infinity' from vestnik.vst_chat").await;
         crate::sending::hurry(&client).await;
     }
     let address = node.address().await;
@@ -304,7 +304,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
     telegram.write(CHAT, 1, "/help");
     node.until_said("409 from Telegram").await;
     telegram.change_membership(CHAT, 1, "kicked");
-    until(&client, "select disabled_at is not null from vestnik.chat").await;
+    until(&client, "select disabled_at is not null from vestnik.vst_chat").await;
     telegram.shut_out(TOKEN);
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     node.until_said("the bot is stopped").await;
@@ -322,7 +322,7 @@ async fn the_figures_tell_how_the_sends_stand() {
     telegram.fault(On::Chat(702), Fault::too_many(3600), Times::Some(1));
     let client = database.client().await;
     client
-        .batch_execute("update vestnik.store set answer_seconds = 5")
+        .batch_execute("update vestnik.vst_store set answer_seconds = 5")
         .await
         .unwrap();
     let node = Node::serving(&database, &telegram.url(), &[]).await;
@@ -385,7 +385,7 @@ async fn a_node_that_is_asked_to_end_ends_its_sends_first() {
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     assert!(node.ended().await.success());
     let state: String = client
-        .query_one("select state from vestnik.delivery", &[])
+        .query_one("select state from vestnik.vst_delivery", &[])
         .await
         .unwrap()
         .get(0);

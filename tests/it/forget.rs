@@ -18,20 +18,20 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
     // Of each kind: old and over; old and not over; over and young.
     client
         .batch_execute(
-            "insert into vestnik.store (id) values ('7'); \
-             insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom, at) \
+            "insert into vestnik.vst_store (id) values ('7'); \
+             insert into vestnik.vst_status_change (store_id, kind, key, previous, status, way, by_whom, at) \
                select '7', 'order', i::text, 'pending', 'preparing', 'panel', 'Anna', now() - i * interval '1 day' \
                from unnest(array[40, 31, 29, 0]) i; \
-             insert into vestnik.alarm (store_id, raised_at, cleared_at) values \
+             insert into vestnik.vst_alarm (store_id, raised_at, cleared_at) values \
                ('7', now() - interval '50 day', now() - interval '40 day'), ('7', now() - interval '50 day', null), \
                ('7', now() - interval '2 day', now() - interval '1 day'); \
-             insert into vestnik.link_code (hash, store_id, mode, language, expires_at) \
+             insert into vestnik.vst_link_code (hash, store_id, mode, language, expires_at) \
                select sha256(i::text::bytea), '7', 'mirror', 'en', now() - i * interval '1 hour' from unnest(array[48, 1, 0]) i; \
-             insert into vestnik.chat (telegram_id, first_seen_at, waiting) values \
+             insert into vestnik.vst_chat (telegram_id, first_seen_at, waiting) values \
                (1, now() - interval '2 day', false), (2, now() - interval '2 day', true), (3, now(), false), \
                (4, now() - interval '2 day', false), (5, now() - interval '2 day', false); \
-             insert into vestnik.link (chat_id, store_id, mode, language, linked_by) values (4, '7', 'mirror', 'en', 1); \
-             insert into vestnik.delivery (chat_id, words, urgent, state, planned_at) values \
+             insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) values (4, '7', 'mirror', 'en', 1); \
+             insert into vestnik.vst_delivery (chat_id, words, urgent, state, planned_at) values \
                (4, 'old', true, 'sent', now() - interval '2 day'), (4, 'open', true, 'retrying', now() - interval '2 day'), \
                (4, 'new', true, 'sent', now()), (5, 'yesterday', true, 'dead', now() - interval '2 day')",
         )
@@ -65,14 +65,14 @@ async fn an_event_that_is_trimmed_takes_all_that_is_about_it() {
     let pool = db::pool(&database.config().database).unwrap();
     client
         .batch_execute(
-            "insert into vestnik.store (id) values ('7'); insert into vestnik.chat (telegram_id) values (1); \
+            "insert into vestnik.vst_store (id) values ('7'); insert into vestnik.vst_chat (telegram_id) values (1); \
              insert into orders (store_id) values (7); \
-             insert into vestnik.delivery (chat_id, store_id, event_id, subject, urgent) values (1, '7', 1, 'order 1', true); \
-             insert into vestnik.message (chat_id, store_id, subject, event_id, message_id) values (1, '7', 'order 1', 1, 1); \
-             insert into vestnik.escalation (event_id, store_id, subject, due_at) values (1, '7', 'order 1', now()); \
-             insert into vestnik.webhook (event_id, store_id) values (1, '7'); \
-             insert into vestnik.reach (event_id, way, recipient) values (1, 'telegram', '1'); \
-             update vestnik.event set at = now() - interval '31 day'",
+             insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent) values (1, '7', 1, 'order 1', true); \
+             insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) values (1, '7', 'order 1', 1, 1); \
+             insert into vestnik.vst_escalation (event_id, store_id, subject, due_at) values (1, '7', 'order 1', now()); \
+             insert into vestnik.vst_webhook (event_id, store_id) values (1, '7'); \
+             insert into vestnik.vst_receipt (event_id, way, recipient) values (1, 'telegram', '1'); \
+             update vestnik.vst_event set at = now() - interval '31 day'",
         )
         .await
         .unwrap();

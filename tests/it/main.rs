@@ -1,10 +1,8 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod altered;
 mod bell;
 mod bench;
-mod board;
 mod bot;
 mod bulk;
 mod cluster;
@@ -18,25 +16,27 @@ mod faults;
 mod fleet;
 mod forget;
 mod http;
+mod http_status_change;
+mod list;
 mod memory;
 mod migrate;
 mod model;
 mod openapi;
 mod oracle;
-mod order;
 mod panel;
 mod panel_files;
 mod pooler;
 mod pools;
 mod presence;
 mod proof;
-mod reach;
+mod receipts;
+mod reconciler;
 mod replay;
+mod schema_change;
 mod sending;
 mod session;
 mod shards;
 mod status_change;
 mod support;
-mod sweep;
 mod tidy;
 mod triggers;

@@ -320,14 +320,14 @@ async fn fill(app: &App) {
         "alter table orders add constraint no_cilantro check (reason is distinct from 'cilantro'); \
          alter table bookings add constraint no_cilantro check (reason is distinct from 'cilantro'); \
          update orders set status = 'completed', order_type = 'pickup' where id = 6; \
-         insert into vestnik.store (id, name) values ('7', 'Кафе'); \
-         insert into vestnik.chat (telegram_id, title, disabled_at, disabled_why) values (-5, 'Кухня', now(), 'blocked'), (-6, null, now(), null); \
-         insert into vestnik.link (chat_id, store_id, mode, language, linked_by) select id, '7', 'mirror', 'ru', 1 from vestnik.chat; \
-         insert into vestnik.delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at, reason) \
+         insert into vestnik.vst_store (id, name) values ('7', 'Кафе'); \
+         insert into vestnik.vst_chat (telegram_id, title, disabled_at, disabled_why) values (-5, 'Кухня', now(), 'blocked'), (-6, null, now(), null); \
+         insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) select id, '7', 'mirror', 'ru', 1 from vestnik.vst_chat; \
+         insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at, reason) \
              values (1, '7', 1, true, 'dead', 2, now(), 'blocked'), (2, '7', 1, true, 'pending', 0, null, null); \
-         insert into vestnik.escalation (event_id, store_id, subject, rung, due_at, ended_at, outcome) values (1, '7', 'order 1', 2, now(), now(), 'answered') \
+         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at, ended_at, outcome) values (1, '7', 'order 1', 2, now(), now(), 'answered') \
              on conflict (event_id) do update set rung = 2, ended_at = now(), outcome = 'answered'; \
-         insert into vestnik.reach (event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by) \
+         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by) \
              values (1, 'websocket', 's', now(), now(), now(), now(), 'Касса'), (1, 'telegram', '1', now(), null, null, null, null)",
     )
     .await;

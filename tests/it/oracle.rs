@@ -1,6 +1,6 @@
 //! What all fault tests are judged by. Writers write orders with savepoints, rollbacks and transactions held open, and
 //! keep a book of what was acknowledged; panels receive, coming back with their cursors; then: every acknowledged
-//! commit was delivered, nothing of a rolled-back one was, the events of a row came in order, each beginning with the
+//! commit was delivered, once for each order in it, nothing of a rolled-back one was, the events of a row came in order, each beginning with the
 //! status that the one before it ended with, no store got another's, and an event came twice only where a fault allows
 //! it, with the same id.
 
@@ -22,6 +22,8 @@ use crate::support::look_again;
 pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
 const STATUSES: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
+/// Those that an order does not begin with: it is history then.
+const OVER: [&str; 3] = ["completed", "rejected", "cancelled"];
 /// Orders that all writers change.
 const CONTENDED_ORDERS: usize = 10;
 /// How long a writer waits for a row that another one holds, before it rolls back.
@@ -46,7 +48,10 @@ struct Book {
     acknowledged: HashMap<String, i64>,
     /// Nobody knows: the connection broke in the commit.
     unknown: HashMap<String, i64>,
-    rolled_back: HashSet<String>,
+    /// Rolled back, or not the last change of its order in its transaction, or none in the end.
+    never: HashSet<String>,
+    /// Inserted as they ended: history, of which nobody is told.
+    silent: HashSet<String>,
     /// Committed ones, and their stores: every writer changes them.
     orders: Vec<(i64, i64)>,
 }
@@ -191,8 +196,8 @@ impl Trial {
                 let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
                 assert_eq!(event["store_id"], store.to_string(), "another store's: {event}");
                 assert!(
-                    !book.rolled_back.contains(&tag),
-                    "of a rolled-back transaction: {event}"
+                    !book.never.contains(&tag),
+                    "of a rolled-back transaction, or not the last of its own: {event}"
                 );
                 let known = book.acknowledged.get(&tag).or(book.unknown.get(&tag));
                 assert_eq!(known, Some(store), "never written for this store: {event}");
@@ -212,11 +217,12 @@ impl Trial {
                 }
                 let data = &event["data"];
                 let (order, id) = (data["order_id"].as_str().unwrap().to_owned(), id.parse().unwrap());
-                let before = last_of_order.insert(order, (id, data["status"].clone()));
+                let before = last_of_order.insert(order.clone(), (id, data["status"].clone()));
+                let is_silent = before.is_none() && book.silent.contains(&order);
                 let (before_id, status) = before.unwrap_or((0, Value::Null));
                 assert!(before_id < id, "out of order: {event}");
-                assert_eq!(
-                    data["previous_status"], status,
+                assert!(
+                    is_silent || data["previous_status"] == status,
                     "a change before it is missing: {event}"
                 );
             }
@@ -306,11 +312,67 @@ struct Writer {
     written: u64,
 }
 
-/// What one transaction has written so far: changes under their tags, and new orders.
+/// What one transaction has written so far.
 #[derive(Default, Clone)]
 struct Pending {
-    tags: Vec<(String, i64)>,
+    /// The last change of each order, under its tag.
+    changes: Vec<Change>,
+    /// Tags of which no event comes.
+    never: Vec<String>,
     orders: Vec<(i64, i64)>,
+}
+
+/// What a transaction makes of an order.
+#[derive(Clone)]
+struct Change {
+    tag: String,
+    store: i64,
+    order: i64,
+    /// The status before the transaction; `None`: the order is its own.
+    before: Option<String>,
+    after: String,
+}
+
+impl Change {
+    /// Whether it becomes an event: it changes something in the end, or begins what is not over.
+    fn is_event(&self) -> bool {
+        match &self.before {
+            Some(before) => *before != self.after,
+            None => !OVER.contains(&self.after.as_str()),
+        }
+    }
+}
+
+impl Pending {
+    /// Another change of an order takes the place of the one before.
+    fn change(&mut self, tag: String, store: i64, order: i64, before: Option<String>, after: &str) {
+        let place = self.changes.iter().position(|change| change.order == order);
+        let earlier = place.map(|place| self.changes.remove(place));
+        self.changes.push(Change {
+            tag,
+            store,
+            order,
+            before: earlier.as_ref().map_or(before, |earlier| earlier.before.clone()),
+            after: after.to_owned(),
+        });
+        self.never.extend(earlier.map(|earlier| earlier.tag));
+    }
+
+    fn tags(&self) -> impl Iterator<Item = &String> {
+        self.changes.iter().map(|change| &change.tag).chain(&self.never)
+    }
+
+    /// The tags that come, each with its store, and those that do not.
+    fn owed(&self) -> (Vec<(String, i64)>, Vec<String>) {
+        let (events, none): (Vec<_>, Vec<_>) = self.changes.iter().partition(|change| change.is_event());
+        let never = none.into_iter().map(|change| change.tag.clone()).chain(self.never.iter().cloned());
+        (events.into_iter().map(|change| (change.tag.clone(), change.store)).collect(), never.collect())
+    }
+
+    fn silent(&self) -> impl Iterator<Item = String> {
+        let silent = self.changes.iter().filter(|change| change.before.is_none() && !change.is_event());
+        silent.map(|change| change.order.to_string())
+    }
 }
 
 impl Writer {
@@ -335,29 +397,27 @@ impl Writer {
             Ok(true) => client.batch_execute("commit").await,
             // Another writer held the row for too long, or the connection is gone: then this fails, too.
             Ok(false) | Err(_) => {
-                self.note_rolled_back(&pending);
+                self.book.lock().unwrap().never.extend(pending.tags().cloned());
                 return client.batch_execute("rollback").await;
             }
         };
         let mut book = self.book.lock().unwrap();
+        let (owed, never) = pending.owed();
+        book.never.extend(never);
+        book.silent.extend(pending.silent());
         match committed {
             Ok(()) => {
-                book.acknowledged.extend(pending.tags);
+                book.acknowledged.extend(owed);
                 book.orders.extend(pending.orders);
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
                 // Whether its new rows are there is not known: they are left alone.
-                book.unknown.extend(pending.tags);
+                book.unknown.extend(owed);
                 Err(error)
             }
         }
-    }
-
-    fn note_rolled_back(&self, pending: &Pending) {
-        let tags = pending.tags.iter().map(|(tag, _)| tag.clone());
-        self.book.lock().unwrap().rolled_back.extend(tags);
     }
 
     /// Whether to commit.
@@ -370,11 +430,9 @@ impl Writer {
                 self.step(client, &mut within).await?;
                 if self.random.bool() {
                     client.batch_execute("rollback to savepoint s").await?;
-                    let undone = within.tags.split_off(pending.tags.len());
-                    self.note_rolled_back(&Pending {
-                        tags: undone,
-                        orders: vec![],
-                    });
+                    let kept: HashSet<&String> = pending.tags().collect();
+                    let undone = within.tags().filter(|tag| !kept.contains(tag)).cloned();
+                    self.book.lock().unwrap().never.extend(undone);
                 } else {
                     client.batch_execute("release savepoint s").await?;
                     *pending = within;
@@ -406,17 +464,19 @@ impl Writer {
         let tag = format!("{}-{}", self.name, self.written);
         let Some((id, store)) = self.order(pending).filter(|_| self.random.bool()) else {
             let store = STORES[self.random.usize(..STORES.len())];
-            pending.tags.push((tag.clone(), store));
             let insert = "insert into orders (store_id, customer_name) values ($1, $2) returning id";
             let row = client.query_one(insert, &[&store, &tag]).await?;
             pending.orders.push((row.get(0), store));
+            pending.change(tag, store, row.get(0), None, "pending");
             return Ok(());
         };
         let status = STATUSES[self.random.usize(..STATUSES.len())];
         // Where it has this status already, nothing happens, and nothing is owed.
-        let update = "update orders set status = $2, reason = $3 where id = $1 and status <> $2";
-        if client.execute(update, &[&id, &status, &tag]).await? == 1 {
-            pending.tags.push((tag, store));
+        let update = "with before as (select id, status from orders where id = $1 for update) \
+             update orders o set status = $2, reason = $3 from before where o.id = before.id and before.status <> $2 \
+             returning before.status";
+        if let Some(row) = client.query_opt(update, &[&id, &status, &tag]).await? {
+            pending.change(tag, store, id, Some(row.get(0)), status);
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ async fn a_store_that_asks_for_much_keeps_neither_tokens_nor_other_stores_waitin
     }
     app.panel("8", None).await.live().await;
     panel.acknowledge(&event).await;
-    app.database.until("select exists (select from vestnik.ack)").await;
+    app.database.until("select exists (select from vestnik.vst_acknowledgement)").await;
     assert!(
         app.database
             .client()
@@ -121,14 +121,14 @@ async fn what_a_client_that_went_had_asked_for_ends_in_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_takes_too_long_is_given_up_by_postgres_too() {
+async fn a_read_that_takes_too_long_is_given_up_by_postgres_too() {
     let app = App::start().await;
-    let held = hold(&app.database, "orders").await;
-    let answer = app.ask("/api/partner/stores/7/orders").await;
+    let held = hold(&app.database, "vestnik.vst_event").await;
+    let answer = app.ask("/api/partner/stores/7/events").await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "not_ready"));
     app.database.until(&waiting("= 0")).await;
     drop(held);
-    assert_eq!(app.ask("/api/partner/stores/7/orders").await.status, 200);
+    assert_eq!(app.ask("/api/partner/stores/7/events").await.status, 200);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use vestnik::db::Client;
 use vestnik::db::{self, Pool};
 use vestnik::delivery::watch::{GRACE_S, watch_with};
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::presence::Presence;
 
 use crate::support::app::App;
@@ -16,12 +16,12 @@ use crate::support::telegram::Telegram;
 
 /// Open around the clock, by any clock.
 const ALWAYS: &str =
-    "insert into vestnik.opening select '7', weekday, '00:00', '00:00' from generate_series(1, 7) weekday";
+    "insert into vestnik.vst_opening_hours select '7', weekday, '00:00', '00:00' from generate_series(1, 7) weekday";
 
 async fn store(database: &Database) -> (Client, Pool) {
     let client = database.client().await;
     client
-        .batch_execute("insert into vestnik.store (id) values ('7')")
+        .batch_execute("insert into vestnik.vst_store (id) values ('7')")
         .await
         .unwrap();
     (client, db::pool(&database.config().database).unwrap())
@@ -29,14 +29,14 @@ async fn store(database: &Database) -> (Client, Pool) {
 
 async fn alarms(client: &Client) -> Vec<Option<String>> {
     let rows = client
-        .query("select cleared_by from vestnik.alarm order by id", &[])
+        .query("select cleared_by from vestnik.vst_alarm order by id", &[])
         .await
         .unwrap();
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-const PRESENT: &str = "select exists (select from vestnik.presence where store_id = '7')";
-const ABSENT: &str = "select not exists (select from vestnik.presence where store_id = '7')";
+const PRESENT: &str = "select exists (select from vestnik.vst_presence where store_id = '7')";
+const ABSENT: &str = "select not exists (select from vestnik.vst_presence where store_id = '7')";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear() {
@@ -49,7 +49,7 @@ async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear
         0,
         "a page may be loaded again"
     );
-    let late = "update vestnik.unattended set since = since - interval '61 s'";
+    let late = "update vestnik.vst_unattended set since = since - interval '61 s'";
     client.batch_execute(late).await.unwrap();
     let (here, there) = tokio::join!(watch_with(&pool, GRACE_S), watch_with(&other, GRACE_S));
     let again = watch_with(&other, GRACE_S).await.unwrap();
@@ -69,7 +69,7 @@ async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear
     let eighth = presence.enter(&StoreId::new("8"));
     until(
         &client,
-        "select exists (select from vestnik.presence where store_id = '8')",
+        "select exists (select from vestnik.vst_presence where store_id = '8')",
     )
     .await;
     until(&client, PRESENT).await;
@@ -78,7 +78,7 @@ async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear
     drop(eighth);
     stop.cancel();
     telling.await.unwrap();
-    until(&client, "select not exists (select from vestnik.node)").await;
+    until(&client, "select not exists (select from vestnik.vst_node)").await;
 }
 
 #[tokio::test]
@@ -90,20 +90,20 @@ async fn a_node_that_dies_is_believed_no_more() {
     let _present = presence.enter(&StoreId::new("7"));
     let telling = tokio::spawn(Arc::clone(&presence).run(pool.clone(), stop.clone()));
     until(&client, PRESENT).await;
-    let life = "select max(until) between now() + interval '5 s' and now() + interval '20 s' from vestnik.node";
+    let life = "select max(until) between now() + interval '5 s' and now() + interval '20 s' from vestnik.vst_node";
     until(&client, life).await;
     telling.abort();
     let _ = telling.await;
     assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 0, "it may only be slow");
     client
-        .batch_execute("update vestnik.node set until = now() - interval '1 ms'")
+        .batch_execute("update vestnik.vst_node set until = now() - interval '1 ms'")
         .await
         .unwrap();
     assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1);
     // The next node that says that it is up removes what the dead one has left.
     let another = tokio::spawn(Arc::new(Presence::default()).run(pool.clone(), stop.clone()));
     until(&client, ABSENT).await;
-    until(&client, "select count(*) = 1 from vestnik.node").await;
+    until(&client, "select count(*) = 1 from vestnik.vst_node").await;
     stop.cancel();
     another.await.unwrap();
 }
@@ -116,7 +116,7 @@ async fn a_node_that_was_given_up_tells_all_of_it_again() {
     let _present = presence.enter(&StoreId::new("7"));
     let telling = tokio::spawn(Arc::clone(&presence).run(pool.clone(), stop.clone()));
     until(&client, PRESENT).await;
-    client.batch_execute("delete from vestnik.node").await.unwrap();
+    client.batch_execute("delete from vestnik.vst_node").await.unwrap();
     until(&client, PRESENT).await;
     stop.cancel();
     telling.await.unwrap();
@@ -127,10 +127,10 @@ async fn hours_go_on_after_midnight_and_closing_ends_an_alarm() {
     let database = Database::fresh().await;
     let (client, pool) = store(&database).await;
     // A clock by which it is between midnight and one.
-    let zone = "update vestnik.store set time_zone = case when h <= 12 then 'Etc/GMT+' || h else 'Etc/GMT-' || 24 - h end \
+    let zone = "update vestnik.vst_store set time_zone = case when h <= 12 then 'Etc/GMT+' || h else 'Etc/GMT-' || 24 - h end \
          from (select extract(hour from now() at time zone 'UTC')::int as h) now";
     client.batch_execute(zone).await.unwrap();
-    let yesterday = "extract(isodow from (now() at time zone time_zone) - interval '1 day') from vestnik.store";
+    let yesterday = "extract(isodow from (now() at time zone time_zone) - interval '1 day') from vestnik.vst_store";
     for (opens, closes, is_open) in [
         ("20:00", "03:00", true),
         ("20:00", "00:00", false),
@@ -139,11 +139,11 @@ async fn hours_go_on_after_midnight_and_closing_ends_an_alarm() {
     ] {
         client
             .batch_execute(&format!(
-                "delete from vestnik.opening; delete from vestnik.alarm; delete from vestnik.unattended; \
-                 insert into vestnik.opening select '7', {yesterday}",
+                "delete from vestnik.vst_opening_hours; delete from vestnik.vst_alarm; delete from vestnik.vst_unattended; \
+                 insert into vestnik.vst_opening_hours select '7', {yesterday}",
                 yesterday = yesterday.replace(
-                    " from vestnik.store",
-                    &format!(", '{opens}', '{closes}' from vestnik.store")
+                    " from vestnik.vst_store",
+                    &format!(", '{opens}', '{closes}' from vestnik.vst_store")
                 )
             ))
             .await
@@ -151,11 +151,11 @@ async fn hours_go_on_after_midnight_and_closing_ends_an_alarm() {
         let raised = watch_with(&pool, 0.0).await.unwrap();
         assert_eq!(raised == 1, is_open, "{opens}-{closes} of yesterday");
     }
-    let open = "delete from vestnik.opening; insert into vestnik.opening values ('7', 1, '00:00', '00:00')";
+    let open = "delete from vestnik.vst_opening_hours; insert into vestnik.vst_opening_hours values ('7', 1, '00:00', '00:00')";
     client.batch_execute(open).await.unwrap();
     client.batch_execute(&ALWAYS.replace("(1, 7)", "(2, 7)")).await.unwrap();
     assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1);
-    client.batch_execute("delete from vestnik.opening").await.unwrap();
+    client.batch_execute("delete from vestnik.vst_opening_hours").await.unwrap();
     assert_eq!(
         watch_with(&pool, 0.0).await.unwrap(),
         1,
@@ -174,9 +174,9 @@ async fn a_muted_panel_counts_as_absent_and_the_chats_are_told() {
     let mut panel = app.panel("7", None).await.live().await;
     panel.say(&json!({"type": "panel", "rings": false}).to_string()).await;
     client.batch_execute(ALWAYS).await.unwrap();
-    until(&client, "select exists (select from vestnik.unattended)").await;
+    until(&client, "select exists (select from vestnik.vst_unattended)").await;
     client
-        .batch_execute("update vestnik.unattended set since = since - interval '2 min'")
+        .batch_execute("update vestnik.vst_unattended set since = since - interval '2 min'")
         .await
         .unwrap();
     let told = telegram.until_messages(11, 1).await;

@@ -61,7 +61,7 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
     proven(&app, "", |told| told["events"][1]["ways"][0]["way"] == "websocket").await;
     let client = app.database.client().await;
     let foreign = client
-        .query("select from vestnik.reach where event_id = 3", &[])
+        .query("select from vestnik.vst_receipt where event_id = 3", &[])
         .await
         .unwrap();
     assert!(foreign.is_empty());
@@ -117,7 +117,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
     .await;
     let client = app.database.client().await;
     let until_present = async |present: bool| {
-        let there = "exists (select from vestnik.presence where store_id = '7')";
+        let there = "exists (select from vestnik.vst_presence where store_id = '7')";
         db::until(&client, &format!("select {there} = {present}")).await;
     };
     until_present(false).await;
@@ -170,11 +170,11 @@ async fn what_became_of_events_is_found_by_order_and_time() {
         .await;
     // Events: 1 order 1, 2 order 2 of another store, 3 order 3, 4 order 1 changed, 5 booking 3.
     app.write(
-        "update vestnik.event set at = '2026-11-23 20:00+00'::timestamptz + id * interval '1 minute'; \
-         insert into vestnik.store (id) values ('7'); \
-         insert into vestnik.chat (telegram_id, title) values (-5, 'Кухня'); \
-         insert into vestnik.delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at) values (1, '7', 1, true, 'sent', 2, '2026-11-23 20:02+00'); \
-         insert into vestnik.escalation (event_id, store_id, subject, rung, due_at, ended_at, outcome) \
+        "update vestnik.vst_event set at = '2026-11-23 20:00+00'::timestamptz + id * interval '1 minute'; \
+         insert into vestnik.vst_store (id) values ('7'); \
+         insert into vestnik.vst_chat (telegram_id, title) values (-5, 'Кухня'); \
+         insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at) values (1, '7', 1, true, 'sent', 2, '2026-11-23 20:02+00'); \
+         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at, ended_at, outcome) \
              values (1, '7', 'order 1', 2, now(), '2026-11-23 20:09:00.5+00', 'answered')",
     )
     .await;
@@ -233,22 +233,22 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
     .await;
     app.write(
         "update orders set status = 'cancelled' where id = 8; \
-         update vestnik.event set at = '2026-11-23 20:00+00' where id <> 7; \
-         update vestnik.event set at = '2026-11-24 20:00+00' where id = 7; \
-         insert into vestnik.reach (event_id, way, recipient, sent_at, rendered_at) values \
+         update vestnik.vst_event set at = '2026-11-23 20:00+00' where id <> 7; \
+         update vestnik.vst_event set at = '2026-11-24 20:00+00' where id = 7; \
+         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at, rendered_at) values \
              (1, 'websocket', 's', '2026-11-23 20:00:01+00', null), (1, 'polling', 'p', '2026-11-23 20:00:02+00', null), \
              (2, 'polling', 'p', null, '2026-11-23 20:00:01+00'), (2, 'telegram', '1', '2026-11-23 20:00:09+00', null), \
              (3, 'telegram', '1', '2026-11-23 20:00:05+00', null), (3, 'webhook', 'w', '2026-11-23 20:00:01+00', null), \
              (4, 'sse', 's', '2026-11-23 20:00:05+00', null), (5, 'polling', 'http', null, null); \
-         insert into vestnik.token (hash) values (sha256('x')); \
-         insert into vestnik.ack (event_id, token_id, session, at) select e, t.id, 's', '2026-11-23 20:00+00'::timestamptz + s * interval '1 second' \
-             from (values (1, 5.0), (2, 5.001), (3, 700.0)) a(e, s), vestnik.token t; \
-         insert into vestnik.answer (store_id, kind, key, previous, status, way, by_whom, at) values \
+         insert into vestnik.vst_token (hash) values (sha256('x')); \
+         insert into vestnik.vst_acknowledgement (event_id, token_id, session, at) select e, t.id, 's', '2026-11-23 20:00+00'::timestamptz + s * interval '1 second' \
+             from (values (1, 5.0), (2, 5.001), (3, 700.0)) a(e, s), vestnik.vst_token t; \
+         insert into vestnik.vst_status_change (store_id, kind, key, previous, status, way, by_whom, at) values \
              ('7', 'order', '3', 'pending', 'preparing', 'telegram', 'Иван', '2026-11-23 20:00:30+00'), \
              ('7', 'order', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
              ('7', 'booking', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
              ('8', 'order', '6', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
-         insert into vestnik.escalation (event_id, store_id, subject, rung, due_at) values (4, '7', 'order 4', 1, now()), (5, '7', 'order 5', 0, now())",
+         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at) values (4, '7', 'order 4', 1, now()), (5, '7', 'order 5', 0, now())",
     )
     .await;
     let span = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z";
@@ -318,13 +318,13 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
     client
         .batch_execute(
             "insert into orders (store_id) select 100 + i % 50 from generate_series(1, 50000) i; \
-             insert into orders (store_id) values (7), (7); analyze vestnik.event",
+             insert into orders (store_id) values (7), (7); analyze vestnik.vst_event",
         )
         .await
         .unwrap();
     let scans = async || {
         let scans =
-            "select seq_scan, idx_scan, n_tup_ins from pg_stat_user_tables where relid = 'vestnik.event'::regclass";
+            "select seq_scan, idx_scan, n_tup_ins from pg_stat_user_tables where relid = 'vestnik.vst_event'::regclass";
         let row = client.query_one(scans, &[]).await.unwrap();
         [0, 1, 2].map(|column| row.get::<_, i64>(column))
     };

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use futures::future::join_all;
-use vestnik::cursor::{Cursor, Position};
-use vestnik::db;
-use vestnik::db::Client;
-use vestnik::event::StoreId;
+use vestnik::db::{self, Client};
+use vestnik::domain::cursor::{Cursor, Position};
+use vestnik::domain::event::StoreId;
 use vestnik::journal::{self, News, Page, Reader, Start};
-use vestnik::router::Router;
+use vestnik::router::{Router, Translation};
+use vestnik::sources::Sources;
+use vestnik::sources::changes::Lookups;
 
 use crate::oracle::seed;
 use crate::support::app::App;
@@ -96,7 +97,15 @@ impl Trial {
         let newest = newest.unwrap_or(self.position.newest()).max(self.position.newest());
         let next = Position::after(&snapshot, newest);
         let (before, after) = (Cursor::At(self.position.clone()), Cursor::At(next.clone()));
-        self.router.publish(self.reader.epoch(), &events, &before, &after);
+        let (sources, lookups) = (Sources::default(), Lookups::default());
+        let translation = Translation {
+            sources: &sources,
+            lookups: &lookups,
+            looked_up: None,
+        };
+        self.router
+            .publish(self.reader.epoch(), &events, &before, &after, &translation)
+            .unwrap();
         self.position = next;
         self.given.push(after.encode(self.reader.epoch()));
     }
@@ -204,7 +213,7 @@ async fn a_past_that_does_not_fit_is_read_as_far_as_it_does() {
     let some = journal::read_past(&pool, 10 * all.events[0].weight()).await.unwrap();
     assert!((6..=15).contains(&some.events.len()), "{}", some.events.len());
     assert_eq!(some.events.len() % 3, 0, "whole transactions");
-    let behind = |event: &&vestnik::event::Event| !some.base.covers(event.xid);
+    let behind = |event: &&vestnik::domain::event::JournalEvent| !some.base.covers(event.xid);
     let expected: Vec<_> = all.events.iter().filter(behind).map(|event| event.id).collect();
     assert_eq!(some.events.iter().map(|event| event.id).collect::<Vec<_>>(), expected);
 }

@@ -32,14 +32,14 @@ async fn start_impatient(telegram: &Telegram, database: Database) -> App {
 
 /// Moves the clock on for all chats that wait: they may be sent to as soon as Telegram's own distance allows.
 pub async fn hurry(client: &Client) {
-    let hurry = "update vestnik.chat set next_at = least(next_at, clock_timestamp() + interval '1.1 s')";
+    let hurry = "update vestnik.vst_chat set next_at = least(next_at, clock_timestamp() + interval '1.1 s')";
     client.execute(hurry, &[]).await.unwrap();
 }
 
 /// Nothing is sent before [`hurry`].
 pub async fn hold(client: &Client) {
     client
-        .batch_execute("update vestnik.chat set next_at = clock_timestamp() + interval '1 hour'")
+        .batch_execute("update vestnik.vst_chat set next_at = clock_timestamp() + interval '1 hour'")
         .await
         .unwrap();
 }
@@ -66,7 +66,7 @@ async fn a_long_retry_after_for_one_chat_is_obeyed_and_delays_no_other() {
     );
     until(
         &client,
-        "select next_at > now() + interval '59 minutes' from vestnik.chat where telegram_id = 601",
+        "select next_at > now() + interval '59 minutes' from vestnik.vst_chat where telegram_id = 601",
     )
     .await;
     app.until_metric("vestnik_telegram_sends_total{outcome=\"throttled\"}", |count| {
@@ -110,7 +110,7 @@ async fn a_chat_that_takes_nothing_any_more_is_disabled_at_once_and_the_panels_a
         assert_eq!(told["data"]["reason"], reason);
         let row = client
             .query_one(
-                "select disabled_why, state, reason from vestnik.chat, vestnik.delivery",
+                "select disabled_why, state, reason from vestnik.vst_chat, vestnik.vst_delivery",
                 &[],
             )
             .await
@@ -121,7 +121,7 @@ async fn a_chat_that_takes_nothing_any_more_is_disabled_at_once_and_the_panels_a
         assert_eq!(panel.event().await["data"]["order_id"], "2");
         until(
             &client,
-            "select count(*) = 1 from vestnik.escalation where event_id = 3",
+            "select count(*) = 1 from vestnik.vst_escalation where event_id = 3",
         )
         .await;
         assert_eq!(
@@ -145,7 +145,7 @@ async fn a_group_with_a_new_number_gets_its_message_once_and_no_others_message_i
     app.write("insert into orders (store_id) values (7)").await;
     telegram.until_messages(SUPERGROUP, 1).await;
     let number: i64 = client
-        .query_one("select telegram_id from vestnik.chat", &[])
+        .query_one("select telegram_id from vestnik.vst_chat", &[])
         .await
         .unwrap()
         .get(0);
@@ -191,12 +191,12 @@ async fn a_group_that_is_linked_under_both_numbers_gets_each_order_once() {
     telegram.until_messages(SUPERGROUP, 1).await;
     until(
         &client,
-        "select count(*) filter (where state = 'dead') = 1 and count(*) filter (where state = 'sent') = 1 from vestnik.delivery",
+        "select count(*) filter (where state = 'dead') = 1 and count(*) filter (where state = 'sent') = 1 from vestnik.vst_delivery",
     )
     .await;
     app.write("insert into orders (store_id) values (7)").await;
     telegram.until_messages(SUPERGROUP, 2).await;
-    until(&client, "select count(*) = 1 from vestnik.link").await;
+    until(&client, "select count(*) = 1 from vestnik.vst_chat_link").await;
     assert_eq!(
         telegram.calls().iter().filter(|call| call.is_message_to(GROUP)).count(),
         1
@@ -213,11 +213,11 @@ async fn comes_all_the_same(fault: Fault, copies: usize) {
     for (failures, least_s) in [(1, 3.7), (2, 7.4)] {
         until(
             &client,
-            &format!("select failures = {failures} and leased_until = '-infinity' from vestnik.chat"),
+            &format!("select failures = {failures} and leased_until = '-infinity' from vestnik.vst_chat"),
         )
         .await;
         let pause = "select extract(epoch from next_at - clock_timestamp())::float8, state, reason is not null \
-             from vestnik.chat, vestnik.delivery";
+             from vestnik.vst_chat, vestnik.vst_delivery";
         let row = client.query_one(pause, &[]).await.unwrap();
         let pause_s: f64 = row.get(0);
         // The pause of the backoff; a little of it has gone by.
@@ -231,7 +231,7 @@ async fn comes_all_the_same(fault: Fault, copies: usize) {
     telegram.until_messages(CHAT, 1).await;
     until(
         &client,
-        "select failures = 0 and state = 'sent' from vestnik.chat, vestnik.delivery",
+        "select failures = 0 and state = 'sent' from vestnik.vst_chat, vestnik.vst_delivery",
     )
     .await;
     assert_eq!(telegram.messages(CHAT).len(), copies);
@@ -275,7 +275,7 @@ async fn chats_that_hang_delay_no_other() {
     }
     // They have failed before, and have been due for longer than the other one.
     let client = database.client().await;
-    let due = "update vestnik.chat set failures = 3, next_at = now() - interval '1 minute' where telegram_id <= 40";
+    let due = "update vestnik.vst_chat set failures = 3, next_at = now() - interval '1 minute' where telegram_id <= 40";
     client.batch_execute(due).await.unwrap();
     client
         .batch_execute("insert into orders (store_id) values (8)")
@@ -307,9 +307,9 @@ async fn what_was_given_up_with_its_chat_stays_so_though_its_send_ends_later() {
     telegram.until_call("the send", |call| call.is_message_to(CHAT)).await;
     let pool = vestnik::db::pool(&app.database.config().database).unwrap();
     vestnik::link::disable(&pool, CHAT, "thrown out").await.unwrap();
-    until(&client, "select failures = 1 from vestnik.chat").await;
+    until(&client, "select failures = 1 from vestnik.vst_chat").await;
     let row = client
-        .query_one("select state, reason from vestnik.delivery", &[])
+        .query_one("select state, reason from vestnik.vst_delivery", &[])
         .await
         .unwrap();
     assert_eq!((row.get(0), row.get(1)), ("dead", "thrown out"));
@@ -331,7 +331,7 @@ async fn a_refusal_for_good_holds_up_nothing_behind_it() {
     let client = app.database.client().await;
     until(
         &client,
-        "select state = 'dead' and reason like '%parse%' from vestnik.delivery where event_id = 1",
+        "select state = 'dead' and reason like '%parse%' from vestnik.vst_delivery where event_id = 1",
     )
     .await;
 }

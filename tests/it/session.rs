@@ -168,7 +168,7 @@ async fn an_acknowledgement_is_stored_with_who_and_when() {
         .client()
         .await
         .query_one(
-            "select count(*), min(event_id), bool_and(at <= now() and session <> '') from vestnik.ack",
+            "select count(*), min(event_id), bool_and(at <= now() and session <> '') from vestnik.vst_acknowledgement",
             &[],
         )
         .await
@@ -330,7 +330,7 @@ async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
     // While nothing rings, tokens are looked at every second.
     let app = App::start_with(|config| config.database.notify = vestnik::config::Notify::Off).await;
     let mut panel = app.panel("7", None).await.live().await;
-    app.write("update vestnik.token set revoked_at = now()").await;
+    app.write("update vestnik.vst_token set revoked_at = now()").await;
     assert_eq!(panel.message().await, Err(4503));
 }
 
@@ -385,7 +385,7 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() 
     let foreign = elsewhere.panel("7", None).await.live().await.cursor;
     app.write("insert into orders (store_id) values (7)").await;
     let future = cursor_of_the_future(&old);
-    app.write("update vestnik.event set at = now() - interval '40 days'")
+    app.write("update vestnik.vst_event set at = now() - interval '40 days'")
         .await;
     let pool = vestnik::db::pool(&app.database.config().database).unwrap();
     vestnik::journal::trim_batch(&pool, Duration::from_secs(30 * 24 * 3600))

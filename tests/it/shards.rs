@@ -217,7 +217,7 @@ async fn a_command_says_which_of_several_databases_it_is_for() {
     );
     let tokens = |client: vestnik::db::Client| async move {
         let count = client
-            .query_one("select count(*) from vestnik.token", &[])
+            .query_one("select count(*) from vestnik.vst_token", &[])
             .await
             .unwrap();
         count.get::<_, i64>(0)

@@ -1,287 +1,466 @@
-//! What a person makes of an order: who is first, what is allowed, and what cannot be forged.
+//! A button changes the shop's own row: once, from where it stands, and says who did it.
 
-use serde_json::{Value, json};
-use vestnik::token::{self, Stores};
+use std::time::Duration;
 
-use crate::support::app::App;
-use crate::support::http::Answer;
+use vestnik::db::Pool;
+use vestnik::db;
+use vestnik::domain::event::StoreId;
+use vestnik::domain::status::{Status, SubjectKind};
+use vestnik::sources::Sources;
+use vestnik::sources::status_change::{CurrentStatus, StatusChange, StatusChangeOutcome, Way, change_status, current_status};
 
-type Headers<'a> = &'a [(&'a str, &'a str)];
+use crate::support::db::{Database, until};
 
-const ORDER: &str = "/api/partner/stores/7/orders/1/status";
+/// From each status, where a person may bring it: `*` only what is delivered, `-` only what is not.
+const ALLOWED: [(&str, &str, &str); 9] = [
+    ("pending", "preparing", ""),
+    ("pending", "rejected", ""),
+    ("preparing", "ready", ""),
+    ("preparing", "rejected", ""),
+    ("ready", "delivering", "*"),
+    ("ready", "completed", "-"),
+    ("delivering", "completed", ""),
+    ("preparing", "completed", "booking"),
+    ("ready", "completed", "booking"),
+];
+const STATUSES: [&str; 7] = [
+    "pending",
+    "preparing",
+    "ready",
+    "delivering",
+    "completed",
+    "rejected",
+    "cancelled",
+];
 
-async fn with_order() -> App {
-    let app = App::start().await;
-    app.write("insert into orders (store_id, order_type) values (7, 'pickup'), (8, 'pickup')")
-        .await;
-    app
+/// A database and a node's view of it.
+struct Shop {
+    database: Database,
+    pool: Pool,
+    sources: std::sync::Arc<Sources>,
 }
 
-fn refused(answer: &Answer) -> (u16, String) {
-    (answer.status, answer.code())
+impl Shop {
+    async fn fresh() -> Self {
+        Self::of(Database::fresh().await).await
+    }
+
+    async fn of(database: Database) -> Self {
+        let pool = db::pool(&database.config().database).unwrap();
+        let sources = database.sources().await.current();
+        Self { database, pool, sources }
+    }
+
+    async fn run(&self, sql: &str) {
+        self.database.client().await.batch_execute(sql).await.unwrap();
+    }
+
+    async fn change(&self, change: &StatusChange<'_>) -> StatusChangeOutcome {
+        change_status(&self.pool, &self.sources, change).await.unwrap()
+    }
 }
 
-#[tokio::test]
-async fn accepting_changes_the_order_and_the_event_comes_back() {
-    let app = with_order().await;
-    let mut panel = app.panel("7", None).await.live().await;
-    let accept = json!({"status": "preparing", "minutes": 25, "by": "Кухня"});
-    let answer = app.post(ORDER, &accept).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.json(),
-        json!({"id": "1", "status": "preparing", "previous_status": "pending"})
-    );
-    // The order itself may come as well: the feed need not have read it before the panel was there.
-    let event = loop {
-        let event = panel.event().await;
-        if event["type"] != "new_order" {
-            break event;
-        }
-    };
-    assert_eq!(
-        (&event["type"], &event["data"]["status"]),
-        (&json!("order_status_changed"), &json!("preparing"))
-    );
-
-    let order = &app.get_json("/api/partner/stores/7/orders").await["orders"][0];
-    assert_eq!(order["next"], json!(["ready", "rejected"]));
-    let said = &order["answer"];
-    assert_eq!(
-        (&said["by"], &said["status"], &said["minutes"]),
-        (&json!("Кухня"), &json!("preparing"), &json!(25))
-    );
-    assert!(said["at"].as_str().unwrap().ends_with('Z'));
-
-    let again = app.post(ORDER, &json!({"status": "preparing"})).await;
-    assert_eq!(refused(&again), (409, "status_conflict".into()));
-    let error = &again.json()["error"];
-    assert_eq!((&error["status"], &error["by"]), (&json!("preparing"), &json!("Кухня")));
+fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> StatusChange<'a> {
+    StatusChange {
+        store,
+        kind: SubjectKind::Order,
+        source: None,
+        key,
+        to: Status::from_name(to).unwrap(),
+        from: None,
+        minutes: None,
+        reason: None,
+        by,
+        way: Way::Telegram,
+        step_back: Duration::ZERO,
+    }
 }
 
-#[tokio::test]
-async fn a_rejection_has_its_reason_and_the_name_of_the_token() {
-    let app = with_order().await;
-    let client = app.database.client().await;
-    let token = token::create(&client, &Stores::All, Some("Касса 1"), None)
+fn current(source: &str, status: &str, by: Option<&str>) -> CurrentStatus {
+    CurrentStatus {
+        source: source.into(),
+        status: Status::from_name(status).unwrap(),
+        word: None,
+        by: by.map(str::to_owned),
+        is_delivered: false,
+    }
+}
+
+fn done(source: &str, previous: &str) -> StatusChangeOutcome {
+    StatusChangeOutcome::Done {
+        source: source.into(),
+        previous: Status::from_name(previous).unwrap(),
+    }
+}
+
+fn is_allowed(kind: SubjectKind, from: &str, to: &str, delivered: bool) -> bool {
+    ALLOWED.iter().any(|(a, b, when)| {
+        let fits = match (*when, kind) {
+            ("*", SubjectKind::Order) => delivered,
+            ("-", SubjectKind::Order) => !delivered,
+            ("booking", kind) => kind == SubjectKind::Booking,
+            ("", SubjectKind::Booking) => *b != "ready",
+            ("", SubjectKind::Order) => true,
+            _ => false,
+        };
+        fits && (*a, *b) == (from, to)
+    })
+}
+
+async fn text(database: &Database, sql: &str) -> String {
+    database
+        .client()
         .await
-        .unwrap();
-    let reject = json!({"status": "rejected", "reason": "Нет борща"});
-    assert_eq!(app.post_as(token.reveal(), ORDER, &reject).await.status, 200);
-    let list = app.get_json("/api/partner/stores/7/orders?status=rejected").await;
-    let order = &list["orders"][0];
-    assert_eq!(
-        (&order["reason"], &order["answer"]["by"]),
-        (&json!("Нет борща"), &json!("Касса 1"))
-    );
-    assert!(order["answer"].get("minutes").is_none());
-    let late = app.post(ORDER, &json!({"status": "preparing"})).await;
-    assert_eq!(late.json()["error"]["status"], "rejected", "what is over stays over");
+        .query_one(&format!("select coalesce(({sql})::text, '')"), &[])
+        .await
+        .unwrap()
+        .get(0)
+}
+
+#[tokio::test]
+async fn every_change_is_allowed_or_refused_by_where_the_order_stands() {
+    let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
+    let client = shop.database.client().await;
+    let mut seen = 0;
+    for (kind, table, kinds) in [
+        (SubjectKind::Order, "orders", &["delivery", "pickup", ""][..]),
+        (SubjectKind::Booking, "bookings", &[""]),
+    ] {
+        for (order_type, from, to) in kinds
+            .iter()
+            .flat_map(|kind| STATUSES.map(|from| (kind, from)))
+            .flat_map(|(kind, from)| STATUSES.map(|to| (kind, from, to)))
+        {
+            let delivered = *order_type == "delivery";
+            let is_impossible = |status| status == "delivering" && !delivered;
+            if is_impossible(from) {
+                continue;
+            }
+            let insert = match kind {
+                SubjectKind::Order => format!(
+                    "insert into orders (store_id, status, order_type) values (7, '{from}', nullif('{order_type}', '')) returning id::text"
+                ),
+                SubjectKind::Booking => {
+                    format!("insert into bookings (store_id, status) values (7, '{from}') returning id::text")
+                }
+            };
+            let key: String = client.query_one(&insert, &[]).await.unwrap().get(0);
+            let wanted = StatusChange {
+                kind,
+                ..change(&store, &key, to, "Anna")
+            };
+            let changed = shop.change(&wanted).await;
+            let standing = CurrentStatus {
+                is_delivered: delivered,
+                ..current(table, from, None)
+            };
+            let (expected, left) = if from == to {
+                (StatusChangeOutcome::Already(standing), from)
+            } else if is_allowed(kind, from, to, delivered) {
+                (done(table, from), to)
+            } else {
+                (StatusChangeOutcome::NotAllowed(standing), from)
+            };
+            let what = format!("{table} {order_type:?} {from} -> {to}");
+            assert_eq!(changed, expected, "{what}");
+            let there = text(&shop.database, &format!("select status from {table} where id = {key}")).await;
+            assert_eq!(there, left, "{what}");
+            let noted = text(
+                &shop.database,
+                &format!(
+                    "select count(*) from vestnik.vst_status_change c join vestnik.vst_source s on s.id = c.source \
+                     where key = '{key}' and kind = '{}'",
+                    kind.as_str()
+                ),
+            )
+            .await;
+            assert_eq!(noted == "1", matches!(changed, StatusChangeOutcome::Done { .. }), "{what}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 49 + 42 + 42 + 42);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_at_once_exactly_one_is_first() {
-    let app = with_order().await;
-    let press = |number: usize| {
-        let status = if number.is_multiple_of(2) {
-            "preparing"
-        } else {
-            "rejected"
-        };
-        json!({"status": status, "from": "pending", "by": format!("panel {number}")})
-    };
-    let presses: Vec<Value> = (0..12).map(press).collect();
-    let answers = futures::future::join_all(presses.iter().map(|press| app.post(ORDER, press))).await;
-    let (first, others): (Vec<_>, Vec<_>) = presses
-        .iter()
-        .zip(&answers)
-        .partition(|(_, answer)| answer.status == 200);
-    let [(first, _)] = first.as_slice() else {
-        panic!("{} were first", first.len());
-    };
-    for (_, answer) in others {
-        assert_eq!(refused(answer), (409, "status_conflict".into()));
-        let error = &answer.json()["error"];
-        assert_eq!((&error["status"], &error["by"]), (&first["status"], &first["by"]));
-    }
-    let client = app.database.client().await;
-    let kept = client.query("select by_whom from vestnik.answer", &[]).await.unwrap();
-    assert_eq!(kept.len(), 1, "only one is remembered");
-}
-
-#[tokio::test]
-async fn only_what_is_allowed_from_where_it_stands_is_done() {
-    let app = App::start().await;
-    app.write("insert into orders (store_id, order_type) values (7, 'delivery'), (7, 'pickup'); insert into bookings (store_id) values (7)")
-        .await;
-    let ways = [
-        (
-            "orders/1",
-            ["ready", "delivering", "completed"].as_slice(),
-            "pending",
-            409,
-        ),
-        ("orders/1", &["cancelled", "pending"], "pending", 409),
-        ("orders/1", &["preparing", "ready"], "", 200),
-        ("orders/1", &["completed"], "ready", 409),
-        ("orders/1", &["delivering", "completed"], "", 200),
-        ("orders/2", &["preparing", "ready"], "", 200),
-        ("orders/2", &["delivering"], "ready", 409),
-        ("orders/2", &["completed"], "", 200),
-        ("bookings/1", &["delivering", "ready"], "pending", 409),
-        ("bookings/1", &["preparing", "completed"], "", 200),
-    ];
-    for (row, statuses, stands, expected) in ways {
-        for status in statuses {
-            let path = format!("/api/partner/stores/7/{row}/status");
-            let answer = app.post(&path, &json!({"status": status})).await;
-            assert_eq!(answer.status, expected, "{row} {status}");
-            if expected == 409 {
-                assert_eq!(answer.json()["error"]["status"], stands, "{row} {status}");
+async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
+    let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
+    let (client, watcher) = (shop.database.client().await, shop.database.client().await);
+    for (round, to) in ["preparing", "rejected"].into_iter().cycle().take(6).enumerate() {
+        let insert = "insert into orders (store_id) values (7) returning id::text";
+        let key: String = client.query_one(insert, &[]).await.unwrap().get(0);
+        // The shop holds the row until all of them wait for it.
+        client
+            .batch_execute(&format!("begin; select from orders where id = {key} for update"))
+            .await
+            .unwrap();
+        let names = ["Anna", "Boris", "Vera", "Gleb"];
+        let presses = names.map(|by| {
+            let (pool, sources, store, key) = (shop.pool.clone(), shop.sources.clone(), store.clone(), key.clone());
+            tokio::spawn(async move { change_status(&pool, &sources, &change(&store, &key, to, by)).await.unwrap() })
+        });
+        let waiting = "select count(*) >= 4 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        until(&watcher, waiting).await;
+        client.batch_execute("commit").await.unwrap();
+        let mut first = Vec::new();
+        let mut told = Vec::new();
+        for (by, press) in names.iter().zip(presses) {
+            match press.await.unwrap() {
+                outcome @ StatusChangeOutcome::Done { .. } => {
+                    assert_eq!(outcome, done("orders", "pending"));
+                    first.push((*by).to_owned());
+                }
+                StatusChangeOutcome::Already(current) => told.push((current.status, current.by.unwrap())),
+                other => panic!("round {round}: {other:?}"),
             }
+        }
+        assert_eq!(first.len(), 1, "round {round}: {first:?}");
+        let is_told = |(status, by): &(Status, String)| status.as_str() == to && *by == first[0];
+        assert!(told.iter().all(is_told), "{told:?}");
+        let late = shop.change(&change(&store, &key, "ready", "Dina")).await;
+        if to == "rejected" {
+            let standing = current("orders", "rejected", Some(&first[0]));
+            assert_eq!(late, StatusChangeOutcome::NotAllowed(standing));
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_no_order_of_this_store_is_not_found() {
-    let app = with_order().await;
-    let accept = json!({"status": "preparing"});
-    for id in [
-        "2",
-        "99",
-        "x",
-        "007",
-        "01",
-        "%201",
-        "1.0",
-        "9999999999999999999999",
-        "%00",
-        "%FF",
-        "1%27--",
-    ] {
-        let answer = app
-            .post(&format!("/api/partner/stores/7/orders/{id}/status"), &accept)
-            .await;
-        assert_eq!(refused(&answer), (404, "unknown_order".into()), "{id}");
-    }
-    let booking = app.post("/api/partner/stores/7/bookings/1/status", &accept).await;
-    assert_eq!(refused(&booking), (404, "unknown_order".into()));
-    let token = app.database.token(Stores::These(vec!["8".into()])).await;
-    assert_eq!(
-        refused(&app.post_as(&token, ORDER, &accept).await),
-        (403, "forbidden_store".into())
-    );
-    assert_eq!(
-        app.get_json("/api/partner/stores/7/orders").await["orders"][0]["status"],
-        "pending"
-    );
+async fn a_row_that_the_shop_holds_is_not_waited_for_for_ever() {
+    let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
+    let client = shop.database.client().await;
+    let hold = "insert into orders (id, store_id) values (1, 7); begin; select from orders where id = 1 for update";
+    client.batch_execute(hold).await.unwrap();
+    let error = change_status(&shop.pool, &shop.sources, &change(&store, "1", "preparing", "Anna"))
+        .await
+        .unwrap_err();
+    assert!(!error.may_pass(), "it is said at once, not tried again: {error}");
+    client.batch_execute("commit").await.unwrap();
+    assert_eq!(shop.change(&change(&store, "1", "preparing", "Anna")).await, done("orders", "pending"));
 }
 
 #[tokio::test]
-async fn a_body_that_is_none_changes_nothing() {
-    let app = with_order().await;
-    let long = "x".repeat(501);
-    let cases = [
-        (json!({"status": "eaten"}), "bad_status"),
-        (json!({"status": "preparing", "from": "eaten"}), "bad_status"),
-        (json!({}), "bad_body"),
-        (json!([]), "bad_body"),
-        (json!({"status": 1}), "bad_body"),
-        (json!({"status": "preparing", "minutes": 0}), "bad_body"),
-        (json!({"status": "preparing", "minutes": 601}), "bad_body"),
-        (json!({"status": "preparing", "minutes": 1.5}), "bad_body"),
-        (json!({"status": "preparing", "minutes": "5"}), "bad_body"),
-        (json!({"status": "rejected", "reason": long}), "bad_body"),
-        (json!({"status": "rejected", "reason": "a\u{0}b"}), "bad_body"),
-        (json!({"status": "preparing", "by": ""}), "bad_body"),
-        (json!({"status": "preparing", "by": "x".repeat(61)}), "bad_body"),
-    ];
-    for (body, code) in cases {
-        let answer = app.post(ORDER, &body).await;
-        assert_eq!(refused(&answer), (400, code.into()), "{body}");
-    }
-    let bearer = format!("Bearer {}", app.token);
-    let authorized = [("Authorization", bearer.as_str())];
-    for body in [None, Some(""), Some("status=preparing"), Some("{\"status\":")] {
-        let answer = app.call("POST", ORDER, &authorized, body).await;
-        assert_eq!(refused(&answer), (400, "bad_body".into()), "{body:?}");
-    }
-    let huge = json!({"status": "preparing", "x": "x".repeat(4096)}).to_string();
-    let answer = app.call("POST", ORDER, &authorized, Some(&huge)).await;
-    assert_eq!(refused(&answer), (413, "body_too_large".into()));
-    // The same without saying how long it is.
-    let chunk = format!("{:x}\r\n{huge}\r\n0\r\n\r\n", huge.len());
-    let request = format!(
-        "POST {ORDER} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
-    );
-    assert_eq!(app.request(&request).await.0, 413);
-    assert_eq!(
-        app.get_json("/api/partner/stores/7/orders").await["orders"][0]["status"],
-        "pending"
-    );
-    let most = json!({"status": "rejected", "reason": "я".repeat(500), "by": "ё".repeat(60), "minutes": 600});
-    assert_eq!(app.post(ORDER, &most).await.status, 200);
+async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
+    let database = Database::fresh().await;
+    database
+        .client()
+        .await
+        .batch_execute(
+            "create type stage as enum ('ОЖИДАЕТ', 'ГОТОВИТСЯ', 'ОТКАЗ'); \
+             create domain minutes as smallint check (value < 100); \
+             create table \"Shop Tickets\" (\"No\" uuid primary key, \"Place\" text, \"State\" stage, why varchar(30), \
+                 seen timestamp, \"acceptedAt\" timestamptz, eta minutes)",
+        )
+        .await
+        .unwrap();
+    database
+        .attach(
+            r#"
+            table = 'public."Shop Tickets"'
+            kind = "order"
+            name = "tickets"
+            key = "No"
+            store = "Place"
+            status = { column = "State", pending = ["ОЖИДАЕТ"], preparing = ["ГОТОВИТСЯ"], rejected = ["ОТКАЗ"] }
+            answer = { updated_at = "seen", accepted_at = "acceptedAt", reason = "why", minutes = "eta", zone = "Asia/Tokyo" }
+            "#,
+        )
+        .await;
+    let shop = Shop::of(database).await;
+    let (one, other) = ("0b3c4b7e-6f0e-4a77-9a55-0d4f7a0c1111", "0b3c4b7e-6f0e-4a77-9a55-0d4f7a0c2222");
+    shop.run(&format!(
+        "insert into \"Shop Tickets\" (\"No\", \"Place\", \"State\") values ('{one}', 'Пекарня', 'ОЖИДАЕТ'), ('{other}', 'Пекарня', 'ОЖИДАЕТ')"
+    ))
+    .await;
+    let bakery = StoreId::new("Пекарня");
+    let rejected = StatusChange {
+        reason: Some("долго"),
+        ..change(&bakery, one, "rejected", "Анна")
+    };
+    assert_eq!(shop.change(&rejected).await, done("tickets", "pending"));
+    let row = "select \"State\" || ' ' || why || ' ' || (\"acceptedAt\" is null) from \"Shop Tickets\" where why is not null";
+    assert_eq!(text(&shop.database, row).await, "ОТКАЗ долго true");
+    let answer = "select by_whom || ' ' || way || ' ' || previous || ' ' || status from vestnik.vst_status_change";
+    assert_eq!(text(&shop.database, answer).await, "Анна telegram pending rejected");
+
+    let accepted = StatusChange {
+        minutes: Some(25),
+        ..change(&bakery, other, "preparing", "Анна")
+    };
+    assert_eq!(shop.change(&accepted).await, done("tickets", "pending"));
+    let row = "select eta || ' ' || (now() - \"acceptedAt\" between '-1 min' and '1 min') \
+         || ' ' || (now() at time zone 'Asia/Tokyo' - seen between '-1 min' and '1 min') from \"Shop Tickets\" where eta is not null";
+    assert_eq!(text(&shop.database, row).await, "25 true true");
+    // The shop has no word for it.
+    let standing = StatusChangeOutcome::NoWord(current("tickets", "preparing", Some("Анна")));
+    assert_eq!(shop.change(&change(&bakery, other, "ready", "Анна")).await, standing);
 }
 
 #[tokio::test]
-async fn what_the_shops_own_table_refuses_is_told_apart() {
-    let app = with_order().await;
-    app.write("alter table orders add constraint short_reason check (length(reason) < 10)")
-        .await;
-    let answer = app
-        .post(ORDER, &json!({"status": "rejected", "reason": "much too long"}))
-        .await;
-    assert_eq!(refused(&answer), (422, "status_refused".into()));
-    let text = String::from_utf8(answer.body).unwrap();
-    assert!(!text.contains("short_reason"), "nothing internal is shown: {text}");
-    app.write(
-        "alter table orders drop constraint short_reason; alter table orders alter column reason type varchar(5)",
+async fn an_answer_may_be_a_function_of_the_shops() {
+    let shop = Shop::fresh().await;
+    shop.run(
+        "create schema app; create table app.calls (said text); \
+         create function app.answer(key text, status text, reason text, minutes integer, \"by\" text) returns boolean language plpgsql as $$ begin \
+             if reason = 'never' then raise exception 'Кухня закрыта до утра'; end if; \
+             insert into app.calls values (concat_ws('|', key, status, reason, minutes, \"by\")); \
+             update orders o set status = $2 where o.id = $1::bigint; \
+             return found; \
+         end $$; \
+         insert into orders (id, store_id) values (1, 7), (2, 7)",
     )
     .await;
-    let answer = app
-        .post(ORDER, &json!({"status": "rejected", "reason": "too long"}))
-        .await;
-    assert_eq!(refused(&answer), (422, "status_refused".into()));
+    let mapping: String = text(&shop.database, "select mapping from vestnik.vst_source where name = 'orders'").await;
+    let (head, _) = mapping.split_once("[answer]").unwrap();
+    shop.database.attach(&format!("{head}\n[answer]\nfunction = 'app.answer'\n")).await;
+    let shop = Shop::of(shop.database).await;
+    let store = StoreId::new("7");
+    let accepted = StatusChange {
+        minutes: Some(20),
+        ..change(&store, "1", "preparing", "Анна")
+    };
+    assert_eq!(shop.change(&accepted).await, done("orders", "pending"));
+    assert_eq!(text(&shop.database, "select said from app.calls").await, "1|preparing|20|Анна");
+    let refused = StatusChange {
+        reason: Some("never"),
+        ..change(&store, "2", "rejected", "Анна")
+    };
+    let expected = StatusChangeOutcome::Refused {
+        current: current("orders", "pending", None),
+        message: Some("Кухня закрыта до утра".into()),
+    };
+    assert_eq!(shop.change(&refused).await, expected);
+    // The promise is in the event.
+    let event = "select answer ->> 'by' || ' ' || (answer ->> 'minutes') from vestnik.vst_event where type = 'update'";
+    assert_eq!(text(&shop.database, event).await, "Анна 20");
 }
 
 #[tokio::test]
-async fn nothing_can_be_forged_across_sites() {
-    let app = with_order().await;
-    let bearer = format!("Bearer {}", app.token);
-    let cookie = format!("token={0}; vestnik={0}; Authorization=Bearer {0}", app.token);
-    let protocol = format!("vestnik.v1, bearer.{}", app.token);
-    let form = format!("status=preparing&token={}&access_token={}", app.token, app.token);
-    let accept = json!({"status": "preparing"}).to_string();
-    let forged: [(Headers<'_>, &str, u16); 6] = [
-        (&[("Cookie", &cookie)], &accept, 401),
-        (
-            &[
-                ("Cookie", &cookie),
-                ("Content-Type", "application/x-www-form-urlencoded"),
-            ],
-            &form,
-            401,
-        ),
-        (&[("Content-Type", "text/plain")], &accept, 401),
-        (&[("Sec-WebSocket-Protocol", &protocol)], &accept, 401),
-        (
-            &[("Authorization", &bearer), ("Origin", "https://evil.example")],
-            &accept,
-            403,
-        ),
-        (&[("Authorization", &bearer), ("Origin", "null")], &accept, 403),
-    ];
-    for (headers, body, status) in forged {
-        let answer = app.call("POST", ORDER, headers, Some(body)).await;
-        assert_eq!(answer.status, status, "{headers:?}");
-        assert_eq!(answer.header("set-cookie"), None);
-        assert_eq!(answer.header("access-control-allow-origin"), None);
+async fn what_was_pressed_by_mistake_is_taken_back_within_its_time() {
+    let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
+    shop.run("insert into orders (id, store_id, order_type) values (1, 7, 'delivery')").await;
+    let within = Duration::from_secs(600);
+    let press = async |to: &str, step_back: Duration| {
+        let wanted = StatusChange {
+            step_back,
+            ..change(&store, "1", to, "Anna")
+        };
+        shop.change(&wanted).await
+    };
+    let mut status = "pending";
+    for (to, back) in [
+        ("preparing", Some("pending")),
+        ("rejected", Some("pending")),
+        ("preparing", None),
+        ("rejected", Some("preparing")),
+        ("ready", Some("preparing")),
+        ("ready", None),
+        ("delivering", Some("ready")),
+        ("delivering", None),
+        ("completed", Some("delivering")),
+    ] {
+        assert_eq!(press(to, within).await, done("orders", status), "{status} to {to}");
+        status = to;
+        if let Some(back) = back {
+            let late = press(back, Duration::ZERO).await;
+            assert!(matches!(late, StatusChangeOutcome::NotAllowed(_)), "its time is over: {late:?}");
+            let elsewhere = press("pending", within).await;
+            let is_there = back == "pending";
+            assert_eq!(matches!(elsewhere, StatusChangeOutcome::Done { .. }), is_there, "{to} to pending");
+            if !is_there {
+                assert_eq!(press(back, within).await, done("orders", to), "{to} to {back}");
+            }
+            status = back;
+        }
     }
-    assert_eq!(
-        app.get_json("/api/partner/stores/7/orders").await["orders"][0]["status"],
-        "pending"
-    );
-    let own = [("Authorization", bearer.as_str()), ("Origin", "http://test")];
-    assert_eq!(app.call("POST", ORDER, &own, Some(&accept)).await.status, 200);
+    // A step that was taken back is the last one: it leads no further back.
+    assert_eq!(status, "delivering");
+    assert!(matches!(press("ready", within).await, StatusChangeOutcome::NotAllowed(_)));
+    // What the customer has cancelled stays so.
+    shop.run("update orders set status = 'cancelled'").await;
+    assert!(matches!(press("delivering", within).await, StatusChangeOutcome::NotAllowed(_)));
+}
+
+#[tokio::test]
+async fn of_two_sources_with_the_same_key_one_is_meant_or_neither() {
+    let database = Database::fresh().await;
+    database
+        .client()
+        .await
+        .batch_execute("create table pickups (like orders including all); insert into orders (id, store_id) values (1, 7); insert into pickups (id, store_id) values (1, 7)")
+        .await
+        .unwrap();
+    database
+        .attach("table = 'public.pickups'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\nstatus = { column = 'status', pending = ['pending'], preparing = ['preparing'] }")
+        .await;
+    let (shop, store) = (Shop::of(database).await, StoreId::new("7"));
+    let both = StatusChangeOutcome::Ambiguous(vec!["orders".into(), "pickups".into()]);
+    assert_eq!(shop.change(&change(&store, "1", "preparing", "Anna")).await, both);
+    let meant = StatusChange {
+        source: Some("pickups"),
+        ..change(&store, "1", "preparing", "Anna")
+    };
+    assert_eq!(shop.change(&meant).await, done("pickups", "pending"));
+    let rows = "select (select status from orders) || ' ' || (select status from pickups)";
+    assert_eq!(text(&shop.database, rows).await, "pending preparing");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_one_and_another_stores_order_are_unknown() {
+    let shop = Shop::fresh().await;
+    shop.run("insert into orders (id, store_id) values (1, 7), (2, 8)").await;
+    let (seven, eight) = (StoreId::new("7"), StoreId::new("eight"));
+    for key in [
+        "",
+        "abc",
+        "1.5",
+        "99999999999999999999999",
+        "1; drop table orders",
+        "-1",
+        "2",
+        "3",
+    ] {
+        let changed = shop.change(&change(&seven, key, "preparing", "Anna")).await;
+        assert_eq!(changed, StatusChangeOutcome::Unknown, "{key:?}");
+        let stands = current_status(&shop.pool, &shop.sources, &seven, SubjectKind::Order, None, key).await;
+        assert_eq!(stands.unwrap(), None, "{key:?}");
+    }
+    let changed = shop.change(&change(&eight, "2", "preparing", "Anna")).await;
+    assert_eq!(changed, StatusChangeOutcome::Unknown);
+    let booking = StatusChange {
+        kind: SubjectKind::Booking,
+        ..change(&seven, "1", "preparing", "Anna")
+    };
+    assert_eq!(shop.change(&booking).await, StatusChangeOutcome::Unknown, "it is no booking");
+    let database = &shop.database;
+    assert_eq!(text(database, "select string_agg(distinct status, ',') from orders").await, "pending");
+    assert_eq!(text(database, "select count(*) from vestnik.vst_status_change").await, "0");
+}
+
+#[tokio::test]
+async fn what_the_shops_own_table_refuses_is_told_apart_and_changes_nothing() {
+    let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
+    shop.run(
+        "alter table orders add constraint kitchen_is_slow check (status <> 'ready'); \
+         create function refuse() returns trigger language plpgsql as $$ begin \
+             if new.status = 'delivering' then return null; end if; \
+             raise exception 'Сегодня не получится'; end $$; \
+         create trigger refuse before update on orders for each row when (new.status in ('rejected', 'delivering')) execute function refuse(); \
+         insert into orders (id, store_id, status) values (1, 7, 'preparing')",
+    )
+    .await;
+    for (to, message) in [("ready", None), ("rejected", Some("Сегодня не получится"))] {
+        let expected = StatusChangeOutcome::Refused {
+            current: current("orders", "preparing", None),
+            message: message.map(str::to_owned),
+        };
+        assert_eq!(shop.change(&change(&store, "1", to, "Anna")).await, expected, "{to}");
+    }
+    // A trigger that returns null changes no row, and raises nothing: that is no success.
+    shop.run("insert into orders (id, store_id, status, order_type) values (2, 7, 'pending', 'delivery'); \
+              alter table orders drop constraint kitchen_is_slow; update orders set status = 'ready' where id = 2").await;
+    let silent = shop.change(&change(&store, "2", "delivering", "Anna")).await;
+    assert!(matches!(silent, StatusChangeOutcome::Refused { message: None, .. }), "{silent:?}");
+    let database = &shop.database;
+    assert_eq!(text(database, "select string_agg(status, ',' order by id) from orders").await, "preparing,ready");
+    assert_eq!(text(database, "select count(*) from vestnik.vst_status_change").await, "0", "nobody did anything");
 }

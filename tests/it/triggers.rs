@@ -1,13 +1,16 @@
-//! What the triggers do: `tests/sql/<behaviour>.sql`, one behaviour a case, run by psql in a database of its own. The
-//! output, and the events that it leaves, stand in `<behaviour>.out`; VESTNIK_TEST_BLESS=1 writes it anew.
+//! What the triggers do: `tests/sql/<behaviour>.sql`, one behaviour a case, run by psql in a database of its own, with
+//! `$VESTNIK` for the program and mappings in `$CASES`. The output, and the events that it leaves, stand in `<behaviour>.out`; VESTNIK_TEST_BLESS=1 writes it anew.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::db::Database;
 
-/// What is told of the journal after each case.
-const EVENTS: &str = "\nreset role; select type, store_id, data from vestnik.event order by id;\n";
+/// The journal, as it stands behind each case. Times are other ones each time.
+const EVENTS: &str = "\nreset role; select s.name, e.type, e.store_id, e.key, \
+         regexp_replace(e.data::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g'), \
+         regexp_replace(e.old::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g') \
+     from vestnik.vst_event e left join vestnik.vst_source s on s.id = e.source order by e.id;\n";
 
 #[tokio::test]
 async fn every_behaviour_is_as_it_is_written_down() {
@@ -52,6 +55,9 @@ fn psql(database: &Database, sql: &str) -> String {
             database.url(),
         ])
         .env("PGOPTIONS", "-c client_min_messages=warning")
+        .env("VESTNIK", env!("CARGO_BIN_EXE_vestnik"))
+        .env("CASES", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sql/mappings"))
+        .env("DATABASE_URL", database.url())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -65,11 +71,12 @@ fn psql(database: &Database, sql: &str) -> String {
         .unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    // A process id is another one each time, and so is a transaction's number.
+    // A process id is another one each time, and so is the moment of an order.
     let lines = text
         .lines()
         .map(|line| match line.split_once(" received from server process") {
             Some((head, _)) => head.split_once(", \"xid\"").map_or(head, |(head, _)| head).to_owned(),
+            None if line.trim_start().starts_with("created ") => "    created      (time)".to_owned(),
             None => line.to_owned(),
         });
     lines.map(|line| line + "\n").collect()

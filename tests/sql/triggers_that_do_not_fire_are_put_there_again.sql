@@ -1,8 +1,9 @@
-alter table orders enable replica trigger vestnik_emit_insert;
-alter table bookings disable trigger vestnik_emit_update;
+alter table orders enable replica trigger vestnik_record_insert;
+alter table bookings disable trigger vestnik_record_update;
 insert into orders (id, store_id) values (1, 7);
-select * from vestnik.attachment_troubles() order by 1;
-select vestnik.attach('orders', 'order'), vestnik.attach('bookings', 'booking');
-select * from vestnik.attachment_troubles() order by 1;
-select vestnik.attach('orders', 'order'), vestnik.attach('bookings', 'booking');
+\! $VESTNIK source list
+\! $VESTNIK attach --table public.orders
+\! $VESTNIK attach --table public.bookings
+\! $VESTNIK source list
+\! $VESTNIK attach --table public.orders
 insert into orders (id, store_id) values (2, 7);

@@ -3,9 +3,10 @@
 use anyhow::bail;
 use secrecy::SecretString;
 use tokio::time::Instant;
-use vestnik::attachment::{self, Attach, Kind};
+use tokio_postgres::Client;
 use vestnik::config::Config;
-use vestnik::db::{self, Client};
+use vestnik::db;
+use vestnik::sources::attach::{self, Options};
 use vestnik::token::{self, Stores};
 
 /// Stores that the orders are for. Their names are nobody else's.
@@ -15,6 +16,23 @@ const PROBES: usize = 50;
 /// Marks the schema as ours, so that nobody's is dropped.
 const MARK: &str = "made by vestnik bench, and dropped by it";
 const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// What the watched table's columns mean.
+const MAPPING: &str = r#"
+table = "vestnik_bench.watched"
+kind = "order"
+key = "id"
+store = "store_id"
+[status]
+column = "status"
+pending = ["pending"]
+[fields]
+customer_name = "customer_name"
+type = "order_type"
+total = { column = "total", unit = "minor" }
+[items]
+column = "items"
+"#;
 
 /// The same table, watched in three ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,28 +84,20 @@ impl Ground {
                  return null; \
              end $$; \
              create trigger notify after insert on vestnik_bench.notifying for each row execute function vestnik_bench.notify()";
-        let client = db::connect(&config.database).await?;
+        let mut client = db::connect_directly(&config.database, "command").await?;
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         if is_there(&client).await? {
-            clear(&client).await?;
+            clear(&mut client).await?;
         }
         client.batch_execute(TABLES).await?;
         client
             .batch_execute(&format!("comment on schema vestnik_bench is '{MARK}'"))
             .await?;
-        let watched = Attach {
-            table: Table::Watched.name().to_owned(),
-            kind: Kind::Order,
-            id_column: "id".into(),
-            store_column: "store_id".into(),
-            status_column: "status".into(),
-            deferred: false,
-        };
-        if let Err(error) = attachment::attach(&client, &watched).await {
-            clear(&client).await?;
+        if let Err(error) = attach::attach(&mut client, MAPPING, Options::default(), &mut |_| ()).await {
+            clear(&mut client).await?;
             return Err(error.into());
         }
-        let token = token::create(&client, &Stores::These(stores()), Some(MARK), Some(TOKEN_LIFE)).await?;
+        let token = token::create(&db::connect(&config.database).await?, &Stores::These(stores()), Some(MARK), Some(TOKEN_LIFE)).await?;
         let token = token.reveal().to_owned();
         Ok(Self { client, url, token })
     }
@@ -124,8 +134,8 @@ impl Ground {
     }
 
     /// Takes all of it away again.
-    pub async fn clear(&self) -> anyhow::Result<()> {
-        clear(&self.client).await
+    pub async fn clear(mut self) -> anyhow::Result<()> {
+        clear(&mut self.client).await
     }
 }
 
@@ -139,12 +149,12 @@ async fn is_there(client: &Client) -> anyhow::Result<bool> {
     }
 }
 
-async fn clear(client: &Client) -> anyhow::Result<()> {
-    let attached = "select from vestnik.attachment where table_name = $1";
+async fn clear(client: &mut Client) -> anyhow::Result<()> {
+    let attached = "select from vestnik.vst_source where table_name = $1";
     let table = Table::Watched.name();
     // Where the database was never migrated, there is nothing but the schema.
     match client.query_opt(attached, &[&table]).await {
-        Ok(Some(_)) => attachment::detach(client, table).await?,
+        Ok(Some(_)) => attach::detach(client, table, &mut |_| ()).await.map(drop)?,
         Ok(None) => {}
         Err(error) if error.as_db_error().is_some() => {
             client.batch_execute("drop schema vestnik_bench cascade").await?;
@@ -154,7 +164,7 @@ async fn clear(client: &Client) -> anyhow::Result<()> {
     }
     forget(client).await?;
     client
-        .execute("delete from vestnik.token where label = $1", &[&MARK])
+        .execute("delete from vestnik.vst_token where label = $1", &[&MARK])
         .await?;
     client.batch_execute("drop schema vestnik_bench cascade").await?;
     Ok(())
@@ -163,7 +173,7 @@ async fn clear(client: &Client) -> anyhow::Result<()> {
 /// The bench's events were nobody's news.
 async fn forget(client: &Client) -> anyhow::Result<()> {
     client
-        .execute("delete from vestnik.event where store_id = any ($1)", &[&stores()])
+        .execute("delete from vestnik.vst_event where store_id = any ($1)", &[&stores()])
         .await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ mod press;
 use std::process::{Command, Output};
 
 use serde_json::json;
-use vestnik::event::StoreId;
+use vestnik::domain::event::StoreId;
 use vestnik::link::{self, Mode};
 
 use crate::support::app::App;
@@ -91,7 +91,7 @@ async fn value(database: &Database, sql: &str) -> String {
 /// Waits until the bot has dealt with this update.
 async fn until_dealt_with(database: &Database, update: i64) {
     database
-        .until(&format!("select next_update > {update} from vestnik.bot"))
+        .until(&format!("select next_update > {update} from vestnik.vst_bot"))
         .await;
 }
 
@@ -160,7 +160,7 @@ async fn a_used_an_expired_and_an_unknown_code_get_the_same_answer() {
         code(&app.database, "7", Mode::Mirror, "en").await,
         code(&app.database, "8", Mode::Mirror, "en").await,
     );
-    app.write("update vestnik.link_code set expires_at = now() where store_id = '8'")
+    app.write("update vestnik.vst_link_code set expires_at = now() where store_id = '8'")
         .await;
     assert!(
         ask(&telegram, BORIS, BORIS, &format!("/link {used}"))
@@ -172,7 +172,7 @@ async fn a_used_an_expired_and_an_unknown_code_get_the_same_answer() {
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/link {used}")).await, unknown);
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/start {expired}")).await, unknown);
     assert_eq!(
-        value(&app.database, "select string_agg(store_id, ',') from vestnik.link").await,
+        value(&app.database, "select string_agg(store_id, ',') from vestnik.vst_chat_link").await,
         "7"
     );
     app.engine.shut_down().await;
@@ -191,7 +191,7 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
             .await
             .contains("Too many tries")
     );
-    assert_eq!(value(&app.database, "select count(*) from vestnik.link").await, "0");
+    assert_eq!(value(&app.database, "select count(*) from vestnik.vst_chat_link").await, "0");
     assert!(
         ask(&telegram, BORIS, BORIS, "/link WRONG")
             .await
@@ -199,7 +199,7 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
         "another chat may try"
     );
     // A minute passes.
-    app.write("update vestnik.chat set tries = (select array_agg(t - interval '61 s') from unnest(tries) t)")
+    app.write("update vestnik.vst_chat set tries = (select array_agg(t - interval '61 s') from unnest(tries) t)")
         .await;
     assert!(
         ask(&telegram, ANNA, ANNA, &format!("/link {good}"))
@@ -231,7 +231,7 @@ async fn in_a_group_only_an_administrator_changes_anything() {
         ask(&telegram, KITCHEN, BORIS, "/status").await.contains("for long"),
         "anybody may ask"
     );
-    let link = "select mode || ' ' || (muted_until < now()) from vestnik.link";
+    let link = "select mode || ' ' || (muted_until < now()) from vestnik.vst_chat_link";
     assert_eq!(value(&app.database, link).await, "manager true");
     // Telegram does not say who is an administrator: then nobody is.
     telegram.fault(
@@ -248,7 +248,7 @@ async fn in_a_group_only_an_administrator_changes_anything() {
 async fn a_chat_is_told_its_status_and_changes_its_mode_and_its_sound() {
     let telegram = people().await;
     let app = start(&telegram).await;
-    app.write("insert into vestnik.store (id, name) values ('7', 'Пекарня <у дома>')")
+    app.write("insert into vestnik.vst_store (id, name) values ('7', 'Пекарня <у дома>')")
         .await;
     assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("not linked"));
     let russian = code(&app.database, "7", Mode::Fallback, "ru").await;
@@ -274,7 +274,7 @@ async fn a_chat_is_told_its_status_and_changes_its_mode_and_its_sound() {
         .until_call("the order", |call| call.text.contains("Новый заказ"))
         .await;
     assert!(order.silent, "it comes without a sound");
-    app.write("update vestnik.link set muted_until = now(); insert into orders (store_id) values (7)")
+    app.write("update vestnik.vst_chat_link set muted_until = now(); insert into orders (store_id) values (7)")
         .await;
     let order = telegram
         .until_call("the order", |call| call.text.contains("заказ №2"))
@@ -302,7 +302,7 @@ async fn an_unlinked_chat_gets_no_orders_and_presses_nothing() {
         value(&app.database, "select string_agg(distinct status, ',') from orders").await,
         "pending"
     );
-    let planned = "select count(*) from vestnik.delivery d join vestnik.chat c on c.id = d.chat_id \
+    let planned = "select count(*) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = 11 and d.event_id is not null";
     assert_eq!(value(&app.database, planned).await, "1", "the one before");
     app.engine.shut_down().await;
@@ -318,8 +318,8 @@ async fn no_update_stops_those_behind_it() {
     // What Boris writes, and who accepts, cannot be stored, whenever it is tried.
     app.write(
         "create function poison() returns trigger language plpgsql as $$ begin raise exception 'poison'; end $$; \
-         create trigger poison before insert on vestnik.chat for each row when (new.telegram_id = 22) execute function poison(); \
-         alter table vestnik.link rename to hidden",
+         create trigger poison before insert on vestnik.vst_chat for each row when (new.telegram_id = 22) execute function poison(); \
+         alter table vestnik.vst_chat_link rename to hidden",
     )
     .await;
     let given_up = app.metric("vestnik_telegram_updates_given_up_total").await;
@@ -358,7 +358,7 @@ async fn who_asks_without_end_is_not_answered_without_end() {
     }
     until_dealt_with(&app.database, last).await;
     assert_eq!(
-        value(&app.database, "select count(*) from vestnik.delivery").await,
+        value(&app.database, "select count(*) from vestnik.vst_delivery").await,
         "10"
     );
     assert!(
@@ -382,7 +382,7 @@ async fn a_chat_that_throws_the_bot_out_is_disabled_and_the_panels_are_told() {
     app.write("insert into orders (store_id) values (7)").await;
     telegram.until_messages(ANNA, 1).await;
     assert_eq!(
-        value(&app.database, "select count(*) from vestnik.delivery").await,
+        value(&app.database, "select count(*) from vestnik.vst_delivery").await,
         "1",
         "none for the kitchen"
     );

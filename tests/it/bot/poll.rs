@@ -24,10 +24,10 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
     telegram.shut_out(TOKEN);
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
     app.database
-        .until("select stopped_at is not null from vestnik.bot")
+        .until("select stopped_at is not null from vestnik.vst_bot")
         .await;
     app.write("insert into orders (store_id) values (7)").await;
-    app.database.until("select count(*) = 1 from vestnik.delivery").await;
+    app.database.until("select count(*) = 1 from vestnik.vst_delivery").await;
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(
         status.contains("bot: stopped: Telegram does not know this token"),
@@ -101,28 +101,28 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     let server = Server::start(command(&database, &telegram, &["serve"]));
     server.until_log("this node hears the bot for all").await;
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
-    let poller = value(&app.database, "select poller from vestnik.bot").await;
+    let poller = value(&app.database, "select poller from vestnik.vst_bot").await;
     for _ in 0..3 {
         assert!(ask(&telegram, ANNA, ANNA, "/help").await.contains("/link"));
     }
-    assert_eq!(value(&app.database, "select poller from vestnik.bot").await, poller);
+    assert_eq!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     until_dealt_with(&app.database, 3).await;
     // What it has sent and not settled would hold the chat for the lease of a send, and come twice.
-    let settled = "select count(*) filter (where settled_at is not null) = 3 from vestnik.delivery";
+    let settled = "select count(*) filter (where settled_at is not null) = 3 from vestnik.vst_delivery";
     app.database.until(settled).await;
     drop(server);
     telegram.write(ANNA, ANNA, "/help");
     // The time of its lease passes; what the dead one had asked of Postgres may still have prolonged it.
-    let passes = format!("update vestnik.bot set polls_until = now() - interval '1 s' where poller = '{poller}'");
+    let passes = format!("update vestnik.vst_bot set polls_until = now() - interval '1 s' where poller = '{poller}'");
     tokio::time::timeout(PATIENCE, async {
-        while value(&app.database, "select poller from vestnik.bot").await == poller {
+        while value(&app.database, "select poller from vestnik.vst_bot").await == poller {
             app.write(&passes).await;
         }
     })
     .await
     .expect("the other node polls");
     telegram.until_messages(ANNA, 4).await;
-    assert_ne!(value(&app.database, "select poller from vestnik.bot").await, poller);
+    assert_ne!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     // One that is shut down lets go at once.
     let server = Server::start(command(&app.database, &telegram, &["serve"]));
     server.until_log("another node hears the bot").await;

@@ -33,7 +33,7 @@ async fn the_shops_own_time_outs_do_not_stop_it() {
 async fn writers_go_on_while_attaching_waits_for_one_of_them() {
     let database = Database::fresh().await;
     let (mut shop, other) = (database.client().await, database.client().await);
-    shop.batch_execute("update vestnik.attachment set fingerprint = 'older'")
+    shop.batch_execute("update vestnik.vst_source set fingerprint = 'older'")
         .await
         .unwrap();
     // A writer that waits longer than this fails, and with it the test.
@@ -66,7 +66,7 @@ async fn writers_go_on_while_attaching_waits_for_one_of_them() {
     };
     let (migrated, written) = tokio::join!(migrate::run(&config, &mut say), writing);
     assert_eq!(migrated.unwrap(), Outcome::Migrated);
-    let events = "select count(*) from vestnik.event where store_id in ('5', '6')";
+    let events = "select count(*) from vestnik.vst_event where store_id in ('5', '6')";
     assert_eq!(count(&other, events).await, written + 1);
 }
 

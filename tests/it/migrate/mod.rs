@@ -112,7 +112,7 @@ async fn a_payload_function_of_the_shops_own_is_never_overwritten() {
         .batch_execute(
             "create or replace function vestnik.order_payload(n public.orders) returns jsonb language sql stable \
                  as $$ select jsonb_build_object('ours', n.total) $$; \
-             update vestnik.code set fingerprint = 'older'; update vestnik.attachment set fingerprint = 'older'",
+             update vestnik.vst_code set fingerprint = 'older'; update vestnik.vst_source set fingerprint = 'older'",
         )
         .await
         .unwrap();
@@ -122,7 +122,7 @@ async fn a_payload_function_of_the_shops_own_is_never_overwritten() {
         .batch_execute("insert into orders (store_id, total) values (1, 7)")
         .await
         .unwrap();
-    let ours = "select count(*) from vestnik.event where data @> '{\"ours\": 7, \"order_id\": \"1\"}'";
+    let ours = "select count(*) from vestnik.vst_event where data @> '{\"ours\": 7, \"order_id\": \"1\"}'";
     assert_eq!(count(&client, ours).await, 1);
 }
 
@@ -139,7 +139,7 @@ async fn a_payload_function_of_ours_whose_parameter_had_a_name_gets_one_without(
                  begin atomic select vestnik.order_payload(n); end; \
              do $$ begin execute (select format('comment on function vestnik.order_payload(public.orders) is %L', \
                  'written by vestnik: ' || md5(prosrc)) from pg_proc where proname = 'order_payload'); end $$; \
-             update vestnik.code set fingerprint = 'older'; update vestnik.attachment set fingerprint = 'older'",
+             update vestnik.vst_code set fingerprint = 'older'; update vestnik.vst_source set fingerprint = 'older'",
         )
         .await
         .unwrap();
@@ -160,7 +160,7 @@ async fn a_payload_function_of_ours_whose_parameter_had_a_name_gets_one_without(
         "{\"total\": 7, \"order_id\": \"1\"}",
         "{\"ours\": 8, \"order_id\": \"2\"}",
     ] {
-        let told = format!("select count(*) from vestnik.event where data @> '{told}'");
+        let told = format!("select count(*) from vestnik.vst_event where data @> '{told}'");
         assert_eq!(count(&client, &told).await, 1, "{told}");
     }
 }
@@ -192,20 +192,20 @@ async fn a_journal_restored_into_another_cluster_is_history() {
     let client = database.client().await;
     client
         .batch_execute(
-            "insert into orders (store_id) values (1); update vestnik.event set xid = '123456789012'; \
-             update vestnik.cluster set system_identifier = 1; update vestnik.retention set trimmed_through = '123456789000'",
+            "insert into orders (store_id) values (1); update vestnik.vst_event set xid = '123456789012'; \
+             update vestnik.vst_cluster set system_identifier = 1; update vestnik.vst_retention set trimmed_through = '123456789000'",
         )
         .await
         .unwrap();
     run(&database.config()).await.unwrap();
     assert_eq!(
-        count(&client, "select count(*) from vestnik.event where xid = '2'").await,
+        count(&client, "select count(*) from vestnik.vst_event where xid = '2'").await,
         1
     );
     assert_eq!(
         count(
             &client,
-            "select count(*) from vestnik.retention where trimmed_through = '0'"
+            "select count(*) from vestnik.vst_retention where trimmed_through = '0'"
         )
         .await,
         1
@@ -242,7 +242,7 @@ async fn a_dump_restores_and_goes_on() {
     let client = restored.client().await;
     assert_eq!(count(&client, "select count(*) from orders").await, 4);
     assert_eq!(
-        count(&client, "select count(*) from vestnik.event").await,
+        count(&client, "select count(*) from vestnik.vst_event").await,
         4,
         "written rows are events here too"
     );
@@ -336,12 +336,12 @@ async fn events_from_before_their_subject_had_a_column_are_given_it() {
             "insert into orders (store_id, customer_name, total) select 7, 'Иван', 500 from generate_series(1, 4100); \
              insert into bookings (store_id, customer_name, guests) values (7, 'Анна', 2); \
              update orders set status = 'preparing' where id = 7; \
-             create table before as select id, subject from vestnik.event; \
-             update vestnik.event set subject = null; \
-             insert into vestnik.event (store_id, type, data) values \
+             create table before as select id, subject from vestnik.vst_event; \
+             update vestnik.vst_event set subject = null; \
+             insert into vestnik.vst_event (store_id, type, data) values \
                  ('7', 'order_unanswered', '{}'), ('7', 'new_order', jsonb_build_object('order_id', repeat('я', 1000))); \
              drop index vestnik.event_store_subject; \
-             create index event_subject on vestnik.event \
+             create index event_subject on vestnik.vst_event \
                  (store_id, \"left\"(coalesce(data ->> 'order_id', data ->> 'booking_id'), 64), id) \
                  where type in ('new_order', 'new_booking')",
         )
@@ -357,9 +357,9 @@ async fn events_from_before_their_subject_had_a_column_are_given_it() {
         ]
     );
     let differ =
-        "select count(*) from before join vestnik.event using (id) where before.subject is distinct from event.subject";
+        "select count(*) from before join vestnik.vst_event using (id) where before.subject is distinct from event.subject";
     assert_eq!(client.query_one(differ, &[]).await.unwrap().get::<_, i64>(0), 0);
-    let long = "select subject = repeat('я', 64) from vestnik.event where length(data ->> 'order_id') = 1000";
+    let long = "select subject = repeat('я', 64) from vestnik.vst_event where length(data ->> 'order_id') = 1000";
     assert!(client.query_one(long, &[]).await.unwrap().get::<_, bool>(0));
     assert_eq!(run(&database.config()).await.unwrap(), (Outcome::Unchanged, Vec::new()));
 }

@@ -52,7 +52,7 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
     ];
     assert_eq!(statuses(&client).await, unified);
     assert_eq!(
-        count(&client, "select count(*) from vestnik.event").await,
+        count(&client, "select count(*) from vestnik.vst_event").await,
         0,
         "V23 rings nobody"
     );
@@ -64,7 +64,7 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
     migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
     assert_eq!(statuses(&client).await, before);
     assert_eq!(
-        count(&client, "select count(*) from vestnik.event").await,
+        count(&client, "select count(*) from vestnik.vst_event").await,
         0,
         "nor does its undoing"
     );
@@ -220,7 +220,7 @@ async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
         .unwrap();
     config.shop.schema = ShopSchema::Reference;
     run(&config).await.unwrap();
-    assert_eq!(count(&client, "select count(*) from vestnik.event").await, 0);
+    assert_eq!(count(&client, "select count(*) from vestnik.vst_event").await, 0);
     assert_eq!(
         count(&client, "select count(*) from orders where status = 'pending'").await,
         2
@@ -230,7 +230,7 @@ async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
         .await
         .unwrap();
     assert_eq!(
-        count(&client, "select count(*) from vestnik.event").await,
+        count(&client, "select count(*) from vestnik.vst_event").await,
         1,
         "and they ring afterwards"
     );

@@ -44,16 +44,16 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     browser.cdp("Runtime.evaluate", parameters).await;
     browser.until_light("live").await;
     browser.until_notice("sound", "Звук выключен браузером").await;
-    app.until_so("select count(*) = 1 from vestnik.node").await;
+    app.until_so("select count(*) = 1 from vestnik.vst_node").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    app.until_so("select rendered_at is not null from vestnik.reach where event_id = 1")
+    app.until_so("select rendered_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     assert_eq!(browser.js("return vestnik.ringer.context.state").await, "suspended");
     browser.picture("9-no-sound").await;
-    assert_eq!(app.value("select count(*) from vestnik.presence").await.unwrap(), "0");
+    assert_eq!(app.value("select count(*) from vestnik.vst_presence").await.unwrap(), "0");
     assert_eq!(
-        app.value("select rung_at from vestnik.reach").await,
+        app.value("select rung_at from vestnik.vst_receipt").await,
         None,
         "it did not ring, and is not said to have"
     );
@@ -62,9 +62,9 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     browser.until_no_notice("sound").await;
     browser.js(EAR).await;
     browser.until_heard().await;
-    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
-    app.until_so("select count(*) = 1 from vestnik.presence").await;
+    app.until_so("select count(*) = 1 from vestnik.vst_presence").await;
     browser.close().await;
 }
 
@@ -85,7 +85,7 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     browser.until("vestnik.ringer.sounds && window.answer").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.press("[data-view-of=settings]").await;
     assert!(
@@ -140,7 +140,7 @@ async fn where_the_device_has_no_sound_to_give_the_shift_starts_and_a_press_asks
     browser.js("window.AudioContext = window.Sound").await;
     browser.press("[data-notice=sound] button").await;
     browser.until_no_notice("sound").await;
-    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.close().await;
 }

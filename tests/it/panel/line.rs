@@ -41,7 +41,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     browser.picture("10-polling").await;
     app.until_so(
         "select bool_and(way = 'polling' and sent_at is not null and rendered_at is not null and rung_at is not null) \
-         from vestnik.reach where event_id = 1",
+         from vestnik.vst_receipt where event_id = 1",
     )
     .await;
     // What is pressed comes back the same way.
@@ -55,7 +55,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     app.write(ORDER).await;
     browser.until_in("pending", 2).await;
     app.until_so(
-        "select bool_and(r.way = 'websocket') from vestnik.reach r join vestnik.event e on e.id = r.event_id \
+        "select bool_and(r.way = 'websocket') from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id \
          where e.type = 'new_order' and e.data ->> 'order_id' = '2'",
     )
     .await;
@@ -101,7 +101,7 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
     browser.until_light("offline").await;
     app.write("update orders set status = 'cancelled' where id = 1").await;
     app.write(ORDER).await;
-    app.write("update vestnik.event set at = now() - interval '40 days'")
+    app.write("update vestnik.vst_event set at = now() - interval '40 days'")
         .await;
     let pool = vestnik::db::pool(&app.database.config().database).unwrap();
     vestnik::journal::trim_batch(&pool, Duration::from_secs(30 * 24 * 3600))
@@ -166,7 +166,7 @@ async fn what_was_said_over_a_line_that_had_died_is_said_again() {
     browser.until_light("offline").await;
     proxy.mend();
     browser.until_light("live").await;
-    app.until_so("select bool_or(rung_at is not null) and bool_or(rendered_at is not null) from vestnik.reach where event_id = 1")
+    app.until_so("select bool_or(rung_at is not null) and bool_or(rendered_at is not null) from vestnik.vst_receipt where event_id = 1")
         .await;
     assert_eq!(browser.alerts().await, [1]);
     browser.close().await;

@@ -10,7 +10,7 @@ use crate::support::app::App;
 const AXE: &str = include_str!("axe.min.js");
 
 /// Shop life: orders in every column, and bookings.
-const EVENING: &str = "insert into vestnik.store (id, name, currency, time_zone) values ('7', 'Пиццерия «Вестник»', 'RUB', 'Europe/Moscow'); \
+const EVENING: &str = "insert into vestnik.vst_store (id, name, currency, time_zone) values ('7', 'Пиццерия «Вестник»', 'RUB', 'Europe/Moscow'); \
     insert into orders (store_id, customer_name, total, order_type, items) values \
     (7, 'Мария', 176000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"quantity\": 2, \"price\": 54000}, {\"name\": \"Борщ\", \"comment\": \"без сметаны\", \"price\": 32000}, {\"name\": \"Чай\", \"quantity\": 3, \"price\": 12000}]'), \
     (7, 'Пётр', 86000, 'delivery', '[{\"name\": \"Пицца Четыре сыра\", \"price\": 54000}, {\"name\": \"Борщ\", \"price\": 32000}]'), \

@@ -42,7 +42,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
             || browser.text("#announcer-1").await.contains("Новый заказ #1")
     );
     browser.picture("3-rings").await;
-    app.until_so("select bool_and(sent_at is not null and rendered_at is not null and rung_at is not null) from vestnik.reach where event_id = 1 and way = 'websocket'").await;
+    app.until_so("select bool_and(sent_at is not null and rendered_at is not null and rung_at is not null) from vestnik.vst_receipt where event_id = 1 and way = 'websocket'").await;
 
     // It goes on ringing.
     let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
@@ -52,8 +52,8 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
     assert_eq!(app.value("select status from orders").await.unwrap(), "preparing");
-    assert_eq!(app.value("select minutes from vestnik.answer").await.unwrap(), "20");
-    app.until_so("select acknowledged_at is not null from vestnik.reach where event_id = 1 and way = 'websocket'")
+    assert_eq!(app.value("select minutes from vestnik.vst_status_change").await.unwrap(), "20");
+    app.until_so("select acknowledged_at is not null from vestnik.vst_receipt where event_id = 1 and way = 'websocket'")
         .await;
     assert_eq!(browser.page.title().await.unwrap(), "Заказы");
     assert_eq!(browser.alerts().await, [1]);
@@ -72,7 +72,7 @@ async fn ten_orders_in_a_second_ring_until_the_last_is_answered() {
         .until("document.querySelectorAll('[data-column=pending] .card').length === 10")
         .await;
     browser.until_heard().await;
-    app.until_so("select count(*) = 10 from vestnik.reach where rung_at is not null")
+    app.until_so("select count(*) = 10 from vestnik.vst_receipt where rung_at is not null")
         .await;
     assert_eq!(browser.alerts().await, [1; 10]);
     browser.picture("4-ten").await;
@@ -142,7 +142,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
             .unwrap()
     );
     app.until_so(
-        "select count(*) = 2 from vestnik.event e join vestnik.reach r on r.event_id = e.id \
+        "select count(*) = 2 from vestnik.vst_event e join vestnik.vst_receipt r on r.event_id = e.id \
          where e.type in ('new_order', 'order_cancelled') and e.data ->> 'order_id' <> '3' and r.rung_at is not null \
          and e.id > 2",
     )
@@ -178,7 +178,7 @@ async fn a_server_that_restarts_loses_no_order_and_rings_none_twice() {
     browser.until_in("pending", 2).await;
     again.write(ORDER).await;
     browser.until_in("pending", 3).await;
-    again.until_so("select count(*) = 3 from vestnik.event e where exists (select from vestnik.reach r where r.event_id = e.id and r.rung_at is not null)").await;
+    again.until_so("select count(*) = 3 from vestnik.vst_event e where exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.rung_at is not null)").await;
     assert_eq!(browser.alerts().await, [1; 3]);
     browser.close().await;
 }
@@ -197,9 +197,9 @@ async fn a_hidden_tab_rings_and_tells_for_a_minute() {
     app.write(ORDER).await;
     browser.until("document.title.startsWith('(1)')").await;
     browser.until_heard().await;
-    app.until_so("select rung_at is not null from vestnik.reach where event_id = 1")
+    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
-    let seen = "select rendered_at is not null from vestnik.reach where event_id = 1";
+    let seen = "select rendered_at is not null from vestnik.vst_receipt where event_id = 1";
     assert_eq!(app.value(seen).await.unwrap(), "false", "nobody can see it");
     // For a minute, and as often as in a page that is seen: a round every four seconds.
     let begin = browser
@@ -285,7 +285,7 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
     app.until_so("select status = 'preparing' from orders where id = 2")
         .await;
     let first = app
-        .value("select by_whom from vestnik.answer where key = '2'")
+        .value("select by_whom from vestnik.vst_status_change where key = '2'")
         .await
         .unwrap();
     let second = if first == "Анна" { &counter } else { &kitchen };

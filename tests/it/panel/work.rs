@@ -48,7 +48,7 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
         .await;
     keys(&browser, &["Enter"]).await;
     browser.until("document.activeElement.name === 'minutes'").await;
-    app.until_so("select count(*) = 1 from vestnik.ack where event_id = 1")
+    app.until_so("select count(*) = 1 from vestnik.vst_acknowledgement where event_id = 1")
         .await;
     keys(&browser, &["ArrowRight", "Tab"]).await;
     browser
@@ -57,7 +57,7 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
     keys(&browser, &["Enter"]).await;
     browser.until_in("preparing", 1).await;
     browser.until("!document.getElementById('order').open").await;
-    assert_eq!(app.value("select minutes from vestnik.answer").await.unwrap(), "30");
+    assert_eq!(app.value("select minutes from vestnik.vst_status_change").await.unwrap(), "30");
     // The choice stays for the next one.
     app.write(ORDER).await;
     browser
@@ -238,7 +238,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
         .await;
     // As the ladder says it.
     app.write(
-        "insert into vestnik.event (store_id, type, data) values ('7', 'order_unanswered', \
+        "insert into vestnik.vst_event (store_id, type, data) values ('7', 'order_unanswered', \
          '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \
          select pg_notify('vestnik', '{}')",
     )
@@ -246,7 +246,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser
         .until("vestnik.ringer.ringing.get('orders/1') === 'urgent'")
         .await;
-    app.until_so("select rung_at is not null and rendered_at is not null from vestnik.reach where event_id = 2")
+    app.until_so("select rung_at is not null and rendered_at is not null from vestnik.vst_receipt where event_id = 2")
         .await;
     browser.press("[data-key='orders/1'] .yes").await;
     browser.until_silent().await;

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use vestnik::config::{Config, Database as DatabaseConfig};
 use vestnik::db::Client;
+use vestnik::sources::attach::{self, Options};
+use vestnik::sources::registry::Registry;
 
 use super::app::PATIENCE;
 use super::look_again;
@@ -112,6 +115,28 @@ impl Database {
             },
             ..default
         }
+    }
+
+    /// The sources of the database, as a node knows them.
+    pub async fn sources(&self) -> Arc<Registry> {
+        let registry = Registry::default();
+        registry.reload(&self.client().await).await.unwrap();
+        Arc::new(registry)
+    }
+
+    /// Attaches a table by its mapping; what is said of it.
+    pub async fn attach(&self, mapping: &str) -> Vec<String> {
+        let mut said = Vec::new();
+        attach::attach(&mut self.session().await, mapping, Options::default(), &mut |line| said.push(line.to_owned()))
+            .await
+            .unwrap();
+        said
+    }
+
+    /// A connection with a session of its own, as commands have one that change a table.
+    pub async fn session(&self) -> tokio_postgres::Client {
+        let config = self.config();
+        vestnik::db::connect_directly(&config.database, "command").await.unwrap()
     }
 
     /// A connection, as a shop's application has one.

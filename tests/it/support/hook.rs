@@ -48,7 +48,7 @@ impl Hook {
         Self { address, posts }
     }
 
-    /// For `vestnik.store`.
+    /// For `vestnik.vst_store`.
     pub fn url(&self) -> String {
         format!("http://{}/hook?shop=7", self.address)
     }

@@ -230,10 +230,10 @@ impl Telegram {
 
     /// Ties a chat to a store in the database, as a code does; the chat's row.
     pub async fn link(&self, database: &Database, store: &str, chat: i64, mode: &str) -> i64 {
-        const LINK: &str = "with store as (insert into vestnik.store (id) values ($1) on conflict do nothing), \
-                 chat as (insert into vestnik.chat (telegram_id, title) values ($2, $3) \
+        const LINK: &str = "with store as (insert into vestnik.vst_store (id) values ($1) on conflict do nothing), \
+                 chat as (insert into vestnik.vst_chat (telegram_id, title) values ($2, $3) \
                      on conflict (telegram_id) do update set title = excluded.title returning id) \
-             insert into vestnik.link (chat_id, store_id, mode, language, linked_by, linked_at) \
+             insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by, linked_at) \
              select id, $1, $4, 'en', 1, '-infinity' from chat returning chat_id";
         let title = self.shared.state().chats[&chat].title.clone();
         let client = database.client().await;

@@ -1,0 +1,314 @@
+-- The engine's own tables. Every name in this schema begins with `vst_`: software that reads `information_schema`
+-- without a schema would take `vestnik.event` for a table of the shop's that has the same name.
+
+-- Sources: the shop's tables that carry our triggers, and what their columns mean.
+create table vestnik.vst_source (
+    id            int         not null generated always as identity primary key,
+    name          text        not null unique check (octet_length(name) between 1 and 200),   -- on the wire, in buttons and commands
+    table_name    text        not null unique,   -- schema-qualified and quoted; a name, not an oid, so that a dump restores
+    kind          text        not null check (kind in ('order', 'booking')),
+    mapping       text        not null,          -- TOML, as a person wrote it
+    columns       jsonb       not null,          -- recorded columns in their order: [{"name": "total", "type": "numeric(10,2)"}]
+    owner_trusted boolean     not null default false,   -- attached although another role owns the table: `attach --trust-owner`
+    attached_xid  xid8        not null default pg_current_xact_id(),   -- rows written since have an event, or were written past the triggers
+    attached_at   timestamptz not null default now()
+);
+
+-- Counts the changes of sources and of stores' settings. Each read of the journal brings it along, so that no event is
+-- translated with a mapping that has been replaced.
+create table vestnik.vst_source_version (
+    sole    boolean not null default true primary key check (sole),
+    version bigint  not null default 1
+);
+insert into vestnik.vst_source_version default values;
+
+-- The journal: one immutable row for each event, written in the transaction of the shop's own write.
+--
+-- `xid` is what makes reading exact. An identity value is taken before commit, so a later id can become visible
+-- first and "ids above N" would skip events; "transactions that my snapshot did not see" skips none.
+-- The identity must keep CACHE 1: with a larger cache the ids of two sessions no longer follow their row locks,
+-- and the order of one shop row's events is the order of their ids.
+create table vestnik.vst_event (
+    id       bigint      not null generated always as identity (cache 1) primary key,
+    xid      xid8        not null default pg_current_xact_id(),
+    source   int,                           -- null: the engine's own event
+    store_id text,                          -- null: the row has none, or none of 200 bytes at most; nobody receives the event
+    key      text,                          -- of the shop's row; null: it has none, or none of 1000 bytes at most
+    type     text        not null,          -- a write: insert, update, delete, truncate; or the engine's own event
+    at       timestamptz not null default clock_timestamp(),
+    data     json        not null,          -- the recorded columns as the shop wrote them; of a delete, as they were. json keeps what jsonb refuses
+    old      json,                          -- of an update: the columns before it
+    answer   json                           -- of an update that a person made by a button: {"by", "minutes", "reason"}
+);
+
+-- The feed reads by transaction, a coming-back session by store and transaction.
+create index vst_event_xid on vestnik.vst_event (xid);
+create index vst_event_store_xid on vestnik.vst_event (store_id, xid);
+
+-- What the trimming of old events has removed: the highest transaction of which an event is gone. A cursor that does
+-- not cover it could be owed something that is no longer there, and is answered with resync_required.
+create table vestnik.vst_retention (
+    sole            boolean not null default true primary key check (sole),
+    trimmed_through xid8    not null default '0'
+);
+insert into vestnik.vst_retention default values;
+
+-- The cluster that the journal's transaction numbers belong to. A journal restored into another cluster carries
+-- numbers that mean nothing there; `vestnik migrate` sees it here and makes all of them the past.
+create table vestnik.vst_cluster (
+    sole              boolean not null default true primary key check (sole),
+    system_identifier bigint  not null
+);
+insert into vestnik.vst_cluster (system_identifier) select system_identifier from pg_control_system();
+
+-- Functions are code, not history: each file of triggers/ is applied again when its text changed.
+create table vestnik.vst_code (
+    file        text        not null primary key,
+    fingerprint text        not null,       -- SHA-256 of the file's text, hex
+    applied_at  timestamptz not null default now()
+);
+
+-- Tokens, kept as their SHA-256 only: whoever reads this table can open nothing.
+create table vestnik.vst_token (
+    id         bigint      not null generated always as identity primary key,
+    hash       bytea       not null unique check (octet_length(hash) = 32),
+    label      text,
+    stores     text[],                      -- null: every store
+    created_at timestamptz not null default now(),
+    expires_at timestamptz,                 -- null: never
+    revoked_at timestamptz
+);
+
+-- An acknowledgement: which token's holder said, over which session, that a person has seen this event. The first
+-- word counts; a repetition changes nothing.
+create table vestnik.vst_acknowledgement (
+    event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
+    token_id bigint      not null references vestnik.vst_token (id),
+    session  text        not null,
+    at       timestamptz not null default clock_timestamp(),
+    primary key (event_id, token_id)
+);
+
+-- Receipts: how an event reached somebody. A panel's row begins when the panel has said that it is one.
+create table vestnik.vst_receipt (
+    event_id        bigint      not null references vestnik.vst_event (id) on delete cascade,
+    way             text        not null check (way in ('websocket', 'sse', 'polling', 'telegram', 'webhook')),
+    recipient       text        not null,     -- the session, or the chat
+    sent_at         timestamptz,
+    rendered_at     timestamptz,              -- the panel's word: it stands on the screen
+    rung_at         timestamptz,              -- the panel's word: the sound really played
+    acknowledged_at timestamptz,
+    acknowledged_by text,
+    primary key (event_id, way, recipient)
+);
+
+-- Who changed the status of an order or booking by a button, of a panel or of Telegram.
+create table vestnik.vst_status_change (
+    id       bigint      not null generated always as identity primary key,
+    source   int         not null references vestnik.vst_source (id) on delete cascade,
+    key      text        not null,
+    store_id text        not null,
+    previous text        not null,            -- canonical statuses
+    status   text        not null,
+    way      text        not null check (way in ('panel', 'telegram')),
+    by_whom  text        not null,
+    minutes  int         check (minutes between 1 and 600),   -- until it is ready, as was promised
+    at       timestamptz not null default clock_timestamp()
+);
+create index vst_status_change_of on vestnik.vst_status_change (source, key, id desc);
+create index vst_status_change_store on vestnik.vst_status_change (store_id, at);
+
+-- What is known of a store beside its orders: how its money and clock read, how long an order may wait for an answer.
+-- A store without a row here has its panels, and nothing more: no Telegram, no escalation.
+create table vestnik.vst_store (
+    id             text        not null primary key check (octet_length(id) between 1 and 200),
+    name           text,
+    currency       text        not null default 'RUB' check (currency ~ '^[A-Z]{3}$'),
+    -- The second check is the clock's own: a name that Postgres does not know raises, here rather than in a message.
+    time_zone      text        not null default 'Europe/Moscow' check (timezone(time_zone, timestamp '2000-01-01') is not null),
+    answer_seconds int         not null default 60 check (answer_seconds between 5 and 86400),
+    webhook_url    text        check (webhook_url ~ '^https?://'),
+    webhook_secret text        check (octet_length(webhook_secret) >= 16),   -- signs what is posted, so it cannot be hashed
+    check ((webhook_url is null) = (webhook_secret is null)),
+    created_at     timestamptz not null default now()
+);
+
+-- When a store is open, by its own clock. A day that closes at or before it opens goes on after midnight. A store
+-- without rows has no hours, and is never missed.
+create table vestnik.vst_opening_hours (
+    store_id text     not null references vestnik.vst_store (id) on delete cascade,
+    weekday  smallint not null check (weekday between 1 and 7),   -- 1: Monday
+    opens    time     not null,
+    closes   time     not null,
+    primary key (store_id, weekday, opens)
+);
+
+-- The nodes that are up. One that stops saying so is gone, with everything that it was the only one to know.
+create table vestnik.vst_node (
+    id    text        not null primary key,
+    until timestamptz not null
+);
+
+-- The stores that have a panel on a node which can ring: the tab is there, and its sound is on.
+create table vestnik.vst_presence (
+    node_id  text not null references vestnik.vst_node (id) on delete cascade,
+    store_id text not null,
+    primary key (node_id, store_id)
+);
+create index vst_presence_store on vestnik.vst_presence (store_id);
+
+-- What somebody must hear of besides orders: a store is open and nobody could hear one.
+create table vestnik.vst_alarm (
+    id         bigint      not null generated always as identity primary key,
+    store_id   text        not null references vestnik.vst_store (id) on delete cascade,
+    raised_at  timestamptz not null default clock_timestamp(),
+    cleared_at timestamptz,
+    cleared_by text check (cleared_by in ('panel', 'closing'))
+);
+create unique index vst_alarm_standing on vestnik.vst_alarm (store_id) where cleared_at is null;
+
+-- Since when an open store has had nobody: short absences, such as a page that is loaded again, are no alarm.
+create table vestnik.vst_unattended (
+    store_id text        not null primary key references vestnik.vst_store (id) on delete cascade,
+    since    timestamptz not null default clock_timestamp()
+);
+
+-- Durable sends. An event becomes one delivery for each chat, from a stored cursor, so that downtime loses nothing; any
+-- node sends what is enqueued. What Telegram allows is counted here, for all nodes together.
+
+-- How far events have been enqueued: a cursor, as clients keep one. Empty: at the beginning.
+create table vestnik.vst_delivery_cursor (
+    sole   boolean not null default true primary key check (sole),
+    cursor text    not null default ''
+);
+insert into vestnik.vst_delivery_cursor default values;
+
+-- A chat of Telegram. One send at a time is on its way to it, which is what keeps its order: `fence` numbers them, and
+-- who holds an older number than the row's completes nothing.
+create table vestnik.vst_chat (
+    id            bigint        not null generated always as identity primary key,
+    telegram_id   bigint        not null unique,
+    title         text,
+    waiting       boolean       not null default false,      -- there may be something to send
+    next_at       timestamptz   not null default now(),      -- nothing is sent before
+    recent        timestamptz[] not null default '{}',       -- when the newest sends ended, the oldest first
+    failures      int           not null default 0,          -- in a row
+    fence         bigint        not null default 0,
+    leased_until  timestamptz   not null default '-infinity',
+    disabled_at   timestamptz,
+    disabled_why  text,
+    tries         timestamptz[] not null default '{}',       -- codes that were tried, the newest few
+    first_seen_at timestamptz   not null default now()
+);
+create index vst_chat_waiting on vestnik.vst_chat (next_at) where waiting;
+
+-- The chats of a store, and what each of them is for.
+create table vestnik.vst_chat_link (
+    chat_id     bigint      not null references vestnik.vst_chat (id) on delete cascade,
+    store_id    text        not null references vestnik.vst_store (id) on delete cascade,
+    mode        text        not null check (mode in ('mirror', 'fallback', 'manager')),
+    language    text        not null,
+    muted_until timestamptz not null default '-infinity',
+    linked_at   timestamptz not null default clock_timestamp(),
+    linked_by   bigint      not null,         -- the person's number at Telegram
+    primary key (chat_id, store_id)
+);
+create index vst_chat_link_store on vestnik.vst_chat_link (store_id);
+
+-- Codes that link a chat, as their SHA-256; each opens once.
+create table vestnik.vst_link_code (
+    hash       bytea       not null primary key check (octet_length(hash) = 32),
+    store_id   text        not null references vestnik.vst_store (id) on delete cascade,
+    mode       text        not null check (mode in ('mirror', 'fallback', 'manager')),
+    language   text        not null,
+    expires_at timestamptz not null,
+    used_at    timestamptz
+);
+
+-- The bot: who polls for all nodes, and how far; and why it stopped, for the token that it stopped with.
+create table vestnik.vst_bot (
+    sole         boolean     not null default true primary key check (sole),
+    poller       text,
+    polls_until  timestamptz not null default '-infinity',
+    next_update  bigint      not null default 0,
+    stopped_at   timestamptz,
+    stopped_why  text,
+    stopped_hash bytea,                             -- SHA-256 of that token
+    number       bigint                             -- the bot's own at Telegram: another bot numbers its updates anew
+);
+insert into vestnik.vst_bot default values;
+
+-- What a bot may have on its way or behind it within a second: a send takes a slot before it begins, and the slot is
+-- free again a second after it ended. So no second sees more sends than there are slots, whoever sends.
+create table vestnik.vst_bot_slot (
+    slot    int         not null primary key,
+    free_at timestamptz not null default '-infinity'
+);
+insert into vestnik.vst_bot_slot (slot) select generate_series(1, 30);
+
+-- A durable send: an event, an alarm, or a reply to somebody's command.
+create table vestnik.vst_delivery (
+    id           bigint      not null generated always as identity primary key,
+    chat_id      bigint      not null references vestnik.vst_chat (id) on delete cascade,
+    store_id     text,
+    event_id     bigint      references vestnik.vst_event (id) on delete cascade,
+    alarm_id     bigint      references vestnik.vst_alarm (id) on delete cascade,
+    alarm_ends   boolean,                           -- the all-clear
+    words        text,                              -- an answer to a command, ready to be sent
+    subject      text,                              -- what its own message is about: the source's number and the key, `1 123`
+    urgent       boolean     not null,              -- overtakes what is not
+    stale        boolean     not null default false,-- too old when it was enqueued: for a digest
+    state        text        not null default 'pending' check (state in ('pending', 'sending', 'retrying', 'sent', 'dead')),
+    reason       text,                              -- why it is retrying, or dead
+    planned_at   timestamptz not null default clock_timestamp(),
+    attempts     int         not null default 0,
+    fence        bigint,                            -- the chat's, at its claim
+    settled_at   timestamptz,
+    check (num_nonnulls(event_id, alarm_id, words) = 1)
+);
+create unique index vst_delivery_event on vestnik.vst_delivery (event_id, chat_id);
+create unique index vst_delivery_alarm on vestnik.vst_delivery (alarm_id, chat_id, alarm_ends);
+create index vst_delivery_open on vestnik.vst_delivery (chat_id, urgent desc, id) where state in ('pending', 'sending', 'retrying');
+create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject) where state in ('pending', 'sending', 'retrying');
+-- What is kept no longer than it is needed: without these, each event that is trimmed reads all of them.
+create index vst_delivery_chat on vestnik.vst_delivery (chat_id);
+create index vst_delivery_words on vestnik.vst_delivery (planned_at) where words is not null;
+
+-- The message of an order in a chat: a change of its status edits it.
+create table vestnik.vst_message (
+    chat_id    bigint      not null references vestnik.vst_chat (id) on delete cascade,
+    store_id   text        not null,
+    subject    text        not null,
+    event_id   bigint      not null references vestnik.vst_event (id) on delete cascade,  -- the event that the message tells
+    message_id int         not null,
+    sent_at    timestamptz not null default clock_timestamp(),
+    primary key (chat_id, store_id, subject)
+);
+create index vst_message_event on vestnik.vst_message (event_id);
+
+-- The escalation of an order that nobody answers: which step it has taken, and when it takes the next.
+create table vestnik.vst_escalation (
+    event_id bigint      not null primary key references vestnik.vst_event (id) on delete cascade,
+    store_id text        not null,
+    subject  text        not null,
+    rung     smallint    not null default 0,        -- 1: panels ring again, 2: fallback chats, 3: manager, 4: webhook
+    due_at   timestamptz not null,
+    ended_at timestamptz,
+    outcome  text        check (outcome in ('answered', 'removed', 'exhausted'))
+);
+create index vst_escalation_due on vestnik.vst_escalation (due_at) where ended_at is null;
+create index vst_escalation_subject on vestnik.vst_escalation (subject);
+
+-- What is posted to a store's own address, signed; tried again for a day.
+create table vestnik.vst_webhook (
+    event_id     bigint      not null primary key references vestnik.vst_event (id) on delete cascade,
+    store_id     text        not null,
+    state        text        not null default 'pending' check (state in ('pending', 'sending', 'retrying', 'sent', 'dead')),
+    reason       text,
+    attempts     int         not null default 0,
+    due_at       timestamptz not null default now(),
+    leased_until timestamptz not null default '-infinity',
+    fence        bigint      not null default 0,
+    settled_at   timestamptz
+);
+create index vst_webhook_due on vestnik.vst_webhook (due_at) where state in ('pending', 'sending', 'retrying');

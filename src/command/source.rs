@@ -1,0 +1,173 @@
+//! `vestnik source`: what the columns of attached tables mean.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use tokio_postgres::Client;
+use vestnik::config::Config;
+use vestnik::db;
+use vestnik::sources::attach::{self, Attached, Kept, Options};
+use vestnik::sources::catalog::{NoTable, Table};
+use vestnik::sources::mapping::Mapping;
+use vestnik::sources::validate::validate;
+use vestnik::sources::{catalog, health};
+
+use super::Usage;
+use super::attach::{refusal, show_newest, wrong_mapping};
+
+/// Rows of a table that `check` shows.
+const SHOWN_ROWS: i64 = 5;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List the sources, and what is wrong with each
+    List,
+    /// Print the mapping of a source
+    Show {
+        /// The source, or its table
+        name: String,
+    },
+    /// Change the mapping of a source in your editor; it counts at once, on every node
+    Edit {
+        /// The source, or its table
+        name: String,
+    },
+    /// Hold a mapping against its table, and show the newest rows as a partner would see them; nothing is changed
+    Check {
+        /// A file with a mapping, or a source
+        what: String,
+    },
+}
+
+/// Does it on the configured database.
+pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
+    let mut client = db::connect_directly(&config.database, "command").await?;
+    match args.action {
+        Action::List => list(&client).await,
+        Action::Show { name } => {
+            let kept = find(&client, &name).await?;
+            super::say!("{}", kept.mapping_toml.trim_end());
+            Ok(())
+        }
+        Action::Edit { name } => edit(&mut client, &name).await,
+        Action::Check { what } => check(&mut client, &what).await,
+    }
+}
+
+async fn find(client: &Client, name: &str) -> anyhow::Result<Kept> {
+    attach::find(client, name).await.map_err(wrong_mapping)
+}
+
+async fn list(client: &Client) -> anyhow::Result<()> {
+    let sources = health::check(client).await.context("cannot list the sources")?;
+    if sources.is_empty() {
+        super::say!("there is no source yet: vestnik attach --table public.orders");
+    }
+    for source in sources {
+        let kind = source.kind.map_or("?", |kind| kind.as_str());
+        let state = if source.troubles.is_empty() { "well" } else { "wrong" };
+        super::say!("{state:<6} {:<24} {kind:<8} {}", source.name, source.table);
+        for line in source.troubles.iter().chain(&source.notes) {
+            super::say!("       {line}");
+        }
+    }
+    Ok(())
+}
+
+async fn check(client: &mut Client, what: &str) -> anyhow::Result<()> {
+    let toml = match Path::new(what).is_file() {
+        true => read(Path::new(what))?,
+        false => find(client, what).await?.mapping_toml,
+    };
+    let mapping = Mapping::from_toml(&toml).map_err(|error| wrong_mapping(error.into()))?;
+    let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
+    let findings = validate(client, &table, &mapping).await?;
+    findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
+    show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
+    if !findings.problems.is_empty() {
+        let (table, problems) = (table.quoted, findings.problems);
+        return Err(wrong_mapping(attach::Error::Unfit { table, problems }));
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// Opens the mapping in an editor, and puts what was made of it in force. What cannot be put in force stays in its file.
+async fn edit(client: &mut Client, name: &str) -> anyhow::Result<()> {
+    let kept = find(client, name).await?;
+    let file = new_file(&kept)?;
+    open(&file)?;
+    let edited = read(&file)?;
+    if edited == kept.mapping_toml {
+        super::say!("nothing was changed");
+        return Ok(std::fs::remove_file(&file)?);
+    }
+    match put(client, &kept, &edited).await {
+        Ok(said) => {
+            super::say!("{said}");
+            Ok(std::fs::remove_file(&file)?)
+        }
+        Err(error) => {
+            let file = file.display();
+            let says = format!("{error}\nNothing was changed. What you wrote is in {file}: mend it, then: vestnik attach --map {file}");
+            Err(if super::is_usage(&error) { Usage(says).into() } else { error.context(says) })
+        }
+    }
+}
+
+async fn put(client: &mut Client, kept: &Kept, toml: &str) -> anyhow::Result<String> {
+    let mapping = Mapping::from_toml(toml).map_err(|error| wrong_mapping(error.into()))?;
+    let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
+    let is_renamed = table.quoted != kept.table;
+    if is_renamed && !is_gone(client, &kept.table).await? {
+        let says = format!("table: {} is there still; attach {} as another source: vestnik attach", kept.table, table.quoted);
+        return Err(Usage(says).into());
+    }
+    show_newest(client, &table, &mapping, 1).await?;
+    let options = Options {
+        renamed: is_renamed.then_some(kept.id),
+        ..Options::default()
+    };
+    let attached = attach::attach(client, toml, options, &mut |line| super::say!("{line}")).await;
+    Ok(match attached.map_err(wrong_mapping)? {
+        Attached::Unchanged(name) => format!("source {name} was so already"),
+        Attached::New(name) | Attached::Changed(name) => format!("source {name} is changed, on every node"),
+    })
+}
+
+async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
+    match Table::find(client, table).await {
+        Ok(_) => Ok(false),
+        Err(catalog::Error::NoTable(NoTable::Missing { .. })) => Ok(true),
+        Err(error) => Err(refusal(error)),
+    }
+}
+
+/// A file with the mapping, that nobody else can read: it names the shop's columns.
+fn new_file(kept: &Kept) -> anyhow::Result<PathBuf> {
+    let file = tempfile::Builder::new().prefix("vestnik-").suffix(".mapping.toml").tempfile()?;
+    std::fs::write(file.path(), &kept.mapping_toml)?;
+    Ok(file.into_temp_path().keep()?)
+}
+
+fn open(file: &Path) -> anyhow::Result<()> {
+    let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "vi".into());
+    // As a shell reads it: `code --wait`.
+    let status = Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(file).status();
+    let status = status.with_context(|| format!("cannot start the editor {editor}: set EDITOR"))?;
+    if !status.success() {
+        let says = format!("the editor {editor} ended with {status}, and nothing was changed: set EDITOR to one that is here");
+        return Err(Usage(says).into());
+    }
+    Ok(())
+}

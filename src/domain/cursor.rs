@@ -1,0 +1,449 @@
+//! Positions in the journal, and the opaque string that a client keeps of one.
+//!
+//! An event's id is taken before its transaction commits, so "ids above N" skips events. A position says instead which
+//! *transactions* are behind it: all up to a newest one, but for those that were still running. What such a position
+//! does not cover is exactly what is new, however long a transaction stayed open.
+//!
+//! A snapshot of Postgres would nearly be that, but for a crash: it also covers transactions that left nothing behind
+//! on the disk (rolled back, not flushed), whose numbers Postgres gives out again after an immediate restart. An order
+//! under such a number would be taken for seen. So a position ends at the newest transaction of which an *event* has
+//! been read: that one is on the disk, and no number up to it is ever given out again.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use crate::domain::event::{EventId, Xid};
+
+/// Characters of a cursor at most. Each running transaction costs two or three of them.
+pub const MAX_CURSOR_CHARS: usize = 8 * 1024;
+const VERSION: u8 = 1;
+const AT: u8 = 0;
+const WITHIN: u8 = 1;
+
+/// What `pg_current_snapshot()` says: what was finished, and what was running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The first transaction that had not begun.
+    pub xmax: Xid,
+    /// Those below `xmax` that were running.
+    pub running: Vec<Xid>,
+}
+
+impl Snapshot {
+    /// Every transaction before this one was over.
+    pub fn oldest(&self) -> Xid {
+        self.running.iter().copied().min().unwrap_or(self.xmax).min(self.xmax)
+    }
+}
+
+/// A place in the journal: the transactions that are behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    end: Xid,
+    missing: Vec<Xid>,
+}
+
+impl Position {
+    /// Where a reader stands who has read all that `snapshot` sees, the newest of it from transaction `newest`.
+    pub fn after(snapshot: &Snapshot, newest: Xid) -> Self {
+        let end = Xid((newest.0 + 1).min(snapshot.xmax.0));
+        let mut missing: Vec<Xid> = snapshot.running.iter().copied().filter(|xid| *xid < end).collect();
+        missing.sort_unstable();
+        Self { end, missing }
+    }
+
+    /// Where nothing is behind.
+    pub fn beginning() -> Self {
+        Self {
+            end: Xid(0),
+            missing: Vec::new(),
+        }
+    }
+
+    /// Whether the events of this transaction are behind.
+    pub fn covers(&self, xid: Xid) -> bool {
+        xid < self.end && self.missing.binary_search(&xid).is_err()
+    }
+
+    /// The first transaction past it: everything from here on is new.
+    pub fn end(&self) -> Xid {
+        self.end
+    }
+
+    /// The transactions before `end` that were running, and are therefore new when they commit.
+    pub fn missing(&self) -> &[Xid] {
+        &self.missing
+    }
+
+    /// The newest transaction that is behind, or could be.
+    pub fn newest(&self) -> Xid {
+        Xid(self.end.0.saturating_sub(1))
+    }
+
+    /// Whether all that is behind the other one is behind this one, too.
+    pub fn covers_all_of(&self, other: &Self) -> bool {
+        let below = |xid: &&Xid| **xid < other.end;
+        other.end <= self.end
+            && self
+                .missing
+                .iter()
+                .take_while(below)
+                .all(|xid| other.missing.binary_search(xid).is_ok())
+    }
+
+    /// The same without these transactions, as if they were still running: they are new once more.
+    pub fn without(&self, xids: impl IntoIterator<Item = Xid>) -> Self {
+        let mut missing = self.missing.clone();
+        missing.extend(xids.into_iter().filter(|xid| *xid < self.end));
+        missing.sort_unstable();
+        missing.dedup();
+        Self { end: self.end, missing }
+    }
+
+    /// Behind which is what is behind both.
+    pub fn common(&self, other: &Self) -> Self {
+        let end = self.end.min(other.end);
+        let both = self.missing.iter().chain(&other.missing);
+        let mut missing: Vec<Xid> = both.copied().filter(|xid| *xid < end).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        Self { end, missing }
+    }
+
+    /// Whether all transactions up to this one are behind: nothing that they wrote is owed.
+    pub fn covers_through(&self, xid: Xid) -> bool {
+        xid < self.end && self.missing.first().is_none_or(|first| *first > xid)
+    }
+}
+
+/// The life of a database in which transaction numbers mean something: cluster, timeline and database. A restore or
+/// a failover begins another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// From what Postgres says of itself.
+    pub fn new(system_identifier: i64, timeline: &str, database_oid: u32) -> Self {
+        let digest = Sha256::digest(format!("{system_identifier}/{timeline}/{database_oid}"));
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&digest[..8]);
+        Self(u64::from_be_bytes(bytes))
+    }
+}
+
+/// What a client gives back to go on where it stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cursor {
+    /// Everything that the position covers has been sent.
+    At(Position),
+    /// In the middle of a long answer: everything that `before` covers, and of what `seen` covers the events up to
+    /// `through`. So a client that comes back in the middle of a long replay goes on there.
+    Within {
+        /// Where the answer began.
+        before: Position,
+        /// What the answer saw.
+        seen: Position,
+        /// The last event sent.
+        through: EventId,
+    },
+}
+
+/// Why a client's cursor cannot be honoured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is not a cursor.
+    Unreadable,
+    /// It belongs to another database, or to one before a restore or failover.
+    Epoch,
+    /// It covers more than has happened.
+    Future,
+    /// Events that it is owed have been trimmed.
+    Retention,
+}
+
+impl Unusable {
+    /// The reason as the wire names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Epoch => "epoch",
+            Self::Future => "future",
+            Self::Retention => "retention",
+        }
+    }
+}
+
+impl Cursor {
+    /// The opaque string.
+    pub fn encode(&self, epoch: Epoch) -> String {
+        let mut bytes = Vec::with_capacity(32);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&epoch.0.to_be_bytes());
+        match self {
+            Self::At(position) => {
+                bytes.push(AT);
+                put_position(&mut bytes, position);
+            }
+            Self::Within { before, seen, through } => {
+                bytes.push(WITHIN);
+                put_position(&mut bytes, before);
+                put_position(&mut bytes, seen);
+                put(&mut bytes, through.0.unsigned_abs());
+            }
+        }
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads what [`Cursor::encode`] wrote, in the same epoch.
+    pub fn decode(text: &str, epoch: Epoch) -> Result<Self, Unusable> {
+        if text.len() > MAX_CURSOR_CHARS {
+            return Err(Unusable::Unreadable);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Unusable::Unreadable)?;
+        let (head, rest) = bytes.split_at_checked(9).ok_or(Unusable::Unreadable)?;
+        if head[0] != VERSION {
+            return Err(Unusable::Unreadable);
+        }
+        // Read the rest first: a damaged cursor is unreadable, not foreign.
+        let mut rest = rest;
+        let cursor = take_cursor(&mut rest)
+            .filter(|_| rest.is_empty())
+            .ok_or(Unusable::Unreadable)?;
+        if head[1..] != epoch.0.to_be_bytes() {
+            return Err(Unusable::Epoch);
+        }
+        Ok(cursor)
+    }
+
+    /// The position that it surely covers.
+    pub fn base(&self) -> &Position {
+        match self {
+            Self::At(position) | Self::Within { before: position, .. } => position,
+        }
+    }
+
+    /// The first transaction that it can say nothing about.
+    pub fn end(&self) -> Xid {
+        match self {
+            Self::At(position) => position.end,
+            Self::Within { before, seen, .. } => before.end.max(seen.end),
+        }
+    }
+}
+
+/// How an answer goes on behind a cursor: what it still owes, in which order, and where a client stands behind each event
+/// of it. First what the cursor's own answer saw and had not sent, then what has come since: each by id. A change of an
+/// order commits after the change before it, so no order's events change places between the two.
+#[derive(Debug, Clone)]
+pub struct Onward {
+    /// Behind this nothing is owed.
+    pub before: Position,
+    /// What the cursor's own answer saw.
+    pub middle: Position,
+    /// The last event of it that was sent.
+    pub through: EventId,
+}
+
+impl From<Cursor> for Onward {
+    fn from(cursor: Cursor) -> Self {
+        match cursor {
+            Cursor::At(position) => Self {
+                before: position.clone(),
+                middle: position,
+                through: EventId(i64::MAX),
+            },
+            Cursor::Within { before, seen, through } => Self {
+                before,
+                middle: seen,
+                through,
+            },
+        }
+    }
+}
+
+impl Onward {
+    /// Whether this event has not been sent.
+    pub fn owes(&self, xid: Xid, id: EventId) -> bool {
+        !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
+    }
+
+    /// What to sort by.
+    pub fn order(&self, xid: Xid, id: EventId) -> (bool, EventId) {
+        (!self.middle.covers(xid), id)
+    }
+
+    /// Covers this event and all before it, in an answer that saw `seen`.
+    pub fn behind(&self, xid: Xid, id: EventId, seen: &Position) -> Cursor {
+        let (before, seen) = if self.middle.covers(xid) {
+            (&self.before, &self.middle)
+        } else {
+            (&self.middle, seen)
+        };
+        Cursor::Within {
+            before: before.clone(),
+            seen: seen.clone(),
+            through: id,
+        }
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// The end, then how many are missing, then the way down from each to the next: small numbers.
+fn put_position(bytes: &mut Vec<u8>, position: &Position) {
+    put(bytes, position.end.0);
+    put(bytes, position.missing.len() as u64);
+    let mut above = position.end.0;
+    for xid in position.missing.iter().rev() {
+        put(bytes, above - xid.0);
+        above = xid.0;
+    }
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(first & 0x7f);
+        if part.checked_shl(shift)?.checked_shr(shift)? != part {
+            return None;
+        }
+        number |= part << shift;
+        if first & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn take_position(bytes: &mut &[u8]) -> Option<Position> {
+    // Postgres compares transaction numbers as unsigned, but this program binds them as bigint.
+    let end = take(bytes).filter(|end| i64::try_from(*end).is_ok())?;
+    let count = take(bytes)?;
+    // Each takes a byte at least.
+    if count > bytes.len() as u64 {
+        return None;
+    }
+    let mut missing = Vec::with_capacity(count as usize);
+    let mut above = end;
+    for _ in 0..count {
+        above = above.checked_sub(take(bytes).filter(|step| *step > 0)?)?;
+        missing.push(Xid(above));
+    }
+    missing.reverse();
+    Some(Position { end: Xid(end), missing })
+}
+
+fn take_cursor(bytes: &mut &[u8]) -> Option<Cursor> {
+    let (kind, rest) = bytes.split_first()?;
+    *bytes = rest;
+    let before = take_position(bytes)?;
+    match *kind {
+        AT => Some(Cursor::At(before)),
+        WITHIN => {
+            let seen = take_position(bytes)?;
+            let through = EventId(i64::try_from(take(bytes)?).ok()?);
+            Some(Cursor::Within { before, seen, through })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn position(end: u64, missing: &[u64]) -> Position {
+        Position {
+            end: Xid(end),
+            missing: missing.iter().copied().map(Xid).collect(),
+        }
+    }
+
+    #[test]
+    fn a_position_ends_at_the_newest_transaction_of_which_an_event_was_read() {
+        let snapshot = Snapshot {
+            xmax: Xid(110),
+            running: vec![Xid(108), Xid(101)],
+        };
+        let after = Position::after(&snapshot, Xid(105));
+        assert_eq!(after, position(106, &[101]));
+        assert!(after.covers(Xid(105)) && after.covers(Xid(100)));
+        // Running, or finished without an event: after a crash the number may be given out again.
+        assert!(!after.covers(Xid(101)) && !after.covers(Xid(107)) && !after.covers(Xid(108)));
+    }
+
+    #[test]
+    fn nothing_is_owed_only_when_all_up_to_there_is_behind() {
+        assert!(position(106, &[101]).covers_through(Xid(100)));
+        assert!(!position(106, &[101]).covers_through(Xid(101)));
+        assert!(!position(106, &[]).covers_through(Xid(106)));
+        assert!(position(106, &[]).covers_through(Xid(105)));
+    }
+
+    #[test]
+    fn a_cursor_of_another_epoch_is_told_from_a_damaged_one() {
+        let (here, there) = (Epoch::new(1, "00000001", 5), Epoch::new(1, "00000002", 5));
+        let text = Cursor::At(position(900, &[700, 800])).encode(here);
+        assert_eq!(Cursor::decode(&text, there), Err(Unusable::Epoch));
+        assert_eq!(Cursor::decode(&text[..text.len() - 2], here), Err(Unusable::Unreadable));
+        assert_eq!(Cursor::decode("", here), Err(Unusable::Unreadable));
+        assert_eq!(Cursor::decode("не курсор", here), Err(Unusable::Unreadable));
+        assert_eq!(
+            Cursor::decode(&"A".repeat(MAX_CURSOR_CHARS + 1), here),
+            Err(Unusable::Unreadable)
+        );
+    }
+
+    fn any_position() -> impl Strategy<Value = Position> {
+        (1_u64..1 << 62, proptest::collection::btree_set(0_u64..1 << 62, 0..20)).prop_map(|(end, below)| {
+            let missing: Vec<u64> = below.into_iter().filter(|xid| *xid < end).collect();
+            position(end, &missing)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_its_way_to_the_client_and_back(
+            before in any_position(), seen in any_position(), through in 1_i64..i64::MAX, system in any::<i64>(),
+        ) {
+            let epoch = Epoch::new(system, "00000001", 1);
+            for cursor in [Cursor::At(before.clone()), Cursor::Within { before, seen, through: EventId(through) }] {
+                prop_assert_eq!(Cursor::decode(&cursor.encode(epoch), epoch), Ok(cursor));
+            }
+        }
+
+        #[test]
+        fn positions_are_compared_by_what_they_cover(
+            one_end in 1_u64..30, one in proptest::collection::btree_set(0_u64..30, 0..10),
+            other_end in 1_u64..30, other in proptest::collection::btree_set(0_u64..30, 0..10),
+        ) {
+            let below = |end: u64, xids: std::collections::BTreeSet<u64>| xids.into_iter().filter(|xid| *xid < end).collect::<Vec<_>>();
+            let one = position(one_end, &below(one_end, one));
+            let other = position(other_end, &below(other_end, other));
+            let covered = |position: &Position| (0..40).map(Xid).filter(|xid| position.covers(*xid)).collect::<Vec<_>>();
+            let all = covered(&other).iter().all(|xid| one.covers(*xid));
+            // It may say no where only numbers that the other one has left out make the difference.
+            prop_assert!(!one.covers_all_of(&other) || all);
+            prop_assert!(other.end > one.end || one.covers_all_of(&other) == all);
+            let both: Vec<Xid> = covered(&one).into_iter().filter(|xid| other.covers(*xid)).collect();
+            prop_assert_eq!(covered(&one.common(&other)), both);
+            let without: Vec<Xid> = covered(&one).into_iter().filter(|xid| !covered(&other).contains(xid)).collect();
+            prop_assert_eq!(covered(&one.without(covered(&other))), without);
+        }
+
+        #[test]
+        fn no_text_makes_decoding_panic(text in "[A-Za-z0-9_-]{0,80}") {
+            let _ = Cursor::decode(&text, Epoch::new(1, "00000001", 1));
+        }
+    }
+}

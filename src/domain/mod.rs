@@ -1,0 +1,10 @@
+//! The words that all parts share, without input or output: events, cursors, and the canonical order and booking.
+
+pub mod cursor;
+pub mod event;
+pub mod money;
+pub mod status;
+pub mod subject;
+pub mod wire_time;
+
+pub use subject::Subject;

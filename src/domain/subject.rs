@@ -1,0 +1,443 @@
+//! The canonical order and booking: what every shop's row is translated into, and the only thing that people see,
+//! whether on the wire, in a list, in the panel, in a chat or in a webhook.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use super::event::{SourceId, SubjectId};
+use super::money::Currency;
+use super::status::{Status, SubjectKind};
+use super::wire_time::WireTime;
+
+/// An order or a booking as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subject {
+    /// Which of both.
+    pub kind: SubjectKind,
+    /// Where its row is, and the row's key.
+    pub id: SubjectId,
+    /// What its source is called.
+    pub source: Arc<str>,
+    /// What people call out; the key, where the shop has no number.
+    pub number: String,
+    /// Whether people see it.
+    pub visibility: Visibility,
+    /// Its status. `pending`, where the shop's word is not mapped: silence would be the worse mistake.
+    pub status: Status,
+    /// The shop's own word, where no mapping knows it.
+    pub status_word: Option<String>,
+    /// Why it was rejected or cancelled.
+    pub reason: Option<String>,
+    /// How it reaches its customer.
+    pub order_type: Option<OrderType>,
+    /// The customer's name.
+    pub customer_name: Option<String>,
+    /// The customer's telephone number.
+    pub phone: Option<String>,
+    /// Where it goes.
+    pub address: Option<String>,
+    /// What the customer asks for, allergies above all.
+    pub comment: Option<String>,
+    /// For how many.
+    pub persons: Option<Quantity>,
+    /// How it is paid.
+    pub payment: Payment,
+    /// What it costs, minor units.
+    pub total: Option<i64>,
+    /// Of all its amounts.
+    pub currency: Currency,
+    /// What was ordered.
+    pub items: Items,
+    /// When it is wished or promised; of a booking, when the guests come.
+    pub due_at: Option<OffsetDateTime>,
+    /// In how many minutes it was promised to be ready.
+    pub promised_minutes: Option<i32>,
+    /// When the customer ordered.
+    pub created_at: Option<OffsetDateTime>,
+    /// What else the shop wants to be seen, in the mapping's order.
+    pub extra: Vec<Extra>,
+    /// Fields that could not be read, with what stands there.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Whether people see an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// They do.
+    Visible,
+    /// A cart, or an order that waits for its payment.
+    Hidden,
+    /// Soft-deleted.
+    Deleted,
+}
+
+/// How an order reaches its customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderType {
+    /// It is brought.
+    Delivery,
+    /// It is fetched.
+    Pickup,
+    /// It is eaten there.
+    DineIn,
+    /// The shop's own word.
+    Other(String),
+}
+
+impl OrderType {
+    /// The name on the wire, or the shop's own word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Pickup => "pickup",
+            Self::DineIn => "dine_in",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+/// How an order is paid.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Payment {
+    /// The shop's word: `cash`, `card`.
+    pub method: Option<String>,
+    /// Whether it is paid already; `None`: nobody says.
+    pub is_paid: Option<bool>,
+    /// The banknote that the customer pays with, minor units.
+    pub change_from: Option<i64>,
+}
+
+/// How many: a number, or the shop's own words.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Quantity {
+    /// A finite number.
+    Number(f64),
+    /// `200 g`.
+    Words(String),
+}
+
+/// What was ordered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Items {
+    /// In the shop's order.
+    pub list: Vec<Item>,
+    /// How many more there are than are listed.
+    pub omitted: usize,
+}
+
+/// A dish of an order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// What it is called.
+    pub name: String,
+    /// How many of it.
+    pub quantity: Quantity,
+    /// Of one of it, minor units.
+    pub price: Option<i64>,
+    /// What was chosen with it.
+    pub options: Vec<String>,
+    /// What the customer asks for.
+    pub note: Option<String>,
+}
+
+/// A field that only this shop has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extra {
+    /// What people call it.
+    pub label: String,
+    /// What stands there.
+    pub value: String,
+}
+
+/// A field that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The field, as the wire calls it.
+    pub field: &'static str,
+    /// What stands there, so far as people can read it.
+    pub text: String,
+}
+
+impl Subject {
+    /// One of which nothing is known but where its row is.
+    pub fn empty(kind: SubjectKind, id: SubjectId, source: Arc<str>, currency: Currency) -> Self {
+        Self {
+            kind,
+            number: id.key.to_string(),
+            id,
+            source,
+            visibility: Visibility::Visible,
+            status: Status::Pending,
+            status_word: None,
+            reason: None,
+            order_type: None,
+            customer_name: None,
+            phone: None,
+            address: None,
+            comment: None,
+            persons: None,
+            payment: Payment::default(),
+            total: None,
+            currency,
+            items: Items::default(),
+            due_at: None,
+            promised_minutes: None,
+            created_at: None,
+            extra: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// Its status, while people see it.
+    pub fn visible_status(&self) -> Option<Status> {
+        (self.visibility == Visibility::Visible).then_some(self.status)
+    }
+
+    /// Whether it goes to its customer.
+    pub fn is_delivered(&self) -> bool {
+        self.order_type == Some(OrderType::Delivery)
+    }
+
+    /// What a person of the store may make of it, the usual first.
+    pub fn next(&self) -> &'static [Status] {
+        match self.visibility {
+            Visibility::Visible => self.status.next(self.kind, self.is_delivered()),
+            Visibility::Hidden | Visibility::Deleted => &[],
+        }
+    }
+
+    /// The source's number.
+    pub fn source_id(&self) -> SourceId {
+        self.id.source
+    }
+
+    /// The fields, as the wire calls them, in which another state of it differs, but for the status.
+    pub fn changed_fields(&self, before: &Self) -> Vec<&'static str> {
+        let (due_at, persons) = (name_of_due_at(self.kind), name_of_persons(self.kind));
+        let fields = [
+            ("number", self.number != before.number),
+            ("customer_name", self.customer_name != before.customer_name),
+            ("phone", self.phone != before.phone),
+            ("address", self.address != before.address),
+            ("comment", self.comment != before.comment),
+            (persons, self.persons != before.persons),
+            ("order_type", self.order_type != before.order_type),
+            ("payment", self.payment != before.payment),
+            ("total", (self.total, self.currency) != (before.total, before.currency)),
+            ("items", self.items != before.items),
+            (due_at, self.due_at != before.due_at),
+            ("promised_minutes", self.promised_minutes != before.promised_minutes),
+            ("extra", self.extra != before.extra),
+        ];
+        let mut changed: Vec<&'static str> = fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+        for Unreadable { field, .. } in self.unreadable.iter().chain(&before.unreadable) {
+            let text = |of: &Self| of.unreadable.iter().find(|it| it.field == *field).map(|it| it.text.clone());
+            if !changed.contains(field) && text(self) != text(before) {
+                changed.push(field);
+            }
+        }
+        changed
+    }
+
+    /// What the wire says of it: the members of an event's `data`, and of a list's row. What is not known is left out.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut json = self.head();
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                json.insert(name.to_owned(), value);
+            }
+        };
+        let text = |text: &Option<String>| text.as_deref().map(Value::from);
+        put("customer_name", text(&self.customer_name));
+        put("phone", text(&self.phone));
+        put("address", text(&self.address));
+        put("comment", text(&self.comment));
+        put(name_of_persons(self.kind), self.persons.as_ref().map(Quantity::to_json));
+        put("order_type", self.order_type.as_ref().map(|it| it.as_str().into()));
+        put("payment", self.payment.to_json());
+        put("total", self.total.map(Value::from));
+        put("currency", Some(self.currency.as_str().into()));
+        put("currency_digits", Some(self.currency.digits().into()));
+        put(name_of_due_at(self.kind), self.due_at.map(|at| WireTime(at).to_string().into()));
+        put("promised_minutes", self.promised_minutes.map(Value::from));
+        put("created_at", self.created_at.map(|at| WireTime(at).to_string().into()));
+        if self.kind == SubjectKind::Order || !self.items.list.is_empty() {
+            put("items", Some(self.items.list.iter().map(Item::to_json).collect()));
+        }
+        put("items_omitted", (self.items.omitted > 0).then(|| self.items.omitted.into()));
+        let extra = self.extra.iter().map(|it| json!({"label": it.label, "value": it.value}));
+        put("extra", (!self.extra.is_empty()).then(|| extra.collect()));
+        let unreadable = self.unreadable.iter().map(|it| json!({"field": it.field, "text": it.text}));
+        put("unreadable", (!self.unreadable.is_empty()).then(|| unreadable.collect()));
+        json
+    }
+
+    /// The members that every event about it has: which it is, and where it stands.
+    pub fn head(&self) -> Map<String, Value> {
+        let mut json = Map::new();
+        json.insert(name_of_key(self.kind).to_owned(), self.id.key.as_ref().into());
+        json.insert("source".to_owned(), self.source.as_ref().into());
+        json.insert("number".to_owned(), self.number.as_str().into());
+        json.insert("status".to_owned(), self.status.as_str().into());
+        let next: Value = self.next().iter().map(|status| status.as_str()).collect();
+        json.insert("next".to_owned(), next);
+        for (name, value) in [("status_word", &self.status_word), ("reason", &self.reason)] {
+            if let Some(value) = value {
+                json.insert(name.to_owned(), value.as_str().into());
+            }
+        }
+        json
+    }
+}
+
+/// What the wire calls the key of an order or booking.
+pub fn name_of_key(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::Order => "order_id",
+        SubjectKind::Booking => "booking_id",
+    }
+}
+
+/// What the wire calls `due_at`.
+pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::Order => "due_at",
+        SubjectKind::Booking => "starts_at",
+    }
+}
+
+/// What the wire calls `persons`.
+pub fn name_of_persons(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::Order => "persons",
+        SubjectKind::Booking => "guests",
+    }
+}
+
+impl Payment {
+    fn to_json(&self) -> Option<Value> {
+        let mut json = Map::new();
+        if let Some(method) = &self.method {
+            json.insert("method".into(), method.as_str().into());
+        }
+        if let Some(paid) = self.is_paid {
+            json.insert("paid".into(), paid.into());
+        }
+        if let Some(change_from) = self.change_from {
+            json.insert("change_from".into(), change_from.into());
+        }
+        (!json.is_empty()).then_some(Value::Object(json))
+    }
+}
+
+impl Quantity {
+    /// One of it: what is meant where nobody says how many.
+    pub const ONE: Self = Self::Number(1.0);
+
+    /// A number without `.0`, or words.
+    pub fn to_json(&self) -> Value {
+        /// Whole numbers up to here are exact.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        match self {
+            Self::Number(number) if number.fract() == 0.0 && number.abs() <= EXACT => Value::from(*number as i64),
+            Self::Number(number) => Value::from(*number),
+            Self::Words(words) => words.as_str().into(),
+        }
+    }
+}
+
+impl Item {
+    fn to_json(&self) -> Value {
+        let mut json = Map::new();
+        json.insert("name".into(), self.name.as_str().into());
+        json.insert("quantity".into(), self.quantity.to_json());
+        if let Some(price) = self.price {
+            json.insert("price".into(), price.into());
+        }
+        if !self.options.is_empty() {
+            json.insert("options".into(), self.options.iter().map(String::as_str).collect());
+        }
+        if let Some(note) = &self.note {
+            json.insert("note".into(), note.as_str().into());
+        }
+        Value::Object(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> Subject {
+        let id = SubjectId {
+            source: SourceId(1),
+            key: "c0ffee".into(),
+        };
+        Subject::empty(SubjectKind::Order, id, "orders".into(), Currency::DEFAULT)
+    }
+
+    #[test]
+    fn what_is_known_is_said_and_nothing_else() {
+        let expected = json!({"order_id": "c0ffee", "source": "orders", "number": "c0ffee", "status": "pending",
+            "next": ["preparing", "rejected"], "currency": "RUB", "currency_digits": 2, "items": []});
+        assert_eq!(Value::Object(order().to_json()), expected);
+    }
+
+    #[test]
+    fn an_order_says_all_that_a_kitchen_and_a_courier_need() {
+        let mut order = order();
+        order.number = "A-17".into();
+        order.customer_name = Some("Иван".into());
+        order.phone = Some("+7 900".into());
+        order.comment = Some("без орехов".into());
+        order.order_type = Some(OrderType::Other("curbside".into()));
+        order.payment = Payment {
+            method: Some("cash".into()),
+            is_paid: Some(false),
+            change_from: Some(200_000),
+        };
+        order.items.list.push(Item {
+            name: "Пицца".into(),
+            quantity: Quantity::Number(2.0),
+            price: Some(25_000),
+            options: vec!["сыр".into()],
+            note: Some("острая".into()),
+        });
+        order.items.omitted = 3;
+        order.extra.push(Extra {
+            label: "Стол".into(),
+            value: "5".into(),
+        });
+        order.unreadable.push(Unreadable {
+            field: "total",
+            text: "по счёту".into(),
+        });
+        let json = Value::Object(order.to_json());
+        assert_eq!(json["number"], "A-17");
+        assert_eq!(json["order_type"], "curbside");
+        assert_eq!(json["payment"], json!({"method": "cash", "paid": false, "change_from": 200_000}));
+        let item = json!({"name": "Пицца", "quantity": 2, "price": 25_000, "options": ["сыр"], "note": "острая"});
+        assert_eq!(json["items"], json!([item]));
+        assert_eq!(json["items_omitted"], 3);
+        assert_eq!(json["extra"], json!([{"label": "Стол", "value": "5"}]));
+        assert_eq!(json["unreadable"], json!([{"field": "total", "text": "по счёту"}]));
+    }
+
+    #[test]
+    fn a_change_names_the_fields_that_changed() {
+        let before = order();
+        let mut after = before.clone();
+        assert!(after.changed_fields(&before).is_empty());
+        after.total = Some(1);
+        after.comment = Some("!".into());
+        after.status = Status::Ready;
+        assert_eq!(after.changed_fields(&before), ["comment", "total"]);
+        after.unreadable.push(Unreadable {
+            field: "due_at",
+            text: "завтра".into(),
+        });
+        assert_eq!(after.changed_fields(&before), ["comment", "total", "due_at"]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Attaches the reference shop's tables with the mappings of `sql/shop/*.toml`.
+
+use tokio_postgres::Client;
+use toml::{Table as Toml, Value};
+
+use super::{Error, Say};
+use crate::sources::attach::{self, Attached, Options};
+use crate::sources::catalog::{self, Table};
+
+const TABLES: [(&str, &str); 2] = [
+    ("public.orders", include_str!("../../sql/shop/orders.toml")),
+    ("public.bookings", include_str!("../../sql/shop/bookings.toml")),
+];
+
+/// In which words answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    /// `new` and `confirmed`.
+    BeforeV23,
+    /// `pending` and `preparing`.
+    SinceV23,
+}
+
+/// Attaches both tables. One that is attached with a mapping of the shop's own keeps it. Whether anything was done.
+pub async fn attach(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
+    attach_as(client, Words::SinceV23, say).await
+}
+
+/// The same, with answers in these words.
+pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Result<bool, Error> {
+    const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1";
+    let mut changed = false;
+    for (name, reference) in TABLES {
+        let table = match Table::find(client, name).await {
+            Ok(table) => table,
+            // Undoing V23 does not need the tables to be attached.
+            Err(catalog::Error::NoTable(_)) if words == Words::BeforeV23 => continue,
+            Err(error) => return Err(attach::Error::from(error).into()),
+        };
+        let [ours, meant] = [Words::SinceV23, words].map(|words| without_missing(&in_words(reference, words), &table));
+        let undone = without_missing(&in_words(reference, Words::BeforeV23), &table);
+        let known: Option<String> = client.query_opt(KNOWN, &[&name]).await?.map(|row| row.try_get(0)).transpose()?;
+        let is_own = known.is_some_and(|known| known != ours && known != undone);
+        if is_own {
+            continue;
+        }
+        match attach::attach(client, &meant, Options::default(), say).await? {
+            Attached::Unchanged(_) => {}
+            Attached::New(_) => {
+                say(&format!("attached {name}"));
+                changed = true;
+            }
+            Attached::Changed(_) => {
+                say(&format!("attached {name} again"));
+                changed = true;
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// The first word of a status is the one that is written.
+fn in_words(mapping: &str, words: Words) -> String {
+    match words {
+        Words::SinceV23 => mapping.to_owned(),
+        Words::BeforeV23 => mapping
+            .replace(r#"["pending", "new"]"#, r#"["new", "pending"]"#)
+            .replace(r#"["preparing", "confirmed"]"#, r#"["confirmed", "preparing"]"#),
+    }
+}
+
+/// The mapping without the columns that the table has not: the reference shop's tables were there before, in many forms.
+/// Key, store and status are needed.
+fn without_missing(mapping: &str, table: &Table) -> String {
+    let Ok(mut toml) = mapping.parse::<Toml>() else {
+        return mapping.to_owned();
+    };
+    let column = |value: &Value| match value {
+        Value::String(name) => Some(name.clone()),
+        Value::Table(table) => table.get("column").and_then(Value::as_str).map(str::to_owned),
+        _ => None,
+    };
+    let is_missing = |value: &Value| column(value).is_some_and(|name| table.column(&name).is_none());
+    let before = toml.clone();
+    for section in ["fields", "answer"] {
+        if let Some(Value::Table(section)) = toml.get_mut(section) {
+            section.retain(|_, value| !is_missing(value));
+        }
+    }
+    toml.retain(|key, value| !(key == "number" || key == "items") || !is_missing(value));
+    match toml == before {
+        true => mapping.to_owned(),
+        false => toml::to_string(&toml).unwrap_or_else(|_| mapping.to_owned()),
+    }
+}

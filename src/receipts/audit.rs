@@ -1,0 +1,142 @@
+//! What became of a store's events, told afterwards: "Why did nobody see order 123?"
+
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+use crate::db::Client;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::query::described;
+use crate::db::Failed;
+use crate::domain::event::StoreId;
+use crate::journal;
+use crate::sources::{registry, zone};
+
+/// Events of one page.
+pub const PAGE_EVENTS: i64 = 500;
+
+/// A moment as people write one: `19:00` (today, by the store's clock), `2026-11-24 19:00` (the same clock), or with its
+/// own zone, `2026-11-24T19:00:00Z`.
+#[derive(Debug, Clone)]
+pub struct Moment(pub String);
+
+/// Which events.
+#[derive(Debug)]
+pub struct Span<'a> {
+    /// Whose.
+    pub store: &'a StoreId,
+    /// From then on.
+    pub from: &'a Moment,
+    /// Before then.
+    pub to: &'a Moment,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A moment cannot be read.
+    #[error("a time looks like 19:00, 2026-11-24 19:00 or 2026-11-24T19:00:00Z")]
+    Moment,
+    /// The database.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+/// The numbers of events follow their times but for a moment, seconds: a clock may have been set.
+const DISORDER_S: f64 = 600.0;
+
+/// The same span as Postgres understood it.
+struct Times {
+    zone: String,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+}
+
+/// A page of events.
+#[derive(Debug)]
+pub struct AuditPage {
+    /// By id: `{"id","type","at","subject","ways":[..],"chats":[..],"ladder":{..}}`; times by the store's clock.
+    pub events: Vec<Value>,
+    /// Behind which the next page begins; none: that was all.
+    pub next: Option<i64>,
+}
+
+/// The events of at most [`PAGE_EVENTS`] rows of the journal behind `after`.
+pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
+    const SPAN: &str = "store_id = $1 and at >= $2 and at < $3 and id > $4 and id <= $5 order by id limit $6";
+    let times = times(client, span).await?;
+    // No index knows times, so that writing an order costs no more; the numbers, which rise with them, are searched.
+    let first = first_since(client, times.from - Duration::from_secs_f64(DISORDER_S)).await?;
+    let last = first_since(client, times.to + Duration::from_secs_f64(DISORDER_S)).await?;
+    let after = after.max(first - 1);
+    let store = span.store.as_str();
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&store, Type::TEXT),
+        (&times.from, Type::TIMESTAMPTZ),
+        (&times.to, Type::TIMESTAMPTZ),
+        (&after, Type::INT8),
+        (&last, Type::INT8),
+        (&PAGE_EVENTS, Type::INT8),
+    ];
+    let rows = journal::read_where(client, SPAN, &parameters).await.map_err(Failed::from)?;
+    let sources = registry::load(client).await?;
+    let clock = |at: OffsetDateTime| {
+        let local = zone::local(at, &times.zone);
+        local.map_or_else(String::new, |local| local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
+    };
+    let told = described(client, &sources, &rows, &clock).await?;
+    Ok(AuditPage {
+        next: rows.last().map(|row| row.id.0),
+        events: told.into_iter().map(|(_, told)| Value::Object(told)).collect(),
+    })
+}
+
+/// What is meant. A span of two clock times that ends before it begins goes over midnight, and began yesterday.
+async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
+    const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
+    const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \
+         when $N ~ '(Z|[+-]\\d\\d(:?\\d\\d)?)\\s*$' and $N ~ ':' then $N::timestamptz else $N::timestamp at time zone zone end";
+    let moment = MOMENT.replace("{clock}", CLOCK);
+    let (from, to) = (moment.replace("$N", "$2::text"), moment.replace("$N", "$3::text"));
+    let sql = format!(
+        "with zone as (select coalesce((select time_zone from vestnik.vst_store where id = $1), 'UTC') as zone), \
+         span as (select zone, {from} as first, {to} as last from zone) \
+         select zone, case when last <= first and $2::text ~ {CLOCK} and $3::text ~ {CLOCK} \
+             then ((first at time zone zone) - interval '1 day') at time zone zone else first end, last from span"
+    );
+    let (from, to) = (&span.from.0, &span.to.0);
+    let row = client.query_one(&sql, &[&span.store.as_str(), from, to]).await;
+    let row = row.map_err(|error| match error.code() {
+        Some(code) if code.code().starts_with("22") => Error::Moment,
+        _ => Error::Failed(error.into()),
+    })?;
+    let read = |error: tokio_postgres::Error| Error::Failed(error.into());
+    Ok(Times {
+        zone: row.try_get(0).map_err(read)?,
+        // Such as "infinity".
+        from: row.try_get(1).map_err(|_| Error::Moment)?,
+        to: row.try_get(2).map_err(|_| Error::Moment)?,
+    })
+}
+
+/// The number of the first event since then, or that of the newest one.
+async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, Failed> {
+    const BOUNDS: &str = "select coalesce(min(id), 0), coalesce(max(id), 0) from vestnik.vst_event";
+    const PROBE: &str = "select at < $2 from vestnik.vst_event where id >= $1 order by id limit 1";
+    let bounds = client.query_one(BOUNDS, &[]).await?;
+    let (mut low, mut high): (i64, i64) = (bounds.try_get(0)?, bounds.try_get(1)?);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let before = match client.query_opt(PROBE, &[&middle, &at]).await? {
+            Some(row) => row.try_get(0)?,
+            None => false,
+        };
+        if before {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}

@@ -1,0 +1,31 @@
+//! Counts how new orders were first seen. Only their translation says which events made an order new.
+
+use crate::db::GenericClient;
+
+use crate::db::Failed;
+use crate::domain::event::{EventId, EventType};
+use crate::journal;
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
+
+/// Counts those of `events` that made an order new, each with the way by which it was seen first.
+pub async fn count(client: &impl GenericClient, sources: &Sources, events: &[(EventId, &str)]) -> Result<(), Failed> {
+    let ids: Vec<EventId> = events.iter().map(|(id, _)| *id).collect();
+    let new = new_orders(client, sources, &ids).await?;
+    for (_, way) in events.iter().filter(|(id, _)| new.contains(id)) {
+        metrics::counter!("vestnik_orders_first_seen_total", "way" => (*way).to_owned()).increment(1);
+    }
+    Ok(())
+}
+
+/// Those of some events that made an order new.
+pub async fn new_orders(client: &impl GenericClient, sources: &Sources, ids: &[EventId]) -> Result<Vec<EventId>, Failed> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = journal::read_with_siblings(client, ids).await?;
+    let rows: Vec<_> = rows.iter().collect();
+    let events = sources.partner_events(&rows, &Lookups::default());
+    let new = events.iter().filter(|event| event.kind == EventType::NewOrder && ids.contains(&event.id));
+    Ok(new.map(|event| event.id).collect())
+}

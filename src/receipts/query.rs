@@ -1,0 +1,202 @@
+//! What became of events: which channels they went through, which chats were sent them, and how long nobody answered.
+
+use std::collections::HashMap;
+
+use crate::db::Pool;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use crate::db::GenericClient;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::db::{self, Failed};
+use crate::domain::event::{EventId, JournalEvent, PartnerEvent, StoreId};
+use crate::domain::wire_time::WireTime;
+use crate::journal;
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
+
+/// Pages of the journal that are read at most for one page of events: most rows mean nothing to a partner where a shop
+/// writes carts.
+const JOURNAL_PAGES: usize = 20;
+
+/// Which events.
+#[derive(Debug)]
+pub struct ReceiptQuery<'a> {
+    /// Whose.
+    pub store: &'a StoreId,
+    /// From then on.
+    pub from: Option<OffsetDateTime>,
+    /// Before then.
+    pub to: Option<OffsetDateTime>,
+    /// Of the order or booking of this key.
+    pub key: Option<&'a str>,
+    /// Behind this one: the next page.
+    pub before: Option<EventId>,
+    /// At most.
+    pub limit: usize,
+}
+
+/// A page of events with their receipts.
+#[derive(Debug)]
+pub struct ReceiptPage {
+    /// The newest first, each a JSON object.
+    pub events: Vec<Value>,
+    /// Where the next page begins, if there may be one.
+    pub next_before: Option<EventId>,
+}
+
+/// Reads a page.
+pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) -> Result<ReceiptPage, Failed> {
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = db::snapshot(&mut client).await?;
+        let mut page = ReceiptPage {
+            events: Vec::new(),
+            next_before: query.before,
+        };
+        for _ in 0..JOURNAL_PAGES {
+            let rows = newest(&transaction, query, page.next_before, query.limit as i64).await?;
+            let is_last = rows.len() < query.limit;
+            page.next_before = rows.first().map(|row| row.id).filter(|_| !is_last);
+            let mut told = described(&transaction, sources, &rows, &|at| WireTime(at).to_string()).await?;
+            told.reverse();
+            page.events.extend(told.into_iter().map(|(_, described)| Value::Object(described)));
+            if is_last || page.events.len() >= query.limit {
+                break;
+            }
+        }
+        transaction.commit().await?;
+        Ok(page)
+    })
+    .await
+}
+
+/// The newest rows before one of them, in the order of their numbers.
+async fn newest(
+    client: &impl GenericClient,
+    query: &ReceiptQuery<'_>,
+    before: Option<EventId>,
+    limit: i64,
+) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
+    let mut wheres = vec!["store_id = $1 and ($2 is null or at >= $2) and ($3 is null or at < $3)".to_owned()];
+    if query.key.is_some() {
+        wheres.push("key = $4".into());
+    }
+    if before.is_some() {
+        wheres.push("(xid, id) < (select b.xid, b.id from vestnik.vst_event b where b.id = $5 and b.store_id = $1)".into());
+    }
+    let store = query.store.as_str();
+    let before = before.map(|id| id.0);
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&store, Type::TEXT),
+        (&query.from, Type::TIMESTAMPTZ),
+        (&query.to, Type::TIMESTAMPTZ),
+        (&query.key, Type::TEXT),
+        (&before, Type::INT8),
+        (&limit, Type::INT8),
+    ];
+    // The store's own index carries it, in whichever order the planner would like to guess.
+    let condition = format!("{} order by xid desc, id desc limit $6", wheres.join(" and "));
+    let mut rows = journal::read_where(client, &condition, &parameters).await?;
+    rows.reverse();
+    Ok(rows)
+}
+
+/// What these rows became, with what became of it. `clock` writes times.
+pub async fn described(
+    client: &impl GenericClient,
+    sources: &Sources,
+    rows: &[JournalEvent],
+    clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
+) -> Result<Vec<(PartnerEvent, Map<String, Value>)>, Failed> {
+    let rows: Vec<&JournalEvent> = rows.iter().collect();
+    let events = sources.partner_events(&rows, &Lookups::default());
+    let ids: Vec<i64> = events.iter().map(|event| event.id.0).collect();
+    let mut ways = ways(client, &ids, clock).await?;
+    let mut chats = chats(client, &ids, clock).await?;
+    let mut ladders = ladders(client, &ids, clock).await?;
+    let describe = |event: PartnerEvent| {
+        let id = event.id.0;
+        let mut told = Map::new();
+        told.insert("id".into(), event.id.to_string().into());
+        told.insert("type".into(), event.kind.as_str().into());
+        told.insert("at".into(), clock(event.at).into());
+        if let Some(subject) = &event.subject {
+            told.insert("subject".into(), subject.id.key.as_ref().into());
+            told.insert("source".into(), subject.source.as_ref().into());
+            told.insert("number".into(), subject.number.as_str().into());
+            told.insert("status".into(), subject.status.as_str().into());
+        }
+        told.insert("ways".into(), ways.remove(&id).unwrap_or_default().into());
+        told.insert("chats".into(), chats.remove(&id).unwrap_or_default().into());
+        told.insert("ladder".into(), ladders.remove(&id).unwrap_or_else(|| json!({})));
+        (event, told)
+    };
+    Ok(events.into_iter().map(describe).collect())
+}
+
+type ByEvent<T> = HashMap<i64, T>;
+
+fn put(object: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        object.insert(name.to_owned(), value.into());
+    }
+}
+
+async fn ways(
+    client: &impl GenericClient,
+    ids: &[i64],
+    clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
+) -> Result<ByEvent<Vec<Value>>, tokio_postgres::Error> {
+    const WAYS: &str = "select event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by \
+         from vestnik.vst_receipt where event_id = any ($1) order by event_id, way, recipient";
+    let mut ways: ByEvent<Vec<Value>> = HashMap::new();
+    for row in client.query(WAYS, &[&ids]).await? {
+        let mut way = Map::new();
+        put(&mut way, "way", row.try_get::<_, Option<String>>(1)?);
+        put(&mut way, "recipient", row.try_get::<_, Option<String>>(2)?);
+        for (place, name) in [(3, "sent"), (4, "rendered"), (5, "rung"), (6, "acknowledged")] {
+            put(&mut way, name, row.try_get::<_, Option<OffsetDateTime>>(place)?.map(clock));
+        }
+        put(&mut way, "by", row.try_get::<_, Option<String>>(7)?);
+        ways.entry(row.try_get(0)?).or_default().push(Value::Object(way));
+    }
+    Ok(ways)
+}
+
+async fn chats(
+    client: &impl GenericClient,
+    ids: &[i64],
+    clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
+) -> Result<ByEvent<Vec<Value>>, tokio_postgres::Error> {
+    const CHATS: &str = "select d.event_id, coalesce(c.title, c.telegram_id::text), d.state, d.attempts, d.reason, d.settled_at \
+         from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id where d.event_id = any ($1) order by d.id";
+    let mut chats: ByEvent<Vec<Value>> = HashMap::new();
+    for row in client.query(CHATS, &[&ids]).await? {
+        let mut chat = Map::new();
+        put(&mut chat, "chat", row.try_get::<_, Option<String>>(1)?);
+        put(&mut chat, "state", row.try_get::<_, Option<String>>(2)?);
+        put(&mut chat, "attempts", row.try_get::<_, Option<i32>>(3)?);
+        put(&mut chat, "reason", row.try_get::<_, Option<String>>(4)?);
+        put(&mut chat, "settled", row.try_get::<_, Option<OffsetDateTime>>(5)?.map(clock));
+        chats.entry(row.try_get(0)?).or_default().push(Value::Object(chat));
+    }
+    Ok(chats)
+}
+
+async fn ladders(
+    client: &impl GenericClient,
+    ids: &[i64],
+    clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
+) -> Result<ByEvent<Value>, tokio_postgres::Error> {
+    const LADDERS: &str = "select event_id, rung, outcome, ended_at from vestnik.vst_escalation where event_id = any ($1)";
+    let mut ladders = HashMap::new();
+    for row in client.query(LADDERS, &[&ids]).await? {
+        let mut ladder = Map::new();
+        put(&mut ladder, "rung", row.try_get::<_, Option<i16>>(1)?);
+        put(&mut ladder, "outcome", row.try_get::<_, Option<String>>(2)?);
+        put(&mut ladder, "ended", row.try_get::<_, Option<OffsetDateTime>>(3)?.map(clock));
+        ladders.insert(row.try_get(0)?, Value::Object(ladder));
+    }
+    Ok(ladders)
+}

@@ -1,0 +1,133 @@
+//! The figures of a store's orders within a span of time: how each was seen first, and how long people took to answer.
+
+use crate::db::Pool;
+use time::OffsetDateTime;
+use crate::db::GenericClient;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::db::{self, Failed};
+use crate::domain::event::{EventType, JournalEvent, StoreId};
+use crate::domain::status::Status;
+use crate::journal;
+use crate::sources::changes::Lookups;
+use crate::sources::{Source, Sources, literal};
+
+/// Upper bounds of the summary's buckets, seconds; what took longer is in one more.
+pub const BUCKETS_S: [i32; 7] = [5, 15, 30, 60, 120, 300, 600];
+
+/// The figures of a span of time.
+#[derive(Debug, Default, PartialEq)]
+pub struct Summary {
+    /// New orders.
+    pub orders: i64,
+    /// By which way an order was seen first, and how many; those that nobody has seen are in none.
+    pub first_seen: Vec<(String, i64)>,
+    /// How many took at most each of [`BUCKETS_S`] until somebody acknowledged or answered them, and more than the bound
+    /// before; the last of all took longer.
+    pub buckets: [i64; BUCKETS_S.len() + 1],
+    /// Half of those that were answered took no longer, seconds.
+    pub p50: Option<f64>,
+    /// Nine of ten took no longer, seconds.
+    pub p90: Option<f64>,
+    /// Orders that nobody answered in time.
+    pub escalated: i64,
+}
+
+/// Counts the new orders of a store.
+pub async fn summary(
+    pool: &Pool,
+    sources: &Sources,
+    store: &StoreId,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+) -> Result<Summary, Failed> {
+    // A delivery to the store's address is no person.
+    const COUNT: &str = "with orders as materialized (select id, at, source, key from vestnik.vst_event where id = any ($1)), \
+         seen as (select (select r.way from vestnik.vst_receipt r where r.event_id = o.id and r.way <> 'webhook' \
+                 and least(r.sent_at, r.rendered_at, r.rung_at) is not null \
+                 order by least(r.sent_at, r.rendered_at, r.rung_at), r.way limit 1) as way from orders o), \
+         answered as (select extract(epoch from least( \
+                 (select min(k.at) from vestnik.vst_acknowledgement k where k.event_id = o.id), \
+                 (select min(a.at) from vestnik.vst_status_change a where a.source = o.source and a.key = o.key \
+                    and a.at >= o.at)) - o.at)::float8 as seconds from orders o), \
+         counted as (select width_bucket(seconds, $2::float8[]) as bucket, count(*) as count \
+             from answered where seconds is not null group by 1) \
+         select (select count(*) from orders), \
+             array(select way from seen where way is not null group by way order by way), \
+             array(select count(*) from seen where way is not null group by way order by way), \
+             array(select coalesce((select count from counted c where c.bucket = b), 0) from generate_series(0, $3) b order by b), \
+             (select percentile_cont(0.5) within group (order by seconds) from answered), \
+             (select percentile_cont(0.9) within group (order by seconds) from answered), \
+             (select count(*) from orders o join vestnik.vst_escalation l on l.event_id = o.id where l.rung > 0)";
+    // A bucket holds what is at most its bound, where Postgres would have it below.
+    let bounds: Vec<f64> = BUCKETS_S.iter().map(|bound| f64::from(*bound).next_up()).collect();
+    let last = BUCKETS_S.len() as i32;
+    let row = db::answered::<_, Failed>(async {
+        let mut client = pool.get().await?;
+        let transaction = db::snapshot(&mut client).await?;
+        let orders = new_orders(&transaction, sources, store, from, to).await?;
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&orders, Type::INT8_ARRAY), (&bounds, Type::FLOAT8_ARRAY), (&last, Type::INT4)];
+        let row = transaction.query_typed_one(COUNT, &parameters).await?;
+        transaction.commit().await?;
+        Ok(row)
+    })
+    .await?;
+    let (ways, counts): (Vec<String>, Vec<i64>) = (row.try_get(1)?, row.try_get(2)?);
+    let mut buckets = [0; BUCKETS_S.len() + 1];
+    let counted: Vec<i64> = row.try_get(3)?;
+    buckets
+        .iter_mut()
+        .zip(counted)
+        .for_each(|(bucket, count)| *bucket = count);
+    Ok(Summary {
+        orders: row.try_get(0)?,
+        first_seen: ways.into_iter().zip(counts).collect(),
+        buckets,
+        p50: row.try_get(4)?,
+        p90: row.try_get(5)?,
+        escalated: row.try_get(6)?,
+    })
+}
+
+/// The events by which orders became new within a span.
+async fn new_orders(
+    client: &impl GenericClient,
+    sources: &Sources,
+    store: &StoreId,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+) -> Result<Vec<i64>, tokio_postgres::Error> {
+    let may_be_new: Vec<String> = sources.all().into_iter().map(|source| may_be_new_sql(source)).collect();
+    let condition = format!(
+        "store_id = $1 and at >= $2 and at < $3 and (type = 'insert' or type = 'update' and ({}))",
+        if may_be_new.is_empty() { "false".to_owned() } else { may_be_new.join(" or ") }
+    );
+    let store = store.as_str();
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&store, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
+    let rows = journal::read_where(client, &format!("{condition} order by id"), &parameters).await?;
+    let rows: Vec<&JournalEvent> = rows.iter().collect();
+    let events = sources.partner_events(&rows, &Lookups::default());
+    Ok(events.iter().filter(|event| event.kind == EventType::NewOrder).map(|event| event.id.0).collect())
+}
+
+/// SQL that holds for the updates of a source by which an order may have become new: its word was one that no new order
+/// has, and is none of these. The JSON is compared as it stands, for a part of it may be no text.
+fn may_be_new_sql(source: &Source) -> String {
+    let words = &source.mapping.status;
+    let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);
+    let other = other.flat_map(|status| words.words_of(status)).chain(&words.hidden);
+    let texts = other.flat_map(|word| [literal(word), literal(&serde_json::Value::from(word.as_str()).to_string())]);
+    let texts: Vec<String> = texts.collect();
+    if texts.is_empty() {
+        return "false".to_owned();
+    }
+    let path = std::iter::once(&words.column.name).chain(&words.column.path).map(|name| literal(name));
+    let path = path.collect::<Vec<_>>().join(", ");
+    let texts = texts.join(", ");
+    format!(
+        "source = {} and (old #> array[{path}])::text in ({texts}) and (data #> array[{path}])::text not in ({texts})",
+        source.id.0
+    )
+}

@@ -1,0 +1,339 @@
+//! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. Nothing waits for a lock
+//! longer than `table_lock` allows, and what is attached just so already takes none.
+
+use tokio_postgres::{Client, Transaction};
+
+use crate::db::GenericClient;
+
+use super::catalog::{self, Table};
+use super::mapping::{Mapping, MappingError};
+use super::install::{carriers, drop_triggers_sql, install};
+use super::recorder::{self, Recorder};
+use super::registry::bump_version;
+use super::repair::{Lacked, repair};
+use super::trigger::{function_name, function_sql, triggers_sql};
+use super::validate::{Findings, validate};
+use super::{RecordedColumn, Source};
+use crate::db::{self, Failed};
+use crate::domain::event::SourceId;
+use crate::table_lock::{LockError, Progress, with_lock_retries};
+
+/// Why a table was not attached or detached.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The mapping cannot be read.
+    #[error("the mapping cannot be used:\n{0}")]
+    Mapping(#[from] MappingError),
+    /// The mapping does not fit its table.
+    #[error("the mapping does not fit {table}:\n{}", .problems.join("\n"))]
+    Unfit {
+        /// As SQL writes it.
+        table: String,
+        /// A line each.
+        problems: Vec<String>,
+    },
+    /// The table belongs to somebody else, whose functions would run with our rights.
+    #[error(
+        "{table} belongs to role {owner}, whose types could run functions of their own with your rights: attach it as {owner}, as a role \
+         that may create the role vestnik_recorder, or with --trust-owner"
+    )]
+    ForeignOwner {
+        /// As SQL writes it.
+        table: String,
+        /// Its owner.
+        owner: String,
+    },
+    /// No source has this name.
+    #[error("no source is called {0}, and none is of this table: `vestnik source list` lists them")]
+    Unknown(String),
+    /// A source of another table has the name already.
+    #[error("a source is called {0} already: give this one another `name` in its mapping")]
+    NameTaken(String),
+    /// The database has no such tables.
+    #[error("this database is not prepared: run `vestnik migrate` first")]
+    NotMigrated,
+    /// The table cannot be a source, or the database says so.
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    /// Postgres says so, or is gone.
+    #[error("{}", db::reason(.0))]
+    Postgres(tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error().map(|db| db.code().code().to_owned()).as_deref() {
+            Some("3F000" | "42P01") if error.to_string().contains("vestnik") || is_about_ours(&error) => Self::NotMigrated,
+            _ => Self::Postgres(error),
+        }
+    }
+}
+
+fn is_about_ours(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| db.message().contains("vestnik"))
+}
+
+impl LockError for Error {
+    fn postgres(&self) -> Option<&tokio_postgres::Error> {
+        match self {
+            Self::Postgres(error) | Self::Catalog(catalog::Error::Failed(Failed::Postgres(error))) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attached {
+    /// Its rows are events from now on, of the source of this name.
+    New(String),
+    /// It was attached otherwise.
+    Changed(String),
+    /// It was attached just so.
+    Unchanged(String),
+}
+
+/// How to attach.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Attach a table of another owner with our own rights.
+    pub trust_owner: bool,
+    /// The source whose table has this name by now; without it, a table of another name is another source.
+    pub renamed: Option<SourceId>,
+}
+
+/// Attaches the table of a mapping, or changes how it is attached. What its owner should know is passed on.
+pub async fn attach(client: &mut Client, mapping_toml: &str, options: Options, progress: Progress<'_>) -> Result<Attached, Error> {
+    let mapping = Mapping::from_toml(mapping_toml)?;
+    let table = Table::find(client, &mapping.table).await?;
+    let Findings { problems, warnings } = validate(client, &table, &mapping).await?;
+    if !problems.is_empty() {
+        let table = table.quoted;
+        return Err(Error::Unfit { table, problems });
+    }
+    warnings.iter().for_each(|warning| progress(warning));
+    put(client, &table, &mapping, mapping_toml, options, progress).await
+}
+
+/// The same for a mapping that is known to fit.
+async fn put(
+    client: &mut Client,
+    table: &Table,
+    mapping: &Mapping,
+    mapping_toml: &str,
+    options: Options,
+    progress: Progress<'_>,
+) -> Result<Attached, Error> {
+    let recorder = recorder::prepare(client).await?;
+    if recorder == Recorder::Attacher && !table.is_ours && !options.trust_owner {
+        return Err(Error::ForeignOwner {
+            table: table.quoted.clone(),
+            owner: table.owner.clone(),
+        });
+    }
+    let attempt = Attempt {
+        table,
+        mapping,
+        mapping_toml,
+        options,
+        recorder,
+    };
+    let locked: Vec<String> = std::iter::once(&table.quoted).chain(&table.children).cloned().collect();
+    let put = with_lock_retries(client, &locked, progress, async |client: &mut Client, progress: Progress<'_>| {
+        let transaction = client.transaction().await?;
+        let put = attempt.put(&transaction, progress).await?;
+        transaction.commit().await?;
+        Ok::<_, Error>(put)
+    });
+    let (id, attached, lacked) = put.await?;
+    if !matches!(attached, Attached::New(_)) {
+        let repaired = repair(client, id, table, mapping, &lacked).await?;
+        repaired.iter().for_each(|line| progress(line));
+    }
+    Ok(attached)
+}
+
+/// One attempt to attach, in a transaction that waits for no lock for long.
+struct Attempt<'a> {
+    table: &'a Table,
+    mapping: &'a Mapping,
+    mapping_toml: &'a str,
+    options: Options,
+    recorder: Recorder,
+}
+
+impl Attempt<'_> {
+    async fn put(&self, transaction: &Transaction<'_>, progress: Progress<'_>) -> Result<(SourceId, Attached, Lacked), Error> {
+        const KNOWN: &str = "select id, name, mapping, columns::text from vestnik.vst_source \
+             where table_name = $1 or id = $2 order by id = $2 desc nulls last for update";
+        const INSERT: &str = "insert into vestnik.vst_source (name, table_name, kind, mapping, columns, owner_trusted) \
+             values ($1, $2, $3, $4, $5::text::jsonb, $6) returning id";
+        const UPDATE: &str = "update vestnik.vst_source set name = $2, table_name = $3, kind = $4, mapping = $5, columns = $6::text::jsonb, \
+                 owner_trusted = owner_trusted or $7 where id = $1";
+        let (table, mapping_toml, trusted) = (&self.table.quoted, self.mapping_toml, self.options.trust_owner);
+        let kind = self.mapping.kind.as_str();
+        let now = recorded(self.table, self.mapping);
+        let columns = serde_json::to_string(&now).unwrap_or_default();
+        let moved = self.options.renamed.map(|id| id.0);
+        let Some(row) = transaction.query_opt(KNOWN, &[table, &moved]).await? else {
+            let name = self.free_name(transaction, None).await?;
+            let row = transaction.query_one(INSERT, &[&name, table, &kind, &mapping_toml, &columns, &trusted]).await?;
+            let id = SourceId(row.try_get(0)?);
+            install(transaction, id, self.table, self.mapping, self.recorder, progress).await?;
+            bump_version(transaction).await?;
+            return Ok((id, Attached::New(name), Lacked::default()));
+        };
+        let id = SourceId(row.try_get(0)?);
+        let name = self.free_name(transaction, Some(id)).await?;
+        let before: Vec<RecordedColumn> = serde_json::from_str(row.try_get(3)?).unwrap_or_default();
+        let is_same = (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml) && before == now;
+        let installed = install(transaction, id, self.table, self.mapping, self.recorder, progress).await?;
+        let is_new = |column: &&RecordedColumn| self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name);
+        let lacked = Lacked {
+            columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
+            rows: installed.triggers || self.is_told_otherwise(row.try_get(2)?),
+        };
+        if is_same && !installed.any() {
+            return Ok((id, Attached::Unchanged(name), lacked));
+        }
+        transaction.execute(UPDATE, &[&id.0, &name, table, &kind, &mapping_toml, &columns, &trusted]).await?;
+        bump_version(transaction).await?;
+        Ok((id, Attached::Changed(name), lacked))
+    }
+
+    /// Whether the mapping before has the key or the store elsewhere.
+    fn is_told_otherwise(&self, before: &str) -> bool {
+        Mapping::from_toml(before).is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
+    }
+
+    /// What the source is called: as its mapping says, else as its table, with the schema where that is not `public`.
+    async fn free_name(&self, transaction: &Transaction<'_>, id: Option<SourceId>) -> Result<String, Error> {
+        const TAKEN: &str = "select exists (select from vestnik.vst_source where name = $1 and id is distinct from $2)";
+        let name = match &self.mapping.name {
+            Some(name) => name.clone(),
+            None if self.table.schema == "public" => self.table.name.clone(),
+            None => format!("{}.{}", self.table.schema, self.table.name),
+        };
+        let taken: bool = transaction.query_one(TAKEN, &[&name, &id.map(|id| id.0)]).await?.try_get(0)?;
+        if taken { Err(Error::NameTaken(name)) } else { Ok(name) }
+    }
+}
+
+/// The columns that are recorded, as the table has them.
+fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
+    let recorded = mapping.recorded_columns().into_iter().map(|name| RecordedColumn {
+        name: name.to_owned(),
+        kind: table.column(name).map_or_else(String::new, |column| column.base.clone()),
+    });
+    recorded.collect()
+}
+
+/// Attaches again what is attached, where this program's function or the table's columns are others by now. How many. A
+/// table that cannot be attached keeps its triggers, and is passed on.
+pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result<u64, Error> {
+    let rows = client
+        .query("select name, mapping, owner_trusted from vestnik.vst_source order by id", &[])
+        .await?;
+    let mut changed = 0;
+    for row in &rows {
+        let (name, mapping_toml): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let options = Options {
+            trust_owner: row.try_get(2)?,
+            renamed: None,
+        };
+        match reattach(client, mapping_toml, options, progress).await {
+            Ok(Attached::Unchanged(_)) => {}
+            Ok(_) => changed += 1,
+            Err(error @ (Error::Postgres(_) | Error::NotMigrated)) => return Err(error),
+            Err(error) => progress(&format!("{name} stays as it was attached: {error}")),
+        }
+    }
+    Ok(changed)
+}
+
+/// Columns that are gone are recorded as null: the source is unhealthy, and its triggers are in force all the same.
+async fn reattach(client: &mut Client, mapping_toml: &str, options: Options, progress: Progress<'_>) -> Result<Attached, Error> {
+    let mapping = Mapping::from_toml(mapping_toml)?;
+    let table = Table::find(client, &mapping.table).await?;
+    put(client, &table, &mapping, mapping_toml, options, progress).await
+}
+
+/// The SQL that [`attach`] runs, for a person to read; the source's number is the next one.
+pub async fn attach_sql(client: &Client, mapping: &Mapping) -> Result<String, Error> {
+    const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1), \
+         (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
+    let table = Table::find(client, &mapping.table).await?;
+    let id = SourceId(client.query_one(NEXT, &[&table.quoted]).await?.try_get(0)?);
+    Ok(format!("{}\n{}", function_sql(id, &table, mapping), triggers_sql(id, &table)))
+}
+
+/// A source as the database has it.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its number.
+    pub id: SourceId,
+    /// Its name.
+    pub name: String,
+    /// Its table, as SQL writes it.
+    pub table: String,
+    /// Its mapping as TOML.
+    pub mapping_toml: String,
+}
+
+/// A source by its name, or by its table's.
+pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error> {
+    const FIND: &str = "select id, name, table_name, mapping from vestnik.vst_source where name = $1 or table_name in ($1, 'public.' || $1) \
+             or to_regclass(table_name) = (select oid from pg_class where oid = to_regclass($1)) order by name = $1 desc limit 1";
+    const BY_NAME: &str = "select id, name, table_name, mapping from vestnik.vst_source where name = $1 or table_name in ($1, 'public.' || $1) limit 1";
+    let row = match client.query_opt(FIND, &[&name]).await {
+        // What is no name of a table may be one of a source.
+        Err(error) if error.code().is_some_and(|code| ["42601", "42602"].contains(&code.code())) => client.query_opt(BY_NAME, &[&name]).await?,
+        row => row?,
+    };
+    let row = row.ok_or_else(|| Error::Unknown(name.to_owned()))?;
+    Ok(Kept {
+        id: SourceId(row.try_get(0)?),
+        name: row.try_get(1)?,
+        table: row.try_get(2)?,
+        mapping_toml: row.try_get(3)?,
+    })
+}
+
+/// Takes the triggers off, wherever they are by now, and forgets the source. What was recorded stays in the journal.
+pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> Result<Kept, Error> {
+    let kept = find(client, name).await?;
+    let function = function_name(kept.id);
+    let locked = carriers(client, &function).await?;
+    with_lock_retries(client, &locked, progress, async |client: &mut Client, _: Progress<'_>| {
+        let transaction = client.transaction().await?;
+        for table in carriers(&transaction, &function).await? {
+            transaction.batch_execute(&drop_triggers_sql(&table)).await?;
+        }
+        transaction.batch_execute(&format!("drop function if exists {function}()")).await?;
+        transaction.execute("delete from vestnik.vst_source where id = $1", &[&kept.id.0]).await?;
+        bump_version(&transaction).await?;
+        transaction.commit().await?;
+        Ok::<_, Error>(())
+    })
+    .await?;
+    Ok(kept)
+}
+
+/// The SQL that [`detach`] runs.
+pub async fn detach_sql(client: &Client, name: &str) -> Result<String, Error> {
+    let kept = find(client, name).await?;
+    let function = function_name(kept.id);
+    let drops: String = carriers(client, &function).await?.iter().map(|table| drop_triggers_sql(table)).collect();
+    Ok(format!("{drops}drop function if exists {function}();"))
+}
+
+/// A source of this mapping that is not attached yet: for showing what a partner would see.
+pub fn unattached(table: &Table, mapping: &Mapping) -> Source {
+    Source {
+        id: SourceId(0),
+        name: mapping.name.clone().unwrap_or_else(|| table.name.clone()).into(),
+        table: table.quoted.clone(),
+        columns: recorded(table, mapping),
+        mapping: mapping.clone(),
+    }
+}

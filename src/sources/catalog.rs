@@ -1,0 +1,221 @@
+//! What Postgres knows of a shop's table: the facts that a mapping is checked against and proposed from.
+
+use crate::db::GenericClient;
+
+use crate::db::Failed;
+
+/// A shop's table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its number.
+    pub oid: u32,
+    /// With its schema, as SQL writes it.
+    pub quoted: String,
+    /// Its schema, bare.
+    pub schema: String,
+    /// Its name, bare.
+    pub name: String,
+    /// How it keeps its rows.
+    pub shape: Shape,
+    /// Its columns in their order.
+    pub columns: Vec<TableColumn>,
+    /// Tables that inherit from it, with their schemas, as SQL writes them; none where it is partitioned.
+    pub children: Vec<String>,
+    /// The role that owns it.
+    pub owner: String,
+    /// Whether we have the owner's rights anyway.
+    pub is_ours: bool,
+}
+
+/// How a table keeps its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// By itself.
+    Plain,
+    /// In partitions.
+    Partitioned,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone)]
+pub struct TableColumn {
+    /// Its name, bare.
+    pub name: String,
+    /// Its type with its precision, as SQL writes it: `numeric(10,2)`.
+    pub kind: String,
+    /// The type below a domain; else the same.
+    pub base: String,
+    /// Whether the type is Postgres' own, or made only of such: an enum, a domain or an array of them.
+    pub is_builtin: bool,
+    /// Whether a value may be long.
+    pub is_long: bool,
+    /// The labels of an enum; none for another type.
+    pub labels: Vec<String>,
+    /// Whether it may be null.
+    pub is_nullable: bool,
+    /// Its default, as SQL writes it.
+    pub default: Option<String>,
+}
+
+/// Why a table cannot be a source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoTable {
+    /// There is none of this name.
+    #[error("there is no table {name}{hint}")]
+    Missing {
+        /// As it was given.
+        name: String,
+        /// What is meant, perhaps.
+        hint: String,
+    },
+    /// It is something else.
+    #[error("{name} is {what}, not a table: attach the table that the application writes to")]
+    Other {
+        /// As SQL writes it.
+        name: String,
+        /// `a view`.
+        what: &'static str,
+    },
+    /// It is a part of another one.
+    #[error("{name} is a partition of {root}: attach {root}")]
+    Partition {
+        /// As SQL writes it.
+        name: String,
+        /// Its root, as SQL writes it.
+        root: String,
+    },
+}
+
+/// Why nothing is known of a table.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be a source.
+    #[error(transparent)]
+    NoTable(#[from] NoTable),
+    /// The database.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Table {
+    /// A column by its name.
+    pub fn column(&self, name: &str) -> Option<&TableColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Looks a table up by its name as SQL writes it; without a schema, in `public` first.
+    pub async fn find(client: &impl GenericClient, name: &str) -> Result<Self, Error> {
+        const FIND: &str = "select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, \
+                 pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'), \
+                 case when c.relispartition then pg_partition_root(c.oid)::regclass::text end \
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
+        let row = match client.query_opt(FIND, &[&name]).await {
+            // What is no name is none of a table either.
+            Err(error) if error.code().is_some_and(|code| code.code().starts_with("42") || code.code().starts_with("22")) => None,
+            row => row?,
+        };
+        let Some(row) = row else {
+            let hint = similar(client, name).await?;
+            let name = name.to_owned();
+            return Err(NoTable::Missing { name, hint }.into());
+        };
+        let (oid, quoted): (u32, String) = (row.try_get(0)?, row.try_get(1)?);
+        let shape = match row.try_get::<_, &str>(4)? {
+            "r" => Shape::Plain,
+            "p" => Shape::Partitioned,
+            other => {
+                let what = match other {
+                    "v" => "a view",
+                    "m" => "a materialized view",
+                    "f" => "a foreign table",
+                    _ => "something else",
+                };
+                return Err(NoTable::Other { name: quoted, what }.into());
+            }
+        };
+        if let Some(root) = row.try_get::<_, Option<String>>(7)? {
+            return Err(NoTable::Partition { name: quoted, root }.into());
+        }
+        Ok(Self {
+            oid,
+            schema: row.try_get(2)?,
+            name: row.try_get(3)?,
+            shape,
+            columns: columns(client, oid).await?,
+            children: children(client, oid, shape).await?,
+            owner: row.try_get(5)?,
+            is_ours: row.try_get(6)?,
+            quoted,
+        })
+    }
+}
+
+/// What is meant by a name that no table has: the same one in other letters, which SQL wants quoted, or in another schema.
+async fn similar(client: &impl GenericClient, name: &str) -> Result<String, tokio_postgres::Error> {
+    const SIMILAR: &str = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'vestnik') \
+           and n.nspname not like 'pg\\_%' and not c.relispartition and lower(c.relname) = lower($1) order by 1 limit 5";
+    let bare = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
+    let rows = client.query(SIMILAR, &[&bare]).await?;
+    let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(match names.as_slice() {
+        [] => ": `\\dt *.*` in psql lists them; name it with its schema, such as public.orders".to_owned(),
+        names => {
+            let quoted: Vec<String> = names.iter().map(|name| format!("--table '{name}'")).collect();
+            format!(": did you mean {}? A name in mixed case is quoted", quoted.join(" or "))
+        }
+    })
+}
+
+async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableColumn>, tokio_postgres::Error> {
+    // Below an array its elements count, below a domain its base.
+    const COLUMNS: &str = "with recursive below (attnum, type, depth) as ( \
+             select attnum, atttypid, 0 from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
+             union all \
+             select b.attnum, case when t.typtype = 'd' then t.typbasetype else t.typelem end, b.depth + 1 \
+             from below b join pg_type t on t.oid = b.type \
+             where (t.typtype = 'd' or t.typcategory = 'A' and t.typelem <> 0) and b.depth < 10), \
+         base as (select distinct on (attnum) attnum, type from below order by attnum, depth desc) \
+         select a.attname::text, format_type(a.atttypid, a.atttypmod), \
+             case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) else format_type(a.atttypid, a.atttypmod) end, \
+             bt.oid < 16384 or bt.typtype = 'e', t.typlen = -1 and t.typname <> 'numeric', \
+             array(select l.enumlabel::text from pg_enum l where l.enumtypid = base.type order by l.enumsortorder), \
+             not a.attnotnull, pg_get_expr(d.adbin, d.adrelid) \
+         from pg_attribute a join pg_type t on t.oid = a.atttypid join base on base.attnum = a.attnum \
+         join pg_type bt on bt.oid = base.type left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
+         where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped order by a.attnum";
+    let rows = client.query(COLUMNS, &[&table]).await?;
+    let column = |row: &tokio_postgres::Row| {
+        Ok(TableColumn {
+            name: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            base: row.try_get(2)?,
+            is_builtin: row.try_get(3)?,
+            is_long: row.try_get(4)?,
+            labels: row.try_get(5)?,
+            is_nullable: row.try_get(6)?,
+            default: row.try_get(7)?,
+        })
+    };
+    rows.iter().map(column).collect()
+}
+
+async fn children(client: &impl GenericClient, table: u32, shape: Shape) -> Result<Vec<String>, tokio_postgres::Error> {
+    const CHILDREN: &str = "with recursive below (oid) as ( \
+             select inhrelid from pg_inherits where inhparent = $1 \
+             union select i.inhrelid from below b join pg_inherits i on i.inhparent = b.oid) \
+         select format('%I.%I', n.nspname, c.relname) from below b join pg_class c on c.oid = b.oid \
+         join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' order by 1";
+    match shape {
+        // Triggers of a partitioned table are its partitions', too, also of those to come.
+        Shape::Partitioned => Ok(Vec::new()),
+        Shape::Plain => client.query(CHILDREN, &[&table]).await?.iter().map(|row| row.try_get(0)).collect(),
+    }
+}

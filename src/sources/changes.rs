@@ -1,0 +1,482 @@
+//! What the rows of the journal mean to a partner: the writes of one transaction to one order become one event, or none.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Beside, Source, Sources};
+use crate::domain::Subject;
+use crate::domain::event::{Body, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid};
+use crate::domain::status::{Status, SubjectKind};
+
+/// What was looked up in other tables for orders, a JSON object each.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    found: HashMap<SubjectId, String>,
+    failed: HashSet<SourceId>,
+}
+
+/// What a look-up brought for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// This, a JSON object.
+    Found(&'a str),
+    /// Nothing, or nothing was looked for.
+    Nothing,
+    /// It could not be looked for.
+    Failed,
+}
+
+impl Lookups {
+    /// Keeps what was found for an order.
+    pub fn insert(&mut self, subject: SubjectId, found: String) {
+        self.found.insert(subject, found);
+    }
+
+    /// The orders of this source could not be looked up.
+    pub fn fail(&mut self, source: SourceId) {
+        self.failed.insert(source);
+    }
+
+    /// What was found for an order.
+    pub fn get(&self, subject: &SubjectId) -> Found<'_> {
+        match self.found.get(subject) {
+            Some(found) => Found::Found(found),
+            None if self.failed.contains(&subject.source) => Found::Failed,
+            None => Found::Nothing,
+        }
+    }
+}
+
+/// All that one transaction wrote to one order of a store.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The last of its rows.
+    pub last: &'a JournalEvent,
+    /// Where the row is.
+    pub source: SourceId,
+    /// The row's key.
+    pub key: Option<&'a Arc<str>>,
+    /// The columns before; `None`: there was no row.
+    pub before: Option<&'a str>,
+    /// The columns after; `None`: there is no row.
+    pub after: Option<&'a str>,
+    /// Who made it by a button.
+    answer: Option<&'a str>,
+}
+
+/// What a person promised who changed an order by a button.
+#[derive(Debug, Default, Deserialize)]
+struct Answer {
+    by: Option<String>,
+    minutes: Option<i32>,
+    reason: Option<String>,
+}
+
+impl Sources {
+    /// What partners receive of these rows, in their order.
+    pub fn partner_events(&self, events: &[&JournalEvent], lookups: &Lookups) -> Vec<PartnerEvent> {
+        pieces(events).into_iter().filter_map(|piece| self.partner_event(&piece, lookups)).collect()
+    }
+
+    /// What a partner receives of one piece, if anything.
+    pub fn partner_event(&self, piece: &Piece<'_>, lookups: &Lookups) -> Option<PartnerEvent> {
+        let event = piece.last();
+        let store = event.store.clone()?;
+        let mut told = PartnerEvent {
+            id: event.id,
+            xid: event.xid,
+            store,
+            at: event.at,
+            kind: EventType::OrderChanged,
+            subject: None,
+            previous: None,
+            changed: Vec::new(),
+            data: String::new(),
+        };
+        match piece {
+            Piece::Engine(_, kind, data) => {
+                told.kind = *kind;
+                told.data = (*data).to_owned();
+            }
+            Piece::Change(change) => {
+                let source = self.get(change.source)?;
+                let meaning = self.meaning(source, &told.store, change, lookups)?;
+                told.kind = meaning.kind;
+                told.previous = meaning.previous;
+                told.changed = meaning.changed;
+                told.data = Value::Object(meaning.data).to_string();
+                told.subject = Some(Arc::new(meaning.subject));
+            }
+        }
+        Some(told)
+    }
+
+    /// The orders of these rows of which something must be looked up, by source.
+    pub fn to_look_up(&self, events: &[&JournalEvent]) -> HashMap<SourceId, Vec<Arc<str>>> {
+        let mut wanted: HashMap<SourceId, Vec<Arc<str>>> = HashMap::new();
+        for event in events {
+            let Body::Write(RowWrite { source, key: Some(key), .. }) = &event.body else {
+                continue;
+            };
+            if self.get(*source).is_some_and(|source| source.mapping.needs_lookup()) {
+                let keys = wanted.entry(*source).or_default();
+                if !keys.contains(key) {
+                    keys.push(Arc::clone(key));
+                }
+            }
+        }
+        wanted
+    }
+
+    fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
+        // A row whose key column is gone is shown all the same: nobody can answer it, but nobody misses it either.
+        let key: Arc<str> = change.key.cloned().unwrap_or_else(|| format!("event-{}", change.last.id).into());
+        let subject = SubjectId {
+            source: source.id,
+            key: Arc::clone(&key),
+        };
+        let beside = Beside {
+            currency: self.currency_of(store),
+            lookup: lookups.get(&subject),
+        };
+        let translate = |data: &str| source.translate(&key, data, beside);
+        let (before, after) = (change.before.map(translate), change.after.map(translate));
+        let answer = change.answer.and_then(|answer| serde_json::from_str::<Answer>(answer).ok());
+        meaning(before, after, answer.unwrap_or_default())
+    }
+}
+
+/// What happened to an order, and what is said of it.
+struct Meaning {
+    kind: EventType,
+    subject: Subject,
+    previous: Option<Status>,
+    changed: Vec<&'static str>,
+    data: Map<String, Value>,
+}
+
+/// What happened to an order between two states of it.
+fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> Option<Meaning> {
+    let visible = |subject: &Option<Subject>| subject.as_ref().and_then(Subject::visible_status);
+    let (was, is) = (visible(&before), visible(&after));
+    let Some(status) = is else {
+        return removed(was?, before?, after);
+    };
+    let mut after = after?;
+    after.promised_minutes = after.promised_minutes.or(answer.minutes);
+    after.reason = after.reason.or(answer.reason);
+    let Some((previous, before)) = was.zip(before) else {
+        // An import of what is over is history, and alerts nobody.
+        return status.is_open().then(|| new(after, None));
+    };
+    if status == Status::Pending && matches!(previous, Status::Cancelled | Status::Rejected) {
+        return Some(new(after, Some(previous)));
+    }
+    let changed = after.changed_fields(&before);
+    let words_differ = after.status_word != before.status_word;
+    if status == previous && changed.is_empty() && !words_differ {
+        return None;
+    }
+    let kind = match status {
+        _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
+        Status::Cancelled => of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled),
+        _ => of_kind(after.kind, EventType::OrderStatusChanged, EventType::BookingStatusChanged),
+    };
+    let whole = status == previous || after.kind == SubjectKind::Booking;
+    let mut data = if whole { after.to_json() } else { after.head() };
+    if status != previous {
+        data.insert("previous_status".into(), previous.as_str().into());
+        if !whole {
+            let all = after.to_json();
+            data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
+            // The promise is made with the answer, whether or not the shop's row has a place for it.
+            data.extend(after.promised_minutes.map(|minutes| ("promised_minutes".to_owned(), minutes.into())));
+        }
+    }
+    if !changed.is_empty() {
+        data.insert("changed".into(), changed.iter().copied().collect());
+    }
+    if let Some(by) = answer.by {
+        data.insert("by".into(), by.into());
+    }
+    Some(Meaning {
+        kind,
+        subject: after,
+        previous: Some(previous),
+        changed,
+        data,
+    })
+}
+
+fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<Meaning> {
+    let mut data = before.head();
+    data.insert("next".into(), Value::Array(Vec::new()));
+    Some(Meaning {
+        kind: of_kind(before.kind, EventType::OrderRemoved, EventType::BookingRemoved),
+        subject: after.unwrap_or(before),
+        previous: Some(previous),
+        changed: Vec::new(),
+        data,
+    })
+}
+
+fn new(subject: Subject, previous: Option<Status>) -> Meaning {
+    let mut data = subject.to_json();
+    if subject.kind == SubjectKind::Order {
+        let key: Value = subject.id.key.as_ref().into();
+        data.insert("order_ids".into(), Value::Array(vec![key]));
+    }
+    // It was over, and must be made after all.
+    if let Some(previous) = previous {
+        data.insert("previous_status".into(), previous.as_str().into());
+    }
+    Meaning {
+        kind: of_kind(subject.kind, EventType::NewOrder, EventType::NewBooking),
+        subject,
+        previous,
+        changed: Vec::new(),
+        data,
+    }
+}
+
+fn of_kind(kind: SubjectKind, order: EventType, booking: EventType) -> EventType {
+    match kind {
+        SubjectKind::Order => order,
+        SubjectKind::Booking => booking,
+    }
+}
+
+/// What becomes one event at most.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// The writes of one transaction to one order.
+    Change(Change<'a>),
+    /// What the engine itself says.
+    Engine(&'a JournalEvent, EventType, &'a str),
+}
+
+impl<'a> Piece<'a> {
+    /// The last row of it.
+    pub fn last(&self) -> &'a JournalEvent {
+        match self {
+            Self::Change(change) => change.last,
+            Self::Engine(event, ..) => event,
+        }
+    }
+}
+
+/// Puts together what belongs together; each piece stands where the last of its rows stood.
+pub fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
+    let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
+    let mut groups: HashMap<GroupKey<'a>, (usize, Vec<(&'a JournalEvent, &'a RowWrite)>)> = HashMap::new();
+    for (place, event) in events.iter().enumerate() {
+        match &event.body {
+            Body::Engine(kind, data) => pieces.push((place, Piece::Engine(event, *kind, data))),
+            Body::Write(write) if write.write == Write::Truncate => {}
+            // Nearly every transaction writes one order, once.
+            Body::Write(write) if events.len() == 1 || write.key.is_none() => {
+                pieces.push((place, Piece::Change(change(&[(event, write)]))));
+            }
+            Body::Write(write) => {
+                let (last, writes) = groups.entry(group_key(event, write)).or_default();
+                *last = place;
+                writes.push((event, write));
+            }
+        }
+    }
+    pieces.extend(groups.into_values().map(|(last, writes)| (last, Piece::Change(change(&writes)))));
+    pieces.sort_unstable_by_key(|(place, _)| *place);
+    pieces.into_iter().map(|(_, piece)| piece).collect()
+}
+
+type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
+
+fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
+    (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
+}
+
+/// The first state and the last of several writes. A trigger of the shop's that changes the row again fires within ours, and
+/// its write is recorded first: so the chain is followed, not the numbers.
+fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
+    let states = |write: &'a RowWrite| match write.write {
+        Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),
+        Write::Update => (write.old.as_deref(), Some(write.data.as_str())),
+        Write::Delete => (Some(write.data.as_str()), None),
+    };
+    let steps: Vec<(Option<&str>, Option<&str>)> = writes.iter().map(|(_, write)| states(write)).collect();
+    let begins = steps.iter().map(|(before, _)| before).filter(|before| steps.iter().all(|(_, after)| after != *before));
+    let ends = steps.iter().map(|(_, after)| after).filter(|after| steps.iter().all(|(before, _)| before != *after));
+    let (begins, ends): (Vec<_>, Vec<_>) = (begins.collect(), ends.collect());
+    let (first, last) = (steps.first().copied().unwrap_or_default(), steps.last().copied().unwrap_or_default());
+    let (event, write) = writes[writes.len() - 1];
+    Change {
+        last: event,
+        source: write.source,
+        key: write.key.as_ref(),
+        before: if let [begin] = begins[..] { *begin } else { first.0 },
+        after: if let [end] = ends[..] { *end } else { last.1 },
+        answer: writes.iter().rev().find_map(|(_, write)| write.answer.as_deref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::EventId;
+    use crate::sources::fixtures::{REFERENCE, source};
+    use serde_json::json;
+
+    fn sources() -> Sources {
+        Sources::new(1, vec![source(REFERENCE, &[])], HashMap::new())
+    }
+
+    fn row(id: i64, xid: u64, write: Write, old: Option<Value>, data: Value) -> JournalEvent {
+        JournalEvent {
+            id: EventId(id),
+            xid: Xid(xid),
+            store: Some(StoreId::new("7")),
+            at: time::OffsetDateTime::UNIX_EPOCH,
+            body: Body::Write(RowWrite {
+                source: SourceId(1),
+                key: Some("5".into()),
+                write,
+                data: data.to_string(),
+                old: old.map(|old| old.to_string()),
+                answer: None,
+            }),
+        }
+    }
+
+    fn status(status: &str) -> Value {
+        json!({"id": 5, "store_id": 7, "status": status, "total": 1200})
+    }
+
+    /// The events of these rows, with their payloads.
+    fn told(rows: &[JournalEvent]) -> Vec<(EventType, Value)> {
+        let rows: Vec<&JournalEvent> = rows.iter().collect();
+        let events = sources().partner_events(&rows, &Lookups::default());
+        events.into_iter().map(|event| (event.kind, serde_json::from_str(&event.data).unwrap())).collect()
+    }
+
+    fn kinds(rows: &[JournalEvent]) -> Vec<EventType> {
+        told(rows).into_iter().map(|(kind, _)| kind).collect()
+    }
+
+    fn update(from: &str, to: &str) -> Vec<EventType> {
+        kinds(&[row(1, 1, Write::Update, Some(status(from)), status(to))])
+    }
+
+    #[test]
+    fn a_new_order_says_everything() {
+        let order = json!({"id": 5, "store_id": 7, "status": "pending", "total": 1200, "customer_name": "Иван",
+            "customer_phone": "+7 900", "order_type": "delivery", "items": [{"name": "Суп", "count": 2}]});
+        let told = told(&[row(1, 1, Write::Insert, None, order)]);
+        let expected = json!({"order_ids": ["5"], "order_id": "5", "source": "orders", "number": "5", "status": "pending",
+            "next": ["preparing", "rejected"], "customer_name": "Иван", "phone": "+7 900", "order_type": "delivery",
+            "total": 1200, "currency": "RUB", "currency_digits": 2, "items": [{"name": "Суп", "quantity": 2}]});
+        assert_eq!(told, [(EventType::NewOrder, expected)]);
+    }
+
+    #[test]
+    fn an_order_that_becomes_pending_is_new() {
+        for from in ["cart", "cancelled", "rejected"] {
+            assert_eq!(update(from, "pending"), [EventType::NewOrder], "{from}");
+        }
+        assert_eq!(update("cart", "preparing"), [EventType::NewOrder]);
+        assert_eq!(update("preparing", "pending"), [EventType::OrderStatusChanged]);
+    }
+
+    #[test]
+    fn a_change_of_status_says_where_it_was_and_what_can_be_made_of_it() {
+        let told = told(&[row(1, 1, Write::Update, Some(status("pending")), status("preparing"))]);
+        let expected = json!({"order_id": "5", "source": "orders", "number": "5", "status": "preparing",
+            "previous_status": "pending", "next": ["ready", "rejected"]});
+        assert_eq!(told, [(EventType::OrderStatusChanged, expected)]);
+        assert_eq!(update("ready", "cancelled"), [EventType::OrderCancelled]);
+    }
+
+    #[test]
+    fn what_nobody_sees_is_no_event() {
+        assert_eq!(kinds(&[row(1, 1, Write::Insert, None, status("cart"))]), []);
+        assert_eq!(kinds(&[row(1, 1, Write::Insert, None, status("completed"))]), []);
+        assert_eq!(kinds(&[row(1, 1, Write::Delete, None, status("cart"))]), []);
+        assert_eq!(update("cart", "cart"), []);
+        assert_eq!(update("new", "pending"), [], "another word for the same status");
+        assert_eq!(update("cart", "cancelled"), []);
+    }
+
+    #[test]
+    fn what_is_gone_is_removed() {
+        assert_eq!(kinds(&[row(1, 1, Write::Delete, None, status("ready"))]), [EventType::OrderRemoved]);
+        assert_eq!(update("pending", "cart"), [EventType::OrderRemoved]);
+    }
+
+    #[test]
+    fn a_word_that_nobody_mapped_rings_and_is_shown() {
+        let told = told(&[row(1, 1, Write::Insert, None, status("on_hold"))]);
+        assert_eq!(told[0].0, EventType::NewOrder);
+        assert_eq!((&told[0].1["status"], &told[0].1["status_word"]), (&json!("pending"), &json!("on_hold")));
+        assert_eq!(update("preparing", "on_hold"), [EventType::OrderStatusChanged]);
+        assert_eq!(update("on_hold", "on_fire"), [EventType::OrderChanged]);
+    }
+
+    #[test]
+    fn a_change_of_what_a_kitchen_sees_says_which_fields() {
+        let mut after = status("pending");
+        after["total"] = json!(1700);
+        let told = told(&[row(1, 1, Write::Update, Some(status("pending")), after)]);
+        assert_eq!(told[0].0, EventType::OrderChanged);
+        assert_eq!((&told[0].1["total"], &told[0].1["changed"]), (&json!(1700), &json!(["total"])));
+    }
+
+    #[test]
+    fn who_answered_and_what_was_promised_is_in_the_event() {
+        let mut event = row(1, 1, Write::Update, Some(status("pending")), status("preparing"));
+        if let Body::Write(write) = &mut event.body {
+            write.answer = Some(r#"{"by": "Анна", "minutes": 25}"#.into());
+        }
+        let told = told(&[event]);
+        assert_eq!((&told[0].1["by"], &told[0].1["promised_minutes"]), (&json!("Анна"), &json!(25)));
+    }
+
+    #[test]
+    fn the_writes_of_a_transaction_to_an_order_are_one_event() {
+        let insert = row(1, 1, Write::Insert, None, status("cart"));
+        let pay = row(2, 1, Write::Update, Some(status("cart")), status("pending"));
+        assert_eq!(kinds(&[insert, pay]), [EventType::NewOrder]);
+        // A trigger within ours: its write has the smaller number.
+        let nested = row(1, 1, Write::Update, Some(status("pending")), status("preparing"));
+        let outer = row(2, 1, Write::Insert, None, status("pending"));
+        let told = told(&[nested, outer]);
+        assert_eq!((told.len(), told[0].0, &told[0].1["status"]), (1, EventType::NewOrder, &json!("preparing")));
+    }
+
+    #[test]
+    fn a_row_that_moves_between_partitions_is_changed() {
+        let gone = row(1, 1, Write::Delete, None, status("pending"));
+        let here = row(2, 1, Write::Insert, None, status("ready"));
+        assert_eq!(kinds(&[gone.clone(), here]), [EventType::OrderStatusChanged]);
+        let same = row(2, 1, Write::Insert, None, status("pending"));
+        assert_eq!(kinds(&[gone, same]), []);
+    }
+
+    #[test]
+    fn what_comes_and_goes_within_a_transaction_was_never_there() {
+        let insert = row(1, 1, Write::Insert, None, status("pending"));
+        let delete = row(2, 1, Write::Delete, None, status("pending"));
+        assert_eq!(kinds(&[insert.clone(), delete.clone()]), []);
+        let mut later = delete;
+        later.xid = Xid(2);
+        assert_eq!(kinds(&[insert, later]), [EventType::NewOrder, EventType::OrderRemoved]);
+    }
+
+    #[test]
+    fn an_unreadable_row_is_an_order_all_the_same() {
+        let told = told(&[row(1, 1, Write::Insert, None, json!({"vst_unreadable": "54000"}))]);
+        assert_eq!(told[0].0, EventType::NewOrder);
+        assert_eq!(told[0].1["unreadable"], json!([{"field": "order", "text": "54000"}]));
+    }
+}

@@ -1,0 +1,107 @@
+//! The trigger function and the triggers of a source, as the database has them: put in force, looked at, taken off.
+
+use tokio_postgres::Transaction;
+
+use crate::db::GenericClient;
+
+use super::attach::Error;
+use super::catalog::Table;
+use super::mapping::Mapping;
+use super::recorder::{self, Recorder};
+use super::trigger::{body_of, function_name, function_sql, trigger_names, triggers_sql};
+use crate::domain::event::SourceId;
+use crate::table_lock::Progress;
+
+/// What had to be put in force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Installed {
+    /// The function.
+    pub function: bool,
+    /// The triggers: the table had none, or not all.
+    pub triggers: bool,
+    /// Another table had them.
+    pub moved: bool,
+}
+
+impl Installed {
+    /// Whether anything was done.
+    pub fn any(self) -> bool {
+        self.function || self.triggers || self.moved
+    }
+}
+
+/// Puts function and triggers in force, where they are not.
+pub(super) async fn install(
+    transaction: &Transaction<'_>,
+    id: SourceId,
+    table: &Table,
+    mapping: &Mapping,
+    recorder: Recorder,
+    progress: Progress<'_>,
+) -> Result<Installed, Error> {
+    let sql = function_sql(id, table, mapping);
+    let function = function_name(id);
+    let mut done = Installed::default();
+    if !has_function(transaction, &function, body_of(&sql), recorder).await? {
+        transaction.batch_execute(&sql).await?;
+        transaction.batch_execute(&format!("revoke all on function {function}() from public")).await?;
+        done.function = true;
+    }
+    if !has_right_triggers(transaction, &function, table).await? {
+        transaction.batch_execute(&triggers_sql(id, table)).await?;
+        done.triggers = true;
+    }
+    for strange in triggers_elsewhere(transaction, &function, table).await? {
+        progress(&format!("took the triggers off {strange}: its name is another table's now"));
+        transaction.batch_execute(&drop_triggers_sql(&strange)).await?;
+        done.moved = true;
+    }
+    if done.any() && recorder == Recorder::Role {
+        recorder::own(transaction, &function).await?;
+    }
+    Ok(done)
+}
+
+/// Whether the function is in force with this body and, where there is one, the recorder's rights.
+async fn has_function(client: &impl GenericClient, function: &str, body: &str, recorder: Recorder) -> Result<bool, Error> {
+    const FUNCTION: &str = "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
+    let row = client.query_opt(FUNCTION, &[&function]).await?;
+    let Some(row) = row else { return Ok(false) };
+    let owned = recorder == Recorder::Attacher || row.try_get::<_, &str>(1)? == recorder::ROLE;
+    Ok(owned && row.try_get::<_, &str>(0)? == body)
+}
+
+/// Whether all triggers are there, call the function, and fire for what an application writes.
+pub(super) async fn has_right_triggers(client: &impl GenericClient, function: &str, table: &Table) -> Result<bool, tokio_postgres::Error> {
+    const TRIGGERS: &str = "select count(*) from unnest($1::text[]) t(name) join pg_trigger g on g.tgrelid = to_regclass(t.name) \
+         where g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
+    let tables: Vec<&String> = std::iter::once(&table.quoted).chain(&table.children).collect();
+    let names = trigger_names();
+    let count: i64 = client.query_one(TRIGGERS, &[&tables, &names, &function]).await?.try_get(0)?;
+    Ok(count as usize == tables.len() * names.len())
+}
+
+/// Other tables whose triggers call the function: the one that had the source's name before.
+async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: &Table) -> Result<Vec<String>, Error> {
+    const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
+         join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
+         where g.tgfoid = to_regprocedure($1 || '()') and g.tgparentid = 0 and format('%I.%I', n.nspname, c.relname) <> all ($2)";
+    let tables: Vec<&String> = std::iter::once(&table.quoted).chain(&table.children).collect();
+    let rows = client.query(ELSEWHERE, &[&function, &tables]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// The SQL that takes all triggers off a table.
+pub(super) fn drop_triggers_sql(table: &str) -> String {
+    let drop = |name: &&str| format!("drop trigger if exists {name} on {table};\n");
+    trigger_names().iter().map(drop).collect()
+}
+
+/// The tables whose triggers call a function.
+pub(super) async fn carriers(client: &impl GenericClient, function: &str) -> Result<Vec<String>, Error> {
+    const CARRIERS: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
+         join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
+         where g.tgfoid = to_regprocedure($1 || '()') and g.tgparentid = 0 order by 1";
+    let rows = client.query(CARRIERS, &[&function]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,420 @@
+//! Reads what was ordered, in whatever shape a shop keeps it: objects in an array or by their numbers, text that holds JSON,
+//! names one level down, options and notes under their usual names.
+
+use std::borrow::Cow;
+
+use super::json::{Json, at_path, member};
+use super::mapping::{self, Column};
+use crate::domain::money::{Currency, Unit, minor_units};
+use crate::domain::subject::{Item, Items, Quantity};
+
+/// Items of an order that are listed at most.
+pub const LISTED_ITEMS: usize = 500;
+/// Options of an item at most.
+const ITEM_OPTIONS: usize = 50;
+/// Characters of a name or note at most.
+const TEXT_CHARACTERS: usize = 1000;
+/// Objects within objects that are looked into for a name.
+const LEVELS: usize = 3;
+/// The same for options: a list of groups, each with a list of choices.
+const OPTION_LEVELS: usize = 6;
+
+const NAMES: [&str; 14] = [
+    "name", "title", "product_name", "productName", "item_name", "itemName", "dish", "label", "product", "item", "menu_item",
+    "menuItem", "название", "наименование",
+];
+const QUANTITIES: [&str; 9] = ["quantity", "qty", "count", "amount", "pcs", "number", "quantity_ordered", "количество", "кол-во"];
+const PRICES: [&str; 9] = [
+    "price", "unit_price", "unitPrice", "price_per_unit", "pricePerUnit", "item_price", "cost", "цена", "стоимость",
+];
+const OPTIONS: [&str; 15] = [
+    "options", "modifiers", "extras", "addons", "add_ons", "addOns", "toppings", "variants", "variant", "choices", "selections",
+    "ingredients", "attributes", "опции", "добавки",
+];
+const NOTES: [&str; 13] = [
+    "note", "notes", "comment", "comments", "special_instructions", "specialInstructions", "instructions", "remark", "remarks",
+    "wish", "special_request", "комментарий", "примечание",
+];
+/// What no person needs to read.
+const TECHNICAL: [&str; 20] = [
+    "id", "uuid", "guid", "_id", "sku", "key", "slug", "image", "img", "photo", "picture", "thumbnail", "url", "link", "barcode", "ean",
+    "currency", "created_at", "updated_at", "type",
+];
+
+/// Reads the JSON `raw` as the mapping says, and by usual names where it says nothing.
+pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Items {
+    each(raw, |text| item(text, mapped, unit, currency))
+}
+
+/// Reads items whose members have their canonical names: what a look-up in another table brings.
+pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Items {
+    let column = |name: &str| Some(Column::whole(name));
+    let mapped = mapping::Items {
+        from: mapping::ItemsRef::Column(Column::whole("items")),
+        name: column("name"),
+        quantity: column("quantity"),
+        price: column("price"),
+        unit: None,
+        note: column("note"),
+        options: column("options"),
+    };
+    each(raw, |text| item(text, &mapped, unit, currency))
+}
+
+/// A number of something, or the shop's own words for it.
+pub fn quantity(text: &str) -> Quantity {
+    let number = text.trim().replace(',', ".").parse::<f64>();
+    match number {
+        Ok(number) if number.is_finite() => Quantity::Number(number),
+        _ => Quantity::Words(shortened(text)),
+    }
+}
+
+fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
+    let mut held = String::new();
+    let elements: Vec<Cow<'_, str>> = match Json::read_encoded_twice(raw, &mut held) {
+        Json::Array(elements) => elements.into_iter().map(Cow::Borrowed).collect(),
+        Json::Object(members) => elements_of(&members),
+        // A list in words is one line for each.
+        Json::Text(text) => text.lines().map(|line| Cow::Owned(serde_json::Value::from(line).to_string())).collect(),
+        _ => Vec::new(),
+    };
+    let mut items = Items::default();
+    for element in elements {
+        let Some(item) = item(&element) else { continue };
+        if items.list.len() < LISTED_ITEMS {
+            items.list.push(item);
+        } else {
+            items.omitted += 1;
+        }
+    }
+    items
+}
+
+/// The items of an object: a list within it, one item alone, or a member each.
+fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
+    for name in ["items", "lines", "products", "positions", "cart", "dishes"] {
+        if let Some(list) = member(members, name)
+            && let Json::Array(elements) = Json::read(list)
+        {
+            return elements.into_iter().map(Cow::Borrowed).collect();
+        }
+    }
+    if NAMES.iter().any(|name| member(members, name).is_some()) {
+        let whole: Vec<String> = members.iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str()))).collect();
+        return vec![Cow::Owned(format!("{{{}}}", whole.join(",")))];
+    }
+    let named = |(name, value): &(String, &'a str)| match Json::read(value) {
+        // {"Soup": 2}
+        Json::Number(number) => Cow::Owned(serde_json::json!({"name": name, "quantity": number}).to_string()),
+        // {"Soup": {"quantity": 2}}: the name is the member's.
+        Json::Object(inner) if NAMES.iter().all(|known| member(&inner, known).is_none()) && name.parse::<u64>().is_err() => {
+            let rest = value.trim().trim_start_matches('{');
+            let comma = if inner.is_empty() { "" } else { "," };
+            Cow::Owned(format!("{{\"name\":{}{comma}{rest}", serde_json::Value::from(name.as_str())))
+        }
+        _ => Cow::Borrowed(*value),
+    };
+    members.iter().map(named).collect()
+}
+
+/// Where the mapping says it, or under one of the usual names.
+fn find<'a>(members: &[(String, &'a str)], mapped: &Option<Column>, usual: &[&str]) -> Option<Cow<'a, str>> {
+    match mapped {
+        Some(column) => at_path(member(members, &column.name)?, &column.path),
+        None => {
+            let first = usual.iter().filter_map(|name| member(members, name)).find(|value| Json::read(value) != Json::Null);
+            first.map(Cow::Borrowed)
+        }
+    }
+}
+
+fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Option<Item> {
+    let mut held = String::new();
+    let members = match Json::read_encoded_twice(text, &mut held) {
+        Json::Object(members) => members,
+        Json::Null => return None,
+        Json::Array(elements) => {
+            let name = elements.first().and_then(|first| name_within(first, LEVELS))?;
+            let count = elements.get(1).and_then(|second| Some(quantity(&Json::read(second).plain()?)));
+            return Some(plain_item(name, count));
+        }
+        plain => return Some(plain_item(shortened(&plain.plain()?), None)),
+    };
+    let name = find(&members, &mapped.name, &NAMES).and_then(|value| name_within(&value, LEVELS));
+    let count = find(&members, &mapped.quantity, &QUANTITIES);
+    let count = count.and_then(|value| Some(quantity(&Json::read(&value).plain()?)));
+    let price = find(&members, &mapped.price, &PRICES).and_then(|value| price(&value, unit, currency));
+    let options = find(&members, &mapped.options, &[]);
+    let options = match (options, &mapped.options) {
+        (Some(options), _) => options_of(&options, OPTION_LEVELS),
+        (None, Some(_)) => Vec::new(),
+        (None, None) => OPTIONS.iter().filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, OPTION_LEVELS)).collect(),
+    };
+    let mut notes: Vec<String> = match &mapped.note {
+        Some(_) => find(&members, &mapped.note, &[]).and_then(|value| name_within(&value, LEVELS)).into_iter().collect(),
+        None => NOTES.iter().filter_map(|name| name_within(member(&members, name)?, LEVELS)).collect(),
+    };
+    if mapped.name.is_none() && name.is_some() {
+        notes.extend(meta(&members));
+        notes.extend(unknown(&members));
+    }
+    let name = name.unwrap_or_else(|| shortened(&said_of(&members)));
+    Some(Item {
+        name,
+        quantity: count.unwrap_or(Quantity::ONE),
+        price,
+        options: options.into_iter().take(ITEM_OPTIONS).collect(),
+        note: (!notes.is_empty()).then(|| notes.join("; ")),
+    })
+}
+
+fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
+    Item {
+        name,
+        quantity: quantity.unwrap_or(Quantity::ONE),
+        price: None,
+        options: Vec::new(),
+        note: None,
+    }
+}
+
+/// A price, or the amount within `{"amount": 5, "currency": "EUR"}`. Without a unit a fraction says that it is in major ones.
+fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
+    let text = match Json::read(raw) {
+        Json::Object(members) => ["amount", "value", "price"]
+            .iter()
+            .find_map(|name| Some(Json::read(member(&members, name)?).plain()?.into_owned()))?,
+        plain => plain.plain()?.into_owned(),
+    };
+    minor_units(&text, unit.unwrap_or_else(|| unit_of_text(&text)), currency)
+}
+
+/// What a number counts of which nobody says it.
+pub fn unit_of_text(text: &str) -> Unit {
+    match text.contains(['.', ',']) {
+        true => Unit::Major,
+        false => Unit::Minor,
+    }
+}
+
+/// The text of a value, or what an object within it is called: `{"ru": "Борщ"}`, `{"product": {"name": "Soup"}}`.
+fn name_within(raw: &str, levels: usize) -> Option<String> {
+    let mut held = String::new();
+    match Json::read_encoded_twice(raw, &mut held) {
+        Json::Object(_) | Json::Array(_) if levels == 0 => None,
+        Json::Object(members) => {
+            let named = NAMES.iter().chain(&["value", "text", "ru", "en"]);
+            let named = named.filter_map(|name| member(&members, name)).find_map(|value| name_within(value, levels - 1));
+            named.or_else(|| members.iter().find_map(|(_, value)| match Json::read(value) {
+                Json::Text(text) if !text.trim().is_empty() => Some(shortened(&text)),
+                _ => None,
+            }))
+        }
+        Json::Array(elements) => {
+            let names: Vec<String> = elements.iter().take(ITEM_OPTIONS).filter_map(|element| name_within(element, levels - 1)).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        }
+        plain => Some(shortened(&plain.plain()?)),
+    }
+}
+
+/// What was chosen with an item: texts, objects with a name, groups of them, `{"size": "L"}`.
+fn options_of(raw: &str, levels: usize) -> Vec<String> {
+    let mut held = String::new();
+    match Json::read_encoded_twice(raw, &mut held) {
+        Json::Object(_) | Json::Array(_) if levels == 0 => Vec::new(),
+        Json::Array(elements) => elements.iter().take(ITEM_OPTIONS).flat_map(|element| options_of(element, levels - 1)).collect(),
+        Json::Object(members) => {
+            let name = NAMES.iter().filter_map(|name| member(&members, name)).find_map(|value| name_within(value, levels - 1));
+            let inner: Vec<String> = OPTIONS.iter().filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, levels - 1)).collect();
+            let value = member(&members, "value").and_then(|value| name_within(value, levels - 1));
+            let count = QUANTITIES.iter().filter_map(|name| member(&members, name)).find_map(|value| Some(Json::read(value).plain()?.into_owned()));
+            match (name, value, inner.is_empty()) {
+                (Some(name), _, false) => vec![format!("{name}: {}", inner.join(", "))],
+                (Some(name), Some(value), true) => vec![format!("{name}: {value}")],
+                (Some(name), None, true) => match count.as_deref() {
+                    None | Some("1") => vec![name],
+                    Some(count) => vec![format!("{count} × {name}")],
+                },
+                (None, _, false) => inner,
+                (None, _, true) => members
+                    .iter()
+                    .filter(|(name, _)| !TECHNICAL.contains(&name.as_str()))
+                    .filter_map(|(name, value)| match Json::read(value) {
+                        Json::Bool(true) => Some(shortened(name)),
+                        Json::Bool(false) => None,
+                        _ => Some(format!("{name}: {}", name_within(value, levels - 1)?)),
+                    })
+                    .collect(),
+            }
+        }
+        plain => plain.plain().map(|text| shortened(&text)).into_iter().collect(),
+    }
+}
+
+/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`, as WooCommerce has it.
+fn meta(members: &[(String, &str)]) -> Vec<String> {
+    let lists = ["meta_data", "meta", "custom_fields"].iter().filter_map(|name| member(members, name));
+    let mut notes = Vec::new();
+    for list in lists {
+        let Json::Array(entries) = Json::read(list) else { continue };
+        for entry in entries.iter().take(ITEM_OPTIONS) {
+            let Json::Object(entry) = Json::read(entry) else { continue };
+            let text = |names: [&str; 2]| names.iter().find_map(|name| name_within(member(&entry, name)?, LEVELS));
+            // Keys that begin with an underscore are the software's own.
+            if let (Some(key), Some(value)) = (text(["display_key", "key"]), text(["display_value", "value"]))
+                && !key.starts_with('_')
+            {
+                notes.push(format!("{key}: {value}"));
+            }
+        }
+    }
+    notes
+}
+
+/// Texts under names that nobody knows: shown rather than lost.
+fn unknown(members: &[(String, &str)]) -> Vec<String> {
+    let is_known = |name: &str| {
+        let known = NAMES.iter().chain(&QUANTITIES).chain(&PRICES).chain(&OPTIONS).chain(&NOTES).chain(&TECHNICAL);
+        known.into_iter().any(|known| *known == name) || name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_')
+    };
+    let unknown = members.iter().filter(|(name, _)| !is_known(name));
+    let told = unknown.filter_map(|(name, value)| match Json::read(value) {
+        Json::Text(text) if !text.trim().is_empty() && !text.starts_with("http") => Some(format!("{name}: {}", shortened(&text))),
+        _ => None,
+    });
+    told.take(ITEM_OPTIONS).collect()
+}
+
+/// All that can be read of an item without a name.
+fn said_of(members: &[(String, &str)]) -> String {
+    let plain = members.iter().filter_map(|(name, value)| Some(format!("{name}: {}", Json::read(value).plain()?)));
+    plain.take(ITEM_OPTIONS).collect::<Vec<_>>().join(", ")
+}
+
+fn shortened(text: &str) -> String {
+    text.trim().chars().filter(|c| *c != '\0').take(TEXT_CHARACTERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn usual() -> mapping::Items {
+        mapping::Items {
+            from: mapping::ItemsRef::Column(Column::whole("items")),
+            name: None,
+            quantity: None,
+            price: None,
+            unit: None,
+            note: None,
+            options: None,
+        }
+    }
+
+    fn items(raw: &str) -> Vec<Item> {
+        read(raw, &usual(), None, Currency::DEFAULT).list
+    }
+
+    /// `2 Soup (options) [note]` of each.
+    fn told(raw: &str) -> Vec<String> {
+        let one = |item: Item| {
+            let quantity = match &item.quantity {
+                Quantity::Number(number) => number.to_string(),
+                Quantity::Words(words) => words.clone(),
+            };
+            let options = if item.options.is_empty() { String::new() } else { format!(" ({})", item.options.join(", ")) };
+            let note = item.note.map_or_else(String::new, |note| format!(" [{note}]"));
+            format!("{quantity} {}{options}{note}", item.name)
+        };
+        items(raw).into_iter().map(one).collect()
+    }
+
+    #[test]
+    fn every_usual_shape_is_read() {
+        for (raw, expected) in [
+            (r#"[{"name":"Soup","count":2}]"#, vec!["2 Soup"]),
+            (r#"["Soup", "Tea"]"#, vec!["1 Soup", "1 Tea"]),
+            (r#""[{\"name\":\"Soup\",\"qty\":2}]""#, vec!["2 Soup"]),
+            (r#"{"1":{"name":"Soup"},"2":{"name":"Tea","quantity":"3"}}"#, vec!["1 Soup", "3 Tea"]),
+            (r#"{"Soup":{"quantity":2},"Tea":1}"#, vec!["2 Soup", "1 Tea"]),
+            (r#"{"items":[{"title":"Soup"}],"total":5}"#, vec!["1 Soup"]),
+            (r#"[{"product":{"name":"Pizza"},"quantity":2}]"#, vec!["2 Pizza"]),
+            (r#"[{"name":{"ru":"Борщ","en":"Soup"}}]"#, vec!["1 Борщ"]),
+            (r#"[{"name":"Burger","special_instructions":"gluten free!","addons":["cheese"]}]"#, vec![
+                "1 Burger (cheese) [gluten free!]",
+            ]),
+            (r#"[{"name":"Pizza","meta_data":[{"key":"Note","value":"NO NUTS"},{"key":"_sku","value":"7"}]}]"#, vec![
+                "1 Pizza [Note: NO NUTS]",
+            ]),
+            (r#"[{"name":"Tea","options":[{"name":"Size","value":"L"},{"name":"Sugar","quantity":2}]}]"#, vec![
+                "1 Tea (Size: L, 2 × Sugar)",
+            ]),
+            (r#"[{"name":"Tea","modifiers":[{"name":"Milk","options":[{"name":"Oat"}]}]}]"#, vec!["1 Tea (Milk: Oat)"]),
+            (r#"[{"name":"Tea","options":{"size":"L","hot":true}}]"#, vec!["1 Tea (size: L, hot)"]),
+            (r#"[{"name":"Tea","colour":"green","id":7,"sku":"T-7"}]"#, vec!["1 Tea [colour: green]"]),
+            (r#"[["Soup", 2], ["Tea"]]"#, vec!["2 Soup", "1 Tea"]),
+            (r#"[{"name":"Сыр","quantity":"200 г"}]"#, vec!["200 г Сыр"]),
+            (r#""Soup\nTea""#, vec!["1 Soup", "1 Tea"]),
+            (r#"[{"code":"A1","price":5}]"#, vec!["1 code: A1, price: 5"]),
+            (r#"[null, {"name":"Soup"}]"#, vec!["1 Soup"]),
+            ("null", vec![]),
+            ("[]", vec![]),
+            ("", vec![]),
+        ] {
+            assert_eq!(told(raw), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn prices_are_exact_and_of_the_unit_that_is_said() {
+        let price = |raw: &str, unit| read(raw, &usual(), unit, Currency::DEFAULT).list[0].price;
+        assert_eq!(price(r#"[{"name":"a","price":25000}]"#, None), Some(25_000));
+        assert_eq!(price(r#"[{"name":"a","price":6.25}]"#, None), Some(625));
+        assert_eq!(price(r#"[{"name":"a","price":"6"}]"#, Some(Unit::Major)), Some(600));
+        assert_eq!(price(r#"[{"name":"a","price":{"amount":"6.50","currency":"RUB"}}]"#, None), Some(650));
+        assert_eq!(price(r#"[{"name":"a","price":"free"}]"#, None), None);
+    }
+
+    #[test]
+    fn a_mapping_that_says_where_things_are_is_followed() {
+        let column = |name: &str, path: &[&str]| {
+            Some(Column {
+                name: name.into(),
+                path: path.iter().map(|name| (*name).to_owned()).collect(),
+            })
+        };
+        let mapped = mapping::Items {
+            name: column("p", &["n"]),
+            quantity: column("q", &[]),
+            note: column("w", &[]),
+            ..usual()
+        };
+        let items = read(r#"[{"p":{"n":"Soup"},"q":3,"w":"hot","name":"wrong"}]"#, &mapped, None, Currency::DEFAULT);
+        let expected = Item {
+            note: Some("hot".into()),
+            ..plain_item("Soup".into(), Some(Quantity::Number(3.0)))
+        };
+        assert_eq!(items.list, [expected]);
+    }
+
+    #[test]
+    fn nothing_that_a_customer_can_shape_costs_more_than_itself() {
+        let deep = format!("[{}1{}]", "[".repeat(5000), "]".repeat(5000));
+        assert!(items(&deep).is_empty());
+        assert_eq!(told(r#"[{"name":{"toString":"x"}}]"#), ["1 x"]);
+        assert_eq!(told(r#"[{"name":"tea","quantity":1e400}]"#), ["1e400 tea"]);
+        let many = format!("[{}]", vec![r#"{"name":"a"}"#; 700].join(","));
+        let read = read(&many, &usual(), None, Currency::DEFAULT);
+        assert_eq!((read.list.len(), read.omitted), (LISTED_ITEMS, 200));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_some_items(text in ".{0,200}") {
+            let _ = items(&text);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Reads any JSON that Postgres can hold, a level at a time: numbers that no machine has, escapes that are no text, and
+//! values within values of any depth. Nothing here fails, and nothing here recurses.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// One level of a JSON text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Json<'a> {
+    /// `null`, or what is no JSON.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// The number in its text, for it may have more digits than any type.
+    Number(&'a str),
+    /// The text, with U+FFFD for what is none.
+    Text(String),
+    /// The texts of its elements.
+    Array(Vec<&'a str>),
+    /// Its members in their order, each with the text of its value. A name may come twice.
+    Object(Vec<(String, &'a str)>),
+}
+
+impl<'a> Json<'a> {
+    /// Reads one level.
+    pub fn read(text: &'a str) -> Self {
+        let text = text.trim();
+        match text.as_bytes().first() {
+            Some(b'{') => serde_json::Deserializer::from_str(text)
+                .deserialize_map(Members)
+                .map_or(Self::Null, Self::Object),
+            Some(b'[') => serde_json::Deserializer::from_str(text)
+                .deserialize_seq(Elements)
+                .map_or(Self::Null, Self::Array),
+            Some(b'"') => serde_json::Deserializer::from_str(text)
+                .deserialize_bytes(Lossy)
+                .map_or(Self::Null, Self::Text),
+            Some(b't') => Self::Bool(true),
+            Some(b'f') => Self::Bool(false),
+            Some(b'-' | b'0'..=b'9') => Self::Number(text),
+            _ => Self::Null,
+        }
+    }
+
+    /// The same; a text that holds an object or an array, as some writers encode twice, is read as such.
+    pub fn read_encoded_twice(text: &'a str, held: &'a mut String) -> Self {
+        match Self::read(text) {
+            Self::Text(inner) if inner.trim_start().starts_with(['{', '[']) => {
+                *held = inner;
+                match Json::read(held) {
+                    Self::Null => Self::Text(held.clone()),
+                    structure => structure,
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// What a person can read of a plain value; `None` for null, the empty text, and structures.
+    pub fn plain(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Bool(true) => Some("true".into()),
+            Self::Bool(false) => Some("false".into()),
+            Self::Number(number) => Some((*number).into()),
+            Self::Text(text) if !text.trim().is_empty() => Some(text.trim().into()),
+            _ => None,
+        }
+    }
+}
+
+/// The member of an object by its name; of several the last, as Postgres has it.
+pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> {
+    members.iter().rev().find(|(member, _)| member == name).map(|(_, value)| *value)
+}
+
+/// What stands at the end of a path of names; `None` where there is nothing but null.
+pub fn at_path<'a>(text: &'a str, path: &[String]) -> Option<Cow<'a, str>> {
+    let mut here = Cow::Borrowed(text);
+    for name in path {
+        let next = {
+            let mut held = String::new();
+            let Json::Object(members) = Json::read_encoded_twice(&here, &mut held) else {
+                return None;
+            };
+            member(&members, name)?.to_owned()
+        };
+        here = Cow::Owned(next);
+    }
+    Some(here)
+}
+
+struct Members;
+
+impl<'a> Visitor<'a> for Members {
+    type Value = Vec<(String, &'a str)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(name) = map.next_key_seed(Lossy)? {
+            let value: &'a RawValue = map.next_value()?;
+            members.push((name, value.get()));
+        }
+        Ok(members)
+    }
+}
+
+struct Elements;
+
+impl<'a> Visitor<'a> for Elements {
+    type Value = Vec<&'a str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element::<&'a RawValue>()? {
+            elements.push(element.get());
+        }
+        Ok(elements)
+    }
+}
+
+/// Takes a string as bytes, in which serde_json keeps a lone surrogate, and makes text of it.
+struct Lossy;
+
+impl<'a> DeserializeSeed<'a> for Lossy {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Lossy {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_kind_of_value_is_read() {
+        assert_eq!(Json::read(" null"), Json::Null);
+        assert_eq!(Json::read("true"), Json::Bool(true));
+        assert_eq!(Json::read("-1.50"), Json::Number("-1.50"));
+        assert_eq!(Json::read(r#""a\"b""#), Json::Text("a\"b".into()));
+        assert_eq!(Json::read("[1, [2]]"), Json::Array(vec!["1", "[2]"]));
+        assert_eq!(Json::read(r#"{"a": {"b": 1}}"#), Json::Object(vec![("a".into(), r#"{"b": 1}"#)]));
+        assert_eq!(Json::read("{oops"), Json::Null);
+    }
+
+    #[test]
+    fn what_no_type_can_hold_is_read_all_the_same() {
+        assert_eq!(Json::read("1e400"), Json::Number("1e400"));
+        assert_eq!(Json::read(r#""a\u0000b""#), Json::Text("a\0b".into()));
+        let Json::Text(text) = Json::read(r#""a\ud800b""#) else { panic!("a text") };
+        assert!(text.starts_with('a') && text.ends_with('b') && text.contains('\u{fffd}'), "{text}");
+        let Json::Object(members) = Json::read(r#"{"\ud800": 1, "b": 2}"#) else {
+            panic!("an object")
+        };
+        assert_eq!(member(&members, "b"), Some("2"));
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        let Json::Array(elements) = Json::read(&deep) else { panic!("an array") };
+        assert_eq!(elements[0].len(), deep.len() - 2);
+    }
+
+    #[test]
+    fn a_path_leads_through_objects_and_through_text_that_holds_one() {
+        let path = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let text = r#"{"a": {"b": [1]}, "c": "{\"d\": 5}"}"#;
+        assert_eq!(at_path(text, &path(&["a", "b"])).unwrap(), "[1]");
+        assert_eq!(at_path(text, &path(&["c", "d"])).unwrap(), "5");
+        assert_eq!(at_path(text, &path(&["a", "x"])), None);
+        assert_eq!(at_path(text, &[]).unwrap(), text);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_as_something(text in ".{0,60}") {
+            let mut held = String::new();
+            let _ = Json::read(&text);
+            let _ = Json::read_encoded_twice(&text, &mut held);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! A source's table as lists read it: by its own columns, and with an index where it has one that fits.
+
+use crate::db::Transaction;
+use time::OffsetDateTime;
+use tokio_postgres::types::Type;
+
+use crate::domain::status::Status;
+use crate::sources::Source;
+use crate::sources::mapping::{Column, StoreRef};
+use crate::sources::trigger::{ident, literal};
+
+/// A column of the table, and its type.
+#[derive(Debug, Clone)]
+pub struct TypedColumn {
+    /// As SQL writes it.
+    name: String,
+    /// Without its precision: `bigint`.
+    kind: String,
+}
+
+impl TypedColumn {
+    /// A column of this name and type, without its precision.
+    pub fn new(name: &str, kind: String) -> Self {
+        let name = ident(name);
+        Self { name, kind }
+    }
+
+    /// Whether a value of the column can have this text. A number or uuid is looked up by its own type, for the sake of
+    /// its index, so only the text that Postgres itself would write is one.
+    pub fn can_hold(&self, text: &str) -> bool {
+        match self.kind.as_str() {
+            "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
+            "integer" => text.parse().is_ok_and(|number: i32| number.to_string() == text),
+            "bigint" => text.parse().is_ok_and(|number: i64| number.to_string() == text),
+            "uuid" => is_uuid(text),
+            _ => true,
+        }
+    }
+
+    /// SQL that compares the column of `row` with a parameter of type text.
+    pub fn is(&self, row: &str, parameter: &str) -> String {
+        match self.kind.as_str() {
+            "smallint" | "integer" | "bigint" | "uuid" => {
+                format!("{row}.{} = {parameter}::{}", self.name, self.kind)
+            }
+            _ => format!("{row}.{}::text = {parameter}", self.name),
+        }
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
+}
+
+/// The row's store.
+#[derive(Debug, Clone)]
+enum Store {
+    Column(TypedColumn),
+    Constant(String),
+}
+
+/// A source's table.
+#[derive(Debug)]
+pub struct SourceTable<'a> {
+    /// What its columns mean.
+    pub source: &'a Source,
+    /// The row's key.
+    pub key: TypedColumn,
+    store: Store,
+    /// The status as text.
+    status: String,
+    /// The status as it is kept, where it is a whole column that an index begins with, with the creation behind it.
+    indexed_status: Option<String>,
+    /// When a row was made, where its table says so in a column that can be sorted.
+    created: Option<TypedColumn>,
+    /// SQL that holds for rows that are not soft-deleted.
+    alive: Option<String>,
+    /// The recorded columns, those that are gone as nulls.
+    recorded: String,
+}
+
+/// The row behind which a page begins.
+#[derive(Debug)]
+pub struct Anchor {
+    /// The place of its table among the tables.
+    pub place: usize,
+    /// When it was made, where its table says so.
+    pub at: Option<OffsetDateTime>,
+    /// Its key.
+    pub key: String,
+}
+
+/// Which rows, by their status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusFilter {
+    /// Whatever people may see.
+    Any,
+    /// One of these.
+    These(Vec<Status>),
+}
+
+/// A table as it was found.
+#[derive(Debug)]
+pub enum Look<'a> {
+    /// It can be read.
+    Readable(SourceTable<'a>),
+    /// A column is gone without which no row is found.
+    Incomplete,
+}
+
+impl<'a> SourceTable<'a> {
+    /// Looks at the table as it is now.
+    pub async fn look(transaction: &Transaction<'_>, source: &'a Source) -> Result<Look<'a>, tokio_postgres::Error> {
+        const COLUMNS: &str = "select a.attname::text, format_type(a.atttypid, null), \
+                 exists (select from pg_index x join pg_attribute c on c.attrelid = a.attrelid and c.attname = $2 and c.attnum = x.indkey[1] \
+                    where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum) \
+             from pg_attribute a where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped";
+        let mapping = &source.mapping;
+        let created = mapping.fields.created_at.as_ref().map(|created| &created.column).filter(|column| column.path.is_empty());
+        let created_name = created.map_or("", |column| column.name.as_str());
+        let rows = transaction
+            .query_typed(COLUMNS, &[(&source.table, Type::TEXT), (&created_name, Type::TEXT)])
+            .await?;
+        let mut columns = Vec::with_capacity(rows.len());
+        for row in &rows {
+            columns.push((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?, row.try_get::<_, bool>(2)?));
+        }
+        Ok(match Self::of(source, &columns, created) {
+            Some(table) => Look::Readable(table),
+            None => Look::Incomplete,
+        })
+    }
+
+    fn of(source: &'a Source, columns: &[(String, String, bool)], created: Option<&Column>) -> Option<Self> {
+        let mapping = &source.mapping;
+        let typed = |name: &str| {
+            let (name, kind, _) = columns.iter().find(|(known, ..)| known == name)?;
+            Some(TypedColumn {
+                name: ident(name),
+                kind: kind.clone(),
+            })
+        };
+        let status_column = typed(&mapping.status.column.name)?;
+        let status = value_text("t", &mapping.status.column);
+        let is_indexed = columns.iter().any(|(name, _, indexed)| *indexed && *name == mapping.status.column.name);
+        let recorded = mapping.recorded_columns().into_iter().map(|name| match typed(name) {
+            Some(column) => format!("t.{}", column.name),
+            None => format!("null as {}", ident(name)),
+        });
+        let sortable = |column: &TypedColumn| column.kind.starts_with("timestamp") || column.kind == "date";
+        let deleted = mapping.fields.deleted_at.as_ref();
+        Some(Self {
+            key: typed(&mapping.key)?,
+            store: match &mapping.store {
+                StoreRef::Column(name) => Store::Column(typed(name)?),
+                StoreRef::Constant(store) => Store::Constant(store.clone()),
+            },
+            status,
+            indexed_status: (is_indexed && mapping.status.column.path.is_empty()).then(|| status_column.name.clone()),
+            created: created.and_then(|column| typed(&column.name)).filter(sortable),
+            alive: deleted.and_then(|column| Some(is_alive(column, &typed(&column.name)?))),
+            recorded: recorded.collect::<Vec<_>>().join(", "),
+            source,
+        })
+    }
+
+    /// Whether rows of this store can be in it.
+    pub fn can_have(&self, store: &str) -> bool {
+        match &self.store {
+            Store::Column(column) => column.can_hold(store),
+            Store::Constant(constant) => constant == store,
+        }
+    }
+
+    /// SQL that holds for rows of the store in a parameter.
+    pub fn is_of_store(&self, parameter: &str) -> String {
+        match &self.store {
+            Store::Column(column) => column.is("t", parameter),
+            Store::Constant(constant) => format!("{parameter} = {}", literal(constant)),
+        }
+    }
+
+    /// When the row of `$2` was made.
+    pub fn anchor_sql(&self) -> String {
+        let at = match &self.created {
+            Some(created) => format!("t.{}::timestamptz", created.name),
+            None => "null::timestamptz".to_owned(),
+        };
+        let (store, key) = (self.is_of_store("$1"), self.key.is("t", "$2"));
+        format!("select {at} from {} t where {store} and {key}", self.source.table)
+    }
+
+    /// A page: when each row was made, its key, and its recorded columns.
+    ///
+    /// `$1`: the store, `$2`: rows at most, `$3`: words of the statuses that are wanted, `$4` and `$5`: when the anchor was
+    /// made, and its key, `$6`: every word that is mapped.
+    pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
+        let (at, order) = match &self.created {
+            Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
+            None => ("page.at", "page.id desc"),
+        };
+        // What is picked first is only where the rows are: so no more rows are made into JSON than are sent.
+        format!(
+            "with recursive {pick} \
+             select {at}, vestnik.vst_readable(t.{key}::text), \
+                 vestnik.vst_readable(row_to_json((select one from (select {recorded}) one)))::text \
+             from page join {table} t on t.ctid = page.place and t.tableoid = page.part order by {order}",
+            pick = self.pick(place, anchor, filter),
+            key = self.key.name,
+            recorded = self.recorded,
+            table = self.source.table,
+        )
+    }
+
+    /// Where the rows of a page are, in their order: as `page`.
+    fn pick(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
+        let (at, order) = match &self.created {
+            Some(created) => (format!("t.{}", created.name), format!("t.{} desc, ", created.name)),
+            None => ("null::timestamptz".to_owned(), String::new()),
+        };
+        let table = &self.source.table;
+        let rows = |also: String| {
+            let mut wheres = vec![self.is_of_store("$1"), also];
+            wheres.extend(self.alive.clone());
+            wheres.extend(anchor.map(|anchor| self.behind(place, anchor)));
+            format!(
+                "select t.ctid as place, t.tableoid as part, {at} as at, t.{key} as id from {table} t \
+                 where {wheres} order by {order}t.{key} desc limit $2",
+                key = self.key.name,
+                wheres = wheres.join(" and "),
+            )
+        };
+        // By an index that has the rows of each status in their order, the newest of each are read, and of those the
+        // newest: a shop has few statuses and many rows. Otherwise whatever other index there is may do.
+        match &self.indexed_status {
+            Some(status) => {
+                let least = |also: &str| format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1");
+                format!(
+                    "known as (({first}) union all select ({next}) from known k where k.status is not null), \
+                     page as (select p.* from (select status from known where {wanted} {nulls}) s \
+                         cross join lateral ({rows}) p order by p.at desc, p.id desc limit $2)",
+                    first = least(""),
+                    next = least(&format!("where t.{status} > k.status ")),
+                    wanted = is_wanted("status::text", filter),
+                    // A row without a status is in no index entry that is greater than another.
+                    nulls = match wants_unmapped(filter) {
+                        true => "union all select null",
+                        false => "",
+                    },
+                    rows = rows(format!("t.{status} is not distinct from s.status")),
+                )
+            }
+            None => format!("page as ({})", rows(is_wanted(&self.status, filter))),
+        }
+    }
+
+    /// What stands behind the anchor in the list: the newest first, those without a time before them, and where the
+    /// times are the same, table by table.
+    fn behind(&self, place: usize, anchor: &Anchor) -> String {
+        let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
+        let same = place == anchor.place;
+        let earlier = place < anchor.place;
+        let Some(created) = &self.created else {
+            return match (same, anchor.at, earlier) {
+                (true, ..) => key,
+                (false, None, false) => "true".to_owned(),
+                _ => "false".to_owned(),
+            };
+        };
+        let (at, kind) = (&created.name, &created.kind);
+        match anchor.at {
+            Some(_) if same => format!("(t.{at}, t.{0}) < ($4::{kind}, $5::text::{1})", self.key.name, self.key.kind),
+            Some(_) if earlier => format!("t.{at} < $4::{kind}"),
+            Some(_) => format!("t.{at} <= $4::{kind}"),
+            None if same => format!("(t.{at} is not null or {key})"),
+            None if earlier => format!("t.{at} is not null"),
+            None => "true".to_owned(),
+        }
+    }
+}
+
+/// Whether words that nobody mapped are wanted: they are as good as `pending`.
+fn wants_unmapped(filter: &StatusFilter) -> bool {
+    match filter {
+        StatusFilter::Any => true,
+        StatusFilter::These(statuses) => statuses.contains(&Status::Pending),
+    }
+}
+
+/// SQL that holds for a status that is wanted. `$3`: words of the wanted statuses, `$6`: every word that is mapped.
+fn is_wanted(status: &str, filter: &StatusFilter) -> String {
+    match wants_unmapped(filter) {
+        true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),
+        false => format!("{status} = any ($3)"),
+    }
+}
+
+/// A value as text: a whole column, or what is at its path.
+fn value_text(row: &str, column: &Column) -> String {
+    let name = ident(&column.name);
+    if column.path.is_empty() {
+        return format!("{row}.{name}::text");
+    }
+    let path: Vec<String> = column.path.iter().map(|name| literal(name)).collect();
+    format!("({row}.{name}::jsonb #>> array[{}])", path.join(", "))
+}
+
+/// SQL that holds where a row is not soft-deleted.
+fn is_alive(column: &Column, typed: &TypedColumn) -> String {
+    let name = format!("t.{}", typed.name);
+    match (typed.kind.as_str(), column.path.is_empty()) {
+        ("boolean", true) => format!("{name} is not true"),
+        ("smallint" | "integer" | "bigint", true) => format!("coalesce({name}, 0) = 0"),
+        (_, true) => format!("{name} is null"),
+        (_, false) => format!("coalesce({}, 'false') in ('', 'false', '0')", value_text("t", column)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_only_the_text_that_postgres_writes() {
+        let column = |kind: &str| TypedColumn {
+            name: "id".into(),
+            kind: kind.into(),
+        };
+        assert!(column("bigint").can_hold("-7") && column("text").can_hold("007"));
+        for text in ["07", "+7", " 7", "7.0", "", "9223372036854775808"] {
+            assert!(!column("bigint").can_hold(text), "{text}");
+        }
+        assert!(!column("smallint").can_hold("40000"));
+        assert!(column("uuid").can_hold("c0ffee00-0000-4000-8000-00000000000a"));
+        for text in [
+            "C0FFEE00-0000-4000-8000-00000000000A",
+            "{c0ffee00-0000-4000-8000-00000000000a}",
+            "7",
+        ] {
+            assert!(!column("uuid").can_hold(text), "{text}");
+        }
+    }
+}

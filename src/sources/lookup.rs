@@ -1,0 +1,170 @@
+//! Looks up what a row cannot say: items in a table of their own, and the mapping's own query. After the commit, and in one
+//! statement for all orders of a read, so it does not matter in which order an application writes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::db::{GenericClient, Pool};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::types::Type;
+
+use super::changes::Lookups;
+use super::items::LISTED_ITEMS;
+use super::mapping::{Column, Items, ItemsRef};
+use super::trigger::{ident, literal};
+use super::{Source, Sources};
+use crate::db::{self, Failed};
+use crate::domain::event::{JournalEvent, SourceId, SubjectId};
+
+/// How long the look-ups of a source may take: other stores' orders wait meanwhile.
+const DEADLINE: Duration = Duration::from_millis(500);
+/// After a look-up failed, its source's orders are told without it for so long.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(10);
+
+/// Looks things up, and remembers which sources cannot be looked up now.
+pub struct Lookup {
+    pool: Pool,
+    broken: Mutex<HashMap<SourceId, Instant>>,
+}
+
+impl Lookup {
+    /// Over the connections of this pool.
+    pub fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            broken: Mutex::default(),
+        }
+    }
+
+    /// What partners must be told of these rows beside what they say. Never fails: what cannot be looked up is marked, and
+    /// its orders are told without it.
+    pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
+        self.for_keys(sources, sources.to_look_up(events)).await
+    }
+
+    /// The same for orders by their keys.
+    pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
+        let mut lookups = Lookups::default();
+        for (id, keys) in wanted {
+            let Some(source) = sources.get(id) else { continue };
+            if !self.may_try(id) {
+                lookups.fail(id);
+                continue;
+            }
+            match timeout(DEADLINE, self.read(source, &keys, &mut lookups)).await.unwrap_or(Err(db::Unanswered.into())) {
+                Ok(()) => self.set_broken(id, None),
+                Err(error) => {
+                    self.set_broken(id, Some(Instant::now()));
+                    lookups.fail(id);
+                    metrics::counter!("vestnik_source_lookup_failures_total").increment(1);
+                    tracing::error!(source = &*source.name, %error, "items or details could not be looked up: orders are told without them");
+                }
+            }
+        }
+        lookups
+    }
+
+    fn broken(&self) -> std::sync::MutexGuard<'_, HashMap<SourceId, Instant>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_try(&self, source: SourceId) -> bool {
+        self.broken().get(&source).is_none_or(|since| since.elapsed() > RECOVERY_PAUSE)
+    }
+
+    fn set_broken(&self, source: SourceId, since: Option<Instant>) {
+        match since {
+            Some(since) => self.broken().insert(source, since),
+            None => self.broken().remove(&source),
+        };
+    }
+
+    async fn read(&self, source: &Source, keys: &[Arc<str>], lookups: &mut Lookups) -> Result<(), Failed> {
+        let mut client = self.pool.get().await?;
+        let transaction = db::snapshot(&mut client).await?;
+        let limits = format!("set local lock_timeout = {0}; set local statement_timeout = {0}", DEADLINE.as_millis());
+        transaction.batch_execute(&limits).await?;
+        let found = look_up(&transaction, source, keys).await?;
+        transaction.commit().await?;
+        for (key, found) in found {
+            let source = source.id;
+            lookups.insert(SubjectId { source, key: key.into() }, found);
+        }
+        Ok(())
+    }
+}
+
+/// What is found for each key, a JSON object.
+pub async fn look_up(
+    transaction: &impl GenericClient,
+    source: &Source,
+    keys: &[Arc<str>],
+) -> Result<HashMap<String, String>, tokio_postgres::Error> {
+    let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+    let mut found: HashMap<String, String> = HashMap::new();
+    if let Some(query) = &source.mapping.details {
+        let query = query.trim().trim_end_matches(';');
+        let sql = format!("select details.key::text, row_to_json(details)::text from ({query}) details where details.key is not null");
+        for row in transaction.query_typed(&sql, &[(&keys, Type::TEXT_ARRAY)]).await? {
+            found.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+    }
+    if let Some(items) = &source.mapping.items
+        && let ItemsRef::Table { table, order_key } = &items.from
+    {
+        let sql = items_sql(transaction, items, table, order_key).await?;
+        for row in transaction.query_typed(&sql, &[(&keys, Type::TEXT_ARRAY)]).await? {
+            let (key, items): (String, &str) = (row.try_get(0)?, row.try_get(1)?);
+            let object = found.entry(key).or_insert_with(|| "{}".to_owned());
+            let rest = object.trim_start_matches('{');
+            let comma = if rest.trim() == "}" { "" } else { "," };
+            *object = format!("{{\"items\":{items}{comma}{rest}");
+        }
+    }
+    Ok(found)
+}
+
+/// The items of the orders in `$1`, with canonical names, in the order of their primary key.
+async fn items_sql(transaction: &impl GenericClient, items: &Items, table: &str, order_key: &str) -> Result<String, tokio_postgres::Error> {
+    const FACTS: &str = "select format_type(a.atttypid, null), \
+             array(select quote_ident(p.attname) from pg_index i join pg_attribute p on p.attrelid = i.indrelid and p.attnum = any (i.indkey::int2[]) \
+                   where i.indrelid = a.attrelid and i.indisprimary order by array_position(i.indkey::int2[], p.attnum)) \
+         from pg_attribute a where a.attrelid = to_regclass($1) and a.attname = $2 and not a.attisdropped";
+    let row = transaction.query_typed_opt(FACTS, &[(&table, Type::TEXT), (&order_key, Type::TEXT)]).await?;
+    let (kind, primary): (String, Vec<String>) = match row {
+        Some(row) => (row.try_get(0)?, row.try_get(1)?),
+        // Postgres says what is missing.
+        None => ("text".to_owned(), Vec::new()),
+    };
+    let named = [
+        ("name", &items.name),
+        ("quantity", &items.quantity),
+        ("price", &items.price),
+        ("note", &items.note),
+        ("options", &items.options),
+    ];
+    let named = named.into_iter().filter_map(|(name, column)| Some(format!("{} as {name}", expression(column.as_ref()?))));
+    let named: Vec<String> = named.collect();
+    let order = if primary.is_empty() { "ctid".to_owned() } else { primary.join(", ") };
+    let key = ident(order_key);
+    Ok(format!(
+        "select key, json_agg(item order by place)::text from ( \
+             select {key}::text as key, row_number() over (partition by {key} order by {order}) as place, \
+                 row_to_json((select one from (select {columns}) one)) as item \
+             from {table} where {key} = any ($1::text[]::{kind}[])) listed \
+         where place <= {most} group by key",
+        columns = named.join(", "),
+        most = LISTED_ITEMS + 1,
+    ))
+}
+
+/// A column of an items' table, or what is at its path.
+fn expression(column: &Column) -> String {
+    let name = ident(&column.name);
+    if column.path.is_empty() {
+        return name;
+    }
+    let path: Vec<String> = column.path.iter().map(|name| literal(name)).collect();
+    format!("{name}::jsonb #> array[{}]", path.join(", "))
+}

@@ -1,0 +1,471 @@
+//! Reads a mapping from TOML, and reports all that is wrong with it together.
+
+use toml::{Table, Value};
+
+use super::{
+    Answer, Column, CurrencyRef, Fields, Items, ItemsRef, Mapping, MappingError, MoneyColumn, PaidWords, StatusWords,
+    StoreRef, TimeColumn, TypeWords,
+};
+use crate::domain::money::{Currency, Unit};
+use crate::domain::status::{Status, SubjectKind};
+use crate::sources::zone;
+
+/// The zone of timestamps that say none, where a mapping says nothing either: what frameworks write.
+const USUAL_ZONE: &str = "UTC";
+
+/// Letters in which a key that is meant may differ.
+const NEAR_EDITS: usize = 2;
+
+/// Reads it.
+pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
+    let table: Table = text.parse().map_err(|error: toml::de::Error| MappingError {
+        problems: vec![error.to_string().trim().replace('\n', " ")],
+    })?;
+    let mut problems = Vec::new();
+    let mut top = Section::top(table, &mut problems);
+    let mapping = whole(&mut top);
+    top.finish();
+    match mapping {
+        Some(mapping) if problems.is_empty() => Ok(mapping),
+        _ => Err(MappingError { problems }),
+    }
+}
+
+/// A table of the file, of which each key is taken once; what is left is unknown.
+struct Section<'p> {
+    /// `fields.total`; empty: the top.
+    path: String,
+    table: Table,
+    asked: Vec<&'static str>,
+    problems: &'p mut Vec<String>,
+}
+
+impl<'p> Section<'p> {
+    fn top(table: Table, problems: &'p mut Vec<String>) -> Self {
+        Self {
+            path: String::new(),
+            table,
+            asked: Vec::new(),
+            problems,
+        }
+    }
+
+    fn place(&self, key: &str) -> String {
+        match self.path.as_str() {
+            "" => key.to_owned(),
+            path => format!("{path}.{key}"),
+        }
+    }
+
+    fn problem(&mut self, key: &str, what: impl AsRef<str>) {
+        let place = self.place(key);
+        self.problems.push(format!("{place}: {}", what.as_ref()));
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
+        self.table.remove(key)
+    }
+
+    /// A table below this one; nothing where it is not there.
+    fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
+        match self.take(key)? {
+            Value::Table(table) => Some(Section {
+                path: self.place(key),
+                table,
+                asked: Vec::new(),
+                problems: self.problems,
+            }),
+            _ => {
+                self.problem(key, "is a table");
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, key: &'static str) -> Option<String> {
+        let value = self.take(key)?;
+        match value {
+            Value::String(text) if !text.trim().is_empty() => Some(text),
+            _ => {
+                self.problem(key, "is a text that is not empty");
+                None
+            }
+        }
+    }
+
+    fn required(&mut self, key: &'static str, what: &str) -> Option<String> {
+        if !self.table.contains_key(key) {
+            self.asked.push(key);
+            self.problem(key, format!("is missing: {what}"));
+            return None;
+        }
+        self.text(key)
+    }
+
+    /// A column, and a path into it.
+    fn column(&mut self, key: &'static str) -> Option<Column> {
+        let text = self.text(key)?;
+        self.parsed(key, &text)
+    }
+
+    fn parsed(&mut self, key: &'static str, text: &str) -> Option<Column> {
+        let column = column(text);
+        if column.is_none() {
+            self.problem(key, format!("`{text}` is no column: write its name, and names behind dots for a path into JSON"));
+        }
+        column
+    }
+
+    /// A column, or several that are put together.
+    fn columns(&mut self, key: &'static str) -> Vec<Column> {
+        match self.take(key) {
+            None => Vec::new(),
+            Some(Value::String(text)) => self.parsed(key, &text).into_iter().collect(),
+            Some(Value::Array(texts)) => {
+                let texts: Option<Vec<String>> = texts.into_iter().map(|text| Some(text.as_str()?.to_owned())).collect();
+                match texts {
+                    Some(texts) => texts.iter().filter_map(|text| self.parsed(key, text)).collect(),
+                    None => {
+                        self.problem(key, "is a column, or a list of columns");
+                        Vec::new()
+                    }
+                }
+            }
+            Some(_) => {
+                self.problem(key, "is a column, or a list of columns");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Words of the shop, as text: `["PENDING"]`, `[0, 1]`, `[true]`.
+    fn words(&mut self, key: &'static str) -> Vec<String> {
+        let words = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(words)) => words,
+            Some(word) => vec![word],
+        };
+        let text = |word: Value| match word {
+            Value::String(text) => Some(text),
+            Value::Integer(number) => Some(number.to_string()),
+            Value::Boolean(truth) => Some(truth.to_string()),
+            _ => None,
+        };
+        let words: Option<Vec<String>> = words.into_iter().map(text).collect();
+        if words.is_none() {
+            self.problem(key, "is a list of words, numbers, or true and false");
+        }
+        words.unwrap_or_default()
+    }
+
+    /// A key that is a column, or a table with `column` and more.
+    fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
+        if let Some(Value::String(_)) = self.table.get(key) {
+            let mut table = Table::new();
+            table.insert("column".into(), self.take(key)?);
+            return Some(Section {
+                path: self.place(key),
+                table,
+                asked: Vec::new(),
+                problems: self.problems,
+            });
+        }
+        self.below(key)
+    }
+
+    fn unit(&mut self) -> Option<Unit> {
+        match self.text("unit")?.as_str() {
+            "minor" => Some(Unit::Minor),
+            "major" => Some(Unit::Major),
+            other => {
+                self.problem("unit", format!("`{other}` is neither \"minor\" nor \"major\""));
+                None
+            }
+        }
+    }
+
+    fn zone(&mut self, usual: &str) -> String {
+        let Some(name) = self.text("zone") else {
+            return usual.to_owned();
+        };
+        if !zone::is_known(&name) {
+            let meant = zone::nearest(&name).unwrap_or("Europe/Moscow");
+            self.problem("zone", format!("`{name}` is no time zone: write a name such as \"{meant}\""));
+        }
+        name
+    }
+
+    /// Whatever was not asked for is unknown here.
+    fn finish(self) {
+        let section = match self.path.as_str() {
+            "" => "a mapping".to_owned(),
+            path => format!("[{path}]"),
+        };
+        for key in self.table.keys() {
+            let place = self.place(key);
+            let near = self.asked.iter().find(|known| strsim::damerau_levenshtein(known, key) <= NEAR_EDITS);
+            let hint = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
+            self.problems.push(format!("{place}: is no key of {section}{hint}"));
+        }
+    }
+}
+
+/// `contact.phone`, `"a.b".c`.
+fn column(text: &str) -> Option<Column> {
+    let mut names = Vec::new();
+    let mut rest = text.trim();
+    loop {
+        let (name, behind) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let (name, behind) = quoted.split_once('"')?;
+                (name, behind.strip_prefix('.').or(behind.is_empty().then_some(""))?)
+            }
+            None => rest.split_once('.').unwrap_or((rest, "")),
+        };
+        if name.is_empty() {
+            return None;
+        }
+        names.push(name.to_owned());
+        if behind.is_empty() {
+            let ends_well = !rest.ends_with('.');
+            let mut names = names.into_iter();
+            return ends_well.then_some(Column {
+                name: names.next()?,
+                path: names.collect(),
+            });
+        }
+        rest = behind;
+    }
+}
+
+fn whole(top: &mut Section<'_>) -> Option<Mapping> {
+    let table = top.required("table", "the table with its schema, such as 'public.orders'");
+    let kind = kind(top);
+    let name = top.text("name");
+    let key = top.required("key", "the column of the row's key");
+    let store = store(top);
+    let number = top.column("number");
+    let zone = top.zone(USUAL_ZONE);
+    let status = status(top);
+    let (mut fields, mut currency) = match top.below("fields") {
+        Some(section) => fields(section, &zone),
+        None => (Fields::default(), CurrencyRef::Store),
+    };
+    if let Some(code) = top.text("currency") {
+        currency = constant_currency(top, &code).unwrap_or(currency);
+    }
+    let items = top.below("items").and_then(items);
+    let extra = top.below("extra").map_or_else(Vec::new, extra);
+    let created_zone = fields.created_at.as_ref().map_or(zone, |created| created.zone.clone());
+    let answer = match top.below("answer") {
+        Some(section) => answer(section, &created_zone),
+        None => Answer {
+            zone: created_zone,
+            ..Answer::default()
+        },
+    };
+    // What an answer writes is also what the order says.
+    fields.reason = fields.reason.or_else(|| answer.reason.as_deref().map(Column::whole));
+    fields.minutes = fields.minutes.or_else(|| answer.minutes.as_deref().map(Column::whole));
+    let details = top.below("details").and_then(|mut section| {
+        let query = section.required("query", "a SELECT of `key` and fields, for the keys in $1");
+        section.finish();
+        query
+    });
+    Some(Mapping {
+        table: table?,
+        kind: kind?,
+        name,
+        key: key?,
+        store: store?,
+        number,
+        status: status?,
+        fields,
+        currency,
+        items,
+        extra,
+        answer,
+        details,
+    })
+}
+
+fn kind(top: &mut Section<'_>) -> Option<SubjectKind> {
+    let name = top.required("kind", "\"order\" or \"booking\"")?;
+    let kind = SubjectKind::from_name(&name);
+    if kind.is_none() {
+        top.problem("kind", format!("`{name}` is neither \"order\" nor \"booking\""));
+    }
+    kind
+}
+
+fn store(top: &mut Section<'_>) -> Option<StoreRef> {
+    if let Some(Value::Table(_)) = top.table.get("store") {
+        let mut section = top.below("store")?;
+        let constant = section.required("constant", "the id of the only store");
+        section.finish();
+        return constant.map(StoreRef::Constant);
+    }
+    top.required("store", "the column of the store's id, or { constant = \"1\" }").map(StoreRef::Column)
+}
+
+fn status(top: &mut Section<'_>) -> Option<StatusWords> {
+    if !top.table.contains_key("status") {
+        top.asked.push("status");
+        top.problem("status", "is missing: the column of the status, and what its words mean");
+        return None;
+    }
+    let mut section = top.below("status")?;
+    if !section.table.contains_key("column") {
+        section.problem("column", "is missing: the column of the status");
+    }
+    let column = section.column("column");
+    let mut seen: Vec<(String, &str)> = Vec::new();
+    let mut words = Vec::new();
+    for status in Status::ALL {
+        let of_status = section.words(status.as_str());
+        twice(&mut section, status.as_str(), &of_status, &mut seen);
+        if !of_status.is_empty() {
+            words.push((status, of_status));
+        }
+    }
+    let hidden = section.words("hidden");
+    twice(&mut section, "hidden", &hidden, &mut seen);
+    section.finish();
+    column.map(|column| StatusWords { column, words, hidden })
+}
+
+/// A word means one thing.
+fn twice(section: &mut Section<'_>, key: &'static str, words: &[String], seen: &mut Vec<(String, &str)>) {
+    for word in words {
+        if let Some((_, other)) = seen.iter().find(|(known, _)| known == word) {
+            section.problem(key, format!("`{word}` stands at `{other}`, too"));
+        }
+        seen.push((word.clone(), key));
+    }
+}
+
+fn constant_currency(section: &mut Section<'_>, code: &str) -> Option<CurrencyRef> {
+    let currency = Currency::from_code(code).map(CurrencyRef::Constant);
+    if currency.is_none() {
+        section.problem("currency", format!("`{code}` is no currency: write three letters, such as \"EUR\""));
+    }
+    currency
+}
+
+fn fields(mut section: Section<'_>, zone: &str) -> (Fields, CurrencyRef) {
+    let mut currency = CurrencyRef::Store;
+    let total = section.column_or_table("total").and_then(|mut below| {
+        if let Some(code) = below.text("currency") {
+            currency = constant_currency(&mut below, &code).unwrap_or(CurrencyRef::Store);
+        }
+        if let Some(column) = below.column("currency_column") {
+            currency = CurrencyRef::Column(column);
+        }
+        money(below)
+    });
+    let fields = Fields {
+        customer_name: section.columns("customer_name"),
+        phone: section.columns("phone"),
+        address: section.columns("address"),
+        comment: section.columns("comment"),
+        persons: section.column("persons"),
+        payment_method: section.column("payment_method"),
+        paid: section.column_or_table("paid").and_then(paid),
+        change_from: section.column_or_table("change_from").and_then(money),
+        order_type: section.column_or_table("type").and_then(order_type),
+        total,
+        due_at: section.column_or_table("due_at").and_then(|below| time(below, zone)),
+        created_at: section.column_or_table("created_at").and_then(|below| time(below, zone)),
+        deleted_at: section.column("deleted_at"),
+        reason: section.column("reason"),
+        minutes: section.column("minutes"),
+    };
+    section.finish();
+    (fields, currency)
+}
+
+fn money(mut section: Section<'_>) -> Option<MoneyColumn> {
+    let column = section.column("column");
+    let unit = section.unit();
+    section.finish();
+    column.map(|column| MoneyColumn { column, unit })
+}
+
+fn paid(mut section: Section<'_>) -> Option<PaidWords> {
+    let column = section.column("column");
+    let words = section.words("words");
+    section.finish();
+    column.map(|column| PaidWords { column, words })
+}
+
+fn time(mut section: Section<'_>, usual_zone: &str) -> Option<TimeColumn> {
+    let column = section.column("column");
+    let zone = section.zone(usual_zone);
+    section.finish();
+    column.map(|column| TimeColumn { column, zone })
+}
+
+fn order_type(mut section: Section<'_>) -> Option<TypeWords> {
+    let column = section.column("column");
+    let [delivery, pickup, dine_in] = ["delivery", "pickup", "dine_in"].map(|key| section.words(key));
+    section.finish();
+    column.map(|column| TypeWords {
+        column,
+        delivery,
+        pickup,
+        dine_in,
+    })
+}
+
+fn items(mut section: Section<'_>) -> Option<Items> {
+    let (table, order_key, column) = (section.text("table"), section.text("order_key"), section.column("column"));
+    let from = match (table, order_key, column) {
+        (None, None, Some(column)) => Some(ItemsRef::Column(column)),
+        (Some(table), Some(order_key), None) => Some(ItemsRef::Table { table, order_key }),
+        (Some(_), None, _) => {
+            section.problem("order_key", "is missing: the column of the items' table that holds the order's key");
+            None
+        }
+        _ => {
+            section.problem("column", "is missing: either the JSON `column` of the items, or their `table` and `order_key`");
+            None
+        }
+    };
+    let price = section.column_or_table("price").and_then(money);
+    let items = Items {
+        from: from.unwrap_or(ItemsRef::Column(Column::whole("items"))),
+        name: section.column("name"),
+        quantity: section.column("quantity"),
+        unit: section.unit().or(price.as_ref().and_then(|price| price.unit)),
+        price: price.map(|price| price.column),
+        note: section.column("note"),
+        options: section.column("options"),
+    };
+    section.finish();
+    Some(items)
+}
+
+fn extra(mut section: Section<'_>) -> Vec<(String, Column)> {
+    let mut extra = Vec::new();
+    for (label, value) in std::mem::take(&mut section.table) {
+        match value.as_str().and_then(column) {
+            Some(column) => extra.push((label, column)),
+            None => section.problem(&label, "is a column"),
+        }
+    }
+    extra
+}
+
+fn answer(mut section: Section<'_>, usual_zone: &str) -> Answer {
+    let answer = Answer {
+        updated_at: section.text("updated_at"),
+        accepted_at: section.text("accepted_at"),
+        reason: section.text("reason"),
+        minutes: section.text("minutes"),
+        function: section.text("function"),
+        zone: section.zone(usual_zone),
+    };
+    section.finish();
+    answer
+}

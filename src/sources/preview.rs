@@ -1,0 +1,128 @@
+//! An order as a partner would see it, in lines: what `attach` and `source check` show of a table's newest rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio_postgres::{Client, IsolationLevel};
+
+use super::catalog::{self, Table};
+use super::changes::Found;
+use super::lookup::look_up;
+use super::mapping::StoreRef;
+use super::trigger::ident;
+use super::{Beside, Source};
+use crate::domain::Subject;
+use crate::domain::event::StoreId;
+use crate::domain::money::Currency;
+use crate::domain::subject::{Quantity, Visibility};
+use crate::domain::wire_time::WireTime;
+
+/// A row of a table, as a partner of its store would see it.
+#[derive(Debug)]
+pub struct Preview {
+    /// The store; `None`: the row names none, and nobody would be told.
+    pub store: Option<StoreId>,
+    /// The order or booking.
+    pub subject: Subject,
+}
+
+/// The newest rows of a table, as this source's partners would see them.
+pub async fn newest(client: &mut Client, source: &Source, table: &Table, currencies: &HashMap<StoreId, Currency>, rows: i64) -> Result<Vec<Preview>, catalog::Error> {
+    let mapping = &source.mapping;
+    let recorded = mapping.recorded_columns().into_iter().map(|name| match table.column(name) {
+        Some(_) => format!("t.{}", ident(name)),
+        None => format!("null as {}", ident(name)),
+    });
+    let newest = match mapping.fields.created_at.as_ref().filter(|created| created.column.path.is_empty()) {
+        Some(created) if table.column(&created.column.name).is_some() => ident(&created.column.name),
+        _ => ident(&mapping.key),
+    };
+    let store = match &mapping.store {
+        StoreRef::Column(name) => format!("t.{}::text", ident(name)),
+        StoreRef::Constant(store) => super::literal(store),
+    };
+    let sql = format!(
+        "select vestnik.vst_readable({store}), vestnik.vst_readable(t.{}::text), \
+             vestnik.vst_readable(row_to_json((select one from (select {}) one)))::text \
+         from {} t order by t.{newest} desc nulls last limit $1",
+        ident(&mapping.key),
+        recorded.collect::<Vec<_>>().join(", "),
+        table.quoted
+    );
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let rows = transaction.query(&sql, &[&rows]).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let key: Option<String> = row.try_get(1)?;
+        found.push((row.try_get::<_, Option<&str>>(0)?.map(StoreId::new), key.unwrap_or_default(), row.try_get::<_, String>(2)?));
+    }
+    let keys: Vec<Arc<str>> = found.iter().map(|(_, key, _)| key.as_str().into()).collect();
+    let lookups = look_up(&transaction, source, &keys).await?;
+    transaction.commit().await?;
+    let preview = |(store, key, data): (Option<StoreId>, String, String)| {
+        let currency = store.as_ref().and_then(|store| currencies.get(store)).copied().unwrap_or(Currency::DEFAULT);
+        let lookup = lookups.get(&key).map_or(Found::Nothing, |found| Found::Found(found));
+        Preview {
+            subject: source.translate(&key, &data, Beside { currency, lookup }),
+            store,
+        }
+    };
+    Ok(found.into_iter().map(preview).collect())
+}
+
+/// In lines, for a person.
+pub fn lines(preview: &Preview) -> Vec<String> {
+    let it = &preview.subject;
+    let status = match (&it.status_word, it.visibility) {
+        (Some(word), _) => format!("{word} (not mapped: it rings)"),
+        (None, Visibility::Visible) => it.status.as_str().to_owned(),
+        (None, Visibility::Hidden) => "hidden: nobody sees it".to_owned(),
+        (None, Visibility::Deleted) => "deleted: nobody sees it".to_owned(),
+    };
+    let store = preview.store.as_ref().map_or("NONE: nobody is told", StoreId::as_str);
+    let money = |minor: i64| {
+        let (digits, sign) = (usize::from(it.currency.digits()), if minor < 0 { "-" } else { "" });
+        let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
+        let (whole, fraction) = text.split_at(text.len() - digits);
+        let point = if digits > 0 { "." } else { "" };
+        format!("{sign}{whole}{point}{fraction} {}", it.currency)
+    };
+    let quantity = |quantity: &Quantity| match quantity.to_json() {
+        serde_json::Value::String(words) => words,
+        number => number.to_string(),
+    };
+    let mut lines = vec![format!("{} #{} of store {store}: {status}", it.kind.as_str(), it.number)];
+    let mut fact = |name: &str, value: Option<String>| lines.extend(value.map(|value| format!("  {name:<12} {value}")));
+    fact("key", (*it.number != *it.id.key).then(|| it.id.key.to_string()));
+    fact("type", it.order_type.as_ref().map(|it| it.as_str().to_owned()));
+    fact("customer", it.customer_name.clone());
+    fact("phone", it.phone.clone());
+    fact("address", it.address.clone());
+    fact("comment", it.comment.clone());
+    fact("persons", it.persons.as_ref().map(quantity));
+    let payment = [
+        it.payment.method.clone(),
+        it.payment.is_paid.map(|paid| if paid { "paid" } else { "not paid" }.to_owned()),
+        it.payment.change_from.map(|from| format!("change from {}", money(from))),
+    ];
+    let payment: Vec<String> = payment.into_iter().flatten().collect();
+    fact("payment", (!payment.is_empty()).then(|| payment.join(", ")));
+    fact("total", it.total.map(money));
+    fact("due", it.due_at.map(|at| WireTime(at).to_string()));
+    fact("promised", it.promised_minutes.map(|minutes| format!("{minutes} min")));
+    fact("created", it.created_at.map(|at| WireTime(at).to_string()));
+    fact("reason", it.reason.clone());
+    for extra in &it.extra {
+        fact(&extra.label, Some(extra.value.clone()));
+    }
+    for item in &it.items.list {
+        let options = if item.options.is_empty() { String::new() } else { format!(" + {}", item.options.join(", ")) };
+        let note = item.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+        let price = item.price.map_or_else(String::new, |price| format!(", {} each", money(price)));
+        lines.push(format!("  - {} x {}{options}{note}{price}", quantity(&item.quantity), item.name));
+    }
+    for unreadable in &it.unreadable {
+        lines.push(format!("  ! {} cannot be read: {}", unreadable.field, unreadable.text));
+    }
+    lines
+}

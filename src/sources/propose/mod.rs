@@ -1,0 +1,392 @@
+//! Proposes a mapping for a table, in the shop's own words, and asks what it cannot know.
+
+mod statuses;
+mod synonyms;
+mod toml_text;
+
+use crate::db::GenericClient;
+
+use super::catalog::{self, Table, TableColumn};
+use super::trigger::ident;
+use crate::domain::status::SubjectKind;
+use statuses::Words;
+use synonyms::underscored;
+
+/// A mapping that may need a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// As TOML, with each question as a comment beside its line.
+    pub toml: String,
+    /// What only a person can know, a line each; none: it can be attached.
+    pub questions: Vec<String>,
+}
+
+/// What was found of a table, field by field.
+#[derive(Debug, Default)]
+struct Draft {
+    table: String,
+    kind: Option<SubjectKind>,
+    key: Option<String>,
+    store: Option<String>,
+    number: Option<String>,
+    status: Option<(String, Words)>,
+    order_type: Option<(String, TypeWords)>,
+    /// Fields that are a column, by their key.
+    fields: Vec<(&'static str, Vec<String>)>,
+    /// The total, with its unit.
+    total: Option<(String, &'static str)>,
+    currency: Option<String>,
+    /// Times, each with its zone where that is not UTC.
+    times: Vec<(&'static str, String, Option<String>)>,
+    items: Option<Items>,
+    extra: Vec<(String, String)>,
+    /// Keys of [answer].
+    answer: Vec<(&'static str, String)>,
+    /// Columns that nothing was made of.
+    left: Vec<String>,
+    /// Questions, each with the key of the line that it is about.
+    questions: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug, Default)]
+struct TypeWords {
+    delivery: Vec<String>,
+    pickup: Vec<String>,
+    dine_in: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Items {
+    Column(String),
+    Table {
+        table: String,
+        order_key: String,
+        /// Keys of [items], each with its column.
+        columns: Vec<(&'static str, String)>,
+        /// Of the price.
+        unit: Option<&'static str>,
+    },
+}
+
+/// Proposes a mapping of a table. `kind`: as a person has said it.
+pub async fn propose(client: &impl GenericClient, table: &Table, kind: Option<SubjectKind>) -> Result<Proposal, catalog::Error> {
+    let mut draft = Draft {
+        table: table.quoted.clone(),
+        kind: kind.or_else(|| kind_of(&table.name)),
+        ..Draft::default()
+    };
+    if draft.kind.is_none() {
+        draft.ask("kind", "are its rows orders or bookings?");
+    }
+    let kind = draft.kind.unwrap_or(SubjectKind::Order);
+    let mut columns = Columns::new(table);
+    identity(client, table, &mut columns, &mut draft).await?;
+    statuses::find(client, table, &mut columns, kind, &mut draft).await?;
+    texts(&mut columns, &mut draft);
+    money(client, table, &mut columns, &mut draft).await?;
+    times(client, &mut columns, kind, &mut draft).await?;
+    items(client, table, &mut columns, &mut draft).await?;
+    for column in columns.all(synonyms::EXTRA, is_plain) {
+        draft.extra.push((label(&column.name), column.name.clone()));
+    }
+    draft.left = columns.rest();
+    Ok(toml_text::write(&draft))
+}
+
+impl Draft {
+    fn ask(&mut self, key: &'static str, question: impl Into<String>) {
+        self.questions.push((key, question.into()));
+    }
+
+    fn put(&mut self, key: &'static str, column: Option<&TableColumn>) {
+        if let Some(column) = column {
+            self.fields.push((key, vec![column.name.clone()]));
+        }
+    }
+}
+
+/// The columns of a table, each used once.
+struct Columns<'a> {
+    all: Vec<(&'a TableColumn, String, bool)>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(table: &'a Table) -> Self {
+        let all = table.columns.iter().map(|column| (column, underscored(&column.name), false));
+        Self { all: all.collect() }
+    }
+
+    /// The likeliest unused column of these names that may be one.
+    fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
+        for name in names {
+            let found = self.all.iter_mut().find(|(column, known, used)| known == name && !used && may(column));
+            if let Some((column, _, used)) = found {
+                *used = true;
+                return Some(column);
+            }
+        }
+        None
+    }
+
+    /// All unused columns of these names.
+    fn all(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Vec<&'a TableColumn> {
+        let mut found = Vec::new();
+        while let Some(column) = self.take(names, &may) {
+            found.push(column);
+        }
+        found
+    }
+
+    /// One of this very name.
+    fn use_named(&mut self, name: &str) {
+        self.all.iter_mut().filter(|(column, ..)| column.name == name).for_each(|(.., used)| *used = true);
+    }
+
+    fn rest(&self) -> Vec<String> {
+        self.all.iter().filter(|(.., used)| !used).map(|(column, ..)| column.name.clone()).collect()
+    }
+}
+
+fn kind_of(table: &str) -> Option<SubjectKind> {
+    let name = table.to_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    if has(&["booking", "reservation", "appointment", "брон", "запис"]) {
+        Some(SubjectKind::Booking)
+    } else if has(&["order", "заказ", "purchase", "checkout", "ticket", "sale"]) {
+        Some(SubjectKind::Order)
+    } else {
+        None
+    }
+}
+
+fn is_json(column: &TableColumn) -> bool {
+    matches!(column.base.as_str(), "json" | "jsonb")
+}
+
+fn is_text(column: &TableColumn) -> bool {
+    column.base == "text" || column.base.starts_with("character") || column.base == "citext" || column.base.ends_with(".citext")
+}
+
+fn is_whole(column: &TableColumn) -> bool {
+    matches!(column.base.as_str(), "smallint" | "integer" | "bigint")
+}
+
+fn is_number(column: &TableColumn) -> bool {
+    is_whole(column) || column.base.starts_with("numeric") || matches!(column.base.as_str(), "real" | "double precision" | "money")
+}
+
+fn is_time(column: &TableColumn) -> bool {
+    column.base.starts_with("timestamp")
+}
+
+fn is_plain(column: &TableColumn) -> bool {
+    is_text(column) || is_whole(column) || !column.labels.is_empty()
+}
+
+fn any(_: &TableColumn) -> bool {
+    true
+}
+
+/// `table_no` as people read it: `Table no`.
+fn label(name: &str) -> String {
+    let words = synonyms::spaced(name);
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+async fn identity(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
+    // The primary key, or the first unique index of one column that is never null; of a partitioned table without its
+    // partition's columns.
+    const KEYS: &str = "with p as (select coalesce((select partattrs::int2[] from pg_partitioned_table where partrelid = $1), '{}') as attrs) \
+         select a.attname::text from pg_index i cross join p \
+         join lateral (select array_agg(n) as own from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) n where n <> all (p.attrs)) k on true \
+         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.own[1] \
+         where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null and cardinality(k.own) = 1 \
+           and (i.indisprimary or a.attnotnull) order by i.indisprimary desc, i.indexrelid";
+    let keys: Vec<String> = client
+        .query(KEYS, &[&table.oid])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    match keys.first() {
+        Some(key) => {
+            columns.use_named(key);
+            draft.key = Some(key.clone());
+        }
+        None => draft.ask(
+            "key",
+            "which column tells one row from all others? It needs a unique index: no index of one column is unique",
+        ),
+    }
+    match columns.take(synonyms::STORES, any) {
+        Some(store) => draft.store = Some(store.name.clone()),
+        None => draft.ask(
+            "store",
+            "which column says whose order it is? Where there is one store only: store = { constant = \"1\" }",
+        ),
+    }
+    draft.number = columns.take(synonyms::NUMBERS, is_plain).map(|column| column.name.clone());
+    Ok(())
+}
+
+fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
+    let text = |column: &TableColumn| is_text(column) || is_json(column);
+    match (columns.take(synonyms::FIRST_NAMES, is_text), columns.take(synonyms::LAST_NAMES, is_text)) {
+        (Some(first), Some(last)) => draft.fields.push(("customer_name", vec![first.name.clone(), last.name.clone()])),
+        (one, other) => {
+            let single = columns.take(synonyms::CUSTOMER_NAMES, is_text).or(one).or(other);
+            draft.put("customer_name", single);
+        }
+    }
+    draft.put("phone", columns.take(synonyms::PHONES, |column| is_text(column) || is_whole(column)));
+    draft.put("address", columns.take(synonyms::ADDRESSES, text));
+    draft.put("comment", columns.take(synonyms::COMMENTS, is_text));
+    draft.put("persons", columns.take(synonyms::PERSONS, |column| is_number(column) || is_text(column)));
+    draft.put("payment_method", columns.take(synonyms::PAYMENT_METHODS, is_plain));
+    draft.put("paid", columns.take(synonyms::PAID, |column| column.base == "boolean" || is_time(column)));
+    draft.put("deleted_at", columns.take(synonyms::DELETED, |column| column.base == "boolean" || is_time(column)));
+    for (key, names, may) in [
+        ("updated_at", synonyms::UPDATED, is_time as fn(&TableColumn) -> bool),
+        ("accepted_at", synonyms::ACCEPTED, is_time),
+        ("reason", synonyms::REASONS, is_text),
+        ("minutes", synonyms::MINUTES, is_whole),
+    ] {
+        if let Some(column) = columns.take(names, may) {
+            draft.answer.push((key, column.name.clone()));
+        }
+    }
+}
+
+async fn money(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
+    let may = |column: &TableColumn| is_number(column) || is_text(column);
+    if let Some(total) = columns.take(synonyms::TOTALS, may) {
+        let unit = unit_of(total);
+        if unit == "major" && total.base == "numeric" && whole_numbers_only(client, table, &total.name).await? {
+            draft.ask(
+                "total",
+                format!("is 1250 in {} 12.50 (unit = \"minor\") or 1250.00 (unit = \"major\")? No row has a fraction", total.name),
+            );
+        }
+        draft.total = Some((total.name.clone(), unit));
+    }
+    draft.put("change_from", columns.take(synonyms::CHANGE_FROM, is_number));
+    draft.currency = columns.take(synonyms::CURRENCIES, is_plain).map(|column| column.name.clone());
+    Ok(())
+}
+
+/// What a number counts: a type with a fraction is in major units, a whole number in minor ones, and a name may say it.
+fn unit_of(column: &TableColumn) -> &'static str {
+    let name = underscored(&column.name);
+    let says_minor = ["cents", "minor", "kopecks", "kopeks", "cts"].iter().any(|word| name.ends_with(word));
+    match says_minor || super::usual_unit(&column.base) == crate::domain::money::Unit::Minor {
+        true => "minor",
+        false => "major",
+    }
+}
+
+/// Whether a column without a scale has values, and no fraction among the newest of them.
+async fn whole_numbers_only(client: &impl GenericClient, table: &Table, column: &str) -> Result<bool, catalog::Error> {
+    let name = ident(column);
+    let sql = format!(
+        "select count(*) > 0 and bool_and({name} = trunc({name})) from (select {name} from {} where {name} is not null limit 1000) sample",
+        table.quoted
+    );
+    Ok(client.query_one(&sql, &[]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(false))
+}
+
+async fn times(client: &impl GenericClient, columns: &mut Columns<'_>, kind: SubjectKind, draft: &mut Draft) -> Result<(), catalog::Error> {
+    let zone: String = client.query_one("select current_setting('TimeZone')", &[]).await?.try_get(0)?;
+    let zone_is_utc = matches!(zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Etc/UCT" | "UCT" | "Zulu");
+    let due = match kind {
+        SubjectKind::Order => columns.take(synonyms::DUE, is_time),
+        SubjectKind::Booking => columns.take(synonyms::STARTS, is_time).or_else(|| columns.take(synonyms::DUE, is_time)),
+    };
+    let created = columns.take(synonyms::CREATED, is_time);
+    for (key, column) in [("due_at", due), ("created_at", created)] {
+        let Some(column) = column else { continue };
+        let is_naive = column.base.contains("without");
+        let by_database = column.default.as_deref().is_some_and(is_now);
+        if is_naive && by_database && !zone_is_utc {
+            draft.ask(
+                key,
+                format!(
+                    "{} says no time zone: is it UTC, as most frameworks write, or {zone}, as its default in this database writes?",
+                    column.name
+                ),
+            );
+        }
+        draft.times.push((key, column.name.clone(), None));
+    }
+    Ok(())
+}
+
+fn is_now(default: &str) -> bool {
+    let default = default.to_lowercase();
+    ["now()", "current_timestamp", "localtimestamp", "clock_timestamp()"].iter().any(|now| default.starts_with(now))
+}
+
+async fn items(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
+    if draft.kind == Some(SubjectKind::Booking) {
+        return Ok(());
+    }
+    if let Some(column) = columns.take(synonyms::ITEMS, |column| is_json(column) || is_text(column)) {
+        draft.items = Some(Items::Column(column.name.clone()));
+        return Ok(());
+    }
+    let candidates = referencing(client, table).await?;
+    let looks_like_items = |name: &str| synonyms::ITEM_TABLES.iter().any(|part| name.to_lowercase().contains(part));
+    let mut with_items: Vec<(Table, String)> = Vec::new();
+    for (name, column) in candidates {
+        let found = Table::find(client, &name).await?;
+        if looks_like_items(&found.name) {
+            with_items.push((found, column));
+        }
+    }
+    // A table of items says how many; one of addresses or shipments does not.
+    with_items.sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
+    let Some((found, order_key)) = with_items.first() else {
+        return Ok(());
+    };
+    let mut theirs = Columns::new(found);
+    theirs.use_named(order_key);
+    let mut mapped = Vec::new();
+    let text = |column: &TableColumn| is_text(column) || is_json(column);
+    let price = |column: &TableColumn| is_number(column) || is_text(column);
+    let named = theirs.take(synonyms::ITEM_NAMES, text);
+    if named.is_none() {
+        draft.ask(
+            "items",
+            format!(
+                "{} has no name of the dish: a query under [details] can bring items with their names (docs/sources.md)",
+                found.quoted
+            ),
+        );
+    }
+    let quantity = theirs.take(synonyms::QUANTITIES, is_number);
+    let price = theirs.take(synonyms::PRICES, price);
+    let note = theirs.take(synonyms::ITEM_NOTES, is_text);
+    let options = theirs.take(synonyms::ITEM_OPTIONS, text);
+    for (key, column) in [("name", named), ("quantity", quantity), ("note", note), ("options", options)] {
+        mapped.extend(column.map(|column| (key, column.name.clone())));
+    }
+    mapped.extend(price.map(|column| ("price", column.name.clone())));
+    draft.items = Some(Items::Table {
+        table: found.quoted.clone(),
+        order_key: order_key.clone(),
+        columns: mapped,
+        unit: price.map(unit_of),
+    });
+    Ok(())
+}
+
+/// Tables with a foreign key of one column to this one, and that column.
+async fn referencing(client: &impl GenericClient, table: &Table) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+    const REFERENCING: &str = "select format('%I.%I', n.nspname, c.relname), a.attname::text from pg_constraint f \
+         join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace \
+         join pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.conkey[1] \
+         where f.contype = 'f' and f.confrelid = $1 and cardinality(f.conkey) = 1 and f.conrelid <> $1 and not c.relispartition \
+         order by 1";
+    let rows = client.query(REFERENCING, &[&table.oid]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}

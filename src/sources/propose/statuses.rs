@@ -1,0 +1,192 @@
+//! What the words of a status column mean: its labels, its checks, and the words that occur.
+
+use crate::db::GenericClient;
+
+use super::synonyms::{self, Usual, usual_status};
+use super::{Columns, Draft, TypeWords, is_plain};
+use crate::domain::status::{Status, SubjectKind};
+use crate::sources::catalog::{self, Table, TableColumn};
+use crate::sources::trigger::ident;
+
+/// Rows that are looked at for words that occur.
+const SAMPLED_ROWS: i64 = 200_000;
+/// Words of a column at most: one with more is no status.
+const MAX_WORDS: usize = 60;
+
+/// What was made of the words.
+#[derive(Debug, Default, Clone)]
+pub struct Words {
+    /// Of each status, in the order of the table's labels.
+    pub known: Vec<(Status, Vec<String>)>,
+    /// Of what nobody sees.
+    pub hidden: Vec<String>,
+    /// Nobody knows what these mean; with how often each occurs.
+    pub unknown: Vec<(String, i64)>,
+    /// Whether the words are numbers or booleans in the table.
+    pub is_bare: bool,
+}
+
+/// Finds status and order type.
+pub async fn find(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &mut Columns<'_>,
+    kind: SubjectKind,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
+    let may = |column: &TableColumn| is_plain(column) || column.base == "boolean";
+    match columns.take(synonyms::STATUSES, may) {
+        Some(column) => {
+            let words = words_of(client, table, column).await?;
+            let words = meanings(words, kind, column);
+            ask(&words, draft);
+            draft.status = Some((column.name.clone(), words));
+        }
+        None => draft.ask("status", "which column says where an order stands?"),
+    }
+    if kind == SubjectKind::Order
+        && let Some(column) = columns.take(synonyms::TYPES, is_plain)
+    {
+        let mut types = TypeWords::default();
+        for (word, _) in words_of(client, table, column).await? {
+            let spaced = synonyms::spaced(&word);
+            let lists = [
+                (synonyms::DELIVERY, &mut types.delivery),
+                (synonyms::PICKUP, &mut types.pickup),
+                (synonyms::DINE_IN, &mut types.dine_in),
+            ];
+            for (known, list) in lists {
+                if known.contains(&spaced.as_str()) {
+                    list.push(word.clone());
+                }
+            }
+        }
+        draft.order_type = Some((column.name.clone(), types));
+    }
+    Ok(())
+}
+
+fn ask(words: &Words, draft: &mut Draft) {
+    let has = |status: Status| words.known.iter().any(|(known, _)| *known == status);
+    for (word, rows) in &words.unknown {
+        draft.ask("status", format!("what does {word} mean? {rows} rows have it"));
+    }
+    if !has(Status::Pending) {
+        draft.ask("status", "which word has an order that waits for an answer? Without one nothing ever rings");
+    }
+}
+
+/// What each word means, as far as that is usual.
+fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) -> Words {
+    let mut words = Words {
+        is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),
+        ..Words::default()
+    };
+    for (word, rows) in found {
+        match usual_status(&word, kind) {
+            Some(Usual::Hidden) => words.hidden.push(word),
+            Some(Usual::Status(status)) => put(&mut words.known, status, word),
+            None => words.unknown.push((word, rows)),
+        }
+    }
+    // A shop that begins with "processing" means new orders by it.
+    let has_pending = words.known.iter().any(|(status, _)| *status == Status::Pending);
+    let first = |word: &String| synonyms::spaced(word) == "processing";
+    if !has_pending
+        && let Some((_, preparing)) = words.known.iter_mut().find(|(status, _)| *status == Status::Preparing)
+        && preparing.len() == 1
+        && preparing.iter().any(first)
+    {
+        let moved = std::mem::take(preparing);
+        words.known.retain(|(_, words)| !words.is_empty());
+        moved.into_iter().for_each(|word| put(&mut words.known, Status::Pending, word));
+    }
+    words.known.sort_by_key(|(status, _)| *status);
+    words
+}
+
+fn put(known: &mut Vec<(Status, Vec<String>)>, status: Status, word: String) {
+    match known.iter_mut().find(|(of, _)| *of == status) {
+        Some((_, words)) => words.push(word),
+        None => known.push((status, vec![word])),
+    }
+}
+
+/// The words that a column may have, with how often each occurs: its labels, what its checks list, and what is there.
+async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Vec<(String, i64)>, catalog::Error> {
+    const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
+         join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
+         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 and cardinality(c.conkey) = 1 order by c.oid";
+    let mut words: Vec<(String, i64)> = column.labels.iter().map(|label| (label.clone(), 0)).collect();
+    if words.is_empty() {
+        for row in client.query(CHECKS, &[&table.oid, &column.name]).await? {
+            let listed = listed_words(row.try_get(0)?);
+            words.extend(listed.into_iter().map(|word| (word, 0)));
+        }
+        words.extend(default_word(column).map(|word| (word, 0)));
+    }
+    let name = ident(&column.name);
+    let occurring = format!(
+        "select word, count(*) from (select {name}::text as word from {} limit $1) sample where word is not null group by 1 order by 2 desc, 1 limit $2",
+        table.quoted
+    );
+    for row in client.query(&occurring, &[&SAMPLED_ROWS, &(MAX_WORDS as i64)]).await? {
+        let (word, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        match words.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, rows)) => *rows = count,
+            None => words.push((word, count)),
+        }
+    }
+    let mut seen = Vec::new();
+    words.retain(|(word, _)| {
+        let is_new = !seen.contains(word);
+        seen.push(word.clone());
+        is_new
+    });
+    words.truncate(MAX_WORDS);
+    Ok(words)
+}
+
+/// The texts and numbers that a CHECK lists: `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
+fn listed_words(check: &str) -> Vec<String> {
+    // A range or a pattern lists nothing.
+    if [" ~", ">", "<", " LIKE ", "length("].iter().any(|part| check.contains(part)) {
+        return Vec::new();
+    }
+    let mut words = Vec::new();
+    let mut rest = check;
+    while let Some((_, behind)) = rest.split_once('\'') {
+        let Some((word, after)) = behind.split_once('\'') else { break };
+        words.push(word.to_owned());
+        rest = after;
+    }
+    if words.is_empty() {
+        let numbers = check.split(|c: char| !c.is_ascii_digit() && c != '-').filter(|part| part.parse::<i64>().is_ok());
+        words.extend(numbers.map(str::to_owned));
+    }
+    words
+}
+
+/// The word that a new row has: `'pending'::text`, `0`.
+fn default_word(column: &TableColumn) -> Option<String> {
+    let default = column.default.as_deref()?;
+    if let Some(rest) = default.strip_prefix('\'') {
+        return rest.split('\'').next().map(str::to_owned);
+    }
+    default.parse::<i64>().is_ok().then(|| default.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_lists_its_words() {
+        assert_eq!(
+            listed_words("CHECK ((status = ANY (ARRAY['new'::text, 'in work'::text])))"),
+            ["new", "in work"]
+        );
+        assert_eq!(listed_words("CHECK ((status = ANY (ARRAY[10, 20, 30])))"), ["10", "20", "30"]);
+        assert_eq!(listed_words("CHECK ((total > 0))"), Vec::<String>::new());
+    }
+}

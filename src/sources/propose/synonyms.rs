@@ -1,0 +1,228 @@
+//! What shops call things: names of columns for each field, and words for each status, in English and Russian. Names are
+//! compared in lower case with underscores; the likelier one comes first.
+
+use crate::domain::status::{Status, SubjectKind};
+
+pub const STORES: &[&str] = &[
+    "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
+    "partner_id", "seller_id", "distributor_id", "sales_channel_id", "channel_id", "cafe_id", "point_id", "site_id", "organization_id",
+    "organisation_id", "company_id", "tenant_id", "event_id", "store", "shop", "restaurant", "venue", "location", "branch", "магазин_id",
+    "ресторан_id", "заведение_id", "магазин", "ресторан", "заведение", "точка", "филиал",
+];
+pub const NUMBERS: &[&str] = &[
+    "number", "order_number", "order_no", "short_number", "short_no", "short_id", "display_id", "display_number", "public_id", "code",
+    "order_code", "reference", "booking_code", "booking_number", "no", "num", "номер", "номер_заказа", "короткий_номер",
+];
+pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние"];
+pub const CUSTOMER_NAMES: &[&str] = &[
+    "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "customer",
+    "client", "guest", "buyer", "name", "имя_клиента", "имя", "клиент", "фио", "покупатель", "заказчик", "гость",
+];
+pub const FIRST_NAMES: &[&str] = &["first_name", "customer_first_name", "firstname", "имя"];
+pub const LAST_NAMES: &[&str] = &["last_name", "customer_last_name", "lastname", "surname", "фамилия"];
+pub const PHONES: &[&str] = &[
+    "phone", "customer_phone", "phone_number", "client_phone", "contact_phone", "guest_phone", "telephone", "tel", "mobile", "mobile_phone",
+    "телефон", "номер_телефона", "тел",
+];
+pub const ADDRESSES: &[&str] = &[
+    "address", "delivery_address", "shipping_address", "customer_address", "full_address", "address_line", "street_address", "адрес",
+    "адрес_доставки",
+];
+pub const COMMENTS: &[&str] = &[
+    "comment", "comments", "customer_comment", "customer_note", "note", "notes", "order_note", "special_instructions", "special_requests",
+    "instructions", "remark", "remarks", "wish", "wishes", "message", "комментарий", "комментарии", "примечание", "пожелания", "пожелание",
+];
+pub const PERSONS: &[&str] = &[
+    "persons", "guests", "party_size", "people", "covers", "guest_count", "guests_count", "number_of_guests", "persons_count", "cutlery", "seats",
+    "pax", "персон", "персоны", "гостей", "гости", "количество_гостей", "количество_персон",
+];
+pub const PAYMENT_METHODS: &[&str] =
+    &["payment_method", "payment_type", "pay_method", "pay_type", "payment", "способ_оплаты", "оплата", "тип_оплаты"];
+pub const PAID: &[&str] = &["is_paid", "paid", "paid_at", "оплачен", "оплачено"];
+pub const CHANGE_FROM: &[&str] = &["change_from", "change_for", "cash_change", "change", "сдача_с", "сдача"];
+pub const TYPES: &[&str] = &[
+    "order_type", "delivery_type", "delivery_method", "fulfillment_type", "fulfillment_method", "fulfilment_type", "service_type", "mode", "type",
+    "тип_заказа", "тип", "способ_получения",
+];
+pub const TOTALS: &[&str] = &[
+    "total", "total_price", "total_amount", "grand_total", "order_total", "total_sum", "total_cents", "total_minor", "amount", "amount_cents",
+    "sum", "price", "cost", "total_cost", "итого", "сумма", "сумма_заказа", "стоимость", "всего",
+];
+pub const CURRENCIES: &[&str] = &["currency", "currency_code", "валюта"];
+pub const DUE: &[&str] = &[
+    "due_at", "due_time", "deliver_at", "delivery_at", "delivery_time", "pickup_at", "pickup_time", "ready_by", "wanted_at", "scheduled_at",
+    "scheduled_for", "scheduled_time", "promised_at", "promise_time", "desired_time", "requested_time", "requested_at", "expected_at",
+    "ко_времени", "время_доставки", "доставить_к",
+];
+pub const STARTS: &[&str] = &[
+    "starts_at", "start_at", "start_time", "start", "start_date", "booked_for", "reserved_for", "reservation_time", "booking_time", "date_time",
+    "datetime", "visit_at", "scheduled_at", "scheduled_for", "начало", "время", "дата_и_время",
+];
+pub const CREATED: &[&str] = &[
+    "created_at", "created", "created_on", "placed_at", "date_placed", "ordered_at", "order_date", "inserted_at", "date_created", "creation_date",
+    "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
+];
+pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
+pub const ITEMS: &[&str] = &[
+    "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
+    "товары", "блюда", "корзина",
+];
+/// Parts of the names of tables that hold items.
+pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "detail", "позици", "товар", "блюд", "состав"];
+pub const ITEM_NAMES: &[&str] = &[
+    "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
+    "название", "наименование", "блюдо", "товар",
+];
+pub const QUANTITIES: &[&str] = &["quantity", "qty", "count", "amount", "pcs", "quantity_ordered", "product_qty", "количество", "кол_во", "колво"];
+pub const PRICES: &[&str] = &["unit_price", "price", "price_per_unit", "item_price", "unit_cost", "price_unit", "cost", "цена", "стоимость"];
+pub const ITEM_NOTES: &[&str] = &[
+    "note", "notes", "comment", "special_instructions", "special_request", "wish", "customer_note", "remark", "комментарий", "примечание", "пожелание",
+];
+pub const ITEM_OPTIONS: &[&str] = &["options", "modifiers", "extras", "addons", "add_ons", "toppings", "variants", "опции", "добавки"];
+pub const REASONS: &[&str] = &[
+    "reason", "cancel_reason", "cancellation_reason", "reject_reason", "rejection_reason", "status_reason", "причина", "причина_отмены",
+    "причина_отказа",
+];
+pub const MINUTES: &[&str] = &[
+    "prep_minutes", "preparation_minutes", "preparation_time", "prep_time", "cooking_time", "cooking_minutes", "promised_minutes", "eta_minutes",
+    "minutes", "время_приготовления",
+];
+pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified", "last_modified", "date_updated", "обновлен", "обновлено"];
+pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
+/// What else a kitchen likes to see.
+pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
+
+/// Words for each status, in lower case; a space stands for whatever separates their parts.
+const STATUS_WORDS: &[(Status, &[&str])] = &[
+    (Status::Pending, &[
+        "new", "pending", "placed", "created", "open", "submitted", "received", "requested", "unconfirmed", "waiting", "awaiting",
+        "awaiting confirmation", "pending confirmation", "awaiting approval", "pending approval", "to confirm", "unfulfilled", "ordered",
+        "новый", "новая", "новое", "ожидает", "ожидает подтверждения", "ждет", "ждёт", "создан", "создана", "оформлен", "поступил",
+    ]),
+    (Status::Preparing, &[
+        "preparing", "accepted", "confirmed", "approved", "in progress", "inprogress", "cooking", "processing", "started", "in kitchen",
+        "in preparation", "in work", "making", "being processed", "being prepared", "принят", "принята", "подтвержден", "подтверждён",
+        "подтверждена", "готовится", "в работе", "в обработке", "на кухне",
+    ]),
+    (Status::Ready, &[
+        "ready", "prepared", "ready for pickup", "ready to pickup", "ready for delivery", "ready to ship", "packed", "awaiting pickup", "cooked",
+        "готов", "готова", "готов к выдаче", "собран",
+    ]),
+    (Status::Delivering, &[
+        "delivering", "out for delivery", "on the way", "on its way", "shipped", "in transit", "in delivery", "dispatched", "picked up", "en route",
+        "with courier", "в пути", "доставляется", "отправлен", "передан курьеру", "у курьера",
+    ]),
+    (Status::Completed, &[
+        "completed", "complete", "done", "delivered", "finished", "fulfilled", "closed", "collected", "served", "handed over", "checked out",
+        "выполнен", "выполнена", "завершен", "завершён", "завершена", "доставлен", "выдан", "закрыт", "состоялась",
+    ]),
+    (Status::Rejected, &["rejected", "declined", "refused", "denied", "отклонен", "отклонён", "отклонена", "отказ", "отказано"]),
+    (Status::Cancelled, &[
+        "cancelled", "canceled", "cancelled by customer", "canceled by customer", "void", "voided", "refunded", "expired", "returned", "failed",
+        "no show", "отменен", "отменён", "отменена", "отмена", "возврат", "аннулирован",
+    ]),
+];
+const HIDDEN_WORDS: &[&str] = &[
+    "cart", "draft", "basket", "checkout", "checkout draft", "awaiting payment", "pending payment", "payment pending", "waiting payment",
+    "waiting for payment", "unpaid", "incomplete", "abandoned", "address", "payment", "корзина", "черновик", "ожидает оплаты", "не оплачен",
+];
+/// What WooCommerce means by its words is not what others mean by them.
+const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
+    ("wc-pending", None),
+    ("wc-on-hold", None),
+    ("wc-checkout-draft", None),
+    ("wc-failed", None),
+    ("wc-processing", Some(Status::Pending)),
+    ("wc-completed", Some(Status::Completed)),
+    ("wc-cancelled", Some(Status::Cancelled)),
+    ("wc-refunded", Some(Status::Cancelled)),
+];
+
+/// What a word usually means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usual {
+    /// This status.
+    Status(Status),
+    /// Nobody sees such orders.
+    Hidden,
+}
+
+/// What a word usually means to an application; `None`: nobody knows.
+pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
+    if let Some((_, meaning)) = WOOCOMMERCE.iter().find(|(known, _)| *known == word) {
+        return Some(meaning.map_or(Usual::Hidden, Usual::Status));
+    }
+    let word = spaced(word);
+    if HIDDEN_WORDS.contains(&word.as_str()) {
+        return Some(Usual::Hidden);
+    }
+    if kind == SubjectKind::Booking && matches!(word.as_str(), "seated" | "arrived" | "checked in") {
+        return Some(Usual::Status(Status::Completed));
+    }
+    let of_status = STATUS_WORDS.iter().find(|(_, words)| words.contains(&word.as_str()));
+    of_status.map(|(status, _)| Usual::Status(*status))
+}
+
+/// Words for how an order reaches its customer.
+pub const DELIVERY: &[&str] = &["delivery", "deliver", "courier", "shipping", "home delivery", "доставка", "курьер", "курьером"];
+/// The same.
+pub const PICKUP: &[&str] =
+    &["pickup", "pick up", "takeaway", "take away", "takeout", "take out", "collection", "collect", "to go", "самовывоз", "с собой", "навынос"];
+/// The same.
+pub const DINE_IN: &[&str] = &["dine in", "dinein", "in store", "eat in", "in house", "table", "hall", "on site", "в зале", "в ресторане", "на месте"];
+
+/// A word in lower case, its parts apart by one space: `OUT_FOR_DELIVERY`, `outForDelivery`, `out-for-delivery`.
+pub fn spaced(word: &str) -> String {
+    underscored(word).replace('_', " ")
+}
+
+/// A name in lower case, its parts apart by one underscore.
+pub fn underscored(name: &str) -> String {
+    let mut parts = String::with_capacity(name.len() + 4);
+    let mut previous = '_';
+    for c in name.chars() {
+        let separates = matches!(c, '_' | '-' | ' ' | '.' | '/');
+        let begins = c.is_uppercase() && (previous.is_lowercase() || previous.is_ascii_digit());
+        if (separates || begins) && !parts.ends_with('_') && !parts.is_empty() {
+            parts.push('_');
+        }
+        if !separates {
+            parts.extend(c.to_lowercase());
+        }
+        previous = c;
+    }
+    parts.trim_end_matches('_').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_every_convention_are_one() {
+        for name in ["customer_name", "customerName", "CustomerName", "CUSTOMER_NAME", "customer-name", "Customer Name"] {
+            assert_eq!(underscored(name), "customer_name", "{name}");
+        }
+        assert_eq!(underscored("storeId"), "store_id");
+        assert_eq!(underscored("Статус"), "статус");
+    }
+
+    #[test]
+    fn words_of_many_shops_are_known() {
+        let order = |word| usual_status(word, SubjectKind::Order);
+        for (word, status) in [
+            ("PENDING", Status::Pending),
+            ("placed", Status::Pending),
+            ("IN_PROGRESS", Status::Preparing),
+            ("outForDelivery", Status::Delivering),
+            ("Отменён", Status::Cancelled),
+            ("wc-processing", Status::Pending),
+        ] {
+            assert_eq!(order(word), Some(Usual::Status(status)), "{word}");
+        }
+        assert_eq!(order("AWAITING_PAYMENT"), Some(Usual::Hidden));
+        assert_eq!(order("wc-pending"), Some(Usual::Hidden));
+        assert_eq!(order("on_hold"), None);
+        assert_eq!(order("0"), None);
+    }
+}

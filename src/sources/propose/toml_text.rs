@@ -1,0 +1,193 @@
+//! Writes a proposal as TOML, as a person would, with each question as a comment beside its line.
+
+use super::{Draft, Items, Proposal, TypeWords};
+use crate::domain::status::Status;
+use crate::sources::mapping::Column;
+
+/// Columns that are named as left over.
+const NAMED_LEFT: usize = 40;
+
+/// Writes it.
+pub fn write(draft: &Draft) -> Proposal {
+    let mut text = Text::new(draft);
+    text.line("table", Some(quoted(&draft.table)));
+    text.line("kind", draft.kind.map(|kind| quoted(kind.as_str())));
+    text.line("key", draft.key.as_deref().map(quoted));
+    text.line("store", draft.store.as_deref().map(quoted));
+    if let Some(number) = &draft.number {
+        text.line("number", Some(quoted(number)));
+    }
+    statuses(&mut text, draft);
+    fields(&mut text, draft);
+    items(&mut text, draft);
+    section(&mut text, "extra", draft.extra.iter().map(|(label, column)| (bare_or_quoted(label), reference(column))));
+    section(&mut text, "answer", draft.answer.iter().map(|(key, column)| ((*key).to_owned(), quoted(column))));
+    if !draft.left.is_empty() {
+        let left: Vec<&str> = draft.left.iter().take(NAMED_LEFT).map(String::as_str).collect();
+        text.text.push_str(&format!("\n# Not shown to anybody: {}\n", left.join(", ")));
+    }
+    Proposal {
+        toml: text.text,
+        questions: draft.questions.iter().map(|(key, question)| format!("{key}: {question}")).collect(),
+    }
+}
+
+struct Text<'a> {
+    draft: &'a Draft,
+    text: String,
+}
+
+impl<'a> Text<'a> {
+    fn new(draft: &'a Draft) -> Self {
+        let head = match draft.questions.is_empty() {
+            true => "# What the columns of this table mean. docs/sources.md says what each key means.\n",
+            false => {
+                "# What the columns of this table mean. Answer each line with a question mark, then: vestnik attach --map THIS_FILE\n\
+                 # docs/sources.md says what each key means.\n"
+            }
+        };
+        Self {
+            draft,
+            text: head.to_owned(),
+        }
+    }
+
+    /// The questions about a key, above its line.
+    fn questions(&mut self, key: &str) {
+        for (_, question) in self.draft.questions.iter().filter(|(about, _)| *about == key) {
+            self.text.push_str(&format!("# ? {question}\n"));
+        }
+    }
+
+    fn line(&mut self, key: &str, value: Option<String>) {
+        self.questions(key);
+        match value {
+            Some(value) => self.text.push_str(&format!("{key} = {value}\n")),
+            None => self.text.push_str(&format!("# {key} = \n")),
+        }
+    }
+}
+
+fn statuses(text: &mut Text<'_>, draft: &Draft) {
+    text.text.push_str("\n[status]\n");
+    let Some((column, words)) = &draft.status else {
+        text.questions("status");
+        text.text.push_str("# column = \n# pending = []\n");
+        return;
+    };
+    text.text.push_str(&format!("column = {}\n", reference(column)));
+    let list = |words: &[String], is_bare: bool| {
+        let words: Vec<String> = words.iter().map(|word| if is_bare { word.clone() } else { quoted(word) }).collect();
+        format!("[{}]", words.join(", "))
+    };
+    let mut first = true;
+    for status in Status::ALL {
+        let Some((_, of_status)) = words.known.iter().find(|(known, _)| *known == status) else {
+            continue;
+        };
+        let hint = if std::mem::take(&mut first) { "   # the first word is the one written back" } else { "" };
+        text.text.push_str(&format!("{} = {}{hint}\n", status.as_str(), list(of_status, words.is_bare)));
+    }
+    if !words.hidden.is_empty() {
+        text.text.push_str(&format!("hidden = {}\n", list(&words.hidden, words.is_bare)));
+    }
+    text.questions("status");
+    let missing = Status::ALL.into_iter().filter(|status| words.known.iter().all(|(known, _)| known != status));
+    if !words.unknown.is_empty() || words.known.is_empty() {
+        for status in missing {
+            text.text.push_str(&format!("# {} = []\n", status.as_str()));
+        }
+        if words.hidden.is_empty() {
+            text.text.push_str("# hidden = []              # carts, and what waits for its payment\n");
+        }
+    }
+}
+
+fn fields(text: &mut Text<'_>, draft: &Draft) {
+    text.text.push_str("\n[fields]\n");
+    for (key, columns) in &draft.fields {
+        let columns: Vec<String> = columns.iter().map(|column| reference(column)).collect();
+        let value = match columns.as_slice() {
+            [one] => one.clone(),
+            several => format!("[{}]", several.join(", ")),
+        };
+        text.line(key, Some(value));
+    }
+    if let Some((column, words)) = &draft.order_type {
+        text.line("type", Some(type_words(column, words)));
+    }
+    if let Some((column, unit)) = &draft.total {
+        let currency = draft.currency.as_ref().map_or_else(String::new, |column| format!(", currency_column = {}", reference(column)));
+        text.line("total", Some(format!("{{ column = {}, unit = {}{currency} }}", reference(column), quoted(unit))));
+    }
+    for (key, column, zone) in &draft.times {
+        let value = match zone {
+            Some(zone) => format!("{{ column = {}, zone = {} }}", reference(column), quoted(zone)),
+            None => reference(column),
+        };
+        text.line(key, Some(value));
+    }
+}
+
+fn type_words(column: &str, words: &TypeWords) -> String {
+    let mut parts = vec![format!("column = {}", reference(column))];
+    for (key, words) in [("delivery", &words.delivery), ("pickup", &words.pickup), ("dine_in", &words.dine_in)] {
+        if !words.is_empty() {
+            let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+            parts.push(format!("{key} = [{}]", words.join(", ")));
+        }
+    }
+    format!("{{ {} }}", parts.join(", "))
+}
+
+fn items(text: &mut Text<'_>, draft: &Draft) {
+    let Some(items) = &draft.items else { return };
+    text.text.push_str("\n[items]\n");
+    text.questions("items");
+    match items {
+        Items::Column(column) => text.text.push_str(&format!("column = {}\n", reference(column))),
+        Items::Table {
+            table,
+            order_key,
+            columns,
+            unit,
+        } => {
+            text.text.push_str(&format!("table = {}\norder_key = {}\n", quoted(table), quoted(order_key)));
+            for (key, column) in columns {
+                let value = match (*key, unit) {
+                    ("price", Some(unit)) => format!("{{ column = {}, unit = {} }}", reference(column), quoted(unit)),
+                    _ => reference(column),
+                };
+                text.text.push_str(&format!("{key} = {value}\n"));
+            }
+        }
+    }
+}
+
+fn section(text: &mut Text<'_>, name: &str, lines: impl Iterator<Item = (String, String)>) {
+    let lines: Vec<String> = lines.map(|(key, value)| format!("{key} = {value}\n")).collect();
+    if !lines.is_empty() {
+        text.text.push_str(&format!("\n[{name}]\n{}", lines.concat()));
+    }
+}
+
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    match text.contains('"') && !text.contains('\'') {
+        true => format!("'{text}'"),
+        false => toml::Value::from(text).to_string(),
+    }
+}
+
+/// A column as a mapping names it: one with a dot in its name is quoted.
+fn reference(column: &str) -> String {
+    let whole = Column::whole(column);
+    match whole.name.contains(['.', '"']) {
+        true => quoted(&format!("\"{}\"", whole.name)),
+        false => quoted(&whole.name),
+    }
+}
+
+fn bare_or_quoted(key: &str) -> String {
+    toml::Value::from(key).to_string()
+}

@@ -1,0 +1,99 @@
+//! The sources of a database as this node knows them. Each read of the journal says which version is in force, so an event
+//! is never translated with a mapping that has been replaced.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::db::Pool;
+use crate::db::GenericClient;
+
+use super::mapping::Mapping;
+use super::{Source, Sources};
+use crate::db::{self, Failed};
+use crate::domain::event::{SourceId, StoreId};
+use crate::domain::money::Currency;
+
+/// The sources that are in force.
+#[derive(Debug, Default)]
+pub struct Registry {
+    current: RwLock<Arc<Sources>>,
+}
+
+impl Registry {
+    /// As they are known now.
+    pub fn current(&self) -> Arc<Sources> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// As they are in force in the database of this client: for what is done once, and must not be done by a mapping that has
+    /// been replaced.
+    pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, Failed> {
+        let current = self.current();
+        if version(client).await? == current.version {
+            return Ok(current);
+        }
+        self.reload(client).await?;
+        Ok(self.current())
+    }
+
+    /// As they are known now, or as the database has them, where none were loaded yet.
+    pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, Failed> {
+        if self.current().version == 0 {
+            db::answered(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;
+        }
+        Ok(self.current())
+    }
+
+    /// Reads them anew. What they were before.
+    pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, Failed> {
+        let sources = Arc::new(load(client).await?);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::replace(&mut *current, sources))
+    }
+}
+
+/// Reads the sources of a database.
+pub async fn load(client: &impl GenericClient) -> Result<Sources, Failed> {
+    const SOURCES: &str = "select id, name, table_name, mapping, columns::text from vestnik.vst_source";
+    const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
+    // The version comes first: what changes meanwhile is read again with the next one.
+    let version = version(client).await?;
+    let mut sources = Vec::new();
+    for row in client.query(SOURCES, &[]).await? {
+        let name: &str = row.try_get(1)?;
+        let mapping = match Mapping::from_toml(row.try_get(3)?) {
+            Ok(mapping) => mapping,
+            Err(problems) => {
+                tracing::error!(source = name, %problems, "a mapping in the database cannot be read: `vestnik source edit` mends it");
+                continue;
+            }
+        };
+        sources.push(Source {
+            id: SourceId(row.try_get(0)?),
+            name: name.into(),
+            table: row.try_get(2)?,
+            mapping,
+            columns: serde_json::from_str(row.try_get(4)?).unwrap_or_default(),
+        });
+    }
+    let mut currencies = HashMap::new();
+    for row in client.query(CURRENCIES, &[]).await? {
+        if let Some(currency) = Currency::from_code(row.try_get(1)?) {
+            currencies.insert(StoreId::new(row.try_get(0)?), currency);
+        }
+    }
+    Ok(Sources::new(version, sources, currencies))
+}
+
+async fn version(client: &impl GenericClient) -> Result<i64, tokio_postgres::Error> {
+    client.query_one("select version from vestnik.vst_source_version", &[]).await?.try_get(0)
+}
+
+/// Tells every node that sources or stores' settings have changed: part of the transaction that changes them.
+pub async fn bump_version(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
+    const BUMP: &str = "update vestnik.vst_source_version set version = version + 1";
+    client.execute(BUMP, &[]).await?;
+    // A node that waits for a notification reads, and finds the new version.
+    client.execute("select pg_notify('vestnik', '')", &[]).await?;
+    Ok(())
+}

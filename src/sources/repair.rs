@@ -1,0 +1,108 @@
+//! What becomes of a source's earlier events, and of rows that were written meanwhile, when it is attached again.
+
+use tokio_postgres::Client;
+
+use super::attach::Error;
+use super::catalog::Table;
+use super::mapping::{Mapping, StoreRef};
+use super::trigger::{ident, literal};
+use crate::domain::event::SourceId;
+
+/// The newest events of a source that get the columns which they lack.
+const FILLED_EVENTS: i64 = 100_000;
+/// Rows without an event that are recorded at most, the newest: more of them is an import.
+const RECORDED_ROWS: i64 = 10_000;
+
+/// What a source lacked until it was attached again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Lacked {
+    /// Columns that were not recorded before.
+    pub columns: Vec<String>,
+    /// Whether there may be rows of which nobody was told: its table had no triggers, or key or store could not be recorded.
+    pub rows: bool,
+}
+
+/// Gives the newest events the columns that they lack, as the rows have them now, and records the rows of which
+/// nobody was told. Runs behind the attaching, for which writers wait.
+pub(super) async fn repair(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping, lacked: &Lacked) -> Result<Vec<String>, Error> {
+    let mut done = Vec::new();
+    if !lacked.columns.is_empty() {
+        let events = fill(client, id, table, mapping, &lacked.columns).await?;
+        if events > 0 {
+            done.push(format!("{events} earlier events have {} now", lacked.columns.join(", ")));
+        }
+    }
+    if lacked.rows {
+        let rows = record_missed(client, id, table, mapping).await?;
+        if rows > 0 {
+            done.push(format!("{rows} rows of which nobody was told are events now"));
+        }
+    }
+    Ok(done)
+}
+
+/// The values are put before the others, for of two of one name the last one counts: a value that was recorded stays.
+async fn fill(client: &Client, id: SourceId, table: &Table, mapping: &Mapping, columns: &[String]) -> Result<u64, Error> {
+    let columns: Vec<String> = columns.iter().map(|name| format!("t.{}", ident(name))).collect();
+    let filled = |what: &str| {
+        format!(
+            "(pg_catalog.left(r.columns, -1) || ',' || pg_catalog.substr(pg_catalog.ltrim({what}::text), 2))::json"
+        )
+    };
+    let sql = format!(
+        "with newest as (select id, key from vestnik.vst_event where source = $1 and type in ('insert', 'update') order by id desc limit $2), \
+           r as (select n.id, row_to_json((select one from (select {columns}) one))::text as columns \
+                 from newest n join {table} t on t.{key}::text = n.key) \
+         update vestnik.vst_event e set data = {data}, old = {old} from r where e.id = r.id",
+        columns = columns.join(", "),
+        table = table.quoted,
+        key = ident(&mapping.key),
+        data = filled("e.data"),
+        old = filled("e.old"),
+    );
+    Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
+}
+
+/// Rows of a table that took another's place may have been copied from it, so their transaction says nothing: where the
+/// mapping has the moment of an order, rows that are younger than the source count, and else those of younger transactions.
+async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
+    let created = mapping.fields.created_at.as_ref().filter(|created| created.column.path.is_empty());
+    let created = created.and_then(|created| Some((table.column(&created.column.name)?, created)));
+    let is_younger = match created {
+        Some((column, _)) if column.base.starts_with("timestamp") && column.base.ends_with("with time zone") => {
+            format!("t.{} >= s.attached_at", ident(&column.name))
+        }
+        Some((column, created)) if column.base.starts_with("timestamp") => {
+            format!("t.{} >= s.attached_at at time zone {}", ident(&column.name), literal(&created.zone))
+        }
+        _ => "age(t.xmin) <= age(s.attached_xid::xid)".to_owned(),
+    };
+    let columns: Vec<String> = mapping.recorded_columns().into_iter().map(|name| match table.column(name) {
+        Some(_) => format!("t.{}", ident(name)),
+        None => format!("null as {}", ident(name)),
+    }).collect();
+    let store = match &mapping.store {
+        StoreRef::Column(name) => format!("vestnik.vst_store_id(t.{}::text)", ident(name)),
+        StoreRef::Constant(store) => literal(store),
+    };
+    let key = format!("vestnik.vst_key(t.{}::text)", ident(&mapping.key));
+    let sql = format!(
+        "insert into vestnik.vst_event (source, store_id, key, type, data) \
+         select $1, {store}, {key}, 'insert', vestnik.vst_bounded((select one from (select {columns}) one)) \
+         from {table} t, (select attached_at, attached_xid from vestnik.vst_source where id = $1) s \
+         where {is_younger} and not exists (select from vestnik.vst_event e where e.source = $1 and e.key = t.{bare}::text and e.store_id is not null) \
+         order by t.{bare} desc limit $2",
+        columns = columns.join(", "),
+        table = table.quoted,
+        bare = ident(&mapping.key),
+    );
+    let transaction = client.transaction().await?;
+    // Two that attach the same source record a row once.
+    transaction.execute("select from vestnik.vst_source where id = $1 for update", &[&id.0]).await?;
+    let rows = transaction.execute(&sql, &[&id.0, &RECORDED_ROWS]).await?;
+    if rows > 0 {
+        transaction.execute("select vestnik.vst_notify()", &[]).await?;
+    }
+    transaction.commit().await?;
+    Ok(rows)
+}

@@ -1,0 +1,345 @@
+//! Translates a recorded row into the canonical order or booking. Total: any JSON gives one, and what could not be read
+//! is marked in it.
+
+use std::borrow::Cow;
+
+use super::Source;
+use super::changes::Found;
+use super::items;
+use super::json::{Json, at_path, member};
+use super::mapping::{Column, CurrencyRef, Fields, ItemsRef, Meaning, MoneyColumn, PaidWords, TimeColumn, TypeWords};
+use super::zone;
+use crate::domain::Subject;
+use crate::domain::event::SubjectId;
+use crate::domain::money::{Currency, Unit, minor_units};
+use crate::domain::status::Status;
+use crate::domain::subject::{Extra, OrderType, Quantity, Unreadable, Visibility, name_of_due_at, name_of_persons};
+
+/// Characters of a value that people are shown where it could not be read.
+const UNREADABLE_CHARACTERS: usize = 200;
+/// What is shown of a value that was too large to be recorded.
+const TOO_LARGE: &str = "…";
+/// What is shown where another table could not be read.
+const NOT_LOOKED_UP: &str = "?";
+/// Values of an object or array that are put together to one text.
+const JOINED_VALUES: usize = 20;
+
+/// What is known of an order beside its recorded row.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// Of the store.
+    pub currency: Currency,
+    /// What was looked up in other tables, a JSON object: `items`, and fields by their names.
+    pub lookup: Found<'a>,
+}
+
+/// Translates the columns `data`, a JSON object, of the row `key`.
+pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> Subject {
+    let id = SubjectId {
+        source: source.id,
+        key: key.into(),
+    };
+    let row = Row::read(data);
+    let looked_up = match beside.lookup {
+        Found::Found(found) => Row::read(found),
+        Found::Nothing | Found::Failed => Row::read("{}"),
+    };
+    let mapping = &source.mapping;
+    let currency = currency(&mapping.currency, &row).unwrap_or(beside.currency);
+    let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
+    let mut unreadable = row.problems(source);
+    if beside.lookup == Found::Failed && mapping.needs_lookup() {
+        not_read::<()>("items", NOT_LOOKED_UP, &mut unreadable);
+    }
+    if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
+        subject.number = number;
+    }
+    status(&mut subject, source, &row);
+    let fields = &mapping.fields;
+    texts(&mut subject, fields, &row);
+    subject.order_type = fields.order_type.as_ref().and_then(|words| order_type(words, &row));
+    subject.payment.is_paid = fields.paid.as_ref().and_then(|words| paid(words, source, &row));
+    let mut money = |column: &Option<MoneyColumn>, field| {
+        let column = column.as_ref()?;
+        amount(&row, &column.column, source.unit_of(column), currency, field, &mut unreadable)
+    };
+    subject.total = money(&fields.total, "total");
+    subject.payment.change_from = money(&fields.change_from, "payment");
+    let mut time = |column: &Option<TimeColumn>, field| moment(&row, column.as_ref()?, field, &mut unreadable);
+    subject.due_at = time(&fields.due_at, name_of_due_at(mapping.kind));
+    subject.created_at = time(&fields.created_at, "created_at");
+    subject.persons = fields.persons.as_ref().and_then(|column| row.quantity(column));
+    subject.promised_minutes = fields.minutes.as_ref().and_then(|column| row.text(column)?.parse().ok());
+    if let Some(items) = &mapping.items {
+        let unit = source.unit_of_items();
+        subject.items = match &items.from {
+            ItemsRef::Column(column) => items::read(&row.raw(column).unwrap_or_default(), items, unit, currency),
+            // The query has given the columns their canonical names.
+            ItemsRef::Table { .. } => items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency),
+        };
+    }
+    for (label, column) in &mapping.extra {
+        if let Some(value) = row.text(column) {
+            let label = label.clone();
+            subject.extra.push(Extra { label, value });
+        }
+    }
+    details(&mut subject, source, &looked_up, &mut unreadable);
+    subject.unreadable = unreadable;
+    subject
+}
+
+/// A recorded row, its columns read on demand.
+struct Row<'a> {
+    columns: Option<Vec<(String, &'a str)>>,
+}
+
+impl<'a> Row<'a> {
+    fn read(data: &'a str) -> Self {
+        match Json::read(data) {
+            Json::Object(columns) => Self { columns: Some(columns) },
+            _ => Self { columns: None },
+        }
+    }
+
+    fn member(&self, name: &str) -> Option<&'a str> {
+        member(self.columns.as_ref()?, name)
+    }
+
+    /// The JSON text at a column's path.
+    fn raw(&self, column: &Column) -> Option<Cow<'a, str>> {
+        let whole = self.member(&column.name)?;
+        at_path(whole, &column.path)
+    }
+
+    /// What a person can read there.
+    fn text(&self, column: &Column) -> Option<String> {
+        let raw = self.raw(column)?;
+        let mut held = String::new();
+        readable(&Json::read_encoded_twice(&raw, &mut held))
+    }
+
+    fn quantity(&self, column: &Column) -> Option<Quantity> {
+        self.text(column).map(|text| items::quantity(&text))
+    }
+
+    /// What of it was not recorded, by the fields that stand there.
+    fn problems(&self, source: &Source) -> Vec<Unreadable> {
+        let whole = |text: &str| {
+            vec![Unreadable {
+                field: source.mapping.kind.as_str(),
+                text: text.to_owned(),
+            }]
+        };
+        let Some(columns) = &self.columns else {
+            return whole("");
+        };
+        if let Some(code) = member(columns, "vst_unreadable") {
+            return whole(&Json::read(code).plain().unwrap_or_default());
+        }
+        let Some(Json::Array(omitted)) = member(columns, "vst_omitted").map(Json::read) else {
+            return Vec::new();
+        };
+        let omitted: Vec<String> = omitted.iter().filter_map(|name| Some(Json::read(name).plain()?.into_owned())).collect();
+        let fields = fields_of(source);
+        let is_omitted = |column: &Column| omitted.contains(&column.name);
+        let lost = fields.into_iter().filter(|(_, column)| is_omitted(column));
+        lost.map(|(field, _)| Unreadable {
+            field,
+            text: TOO_LARGE.to_owned(),
+        })
+        .collect()
+    }
+}
+
+/// Which fields, as the wire calls them, stand in which columns.
+fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
+    let mapping = &source.mapping;
+    let fields = &mapping.fields;
+    let texts = [
+        ("customer_name", &fields.customer_name),
+        ("phone", &fields.phone),
+        ("address", &fields.address),
+        ("comment", &fields.comment),
+    ];
+    let mut all: Vec<(&'static str, &Column)> = Vec::new();
+    all.extend(texts.into_iter().flat_map(|(field, columns)| columns.iter().map(move |column| (field, column))));
+    all.extend(mapping.number.iter().map(|column| ("number", column)));
+    all.extend(fields.persons.iter().map(|column| (name_of_persons(mapping.kind), column)));
+    all.extend(fields.payment_method.iter().map(|column| ("payment", column)));
+    all.extend(fields.total.iter().map(|money| ("total", &money.column)));
+    all.extend(fields.due_at.iter().map(|time| (name_of_due_at(mapping.kind), &time.column)));
+    all.extend(fields.reason.iter().map(|column| ("reason", column)));
+    all.extend(mapping.extra.iter().map(|(_, column)| ("extra", column)));
+    if let Some(super::mapping::Items { from: ItemsRef::Column(column), .. }) = &mapping.items {
+        all.push(("items", column));
+    }
+    all
+}
+
+/// What a person can read of a value: a plain one, or the plain ones within an object or array, put together.
+fn readable(value: &Json<'_>) -> Option<String> {
+    let join = |values: &mut dyn Iterator<Item = &str>| {
+        let texts: Vec<String> = values
+            .take(JOINED_VALUES)
+            .filter_map(|value| Some(Json::read(value).plain()?.into_owned()))
+            .collect();
+        (!texts.is_empty()).then(|| texts.join(", "))
+    };
+    match value {
+        Json::Array(elements) => join(&mut elements.iter().copied()),
+        Json::Object(members) => join(&mut members.iter().map(|(_, value)| *value)),
+        plain => plain.plain().map(Cow::into_owned),
+    }
+}
+
+fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Option<Currency> {
+    match currency {
+        CurrencyRef::Store => None,
+        CurrencyRef::Constant(currency) => Some(*currency),
+        CurrencyRef::Column(column) => Currency::from_code(&row.text(column)?),
+    }
+}
+
+/// The status, and whether anybody sees the order. A word that is not mapped is as good as `pending`: the order is shown
+/// with the shop's own word, and rings.
+fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
+    let words = &source.mapping.status;
+    let word = row.text(&words.column);
+    match word.as_deref().and_then(|word| words.meaning(word)) {
+        Some(Meaning::Status(status)) => subject.status = status,
+        Some(Meaning::Hidden) => subject.visibility = Visibility::Hidden,
+        None => {
+            subject.status = Status::Pending;
+            subject.status_word = Some(word.unwrap_or_else(|| "null".to_owned()));
+        }
+    }
+    let deleted = source.mapping.fields.deleted_at.as_ref();
+    if deleted.and_then(|column| row.text(column)).is_some_and(|text| is_true(&text)) {
+        subject.visibility = Visibility::Deleted;
+    }
+}
+
+/// Whether a value that is there means yes.
+fn is_true(text: &str) -> bool {
+    !matches!(text.to_ascii_lowercase().as_str(), "false" | "f" | "0" | "no" | "n" | "off")
+}
+
+fn texts(subject: &mut Subject, fields: &Fields, row: &Row<'_>) {
+    let joined = |columns: &[Column], between: &str| {
+        let texts: Vec<String> = columns.iter().filter_map(|column| row.text(column)).collect();
+        (!texts.is_empty()).then(|| texts.join(between))
+    };
+    subject.customer_name = joined(&fields.customer_name, " ");
+    subject.phone = joined(&fields.phone, ", ");
+    subject.address = joined(&fields.address, ", ");
+    subject.comment = joined(&fields.comment, "\n");
+    subject.reason = fields.reason.as_ref().and_then(|column| row.text(column));
+    subject.payment.method = fields.payment_method.as_ref().and_then(|column| row.text(column));
+}
+
+fn order_type(words: &TypeWords, row: &Row<'_>) -> Option<OrderType> {
+    let word = row.text(&words.column)?;
+    let has = |words: &[String]| words.contains(&word);
+    Some(if has(&words.delivery) {
+        OrderType::Delivery
+    } else if has(&words.pickup) {
+        OrderType::Pickup
+    } else if has(&words.dine_in) {
+        OrderType::DineIn
+    } else {
+        canonical_order_type(word)
+    })
+}
+
+fn canonical_order_type(word: String) -> OrderType {
+    match word.as_str() {
+        "delivery" => OrderType::Delivery,
+        "pickup" => OrderType::Pickup,
+        "dine_in" => OrderType::DineIn,
+        _ => OrderType::Other(word),
+    }
+}
+
+fn paid(words: &PaidWords, source: &Source, row: &Row<'_>) -> Option<bool> {
+    match row.text(&words.column) {
+        Some(word) if words.words.is_empty() => Some(is_true(&word)),
+        Some(word) => Some(words.words.contains(&word)),
+        // No time of payment is an answer; no word is none.
+        None if source.type_of(&words.column).is_some_and(|kind| kind.starts_with("timestamp")) => Some(false),
+        None => None,
+    }
+}
+
+fn amount(
+    row: &Row<'_>,
+    column: &Column,
+    unit: Unit,
+    currency: Currency,
+    field: &'static str,
+    unreadable: &mut Vec<Unreadable>,
+) -> Option<i64> {
+    let text = row.text(column)?;
+    minor_units(&text, unit, currency).or_else(|| not_read(field, &text, unreadable))
+}
+
+fn moment(
+    row: &Row<'_>,
+    column: &TimeColumn,
+    field: &'static str,
+    unreadable: &mut Vec<Unreadable>,
+) -> Option<time::OffsetDateTime> {
+    let text = row.text(&column.column)?;
+    zone::moment(&text, &column.zone).or_else(|| not_read(field, &text, unreadable))
+}
+
+fn not_read<T>(field: &'static str, text: &str, unreadable: &mut Vec<Unreadable>) -> Option<T> {
+    let text = text.chars().take(UNREADABLE_CHARACTERS).collect();
+    unreadable.push(Unreadable { field, text });
+    None
+}
+
+/// What the mapping's own query says: a field by its canonical name, everything else beside the fields.
+fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
+    if source.mapping.details.is_none() {
+        return;
+    }
+    let zone = source.mapping.fields.due_at.as_ref().map_or("UTC", |due| due.zone.as_str());
+    for (name, raw) in looked_up.columns.iter().flatten() {
+        let mut held = String::new();
+        let Some(text) = readable(&Json::read_encoded_twice(raw, &mut held)) else {
+            continue;
+        };
+        match name.as_str() {
+            "key" => {}
+            "number" => subject.number = text,
+            "customer_name" => subject.customer_name = Some(text),
+            "phone" => subject.phone = Some(text),
+            "address" => subject.address = Some(text),
+            "comment" => subject.comment = Some(text),
+            "reason" => subject.reason = Some(text),
+            "payment_method" => subject.payment.method = Some(text),
+            "paid" => subject.payment.is_paid = Some(is_true(&text)),
+            "order_type" => subject.order_type = Some(canonical_order_type(text)),
+            "persons" | "guests" => subject.persons = Some(items::quantity(&text)),
+            "minutes" => subject.promised_minutes = text.parse().ok(),
+            "total" => {
+                let unit = source.unit_of_details(&text);
+                subject.total = minor_units(&text, unit, subject.currency).or_else(|| not_read("total", &text, unreadable));
+            }
+            "due_at" | "starts_at" => {
+                let field = name_of_due_at(subject.kind);
+                subject.due_at = zone::moment(&text, zone).or_else(|| not_read(field, &text, unreadable));
+            }
+            "items" if source.has_items_table() => {}
+            "items" => {
+                let (unit, currency) = (source.unit_of_items(), subject.currency);
+                subject.items = items::read_canonical(raw, unit, currency);
+            }
+            _ => subject.extra.push(Extra {
+                label: name.clone(),
+                value: text,
+            }),
+        }
+    }
+}

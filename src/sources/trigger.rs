@@ -1,0 +1,194 @@
+//! The trigger function of a source, and its triggers: `triggers/record.sql`, filled in for one table.
+
+use super::catalog::{Shape, Table, TableColumn};
+use super::mapping::{Mapping, StoreRef};
+use crate::domain::event::SourceId;
+
+const TEMPLATE: &str = include_str!("../../triggers/record.sql");
+/// Bytes of a row's long columns, as they are stored, up to which it is recorded without further looks.
+const SMALL_ROW_BYTES: u32 = 65_536;
+/// The writes that fire, and what each trigger is called.
+const TRIGGERS: [(&str, &str); 3] = [
+    ("insert", "vestnik_record_insert"),
+    ("update", "vestnik_record_update"),
+    ("delete", "vestnik_record_delete"),
+];
+const TRUNCATE_TRIGGER: &str = "vestnik_record_truncate";
+
+/// The names of all triggers of a source.
+pub fn trigger_names() -> Vec<&'static str> {
+    TRIGGERS.iter().map(|(_, name)| *name).chain([TRUNCATE_TRIGGER]).collect()
+}
+
+/// The name of a source's function. Its number is in it, so whatever tables are called, no two names collide.
+pub fn function_name(source: SourceId) -> String {
+    format!("vestnik.vst_record_{}", source.0)
+}
+
+/// An identifier as SQL writes it.
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL writes it, whatever `standard_conforming_strings` is.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    match quoted.contains('\\') {
+        true => format!("E'{}'", quoted.replace('\\', "\\\\")),
+        false => format!("'{quoted}'"),
+    }
+}
+
+/// The SQL of the source's function. Columns that the table has not are recorded as null.
+pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> String {
+    let columns = mapping.recorded_columns();
+    let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
+    let is_partitioned = table.shape == Shape::Partitioned;
+    // A trigger that fires for each row has no transition tables. Its plan names the table by number, so that Postgres
+    // makes it anew when the table is altered.
+    let (old_rows, new_rows, are_many) = match is_partitioned {
+        true => ("(select old.*) old_row", "(select new.*) new_row", "false"),
+        false => ("old_rows", "new_rows", "exists (select from new_rows offset 1)"),
+    };
+    let replan = format!("(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null", table.oid);
+    let (replan, and_replan) = match is_partitioned {
+        true => (format!("\n        where {replan}"), format!(" and {replan}")),
+        false => (String::new(), String::new()),
+    };
+    let nulls: Vec<String> = idents.iter().map(|name| format!("null::pg_catalog.text as {name}")).collect();
+    let recorded = |rows: &str| {
+        let (nulls, columns) = (nulls.join(", "), idents.join(", "));
+        format!("(select vst_row.* from (select {nulls}) vst_gone, lateral (select {columns} from {rows}) vst_row)")
+    };
+    let row = Expressions::new(table, mapping, &columns);
+    let mut sql = TEMPLATE
+        .replace("{function}", &function_name(source))
+        .replace("{source}", &source.0.to_string())
+        .replace("{old_rows}", &recorded(old_rows))
+        .replace("{new_rows}", &recorded(new_rows))
+        .replace("{are_many}", are_many)
+        .replace("{replan}", &replan)
+        .replace("{and_replan}", &and_replan);
+    for (form, [old, new]) in [("", ["o", "n"]), (":x", ["(o.x)", "(n.x)"])] {
+        for (name, place) in [("o", old), ("n", new)] {
+            sql = sql
+                .replace(&format!("{{{name}.store{form}}}"), &row.store(place))
+                .replace(&format!("{{{name}.key{form}}}"), &row.key(place))
+                .replace(&format!("{{{name}.data{form}}}"), &row.data(place));
+        }
+        sql = sql
+            .replace(&format!("{{same{form}}}"), &same(&columns, old, new))
+            .replace(&format!("{{stays{form}}}"), &same(&row.identity(), old, new));
+    }
+    // The first lines are for whoever reads the template.
+    let begin = sql.find("create or replace").unwrap_or_default();
+    let sql = sql.split_off(begin);
+    let quote = (0..).map(|number| format!("$vst{number}$")).find(|quote| !sql.contains(quote.as_str()));
+    sql.replace("{quote}", &quote.unwrap_or_default())
+}
+
+/// The body between the quotes, as `pg_proc` keeps it: by it a function that is in force is known again.
+pub fn body_of(function_sql: &str) -> &str {
+    let quote = function_sql.find("$vst").map(|at| &function_sql[at..]).and_then(|rest| Some(&rest[..=rest[1..].find('$')? + 1]));
+    let Some(quote) = quote else { return function_sql };
+    function_sql.split(quote).nth(1).unwrap_or(function_sql)
+}
+
+/// The SQL that puts the triggers on the table and on those that inherit from it, where they are not there already.
+pub fn triggers_sql(source: SourceId, table: &Table) -> String {
+    let function = function_name(source);
+    let mut sql = String::new();
+    let tables = std::iter::once(&table.quoted).chain(&table.children);
+    for name in tables {
+        for (write, trigger) in TRIGGERS {
+            let (rows, each) = match (table.shape, write) {
+                (Shape::Partitioned, _) => ("", "row"),
+                (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
+                (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
+                (Shape::Plain, _) => ("referencing old table as old_rows new table as new_rows ", "statement"),
+            };
+            sql.push_str(&format!(
+                "create or replace trigger {trigger} after {write} on {name}\n    {rows}for each {each} execute function {function}();\n"
+            ));
+        }
+        sql.push_str(&format!(
+            "create or replace trigger {TRUNCATE_TRIGGER} after truncate on {name}\n    for each statement execute function {function}();\n"
+        ));
+    }
+    sql
+}
+
+/// How a row's values are written into the journal.
+struct Expressions<'a> {
+    key: &'a str,
+    store: &'a StoreRef,
+    columns: Vec<(&'a str, Option<&'a TableColumn>)>,
+}
+
+impl<'a> Expressions<'a> {
+    fn new(table: &'a Table, mapping: &'a Mapping, columns: &[&'a str]) -> Self {
+        Self {
+            key: &mapping.key,
+            store: &mapping.store,
+            columns: columns.iter().map(|name| (*name, table.column(name))).collect(),
+        }
+    }
+
+    /// The columns of key and store.
+    fn identity(&self) -> Vec<&'a str> {
+        let store = match self.store {
+            StoreRef::Column(name) => Some(name.as_str()),
+            StoreRef::Constant(_) => None,
+        };
+        std::iter::once(self.key).chain(store.filter(|store| *store != self.key)).collect()
+    }
+
+    /// A value as text. A type that is not Postgres' own is written by its output function, never by a cast, which its
+    /// owner may have made.
+    fn text(&self, place: &str, name: &str) -> String {
+        let value = format!("{place}.{}", ident(name));
+        let column = self.columns.iter().find(|(known, _)| *known == name).and_then(|(_, column)| *column);
+        match column {
+            Some(column) if !column.is_builtin => format!("case when {value} is not null then pg_catalog.concat({value}) end"),
+            _ => format!("{value}::pg_catalog.text"),
+        }
+    }
+
+    fn key(&self, place: &str) -> String {
+        format!("vestnik.vst_key({})", self.text(place, self.key))
+    }
+
+    fn store(&self, place: &str) -> String {
+        match self.store {
+            StoreRef::Column(name) => format!("vestnik.vst_store_id({})", self.text(place, name)),
+            StoreRef::Constant(store) => format!("{}::pg_catalog.text", literal(store)),
+        }
+    }
+
+    fn data(&self, place: &str) -> String {
+        let whole = if place.starts_with('(') { place.to_owned() } else { format!("{place}.*") };
+        let bounded = format!("vestnik.vst_bounded({whole})");
+        let is_foreign = |(_, column): &(&str, Option<&TableColumn>)| column.is_some_and(|column| !column.is_builtin);
+        if self.columns.iter().any(is_foreign) {
+            return bounded;
+        }
+        let long = self.columns.iter().filter(|(_, column)| column.is_some_and(|column| column.is_long));
+        let sizes: Vec<String> = long.map(|(name, _)| format!("vestnik.vst_size({place}.{})", ident(name))).collect();
+        let whole = format!("pg_catalog.row_to_json({whole})");
+        match sizes.is_empty() {
+            true => whole,
+            false => format!(
+                "case when {} operator(pg_catalog.<=) {SMALL_ROW_BYTES} then {whole} else {bounded} end",
+                sizes.join(" operator(pg_catalog.+) ")
+            ),
+        }
+    }
+}
+
+fn same(columns: &[&str], one: &str, other: &str) -> String {
+    let row = |place: &str| {
+        let columns: Vec<String> = columns.iter().map(|name| format!("{place}.{}", ident(name))).collect();
+        format!("row({})::pg_catalog.record", columns.join(", "))
+    };
+    format!("({} operator(pg_catalog.*=) {})", row(one), row(other))
+}

@@ -1,0 +1,226 @@
+//! Holds a mapping against its table: what is missing, what cannot be, and what its owner should know.
+
+use tokio_postgres::Client;
+
+use crate::db::GenericClient;
+
+use super::catalog::{self, Shape, Table};
+use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
+use super::trigger::ident;
+use crate::domain::status::Status;
+
+/// Columns that are named where one is missing.
+const NAMED_COLUMNS: usize = 60;
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// It cannot be attached so: a line each, with the mapping's key.
+    pub problems: Vec<String>,
+    /// It can, but somebody should know.
+    pub warnings: Vec<String>,
+}
+
+/// Checks a mapping against its table.
+pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
+    let mut findings = Findings::default();
+    columns(table, mapping, &mut findings);
+    if table.column(&mapping.key).is_some() {
+        key(client, table, &mapping.key, &mut findings).await?;
+    }
+    status_words(table, mapping, &mut findings);
+    items(client, mapping, &mut findings).await?;
+    if let Some(function) = &mapping.answer.function {
+        answer_function(client, function, &mut findings).await?;
+    }
+    if let Some(query) = &mapping.details {
+        details(client, query, &mut findings).await?;
+    }
+    row_security(client, table, &mut findings).await?;
+    Ok(findings)
+}
+
+fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
+    let there = || {
+        let names: Vec<&str> = table.columns.iter().take(NAMED_COLUMNS).map(|column| column.name.as_str()).collect();
+        format!("it has {}", names.join(", "))
+    };
+    let missing = |key: &str, name: &str| match table.column(name) {
+        Some(_) => None,
+        None => Some(format!("{key}: {} has no column {name}: {}", table.quoted, there())),
+    };
+    findings.problems.extend(missing("key", &mapping.key));
+    if let StoreRef::Column(name) = &mapping.store {
+        findings.problems.extend(missing("store", name));
+    }
+    let answer = &mapping.answer;
+    for (key, name) in [("updated_at", &answer.updated_at), ("accepted_at", &answer.accepted_at)] {
+        if let Some(name) = name {
+            findings.problems.extend(missing(&format!("answer.{key}"), name));
+        }
+    }
+    let mut seen = Vec::new();
+    for column in mapping.columns() {
+        if seen.contains(&column) {
+            continue;
+        }
+        seen.push(column);
+        findings.problems.extend(missing(&format!("`{column}`"), &column.name));
+        path(table, column, findings);
+    }
+    for name in mapping.recorded_columns().into_iter().filter(|name| name.starts_with("vst_")) {
+        findings.problems.push(format!("`{name}`: names that begin with vst_ are the engine's own: leave it out"));
+    }
+}
+
+/// A path leads into JSON only, or into text that may hold some.
+fn path(table: &Table, column: &Column, findings: &mut Findings) {
+    let Some(found) = table.column(&column.name) else { return };
+    let holds_json = matches!(found.base.as_str(), "json" | "jsonb" | "text") || found.base.starts_with("character varying");
+    if !column.path.is_empty() && !holds_json {
+        findings.problems.push(format!(
+            "`{column}`: {} is of type {}, and a dot reaches into JSON only",
+            column.name, found.kind
+        ));
+    }
+}
+
+/// The key must tell one row from all others: by it a button finds its order.
+async fn key(client: &impl GenericClient, table: &Table, key: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+    // Of a partitioned table an index must hold its partition key, too.
+    const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
+         p as (select coalesce((select partattrs::int2[] from pg_partitioned_table where partrelid = $1), '{}') as attrs) \
+         select exists (select from pg_index i, k, p where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null \
+             and i.indexprs is null and k.attnum = any (i.indkey::int2[]) \
+             and (i.indkey::int2[])[0:i.indnkeyatts - 1] <@ (array[k.attnum] || p.attrs))";
+    let is_unique: bool = client.query_one(UNIQUE, &[&table.oid, &key]).await?.try_get(0)?;
+    if is_unique && table.shape == Shape::Plain {
+        return Ok(());
+    }
+    let column = ident(key);
+    let twice = format!(
+        "select {column}::text, count(*) from {} where {column} is not null group by {column} having count(*) > 1 limit 1",
+        table.quoted
+    );
+    match client.query_opt(&twice, &[]).await? {
+        Some(row) => findings.problems.push(format!(
+            "key: {key} is not unique: {} rows have {}: choose the column that tells one row of {} from all others",
+            row.try_get::<_, i64>(1)?,
+            row.try_get::<_, Option<&str>>(0)?.unwrap_or("?"),
+            table.quoted
+        )),
+        None if is_unique => {}
+        None => findings.problems.push(format!(
+            "key: nothing keeps {key} unique: choose a column with a unique index, or make one: \
+             create unique index concurrently on {} ({column})",
+            table.quoted
+        )),
+    }
+    Ok(())
+}
+
+/// Words that the column's type can never hold, and labels that mean nothing yet.
+fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
+    let words = &mapping.status;
+    let column = table.column(&words.column.name);
+    let labels = column.filter(|_| words.column.path.is_empty()).map_or(&[][..], |column| column.labels.as_slice());
+    if words.words_of(Status::Pending).is_empty() {
+        let why = "pending: no word means that an order is new: none would ever ring";
+        findings.problems.push(format!("status.{why}"));
+    }
+    if labels.is_empty() {
+        return;
+    }
+    for word in words.all().filter(|word| !labels.iter().any(|label| label == word)) {
+        findings.problems.push(format!("status: the type of {} has no label `{word}`: it has {}", words.column, labels.join(", ")));
+    }
+    for label in labels.iter().filter(|label| words.meaning(label).is_none()) {
+        findings.warnings.push(format!("status: `{label}` means nothing yet: an order that has it rings, and shows that word"));
+    }
+}
+
+async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Findings) -> Result<(), catalog::Error> {
+    let Some(items) = &mapping.items else { return Ok(()) };
+    let ItemsRef::Table { table: name, order_key } = &items.from else {
+        return Ok(());
+    };
+    let found = match Table::find(client, name).await {
+        Ok(found) => found,
+        Err(catalog::Error::NoTable(problem)) => {
+            findings.problems.push(format!("items.table: {problem}"));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let named = [("name", &items.name), ("quantity", &items.quantity), ("price", &items.price), ("note", &items.note), ("options", &items.options)];
+    let named = named.into_iter().filter_map(|(key, column)| Some((key, column.as_ref()?.name.as_str())));
+    for (key, column) in named.chain([("order_key", order_key.as_str())]) {
+        if found.column(column).is_none() {
+            let names: Vec<&str> = found.columns.iter().take(NAMED_COLUMNS).map(|column| column.name.as_str()).collect();
+            findings.problems.push(format!("items.{key}: {} has no column {column}: it has {}", found.quoted, names.join(", ")));
+        }
+    }
+    let index = "select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
+         where i.indrelid = $1 and i.indisvalid and a.attname = $2)";
+    if !client.query_one(index, &[&found.oid, order_key]).await?.try_get::<_, bool>(0)? {
+        let column = ident(order_key);
+        findings.warnings.push(format!(
+            "items: {} has no index on {order_key}, so each order reads all of it: create index concurrently on {} ({column})",
+            found.quoted, found.quoted
+        ));
+    }
+    Ok(())
+}
+
+async fn answer_function(client: &impl GenericClient, function: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+    const FUNCTION: &str = "select to_regprocedure($1 || '(text, text, text, integer, text)') is not null";
+    let found = match client.query_one(FUNCTION, &[&function]).await {
+        Ok(row) => row.try_get(0)?,
+        Err(error) if error.as_db_error().is_some() => false,
+        Err(error) => return Err(error.into()),
+    };
+    if !found {
+        findings.problems.push(format!(
+            "answer.function: there is no function {function}(key text, status text, reason text, minutes integer, by text)"
+        ));
+    }
+    Ok(())
+}
+
+async fn details(client: &Client, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+    match client.prepare_typed(query, &[tokio_postgres::types::Type::TEXT_ARRAY]).await {
+        Ok(statement) if statement.columns().iter().any(|column| column.name() == "key") => {}
+        Ok(_) => findings.problems.push("details.query: has no column `key`: it says which order a row is about".to_owned()),
+        Err(error) if error.as_db_error().is_some() => {
+            findings.problems.push(format!("details.query: {}", crate::db::reason(&error)));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// Row level security may hide the shop's orders from the engine's role, without an error.
+async fn row_security(client: &impl GenericClient, table: &Table, findings: &mut Findings) -> Result<(), catalog::Error> {
+    const POLICIES: &str = "select row_security_active($1::oid), current_user::text, \
+         exists (select from pg_policy p where polrelid = $1 and polcmd in ('r', '*') and polpermissive \
+             and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage')))), \
+         exists (select from pg_policy p where polrelid = $1 and polcmd in ('w', '*') and polpermissive \
+             and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage'))))";
+    let row = client.query_one(POLICIES, &[&table.oid]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Ok(());
+    }
+    let role: &str = row.try_get(1)?;
+    for (has, command, what) in [(row.try_get::<_, bool>(2)?, "select", "lists are empty"), (row.try_get(3)?, "update", "answers change nothing")] {
+        findings.warnings.push(match has {
+            true => format!(
+                "row level security holds for {role}: its policies for {command} must let it have every order, or {what}"
+            ),
+            false => format!(
+                "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {role} using (true)",
+                table.quoted
+            ),
+        });
+    }
+    Ok(())
+}

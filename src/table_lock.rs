@@ -1,0 +1,122 @@
+//! Short waits for the locks of the shop's tables: a statement that waits for one makes every writer behind it wait, too.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+/// How long a statement may wait for a table, and every writer behind it, milliseconds.
+const LOCK_MS: u32 = 100;
+/// Between two attempts, for the writers.
+const PAUSE: Duration = Duration::from_millis(400);
+/// How long to go on with attempts.
+const WAIT: Duration = Duration::from_secs(10 * 60);
+/// Between two lines about what is waited for.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long to wait, between two attempts, for a lock that no writer waits behind, milliseconds. Postgres asks autovacuum to
+/// give way to whoever has waited for `deadlock_timeout`, 1 s: an attempt of 100 ms alone would meet it again and again.
+const HARMLESS_LOCK_MS: u32 = 3000;
+
+/// Gets a line for each thing that was done or is waited for.
+pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
+
+/// What may fail for want of a lock.
+pub trait LockError: From<tokio_postgres::Error> {
+    /// What Postgres said, where it did.
+    fn postgres(&self) -> Option<&tokio_postgres::Error>;
+}
+
+/// Runs `attempt` again and again while it fails for want of a lock on one of `tables`, and says who has it. What an attempt
+/// says is passed on when it has succeeded.
+pub async fn with_lock_retries<T, E: LockError>(
+    client: &mut Client,
+    tables: &[String],
+    progress: Progress<'_>,
+    mut attempt: impl AsyncFnMut(&mut Client, Progress<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let deadline = Instant::now() + WAIT;
+    let mut next_line = Instant::now();
+    loop {
+        let mut lines = Vec::new();
+        let mut keep = |line: &str| lines.push(line.to_owned());
+        set_timeout(client, LOCK_MS).await?;
+        let result = attempt(client, &mut keep).await;
+        set_timeout(client, 0).await?;
+        match result {
+            Err(error) if is_lock_timeout(&error) && Instant::now() < deadline => {
+                let there = existing(client, tables).await?;
+                if Instant::now() >= next_line {
+                    let holders = holders(client, &there).await?;
+                    progress(&format!("waiting for a lock on the shop's tables or the journal: {holders}"));
+                    next_line = Instant::now() + LINE_INTERVAL;
+                }
+                yield_autovacuum(client, &there).await?;
+                sleep(PAUSE).await;
+            }
+            result => {
+                lines.iter().for_each(|line| progress(line));
+                return result;
+            }
+        }
+    }
+}
+
+/// How long the statements that follow wait for a lock, milliseconds; 0: for ever.
+async fn set_timeout(client: &Client, milliseconds: u32) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(&format!("set lock_timeout = {milliseconds}")).await
+}
+
+fn is_lock_timeout(error: &impl LockError) -> bool {
+    error.postgres().and_then(tokio_postgres::Error::code) == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
+async fn existing(client: &Client, tables: &[String]) -> Result<Vec<String>, tokio_postgres::Error> {
+    const THERE: &str = "select distinct name from unnest($1::text[]) name \
+         where (select relkind in ('r', 'p') from pg_class where oid = to_regclass(name))";
+    client.query(THERE, &[&tables]).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Waits for each table in a mode that vacuum gives way to, and that no writer waits behind.
+async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), tokio_postgres::Error> {
+    for table in tables {
+        let transaction = client.transaction().await?;
+        let sql =
+            format!("set local lock_timeout = {HARMLESS_LOCK_MS}; lock table {table} in share update exclusive mode");
+        match transaction.batch_execute(&sql).await {
+            Ok(()) => {}
+            // Somebody else's, for the next attempt to meet; or a table that we may not lock so.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
+            Err(error) => return Err(error),
+        }
+        transaction.rollback().await?;
+    }
+    Ok(())
+}
+
+/// Who holds locks on the tables or their partitions, for a person to look at. No query's text: it may hold customers'
+/// data.
+pub async fn holders(client: &Client, tables: &[String]) -> Result<String, tokio_postgres::Error> {
+    const HOLDERS: &str = "select distinct l.pid, coalesce(nullif(a.application_name, ''), a.usename, '?'), a.state, \
+             coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 \
+         from pg_locks l left join pg_stat_activity a using (pid) \
+         where l.database = (select oid from pg_database where datname = current_database()) and l.granted \
+             and coalesce(pg_partition_root(l.relation)::oid, l.relation) in (select to_regclass(t) from unnest($1::text[]) t) \
+             and l.pid is distinct from pg_backend_pid() order by 4 desc limit 5";
+    let rows = client.query(HOLDERS, &[&tables]).await?;
+    let mut holders = Vec::new();
+    for row in &rows {
+        let (pid, name): (Option<i32>, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let (state, seconds): (Option<&str>, f64) = (row.try_get(2)?, row.try_get(3)?);
+        holders.push(match pid {
+            Some(pid) => format!("process {pid} ({name}, {}, {seconds:.0} s)", state.unwrap_or("?")),
+            None => "a prepared transaction (see pg_prepared_xacts)".into(),
+        });
+    }
+    Ok(if holders.is_empty() {
+        "its holder has just ended".into()
+    } else {
+        holders.join(", ")
+    })
+}

@@ -1,0 +1,287 @@
+//! What a person makes of an order: who is first, what is allowed, and what cannot be forged.
+
+use serde_json::{Value, json};
+use vestnik::token::{self, Stores};
+
+use crate::support::app::App;
+use crate::support::http::Answer;
+
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
+const ORDER: &str = "/api/partner/stores/7/orders/1/status";
+
+async fn with_order() -> App {
+    let app = App::start().await;
+    app.write("insert into orders (store_id, order_type) values (7, 'pickup'), (8, 'pickup')")
+        .await;
+    app
+}
+
+fn refused(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.code())
+}
+
+#[tokio::test]
+async fn accepting_changes_the_order_and_the_event_comes_back() {
+    let app = with_order().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let accept = json!({"status": "preparing", "minutes": 25, "by": "Кухня"});
+    let answer = app.post(ORDER, &accept).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({"id": "1", "status": "preparing", "previous_status": "pending"})
+    );
+    // The order itself may come as well: the feed need not have read it before the panel was there.
+    let event = loop {
+        let event = panel.event().await;
+        if event["type"] != "new_order" {
+            break event;
+        }
+    };
+    assert_eq!(
+        (&event["type"], &event["data"]["status"]),
+        (&json!("order_status_changed"), &json!("preparing"))
+    );
+
+    let order = &app.get_json("/api/partner/stores/7/orders").await["orders"][0];
+    assert_eq!(order["next"], json!(["ready", "rejected"]));
+    let said = &order["answer"];
+    assert_eq!(
+        (&said["by"], &said["status"], &said["minutes"]),
+        (&json!("Кухня"), &json!("preparing"), &json!(25))
+    );
+    assert!(said["at"].as_str().unwrap().ends_with('Z'));
+
+    let again = app.post(ORDER, &json!({"status": "preparing"})).await;
+    assert_eq!(refused(&again), (409, "status_conflict".into()));
+    let error = &again.json()["error"];
+    assert_eq!((&error["status"], &error["by"]), (&json!("preparing"), &json!("Кухня")));
+}
+
+#[tokio::test]
+async fn a_rejection_has_its_reason_and_the_name_of_the_token() {
+    let app = with_order().await;
+    let client = app.database.client().await;
+    let token = token::create(&client, &Stores::All, Some("Касса 1"), None)
+        .await
+        .unwrap();
+    let reject = json!({"status": "rejected", "reason": "Нет борща"});
+    assert_eq!(app.post_as(token.reveal(), ORDER, &reject).await.status, 200);
+    let list = app.get_json("/api/partner/stores/7/orders?status=rejected").await;
+    let order = &list["orders"][0];
+    assert_eq!(
+        (&order["reason"], &order["answer"]["by"]),
+        (&json!("Нет борща"), &json!("Касса 1"))
+    );
+    assert!(order["answer"].get("minutes").is_none());
+    let late = app.post(ORDER, &json!({"status": "preparing"})).await;
+    assert_eq!(late.json()["error"]["status"], "rejected", "what is over stays over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_at_once_exactly_one_is_first() {
+    let app = with_order().await;
+    let press = |number: usize| {
+        let status = if number.is_multiple_of(2) {
+            "preparing"
+        } else {
+            "rejected"
+        };
+        json!({"status": status, "from": "pending", "by": format!("panel {number}")})
+    };
+    let presses: Vec<Value> = (0..12).map(press).collect();
+    let answers = futures::future::join_all(presses.iter().map(|press| app.post(ORDER, press))).await;
+    let (first, others): (Vec<_>, Vec<_>) = presses
+        .iter()
+        .zip(&answers)
+        .partition(|(_, answer)| answer.status == 200);
+    let [(first, _)] = first.as_slice() else {
+        panic!("{} were first", first.len());
+    };
+    for (_, answer) in others {
+        assert_eq!(refused(answer), (409, "status_conflict".into()));
+        let error = &answer.json()["error"];
+        assert_eq!((&error["status"], &error["by"]), (&first["status"], &first["by"]));
+    }
+    let client = app.database.client().await;
+    let kept = client.query("select by_whom from vestnik.vst_status_change", &[]).await.unwrap();
+    assert_eq!(kept.len(), 1, "only one is remembered");
+}
+
+#[tokio::test]
+async fn only_what_is_allowed_from_where_it_stands_is_done() {
+    let app = App::start().await;
+    app.write("insert into orders (store_id, order_type) values (7, 'delivery'), (7, 'pickup'); insert into bookings (store_id) values (7)")
+        .await;
+    let ways = [
+        (
+            "orders/1",
+            ["ready", "delivering", "completed"].as_slice(),
+            "pending",
+            409,
+        ),
+        ("orders/1", &["cancelled", "pending"], "pending", 409),
+        ("orders/1", &["preparing", "ready"], "", 200),
+        ("orders/1", &["completed"], "ready", 409),
+        ("orders/1", &["delivering", "completed"], "", 200),
+        ("orders/2", &["preparing", "ready"], "", 200),
+        ("orders/2", &["delivering"], "ready", 409),
+        ("orders/2", &["completed"], "", 200),
+        ("bookings/1", &["delivering", "ready"], "pending", 409),
+        ("bookings/1", &["preparing", "completed"], "", 200),
+    ];
+    for (row, statuses, stands, expected) in ways {
+        for status in statuses {
+            let path = format!("/api/partner/stores/7/{row}/status");
+            let answer = app.post(&path, &json!({"status": status})).await;
+            assert_eq!(answer.status, expected, "{row} {status}");
+            if expected == 409 {
+                assert_eq!(answer.json()["error"]["status"], stands, "{row} {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_order_of_this_store_is_not_found() {
+    let app = with_order().await;
+    let accept = json!({"status": "preparing"});
+    for id in [
+        "2",
+        "99",
+        "x",
+        "007",
+        "01",
+        "%201",
+        "1.0",
+        "9999999999999999999999",
+        "%00",
+        "%FF",
+        "1%27--",
+    ] {
+        let answer = app
+            .post(&format!("/api/partner/stores/7/orders/{id}/status"), &accept)
+            .await;
+        assert_eq!(refused(&answer), (404, "unknown_order".into()), "{id}");
+    }
+    let booking = app.post("/api/partner/stores/7/bookings/1/status", &accept).await;
+    assert_eq!(refused(&booking), (404, "unknown_order".into()));
+    let token = app.database.token(Stores::These(vec!["8".into()])).await;
+    assert_eq!(
+        refused(&app.post_as(&token, ORDER, &accept).await),
+        (403, "forbidden_store".into())
+    );
+    assert_eq!(
+        app.get_json("/api/partner/stores/7/orders").await["orders"][0]["status"],
+        "pending"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_none_changes_nothing() {
+    let app = with_order().await;
+    let long = "x".repeat(501);
+    let cases = [
+        (json!({"status": "eaten"}), "bad_status"),
+        (json!({"status": "preparing", "from": "eaten"}), "bad_status"),
+        (json!({}), "bad_body"),
+        (json!([]), "bad_body"),
+        (json!({"status": 1}), "bad_body"),
+        (json!({"status": "preparing", "minutes": 0}), "bad_body"),
+        (json!({"status": "preparing", "minutes": 601}), "bad_body"),
+        (json!({"status": "preparing", "minutes": 1.5}), "bad_body"),
+        (json!({"status": "preparing", "minutes": "5"}), "bad_body"),
+        (json!({"status": "rejected", "reason": long}), "bad_body"),
+        (json!({"status": "rejected", "reason": "a\u{0}b"}), "bad_body"),
+        (json!({"status": "preparing", "by": ""}), "bad_body"),
+        (json!({"status": "preparing", "by": "x".repeat(61)}), "bad_body"),
+    ];
+    for (body, code) in cases {
+        let answer = app.post(ORDER, &body).await;
+        assert_eq!(refused(&answer), (400, code.into()), "{body}");
+    }
+    let bearer = format!("Bearer {}", app.token);
+    let authorized = [("Authorization", bearer.as_str())];
+    for body in [None, Some(""), Some("status=preparing"), Some("{\"status\":")] {
+        let answer = app.call("POST", ORDER, &authorized, body).await;
+        assert_eq!(refused(&answer), (400, "bad_body".into()), "{body:?}");
+    }
+    let huge = json!({"status": "preparing", "x": "x".repeat(4096)}).to_string();
+    let answer = app.call("POST", ORDER, &authorized, Some(&huge)).await;
+    assert_eq!(refused(&answer), (413, "body_too_large".into()));
+    // The same without saying how long it is.
+    let chunk = format!("{:x}\r\n{huge}\r\n0\r\n\r\n", huge.len());
+    let request = format!(
+        "POST {ORDER} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
+    );
+    assert_eq!(app.request(&request).await.0, 413);
+    assert_eq!(
+        app.get_json("/api/partner/stores/7/orders").await["orders"][0]["status"],
+        "pending"
+    );
+    let most = json!({"status": "rejected", "reason": "я".repeat(500), "by": "ё".repeat(60), "minutes": 600});
+    assert_eq!(app.post(ORDER, &most).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_the_shops_own_table_refuses_is_told_apart() {
+    let app = with_order().await;
+    app.write("alter table orders add constraint short_reason check (length(reason) < 10)")
+        .await;
+    let answer = app
+        .post(ORDER, &json!({"status": "rejected", "reason": "much too long"}))
+        .await;
+    assert_eq!(refused(&answer), (422, "status_refused".into()));
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(!text.contains("short_reason"), "nothing internal is shown: {text}");
+    app.write(
+        "alter table orders drop constraint short_reason; alter table orders alter column reason type varchar(5)",
+    )
+    .await;
+    let answer = app
+        .post(ORDER, &json!({"status": "rejected", "reason": "too long"}))
+        .await;
+    assert_eq!(refused(&answer), (422, "status_refused".into()));
+}
+
+#[tokio::test]
+async fn nothing_can_be_forged_across_sites() {
+    let app = with_order().await;
+    let bearer = format!("Bearer {}", app.token);
+    let cookie = format!("token={0}; vestnik={0}; Authorization=Bearer {0}", app.token);
+    let protocol = format!("vestnik.v1, bearer.{}", app.token);
+    let form = format!("status=preparing&token={}&access_token={}", app.token, app.token);
+    let accept = json!({"status": "preparing"}).to_string();
+    let forged: [(Headers<'_>, &str, u16); 6] = [
+        (&[("Cookie", &cookie)], &accept, 401),
+        (
+            &[
+                ("Cookie", &cookie),
+                ("Content-Type", "application/x-www-form-urlencoded"),
+            ],
+            &form,
+            401,
+        ),
+        (&[("Content-Type", "text/plain")], &accept, 401),
+        (&[("Sec-WebSocket-Protocol", &protocol)], &accept, 401),
+        (
+            &[("Authorization", &bearer), ("Origin", "https://evil.example")],
+            &accept,
+            403,
+        ),
+        (&[("Authorization", &bearer), ("Origin", "null")], &accept, 403),
+    ];
+    for (headers, body, status) in forged {
+        let answer = app.call("POST", ORDER, headers, Some(body)).await;
+        assert_eq!(answer.status, status, "{headers:?}");
+        assert_eq!(answer.header("set-cookie"), None);
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    assert_eq!(
+        app.get_json("/api/partner/stores/7/orders").await["orders"][0]["status"],
+        "pending"
+    );
+    let own = [("Authorization", bearer.as_str()), ("Origin", "http://test")];
+    assert_eq!(app.call("POST", ORDER, &own, Some(&accept)).await.status, 200);
+}

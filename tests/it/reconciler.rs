@@ -1,0 +1,120 @@
+//! Rows that were written past the triggers are found, and nothing else is taken for one.
+
+use std::time::Duration;
+
+use vestnik::sources::reconciler::{MissedRows, Reconciler};
+
+use crate::support::db::Database;
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
+
+const PAST_THE_TRIGGERS: &str = "set session_replication_role = replica; \
+     insert into orders (store_id, customer_name) values (7, 'Кузьма Скороходов'), (8, 'Кузьма Скороходов'); \
+     reset session_replication_role";
+
+#[tokio::test]
+async fn rows_written_past_the_triggers_are_found_once() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let mut reconciler = Reconciler::default();
+    // What was there before may be older than the triggers.
+    client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+    client
+        .batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
+    client
+        .batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    let found = MissedRows {
+        table: "public.orders".into(),
+        rows: 2,
+        newest: 5,
+    };
+    assert_eq!(reconciler.look(&pool).await.unwrap(), [found]);
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+    // The numbers begin anew.
+    for sql in [
+        "insert into orders (id, store_id) values (1000, 7)",
+        "truncate orders restart identity; insert into orders (store_id) select 7 from generate_series(1, 10)",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+        assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+    }
+    client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
+    assert_eq!(reconciler.look(&pool).await.unwrap()[0].newest, 12);
+}
+
+#[tokio::test]
+async fn a_row_with_its_event_is_never_found() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    client
+        .batch_execute(
+            "create table small (id smallint primary key, store_id int, status text); \
+             create table parts (id int, store_id int, status text, primary key (id, store_id)) partition by list (store_id); \
+             create table parts_of_7 partition of parts for values in (7); create table parts_of_8 partition of parts default; \
+             create table of_uuids (id uuid primary key, store_id int, status text); \
+             create table of_texts (id text primary key, store_id int, status text)",
+        )
+        .await
+        .unwrap();
+    for table in ["small", "parts", "of_uuids", "of_texts"] {
+        let mapping = format!(
+            "table = 'public.{table}'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n\
+             status = {{ column = 'status', pending = ['pending'] }}"
+        );
+        database.attach(&mapping).await;
+    }
+    let mut reconciler = Reconciler::default();
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+    // One that is open across a look, with a number of before and rows of behind it.
+    let slow = database.client().await;
+    slow.batch_execute("begin; insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    for sql in [
+        "insert into orders (store_id) values (7)",
+        "insert into small values (1, 7, 'pending'), (2, null, null); insert into parts values (1, 7, 'x')",
+        "begin; savepoint one; insert into orders (store_id) values (8); release one; commit",
+        "insert into of_uuids values (gen_random_uuid(), 7, 'pending'); insert into of_texts values ('1', 7, 'x')",
+        // Moved, to another store and another partition.
+        "update orders set store_id = 9; update parts set store_id = 8",
+        // Where the newest rows cannot be told from the others, nobody looks.
+        "set session_replication_role = replica; insert into of_texts values ('2', 7, 'x'); reset session_replication_role",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+    slow.batch_execute("insert into orders (store_id) values (7); commit")
+        .await
+        .unwrap();
+    client
+        .batch_execute("alter table small rename to smaller; insert into smaller values (3, 7, 'pending')")
+        .await
+        .unwrap();
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_program_says_and_counts_what_was_written_past_the_triggers() {
+    let telegram = Telegram::start().await;
+    let database = Database::fresh().await;
+    let node = Node::serving(&database, &telegram.url(), &[("JOURNAL_RECONCILE_INTERVAL_SECONDS", "1")]).await;
+    node.until_said("compared with the journal").await;
+    database.client().await.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
+    let line = node.until_said("past the triggers").await;
+    assert!(line.contains("public.orders") && line.contains("rows=2"), "{line}");
+    node.until_metric("vestnik_rows_without_event_total", |rows| rows == 2.0).await;
+}
+
+#[test]
+fn the_reconciler_is_on_unless_it_is_switched_off() {
+    let config = vestnik::config::Config::default();
+    assert_eq!(config.journal.reconcile_interval, Some(Duration::from_secs(60)));
+}

@@ -1,0 +1,14 @@
+listen vestnik;
+begin;
+insert into orders (id, store_id) select i, 7 from generate_series(1, 1000) i;
+update orders set status = 'ready';
+insert into orders (id, store_id) values (2000, 8);
+commit;
+begin;
+savepoint a;
+insert into orders (id, store_id) values (3000, 7);
+rollback to a;
+insert into orders (id, store_id) values (3001, 9);
+commit;
+select count(*) from vestnik.vst_event;
+truncate vestnik.vst_event cascade;

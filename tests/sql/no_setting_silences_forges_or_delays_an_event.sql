@@ -1,0 +1,10 @@
+-- A role that may write orders may set any setting that has no owner.
+select set_config(name, 'on', false) is not null from unnest('{vestnik.quiet, vestnik.rung, vestnik.moved, vestnik.notify, vestnik.xid}'::text[]) name;
+listen vestnik;
+insert into orders (id, store_id) values (1, 7);
+update orders set status = 'ready';
+set plan_cache_mode = force_generic_plan;
+set enable_nestloop = off;
+set enable_seqscan = off;
+insert into orders (id, store_id) values (2, 7);
+update orders set status = 'completed' where id = 2;

@@ -1,0 +1,20 @@
+-- Nor does what a role may put there: functions and operators of Postgres' own names.
+create schema evil;
+create function evil.pg_notify(text, text) returns void language plpgsql as $$ begin raise 'hijacked'; end $$;
+create function evil.row_to_json(anyelement) returns json language plpgsql as $$ begin raise 'hijacked'; end $$;
+create function evil.octet_length(text) returns integer language plpgsql as $$ begin raise 'hijacked'; end $$;
+create function evil.same(text, text) returns boolean language plpgsql as $$ begin raise 'hijacked'; end $$;
+create operator evil.= (leftarg = text, rightarg = text, function = evil.same);
+create function evil.same_number(bigint, bigint) returns boolean language plpgsql as $$ begin raise 'hijacked'; end $$;
+create operator evil.= (leftarg = bigint, rightarg = bigint, function = evil.same_number);
+create table evil.vst_event (like vestnik.vst_event);
+set search_path = evil, pg_catalog;
+insert into public.orders (id, store_id) values (1, 7);
+update public.orders set status = 'ready';
+update public.orders set status = 'completed', store_id = 8;
+insert into public.orders (id, store_id) values (2, 7), (3, 7);
+update public.orders set total = 5;
+delete from public.orders;
+set search_path = '';
+insert into public.orders (id, store_id) values (4, 7);
+reset search_path;

@@ -1,0 +1,102 @@
+-- What the trigger functions are made of. All of it is inlined where it is called, but for `vst_bounded`.
+
+-- A row's store; null, which nobody receives, where it is longer than an index can hold.
+create or replace function vestnik.vst_store_id(value text) returns text
+language sql immutable parallel safe as $$
+    select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
+$$;
+
+-- A row's key; null where it is longer than anybody could use.
+create or replace function vestnik.vst_key(value text) returns text
+language sql immutable parallel safe as $$
+    select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 1000 then value end
+$$;
+
+-- Bytes that a value takes as it is stored, compressed or not.
+create or replace function vestnik.vst_size(value anyelement) returns integer
+language sql stable parallel safe as $$ select coalesce(pg_catalog.pg_column_size(value), 0) $$;
+
+-- The recorded columns of a large row, or of one with a column of a type that is not Postgres' own: the only place that
+-- may raise. Values of more than 64 KiB are left out of a row of more than 1 MiB, and named.
+create or replace function vestnik.vst_bounded(columns record) returns json
+language plpgsql stable parallel safe as $$
+declare
+    whole json;
+begin
+    whole := pg_catalog.row_to_json(columns);
+    if pg_catalog.octet_length(whole::pg_catalog.text) operator(pg_catalog.<=) 1048576 then
+        return whole;
+    end if;
+    return (
+        select pg_catalog.json_object_agg(part.name, part.value)
+        from (
+            select key as name, value from pg_catalog.json_each(whole)
+            where pg_catalog.octet_length(value::pg_catalog.text) operator(pg_catalog.<=) 65536
+            union all
+            select 'vst_omitted', pg_catalog.json_agg(key) from pg_catalog.json_each(whole)
+            where pg_catalog.octet_length(value::pg_catalog.text) operator(pg_catalog.>) 65536) part);
+exception when others then
+    return pg_catalog.json_build_object('vst_unreadable', sqlstate);
+end $$;
+
+-- Text that every client can be sent. In a database of another encoding than UTF-8 a character may have no counterpart, or
+-- may be none at all: there `?` stands for it, and the rest is read. In UTF-8 these are inlined and cost nothing.
+do $$
+begin
+    if getdatabaseencoding() = 'UTF8' then
+        create or replace function vestnik.vst_readable(value text) returns text
+        language sql immutable parallel safe as 'select value';
+    else
+        create or replace function vestnik.vst_readable(value text) returns text
+        language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $readable$
+        begin
+            perform convert_to(value, 'UTF8');
+            return value;
+        exception when others then
+            if length(value) <= 1 then
+                return '?';
+            end if;
+            return vestnik.vst_readable(left(value, length(value) / 2)) || vestnik.vst_readable(substr(value, length(value) / 2 + 1));
+        end $readable$;
+    end if;
+end $$;
+do $$
+begin
+    if getdatabaseencoding() = 'UTF8' then
+        create or replace function vestnik.vst_readable(value json) returns json
+        language sql immutable parallel safe as 'select value';
+    else
+        create or replace function vestnik.vst_readable(value json) returns json
+        language sql stable parallel safe as 'select vestnik.vst_readable(value::pg_catalog.text)::pg_catalog.json';
+    end if;
+end $$;
+
+-- The reverse: a text of ours, in UTF-8, without what the database's encoding cannot hold.
+create or replace function vestnik.vst_storable(value bytea) returns text
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
+begin
+    return convert_from(value, 'UTF8');
+exception when others then
+    declare
+        half int := length(value) / 2;
+    begin
+        -- To the beginning of a character, before the middle or else behind it.
+        while half > 0 and get_byte(value, half) between 128 and 191 loop
+            half := half - 1;
+        end loop;
+        if half = 0 then
+            half := 1;
+            while half < length(value) and get_byte(value, half) between 128 and 191 loop
+                half := half + 1;
+            end loop;
+        end if;
+        if half >= length(value) then
+            return '';
+        end if;
+        return vestnik.vst_storable(substr(value, 1, half)) || vestnik.vst_storable(substr(value, half + 1));
+    end;
+end $$;
+
+revoke all on function vestnik.vst_store_id(text), vestnik.vst_key(text), vestnik.vst_size(anyelement),
+    vestnik.vst_bounded(record) from public;
+grant execute on function vestnik.vst_readable(text), vestnik.vst_readable(json), vestnik.vst_storable(bytea) to public;
