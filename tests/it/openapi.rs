@@ -367,12 +367,16 @@ async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
     let bearer = tour.bearer.clone();
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     let held = app.database.client().await;
-    held.batch_execute("begin; lock table orders, bookings in access exclusive mode")
+    held.batch_execute("begin; lock table orders, vestnik.vst_escalation in access exclusive mode")
         .await
         .unwrap();
     let mut waiting = Vec::new();
     for (method, path, body) in [
-        ("GET", "/api/partner/stores/7/orders", None),
+        (
+            "GET",
+            "/api/partner/stores/7/summary?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z",
+            None,
+        ),
         (
             "POST",
             "/api/partner/stores/7/orders/1/status",

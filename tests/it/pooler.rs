@@ -60,7 +60,9 @@ async fn works(app: &App) {
     let event = panel.event().await;
     assert_eq!(event["type"], "new_order");
     panel.acknowledge(event["id"].as_str().unwrap()).await;
-    app.database.until("select exists (select from vestnik.vst_acknowledgement)").await;
+    app.database
+        .until("select exists (select from vestnik.vst_acknowledgement)")
+        .await;
     let order = event["data"]["order_ids"][0].to_string();
     let list = app.get_json("/api/partner/stores/7/orders").await;
     let order = order.trim_matches('"');
