@@ -142,7 +142,8 @@ impl Drop for Client {
     }
 }
 
-/// The statements of a connection or a transaction: the same words as tokio-postgres has for them.
+/// The statements of a connection or a transaction: the same words as tokio-postgres has for them. Each is boxed, for
+/// whoever awaits many of them would keep room for the largest.
 macro_rules! statements {
     () => {
         /// Prepares a statement, once for the connection.
@@ -150,7 +151,7 @@ macro_rules! statements {
             match self.is_pooled() {
                 true => Ok(Statement::Text(sql.to_owned())),
                 false => Ok(Statement::Prepared(
-                    self.under_way(self.inner.prepare_cached(sql)).await?,
+                    self.under_way(Box::pin(self.inner.prepare_cached(sql))).await?,
                 )),
             }
         }
@@ -159,8 +160,11 @@ macro_rules! statements {
         pub async fn query(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Vec<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.under_way(self.inner.query(text, parameters)).await,
-                Spoken::Prepared(statement) => self.under_way(self.inner.query(statement, parameters)).await,
+                Spoken::Text(text) => self.under_way(Box::pin(self.inner.query(text, parameters))).await,
+                Spoken::Prepared(statement) => {
+                    self.under_way(Box::pin(self.inner.query(statement, parameters)))
+                        .await
+                }
             }
         }
 
@@ -168,8 +172,14 @@ macro_rules! statements {
         pub async fn query_one(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Row> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_one(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.under_way(self.inner.query_one(text, parameters)).await,
-                Spoken::Prepared(statement) => self.under_way(self.inner.query_one(statement, parameters)).await,
+                Spoken::Text(text) => {
+                    self.under_way(Box::pin(self.inner.query_one(text, parameters)))
+                        .await
+                }
+                Spoken::Prepared(statement) => {
+                    self.under_way(Box::pin(self.inner.query_one(statement, parameters)))
+                        .await
+                }
             }
         }
 
@@ -177,8 +187,14 @@ macro_rules! statements {
         pub async fn query_opt(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Option<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_opt(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.under_way(self.inner.query_opt(text, parameters)).await,
-                Spoken::Prepared(statement) => self.under_way(self.inner.query_opt(statement, parameters)).await,
+                Spoken::Text(text) => {
+                    self.under_way(Box::pin(self.inner.query_opt(text, parameters)))
+                        .await
+                }
+                Spoken::Prepared(statement) => {
+                    self.under_way(Box::pin(self.inner.query_opt(statement, parameters)))
+                        .await
+                }
             }
         }
 
@@ -187,10 +203,16 @@ macro_rules! statements {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => {
                     let typed = typed(parameters);
-                    self.alone(self.inner.execute_typed(text, &typed)).await
+                    self.alone(Box::pin(self.inner.execute_typed(text, &typed))).await
                 }
-                Spoken::Text(text) => self.under_way(self.inner.execute(text, parameters)).await,
-                Spoken::Prepared(statement) => self.under_way(self.inner.execute(statement, parameters)).await,
+                Spoken::Text(text) => {
+                    self.under_way(Box::pin(self.inner.execute(text, parameters)))
+                        .await
+                }
+                Spoken::Prepared(statement) => {
+                    self.under_way(Box::pin(self.inner.execute(statement, parameters)))
+                        .await
+                }
             }
         }
 
@@ -199,20 +221,28 @@ macro_rules! statements {
             let values = || parameters.iter().copied();
             let rows = match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => return self.query_typed_raw(text, &typed(parameters)).await,
-                Spoken::Text(text) => self.under_way(self.inner.query_raw(text, values())).await?,
-                Spoken::Prepared(statement) => self.under_way(self.inner.query_raw(statement, values())).await?,
+                Spoken::Text(text) => {
+                    self.under_way(Box::pin(self.inner.query_raw(text, values())))
+                        .await?
+                }
+                Spoken::Prepared(statement) => {
+                    self.under_way(Box::pin(self.inner.query_raw(statement, values())))
+                        .await?
+                }
             };
             Ok(Rows::new(rows, Arc::clone(&self.canceller)))
         }
 
         /// All rows of a statement that is not worth preparing.
         pub async fn query_typed(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
-            self.alone(self.inner.query_typed(sql, parameters)).await
+            self.alone(Box::pin(self.inner.query_typed(sql, parameters)))
+                .await
         }
 
         /// The one row of it.
         pub async fn query_typed_one(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Row> {
-            self.alone(self.inner.query_typed_one(sql, parameters)).await
+            self.alone(Box::pin(self.inner.query_typed_one(sql, parameters)))
+                .await
         }
 
         /// The row of it, if there is one.
@@ -221,19 +251,22 @@ macro_rules! statements {
             sql: &str,
             parameters: &[(&(dyn ToSql + Sync), Type)],
         ) -> Result<Option<Row>> {
-            self.alone(self.inner.query_typed_opt(sql, parameters)).await
+            self.alone(Box::pin(self.inner.query_typed_opt(sql, parameters)))
+                .await
         }
 
         /// Its rows as they come.
         pub async fn query_typed_raw(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Rows> {
             let parameters = parameters.iter().map(|(value, kind)| (*value, kind.clone()));
-            let rows = self.alone(self.inner.query_typed_raw(sql, parameters)).await?;
+            let rows = self
+                .alone(Box::pin(self.inner.query_typed_raw(sql, parameters)))
+                .await?;
             Ok(Rows::new(rows, Arc::clone(&self.canceller)))
         }
 
         /// Statements without parameters.
         pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-            self.under_way(self.inner.batch_execute(sql)).await
+            self.under_way(Box::pin(self.inner.batch_execute(sql))).await
         }
 
         /// Waits for what Postgres does; tells it to stop where the wait is given up.
@@ -328,7 +361,7 @@ impl Client {
             Way::Pooled { begin } => begin.split_once("; ").map(|(_, settings)| settings.to_owned()),
         };
         let builder = self.inner.build_transaction().isolation_level(isolation);
-        let inner = builder.read_only(read_only).start().await?;
+        let inner = Box::pin(builder.read_only(read_only).start()).await?;
         if let Some(settings) = &settings {
             inner.batch_execute(settings).await?;
         }
@@ -349,7 +382,7 @@ impl Client {
             // Sent when it is polled first. Its answer comes behind all rows, which the caller may not have read yet.
             self.inner.batch_execute("commit").now_or_never()
         };
-        let all = join3(self.inner.batch_execute(begin), statement, ended);
+        let all = Box::pin(join3(self.inner.batch_execute(begin), statement, ended));
         let (begun, answer, ended) = self.under_way(all).await;
         begun?;
         ended.unwrap_or(Ok(()))?;
@@ -378,13 +411,13 @@ impl Transaction<'_> {
 
     /// Rows that are fetched by and by. It is to be dropped before the transaction ends.
     pub async fn portal(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Portal> {
-        let statement = self.under_way(self.inner.prepare(sql)).await?;
-        self.under_way(self.inner.bind(&statement, parameters)).await
+        let statement = self.under_way(Box::pin(self.inner.prepare(sql))).await?;
+        self.under_way(Box::pin(self.inner.bind(&statement, parameters))).await
     }
 
     /// The next rows of a portal.
     pub async fn fetch(&self, portal: &Portal, rows: i32) -> Result<Vec<Row>> {
-        self.under_way(self.inner.query_portal(portal, rows)).await
+        self.under_way(Box::pin(self.inner.query_portal(portal, rows))).await
     }
 
     /// Ends it, and keeps what it has done.

@@ -53,7 +53,7 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<Client, Error> {
-        let mut client = connect_as(&self.url, self.role).await?;
+        let mut client = Box::pin(connect_as(&self.url, self.role)).await?;
         if !self.settings.is_empty() {
             client.set(self.settings).await.map_err(Error::Connect)?;
         }
@@ -69,7 +69,7 @@ impl Manager for Connector {
         if metrics.last_used() < TRUSTED_FOR {
             return Ok(());
         }
-        match timeout(POOL_PROBE_DEADLINE, client.raw().simple_query("")).await {
+        match timeout(POOL_PROBE_DEADLINE, Box::pin(client.raw().simple_query(""))).await {
             Ok(answer) => answer
                 .map(drop)
                 .map_err(|error| RecycleError::Backend(Error::Connect(error))),

@@ -190,7 +190,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
         Outcome::Disabled(why) => tracing::warn!(chat, why, "a chat takes no messages any more"),
         Outcome::Migrated(_) => tracing::info!(chat, "a group has a new number"),
         Outcome::Refused(_) => {
-            tracing::error!(chat, "Telegram refuses a message for good: vestnik.vst_delivery says why");
+            tracing::error!(chat, "Telegram refuses a message for good: `vestnik audit` says why");
         }
         Outcome::Stopped(why) => {
             tracing::error!(

@@ -50,6 +50,7 @@ pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) ->
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
+        db::read_by_index(&transaction).await?;
         let mut page = ReceiptPage {
             events: Vec::new(),
             next_before: query.before,

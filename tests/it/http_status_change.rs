@@ -30,7 +30,7 @@ async fn accepting_changes_the_order_and_the_event_comes_back() {
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.json(),
-        json!({"id": "1", "status": "preparing", "previous_status": "pending"})
+        json!({"source": "orders", "id": "1", "status": "preparing", "previous_status": "pending"})
     );
     // The order itself may come as well: the feed need not have read it before the panel was there.
     let event = loop {

@@ -243,12 +243,12 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
          insert into vestnik.vst_token (hash) values (sha256('x')); \
          insert into vestnik.vst_acknowledgement (event_id, token_id, session, at) select e, t.id, 's', '2026-11-23 20:00+00'::timestamptz + s * interval '1 second' \
              from (values (1, 5.0), (2, 5.001), (3, 700.0)) a(e, s), vestnik.vst_token t; \
-         insert into vestnik.vst_status_change (store_id, kind, key, previous, status, way, by_whom, at) values \
-             ('7', 'order', '3', 'pending', 'preparing', 'telegram', 'Иван', '2026-11-23 20:00:30+00'), \
-             ('7', 'order', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
-             ('7', 'booking', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
-             ('8', 'order', '6', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
-         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at) values (4, '7', 'order 4', 1, now()), (5, '7', 'order 5', 0, now())",
+         insert into vestnik.vst_status_change (source, store_id, key, previous, status, way, by_whom, at) values \
+             (1, '7', '3', 'pending', 'preparing', 'telegram', 'Иван', '2026-11-23 20:00:30+00'), \
+             (1, '7', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
+             (2, '7', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
+             (1, '8', '6', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
+         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at) values (4, '7', '1 4', 1, now()), (5, '7', '1 5', 0, now())",
     )
     .await;
     let span = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z";

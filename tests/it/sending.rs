@@ -166,7 +166,7 @@ async fn a_group_with_a_new_number_gets_its_message_once_and_no_others_message_i
         "{texts:?}"
     );
     assert!(
-        texts[1].contains("New order #1") && texts[1].contains("accepted"),
+        texts[1].contains("Order #1 is being prepared") && texts[1].contains("accepted"),
         "{texts:?}"
     );
     app.write("update orders set status = 'ready' where id = 1").await;
@@ -351,7 +351,7 @@ async fn a_message_that_somebody_deleted_is_replaced_by_one_that_tells_the_same_
     app.write("update orders set status = 'preparing'").await;
     telegram.until_messages(CHAT, 2).await;
     let (_, new) = telegram.messages(CHAT).pop().unwrap();
-    for part in ["New order #1", "123.45", "accepted"] {
+    for part in ["Order #1 is being prepared", "123.45", "accepted"] {
         assert!(new.text.contains(part), "{part} in {}", new.text);
     }
 }

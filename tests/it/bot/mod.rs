@@ -333,7 +333,7 @@ async fn no_update_stops_those_behind_it() {
     }
     let answer = press(&telegram, ANNA, ANNA, message, "s:1:preparing").await;
     assert_eq!(answer, "That did not work; press again in a minute");
-    app.write("alter table vestnik.hidden rename to link").await;
+    app.write("alter table vestnik.hidden rename to vst_chat_link").await;
     telegram.write(BORIS, BORIS, "/help");
     assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("all orders"));
     assert_eq!(
