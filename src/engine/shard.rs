@@ -83,6 +83,11 @@ impl Node {
             lookup: Arc::clone(&lookup),
         };
         background.spawn(feed.run(self.stop.clone()));
+        background.spawn(upkeep::watch_pulse(
+            Arc::clone(&pulse),
+            Arc::clone(&router),
+            self.stop.clone(),
+        ));
         background.spawn(upkeep::withdraw_tokens(
             token_pool.clone(),
             Arc::clone(&router),

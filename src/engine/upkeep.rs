@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::Pool;
+use crate::feed::Pulse;
 use crate::http::Site;
 use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
@@ -29,6 +30,29 @@ const TRIM_DEADLINE: Duration = Duration::from_secs(60);
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at the figures of Postgres itself.
 const VITALS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Between two looks at when the journal was read last.
+const STALE_LOOK: Duration = Duration::from_millis(250);
+/// The journal has not been read for so long: the sessions are better off on another node.
+const LET_GO_AFTER: Duration = Duration::from_secs(10);
+
+/// Tells the sessions of a node that cannot read the journal, and lets them go when that does not end: a client must not
+/// take for live what hears nothing.
+pub(super) async fn watch_pulse(pulse: Arc<Pulse>, router: Arc<Router>, stop: CancellationToken) {
+    let mut looks = interval(STALE_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut are_gone = false;
+    while stop.run_until_cancelled(looks.tick()).await.is_some() {
+        let Some(age) = pulse.age() else { continue };
+        router.set_stale(!pulse.is_fresh());
+        if age < LET_GO_AFTER {
+            are_gone = false;
+        } else if !std::mem::replace(&mut are_gone, true) {
+            tracing::warn!(seconds = age.as_secs(), "the journal cannot be read: every session is let go, to come back elsewhere");
+            router.let_all_go();
+        }
+    }
+}
 
 /// Closes the sessions of revoked and expired tokens: at once when rung, and at intervals in case the ring was lost.
 pub(super) async fn withdraw_tokens(

@@ -79,6 +79,8 @@ pub struct Session {
     pace: Pace,
     /// Whether the client has said that it is a panel: then what is sent to it is proven.
     panel: Panel,
+    /// Whether the client was told that the journal is not read here: nothing may then sound like life.
+    is_stale: bool,
 }
 
 /// What a client has said of itself.
@@ -106,6 +108,7 @@ impl Session {
             replayed: None,
             pace: Pace::new(),
             panel: Panel::Unknown,
+            is_stale: false,
         }))
     }
 
@@ -158,6 +161,8 @@ impl Session {
                     silent_intervals = 0;
                     Box::pin(self.hear(incoming, transport)).await?;
                 }
+                // Who is not pinged does not answer.
+                _ = heartbeat.tick(), if self.is_stale => silent_intervals = 0,
                 _ = heartbeat.tick() => {
                     if T::ANSWERS_PINGS && silent_intervals == 2 {
                         return Err(Close::Lagged);
@@ -182,6 +187,19 @@ impl Session {
                 Queued::Resync(cursor) => {
                     // Boxed for the same reason as in `live`.
                     Box::pin(self.send_resync(cursor, transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
+                Queued::Stale => {
+                    self.is_stale = true;
+                    Box::pin(self.send_now(Outgoing::Message(frame::STALE.into()), transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
+                Queued::Fresh(cursor) => {
+                    self.is_stale = false;
+                    let message = frame::heartbeat(&cursor);
+                    Box::pin(self.send_now(Outgoing::WithCursor(cursor, message), transport)).await?;
                     next = self.subscription.try_next();
                     continue;
                 }
@@ -211,7 +229,11 @@ impl Session {
     /// Tells the client to load its lists anew.
     async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
         let message = frame::resync_required(frame::SOURCES_CHANGED, &cursor);
-        self.put(Outgoing::WithCursor(cursor, message), transport).await?;
+        self.send_now(Outgoing::WithCursor(cursor, message), transport).await
+    }
+
+    async fn send_now(&self, message: Outgoing, transport: &mut impl Transport) -> Result<(), Close> {
+        self.put(message, transport).await?;
         self.flush(transport).await
     }
 
@@ -269,6 +291,9 @@ impl Session {
         let cursor = self.subscription.reached().map_err(close_for)?;
         while let Some(queued) = self.subscription.try_next() {
             self.send(queued, transport).await?;
+        }
+        if self.is_stale {
+            return Ok(());
         }
         let message = frame::heartbeat(&cursor);
         self.put(Outgoing::WithCursor(cursor, message), transport).await?;

@@ -187,6 +187,27 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_stale_hears_nothing_until_the_journal_is_read_again() {
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    router.reach(epoch("00000001"), &position(10));
+    let mut pings = 0;
+    let (why, received) = serve(&router, || {
+        pings += 1;
+        if pings == 2 {
+            return router.drain();
+        }
+        router.set_stale(true);
+        let router = Arc::clone(&router);
+        // Runs once the session has nothing to do any more.
+        tokio::spawn(async move { router.set_stale(false) });
+    })
+    .await;
+    assert_eq!(why, Close::Draining);
+    let said: Vec<_> = received.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    assert_eq!(said, ["connected", "live", "stale", "heartbeat"]);
+}
+
+#[tokio::test]
 async fn no_session_outlives_the_life_of_its_database() {
     let router = Arc::new(Router::new(QUEUE_BYTES, 10));
     let (before, after) = (epoch("00000001"), epoch("00000002"));
