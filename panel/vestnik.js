@@ -44,7 +44,7 @@
  * @typedef {object} State how it stands
  * @property {StateName} name
  * @property {Date} since since when it is so; for `offline` and `polling`: since when there is no socket
- * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, `too_many_sessions`, ...
+ * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, ...
  */
 
 /**
@@ -59,6 +59,7 @@
  * @property {(event: VestnikEvent) => void} onEvent
  * @property {(state: State) => void} [onState]
  * @property {(why: string|null) => Promise<string>} [load] loads your lists; gives the cursor that came with them
+ * @property {(seconds: number) => Promise<string|null>} [renew] the token ends after so many seconds: gives another one
  */
 
 const PROTOCOL = "vestnik.v1";
@@ -75,6 +76,9 @@ const SILENT_HEARTBEATS = 1.5;
 const HEARTBEAT_S = 30;
 /** From this close code on, coming back is no use. */
 const STOP_FROM = 4500;
+/** The store has as many sessions as it may: one that goes makes room, so the next try may wait, at least so long. */
+const TOO_MANY_SESSIONS = 4430;
+const FULL_RECONNECT_MS = 15_000;
 /** Refusals that no second try mends. */
 const REFUSED = [400, 401, 403, 404];
 /** Ids that are remembered, so that an event is told once. */
@@ -276,6 +280,7 @@ export class Connection {
     if (message.type === "pong") return this.#words.answered();
     // The node cannot read the journal: what it does not say may have happened.
     if (message.type === "stale") return this.#enter("offline", (this.#lostAt = new Date()));
+    if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
       if (this.#options.load) this.reload(message.reason);
     } else if (message.data) {
@@ -285,6 +290,19 @@ export class Connection {
     if (message.type === "live" || (message.type === "heartbeat" && this.state.name === "offline")) {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
+    }
+  }
+
+  /** Goes on with another token, so that the session is not closed with the old one. @param {number} seconds */
+  async #renew(seconds) {
+    try {
+      const token = await this.#options.renew?.(seconds);
+      if (!token) return;
+      this.#options.token = token;
+      this.api.setToken(token);
+      if (this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
+    } catch (error) {
+      reportError(error);
     }
   }
 
@@ -308,7 +326,6 @@ export class Connection {
     if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
     this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
-    if (code === 4505) return this.#stop("too_many_sessions");
     // A browser does not say why a handshake was refused, and an expired token is closed with a code below 4500.
     if (!greeted || code >= STOP_FROM || code === 4401) {
       const refusal = await this.#refusal();
@@ -316,7 +333,7 @@ export class Connection {
       if (code >= STOP_FROM) return this.#stop(`closed_${code}`);
     }
     if (this.#socket || !this.#again) return;
-    this.#comeBack(this.#pause());
+    this.#comeBack(code === TOO_MANY_SESSIONS ? FULL_RECONNECT_MS * (1 + Math.random()) : this.#pause());
     if (this.#failures > 1) this.#pollWhenDue();
   }
 
@@ -453,6 +470,11 @@ export class Api {
   constructor({ store, token, base = location.origin }) {
     this.#base = base;
     this.#store = encodeURIComponent(store);
+    this.#token = token;
+  }
+
+  /** What is asked from now on is asked with this one. @param {string} token */
+  setToken(token) {
     this.#token = token;
   }
 
@@ -689,9 +711,12 @@ class Words {
       });
       ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));
       if (this.#polled.length) this.#postSoon(0);
-    } catch {
-      this.#polled.unshift(...said);
-      this.#postSoon(WORD_RETRY_MS);
+    } catch (error) {
+      // A token that only reads says none of it, however often.
+      if (!(error instanceof ApiError && error.status === 403)) {
+        this.#polled.unshift(...said);
+        this.#postSoon(WORD_RETRY_MS);
+      }
     }
     this.#posting = false;
   }

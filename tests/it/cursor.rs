@@ -15,7 +15,7 @@ use vestnik::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 use vestnik::sources::lookup::Lookup;
-use vestnik::token::{Grant, Stores, TokenId};
+use vestnik::token::{Grant, Scope, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
 
@@ -90,18 +90,20 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
         presence: Arc::default(),
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
+        tokens: Arc::new(vestnik::token::Tokens::new(pool.clone(), || false, Arc::default(), None).0),
         pool,
         token_pool: vestnik::db::token_pool(&config.database).unwrap(),
         reads: vestnik::db::reads(&config.database).unwrap(),
         changes: vestnik::db::Turns::new(1),
         ping_interval: Duration::from_millis(1),
     });
-    let grant = Grant {
+    let grant = Arc::new(Grant {
         id: TokenId(1),
         label: None,
         stores: Stores::All,
-        expires_at: None,
-    };
+        scope: Scope::Panel,
+        ends: None,
+    });
     let received = Arc::default();
     let mut client = Pinged {
         when_pinged,
@@ -150,7 +152,7 @@ fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
 
 #[tokio::test]
 async fn a_cursor_covers_nothing_that_has_not_been_sent() {
-    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10, 10));
     let here = epoch("00000001");
     router.reach(here, &position(10));
     let mut newest = 10;
@@ -170,7 +172,7 @@ async fn a_cursor_covers_nothing_that_has_not_been_sent() {
 
 #[tokio::test]
 async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
-    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     let here = epoch("00000001");
     router.reach(here, &position(10));
     let mut newest = 10;
@@ -188,7 +190,7 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
 
 #[tokio::test]
 async fn a_session_that_is_stale_hears_nothing_until_the_journal_is_read_again() {
-    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     router.reach(epoch("00000001"), &position(10));
     let mut pings = 0;
     let (why, received) = serve(&router, || {
@@ -209,7 +211,7 @@ async fn a_session_that_is_stale_hears_nothing_until_the_journal_is_read_again()
 
 #[tokio::test]
 async fn no_session_outlives_the_life_of_its_database() {
-    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     let (before, after) = (epoch("00000001"), epoch("00000002"));
     router.reach(before, &position(10));
     let (why, received) = serve(&router, || router.reach(after, &position(20))).await;

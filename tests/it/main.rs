@@ -1,6 +1,7 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attack;
 mod bell;
 mod bench;
 mod bot;
@@ -17,6 +18,7 @@ mod fleet;
 mod forget;
 mod http;
 mod http_status_change;
+mod jwt;
 mod list;
 mod memory;
 mod migrate;
@@ -34,9 +36,12 @@ mod reconciler;
 mod replay;
 mod schema_change;
 mod sending;
+mod server;
 mod session;
 mod shards;
 mod status_change;
 mod support;
+mod telemetry;
 mod tidy;
+mod token;
 mod triggers;

@@ -9,7 +9,7 @@ use crate::support::db::Database;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
-const TROUBLES: &str = "vestnik_tables_in_trouble";
+const TROUBLES: &str = "vestnik_sources_unhealthy";
 
 #[tokio::test]
 async fn an_order_of_an_altered_table_reaches_its_panel() {

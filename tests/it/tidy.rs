@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 9] = [
     &["feed", "listener", "router"],
     &["link", "poll", "ack", "bell", "receipts", "migrate", "embedded"],
     &["sources", "journal", "token", "reach", "presence", "store"],
-    &["db", "table_lock", "config", "metrics", "backoff", "pace", "telemetry", "programs"],
+    &["db", "table_lock", "config", "metrics", "backoff", "rate_limiter", "telemetry", "programs"],
     &["domain"],
 ];
 /// Who may name tokio_postgres.

@@ -15,6 +15,7 @@ use crate::db::{self, Failed};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::journal;
+use crate::token::TokenId;
 use standing::{Standing, find};
 use write::{call, note, update};
 
@@ -62,6 +63,8 @@ pub struct StatusChange<'a> {
     pub minutes: Option<i32>,
     /// Who wants it, as others are told.
     pub by: &'a str,
+    /// Whose token it is, where it is a panel's.
+    pub token: Option<TokenId>,
     /// From where.
     pub way: Way,
     /// For how long after a step it may be taken back.
