@@ -27,8 +27,9 @@
 /**
  * One event, as the journal has it.
  * @typedef {object} VestnikEvent
- * @property {"new_order"|"order_status_changed"|"order_cancelled"|"new_booking"|"booking_status_changed"|
- *   "booking_cancelled"|"order_unanswered"|"chat_disabled"|string} type ignore what you do not know
+ * @property {"new_order"|"order_status_changed"|"order_cancelled"|"order_changed"|"order_removed"|"new_booking"|
+ *   "booking_status_changed"|"booking_cancelled"|"booking_changed"|"booking_removed"|"order_unanswered"|"chat_disabled"|
+ *   string} type ignore what you do not know
  * @property {string} id names the event
  * @property {string} cursor
  * @property {string} store_id
@@ -167,6 +168,11 @@ export class Connection {
   pollNow() {
     if (this.state.name === "live" || this.state.name === "stopped") return;
     this.#poll();
+  }
+
+  /** Asks whether anybody is there, where something has failed: a dead connection is found within 4 s. */
+  probe() {
+    this.#wake();
   }
 
   /** Tries again at once; also after it stopped. */
@@ -443,6 +449,8 @@ export class Connection {
 }
 
 const ANSWER_DEADLINE_MS = 10_000;
+/** What a person has pressed waits no longer. */
+const CHANGE_DEADLINE_MS = 5_000;
 
 /** An answer that says no, in the one shape that all of them have. */
 export class ApiError extends Error {
@@ -491,20 +499,20 @@ export class Api {
   /**
    * A list, and the cursor of the very snapshot that it was read in.
    * @param {"orders"|"bookings"} kind
-   * @param {{status?: string, limit?: number, before?: string}} [query]
+   * @param {{status?: string, source?: string, limit?: number, before?: string, before_source?: string}} [query]
    */
   list(kind, query = {}) {
     return this.#of("GET", kind, query);
   }
 
   /**
-   * Changes a status. 409 `status_conflict` where somebody was first.
+   * Changes a status. 409 `status_conflict` where somebody was first, or it is no longer `from`.
    * @param {"orders"|"bookings"} kind
    * @param {string} id
-   * @param {{status: string, reason?: string, minutes?: number, by?: string}} change
+   * @param {{source: string, status: string, from?: string, reason?: string, minutes?: number, by?: string}} change
    */
   setStatus(kind, id, change) {
-    return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change);
+    return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change, CHANGE_DEADLINE_MS);
   }
 
   /** @param {string} id of an event that a person has seen @param {string} [panel] */
@@ -532,11 +540,11 @@ export class Api {
     return this.#of("GET", "summary", query);
   }
 
-  #of(method, path, query = {}, body = undefined) {
-    return this.#ask(method, `/api/partner/stores/${this.#store}/${path}`, query, body);
+  #of(method, path, query = {}, body = undefined, deadline = ANSWER_DEADLINE_MS) {
+    return this.#ask(method, `/api/partner/stores/${this.#store}/${path}`, query, body, deadline);
   }
 
-  async #ask(method, path, query = {}, body = undefined) {
+  async #ask(method, path, query = {}, body = undefined, deadline = ANSWER_DEADLINE_MS) {
     const url = new URL(path, this.#base);
     for (const [key, value] of Object.entries(query)) {
       if (value !== undefined && value !== null && value !== "") url.searchParams.set(key, String(value));
@@ -549,7 +557,7 @@ export class Api {
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
       credentials: "omit",
-      signal: AbortSignal.timeout(ANSWER_DEADLINE_MS),
+      signal: AbortSignal.timeout(deadline),
     });
     const clock = Date.parse(answer.headers.get("Date") ?? "");
     if (clock) this.clockAhead = clock - Date.now();

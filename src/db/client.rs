@@ -15,9 +15,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::flight::{self, Canceller, Rows, under_way};
 use super::pooler;
+use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
-type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
 /// Ours, instead of what a role, a database or a server was given for its applications. Each of our waits has a bound of
 /// its own.
@@ -35,84 +35,6 @@ const SETTINGS: [(&str, &str); 8] = [
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
-/// What values are sent as: each type that we send accepts one of these only.
-const SENT_AS: [Type; 19] = [
-    Type::BOOL,
-    Type::INT2,
-    Type::INT4,
-    Type::INT8,
-    Type::FLOAT8,
-    Type::TEXT,
-    Type::BYTEA,
-    Type::TIMESTAMPTZ,
-    Type::TIME,
-    Type::JSONB,
-    Type::XID8,
-    Type::BOOL_ARRAY,
-    Type::INT2_ARRAY,
-    Type::INT4_ARRAY,
-    Type::INT8_ARRAY,
-    Type::FLOAT8_ARRAY,
-    Type::TEXT_ARRAY,
-    Type::TIMESTAMPTZ_ARRAY,
-    Type::XID8_ARRAY,
-];
-
-/// A statement: its text, or one that was prepared.
-pub trait Sql: Sync {
-    /// Either of them.
-    fn spoken(&self) -> Spoken<'_>;
-}
-
-/// What [`Sql`] is.
-#[derive(Clone, Copy)]
-pub enum Spoken<'a> {
-    /// Its text.
-    Text(&'a str),
-    /// One that Postgres knows.
-    Prepared(&'a tokio_postgres::Statement),
-}
-
-impl Sql for str {
-    fn spoken(&self) -> Spoken<'_> {
-        Spoken::Text(self)
-    }
-}
-
-impl Sql for String {
-    fn spoken(&self) -> Spoken<'_> {
-        Spoken::Text(self)
-    }
-}
-
-/// A statement that is to be used again and again.
-#[derive(Debug, Clone)]
-pub enum Statement {
-    /// Behind a pooler.
-    Text(String),
-    /// Directly.
-    Prepared(tokio_postgres::Statement),
-}
-
-impl Sql for Statement {
-    fn spoken(&self) -> Spoken<'_> {
-        match self {
-            Self::Text(text) => Spoken::Text(text),
-            Self::Prepared(statement) => Spoken::Prepared(statement),
-        }
-    }
-}
-
-/// Values with what they are sent as.
-fn typed<'a>(parameters: &Parameters<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
-    let mut scratch = bytes::BytesMut::new();
-    let mut sent_as = |value: &(dyn ToSql + Sync)| {
-        let fits = |kind: &&Type| value.to_sql_checked(kind, &mut scratch).is_ok();
-        SENT_AS.iter().find(fits).cloned().unwrap_or(Type::UNKNOWN)
-    };
-    parameters.iter().map(|value| (*value, sent_as(*value))).collect()
-}
-
 /// Whether Postgres itself is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
@@ -436,33 +358,5 @@ impl Transaction<'_> {
 
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         self.under_way(statement).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use time::OffsetDateTime;
-
-    use super::*;
-
-    #[test]
-    fn each_value_is_sent_as_what_it_is() {
-        let values: [(&(dyn ToSql + Sync), Type); 12] = [
-            (&true, Type::BOOL),
-            (&7_i16, Type::INT2),
-            (&7_i32, Type::INT4),
-            (&7_i64, Type::INT8),
-            (&1.5_f64, Type::FLOAT8),
-            (&"7", Type::TEXT),
-            (&None::<&str>, Type::TEXT),
-            (&Some(7_i64), Type::INT8),
-            (&[7_u8].as_slice(), Type::BYTEA),
-            (&OffsetDateTime::UNIX_EPOCH, Type::TIMESTAMPTZ),
-            (&["7"].as_slice(), Type::TEXT_ARRAY),
-            (&serde_json::Value::Null, Type::JSONB),
-        ];
-        for (value, kind) in values {
-            assert_eq!(typed(&[value])[0].1, kind, "{value:?}");
-        }
     }
 }

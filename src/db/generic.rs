@@ -3,10 +3,10 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::client::{Client, Spoken, Sql, Statement, Transaction};
+use super::client::{Client, Transaction};
+use super::statement::{Parameters, Spoken, Sql, Statement};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
-type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
 /// Whatever statements can be given to.
 pub trait GenericClient: Sync {

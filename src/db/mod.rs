@@ -10,16 +10,18 @@ mod generic;
 mod libpq;
 mod pool;
 mod pooler;
+mod statement;
 mod tls;
 mod turns;
 mod verifier;
 
 pub use address::{Address, Unreadable};
-pub use client::{Client, Statement, Transaction};
+pub use client::{Client, Transaction};
 pub use flight::Rows;
 pub use generic::GenericClient;
 pub use libpq::Surroundings;
 pub use pool::{Lent, POOL_WAIT, Pool, PoolError};
+pub use statement::Statement;
 pub use tls::Tls;
 pub use turns::{Busy, Reads, Turns};
 

@@ -236,6 +236,6 @@ async fn look_at_sources(site: &Site, known: &mut Vec<(String, String)>) {
 }
 
 fn troubles(source: Health) -> impl Iterator<Item = (String, String)> {
-    let name = source.name;
-    source.troubles.into_iter().map(move |trouble| (name.clone(), trouble))
+    let Health { name, table, .. } = source;
+    source.troubles.into_iter().map(move |trouble| (name.clone(), format!("{table}: {trouble}")))
 }

@@ -18,7 +18,7 @@ struct Files;
 
 /// Everything comes from here, and nothing that was not written into a file runs; `connect-src` stands apart.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-     manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; \
+     manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
 
 /// No page that opened this one, or was opened by it, can reach into it.

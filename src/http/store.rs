@@ -25,7 +25,7 @@ pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
         .map(|chat| json!({"chat": chat.chat, "reason": chat.reason}))
         .collect();
     let mut body = json!({"id": access.store.as_str(), "currency": card.currency, "time_zone": card.time_zone,
-        "telegram": telegram, "chats_disabled": chats});
+        "answer_seconds": card.answer_seconds, "telegram": telegram, "chats_disabled": chats});
     if let Some(name) = card.name {
         body["name"] = json!(name);
     }

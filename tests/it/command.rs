@@ -190,7 +190,7 @@ async fn a_table_is_attached_and_detached() {
 
     std::fs::write(&mapping, wrong.replace("column = \"status\"", "column = \"state\"")).unwrap();
     let sql = text(&attach(&["--map", "tickets.toml", "--dry-run"]).stdout);
-    assert!(sql.contains("create trigger vestnik_record_insert"), "{sql}");
+    assert!(sql.contains("create or replace trigger vestnik_record_insert after insert on public.tickets"), "{sql}");
     assert_eq!(triggers().await, 0, "nothing was changed");
     let attached = attach(&["--map", "tickets.toml"]);
     assert!(attached.status.success(), "{}", text(&attached.stderr));

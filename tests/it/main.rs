@@ -39,6 +39,7 @@ mod sending;
 mod server;
 mod session;
 mod shards;
+mod shops;
 mod status_change;
 mod support;
 mod telemetry;

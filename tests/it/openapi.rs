@@ -583,7 +583,7 @@ async fn lists(tour: &mut Tour<'_>) {
         .await
         .json();
     let expected =
-        json!({"id": "8", "currency": "RUB", "time_zone": "Europe/Moscow", "telegram": "on", "chats_disabled": []});
+        json!({"id": "8", "currency": "RUB", "time_zone": "Europe/Moscow", "answer_seconds": 60, "telegram": "on", "chats_disabled": []});
     assert_eq!(card, expected);
 }
 

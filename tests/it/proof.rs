@@ -259,7 +259,7 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
              (1, '7', '3', 'pending', 'preparing', 'telegram', 'Иван', '2026-11-23 20:00:30+00'), \
              (1, '7', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
              (2, '7', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
-             (1, '8', '6', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
+             (1, '8', '60', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
          insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at) values (4, '7', '1 4', 1, now()), (5, '7', '1 5', 0, now())",
     )
     .await;

@@ -81,7 +81,7 @@ async fn a_table_without_its_key_is_not_migrated_and_the_error_says_what_to_do()
     for part in [
         "public.orders has no column status",
         "total, order_type",
-        "`vestnik attach`",
+        "`vestnik attach --table public.orders`",
     ] {
         assert!(error.contains(part), "{part} in {error}");
     }

@@ -338,8 +338,8 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
     for _ in 0..ORDERS / 20 {
         app.write(
             "insert into orders (store_id, items) \
-             select 7, jsonb_build_array((select string_agg(md5(random()::text), '') from generate_series(1, 1500))) \
-             from generate_series(1, 20)",
+             select 7, (select jsonb_agg(jsonb_build_object('name', repeat(md5(random()::text || o), 30))) from generate_series(1, 50)) \
+             from generate_series(1, 20) o",
         )
         .await;
         // Who reads is not disturbed by who does not.
