@@ -181,7 +181,6 @@ CREATE FUNCTION vestnik.vst_store_id(value text) RETURNS text
 $$;
 CREATE FUNCTION vestnik.vst_token_changed() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform pg_notify('vestnik_token', '');
@@ -257,7 +256,10 @@ ALTER TABLE vestnik.vst_alarm ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 CREATE TABLE vestnik.vst_bot (
     sole boolean DEFAULT true NOT NULL,
     poller text,
-    polls_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    polled_at timestamp with time zone,
+    conflict_at timestamp with time zone,
+    error text,
+    error_at timestamp with time zone,
     next_update bigint DEFAULT 0 NOT NULL,
     stopped_at timestamp with time zone,
     stopped_why text,
@@ -279,6 +281,16 @@ CREATE TABLE vestnik.vst_chat (
     failures integer DEFAULT 0 NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
     leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    leased_by text,
+    wakes_at timestamp with time zone,
+    edits timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
+    edit_next_at timestamp with time zone DEFAULT now() NOT NULL,
+    edit_wakes_at timestamp with time zone,
+    edit_leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    edit_leased_by text,
+    edit_fence bigint DEFAULT 0 NOT NULL,
+    error text,
+    error_at timestamp with time zone,
     disabled_at timestamp with time zone,
     disabled_why text,
     tries timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,
@@ -357,6 +369,7 @@ CREATE TABLE vestnik.vst_escalation (
     subject text NOT NULL,
     rung smallint DEFAULT 0 NOT NULL,
     due_at timestamp with time zone NOT NULL,
+    is_held boolean DEFAULT false NOT NULL,
     ended_at timestamp with time zone,
     outcome text,
     CONSTRAINT vst_escalation_outcome_check CHECK ((outcome = ANY (ARRAY['answered'::text, 'removed'::text, 'exhausted'::text])))

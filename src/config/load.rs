@@ -10,7 +10,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::{Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema};
+use super::{
+    Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema, Webhook,
+};
 use crate::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");
@@ -325,6 +327,9 @@ impl Reading {
                 },
             },
             session: self.session(),
+            webhook: Webhook {
+                allow_private: self.truth("webhook.allow_private"),
+            },
             answers: Answers {
                 step_back: Duration::from_secs(60 * self.number("answers.step_back_minutes", 0..=1440)),
             },

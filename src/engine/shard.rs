@@ -14,6 +14,7 @@ use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
 use crate::http::{self, Site};
 use crate::listener::{self, Bell, Hearing};
+use crate::poll::Heartbeat;
 use crate::presence::Presence;
 use crate::reach;
 use crate::router::Router;
@@ -70,18 +71,26 @@ impl Node {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
-            let (pool, news) = (pool.clone(), Arc::clone(&news));
-            let ear = Bot {
-                pool: pool.clone(),
-                client: client.clone(),
-                sources: Arc::clone(&sources),
-            };
-            background.spawn(ear.run(self.stop.clone()));
+            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Wake::new()));
+            let node = format!("{:016x}", fastrand::u64(..));
+            let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
+            let bot = Bot::new(
+                pool.clone(),
+                client.clone(),
+                Arc::clone(&sources),
+                node.clone(),
+                Arc::clone(&planned),
+            );
+            background.spawn(bot.run(heartbeat.beating(), self.stop.clone()));
+            background.spawn(heartbeat.run(self.stop.clone()));
             let worker = Worker {
                 pool,
                 client,
                 settings,
+                webhook: config.webhook,
+                node,
                 news,
+                planned,
                 database: name.clone(),
                 sources: Arc::clone(&sources),
             };

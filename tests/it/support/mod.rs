@@ -4,6 +4,7 @@ pub mod app;
 pub mod attackers;
 pub mod breakable;
 pub mod db;
+pub mod forward;
 pub mod hook;
 pub mod http;
 pub mod issuer;

@@ -1,6 +1,8 @@
 //! Looks at a database that events are to come from, and says what is wrong and what to do about it. Each look reads, and
 //! waits for no lock, so that it may be taken while the shop is at its busiest.
 
+mod bot;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -77,6 +79,9 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     if is_migrated {
         findings.extend(tables(&client).await?);
         findings.extend(notifications(config, url, &client).await?);
+        if let Some(telegram) = &config.telegram {
+            findings.extend(bot::examine(telegram, &client).await?);
+        }
     }
     findings.push(queue(
         ask(&client, "select pg_notification_queue_usage()").await?.try_get(0)?,
