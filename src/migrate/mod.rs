@@ -190,7 +190,7 @@ fn sets(config: &Config) -> &'static [&'static Set] {
 /// backup holds a transaction open, and an index takes its time.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
-    let client = db::connect_as(url.ok_or(db::Error::Missing)?, "migrate").await?;
+    let client = db::connect_session(url.ok_or(db::Error::Missing)?, "migrate").await?;
     client
         .batch_execute(
             "set client_min_messages = warning; \

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio_postgres::Client;
 use vestnik::config::ShopSchema;
+use vestnik::db::Client;
 use vestnik::migrate::{self, Error, Outcome};
 use vestnik::sources::changes::Lookups;
 
