@@ -4,6 +4,9 @@ const SETTINGS = "vestnik.settings";
 const SHIFT = "vestnik.shift";
 const PANEL = "vestnik.panel";
 
+/** Minutes, where nobody has chosen others. */
+export const USUAL_MINUTES = 20;
+
 const DEFAULTS = {
   /** "" as the browser */
   language: "",
@@ -11,16 +14,22 @@ const DEFAULTS = {
   theme: "",
   /** who answers, as others are told */
   name: "",
-  minutes: 20,
-  autoPrint: false,
+  /** @type {Record<string, number>} usual preparation by type of order, minutes; {@link USUAL_MINUTES} for the others */
+  minutes: {},
+  /** "", "arrival" or "accept" */
+  autoPrint: "",
+  /** width of the roll, millimetres: 58 or 80 */
+  paper: 80,
   offlineSound: true,
+  /** beside the device's own, 0.25 to 1: never silent */
+  volume: 1,
   pollSeconds: 30,
 };
 
 /** @typedef {"localStorage"|"sessionStorage"} Storage by its name: where it is forbidden, to look at it is an error already */
 
 /** @param {Storage} storage @param {string} key */
-function read(storage, key) {
+export function read(storage, key) {
   try {
     return JSON.parse(window[storage].getItem(key) ?? "null");
   } catch {
@@ -30,7 +39,7 @@ function read(storage, key) {
 }
 
 /** Whether it is kept; if not, it is forgotten with the page. @param {Storage} storage @param {string} key @param {any} value */
-function write(storage, key, value) {
+export function write(storage, key, value) {
   try {
     if (value === null) window[storage].removeItem(key);
     else window[storage].setItem(key, JSON.stringify(value));
@@ -92,10 +101,18 @@ export function forgetKey() {
 }
 
 const STARTED = "vestnik.started";
-/** Whether this tab's shift was started: after a reload it goes on. */
-export const isStarted = () => read("sessionStorage", STARTED) === true;
+const ENDED = "vestnik.ended";
+/**
+ * Whether a shift goes on: this tab's after a reload, and a remembered one after the device has restarted, until somebody
+ * ends it.
+ * @param {{remembered: boolean}} key
+ */
+export const isStarted = (key) => read("sessionStorage", STARTED) === true || (key.remembered && read("localStorage", ENDED) !== true);
 /** @param {boolean} started */
-export const setStarted = (started) => write("sessionStorage", STARTED, started || null);
+export function setStarted(started) {
+  write("sessionStorage", STARTED, started || null);
+  write("localStorage", ENDED, started ? null : true);
+}
 
 /** This tab's name, where it has no session: the same after a reload. */
 export function panelName() {

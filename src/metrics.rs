@@ -257,7 +257,11 @@ fn describe_reach() {
     );
     describe_counter!(
         "vestnik_telegram_sends_total",
-        "Requests to Telegram, by outcome; throttled is a 429"
+        "Messages and edits, by what became of them; throttled is a 429, set_aside is refused for good"
+    );
+    describe_gauge!(
+        "vestnik_telegram_reached",
+        "1 while Telegram answers this node, 0 while what is to be sent waits"
     );
     describe_gauge!(
         "vestnik_telegram_stopped",
@@ -267,9 +271,33 @@ fn describe_reach() {
         "vestnik_telegram_chats_disabled",
         "Chats that take no messages any more"
     );
+    describe_gauge!(
+        "vestnik_telegram_chats_blocked",
+        "Links to chats or topics in which the bot may not write now"
+    );
+    describe_gauge!(
+        "vestnik_telegram_poll_age_seconds",
+        "Since Telegram answered the poll for what people write and press"
+    );
+    describe_counter!(
+        "vestnik_telegram_conflicts_total",
+        "Polls of this node that another program's, or a webhook, broke off (409)"
+    );
+    describe_gauge!(
+        "vestnik_webhooks_open",
+        "Posts to stores' own addresses that are not settled"
+    );
     describe_counter!(
         "vestnik_delivery_leases_lost_total",
         "Sends whose node did not settle them, and that begin anew"
+    );
+    describe_counter!(
+        "vestnik_escalations_exhausted_total",
+        "Orders and bookings that nobody answered, though everybody who could be was told"
+    );
+    describe_counter!(
+        "vestnik_orders_late_total",
+        "Orders that were not ready when it was promised"
     );
     describe_counter!(
         "vestnik_escalations_total",

@@ -44,6 +44,8 @@ pub struct Config {
     pub answers: Answers,
     /// The durable sends; `None`: there is no bot, and no escalation.
     pub telegram: Option<Telegram>,
+    /// What is posted to stores' own addresses.
+    pub webhook: Webhook,
     /// The log.
     pub log: Log,
 }
@@ -105,8 +107,12 @@ pub struct Database {
     pub bell_lock: i32,
     /// After this long a sleeping feed reads though nothing rang. It finds nothing.
     pub safety_read: Duration,
-    /// Connections for tokens, replay, history and acknowledgements.
+    /// Connections for replays, changes of status, and what runs in the background.
     pub pool_size: usize,
+    /// Connections for tokens and acknowledgements alone.
+    pub token_pool_size: usize,
+    /// Connections for lists, history and figures.
+    pub read_pool_size: usize,
     /// Whether `serve` migrates first.
     pub migrate_on_start: bool,
 }
@@ -194,6 +200,8 @@ pub struct Telegram {
     pub token: SecretString,
     /// Where the Bot API is.
     pub api_url: String,
+    /// The proxy on the way there, http, https, socks5 or socks5h; `None`: as the environment says. It may hold a password.
+    pub proxy: Option<SecretString>,
     /// An event older than this when it is planned is told in a digest.
     pub stale: Duration,
     /// Messages that may wait for one chat; above: digests.
@@ -202,6 +210,13 @@ pub struct Telegram {
     pub deadline: Duration,
     /// How long a send belongs to its node. Longer than the deadline.
     pub lease: Duration,
+}
+
+/// What is posted to stores' own addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct Webhook {
+    /// Whether plain http and addresses of the own network may be called, too.
+    pub allow_private: bool,
 }
 
 impl Telegram {

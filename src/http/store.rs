@@ -12,7 +12,8 @@ use crate::store;
 
 /// Its name, how its money and clock read, and how its chats are.
 pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
-    let card = store::card(&access.site.hub.pool, &access.store).await;
+    let (_turn, pool) = access.site.hub.reads.turn(access.store.as_str()).await?;
+    let card = store::card(pool, &access.store).await;
     let card = card.map_err(Problem::database)?;
     let telegram = match access.site.bot {
         Bot::Off => "off",
@@ -24,7 +25,7 @@ pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
         .map(|chat| json!({"chat": chat.chat, "reason": chat.reason}))
         .collect();
     let mut body = json!({"id": access.store.as_str(), "currency": card.currency, "time_zone": card.time_zone,
-        "telegram": telegram, "chats_disabled": chats});
+        "answer_seconds": card.answer_seconds, "telegram": telegram, "chats_disabled": chats});
     if let Some(name) = card.name {
         body["name"] = json!(name);
     }

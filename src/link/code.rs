@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::Client;
 
 use super::Mode;
-use crate::db::Failed;
+use crate::db::{Client, Failed};
 use crate::domain::event::StoreId;
 
 /// How long a code opens.
@@ -35,6 +34,12 @@ impl Code {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a text has the form of a code.
+pub fn looks_like_code(text: &str) -> bool {
+    let is_of_it = |byte: u8| ALPHABET.contains(&byte.to_ascii_uppercase());
+    text.len() == CODE_CHARS && text.bytes().all(is_of_it)
 }
 
 pub(super) fn hash(code: &str) -> [u8; 32] {

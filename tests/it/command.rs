@@ -141,8 +141,12 @@ async fn what_cannot_be_asked_for_says_what_can_and_exits_with_2() {
             "mon-fri=10:00-22:00",
         ),
         (
-            &["store", "set", "--store", "7", "--webhook", "https://x"],
-            "VESTNIK_WEBHOOK_SECRET",
+            &["store", "set", "--store", "7", "--time-zone", "UTC+3"],
+            "write Europe/Moscow",
+        ),
+        (
+            &["store", "set", "--store", "7", "--time-zone", "europe/berlin"],
+            "write Europe/Berlin",
         ),
         (&["tail", "--store", "7"], "vestnik token create"),
     ] {

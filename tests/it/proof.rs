@@ -112,6 +112,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
         config.telegram = Some(vestnik::config::Telegram {
             token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
             api_url: "http://127.0.0.1:9".into(),
+            proxy: None,
             stale: PATIENCE,
             digest_above: 10,
             deadline: std::time::Duration::from_secs(1),
@@ -354,7 +355,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
     };
     let filled = until(&|[_, _, inserted]| inserted >= 50_002).await;
     // One connection, whose figures come together.
-    let app = App::start_on(database, |config| config.database.pool_size = 1).await;
+    let app = App::start_on(database, |config| config.database.read_pool_size = 1).await;
     let now = time::OffsetDateTime::now_utc();
     let wire = |at: time::OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap();
     let span = format!(

@@ -69,7 +69,7 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
         panel.say(&json!({"type": what, "id": order["id"]}).to_string()).await;
     }
     let message = telegram.until_messages(-12, 1).await[0].message.unwrap();
-    telegram.press(
+    telegram.push_press(
         -12,
         77,
         message,

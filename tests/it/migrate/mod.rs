@@ -6,8 +6,8 @@ mod v23;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use tokio_postgres::Client;
 use vestnik::config::Config;
+use vestnik::db::Client;
 use vestnik::migrate::{self, Error, Outcome};
 
 use crate::support::db::Database;
@@ -188,6 +188,16 @@ async fn a_dump_restores_and_goes_on() {
     assert_eq!(run(&restored.config()).await.unwrap(), (Outcome::Unchanged, vec![]));
 }
 
+/// The tables' own numbers, which the functions of their triggers know, are others in each database.
+fn without_numbers(schema: &str) -> String {
+    const BEFORE: &str = "is_as_attached('";
+    let mut parts = schema.split(BEFORE);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + BEFORE + "N" + part.trim_start_matches(|digit: char| digit.is_ascii_digit())
+    })
+}
+
 /// `sql/schema.sql` is what a newcomer reads first: it must be what the migrations make.
 #[tokio::test]
 async fn the_golden_schema_is_what_the_migrations_make() {
@@ -219,6 +229,7 @@ async fn the_golden_schema_is_what_the_migrations_make() {
             || line.contains(" ON SCHEMA public "))
     };
     let schema = dump.lines().filter(says_nothing).collect::<Vec<_>>().join("\n") + "\n";
+    let schema = without_numbers(&schema);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/schema.sql");
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     let (head, body) = golden.split_at(golden.find("CREATE SCHEMA").unwrap_or(0));

@@ -54,11 +54,22 @@ impl App {
         app
     }
 
+    /// What the engine logs, on the test's own output: for who looks at a failure.
+    fn log() {
+        if let Ok(filter) = std::env::var("VESTNIK_TEST_LOG") {
+            let _ = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .try_init();
+        }
+    }
+
     async fn begin(
         database: Database,
         change: impl FnOnce(&mut Config),
         trusted: Option<rustls::pki_types::CertificateDer<'static>>,
     ) -> Self {
+        Self::log();
         let mut config = database.config();
         config.http.listen = ([127, 0, 0, 1], 0).into();
         change(&mut config);

@@ -4,10 +4,12 @@ pub mod app;
 pub mod attackers;
 pub mod breakable;
 pub mod db;
+pub mod forward;
 pub mod hook;
 pub mod http;
 pub mod issuer;
 pub mod node;
+pub mod pooler;
 pub mod proxy;
 pub mod telegram;
 
