@@ -132,7 +132,8 @@ async fn change(site: &Site, call: Call, kind: SubjectKind) -> Response {
             .map_err(Problem::database)?;
         match changed {
             StatusChangeOutcome::Done { source, previous } => {
-                let body = json!({"id": key, "source": source, "status": to.as_str(), "previous_status": previous.as_str()});
+                let becomes = sources.by_name(&source).map_or(to, |source| source.mapping.status.becomes(to));
+                let body = json!({"id": key, "source": source, "status": becomes.as_str(), "previous_status": previous.as_str()});
                 Ok(answer::json(StatusCode::OK, &body))
             }
             StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),

@@ -182,13 +182,18 @@ async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableCol
              select b.attnum, case when t.typtype = 'd' then t.typbasetype else t.typelem end, b.depth + 1 \
              from below b join pg_type t on t.oid = b.type \
              where (t.typtype = 'd' or t.typcategory = 'A' and t.typelem <> 0) and b.depth < 10), \
+         bare (attnum, type, typmod, depth) as ( \
+             select attnum, atttypid, atttypmod, 0 from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
+             union all \
+             select b.attnum, t.typbasetype, t.typtypmod, b.depth + 1 from bare b join pg_type t on t.oid = b.type where t.typtype = 'd'), \
+         plain as (select distinct on (attnum) attnum, format_type(type, typmod) as name from bare order by attnum, depth desc), \
          base as (select distinct on (attnum) attnum, type from below order by attnum, depth desc) \
          select a.attname::text, format_type(a.atttypid, a.atttypmod), \
-             case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) else format_type(a.atttypid, a.atttypmod) end, \
+             plain.name, \
              bt.oid < 16384 or bt.typtype = 'e', t.typlen = -1 and t.typname <> 'numeric', \
              array(select l.enumlabel::text from pg_enum l where l.enumtypid = base.type order by l.enumsortorder), \
              not a.attnotnull, pg_get_expr(d.adbin, d.adrelid) \
-         from pg_attribute a join pg_type t on t.oid = a.atttypid join base on base.attnum = a.attnum \
+         from pg_attribute a join pg_type t on t.oid = a.atttypid join base on base.attnum = a.attnum join plain on plain.attnum = a.attnum \
          join pg_type bt on bt.oid = base.type left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
          where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped order by a.attnum";
     let rows = client.query(COLUMNS, &[&table]).await?;

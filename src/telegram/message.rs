@@ -122,7 +122,7 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>) -> Messa
     items(&mut html, words, it);
     Message {
         text: html.finish(),
-        buttons: answers(words, it.kind, base.id, it.visible_status(), it.is_delivered()),
+        buttons: answers(words, it.kind, base.id, &it.next()),
     }
 }
 
@@ -251,10 +251,7 @@ pub fn status_name<'a>(words: &'a Words, kind: SubjectKind, status: &'a str) -> 
 }
 
 /// What may be done with it now. A press sends `s:EVENT:STATUS`, or `r:EVENT` to be asked for a reason.
-pub fn answers(words: &Words, kind: SubjectKind, event: i64, status: Option<Status>, delivered: bool) -> Vec<Vec<Button>> {
-    let Some(status) = status else {
-        return Vec::new();
-    };
+pub fn answers(words: &Words, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
         let label = match (to, kind) {
             (Status::Preparing, SubjectKind::Order) => "button.accept",
@@ -271,7 +268,7 @@ pub fn answers(words: &Words, kind: SubjectKind, event: i64, status: Option<Stat
         };
         (words.get(label).to_owned(), press)
     };
-    let row: Vec<Button> = status.next(kind, delivered).iter().map(button).collect();
+    let row: Vec<Button> = next.iter().map(button).collect();
     if row.is_empty() { Vec::new() } else { vec![row] }
 }
 

@@ -15,7 +15,7 @@ use super::message::{self, Button, status_name};
 use super::sender::keyboard;
 use super::words::{self, Words};
 use crate::db::Failed;
-use crate::domain::status::{Status, SubjectKind};
+use crate::domain::status::{Status, StatusSet, SubjectKind};
 use crate::link::{self, Pressed};
 use crate::reach;
 use crate::sources::Sources;
@@ -67,7 +67,7 @@ pub async fn press(pool: &Pool, sources: &Sources, client: &Client, query: &Call
         Press::Back => {
             let standing = current(pool, sources, &pressed).await?;
             let next = standing.as_ref().map_or_else(Vec::new, |standing| {
-                message::answers(words, pressed.kind, event, Some(standing.status), standing.is_delivered)
+                message::answers(words, pressed.kind, event, &next(sources, &pressed, standing))
             });
             show(client, query, &next).await;
             String::new()
@@ -101,13 +101,18 @@ async fn ask_why(
     let Some(standing) = current(pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
-    let may = standing.status.next(pressed.kind, standing.is_delivered).contains(&Status::Rejected);
-    if may {
+    if next(sources, pressed, &standing).contains(&Status::Rejected) {
         show(client, query, &message::reasons(words, event)).await;
         return Ok(words.get("pressed.why").to_owned());
     }
     let outcome = StatusChangeOutcome::NotAllowed(standing);
     Ok(told(words, pressed.kind, &outcome, Status::Rejected))
+}
+
+/// What a person may make of it.
+fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
+    let words = sources.by_name(&standing.source).map_or(StatusSet::ALL, |source| source.mapping.status.statuses());
+    standing.status.next_of(pressed.kind, standing.is_delivered, words)
 }
 
 async fn current(pool: &Pool, sources: &Sources, pressed: &Pressed) -> Result<Option<status_change::CurrentStatus>, Failed> {

@@ -33,6 +33,7 @@ mod schema_change;
 mod sending;
 mod session;
 mod shards;
+mod shops;
 mod status_change;
 mod support;
 mod tidy;

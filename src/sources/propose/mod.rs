@@ -196,8 +196,10 @@ fn label(name: &str) -> String {
 
 async fn identity(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
     // The primary key, or the first unique index of one column that is never null; of a partitioned table without its
-    // partition's columns.
-    const KEYS: &str = "with p as (select coalesce((select partattrs::int2[] from pg_partitioned_table where partrelid = $1), '{}') as attrs) \
+    // partitions' columns.
+    const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
+             cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
+             join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
          select a.attname::text from pg_index i cross join p \
          join lateral (select array_agg(n) as own from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) n where n <> all (p.attrs)) k on true \
          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.own[1] \

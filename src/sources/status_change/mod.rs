@@ -205,15 +205,15 @@ async fn apply(
     if now == to && standing.subject.status_word.is_none() {
         return Ok(StatusChangeOutcome::Already(standing.current()));
     }
+    let mapping = &standing.source.mapping;
+    let Some(word) = mapping.status.word_of(to) else {
+        return Ok(StatusChangeOutcome::NoWord(standing.current()));
+    };
     let expected = change.from.is_none_or(|from| from == now);
     let may = expected && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
     if !may {
         return Ok(StatusChangeOutcome::NotAllowed(standing.current()));
     }
-    let mapping = &standing.source.mapping;
-    let Some(word) = mapping.status.word_of(to) else {
-        return Ok(StatusChangeOutcome::NoWord(standing.current()));
-    };
     let changed = match &mapping.answer.function {
         Some(function) => call(transaction, function, word, change).await?,
         None => update(transaction, standing, word, change).await?,
@@ -256,7 +256,9 @@ async fn may_return(
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
 ) -> Result<bool, Failed> {
-    if !standing.subject.status.can_return_to(change.to, change.kind) {
+    let can_return = |now: Status| now.can_return_to(change.to, change.kind, standing.subject.words);
+    let now = standing.subject.status;
+    if now != Status::Cancelled && !can_return(now) {
         return Ok(false);
     }
     let events = journal::newest_of(transaction, change.store, &[change.key], SCANNED_EVENTS).await?;
@@ -267,10 +269,14 @@ async fn may_return(
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
         let is_this = event.subject.as_ref().is_some_and(|subject| subject.id == standing.subject.id);
         if let (true, Some(previous)) = (is_this, data["previous_status"].as_str()) {
-            last = Some((Status::from_name(previous), event.at));
+            last = Some((Status::from_name(previous), data["by"].is_string(), event.at));
         }
     }
-    let Some((previous, at)) = last else { return Ok(false) };
+    let Some((previous, was_pressed, at)) = last else { return Ok(false) };
+    // The shop has one word for both, and the store itself has rejected it.
+    if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
+        return Ok(false);
+    }
     const AGE: &str = "select extract(epoch from clock_timestamp() - $1::timestamptz)::float8";
     let age: f64 = transaction.query_typed_one(AGE, &[(&at, Type::TIMESTAMPTZ)]).await?.try_get(0)?;
     Ok(previous == Some(change.to) && age <= change.step_back.as_secs_f64())

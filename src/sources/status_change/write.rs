@@ -112,7 +112,7 @@ pub async fn note(transaction: &Transaction<'_>, standing: &Standing<'_>, change
         (&change.key, Type::TEXT),
         (&store, Type::TEXT),
         (&standing.subject.status.as_str(), Type::TEXT),
-        (&change.to.as_str(), Type::TEXT),
+        (&standing.source.mapping.status.becomes(change.to).as_str(), Type::TEXT),
         (&change.way.as_str(), Type::TEXT),
         (&by, Type::BYTEA),
         (&change.minutes, Type::INT4),
