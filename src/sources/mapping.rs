@@ -352,7 +352,7 @@ impl fmt::Display for Column {
 mod tests {
     use super::*;
 
-    /// The mapping that docs/sources.md and DESIGN show.
+    /// A mapping that has nearly every key.
     const WHOLE: &str = r#"
         table = 'public."Order"'
         kind = "order"
@@ -465,6 +465,17 @@ mod tests {
         let mapping = Mapping::from_toml(text).unwrap();
         assert_eq!(mapping.fields.phone[0].name, "a.b");
         assert_eq!(mapping.fields.phone[0].path, ["c"]);
+    }
+
+    #[test]
+    fn every_mapping_of_the_documentation_is_read() {
+        let document = include_str!("../../docs/sources.md");
+        let mappings = document.split("```toml\n").skip(1).filter_map(|block| block.split("```").next());
+        let mappings: Vec<&str> = mappings.collect();
+        assert!(mappings.len() > 5);
+        for mapping in mappings {
+            assert_eq!(Mapping::from_toml(mapping).err(), None, "{mapping}");
+        }
     }
 
     #[test]
