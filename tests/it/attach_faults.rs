@@ -1,0 +1,118 @@
+//! Where a table is attached, mapped, answered and looked after: what a shop's own ways must not break.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use vestnik::db;
+use vestnik::domain::event::StoreId;
+use vestnik::domain::status::{Status, SubjectKind};
+use vestnik::sources::attach::{self, Attached, Error, Options};
+use vestnik::sources::catalog::Table;
+use vestnik::sources::health;
+use vestnik::sources::propose::{Proposal, propose};
+use vestnik::sources::status_change::{StatusChange, StatusChangeOutcome, Way, change_status};
+use vestnik::token::Stores;
+
+use crate::support::app::App;
+use crate::support::db::Database;
+use crate::support::http;
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
+
+const TICKETS: &str = "table = 'public.tickets'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n\
+    [status]\ncolumn = 'status'\npending = ['new']\npreparing = ['accepted']\nrejected = ['refused']\n";
+
+/// A database with this table, of a shop that has no reference tables.
+async fn shop(sql: &str) -> (Database, Client) {
+    let database = Database::without_shop().await;
+    let client = database.client().await;
+    client.batch_execute(sql).await.unwrap();
+    (database, client)
+}
+
+/// The same database as another role, which may log in and has what else is said. A role is the whole cluster's, so its name is
+/// the database's own.
+async fn role(database: &Database, name: &str, options: &str) -> (String, Database) {
+    let (cluster, own) = database.url().rsplit_once('/').unwrap();
+    let role = format!("{name}_{own}");
+    let client = database.client().await;
+    client.batch_execute(&format!("create role {role} login {options}")).await.unwrap();
+    let (_, host) = cluster.split_once('@').unwrap();
+    let other = Database::at(format!("postgres://{role}@{host}/{own}").into());
+    (role, other)
+}
+
+fn vestnik(database: &Database, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command.args(arguments).current_dir(std::env::temp_dir()).env("DATABASE_URL", database.url());
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8([output.stdout.as_slice(), output.stderr.as_slice()].concat()).unwrap()
+}
+
+/// What is wrong with a source, as this client's role finds it.
+async fn troubles(client: &Client, name: &str) -> Vec<String> {
+    let all = health::check(client).await.unwrap();
+    all.into_iter().find(|source| source.name == name).unwrap().troubles
+}
+
+async fn proposal(client: &Client, table: &str) -> Proposal {
+    let table = Table::find(client, table).await.unwrap();
+    propose(client, &table, Some(SubjectKind::Order)).await.unwrap()
+}
+
+async fn answer(database: &Database, key: &str, to: Status) -> Result<StatusChangeOutcome, db::Failed> {
+    let pool = db::pool(&database.config().database).unwrap();
+    let sources = database.sources().await.current();
+    let store = StoreId::new("7");
+    let change = StatusChange {
+        store: &store,
+        kind: SubjectKind::Order,
+        source: None,
+        key,
+        to,
+        from: None,
+        minutes: None,
+        reason: None,
+        by: "Anna",
+        way: Way::Panel,
+        step_back: Duration::ZERO,
+    };
+    change_status(&pool, &sources, &change).await
+}
+
+#[tokio::test]
+async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
+    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text)").await;
+    database.attach(TICKETS).await;
+    let (creator, as_creator) = role(&database, "creator", "createrole").await;
+    // What Postgres grants to who makes a role: from 16 on it may give the role away, and may not become it.
+    let is_16: bool = client
+        .query_one("select current_setting('server_version_num')::int >= 160000", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let only_admin = if is_16 { "admin true, inherit false, set false" } else { "admin option" };
+    client
+        .batch_execute(&format!(
+            "grant vestnik_recorder to {creator} with {only_admin}; \
+             create table boxes (like tickets including all); alter table boxes owner to {creator}; \
+             do $$ declare it record; begin \
+                 for it in select oid::regclass as name from pg_class where relnamespace = 'vestnik'::regnamespace and relkind = 'r' \
+                     loop execute format('alter table %s owner to {creator}', it.name); end loop; \
+                 for it in select oid::regprocedure as name from pg_proc where pronamespace = 'vestnik'::regnamespace \
+                     and proowner = current_user::regrole loop execute format('alter function %s owner to {creator}', it.name); end loop; \
+             end $$; alter schema vestnik owner to {creator}"
+        ))
+        .await
+        .unwrap();
+    let boxes = TICKETS.replace("tickets", "boxes");
+    let attached = attach::attach(&mut as_creator.client().await, &boxes, Options::default(), &mut |_| ()).await;
+    assert_eq!(attached.unwrap(), Attached::New("boxes".into()));
+    let owner = "select pg_get_userbyid(p.proowner)::text from pg_proc p join pg_trigger t on t.tgfoid = p.oid where t.tgrelid = 'boxes'::regclass";
+    assert_eq!(client.query(owner, &[]).await.unwrap()[0].get::<_, &str>(0), "vestnik_recorder");
+}
