@@ -116,3 +116,51 @@ async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
     let owner = "select pg_get_userbyid(p.proowner)::text from pg_proc p join pg_trigger t on t.tgfoid = p.oid where t.tgrelid = 'boxes'::regclass";
     assert_eq!(client.query(owner, &[]).await.unwrap()[0].get::<_, &str>(0), "vestnik_recorder");
 }
+
+#[tokio::test]
+async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
+    let (_database, client) = shop(
+        "create table tickets (id int primary key, store_id int, status text not null default 'pending', total_price_cents int, \
+             date_created timestamp, date_created_gmt timestamp default now(), date_updated_gmt timestamp); \
+         create table ticket_lines (id int primary key, ticket_id int references tickets, title text, quantity int, unit_price_cents int)",
+    )
+    .await;
+    client.batch_execute("set timezone = 'Asia/Tokyo'").await.unwrap();
+    let Proposal { toml, questions } = proposal(&client, "tickets").await;
+    assert_eq!(questions, [""; 0], "{toml}");
+    for line in [
+        "total = { column = \"total_price_cents\", unit = \"minor\" }",
+        "created_at = \"date_created_gmt\"",
+        "updated_at = \"date_updated_gmt\"",
+        "price = { column = \"unit_price_cents\", unit = \"minor\" }",
+    ] {
+        assert!(toml.lines().any(|written| written == line), "{line} in {toml}");
+    }
+}
+
+#[test]
+fn every_document_that_the_sources_name_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec!["src", "sql", "triggers", "panel"].into_iter().map(|name| root.join(name)).collect::<Vec<_>>();
+    let mut named = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            for (at, _) in text.match_indices("docs/") {
+                let rest = &text[at..];
+                let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c))).unwrap_or(rest.len());
+                let document = rest[..end].trim_end_matches('.');
+                if document.ends_with(".md") || document.ends_with(".yaml") {
+                    named += 1;
+                    assert!(root.join(document).is_file(), "{} names {document}", path.display());
+                }
+            }
+        }
+    }
+    assert!(named > 0);
+}
