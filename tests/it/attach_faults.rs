@@ -118,6 +118,33 @@ async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
 }
 
 #[tokio::test]
+async fn an_audit_finds_an_order_by_what_people_call_it() {
+    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, no text)").await;
+    database.attach(&TICKETS.replace("[status]", "number = 'no'\n[status]")).await;
+    for sql in [
+        "insert into tickets values (1, 7, 'new', 'A-17'), (2, 7, 'new', 'A-18'), (17, 8, 'new', 'B-1')",
+        "update tickets set status = 'accepted' where id = 1",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let audit = |arguments: &[&str]| {
+        let output = vestnik(&database, &[&["audit"], arguments].concat(), &[]);
+        (said(&output), output.status.code())
+    };
+    let (table, code) = audit(&["--order", "A-17"]);
+    assert_eq!((table.lines().count(), code), (2, Some(0)), "{table}");
+    assert!(table.lines().all(|line| line.contains(" A-17 ")) && table.contains("new_order") && table.contains("order_status_changed"), "{table}");
+    let (by_key, _) = audit(&["--store", "8", "--order", "17"]);
+    assert!(by_key.lines().count() == 1 && by_key.contains(" B-1 "), "{by_key}");
+    let (none, code) = audit(&["--store", "8", "--order", "A-17"]);
+    assert!(none.contains("no events") && code == Some(0), "{none}");
+    let (json, _) = audit(&["--order", "A-18", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["subject"], "2");
+    assert_eq!(audit(&[]).1, Some(2), "all of every store is nobody's question");
+    assert_eq!(audit(&["--store", "7"]).1, Some(2));
+}
+
+#[tokio::test]
 async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
     let (_database, client) = shop(
         "create table tickets (id int primary key, store_id int, status text not null default 'pending', total_price_cents int, \
