@@ -138,6 +138,7 @@ async fn change(site: &Site, call: Call, kind: SubjectKind) -> Response {
             }
             StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
             StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
+            StatusChangeOutcome::Denied(_) => Err(Problem::StatusNotPossible),
             StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
             StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
             StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),

@@ -118,6 +118,155 @@ async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
 }
 
 #[tokio::test]
+async fn one_word_for_rejected_and_cancelled_is_written_for_both_and_read_as_a_cancellation() {
+    let (database, client) = shop(
+        "create type state as enum ('PENDING', 'CONFIRMED', 'CANCELLED'); \
+         create table tickets (id int primary key, store_id int, status state); insert into tickets values (1, 7, 'PENDING')",
+    )
+    .await;
+    let words = "pending = ['PENDING']\npreparing = ['CONFIRMED']\nrejected = ['CANCELLED']\ncancelled = ['CANCELLED']";
+    let (head, _) = TICKETS.split_once("pending").unwrap();
+    database.attach(&format!("{head}{words}\n")).await;
+    let done = answer(&database, "1", Status::Rejected).await.unwrap();
+    assert!(matches!(done, StatusChangeOutcome::Done { previous: Status::Pending, .. }), "{done:?}");
+    let row = client.query_one("select status::text from tickets", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "CANCELLED");
+    let again = answer(&database, "1", Status::Rejected).await.unwrap();
+    assert!(
+        matches!(&again, StatusChangeOutcome::NotAllowed(now) if now.status == Status::Cancelled && now.by.as_deref() == Some("Anna")),
+        "{again:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_shops_function_answers_where_the_mapping_has_no_word() {
+    let (database, client) = shop(
+        "create table tickets (id int primary key, store_id int, status text); insert into tickets values (1, 7, 'new'); \
+         create function set_ticket(key text, status text, reason text, minutes integer, \"by\" text) returns boolean language sql as \
+             $$ update tickets t set status = 'state:' || $2 where t.id = $1::int returning true $$",
+    )
+    .await;
+    let (head, _) = TICKETS.split_once("preparing").unwrap();
+    database.attach(&format!("{head}\n[answer]\nfunction = 'public.set_ticket'\n")).await;
+    let done = answer(&database, "1", Status::Rejected).await.unwrap();
+    assert!(matches!(done, StatusChangeOutcome::Done { .. }), "{done:?}");
+    let row = client.query_one("select status from tickets", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "state:rejected");
+}
+
+#[tokio::test]
+async fn words_that_a_table_can_have_and_no_row_has_yet_are_asked_for() {
+    let (_database, client) = shop(
+        "create table tickets (id int primary key, store_id int, status varchar(20)); \
+         insert into tickets values (1, 7, 'new'), (2, 7, 'delivered')",
+    )
+    .await;
+    let asked = proposal(&client, "tickets").await;
+    assert_eq!(asked.questions.len(), 2, "{asked:#?}");
+    assert!(asked.questions[0].contains("accepted"), "{asked:#?}");
+    assert!(asked.questions[1].contains("rejected"), "{asked:#?}");
+    assert!(asked.toml.contains("# preparing = []") && asked.toml.contains("# rejected = []"), "{}", asked.toml);
+    client
+        .batch_execute("insert into tickets values (3, 7, 'cooking'), (4, 7, 'cancelled')")
+        .await
+        .unwrap();
+    let sure = proposal(&client, "tickets").await;
+    assert_eq!(sure.questions, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_grant_that_was_forgotten_is_the_operators_and_not_the_shops_refusal() {
+    let (database, client) = shop(
+        "create table tickets (id int primary key, store_id int, status text, changed timestamptz); \
+         insert into tickets values (1, 7, 'new'), (2, 7, 'new'); \
+         create function say_no() returns trigger language plpgsql as $$ begin \
+             if new.id = 2 then raise exception 'The kitchen is closed' using errcode = 'insufficient_privilege'; end if; return new; end $$; \
+         create trigger say_no before update on tickets for each row execute function say_no()",
+    )
+    .await;
+    database.attach(&format!("{TICKETS}[answer]\nupdated_at = 'changed'\n")).await;
+    let (owner, _) = role(&database, "owner", "").await;
+    let (server, as_server) = role(&database, "server", "").await;
+    client
+        .batch_execute(&format!(
+            "alter table tickets owner to {owner}; grant postgres to {server}; grant select, update (status) on tickets to {server}"
+        ))
+        .await
+        .unwrap();
+    let served = as_server.client().await;
+    let grant = format!("grant update (changed) on public.tickets to {server}");
+    let found = troubles(&served, "tickets").await;
+    assert!(found.len() == 1 && found[0].contains(&grant), "{found:#?}");
+
+    let token = database.token(Stores::All).await;
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&as_server, &telegram.url(), &[("SHOP_SCHEMA", "own")]).await;
+    let press = async |key: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let path = format!("/api/partner/stores/7/orders/{key}/status");
+        http::call(node.address().await, "POST", &path, &headers, Some(&json!({"status": "preparing"}).to_string())).await
+    };
+    let denied = press("1").await;
+    assert_eq!((denied.status, denied.code().as_str()), (422, "status_not_possible"), "{}", denied.text());
+    let line = node.until_said("was not written").await;
+    assert!(line.contains("ERROR") && line.contains(&grant), "{line}");
+
+    client.batch_execute(&grant).await.unwrap();
+    assert_eq!(press("1").await.status, 200);
+    let refused = press("2").await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "status_refused"), "{}", refused.text());
+    assert_eq!(refused.json()["error"]["shop_message"], "The kitchen is closed", "what it raises itself is its own word");
+    assert_eq!(troubles(&served, "tickets").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_column_that_an_answer_writes_must_be_there() {
+    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, why text, eta int, changed timestamptz)").await;
+    let fields = "[fields]\nreason = 'why'\nminutes = 'eta'\n";
+    let wrong = format!("{TICKETS}{fields}[answer]\nreason = 'refusal'\nminutes = 'promise'\n");
+    let refused = attach::attach(&mut database.client().await, &wrong, Options::default(), &mut |_| ()).await;
+    let Err(Error::Unfit { problems, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems[0].starts_with("answer.reason: public.tickets has no column refusal"), "{problems:#?}");
+    assert!(problems[1].starts_with("answer.minutes: public.tickets has no column promise"), "{problems:#?}");
+    // One that is gone later is said, too.
+    database.attach(&format!("{TICKETS}[answer]\nupdated_at = 'changed'\n")).await;
+    client.batch_execute("alter table tickets drop column changed").await.unwrap();
+    let found = troubles(&client, "tickets").await;
+    assert!(found.len() == 1 && found[0].contains("no column changed any more"), "{found:#?}");
+}
+
+#[tokio::test]
+async fn a_soft_delete_means_the_same_in_lists_and_in_events() {
+    for (kind, values) in [
+        ("text", vec!["null", "''", "'no'", "' No '", "'0'", "'00.0'", "'f'", "'off'", "'yes'", "'1'", "'2026-11-28'", "'gone'"]),
+        ("numeric", vec!["null", "0", "0.00", "1"]),
+        ("char(3)", vec!["null", "'n'", "'y'"]),
+        ("boolean", vec!["null", "false", "true"]),
+        ("smallint", vec!["null", "0", "1"]),
+        ("timestamp", vec!["null", "now()"]),
+        ("date", vec!["null", "now()"]),
+        ("jsonb", vec!["null", "'null'", "'false'", "'\"no\"'", "'0'", "'true'", "'\"2026-11-28\"'"]),
+    ] {
+        let (database, client) = shop(&format!("create table tickets (id int primary key, store_id int, status text, deleted {kind})")).await;
+        database.attach(&format!("{TICKETS}[fields]\ndeleted_at = 'deleted'\n")).await;
+        let app = App::start_on(database, |config| config.shop.schema = vestnik::config::ShopSchema::Own).await;
+        for (id, value) in values.iter().enumerate() {
+            client.batch_execute(&format!("insert into tickets values ({id}, 7, 'new', {value})")).await.unwrap();
+        }
+        let value_of = |id: &Value| values[id.as_str().unwrap().parse::<usize>().unwrap()];
+        let events = app.get_json("/api/partner/stores/7/events").await;
+        let told: Vec<&str> = events["events"].as_array().unwrap().iter().map(|event| value_of(&event["data"]["order_id"])).collect();
+        let list = app.get_json("/api/partner/stores/7/orders").await;
+        let mut listed: Vec<&str> = list["orders"].as_array().unwrap().iter().map(|order| value_of(&order["id"])).collect();
+        listed.reverse();
+        assert_eq!(told, listed, "{kind}");
+        assert!(told.contains(&"null") && told.len() < values.len(), "{kind}: {told:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_audit_finds_an_order_by_what_people_call_it() {
     let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, no text)").await;
     database.attach(&TICKETS.replace("[status]", "number = 'no'\n[status]")).await;
