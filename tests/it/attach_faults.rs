@@ -175,6 +175,67 @@ async fn words_that_a_table_can_have_and_no_row_has_yet_are_asked_for() {
 }
 
 #[tokio::test]
+async fn the_source_of_an_owner_who_is_trusted_is_edited() {
+    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, place text)").await;
+    let (owner, _) = role(&database, "owner", "").await;
+    let (attacher, as_attacher) = role(&database, "attacher", "").await;
+    client
+        .batch_execute(&format!(
+            "alter table tickets owner to {owner}; grant select, update, trigger on tickets to {attacher}; \
+             alter schema vestnik owner to {attacher}; grant all on all tables in schema vestnik to {attacher}; \
+             grant execute on all functions in schema vestnik to {attacher}"
+        ))
+        .await
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tickets.toml");
+    std::fs::write(&file, TICKETS).unwrap();
+    let file = file.to_str().unwrap();
+    let refused = vestnik(&as_attacher, &["attach", "--map", file], &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    let attached = vestnik(&as_attacher, &["attach", "--map", file, "--trust-owner"], &[]);
+    assert!(attached.status.success(), "{}", said(&attached));
+    let sed = "sed -i 's/^kind/number = \"place\"\\nkind/'";
+    let editor = [("EDITOR", sed), ("VISUAL", sed)];
+    let edited = vestnik(&as_attacher, &["source", "edit", "tickets"], &editor);
+    assert!(edited.status.success(), "{}", said(&edited));
+    assert!(said(&vestnik(&as_attacher, &["source", "show", "tickets"], &[])).contains("number = \"place\""));
+}
+
+#[tokio::test]
+async fn row_security_that_hides_orders_is_named_with_the_policy_that_is_missing() {
+    let (database, client) = shop(
+        "create table tickets (id int primary key, store_id int, status text); alter table tickets enable row level security; \
+         create table lines (ticket_id int, title text); create index on lines (ticket_id); alter table lines enable row level security",
+    )
+    .await;
+    database
+        .attach(&format!("{TICKETS}[items]\ntable = 'public.lines'\norder_key = 'ticket_id'\nname = 'title'\n"))
+        .await;
+    assert_eq!(troubles(&client, "tickets").await, [""; 0], "a superuser sees everything");
+    let (server, as_server) = role(&database, "server", "").await;
+    client
+        .batch_execute(&format!(
+            "grant select, update on tickets to {server}; grant select on lines to {server}; grant usage on schema vestnik to {server}; \
+             grant select on all tables in schema vestnik to {server}; grant execute on all functions in schema vestnik to {server}"
+        ))
+        .await
+        .unwrap();
+    let served = as_server.client().await;
+    let found = troubles(&served, "tickets").await;
+    assert_eq!(found.len(), 3, "{found:#?}");
+    for (trouble, policy) in found.iter().zip([
+        format!("create policy vestnik_select on public.tickets for select to {server} using (true)"),
+        format!("create policy vestnik_update on public.tickets for update to {server} using (true)"),
+        format!("create policy vestnik_select on public.lines for select to {server} using (true)"),
+    ]) {
+        assert!(trouble.contains(&policy), "{trouble}");
+        client.batch_execute(&policy).await.unwrap();
+    }
+    assert_eq!(troubles(&served, "tickets").await, [""; 0], "each policy mends what it was named for");
+}
+
+#[tokio::test]
 async fn a_grant_that_was_forgotten_is_the_operators_and_not_the_shops_refusal() {
     let (database, client) = shop(
         "create table tickets (id int primary key, store_id int, status text, changed timestamptz); \
@@ -267,6 +328,40 @@ async fn a_soft_delete_means_the_same_in_lists_and_in_events() {
 }
 
 #[tokio::test]
+async fn a_word_that_nobody_mapped_is_wrong_until_its_row_is_mended() {
+    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text)").await;
+    database.attach(TICKETS).await;
+    for sql in ["insert into tickets values (1, 7, 'on_hold'), (3, 7, 'lost')", "insert into tickets values (2, 7, null)"] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let found = troubles(&client, "tickets").await;
+    assert!(found.len() == 1, "{found:#?}");
+    for word in ["`on_hold`", "`lost`", "NULL"] {
+        assert!(found[0].contains(word), "{word} in {found:#?}");
+    }
+    for sql in ["update tickets set status = 'new' where id < 3", "delete from tickets where id = 3"] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    assert_eq!(troubles(&client, "tickets").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_is_no_source_is_wrong_usage_for_every_command() {
+    let (database, _) = shop("").await;
+    for command in [
+        &["detach", "--table", "lost"][..],
+        &["detach", "--table", "lost", "--dry-run"],
+        &["source", "show", "lost"],
+        &["source", "edit", "lost"],
+        &["source", "check", "lost"],
+    ] {
+        let output = vestnik(&database, command, &[]);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {}", said(&output));
+        assert!(said(&output).contains("vestnik source list"), "{command:?}: {}", said(&output));
+    }
+}
+
+#[tokio::test]
 async fn an_audit_finds_an_order_by_what_people_call_it() {
     let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, no text)").await;
     database.attach(&TICKETS.replace("[status]", "number = 'no'\n[status]")).await;
@@ -339,4 +434,42 @@ fn every_document_that_the_sources_name_is_there() {
         }
     }
     assert!(named > 0);
+}
+
+#[tokio::test]
+async fn a_table_that_is_attached_again_takes_up_its_source() {
+    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text)").await;
+    database.attach(TICKETS).await;
+    client.batch_execute("insert into tickets values (1, 7, 'new')").await.unwrap();
+    answer(&database, "1", Status::Preparing).await.unwrap();
+    let mut attaching = database.client().await;
+    let detached = attach::detach(&mut attaching, "tickets", &mut |_| ()).await.unwrap();
+    assert!(matches!(attach::find(&client, "tickets").await, Err(Error::Unknown(_))), "it is no source now");
+    assert!(health::check(&client).await.unwrap().is_empty());
+    assert!(database.sources().await.current().all().is_empty());
+    // Its name is free meanwhile, and nobody is told of rows that come without triggers.
+    client
+        .batch_execute("insert into tickets values (2, 7, 'new'); create table boxes (like tickets including all)")
+        .await
+        .unwrap();
+    let named = format!("name = 'tickets'\n{}", TICKETS.replace("public.tickets", "public.boxes"));
+    database.attach(&named).await;
+    attach::detach(&mut attaching, "tickets", &mut |_| ()).await.unwrap();
+
+    database.attach(TICKETS).await;
+    let taken_up = attach::find(&client, "tickets").await.unwrap();
+    assert_eq!((taken_up.id, taken_up.table.as_str()), (detached.id, "public.tickets"));
+    client.batch_execute("insert into tickets values (3, 7, 'new')").await.unwrap();
+    let app = App::start_on(database, |config| config.shop.schema = vestnik::config::ShopSchema::Own).await;
+    let events = app.get_json("/api/partner/stores/7/events").await;
+    let told: Vec<String> = events["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| format!("{} {}", event["type"].as_str().unwrap(), event["data"]["order_id"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, ["new_order 1", "order_status_changed 1", "new_order 3"], "earlier events are read again");
+    let list = app.get_json("/api/partner/stores/7/orders").await;
+    let first = list["orders"].as_array().unwrap().iter().find(|order| order["id"] == "1").unwrap();
+    assert_eq!(first["answer"]["by"], "Anna", "who answered is known still: {first}");
 }
