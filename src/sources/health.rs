@@ -67,9 +67,9 @@ struct Newest {
 async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgres::Error> {
     const NEWEST: &str = "select source, data from ( \
              select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
-                 select source, key, id, xid, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') \
-                 order by xid desc, id desc limit $1) recent \
-             order by source, coalesce(key, 'id ' || id), xid desc, id desc) latest where type <> 'delete'";
+                 select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') \
+                 order by id desc limit $1) recent \
+             order by source, coalesce(key, 'id ' || id), id desc) latest where type <> 'delete'";
     let rows = client.query(NEWEST, &[&NEWEST_EVENTS]).await?;
     let newest = |row: &tokio_postgres::Row| {
         Ok(Newest {

@@ -140,6 +140,7 @@ async fn change(
         reason,
         minutes: None,
         by: &by,
+        token: None,
         way: Way::Telegram,
         step_back: Duration::ZERO,
     };

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod attach_faults;
+mod attack;
 mod bell;
 mod bench;
 mod bot;
@@ -17,6 +18,7 @@ mod fleet;
 mod forget;
 mod http;
 mod http_status_change;
+mod jwt;
 mod list;
 mod memory;
 mod migrate;
@@ -32,10 +34,13 @@ mod reconciler;
 mod replay;
 mod schema_change;
 mod sending;
+mod server;
 mod session;
 mod shards;
 mod shops;
 mod status_change;
 mod support;
+mod telemetry;
 mod tidy;
+mod token;
 mod triggers;

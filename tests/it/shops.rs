@@ -252,17 +252,20 @@ impl Told<'_> {
         self.read(press).await;
     }
 
-    /// The table that has the row of a key, with its key's column, and the key.
+    /// The table that has the row of a key, or the first that might, with its key's column, and the key.
     async fn row_of(&self, path: &str, source: Option<&str>) -> ((String, String), String) {
         let (kind, key) = path.split_once("s/").unwrap();
-        let sources = "select table_name, columns -> 0 ->> 'name' from vestnik.vst_source where kind = $1 and coalesce($2 = name, true) order by id";
-        for row in self.client.query(sources, &[&kind, &source]).await.unwrap() {
-            let table: (String, String) = (row.get(0), row.get(1));
+        let sources = "select table_name, columns -> 0 ->> 'name' from vestnik.vst_source where kind = $1 \
+             and coalesce($2 = name, true) order by id";
+        let mut tables = Vec::new();
+        for source in self.client.query(sources, &[&kind, &source]).await.unwrap() {
+            let table: (String, String) = (source.get(0), source.get(1));
             if !self.row(&table, key).await.is_empty() {
                 return (table, key.to_owned());
             }
+            tables.push(table);
         }
-        panic!("no source has {key}")
+        (tables.swap_remove(0), key.to_owned())
     }
 
     async fn row(&self, (table, column): &(String, String), key: &str) -> Map<String, Value> {

@@ -169,7 +169,12 @@ struct Found {
 async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Found, catalog::Error> {
     const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
-         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 and cardinality(c.conkey) = 1 order by c.oid";
+         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 and cardinality(c.conkey) = 1 \
+         union all \
+         (with recursive domain (type) as ( \
+             select atttypid from pg_attribute where attrelid = $1 and attname = $2 \
+             union all select t.typbasetype from domain d join pg_type t on t.oid = d.type where t.typtype = 'd') \
+          select pg_get_constraintdef(c.oid) from domain d join pg_constraint c on c.contypid = d.type where c.contype = 'c')";
     let mut words: Vec<(String, i64)> = column.labels.iter().map(|label| (label.clone(), 0)).collect();
     if words.is_empty() {
         for row in client.query(CHECKS, &[&table.oid, &column.name]).await? {

@@ -211,7 +211,8 @@ pub fn complete(words: &mut Words, kind: SubjectKind) {
             (status, own.map(fold).collect())
         })
         .collect();
-    for word in BESIDE_OURS_HIDDEN.iter().map(|word| fold(word)) {
+    let hidden = BESIDE_OURS_HIDDEN.iter().filter(|word| kind == SubjectKind::Order || **word != "cart");
+    for word in hidden.map(|word| fold(word)) {
         if !words.hidden.contains(&word) {
             words.hidden.push(word);
         }

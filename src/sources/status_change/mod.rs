@@ -19,6 +19,7 @@ use crate::db::{self, Failed};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::journal;
+use crate::token::TokenId;
 use standing::{Standing, find};
 use write::{call, note, update};
 
@@ -66,6 +67,8 @@ pub struct StatusChange<'a> {
     pub minutes: Option<i32>,
     /// Who wants it, as others are told.
     pub by: &'a str,
+    /// Whose token it is, where it is a panel's.
+    pub token: Option<TokenId>,
     /// From where.
     pub way: Way,
     /// For how long after a step it may be taken back.
@@ -236,17 +239,17 @@ async fn apply(
     if now == to && standing.subject.status_word.is_none() {
         return Ok(StatusChangeOutcome::Already(standing.current()));
     }
+    let expected = change.from.is_none_or(|from| from == now);
+    let may = expected && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
     let mapping = &standing.source.mapping;
     // A function of the shop's may know what to make of a status that has no word.
     let usual = mapping.answer.function.as_ref().map(|_| to.as_str());
-    let Some(word) = mapping.status.word_of(to).or(usual) else {
-        return Ok(StatusChangeOutcome::NoWord(standing.current()));
+    let word = mapping.status.word_of(to).or(usual);
+    let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
+    let Some(word) = word.filter(|_| may) else {
+        let current = standing.current();
+        return Ok(if lacks_word { StatusChangeOutcome::NoWord(current) } else { StatusChangeOutcome::NotAllowed(current) });
     };
-    let expected = change.from.is_none_or(|from| from == now);
-    let may = expected && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
-    if !may {
-        return Ok(StatusChangeOutcome::NotAllowed(standing.current()));
-    }
     let changed = match &mapping.answer.function {
         Some(function) => call(transaction, function, word, change).await?,
         None => update(transaction, standing, word, change).await?,

@@ -127,6 +127,9 @@ impl Database {
                 url,
                 ..default.database.clone()
             },
+            ops: vestnik::config::Ops {
+                listen: Some(([127, 0, 0, 1], 0).into()),
+            },
             ..default
         }
     }
