@@ -5,7 +5,6 @@ use tokio_postgres::GenericClient;
 
 use super::catalog::{self, Table};
 use super::mapping::{ItemsRef, Mapping};
-use super::trigger::ident;
 
 /// What is missing, and what somebody should know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,32 +64,30 @@ async fn grants(
     what: &str,
     access: &mut Access,
 ) -> Result<(), catalog::Error> {
-    const GRANTS: &str = "select current_user::text, n.nspname::text, has_schema_privilege(n.oid, 'usage'), \
-             array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
+    const GRANTS: &str = "select quote_ident(current_user), quote_ident(n.nspname), has_schema_privilege(n.oid, 'usage'), \
+             array(select quote_ident(a.attname) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
                      and a.attname = any ($2) and not has_column_privilege(c.oid, a.attnum, $3) order by a.attnum) \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1";
     let row = client.query_one(GRANTS, &[&table.oid, &columns, &privilege]).await?;
     let (role, schema): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-    let usage = format!("grant usage on schema {} to {}", ident(schema), ident(role));
+    let usage = format!("grant usage on schema {schema} to {role}");
     if !row.try_get::<_, bool>(2)? && !access.missing.iter().any(|line| line.ends_with(&usage)) {
         access.missing.push(format!("role {role} may not use the schema of {}, so {what}: {usage}", table.quoted));
     }
     let denied: Vec<String> = row.try_get(3)?;
     if !denied.is_empty() {
-        let denied: Vec<String> = denied.iter().map(|name| ident(name)).collect();
         access.missing.push(format!(
-            "role {role} may not {privilege} all that it needs of {}, so {what}: grant {privilege} ({}) on {} to {}",
+            "role {role} may not {privilege} all that it needs of {}, so {what}: grant {privilege} ({}) on {} to {role}",
             table.quoted,
             denied.join(", "),
             table.quoted,
-            ident(role)
         ));
     }
     Ok(())
 }
 
 async fn execute(client: &impl GenericClient, function: &str, access: &mut Access) -> Result<(), catalog::Error> {
-    const FUNCTION: &str = "select current_user::text, f.it::text, has_function_privilege(f.it, 'execute') \
+    const FUNCTION: &str = "select quote_ident(current_user), f.it::text, has_function_privilege(f.it, 'execute') \
          from (select to_regprocedure($1 || '(text, text, text, integer, text)') as it) f where f.it is not null";
     let found = match client.query_opt(FUNCTION, &[&function]).await {
         Ok(found) => found,
@@ -101,7 +98,7 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
     let Some(row) = found else { return Ok(()) };
     if !row.try_get::<_, bool>(2)? {
         let (role, function): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        let line = format!("role {role} may not execute {function}, so answers fail: grant execute on function {function} to {}", ident(role));
+        let line = format!("role {role} may not execute {function}, so answers fail: grant execute on function {function} to {role}");
         access.missing.push(line);
     }
     Ok(())
@@ -122,7 +119,7 @@ async fn policies(
     table: &Table,
     commands: &[(&str, &str, &str)],
 ) -> Result<Access, catalog::Error> {
-    const POLICY: &str = "select row_security_active($1::oid), current_user::text, \
+    const POLICY: &str = "select row_security_active($1::oid), quote_ident(current_user), \
              exists (select from pg_policy p where polrelid = $1 and polcmd::text in ($2, '*') and polpermissive \
                  and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage'))))";
     let mut access = Access::default();
@@ -136,9 +133,8 @@ async fn policies(
                 table.quoted
             )),
             (true, false) => access.missing.push(format!(
-                "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {} using (true)",
-                table.quoted,
-                ident(role)
+                "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {role} using (true)",
+                table.quoted
             )),
         }
     }

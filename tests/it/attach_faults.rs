@@ -79,6 +79,7 @@ async fn answer(database: &Database, key: &str, to: Status) -> Result<StatusChan
         minutes: None,
         reason: None,
         by: "Anna",
+        token: None,
         way: Way::Panel,
         step_back: Duration::ZERO,
     };

@@ -14,6 +14,7 @@ mod delivery;
 mod doctor;
 mod escalation;
 mod faults;
+mod field_cases;
 mod fleet;
 mod forget;
 mod http;

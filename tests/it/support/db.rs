@@ -82,6 +82,17 @@ impl Database {
         Self::from_template("vestnik_without_shop").await
     }
 
+    /// The same in another encoding than UTF-8.
+    pub async fn encoded(encoding: &str) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let template = format!("template0 encoding '{encoding}' locale 'C'");
+        let database = Self::named(&format!("t{}_{number}", std::process::id()), &template).await;
+        let mut config = database.config();
+        config.shop.schema = ShopSchema::Own;
+        vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
+        database
+    }
+
     async fn from_template(template: &str) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self::named(&format!("t{}_{number}", std::process::id()), template).await
