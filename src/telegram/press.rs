@@ -195,7 +195,7 @@ async fn ask_why(
 
 /// What a person may make of it.
 fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
-    let words = sources.by_name(&standing.source).map_or(StatusSet::ALL, |source| source.mapping.status.statuses());
+    let words = sources.by_name(&standing.source).map_or(StatusSet::ALL, |source| source.mapping.reachable());
     standing.status.next_of(pressed.kind, standing.is_delivered, words)
 }
 
@@ -290,13 +290,9 @@ fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Sta
         } => {
             return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
         }
-        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. }
-            if current.by.is_none() =>
-        {
-            ("pressed.not_allowed", Some(current))
-        }
-        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } => {
-            ("pressed.not_allowed_by", Some(current))
+        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Denied(current) | StatusChangeOutcome::Refused { current, .. } => {
+            let text = if current.by.is_none() { "pressed.not_allowed" } else { "pressed.not_allowed_by" };
+            (text, Some(current))
         }
         StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
         StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),
