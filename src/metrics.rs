@@ -261,6 +261,10 @@ fn describe_reach() {
         "Orders and bookings that nobody answered, though everybody who could be was told"
     );
     describe_counter!(
+        "vestnik_orders_late_total",
+        "Orders that were not ready when it was promised"
+    );
+    describe_counter!(
         "vestnik_escalations_total",
         "Orders that nobody answered for in time, by rung: panels, fallback, manager, webhook"
     );

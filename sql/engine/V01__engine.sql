@@ -337,9 +337,11 @@ create table vestnik.vst_delivery (
     failures     int         not null default 0,    -- in a row, though Telegram was reached
     refusals     int         not null default 0,    -- 1: it goes without markup; 2: without buttons
     thread_id    int,                               -- of an answer: the topic
+    buttons      jsonb,                             -- below an answer
+    alone        boolean     not null default false,-- somebody asked for it: a message of its own, whatever waits
     keyboard     jsonb,                             -- buttons for a message that is there
     message_id   int,                               -- that message
-    note         text        check (note in ('cancelled', 'unanswered')),   -- a message beside the order's own, that sounds
+    note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- a message beside the order's own
     about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- and the event that it is about
     step         smallint,                          -- the step of an escalation that brought the order here
     check (num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1),
@@ -363,6 +365,7 @@ create table vestnik.vst_message (
     subject    text        not null,
     event_id   bigint      not null references vestnik.vst_event (id) on delete cascade,  -- the event that the message tells
     message_id int         not null,
+    asked_at   timestamptz,                     -- somebody was asked why it is rejected
     sent_at    timestamptz not null default clock_timestamp(),
     primary key (chat_id, store_id, subject)
 );
@@ -381,6 +384,17 @@ create table vestnik.vst_escalation (
 );
 create index vst_escalation_due on vestnik.vst_escalation (due_at) where ended_at is null;
 create index vst_escalation_subject on vestnik.vst_escalation (subject);
+
+-- What a store has promised: orders that are being prepared, and when they are to be ready. Late ones are told once.
+create table vestnik.vst_promise (
+    store_id text        not null,
+    subject  text        not null,
+    event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
+    due_at   timestamptz not null,
+    primary key (store_id, subject)
+);
+create index vst_promise_due on vestnik.vst_promise (due_at);
+create index vst_promise_event on vestnik.vst_promise (event_id);
 
 -- What is posted to a store's own address, signed; tried again for a day.
 create table vestnik.vst_webhook (

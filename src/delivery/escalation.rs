@@ -8,8 +8,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
 use crate::domain::event::{EventType, StoreId, SubjectId};
-use crate::journal;
 use crate::domain::status::{Status, SubjectKind};
+use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
@@ -100,7 +100,11 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
         };
         match row.try_get(6)? {
             true => ended.push((ladder.event, "answered")),
-            false => due.push((ladder, row.try_get(7)?, row.try_get::<_, Option<bool>>(8)? == Some(true))),
+            false => due.push((
+                ladder,
+                row.try_get(7)?,
+                row.try_get::<_, Option<bool>>(8)? == Some(true),
+            )),
         }
     }
     let sources = sources.in_force(&*transaction).await?;
@@ -147,7 +151,11 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
 
 /// What has become of orders that wait no more, by their ladders' events, as the journal has it: their changes may not be
 /// planned yet. The events of a store are read once for all of its orders, from the oldest of them on.
-async fn over(transaction: &Transaction<'_>, sources: &Sources, due: &[(Ladder, bool, bool)]) -> Result<HashMap<i64, &'static str>, Failed> {
+async fn over(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    due: &[(Ladder, bool, bool)],
+) -> Result<HashMap<i64, &'static str>, Failed> {
     const SINCE: &str = "id in (select c.id from ( \
              select distinct on (e.store_id) e.store_id, e.xid from unnest($1::bigint[]) l(id) \
              join vestnik.vst_event e on e.id = l.id order by e.store_id, e.xid) o \
@@ -157,17 +165,24 @@ async fn over(transaction: &Transaction<'_>, sources: &Sources, due: &[(Ladder, 
         return Ok(HashMap::new());
     }
     let events: Vec<i64> = due.iter().map(|(ladder, ..)| ladder.event).collect();
-    let keys: Vec<String> = due.iter().filter_map(|(ladder, ..)| Some(SubjectId::from_text(&ladder.subject)?.key.to_string())).collect();
+    let keys: Vec<String> = due
+        .iter()
+        .filter_map(|(ladder, ..)| Some(SubjectId::from_text(&ladder.subject)?.key.to_string()))
+        .collect();
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&events, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
     let rows = journal::read_where(&**transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
     let mut stands: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
     for event in sources.partner_events(&rows, &Lookups::default()) {
         let Some(subject) = &event.subject else { continue };
-        let is = subject.visible_status().filter(|_| !matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved));
+        let is = subject
+            .visible_status()
+            .filter(|_| !matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved));
         stands.insert((event.store, subject.id.to_string()), is);
     }
-    let outcome = |(ladder, ..): &(Ladder, bool, bool)| match stands.get(&(StoreId::new(&ladder.store), ladder.subject.clone())) {
+    let outcome = |(ladder, ..): &(Ladder, bool, bool)| match stands
+        .get(&(StoreId::new(&ladder.store), ladder.subject.clone()))
+    {
         None | Some(Some(Status::Pending)) => None,
         Some(Some(_)) => Some((ladder.event, "answered")),
         Some(None) => Some((ladder.event, "removed")),
@@ -230,8 +245,13 @@ async fn take(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder,
 
 /// The panels ring again. For a booking they ring until it is answered anyway.
 async fn ring(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder) -> Result<(), Failed> {
-    let Some(subject) = SubjectId::from_text(&ladder.subject) else { return Ok(()) };
-    let Some(source) = sources.get(subject.source).filter(|source| source.mapping.kind == SubjectKind::Order) else {
+    let Some(subject) = SubjectId::from_text(&ladder.subject) else {
+        return Ok(());
+    };
+    let Some(source) = sources
+        .get(subject.source)
+        .filter(|source| source.mapping.kind == SubjectKind::Order)
+    else {
         return Ok(());
     };
     let data = serde_json::json!({"order_ids": [&*subject.key], "order_id": &*subject.key, "source": &*source.name,
@@ -248,17 +268,18 @@ async fn has_panel(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<boo
     Ok(transaction.query_one(PANEL, &[&ladder.store]).await?.try_get(0)?)
 }
 
-/// Reminds the chats that have the order, or are about to; whether there are any.
+/// Reminds the chats that have the order; whether there are any, or some that are about to have it.
 async fn remind(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
     const REMIND: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
              select d.chat_id, d.store_id, $1, 'unanswered', d.subject, true \
              from vestnik.vst_delivery d join vestnik.vst_chat_link l on l.chat_id = d.chat_id and l.store_id = d.store_id \
              join vestnik.vst_chat c on c.id = d.chat_id \
-             where d.event_id = $1 and d.state <> 'dead' and l.blocked_at is null and c.disabled_at is null \
+             where d.event_id = $1 and d.state = 'sent' and l.blocked_at is null and c.disabled_at is null \
              on conflict (about_id, chat_id, note) do nothing returning chat_id), \
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
-         select exists (select from planned)";
+         select exists (select from planned) or exists (select from vestnik.vst_delivery d \
+             where d.event_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     Ok(transaction.query_one(REMIND, &[&ladder.event]).await?.try_get(0)?)
 }
 

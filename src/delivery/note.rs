@@ -3,9 +3,10 @@
 
 use deadpool_postgres::Transaction;
 
+use super::choice::Open;
 use super::queue::ChatId;
 use super::told::{Item, told_of};
-use super::work::{Open, Style, Work};
+use super::work::{Style, Work};
 use crate::db::Failed;
 use crate::sources::Sources;
 
@@ -19,17 +20,23 @@ pub enum Note {
     Cancelled,
     /// Nobody has answered yet.
     Unanswered,
+    /// It is not ready, though it was promised.
+    Late,
+    /// Somebody asked where it is.
+    Shown,
 }
 
 impl Note {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Cancelled, Self::Unanswered];
+    pub const ALL: [Self; 4] = [Self::Cancelled, Self::Unanswered, Self::Late, Self::Shown];
 
     /// Its name in the database and in the texts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
             Self::Unanswered => "unanswered",
+            Self::Late => "late",
+            Self::Shown => "shown",
         }
     }
 

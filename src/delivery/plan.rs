@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
+use super::late;
 use crate::db;
 use crate::domain::event::{EventId, EventType, JournalEvent, PartnerEvent};
 use crate::domain::status::{Status, SubjectKind};
@@ -62,9 +63,14 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     };
     let before: String = row.try_get(0)?;
     let batch = journal::read_due(&transaction, &before, BATCH_EVENTS).await?;
-    let due = due(&*sources.in_force(&*transaction).await.map_err(journal::Error::Sources)?, &batch.events, stale);
+    let due = due(
+        &*sources.in_force(&*transaction).await.map_err(journal::Error::Sources)?,
+        &batch.events,
+        stale,
+    );
     if !due.is_empty() {
         insert(&transaction, &due).await?;
+        late::promise(&transaction, &due).await?;
     }
     // Where nothing of it concerns anybody, the cursor need not be written at each order: reading a little again costs
     // less than a flush. After a busy time it is written once it has fallen behind.
@@ -79,14 +85,14 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
 }
 
 /// An event of which somebody may have to be told.
-struct DueEvent {
-    event: PartnerEvent,
+pub(super) struct DueEvent {
+    pub event: PartnerEvent,
     /// The order or booking that it is about, as the engine's tables keep it.
-    subject: String,
+    pub subject: String,
     /// Overtakes what is not: new ones, and what a kitchen must stop at once.
     is_urgent: bool,
     /// Too old when it was planned: for a digest.
-    is_stale: bool,
+    pub is_stale: bool,
     /// Only for chats that have been told of the order already.
     is_for_those_who_know: bool,
 }
@@ -118,7 +124,10 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
 /// Escalations begin with what waits for an answer, and end with what is no longer so. Rows for the chats that mirror
 /// everything; for the fallback chats, where no panel of the store could ring; and for any chat that has this order's
 /// message, what changes it, and a note that sounds where it is cancelled.
-async fn insert(transaction: &deadpool_postgres::Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
+async fn insert(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    due: &[DueEvent],
+) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
              select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
                  select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
@@ -169,7 +178,10 @@ async fn insert(transaction: &deadpool_postgres::Transaction<'_>, due: &[DueEven
 
 /// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
 /// order for later nobody is before its time.
-async fn begin(transaction: &deadpool_postgres::Transaction<'_>, begun: &[&DueEvent]) -> Result<(), tokio_postgres::Error> {
+async fn begin(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    begun: &[&DueEvent],
+) -> Result<(), tokio_postgres::Error> {
     const BEGIN: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at, is_held) \
          select e.id, e.store_id, d.subject, \
              greatest(e.at, case when d.stale then clock_timestamp() end, d.wanted_at - make_interval(mins => $6)) \
@@ -186,8 +198,14 @@ async fn begin(transaction: &deadpool_postgres::Transaction<'_>, begun: &[&DueEv
     let stale: Vec<bool> = begun.iter().map(|due| due.is_stale).collect();
     let wanted_at: Vec<Option<OffsetDateTime>> = begun.iter().map(|due| wanted_at(due)).collect();
     let statement = transaction.prepare_cached(BEGIN).await?;
-    let parameters: [&(dyn ToSql + Sync); 6] =
-        [&ids, &subjects, &stale, &wanted_at, &ESCALATED_HOURS, &BEFORE_WANTED_MINUTES];
+    let parameters: [&(dyn ToSql + Sync); 6] = [
+        &ids,
+        &subjects,
+        &stale,
+        &wanted_at,
+        &ESCALATED_HOURS,
+        &BEFORE_WANTED_MINUTES,
+    ];
     transaction.execute(&statement, &parameters).await?;
     Ok(())
 }

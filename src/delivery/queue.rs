@@ -8,8 +8,9 @@ use deadpool_postgres::{ClientWrapper, Pool, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
+use super::choice::next_work;
 use super::lane::{self, Lane};
-use super::work::{Work, next_work};
+use super::work::Work;
 use super::{aside, settle};
 use crate::db::{self, Failed};
 use crate::sources::Sources;

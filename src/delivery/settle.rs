@@ -225,7 +225,8 @@ async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<
 
 async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
     if let Work::Subject(it) = &claim.work {
-        let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
+        let forget =
+            "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
         transaction
             .execute(forget, &[&claim.chat.0, &it.style.store, &it.subject])
             .await?;

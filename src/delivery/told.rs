@@ -47,6 +47,17 @@ pub struct Told {
     pub at: OffsetDateTime,
 }
 
+impl Told {
+    /// When it was promised to be ready, as far as this event says.
+    pub fn promised_at(&self) -> Option<OffsetDateTime> {
+        let minutes = self
+            .subject
+            .promised_minutes
+            .map(|minutes| self.at + time::Duration::minutes(minutes.into()));
+        minutes.or(self.subject.due_at)
+    }
+}
+
 /// What these deliveries tell, or are about; the urgent first.
 pub(super) async fn told_of(
     transaction: &mut Transaction<'_>,
@@ -108,7 +119,11 @@ pub(super) async fn told_events(
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);
-                tracing::warn!(source = &*source.name, error = reason, "a message is sent without its items");
+                tracing::warn!(
+                    source = &*source.name,
+                    error = reason,
+                    "a message is sent without its items"
+                );
                 lookups.fail(id);
             }
         }
@@ -124,5 +139,9 @@ pub(super) async fn told_events(
         };
         ids.contains(&event.id).then_some((event.id.0, told))
     };
-    Ok(sources.partner_events(&rows, &lookups).into_iter().filter_map(told).collect())
+    Ok(sources
+        .partner_events(&rows, &lookups)
+        .into_iter()
+        .filter_map(told)
+        .collect())
 }

@@ -17,7 +17,7 @@ use super::figures::{self, database_label};
 use super::plan::{self, Planned};
 use super::queue::{self, Claim, Claimed, Rules};
 use super::settle::{self, MOST_REFUSALS, Outcome, Settled};
-use super::{escalation, watch, webhook};
+use super::{escalation, late, watch, webhook};
 use crate::backoff::Backoff;
 use crate::config::{Telegram, Webhook};
 use crate::poll;
@@ -235,6 +235,11 @@ impl Worker {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "the ladders of unanswered orders could not be climbed"),
+            }
+            match late::tell(&self.pool).await {
+                Ok(0) => {}
+                Ok(_) => planned.notify_one(),
+                Err(error) => tracing::warn!(%error, "which orders are late is not known"),
             }
             match watch::watch(&self.pool).await {
                 Ok(0) => {}

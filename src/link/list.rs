@@ -87,7 +87,10 @@ pub enum Tried {
 /// Looks.
 pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, Failed> {
     let row = client
-        .query_opt("select state, reason from vestnik.vst_delivery where id = $1", &[&delivery])
+        .query_opt(
+            "select state, reason from vestnik.vst_delivery where id = $1",
+            &[&delivery],
+        )
         .await?;
     Ok(match row {
         Some(row) if row.try_get::<_, &str>(0)? == "sent" => Tried::Sent,

@@ -196,7 +196,8 @@ pub enum Change {
 
 /// Changes a chat's links to these stores.
 pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), Failed> {
-    const LINKS: &str = "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
+    const LINKS: &str =
+        "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
     db::answered(async {
         let client = pool.get().await?;
         match change {
@@ -264,18 +265,30 @@ pub struct Place<'a> {
     pub topic: Option<i32>,
 }
 
-/// Queues an answer to what somebody wrote, so that answers keep Telegram's budgets, too. Whoever asks without end is
+/// Queues an answer to what somebody wrote, with rows of buttons below it, so that answers keep Telegram's budgets, too. Whoever asks without end is
 /// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
-pub async fn answer(pool: &Pool, place: Place<'_>, html: &str) -> Result<(), Failed> {
+pub async fn answer(
+    pool: &Pool,
+    place: Place<'_>,
+    html: &str,
+    buttons: Option<&serde_json::Value>,
+) -> Result<(), Failed> {
     const ANSWER: &str = "with chat as ( \
              insert into vestnik.vst_chat as c (telegram_id, title, waiting) values ($1, $2, true) \
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
-         insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) select id, $3, $5, true from chat \
+         insert into vestnik.vst_delivery (chat_id, words, thread_id, buttons, urgent) select id, $3, $5, $6, true from chat \
          where (select count(*) from vestnik.vst_delivery d where d.words is not null \
              and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
     db::answered(async {
         let client = pool.get().await?;
-        let parameters: [&(dyn ToSql + Sync); 5] = [&place.chat, &place.title, &html, &ANSWERS_A_MINUTE, &place.topic];
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &place.chat,
+            &place.title,
+            &html,
+            &ANSWERS_A_MINUTE,
+            &place.topic,
+            &buttons,
+        ];
         client.execute(ANSWER, &parameters).await?;
         Ok(())
     })
@@ -295,13 +308,15 @@ pub struct Pressed {
     pub source: String,
     /// Its key.
     pub key: String,
+    /// Both, as the engine's tables keep them.
+    pub subject: String,
     /// The chat's language.
     pub language: String,
 }
 
 /// Finds it by the event that the message tells.
 pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, Failed> {
-    const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, l.language \
+    const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, o.id || ' ' || e.key, l.language \
          from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
          join vestnik.vst_chat_link l on l.store_id = e.store_id \
          join vestnik.vst_chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1 and e.key is not null";
@@ -317,8 +332,32 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
             kind: SubjectKind::from_name(kind).ok_or(Failed::Inconsistent("a source of an unknown kind"))?,
             source: row.try_get(2)?,
             key: row.try_get(3)?,
-            language: row.try_get(4)?,
+            subject: row.try_get(4)?,
+            language: row.try_get(5)?,
         }))
+    })
+    .await
+}
+
+/// Somebody was asked why an order is rejected, below its message: for ten minutes, a reply to it is the reason.
+pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), Failed> {
+    const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
+         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
+    db::answered(async {
+        pool.get().await?.execute(ASK, &[&chat, &message]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// The event whose rejection a reply to this message gives the reason for; `None`: nobody was asked. It is asked once.
+pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, Failed> {
+    const ASKED: &str = "update vestnik.vst_message set asked_at = null \
+         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \
+           and asked_at > clock_timestamp() - interval '10 minutes' returning event_id";
+    db::answered(async {
+        let row = pool.get().await?.query_opt(ASKED, &[&chat, &message]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     })
     .await
 }

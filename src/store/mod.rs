@@ -127,7 +127,9 @@ impl From<tokio_postgres::Error> for Error {
             (Some("vst_store_webhook_url_check"), _) => {
                 Self::Setting("a webhook's address begins with https:// or http://")
             }
-            (Some("vst_store_webhook_secret_check"), _) => Self::Setting("a webhook's secret has 16 characters or more"),
+            (Some("vst_store_webhook_secret_check"), _) => {
+                Self::Setting("a webhook's secret has 16 characters or more")
+            }
             (Some("vst_opening_hours_pkey"), _) => Self::Setting("two openings of one day begin at the same time"),
             _ => Self::Failed(error.into()),
         }
@@ -187,7 +189,8 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
 
 /// One after the other: a later rule of a day adds to an earlier one, or closes it.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
-    const OPEN: &str = "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
+    const OPEN: &str =
+        "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
     const CLOSE: &str = "delete from vestnik.vst_opening_hours where store_id = $1 and weekday = $2";
     let store = store.as_str();
     let is_of_week = |rule: &Rule| matches!(rule.days, Days::Week(_) | Days::Never);
@@ -236,7 +239,8 @@ async fn set_holiday(
     open: &Open,
 ) -> Result<(), Error> {
     const FORGET: &str = "delete from vestnik.vst_holiday where store_id = $1 and day = $2 and yearly = $3";
-    const SET: &str = "insert into vestnik.vst_holiday (store_id, day, yearly, opens, closes) values ($1, $2, $3, $4, $5)";
+    const SET: &str =
+        "insert into vestnik.vst_holiday (store_id, day, yearly, opens, closes) values ($1, $2, $3, $4, $5)";
     transaction.execute(FORGET, &[&store, &day, &yearly]).await?;
     let Open::Spans(spans) = open else { return Ok(()) };
     let closed: Option<Time> = None;

@@ -1,6 +1,5 @@
-//! Polls Telegram for what people write to the bot and which buttons they press: one long poll for the whole fleet. An update
-//! is stored before Telegram may forget it, and removed when it has been dealt with, so a crash repeats it rather than
-//! loses it; every one of them may be repeated.
+//! Polls Telegram for what people write and press: one long poll for all nodes. An update is stored before Telegram may
+//! forget it, and removed when it has been dealt with: each of them may be repeated, and none is lost.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -32,9 +31,9 @@ const POLL_S: u32 = 10;
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
 /// Between two looks at whether another node still polls.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
-/// After a first 409: a poll of ours that was just given up may still have been open.
+/// After a first 409, for a poll of ours that was just given up may still have been open; and after a further one, for then
+/// another program polls with the same token.
 const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
-/// After a further one: another program polls with the same token, which is an administrator's mistake and takes a while.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
 /// Between two times that it is said.
 const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
@@ -42,15 +41,14 @@ const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
 const STOPPED_PAUSE: Duration = Duration::from_secs(60);
 /// Between two looks at whether there is room for more updates.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
-/// Updates that may be asked for at once.
+/// Updates that may be asked for at once; and of those that a node before has left.
 const BATCH_UPDATES: u8 = 100;
-/// Of those that a node before has left, at once.
 const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest that Telegram is believed when it wants no poll.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// While Postgres is away, who presses is told so for as long as no other node can have taken the poll.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// Between two looks at what is pressed meanwhile, and the time that Telegram keeps each open, seconds.
+/// Between two looks at what is pressed meanwhile, and the time that Telegram keeps each open.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the end waits for what is being dealt with.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -114,19 +112,13 @@ struct Memory {
     ours: Option<(i64, Instant)>,
     /// Whether a node before may have left updates that are not dealt with.
     is_left_over: bool,
-    /// The presses that were told that Postgres is away.
+    /// Presses that were told that Postgres is away.
     told: HashSet<i64>,
 }
 
 impl Bot {
     /// Of this node.
-    pub fn new(
-        pool: Pool,
-        client: Client,
-        sources: Arc<Registry>,
-        node: String,
-        planned: Arc<Notify>,
-    ) -> Self {
+    pub fn new(pool: Pool, client: Client, sources: Arc<Registry>, node: String, planned: Arc<Notify>) -> Self {
         Self {
             answers: Answers::new(client.clone()),
             pool,

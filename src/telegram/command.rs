@@ -9,16 +9,20 @@ use teloxide::types::{Chat, Message, MessageKind};
 
 use super::bot::Bot;
 use super::client::ASK_DEADLINE;
+use super::digest;
 use super::html::filled;
 use super::words::{self, Words};
 use crate::db::Failed;
+use crate::delivery::reopen;
 use crate::link::{self, Applicant, Change, Link, Linked, Mode, Place};
 use crate::store::hours::{self, Span};
 
 /// The longest that a chat may be muted for.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The commands, as help and the menu list them.
-pub(super) const COMMANDS: [&str; 8] = ["link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help"];
+pub(super) const COMMANDS: [&str; 9] = [
+    "orders", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
+];
 /// Stores that a status tells of: more than a chat has, and few enough for one message.
 const STATUS_STORES: usize = 20;
 
@@ -45,6 +49,7 @@ impl Commands<'_> {
         let answer = match said {
             Said::Command(Command::Help, _) => help(words),
             Said::Command(Command::Status, _) => status(words, &links),
+            Said::Command(Command::Orders, _) if !links.is_empty() => return self.orders(message, &links, words).await,
             Said::Command(command, argument) => match self.may(message).await {
                 Some(true) => self.change(message, command, argument, &links, words).await?,
                 Some(false) => words.get("command.admins_only").to_owned(),
@@ -53,17 +58,31 @@ impl Commands<'_> {
             Said::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
             Said::Other => help(words),
         };
-        self.say(message, &answer).await
+        self.say(message, &answer, None).await
     }
 
-    async fn say(&self, message: &Message, answer: &str) -> Result<(), Failed> {
+    /// The open orders of a chat, each with a button that brings it.
+    async fn orders(&self, message: &Message, links: &[Link], words: &Words) -> Result<(), Failed> {
+        let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
+        let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
+        let (text, buttons) = digest::list(words, &open);
+        self.say(message, &text, Some(&serde_json::json!(buttons))).await
+    }
+
+    /// Says it where the message came from, with rows of buttons below.
+    pub async fn say(
+        &self,
+        message: &Message,
+        answer: &str,
+        buttons: Option<&serde_json::Value>,
+    ) -> Result<(), Failed> {
         let title = name(&message.chat);
         let place = Place {
             chat: message.chat.id.0,
             title: title.as_deref(),
             topic: topic(message),
         };
-        link::answer(&self.bot.pool, place, answer).await?;
+        link::answer(&self.bot.pool, place, answer, buttons).await?;
         self.bot.planned.notify_one();
         Ok(())
     }
@@ -148,7 +167,7 @@ impl Commands<'_> {
             topic: None,
         };
         let text = filled(words.get("command.greeting"), &[("bot", bot)]);
-        link::answer(&self.bot.pool, place, &text).await?;
+        link::answer(&self.bot.pool, place, &text, None).await?;
         self.bot.planned.notify_one();
         Ok(())
     }
@@ -200,6 +219,7 @@ enum Said<'a> {
 enum Command {
     Link,
     Status,
+    Orders,
     Mode,
     Mute,
     Unmute,
@@ -240,6 +260,7 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<S
         "start" if argument.is_empty() => Command::Help,
         "start" | "link" => Command::Link,
         "status" => Command::Status,
+        "orders" => Command::Orders,
         "mode" => Command::Mode,
         "mute" => Command::Mute,
         "unmute" => Command::Unmute,

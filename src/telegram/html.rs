@@ -7,7 +7,7 @@ pub const MESSAGE_UNITS: usize = 4096;
 /// How the characters are written that stand for markup.
 const ENTITIES: [(&str, &str); 3] = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
 /// The longest tag, bytes.
-const LONGEST_TAG: usize = 200;
+const LONGEST_TAG: usize = 2000;
 /// What stands where something was cut.
 const CUT: &str = "…";
 
@@ -58,14 +58,14 @@ impl Html {
             match values.iter().find(|(name, _)| is_place && *name == inner) {
                 Some((_, value)) => self.push(value),
                 None if is_place => self.push(&rest[at..=end]),
-                None => self.tag(inner),
+                None => self.tag(inner, values),
             }
             rest = &rest[end + 1..];
         }
         self.push(rest);
     }
 
-    fn tag(&mut self, inner: &str) {
+    fn tag(&mut self, inner: &str, values: &[(&str, &str)]) {
         if self.full {
             return;
         }
@@ -77,7 +77,11 @@ impl Html {
                 }
             }
             None => {
-                self.open.push(inner.to_owned());
+                // What stands in a link is written for a URL already.
+                let inner = values.iter().fold(inner.to_owned(), |tag, (name, value)| {
+                    tag.replace(&format!("{{{name}}}"), &value.replace(['"', '<', '>'], " "))
+                });
+                self.open.push(inner.split(' ').next().unwrap_or_default().to_owned());
                 self.text.push_str(&format!("<{inner}>"));
             }
         }

@@ -6,6 +6,7 @@ mod api;
 pub mod bot;
 mod client;
 mod command;
+pub mod digest;
 pub mod html;
 mod line;
 pub mod message;
@@ -13,6 +14,7 @@ mod note;
 mod press;
 mod refusal;
 pub mod sender;
+mod text;
 mod updates;
 pub mod words;
 

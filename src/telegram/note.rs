@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::html::{Html, MESSAGE_UNITS, plain};
-use super::message::{self, Message, inline};
+use super::message::{self, Message};
+use super::text::{inline, moment};
 use super::words::{self, Words};
 use crate::delivery::note::{Note, Noted};
 use crate::delivery::told::{Item, Told};
@@ -18,7 +19,7 @@ pub(super) fn render(noted: &Noted) -> Message {
     let words = words::of(&noted.style.language);
     let mut html = Html::new(MESSAGE_UNITS);
     match noted.about.as_slice() {
-        [item] => one(&mut html, words, noted.note, item),
+        [item] => one(&mut html, words, noted, item),
         items => several(&mut html, words, noted.note, items),
     }
     if let Some(store) = &noted.style.store_name {
@@ -27,13 +28,22 @@ pub(super) fn render(noted: &Noted) -> Message {
     message::only(html.finish())
 }
 
-fn one(html: &mut Html, words: &Words, note: Note, item: &Item) {
+fn one(html: &mut Html, words: &Words, noted: &Noted, item: &Item) {
+    let note = noted.note;
     let subject = &item.event.subject;
     let number = inline(&subject.number);
     match note {
         // The title of the message, which may be far above.
-        Note::Cancelled => html.line(words.get(&message::title(&item.event)), &[("number", &number)]),
+        Note::Cancelled | Note::Shown => html.line(words.get(&message::title(&item.event)), &[("number", &number)]),
         Note::Unanswered => unanswered(html, words, &item.event, item.age),
+        Note::Late => {
+            let time = item
+                .event
+                .promised_at()
+                .map(|at| moment(at, &noted.style, words))
+                .unwrap_or_default();
+            html.line(words.get("note.order_late"), &[("number", &number), ("time", &time)]);
+        }
     }
     if let Some(reason) = subject.reason.as_ref().filter(|_| note == Note::Cancelled) {
         html.line(words.get("message.reason"), &[("reason", &inline(reason))]);
@@ -53,7 +63,10 @@ fn several(html: &mut Html, words: &Words, note: Note, items: &[Item]) {
 fn unanswered(html: &mut Html, words: &Words, told: &Told, waited: Duration) {
     let name = format!("note.{}_unanswered", told.subject.kind.as_str());
     let values = [("number", inline(&told.subject.number)), ("time", time(words, waited))];
-    html.line(words.get(&name), &values.each_ref().map(|(name, value)| (*name, value.as_str())));
+    html.line(
+        words.get(&name),
+        &values.each_ref().map(|(name, value)| (*name, value.as_str())),
+    );
 }
 
 /// Why an order comes to this chat: what stands above it.

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
-use teloxide::types::{CallbackQuery, CallbackQueryId};
+use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 
 use super::bot::Bot;
 use super::client::{ASK_DEADLINE, Client};
 use super::html::plain;
 use super::message::{self, Button, status_name};
+use super::text::inline;
 use super::words::{self, Words};
 use crate::db::Failed;
+use crate::delivery::reopen;
 use crate::domain::status::{Status, SubjectKind};
 use crate::link::{self, Pressed};
 use crate::pace::Pace;
@@ -25,6 +27,8 @@ use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way
 const ANSWER_CHARACTERS: usize = 200;
 /// Of a person's name, characters.
 const NAME_CHARACTERS: usize = 60;
+/// Of a reason that somebody wrote, characters.
+const REASON_CHARACTERS: usize = 300;
 
 /// Between two answers to presses of this node, and as many at once: a budget of their own, beside that of the messages.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(40);
@@ -67,21 +71,32 @@ impl Answers {
 /// What a button sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Press<'a> {
-    Become(Status),
+    Become(Status, Option<i32>),
+    Open,
     AskWhy,
     Reject(&'a str),
     Back,
 }
 
-/// `s:91:preparing`, `r:91`, `x:91:2`, `b:91`.
+/// `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91`, `o:91`.
 fn read(data: &str) -> Option<(i64, Press<'_>)> {
     let mut parts = data.splitn(3, ':');
     let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
     let press = match (what, rest) {
-        ("s", Some(status)) => Press::Become(Status::from_name(status)?),
+        ("s", Some(to)) => {
+            let (status, minutes) = to
+                .split_once(':')
+                .map_or((to, None), |(status, minutes)| (status, Some(minutes)));
+            let minutes = minutes.map(str::parse).transpose().ok()?;
+            Press::Become(
+                Status::from_name(status)?,
+                minutes.filter(|minutes| (1..=600).contains(minutes)),
+            )
+        }
         ("x", Some(number)) => Press::Reject(number),
         ("r", None) => Press::AskWhy,
         ("b", None) => Press::Back,
+        ("o", None) => Press::Open,
         _ => return None,
     };
     Some((event, press))
@@ -113,10 +128,22 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
             show(bot, query, &next).await?;
             String::new()
         }
-        Press::Become(to) => change(pool, sources, query, &pressed, to, None, words).await?,
+        Press::Become(to, minutes) => {
+            let wish = Wish {
+                to,
+                minutes,
+                reason: None,
+            };
+            change(bot, sources, &query.from, chat.0, &pressed, &wish).await?
+        }
         Press::Reject(number) => {
             let reason = words.find(&format!("reject_reason.{number}"));
-            change(pool, sources, query, &pressed, Status::Rejected, reason, words).await?
+            change(bot, sources, &query.from, chat.0, &pressed, &Wish::reject(reason)).await?
+        }
+        Press::Open => {
+            reopen::bring(pool, chat.0, &pressed).await?;
+            bot.planned.notify_one();
+            words.get("pressed.open").to_owned()
         }
     };
     bot.answers.give(query.id.clone(), text);
@@ -155,48 +182,98 @@ async fn ask_why(
     let Some(standing) = current(&bot.pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
-    let may = standing.status.next(pressed.kind, standing.is_delivered).contains(&Status::Rejected);
+    let may = standing
+        .status
+        .next(pressed.kind, standing.is_delivered)
+        .contains(&Status::Rejected);
     if may {
         show(bot, query, &message::reasons(words, event)).await?;
+        if let Some(place) = &query.message {
+            link::ask_why(&bot.pool, place.chat().id.0, place.id().0).await?;
+        }
         return Ok(words.get("pressed.why").to_owned());
     }
     let outcome = StatusChangeOutcome::NotAllowed(standing);
     Ok(told(words, pressed.kind, &outcome, Status::Rejected))
 }
 
-async fn current(pool: &Pool, sources: &Sources, pressed: &Pressed) -> Result<Option<status_change::CurrentStatus>, Failed> {
-    status_change::current_status(pool, sources, &pressed.store, pressed.kind, Some(&pressed.source), &pressed.key).await
+async fn current(
+    pool: &Pool,
+    sources: &Sources,
+    pressed: &Pressed,
+) -> Result<Option<status_change::CurrentStatus>, Failed> {
+    status_change::current_status(
+        pool,
+        sources,
+        &pressed.store,
+        pressed.kind,
+        Some(&pressed.source),
+        &pressed.key,
+    )
+    .await
+}
+
+/// Rejects an order with the reason that somebody wrote as a reply to its message, if they were asked for one; whether they
+/// were.
+pub async fn reason(bot: &Bot, chat: i64, message: i32, from: &User, reason: &str) -> Result<Option<String>, Failed> {
+    let Some(event) = link::asked_why(&bot.pool, chat, message).await? else {
+        return Ok(None);
+    };
+    let Some(pressed) = link::pressed(&bot.pool, chat, event).await? else {
+        return Ok(None);
+    };
+    let sources = &*bot.sources.loaded(&bot.pool).await?;
+    let reason: String = inline(reason).chars().take(REASON_CHARACTERS).collect();
+    change(bot, sources, from, chat, &pressed, &Wish::reject(Some(&reason)))
+        .await
+        .map(Some)
+}
+
+/// What somebody wants of an order.
+struct Wish<'a> {
+    to: Status,
+    minutes: Option<i32>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> Wish<'a> {
+    fn reject(reason: Option<&'a str>) -> Self {
+        Self {
+            to: Status::Rejected,
+            minutes: None,
+            reason,
+        }
+    }
 }
 
 /// Changes the order; what to answer.
 async fn change(
-    pool: &Pool,
+    bot: &Bot,
     sources: &Sources,
-    query: &CallbackQuery,
+    from: &User,
+    chat: i64,
     pressed: &Pressed,
-    to: Status,
-    reason: Option<&str>,
-    words: &Words,
+    wish: &Wish<'_>,
 ) -> Result<String, Failed> {
-    let by: String = query.from.full_name().chars().take(NAME_CHARACTERS).collect();
+    let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
     let wanted = StatusChange {
         store: &pressed.store,
         kind: pressed.kind,
         source: Some(&pressed.source),
         key: &pressed.key,
-        to,
+        to: wish.to,
         from: None,
-        reason,
-        minutes: None,
+        reason: wish.reason,
+        minutes: wish.minutes,
         by: &by,
         way: Way::Telegram,
         step_back: Duration::ZERO,
     };
-    let changed = status_change::change_status(pool, sources, &wanted).await?;
-    if let (StatusChangeOutcome::Done { .. }, Some(place)) = (&changed, &query.message) {
-        reach::answered(pool, pressed.event, place.chat().id.0, &by).await?;
+    let changed = status_change::change_status(&bot.pool, sources, &wanted).await?;
+    if let StatusChangeOutcome::Done { .. } = &changed {
+        reach::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
-    Ok(told(words, pressed.kind, &changed, to))
+    Ok(told(words::of(&pressed.language), pressed.kind, &changed, wish.to))
 }
 
 /// What came of it, as people read it.
@@ -205,10 +282,14 @@ fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Sta
         StatusChangeOutcome::Done { .. } => ("pressed.done", None),
         StatusChangeOutcome::Already(current) if current.by.is_none() => ("pressed.already", Some(current)),
         StatusChangeOutcome::Already(current) => ("pressed.already_by", Some(current)),
-        StatusChangeOutcome::Refused { message: Some(message), .. } => {
+        StatusChangeOutcome::Refused {
+            message: Some(message), ..
+        } => {
             return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
         }
-        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } if current.by.is_none() => {
+        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. }
+            if current.by.is_none() =>
+        {
             ("pressed.not_allowed", Some(current))
         }
         StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } => {
@@ -240,11 +321,28 @@ mod tests {
 
     #[test]
     fn a_press_is_read_and_nonsense_is_not() {
-        assert_eq!(read("s:91:preparing"), Some((91, Press::Become(Status::Preparing))));
+        assert_eq!(
+            read("s:91:preparing"),
+            Some((91, Press::Become(Status::Preparing, None)))
+        );
+        assert_eq!(
+            read("s:91:preparing:30"),
+            Some((91, Press::Become(Status::Preparing, Some(30))))
+        );
+        assert_eq!(read("o:91"), Some((91, Press::Open)));
         assert_eq!(read("r:91"), Some((91, Press::AskWhy)));
         assert_eq!(read("x:91:2"), Some((91, Press::Reject("2"))));
         assert_eq!(read("b:91"), Some((91, Press::Back)));
-        for wrong in ["", "s", "s:91", "s:x:ready", "s:91:eaten", "r:91:1", "q:91"] {
+        for wrong in [
+            "",
+            "s",
+            "s:91",
+            "s:x:ready",
+            "s:91:eaten",
+            "s:91:preparing:soon",
+            "r:91:1",
+            "q:91",
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

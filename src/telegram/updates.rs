@@ -162,11 +162,20 @@ impl Updates {
         }
         // Whoever writes has not blocked the bot; and a topic that is opened again says so.
         self.heard_from(chat).await?;
+        let reason = message.text().filter(|text| !text.starts_with('/'));
+        if let (Some(there), Some(from), Some(reason)) = (message.reply_to_message(), &message.from, reason)
+            && let Some(said) = press::reason(bot, chat, there.id.0, from, reason).await?
+        {
+            return Commands { bot }.say(message, &said, None).await;
+        }
         Commands { bot }.obey(message).await
     }
 
     async fn heard_from(&self, chat: i64) -> Result<(), Failed> {
-        if chat_state::hear(&self.bot.pool, &self.bot.sources, chat).await?.is_any() {
+        if chat_state::hear(&self.bot.pool, &self.bot.sources, chat)
+            .await?
+            .is_any()
+        {
             self.bot.planned.notify_one();
         }
         Ok(())

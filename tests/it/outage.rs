@@ -58,7 +58,11 @@ async fn nothing_is_waited_out_after(fault: Fault) {
         sends <= 2 && count(&telegram.calls(), "sendMessage") == sends,
         "{sends}"
     );
-    until(&client, "select bool_and(leased_until = '-infinity') from vestnik.vst_chat").await;
+    until(
+        &client,
+        "select bool_and(leased_until = '-infinity') from vestnik.vst_chat",
+    )
+    .await;
     let pauses = "select count(*) from vestnik.vst_chat c, vestnik.vst_delivery d \
          where d.due_at > now() or d.failures > 0 or c.next_at > clock_timestamp() + interval '1.1 s' or c.failures > 0";
     assert_eq!(client.query_one(pauses, &[]).await.unwrap().get::<_, i64>(0), 0);
@@ -117,7 +121,8 @@ async fn where_telegram_takes_no_messages_at_all_the_first_that_goes_through_fre
     let client = app.database.client().await;
     telegram.fault(On::Messages, Fault::bad_gateway(), Times::Always);
     for chat in 1..=CHATS {
-        app.write(&format!("insert into orders (store_id) values ({chat})")).await;
+        app.write(&format!("insert into orders (store_id) values ({chat})"))
+            .await;
     }
     app.write("insert into orders (store_id) values (7)").await;
     let failed = format!("select count(*) = {CHATS} + 1 from vestnik.vst_delivery where failures > 0");
@@ -153,7 +158,8 @@ async fn an_edit_that_hangs_or_is_throttled_delays_no_new_order() {
         telegram.until_call("the edit", Call::is_edit).await;
         app.write("insert into orders (store_id) values (7)").await;
         telegram.until_call("the order", |call| is_order(call, CHAT, 2)).await;
-        let edit = "select count(*) = 1 from vestnik.vst_delivery where event_id = 2 and state in ('sending', 'retrying')";
+        let edit =
+            "select count(*) = 1 from vestnik.vst_delivery where event_id = 2 and state in ('sending', 'retrying')";
         until(&client, edit).await;
         telegram.assert_no_violation();
     }

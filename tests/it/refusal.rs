@@ -356,7 +356,11 @@ async fn each_kind_of_chat_loses_the_bot_in_its_own_words() {
     let app = start(&telegram, database).await;
     app.write("insert into orders (store_id) values (7)").await;
     let client = app.database.client().await;
-    until(&client, "select bool_and(disabled_at is not null) from vestnik.vst_chat").await;
+    until(
+        &client,
+        "select bool_and(disabled_at is not null) from vestnik.vst_chat",
+    )
+    .await;
     let reasons = "select string_agg(disabled_why, '; ' order by telegram_id desc) from vestnik.vst_chat";
     let reasons: String = client.query_one(reasons, &[]).await.unwrap().get(0);
     assert_eq!(

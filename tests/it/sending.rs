@@ -226,7 +226,9 @@ async fn comes_all_the_same(fault: Fault, copies: usize) {
     for failures in [1, 2] {
         until(
             &client,
-            &format!("select count(*) = 1 from vestnik.vst_delivery where failures = {failures} and state = 'retrying'"),
+            &format!(
+                "select count(*) = 1 from vestnik.vst_delivery where failures = {failures} and state = 'retrying'"
+            ),
         )
         .await;
         let pause = "select extract(epoch from due_at - clock_timestamp())::float8, state, reason is not null \

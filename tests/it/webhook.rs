@@ -200,7 +200,8 @@ async fn plain_http_a_password_and_a_private_address_are_refused_and_not_called(
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let running = tokio::spawn(async move { webhook::run(&pool, &Webhook { allow_private: false }, &stopped).await });
-    let refused = "select count(*) = 3 from vestnik.vst_webhook where state = 'retrying' and reason like '%allow_private%'";
+    let refused =
+        "select count(*) = 3 from vestnik.vst_webhook where state = 'retrying' and reason like '%allow_private%'";
     until(&client, refused).await;
     assert!(hook.posts().is_empty());
     stop.cancel();

@@ -50,13 +50,19 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
     telegram.write_in(FORUM, 7, ANNA, "/unlink");
     answer(&telegram, FORUM, "unlinked").await;
     assert_eq!(
-        value(&app.database, "select string_agg(store_id, ',') from vestnik.vst_chat_link").await,
+        value(
+            &app.database,
+            "select string_agg(store_id, ',') from vestnik.vst_chat_link"
+        )
+        .await,
         "8"
     );
     // A new code in another topic takes the store there; in a plain chat, threads are only replies.
     let again = code(&app.database, "8", Mode::Mirror, "en").await;
     telegram.write_in(FORUM, 7, ANNA, &format!("/link@vestnik_test_bot {again}"));
-    app.database.until("select thread_id = 7 from vestnik.vst_chat_link").await;
+    app.database
+        .until("select thread_id = 7 from vestnik.vst_chat_link")
+        .await;
     app.engine.shut_down().await;
 }
 
@@ -164,7 +170,10 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
         press(&telegram, CHANNEL, BORIS, message, "s:1:preparing").await,
         "Done: accepted, being prepared"
     );
-    assert_eq!(value(&app.database, "select title from vestnik.vst_chat").await, "Orders");
+    assert_eq!(
+        value(&app.database, "select title from vestnik.vst_chat").await,
+        "Orders"
+    );
     app.engine.shut_down().await;
 }
 
@@ -390,7 +399,10 @@ async fn an_operator_tries_the_chats_sees_how_they_are_and_ends_links() {
     let unlink = ["telegram", "unlink", "--chat", "22", "--store", "7"];
     assert!(run(&app.database, &telegram, &unlink).await.status.success());
     assert_eq!(run(&app.database, &telegram, &unlink).await.status.code(), Some(1));
-    assert_eq!(value(&app.database, "select count(*) from vestnik.vst_chat_link").await, "1");
+    assert_eq!(
+        value(&app.database, "select count(*) from vestnik.vst_chat_link").await,
+        "1"
+    );
     let nobody = run(&app.database, &telegram, &["telegram", "test", "--store", "sevn"]).await;
     assert!(
         text(&nobody.stderr).contains("has no such chat"),

@@ -1,6 +1,7 @@
 //! What people write to the bot and press, against a Bot API that keeps Telegram's rules.
 
 mod chats;
+mod orders;
 mod poll;
 mod press;
 mod proxy;
@@ -176,7 +177,11 @@ async fn a_used_an_expired_and_an_unknown_code_get_the_same_answer() {
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/link {used}")).await, unknown);
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/start {expired}")).await, unknown);
     assert_eq!(
-        value(&app.database, "select string_agg(store_id, ',') from vestnik.vst_chat_link").await,
+        value(
+            &app.database,
+            "select string_agg(store_id, ',') from vestnik.vst_chat_link"
+        )
+        .await,
         "7"
     );
     app.engine.shut_down().await;
@@ -195,7 +200,10 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
             .await
             .contains("Too many tries")
     );
-    assert_eq!(value(&app.database, "select count(*) from vestnik.vst_chat_link").await, "0");
+    assert_eq!(
+        value(&app.database, "select count(*) from vestnik.vst_chat_link").await,
+        "0"
+    );
     assert!(
         ask(&telegram, BORIS, BORIS, "/link WRONG")
             .await
@@ -422,7 +430,9 @@ async fn who_blocked_the_bot_and_writes_again_hears_what_was_given_up_and_what_c
         .await;
     app.write("insert into orders (store_id) values (7); update orders set status = 'preparing' where id = 1")
         .await;
-    app.database.until("select count(*) = 2 from vestnik.vst_escalation").await;
+    app.database
+        .until("select count(*) = 2 from vestnik.vst_escalation")
+        .await;
     telegram.take_back(ANNA);
     telegram.write(ANNA, ANNA, "hello, is anybody there?");
     let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #1") && call.said == "ok";

@@ -27,7 +27,9 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
         .until("select stopped_at is not null from vestnik.vst_bot")
         .await;
     app.write("insert into orders (store_id) values (7)").await;
-    app.database.until("select count(*) = 1 from vestnik.vst_delivery").await;
+    app.database
+        .until("select count(*) = 1 from vestnik.vst_delivery")
+        .await;
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(
         status.contains("bot: stopped: Telegram does not know this token"),
@@ -285,13 +287,19 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
     crate::support::db::until(&client, "select state = 'sent' from vestnik.vst_delivery").await;
     // A press is taken from Telegram, and cannot be dealt with before the node is killed.
-    client.batch_execute("begin; lock table vestnik.vst_chat_link").await.unwrap();
+    client
+        .batch_execute("begin; lock table vestnik.vst_chat_link")
+        .await
+        .unwrap();
     let update = telegram.push_press(ANNA, ANNA, message, "s:1:preparing");
     let taken = format!("select next_update > {update} from vestnik.vst_bot");
     database.until(&taken).await;
     server.kill();
     client.batch_execute("commit").await.unwrap();
-    assert_eq!(value(&database, "select count(*) from vestnik.vst_bot_update").await, "1");
+    assert_eq!(
+        value(&database, "select count(*) from vestnik.vst_bot_update").await,
+        "1"
+    );
     let mut again = Node::start(database.url(), &telegram.url(), &[]);
     database.until("select status = 'preparing' from orders").await;
     telegram

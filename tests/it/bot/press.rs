@@ -51,7 +51,11 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_is_told_by_wh
     );
     assert_eq!(standing.buttons[0][0].1, "s:1:ready");
     // Asked for a reason, and back: the buttons are those of where it stands.
-    assert_eq!(press(&telegram, ANNA, ANNA, message, "r:1").await, "For what reason?");
+    assert!(
+        press(&telegram, ANNA, ANNA, message, "r:1")
+            .await
+            .starts_with("For what reason?")
+    );
     let swaps = |call: &Call| call.method == "editMessageReplyMarkup" && call.said == "ok";
     let asked = telegram.until_call("the reasons", swaps).await;
     assert!(asked.body.to_string().contains("x:1:2"), "{}", asked.body);
@@ -84,7 +88,11 @@ async fn a_rejection_has_a_reason_that_the_panels_are_told() {
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
-    assert_eq!(press(&telegram, ANNA, ANNA, message, "r:1").await, "For what reason?");
+    assert!(
+        press(&telegram, ANNA, ANNA, message, "r:1")
+            .await
+            .starts_with("For what reason?")
+    );
     assert_eq!(press(&telegram, ANNA, ANNA, message, "x:1:2").await, "Done: rejected");
     panel.event().await;
     let rejected = panel.event().await;

@@ -24,6 +24,18 @@ impl Telegram {
         )
     }
 
+    /// Somebody replies to a message that stands there.
+    pub fn reply(&self, chat: i64, person: i64, message: i32, text: &str) -> i64 {
+        let (there, replied) = {
+            let state = self.shared.state();
+            (state.chats[&chat].json(chat), state.message_json(chat, message))
+        };
+        self.push(
+            json!({"message": {"message_id": 900_000 + person, "date": 1_790_000_000, "chat": there,
+            "from": someone(person), "reply_to_message": replied, "text": text}}),
+        )
+    }
+
     /// The same in a topic of a forum.
     pub fn write_in(&self, chat: i64, topic: i32, person: i64, text: &str) -> i64 {
         let there = self.shared.state().chats[&chat].json(chat);
