@@ -192,6 +192,41 @@ fn describe() {
         "Rows that were written past the triggers: nobody heard of them"
     );
     describe_reach();
+    describe_limits();
+}
+
+/// Of who is let in.
+fn describe_limits() {
+    describe_gauge!("vestnik_connections", "Open connections of clients");
+    describe_gauge!(
+        "vestnik_connections_unauthenticated",
+        "Of them, those that have shown no valid token"
+    );
+    describe_counter!(
+        "vestnik_connections_closed_for_others_total",
+        "Connections without a valid token that were closed for new ones, by limit: all, unauthenticated, address"
+    );
+    describe_counter!(
+        "vestnik_connections_refused_total",
+        "Connections that got no place, by reason: full, system (no open file was left)"
+    );
+    describe_counter!(
+        "vestnik_connections_timed_out_total",
+        "Connections closed at a deadline, by what was waited for: handshake, head, write"
+    );
+    describe_counter!(
+        "vestnik_requests_refused_total",
+        "Requests refused until later, by limit: address, token, sessions"
+    );
+    describe_counter!(
+        "vestnik_tokens_refused_total",
+        "Requests whose token opened nothing, by reason: missing, malformed, unknown, expired, revoked, or what is wrong with a JWT"
+    );
+    describe_gauge!("vestnik_jwt_keys", "Public keys of the issuer of JWTs that are known");
+    describe_counter!(
+        "vestnik_jwt_keys_unread_total",
+        "Times that the keys of the issuer of JWTs could not be read"
+    );
 }
 
 /// Of reaching a person.

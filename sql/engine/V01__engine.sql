@@ -74,16 +74,37 @@ create table vestnik.vst_token (
     hash       bytea       not null unique check (octet_length(hash) = 32),
     label      text,
     stores     text[],                      -- null: every store
+    scope      text        not null default 'panel' check (scope in ('read', 'panel', 'manager', 'operator')),
+    issuer     text,                        -- who signs the JWTs of this holder, of whom `label` is the subject; null: a token of our own
     created_at timestamptz not null default now(),
     expires_at timestamptz,                 -- null: never
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    used_at    timestamptz                  -- when it was used last, within a minute; null: never
 );
+
+-- The sessions that each token has on each node, as the nodes say now and then. A node that is gone says nothing more.
+create table vestnik.vst_token_use (
+    node     text        not null primary key,
+    until    timestamptz not null,
+    tokens   bigint[]    not null,
+    sessions int[]       not null
+);
+
+-- Whatever changes what a token opens, by whatever way, is known to every node at once.
+create function vestnik.vst_token_changed() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    perform pg_notify('vestnik_token', '');
+    return null;
+end $$;
+create trigger vst_token_changed
+    after update of hash, stores, scope, expires_at, revoked_at or delete or truncate on vestnik.vst_token
+    for each statement execute function vestnik.vst_token_changed();
 
 -- An acknowledgement: which token's holder said, over which session, that a person has seen this event. The first
 -- word counts; a repetition changes nothing.
 create table vestnik.vst_acknowledgement (
     event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
-    token_id bigint      not null references vestnik.vst_token (id),
+    token_id bigint      not null,            -- stays when the token's row is deleted
     session  text        not null,
     at       timestamptz not null default clock_timestamp(),
     primary key (event_id, token_id)
@@ -93,13 +114,15 @@ create table vestnik.vst_acknowledgement (
 create table vestnik.vst_receipt (
     event_id        bigint      not null references vestnik.vst_event (id) on delete cascade,
     way             text        not null check (way in ('websocket', 'sse', 'polling', 'telegram', 'webhook')),
-    recipient       text        not null,     -- the session, or the chat
+    recipient       text        not null,     -- the session, or the chat, as it was claimed
+    token_id        bigint      not null default 0,   -- who stands behind the name; 0: no token, a chat or a webhook
     sent_at         timestamptz,
     rendered_at     timestamptz,              -- the panel's word: it stands on the screen
     rung_at         timestamptz,              -- the panel's word: the sound really played
     acknowledged_at timestamptz,
     acknowledged_by text,
-    primary key (event_id, way, recipient)
+    -- Two tokens may claim one name, and neither speaks for the other.
+    primary key (event_id, way, recipient, token_id)
 );
 
 -- Who changed the status of an order or booking by a button, of a panel or of Telegram.
@@ -111,7 +134,8 @@ create table vestnik.vst_status_change (
     previous text        not null,            -- canonical statuses
     status   text        not null,
     way      text        not null check (way in ('panel', 'telegram')),
-    by_whom  text        not null,
+    by_whom  text        not null,            -- as it was claimed
+    token_id bigint,                          -- who stands behind the name; null: a press in Telegram, whose people have numbers
     minutes  int         check (minutes between 1 and 600),   -- until it is ready, as was promised
     at       timestamptz not null default clock_timestamp()
 );

@@ -1,9 +1,12 @@
 //! The settings: `vestnik.default.toml`, then a file, then the environment, then flags. `load` reads and checks them.
 
 mod databases;
+mod http;
+mod jwt;
 mod load;
 mod telegram;
 
+pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use load::{Problem, Problems, Sources, load};
 
 use std::collections::BTreeSet;
@@ -11,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// Every setting, checked.
@@ -18,8 +22,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub struct Config {
     /// The HTTP server.
     pub http: Http,
+    /// The second one, for operators.
+    pub ops: Ops,
     /// Its certificate; `None` serves plain http and ws.
     pub tls: Option<Tls>,
+    /// Whose JWTs open stores, beside our own tokens; `None`: nobody's.
+    pub jwt: Option<Jwt>,
     /// The database that is served, where it is one.
     pub database: Database,
     /// The databases that are served, where they are several.
@@ -49,8 +57,32 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Origins of browsers' pages that may connect, beside the server's own.
     pub allowed_origins: Vec<String>,
-    /// Sockets at once; a further one waits to be accepted.
+    /// Hosts that requests may name; empty: any.
+    pub hosts: Vec<String>,
+    /// Connections at once.
     pub max_connections: usize,
+    /// Of them, those that have shown no valid token.
+    pub max_unauthenticated: usize,
+    /// Of these, those from one address.
+    pub max_unauthenticated_per_address: usize,
+    /// Requests without a valid token from one address, a second.
+    pub requests_per_address: u32,
+    /// Requests with one token, a second.
+    pub requests_per_token: u32,
+    /// Proxies that are believed whom they speak for.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether each of their connections begins with a PROXY header of version 2.
+    pub proxy_protocol: bool,
+}
+
+/// Connections at once of the server for operators.
+pub const OPS_CONNECTIONS: usize = 64;
+
+/// The HTTP server for operators: `/healthz`, `/readyz`, `/metrics`.
+#[derive(Debug, Clone)]
+pub struct Ops {
+    /// Its address; `None`: there is none.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Where the certificate is.
@@ -146,6 +178,8 @@ pub struct Session {
     pub queue_bytes: usize,
     /// Sessions of one store on this node.
     pub max_per_store: usize,
+    /// Sessions of one store that one token may have on this node: fewer, so that no token takes a store's last place.
+    pub max_per_token: usize,
 }
 
 /// What people answer.

@@ -241,7 +241,7 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Faile
              from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
          kept as (insert into vestnik.vst_receipt as r (event_id, way, recipient, sent_at) \
              select id, 'telegram', $2, clock_timestamp() from first \
-             on conflict (event_id, way, recipient) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
+             on conflict (event_id, way, recipient, token_id) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
          select count(*) from first where is_first and id = any ($3)";
     let statement = transaction.prepare_cached(PROVE).await?;
     let recipient = claim.telegram_id.to_string();

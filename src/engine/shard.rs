@@ -22,6 +22,7 @@ use crate::session::Hub;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 use crate::telegram::{self, bot::Bot};
+use crate::token::{Issuer, Tokens, Usage};
 
 /// What all databases of a node share.
 pub(super) struct Node {
@@ -33,25 +34,40 @@ pub(super) struct Node {
     pub background: TaskTracker,
     /// Ends what runs in the background.
     pub stop: CancellationToken,
+    /// Whose JWTs are believed.
+    pub issuer: Option<Arc<Issuer>>,
 }
 
 impl Node {
-    /// Starts every part of a database. `name` is its name among several.
-    pub fn serve(&self, config: &Config, name: Option<String>) -> Result<Arc<Site>, Error> {
+    /// Starts every part of a database. `number` is its place among several, `name` its name.
+    pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<Site>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
         db::parse(&listen_url, "listener")?;
         let pool = db::pool(&config.database)?;
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
-        let router = Arc::new(Router::new(config.session.queue_bytes, config.session.max_per_store));
+        let session = &config.session;
+        let router = Arc::new(Router::new(
+            session.queue_bytes,
+            session.max_per_store,
+            session.max_per_token,
+        ));
         let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(Pulse::default()));
         let (hearing, heard) = watch::channel(Hearing::Disconnected);
         let (recorder, ledger) = reach::recorder();
+        let notified = heard.clone();
+        let usage = Arc::new(Usage::default());
+        let is_notified = move || *notified.borrow() == Hearing::Listening;
+        let (tokens, look_ups) = Tokens::new(pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
+        let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
         background.spawn(ledger.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
+        background.spawn(look_ups.run(self.stop.clone()));
+        let by_token = Arc::clone(&router);
+        background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
             let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Wake::new()));
@@ -94,6 +110,7 @@ impl Node {
         background.spawn(upkeep::withdraw_tokens(
             pool.clone(),
             Arc::clone(&router),
+            Arc::clone(&tokens),
             Arc::clone(&bell),
             heard.clone(),
             self.stop.clone(),
@@ -114,6 +131,7 @@ impl Node {
         let hub = Arc::new(Hub {
             router,
             pool,
+            tokens,
             ping_interval: config.session.ping_interval,
             presence,
             recorder,
@@ -121,11 +139,11 @@ impl Node {
             lookup,
         });
         Ok(Arc::new(Site {
+            number,
             name,
             hub,
             pulse,
             hearing: heard,
-            allowed_origins: config.http.allowed_origins.clone(),
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
             bot: match config.telegram {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::domain::money::{Currency, Unit};
-use crate::domain::status::{Status, SubjectKind};
+use crate::domain::status::{Status, StatusSet, SubjectKind};
 
 /// A column of the recorded row, and a path into it where it holds JSON: `contact.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -293,7 +293,20 @@ impl StatusWords {
 
     /// The word that an answer writes; `None`: the shop has none for this status.
     pub fn word_of(&self, status: Status) -> Option<&str> {
-        self.words_of(status).first().map(String::as_str)
+        self.words_of(self.becomes(status)).first().map(String::as_str)
+    }
+
+    /// What an order becomes of which a person makes this: most shops have one word for what is rejected and what is cancelled.
+    pub fn becomes(&self, status: Status) -> Status {
+        match status {
+            Status::Rejected if self.words_of(Status::Rejected).is_empty() => Status::Cancelled,
+            status => status,
+        }
+    }
+
+    /// The statuses that have words.
+    pub fn statuses(&self) -> StatusSet {
+        self.words.iter().filter(|(_, words)| !words.is_empty()).map(|(status, _)| *status).collect()
     }
 
     /// All words for a status.

@@ -344,6 +344,8 @@ pub struct Card {
     pub currency: String,
     /// As Postgres names them.
     pub time_zone: String,
+    /// How long an order may wait for an answer, seconds.
+    pub answer_seconds: i32,
     /// Whether the bot is stopped: its token is not let in.
     pub bot_stopped: bool,
     /// Its chats that take no messages, any more or now.
@@ -362,7 +364,8 @@ pub struct DisabledChat {
 /// Reads it.
 pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
     // The defaults are those of the columns.
-    const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), b.stopped_at is not null \
+    const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
+         coalesce(s.answer_seconds, 60), b.stopped_at is not null \
          from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";
     const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), coalesce(c.disabled_why, l.blocked_why) \
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
@@ -383,7 +386,8 @@ pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
             name: row.try_get(0)?,
             currency: row.try_get(1)?,
             time_zone: row.try_get(2)?,
-            bot_stopped: row.try_get(3)?,
+            answer_seconds: row.try_get(3)?,
+            bot_stopped: row.try_get(4)?,
             chats_disabled: chats.iter().map(chat).collect::<Result<_, _>>()?,
         })
     })

@@ -109,7 +109,7 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     items(&mut html, words, it);
     Message {
         text: html.finish(),
-        buttons: answers(words, it.kind, base.id, it.visible_status(), it.is_delivered()),
+        buttons: answers(words, it.kind, base.id, &it.next()),
     }
 }
 
@@ -269,16 +269,7 @@ pub fn status_name<'a>(words: &'a Words, kind: SubjectKind, status: &'a str) -> 
 
 /// What may be done with it now. A press sends `s:EVENT:STATUS`, with the minutes that it will take behind it, or `r:EVENT` to
 /// be asked for a reason.
-pub fn answers(
-    words: &Words,
-    kind: SubjectKind,
-    event: i64,
-    status: Option<Status>,
-    delivered: bool,
-) -> Vec<Vec<Button>> {
-    let Some(status) = status else {
-        return Vec::new();
-    };
+pub fn answers(words: &Words, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
         let label = match (to, kind) {
             (Status::Preparing, SubjectKind::Order) => "button.accept",
@@ -295,12 +286,12 @@ pub fn answers(
         };
         (words.get(label).to_owned(), press)
     };
-    let row: Vec<Button> = status.next(kind, delivered).iter().map(button).collect();
+    let row: Vec<Button> = next.iter().map(button).collect();
     let in_minutes = |minutes: &u16| {
         let label = words.get("button.accept_in").replace("{minutes}", &minutes.to_string());
         (label, format!("s:{event}:{}:{minutes}", Status::Preparing.as_str()))
     };
-    let accepts = kind == SubjectKind::Order && status == Status::Pending;
+    let accepts = kind == SubjectKind::Order && next.contains(&Status::Preparing);
     let minutes: Vec<Button> = MINUTES.iter().filter(|_| accepts).map(in_minutes).collect();
     [row, minutes].into_iter().filter(|row| !row.is_empty()).collect()
 }

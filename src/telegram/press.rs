@@ -16,9 +16,9 @@ use super::text::inline;
 use super::words::{self, Words};
 use crate::db::Failed;
 use crate::delivery::reopen;
-use crate::domain::status::{Status, SubjectKind};
+use crate::domain::status::{Status, StatusSet, SubjectKind};
 use crate::link::{self, Pressed};
-use crate::pace::Pace;
+use crate::rate_limiter::{Rate, RateLimiter};
 use crate::reach;
 use crate::sources::Sources;
 use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
@@ -30,31 +30,30 @@ const NAME_CHARACTERS: usize = 60;
 /// Of a reason that somebody wrote, characters.
 const REASON_CHARACTERS: usize = 300;
 
-/// Between two answers to presses of this node, and as many at once: a budget of their own, beside that of the messages.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(40);
-const ANSWERS_AT_ONCE: u32 = 25;
+/// Answers to presses of this node: a budget of their own, beside that of the messages.
+const ANSWERS: Rate = Rate::per_second(25, 25);
 /// The longest that an answer waits for its turn: Telegram shows it no later.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
 /// Ends the spinning of buttons, beside the dealing with presses: Telegram's answer to one is waited for by nobody else.
 pub(super) struct Answers {
     client: Client,
-    pace: Mutex<Pace>,
+    limiter: Mutex<RateLimiter>,
 }
 
 impl Answers {
     pub fn new(client: Client) -> Self {
-        let pace = Mutex::new(Pace::every(ANSWER_INTERVAL, ANSWERS_AT_ONCE));
-        Self { client, pace }
+        let limiter = Mutex::new(RateLimiter::new(ANSWERS));
+        Self { client, limiter }
     }
 
     /// Tells who pressed what came of it. Old presses cannot be answered any more, which is no harm.
     fn give(&self, press: CallbackQueryId, text: String) {
         let wait = {
-            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-            pace.wait(Instant::now(), ANSWER_WAIT)
+            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+            limiter.reserve(Instant::now(), ANSWER_WAIT)
         };
-        let Some(wait) = wait else {
+        let Ok(wait) = wait else {
             return tracing::debug!("a press was not answered: too many are pressed at once");
         };
         let client = self.client.clone();
@@ -123,7 +122,7 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
         Press::Back => {
             let standing = current(pool, sources, &pressed).await?;
             let next = standing.as_ref().map_or_else(Vec::new, |standing| {
-                message::answers(words, pressed.kind, event, Some(standing.status), standing.is_delivered)
+                message::answers(words, pressed.kind, event, &next(sources, &pressed, standing))
             });
             show(bot, query, &next).await?;
             String::new()
@@ -182,11 +181,7 @@ async fn ask_why(
     let Some(standing) = current(&bot.pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
-    let may = standing
-        .status
-        .next(pressed.kind, standing.is_delivered)
-        .contains(&Status::Rejected);
-    if may {
+    if next(sources, pressed, &standing).contains(&Status::Rejected) {
         show(bot, query, &message::reasons(words, event)).await?;
         if let Some(place) = &query.message {
             link::ask_why(&bot.pool, place.chat().id.0, place.id().0).await?;
@@ -195,6 +190,14 @@ async fn ask_why(
     }
     let outcome = StatusChangeOutcome::NotAllowed(standing);
     Ok(told(words, pressed.kind, &outcome, Status::Rejected))
+}
+
+/// What a person may make of it.
+fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
+    let words = sources
+        .by_name(&standing.source)
+        .map_or(StatusSet::ALL, |source| source.mapping.status.statuses());
+    standing.status.next_of(pressed.kind, standing.is_delivered, words)
 }
 
 async fn current(
@@ -266,6 +269,7 @@ async fn change(
         reason: wish.reason,
         minutes: wish.minutes,
         by: &by,
+        token: None,
         way: Way::Telegram,
         step_back: Duration::ZERO,
     };

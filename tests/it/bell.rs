@@ -392,6 +392,6 @@ async fn where_the_triggers_do_not_ring_it_notices_and_polls() {
     let app = App::start_on(database, |config| config.database.safety_read = NEVER).await;
     let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await;
     trial.commits(100).await;
-    assert!(app.get("/readyz", None).await.1.contains("polling"));
+    assert!(app.get_ops("/readyz").await.1.contains("polling"));
     trial.judge(Repeats::Never).await;
 }

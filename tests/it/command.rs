@@ -15,6 +15,7 @@ fn vestnik(arguments: &[&str]) -> Command {
     for variable in ["DATABASE_URL", "VESTNIK_LISTEN", "VESTNIK_TOKEN"] {
         command.env_remove(variable);
     }
+    command.env("VESTNIK_OPS_LISTEN", "127.0.0.1:0");
     command
 }
 
@@ -193,7 +194,7 @@ async fn a_table_is_attached_and_detached() {
 
     std::fs::write(&mapping, wrong.replace("column = \"status\"", "column = \"state\"")).unwrap();
     let sql = text(&attach(&["--map", "tickets.toml", "--dry-run"]).stdout);
-    assert!(sql.contains("create trigger vestnik_record_insert"), "{sql}");
+    assert!(sql.contains("create or replace trigger vestnik_record_insert after insert on public.tickets"), "{sql}");
     assert_eq!(triggers().await, 0, "nothing was changed");
     let attached = attach(&["--map", "tickets.toml"]);
     assert!(attached.status.success(), "{}", text(&attached.stderr));
@@ -269,6 +270,53 @@ async fn tail_stops_where_coming_back_would_not_help() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_made_for_what_there_is_and_is_listed_and_followed() {
+    let database = Database::fresh().await;
+    for (wrong, why) in [
+        (&["--store", ""][..], "is no store"),
+        (&["--store", " 7"], "is no store"),
+        (&["--store", "7,8"], "give --store again"),
+        (&["--store", "7", "--label", "a\nb"], "a label is"),
+        (
+            &["--store", "7", "--scope", "admin"],
+            "possible values: read, panel, manager, operator",
+        ),
+    ] {
+        let output = on(&database, &[&["token", "create"], wrong].concat());
+        let said = text(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains(why),
+            "{wrong:?}: {said}"
+        );
+    }
+    let made = on(
+        &database,
+        &[
+            "token", "create", "--store", "7", "--store", "8", "--scope", "manager", "--label", "Office",
+        ],
+    );
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let followed = on(&database, &["token", "rotate", "1", "--old-lives", "1d"]);
+    assert!(text(&followed.stdout).starts_with("vst_"), "{}", text(&followed.stderr));
+    assert_eq!(on(&database, &["token", "rotate", "9"]).status.code(), Some(1));
+    let by_hand = "insert into vestnik.vst_token (hash, label) values (sha256('x'), E'a\\u001b[2Jb')";
+    database.client().await.batch_execute(by_hand).await.unwrap();
+    let list = text(&on(&database, &["token", "list"]).stdout);
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 3, "{list}");
+    for line in &lines[..2] {
+        for part in ["Office", "manager", "store 7, 8", "never used", "0 sessions"] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+    assert!(
+        lines[0].contains("valid until") && !lines[1].contains("valid until"),
+        "{list}"
+    );
+    assert!(lines[2].contains("panel") && !list.contains('\u{1b}'), "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn simulate_is_a_lively_shop() {
     let app = App::start().await;
     let database = app.database.url().to_owned();
@@ -289,11 +337,11 @@ async fn simulate_is_a_lively_shop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn healthcheck_says_whether_the_server_is_ready() {
     let app = App::start().await;
-    let address = app.engine.address().to_string();
+    let address = app.engine.ops_address().unwrap().to_string();
     let check = |address: String| async move {
         let command = move || {
             vestnik(&["healthcheck"])
-                .env("VESTNIK_LISTEN", address)
+                .env("VESTNIK_OPS_LISTEN", address)
                 .output()
                 .unwrap()
         };
@@ -304,20 +352,90 @@ async fn healthcheck_says_whether_the_server_is_ready() {
     assert_eq!(check(address).await.status.code(), Some(1));
 }
 
-/// Starts the program as a newcomer does, without any setting, and reads its first screen.
+/// Starts the program as a newcomer does, on a terminal without any setting, and reads its first screen.
 fn start_alone(directory: &Path) -> (Running, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+    read_screen(directory, theirs.into(), std::fs::File::from(terminal))
+}
+
+/// The same where a file gets what it says.
+fn start_unseen(directory: &Path) -> (Running, String) {
+    let (ours, theirs) = std::io::pipe().unwrap();
+    read_screen(directory, theirs.into(), ours)
+}
+
+fn read_screen(directory: &Path, stdout: Stdio, shown: impl std::io::Read) -> (Running, String) {
     let child = vestnik(&["serve", "--listen", "127.0.0.1:0"])
         .current_dir(directory)
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::null())
         .spawn();
-    let mut running = Running(child.unwrap());
+    let running = Running(child.unwrap());
     let mut screen = String::new();
-    let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
+    let mut shown = BufReader::new(shown);
     while !screen.contains("set DATABASE_URL") {
-        assert!(stdout.read_line(&mut screen).unwrap() > 0, "it ended: {screen}");
+        assert!(shown.read_line(&mut screen).unwrap() > 0, "it ended: {screen}");
     }
-    (running, screen)
+    (running, screen.replace("\r\n", "\n"))
+}
+
+fn tokens_of(directory: &Path) -> Vec<String> {
+    let output = vestnik(&["token", "list"]).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_first_screen_shows_one_token_to_a_terminal_and_none_to_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let (running, unseen) = start_unseen(directory.path());
+    assert!(
+        !unseen.contains("vst_") && unseen.contains("token create --all-stores"),
+        "{unseen}"
+    );
+    assert_eq!(tokens_of(directory.path()), Vec::<String>::new());
+    end(running);
+
+    let token_of = |screen: &str| {
+        let (_, behind) = screen.split_once("&token=").expect("a token");
+        behind.split_whitespace().next().unwrap().to_owned()
+    };
+    let (running, first) = start_alone(directory.path());
+    end(running);
+    let (running, second) = start_alone(directory.path());
+    assert!(token_of(&first).starts_with("vst_"), "{first}");
+    assert_eq!(
+        token_of(&first),
+        token_of(&second),
+        "one, and not one more at each start"
+    );
+    assert_eq!(tokens_of(directory.path()).len(), 1);
+    use std::os::unix::fs::PermissionsExt as _;
+    let kept = directory.path().join("vestnik-data/first-screen.token");
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // One that was revoked is followed by another.
+    let revoked = vestnik(&["token", "revoke", "--label", "first screen"])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert!(revoked.status.success());
+    end(running);
+    let (running, third) = start_alone(directory.path());
+    assert_ne!(token_of(&first), token_of(&third));
+    let valid = tokens_of(directory.path())
+        .iter()
+        .filter(|line| line.contains("valid until"))
+        .count();
+    assert_eq!(valid, 1);
+    end(running);
 }
 
 fn end(mut running: Running) {

@@ -77,7 +77,7 @@ async fn an_event_that_is_trimmed_takes_all_that_is_about_it() {
         .await
         .unwrap();
     assert_eq!(journal::trim_batch(&pool, 30 * DAY).await.unwrap(), Trimmed::Done(1));
-    for table in ["delivery", "message", "escalation", "webhook", "reach"] {
+    for table in ["delivery", "message", "escalation", "webhook", "receipt"] {
         let sql = format!("select count(*) from vestnik.vst_{table}");
         assert_eq!(
             client.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0),

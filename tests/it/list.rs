@@ -222,8 +222,8 @@ async fn a_shops_own_tables_are_read_by_their_own_names_and_types() {
         .await;
     assert_eq!(
         (refused.status, refused.code().as_str()),
-        (422, "status_refused"),
-        "the enum has no such label"
+        (422, "status_unknown_to_shop"),
+        "the shop has no word for it"
     );
     let unknown = app.post(&format!("{cafe}/7/status"), &accept).await;
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "unknown_order"));

@@ -1,6 +1,7 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attack;
 mod bell;
 mod bench;
 mod bot;
@@ -16,6 +17,7 @@ mod fleet;
 mod forget;
 mod http;
 mod http_status_change;
+mod jwt;
 mod list;
 mod memory;
 mod migrate;
@@ -33,11 +35,15 @@ mod refusal;
 mod replay;
 mod schema_change;
 mod sending;
+mod server;
 mod session;
 mod shards;
+mod shops;
 mod status_change;
 mod store;
 mod support;
+mod telemetry;
 mod tidy;
+mod token;
 mod triggers;
 mod webhook;

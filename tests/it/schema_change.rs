@@ -9,7 +9,7 @@ use crate::support::db::Database;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
-const TROUBLES: &str = "vestnik_tables_in_trouble";
+const TROUBLES: &str = "vestnik_sources_unhealthy";
 
 #[tokio::test]
 async fn an_order_of_an_altered_table_reaches_its_panel() {
@@ -81,7 +81,7 @@ async fn a_table_without_its_key_is_not_migrated_and_the_error_says_what_to_do()
     for part in [
         "public.orders has no column status",
         "total, order_type",
-        "`vestnik attach`",
+        "`vestnik attach --table public.orders`",
     ] {
         assert!(error.contains(part), "{part} in {error}");
     }

@@ -71,6 +71,7 @@ fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> Status
         minutes: None,
         reason: None,
         by,
+        token: None,
         way: Way::Telegram,
         step_back: Duration::ZERO,
     }

@@ -10,9 +10,9 @@ const LAYERS: [&[&str]; 9] = [
     &["http"],
     &["session", "delivery", "telegram"],
     &["feed", "listener", "router"],
-    &["link", "poll", "ack", "bell", "receipts", "migrate", "embedded"],
-    &["sources", "journal", "token", "reach", "presence", "store"],
-    &["db", "table_lock", "config", "metrics", "backoff", "pace", "telemetry", "programs"],
+    &["link", "poll", "ack", "bell", "receipts", "reach", "migrate", "embedded"],
+    &["sources", "journal", "token", "presence", "store"],
+    &["db", "table_lock", "config", "metrics", "backoff", "rate_limiter", "telemetry", "programs"],
     &["domain"],
 ];
 /// Who may name tokio_postgres.

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use vestnik::config::Config;
 use vestnik::db;
 use vestnik::sources::attach::{self, Options};
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Scope, Stores};
 
 /// Stores that the orders are for. Their names are nobody else's.
 pub const STORES: usize = 16;
@@ -97,7 +97,13 @@ impl Ground {
             clear(&mut client).await?;
             return Err(error.into());
         }
-        let token = token::create(&client, &Stores::These(stores()), Some(MARK), Some(TOKEN_LIFE)).await?;
+        let new = New {
+            stores: &Stores::These(stores()),
+            scope: Scope::Panel,
+            label: Some(MARK),
+            expires_in: Some(TOKEN_LIFE),
+        };
+        let token = token::create(&client, &new).await?;
         let token = token.reveal().to_owned();
         Ok(Self { client, url, token })
     }

@@ -15,6 +15,7 @@ use crate::db::{self, Failed};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::journal;
+use crate::token::TokenId;
 use standing::{Standing, find};
 use write::{call, note, update};
 
@@ -62,6 +63,8 @@ pub struct StatusChange<'a> {
     pub minutes: Option<i32>,
     /// Who wants it, as others are told.
     pub by: &'a str,
+    /// Whose token it is, where it is a panel's.
+    pub token: Option<TokenId>,
     /// From where.
     pub way: Way,
     /// For how long after a step it may be taken back.
@@ -207,12 +210,12 @@ async fn apply(
     }
     let expected = change.from.is_none_or(|from| from == now);
     let may = expected && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
-    if !may {
-        return Ok(StatusChangeOutcome::NotAllowed(standing.current()));
-    }
     let mapping = &standing.source.mapping;
-    let Some(word) = mapping.status.word_of(to) else {
-        return Ok(StatusChangeOutcome::NoWord(standing.current()));
+    let word = mapping.status.word_of(to);
+    let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
+    let Some(word) = word.filter(|_| may) else {
+        let current = standing.current();
+        return Ok(if lacks_word { StatusChangeOutcome::NoWord(current) } else { StatusChangeOutcome::NotAllowed(current) });
     };
     let changed = match &mapping.answer.function {
         Some(function) => call(transaction, function, word, change).await?,
@@ -256,7 +259,9 @@ async fn may_return(
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
 ) -> Result<bool, Failed> {
-    if !standing.subject.status.can_return_to(change.to, change.kind) {
+    let can_return = |now: Status| now.can_return_to(change.to, change.kind, standing.subject.words);
+    let now = standing.subject.status;
+    if now != Status::Cancelled && !can_return(now) {
         return Ok(false);
     }
     let events = journal::newest_of(transaction, change.store, &[change.key], SCANNED_EVENTS).await?;
@@ -267,10 +272,14 @@ async fn may_return(
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
         let is_this = event.subject.as_ref().is_some_and(|subject| subject.id == standing.subject.id);
         if let (true, Some(previous)) = (is_this, data["previous_status"].as_str()) {
-            last = Some((Status::from_name(previous), event.at));
+            last = Some((Status::from_name(previous), data["by"].is_string(), event.at));
         }
     }
-    let Some((previous, at)) = last else { return Ok(false) };
+    let Some((previous, was_pressed, at)) = last else { return Ok(false) };
+    // The shop has one word for both, and the store itself has rejected it.
+    if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
+        return Ok(false);
+    }
     const AGE: &str = "select extract(epoch from clock_timestamp() - $1::timestamptz)::float8";
     let age: f64 = transaction.query_typed_one(AGE, &[(&at, Type::TIMESTAMPTZ)]).await?.try_get(0)?;
     Ok(previous == Some(change.to) && age <= change.step_back.as_secs_f64())

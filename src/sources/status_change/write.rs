@@ -102,20 +102,22 @@ pub async fn call(
 
 /// Remembers who it was, for those who press second, and in the event that the change has just become.
 pub async fn note(transaction: &Transaction<'_>, standing: &Standing<'_>, change: &StatusChange<'_>) -> Result<(), tokio_postgres::Error> {
-    const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, way, by_whom, minutes) \
-         values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8)";
+    const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, way, by_whom, minutes, token_id) \
+         values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9)";
     const ANNOTATE: &str = "update vestnik.vst_event set answer = vestnik.vst_storable($4)::json \
          where xid = pg_current_xact_id() and source = $1 and key = $2 and store_id = $3 and type in ('insert', 'update')";
     let (source, store, by) = (standing.source.id.0, change.store.as_str(), change.by.as_bytes());
-    let noted: [(&(dyn ToSql + Sync), Type); 8] = [
+    let token = change.token.map(|token| token.0);
+    let noted: [(&(dyn ToSql + Sync), Type); 9] = [
         (&source, Type::INT4),
         (&change.key, Type::TEXT),
         (&store, Type::TEXT),
         (&standing.subject.status.as_str(), Type::TEXT),
-        (&change.to.as_str(), Type::TEXT),
+        (&standing.source.mapping.status.becomes(change.to).as_str(), Type::TEXT),
         (&change.way.as_str(), Type::TEXT),
         (&by, Type::BYTEA),
         (&change.minutes, Type::INT4),
+        (&token, Type::INT8),
     ];
     transaction.query_typed(NOTE, &noted).await?;
     let answer = json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string();

@@ -40,6 +40,7 @@ fn command(database: &Database, telegram: &Telegram, arguments: &[&str]) -> Comm
         .current_dir(std::env::temp_dir())
         .env("DATABASE_URL", database.url())
         .env("VESTNIK_LISTEN", "127.0.0.1:0")
+        .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
         .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
         .env("VESTNIK_TELEGRAM_API_URL", telegram.url());
     command

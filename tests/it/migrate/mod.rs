@@ -81,7 +81,7 @@ async fn a_changed_migration_and_a_newer_database_are_refused_by_name() {
     let database = Database::fresh().await;
     let client = database.client().await;
     client
-        .batch_execute("update vestnik.engine_history set checksum = '1' where version = 1")
+        .batch_execute("update vestnik.vst_engine_history set checksum = '1' where version = 1")
         .await
         .unwrap();
     let output = vestnik(&database, &["migrate"]);
@@ -93,7 +93,7 @@ async fn a_changed_migration_and_a_newer_database_are_refused_by_name() {
     );
 
     let database = Database::fresh().await;
-    let newer = "insert into vestnik.shop_history select 99, 'from_the_future', applied_on, checksum from vestnik.shop_history limit 1";
+    let newer = "insert into vestnik.vst_shop_history select 99, 'from_the_future', applied_on, checksum from vestnik.vst_shop_history limit 1";
     database.client().await.batch_execute(newer).await.unwrap();
     let output = vestnik(&database, &["migrate"]);
     let error = String::from_utf8(output.stderr).unwrap();
@@ -184,12 +184,6 @@ async fn a_dump_restores_and_goes_on() {
         count(&client, "select count(*) from vestnik.vst_event").await,
         4,
         "written rows are events here too"
-    );
-    // The tables have other numbers here, by which their triggers know whether they were altered.
-    let (outcome, said) = run(&restored.config()).await.unwrap();
-    assert_eq!(
-        (outcome, said),
-        (Outcome::Migrated, vec!["attached 2 tables again".into()])
     );
     assert_eq!(run(&restored.config()).await.unwrap(), (Outcome::Unchanged, vec![]));
 }
