@@ -179,6 +179,14 @@ CREATE FUNCTION vestnik.vst_store_id(value text) RETURNS text
     AS $$
     select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
 $$;
+CREATE FUNCTION vestnik.vst_token_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform pg_notify('vestnik_token', '');
+    return null;
+end $$;
 CREATE TABLE public.bookings (
     id bigint NOT NULL,
     store_id bigint NOT NULL,
@@ -355,6 +363,8 @@ CREATE TABLE vestnik.vst_delivery (
     failures integer DEFAULT 0 NOT NULL,
     refusals integer DEFAULT 0 NOT NULL,
     thread_id integer,
+    buttons jsonb,
+    alone boolean DEFAULT false NOT NULL,
     keyboard jsonb,
     message_id integer,
     note text,
@@ -363,7 +373,7 @@ CREATE TABLE vestnik.vst_delivery (
     CONSTRAINT vst_delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1)),
     CONSTRAINT vst_delivery_check1 CHECK (((note IS NULL) = (about_id IS NULL))),
     CONSTRAINT vst_delivery_check2 CHECK (((keyboard IS NULL) = (message_id IS NULL))),
-    CONSTRAINT vst_delivery_note_check CHECK ((note = ANY (ARRAY['cancelled'::text, 'unanswered'::text]))),
+    CONSTRAINT vst_delivery_note_check CHECK ((note = ANY (ARRAY['cancelled'::text, 'unanswered'::text, 'late'::text, 'shown'::text]))),
     CONSTRAINT vst_delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );
 CREATE TABLE vestnik.vst_delivery_cursor (
@@ -440,6 +450,7 @@ CREATE TABLE vestnik.vst_message (
     subject text NOT NULL,
     event_id bigint NOT NULL,
     message_id integer NOT NULL,
+    asked_at timestamp with time zone,
     sent_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 CREATE TABLE vestnik.vst_node (
@@ -502,10 +513,17 @@ CREATE TABLE vestnik.vst_presence (
     node_id text NOT NULL,
     store_id text NOT NULL
 );
+CREATE TABLE vestnik.vst_promise (
+    store_id text NOT NULL,
+    subject text NOT NULL,
+    event_id bigint NOT NULL,
+    due_at timestamp with time zone NOT NULL
+);
 CREATE TABLE vestnik.vst_receipt (
     event_id bigint NOT NULL,
     way text NOT NULL,
     recipient text NOT NULL,
+    token_id bigint DEFAULT 0 NOT NULL,
     sent_at timestamp with time zone,
     rendered_at timestamp with time zone,
     rung_at timestamp with time zone,
@@ -559,6 +577,7 @@ CREATE TABLE vestnik.vst_status_change (
     status text NOT NULL,
     way text NOT NULL,
     by_whom text NOT NULL,
+    token_id bigint,
     minutes integer,
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT vst_status_change_minutes_check CHECK (((minutes >= 1) AND (minutes <= 600))),
@@ -577,10 +596,14 @@ CREATE TABLE vestnik.vst_token (
     hash bytea NOT NULL,
     label text,
     stores text[],
+    scope text DEFAULT 'panel'::text NOT NULL,
+    issuer text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     expires_at timestamp with time zone,
     revoked_at timestamp with time zone,
-    CONSTRAINT vst_token_hash_check CHECK ((octet_length(hash) = 32))
+    used_at timestamp with time zone,
+    CONSTRAINT vst_token_hash_check CHECK ((octet_length(hash) = 32)),
+    CONSTRAINT vst_token_scope_check CHECK ((scope = ANY (ARRAY['read'::text, 'panel'::text, 'manager'::text, 'operator'::text])))
 );
 ALTER TABLE vestnik.vst_token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME vestnik.vst_token_id_seq
@@ -589,6 +612,12 @@ ALTER TABLE vestnik.vst_token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+CREATE TABLE vestnik.vst_token_use (
+    node text NOT NULL,
+    until timestamp with time zone NOT NULL,
+    tokens bigint[] NOT NULL,
+    sessions integer[] NOT NULL
 );
 CREATE TABLE vestnik.vst_unattended (
     store_id text NOT NULL,
@@ -654,8 +683,10 @@ ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_pkey PRIMARY KEY (store_id, weekday, opens);
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_pkey PRIMARY KEY (node_id, store_id);
+ALTER TABLE ONLY vestnik.vst_promise
+    ADD CONSTRAINT vst_promise_pkey PRIMARY KEY (store_id, subject);
 ALTER TABLE ONLY vestnik.vst_receipt
-    ADD CONSTRAINT vst_receipt_pkey PRIMARY KEY (event_id, way, recipient);
+    ADD CONSTRAINT vst_receipt_pkey PRIMARY KEY (event_id, way, recipient, token_id);
 ALTER TABLE ONLY vestnik.vst_retention
     ADD CONSTRAINT vst_retention_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.vst_shop_history
@@ -676,6 +707,8 @@ ALTER TABLE ONLY vestnik.vst_token
     ADD CONSTRAINT vst_token_hash_key UNIQUE (hash);
 ALTER TABLE ONLY vestnik.vst_token
     ADD CONSTRAINT vst_token_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.vst_token_use
+    ADD CONSTRAINT vst_token_use_pkey PRIMARY KEY (node);
 ALTER TABLE ONLY vestnik.vst_unattended
     ADD CONSTRAINT vst_unattended_pkey PRIMARY KEY (store_id);
 ALTER TABLE ONLY vestnik.vst_webhook
@@ -700,6 +733,8 @@ CREATE INDEX vst_event_store_xid ON vestnik.vst_event USING btree (store_id, xid
 CREATE INDEX vst_event_xid ON vestnik.vst_event USING btree (xid);
 CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
+CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at);
+CREATE INDEX vst_promise_event ON vestnik.vst_promise USING btree (event_id);
 CREATE INDEX vst_status_change_of ON vestnik.vst_status_change USING btree (source, key, id DESC);
 CREATE INDEX vst_status_change_store ON vestnik.vst_status_change USING btree (store_id, at);
 CREATE INDEX vst_webhook_due ON vestnik.vst_webhook USING btree (due_at) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
@@ -711,10 +746,9 @@ CREATE TRIGGER vestnik_record_truncate AFTER TRUNCATE ON public.bookings FOR EAC
 CREATE TRIGGER vestnik_record_truncate AFTER TRUNCATE ON public.orders FOR EACH STATEMENT EXECUTE FUNCTION vestnik.vst_record_1();
 CREATE TRIGGER vestnik_record_update AFTER UPDATE ON public.bookings REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.vst_record_2();
 CREATE TRIGGER vestnik_record_update AFTER UPDATE ON public.orders REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.vst_record_1();
+CREATE TRIGGER vst_token_changed AFTER DELETE OR UPDATE OF hash, stores, scope, expires_at, revoked_at OR TRUNCATE ON vestnik.vst_token FOR EACH STATEMENT EXECUTE FUNCTION vestnik.vst_token_changed();
 ALTER TABLE ONLY vestnik.vst_acknowledgement
     ADD CONSTRAINT vst_acknowledgement_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
-ALTER TABLE ONLY vestnik.vst_acknowledgement
-    ADD CONSTRAINT vst_acknowledgement_token_id_fkey FOREIGN KEY (token_id) REFERENCES vestnik.vst_token(id);
 ALTER TABLE ONLY vestnik.vst_alarm
     ADD CONSTRAINT vst_alarm_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_chat_link
@@ -743,6 +777,8 @@ ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_node_id_fkey FOREIGN KEY (node_id) REFERENCES vestnik.vst_node(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_promise
+    ADD CONSTRAINT vst_promise_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_receipt
     ADD CONSTRAINT vst_receipt_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_status_change
@@ -771,6 +807,7 @@ GRANT ALL ON FUNCTION vestnik.vst_size(value anyelement) TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_storable(value bytea) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_store_id(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_store_id(value text) TO vestnik_recorder;
+GRANT ALL ON FUNCTION vestnik.vst_token_changed() TO vestnik_recorder;
 GRANT INSERT(source) ON TABLE vestnik.vst_event TO vestnik_recorder;
 GRANT INSERT(store_id) ON TABLE vestnik.vst_event TO vestnik_recorder;
 GRANT INSERT(key) ON TABLE vestnik.vst_event TO vestnik_recorder;
