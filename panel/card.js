@@ -5,7 +5,8 @@ import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLi
 import { clock, dayAndTime, say, time } from "./i18n.js";
 import { live } from "./live.js";
 import { minutesFor, stepper } from "./minutes.js";
-import { act, pressed } from "./work.js";
+import { isQueued, queuedRow } from "./queue.js";
+import { act, cancelQueued, pressed } from "./work.js";
 
 /** Lines of an order that a card shows. */
 const LINES = 8;
@@ -94,6 +95,7 @@ function actions(item, open) {
   const busy = pressed.get(item.key);
   const yes = item.next.filter((to) => to !== "rejected").map((to) => yesButton(item, to, busy));
   const row = h("footer", { class: "card-actions" });
+  if (isQueued(item.key)) row.append(queuedRow(item.key, () => cancelQueued(item.key)));
   if (item.status === "pending") {
     const reject = item.next.includes("rejected") && button("no no-small", "cross", "", () => open(item.key, "reject"), { "aria-label": say("order.rejectOne", { number: numberOf(item) }), title: say("order.reject"), disabled: Boolean(busy) });
     const steps = asksMinutes(item) && stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing")));

@@ -15,8 +15,10 @@ import { showBadge } from "./badge.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
+import { setUpFind } from "./find.js";
 import { setUpHistory, showHistory } from "./history.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
+import { keepBoard, keptBoard } from "./keep.js";
 import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
 import { items, kindOf, load, unanswered } from "./orders.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
@@ -25,10 +27,12 @@ import { applyTheme, isStarted, keepKey, keptKey, setStarted, takeKeyFromAddress
 import { setUpShift, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { printWhen, setTicketStore } from "./ticket.js";
-import { onPressed } from "./work.js";
+import { onPressed, sendQueued } from "./work.js";
 
 /** @type {Record<import("./orders.js").Kind, Board>} */
 let boards;
+/** Whose orders are shown. */
+let store = "";
 
 // Before anything else: what the address has must not stay there.
 const linked = takeKeyFromAddress();
@@ -45,6 +49,7 @@ async function start() {
   };
   setUpOrder((key) => redrawOne(key, true));
   setUpHistory();
+  setUpFind();
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
   setUpShift(begin, redraw);
@@ -81,6 +86,8 @@ async function reopen(key) {
 /** The store is open. @param {import("./settings.js").Key} key */
 async function begin(key) {
   live.connection?.close();
+  store = key.store;
+  showKept();
   show("orders");
   connect(key, { onEvent: handleEvent, onState, load: loadLists });
   // After a reload nobody has pressed anything: some browsers give sound all the same.
@@ -89,6 +96,16 @@ async function begin(key) {
   describeStore(key);
   learnScope();
   countToday();
+}
+
+/** The board as it was, until the lists have come. */
+function showKept() {
+  const kept = keptBoard(store);
+  if (!kept || items.size) return;
+  kept.items.forEach((item) => items.set(item.key, item));
+  live.keptAt = kept.at;
+  document.body.dataset.kept = "";
+  redraw();
 }
 
 /** What the key allows: a screen that only shows has no buttons. */
@@ -115,6 +132,8 @@ async function describeStore(key) {
 async function loadLists(why) {
   const before = [...items.values()];
   const { cursor, unavailable } = await load(live.connection.api);
+  live.keptAt = null;
+  delete document.body.dataset.kept;
   redraw();
   alertWhatWaits();
   alertWhatWasTakenBack(before.filter((item) => !items.has(item.key)));
@@ -127,6 +146,7 @@ async function loadLists(why) {
 /** @param {import("./vestnik.js").State} state */
 function onState(state) {
   if (state.name !== "catching_up") tellWaiting();
+  if (state.name === "live" || state.name === "polling") sendQueued();
   showCount();
   showCalm();
 }
@@ -154,6 +174,8 @@ function redraw() {
 }
 
 function showCount() {
+  live.connection?.watchClosely(items.size > 0);
+  if (live.connection && live.keptAt === null) keepBoard(store);
   showCalm();
   showBadge(unanswered("orders").length, unanswered("bookings").length, !live.connection || isReached());
   for (const kind of /** @type {const} */ (["orders", "bookings"])) {

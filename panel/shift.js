@@ -5,6 +5,7 @@ import { askForNotifications, keepAwake, letSleep } from "./device.js";
 import { at, button, h, icon } from "./dom.js";
 import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, notice, unnotice } from "./live.js";
+import { forgetBoard } from "./keep.js";
 import { items } from "./orders.js";
 import { change, forgetKey, keepKey, keepsThings, setStarted, settings } from "./settings.js";
 import { Api, ApiError } from "./vestnik.js";
@@ -162,6 +163,7 @@ export async function forgetDevice() {
 function leave() {
   live.connection?.close();
   live.connection = null;
+  forgetBoard();
   letSleep();
   setStarted(false);
   location.reload();

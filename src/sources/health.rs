@@ -1,7 +1,7 @@
 //! Whether the sources are as they were attached: what is wrong with each, and what to do. `vestnik serve` looks, logs and
 //! counts; `vestnik doctor` and `vestnik source list` say it.
 
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 
 use super::attach::Kept;
 use super::catalog::{self, Table};

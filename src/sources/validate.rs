@@ -1,6 +1,8 @@
 //! Holds a mapping against its table: what is missing, what cannot be, and what its owner should know.
 
-use tokio_postgres::GenericClient;
+use tokio_postgres::Client;
+
+use crate::db::GenericClient;
 
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
@@ -20,7 +22,7 @@ pub struct Findings {
 }
 
 /// Checks a mapping against its table.
-pub async fn validate(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
+pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
     let mut findings = Findings::default();
     columns(table, mapping, &mut findings);
     if table.column(&mapping.key).is_some() {
@@ -201,7 +203,7 @@ async fn answer_function(client: &impl GenericClient, function: &str, findings: 
     Ok(())
 }
 
-async fn details(client: &impl GenericClient, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+async fn details(client: &Client, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
     match client.prepare_typed(query, &[tokio_postgres::types::Type::TEXT_ARRAY]).await {
         Ok(statement) if statement.columns().iter().any(|column| column.name() == "key") => {}
         Ok(_) => findings.problems.push("details.query: has no column `key`: it says which order a row is about".to_owned()),

@@ -145,17 +145,26 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
     browser.until("window.vestnik !== undefined").await;
     // The same graph, rendered: how strong each kind's own tones are in each sound (Goertzel).
     let render = "const done = arguments[0];
-        const kinds = { order: 1319, urgent: 1661, changed: 1047, cancelled: 466, booking: 784, offline: 196 };
+        const kinds = { order: 1319, urgent: 1661, changed: 1047, cancelled: 740, booking: 784, offline: 392 };
         const power = (samples, hz, rate) => { let [a, b] = [0, 0]; const k = 2 * Math.cos(2 * Math.PI * hz / rate);
             for (const sample of samples) { const c = sample + k * a - b; b = a; a = c; } return (a * a + b * b - k * a * b) / samples.length; };
         Promise.all(Object.keys(kinds).map(async (kind) => {
             const context = new OfflineAudioContext(1, 48000 * 2, 48000);
             vestnik.perform(context, context.destination, kind, 0);
             const samples = (await context.startRendering()).getChannelData(0);
-            return [kind, { peak: Math.max(...samples), powers: Object.entries(kinds).map(([other, hz]) => [other, power(samples, hz, 48000)]) }];
+            return [kind, { peak: Math.max(...samples), loud: Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length), powers: Object.entries(kinds).map(([other, hz]) => [other, power(samples, hz, 48000)]) }];
         })).then(done)";
     let sounds: Vec<(String, Value)> = serde_json::from_value(browser.js_later(render).await).unwrap();
     assert_eq!(sounds.len(), 6);
+    // What is more urgent is louder.
+    let loud = |kind: &str| {
+        sounds.iter().find(|(name, _)| name == kind).unwrap().1["loud"]
+            .as_f64()
+            .unwrap()
+    };
+    for (more, less) in [("urgent", "order"), ("cancelled", "order"), ("order", "booking")] {
+        assert!(loud(more) > loud(less), "{more} {} {less} {}", loud(more), loud(less));
+    }
     for (kind, sound) in sounds {
         assert!(sound["peak"].as_f64().unwrap() > 0.2, "{kind} is loud");
         let powers: Vec<(String, f64)> = serde_json::from_value(sound["powers"].clone()).unwrap();

@@ -316,3 +316,41 @@ async fn a_closed_order_that_somebody_takes_back_is_whole_again() {
         .await;
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_found_by_its_number_its_customer_or_the_end_of_the_telephone_number() {
+    let app = App::start_with_catering().await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link()).await;
+    app.write(WHOLE).await;
+    app.write(ORDER).await;
+    browser.until("vestnik.items.size === 2").await;
+    for (words, found) in [
+        ("17", "A-17"),
+        ("мар", "A-17"),
+        ("4567", "A-17"),
+        ("№1", "Заказ №1"),
+        ("иван", "Заказ №1"),
+        ("zzz", "Ничего не нашлось"),
+    ] {
+        browser.press("#find-open").await;
+        let field = browser
+            .page
+            .find(fantoccini::Locator::Css("#find-words"))
+            .await
+            .unwrap();
+        field.send_keys(words).await.unwrap();
+        browser.until_text("#find-list", found).await;
+        browser.press("#find-close").await;
+    }
+    browser.press("#find-open").await;
+    let field = browser
+        .page
+        .find(fantoccini::Locator::Css("#find-words"))
+        .await
+        .unwrap();
+    field.send_keys("4567\n").await.unwrap();
+    browser.until("document.getElementById('order').open").await;
+    browser.expect_words("#order", &["Заказ №A-17"]).await;
+    browser.close().await;
+}
