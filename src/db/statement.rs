@@ -96,6 +96,7 @@ mod tests {
 
     #[test]
     fn each_value_is_sent_as_what_it_is() {
+        let hashes = [[7_u8].as_slice()];
         let values: [(&(dyn ToSql + Sync), Type); 13] = [
             (&true, Type::BOOL),
             (&7_i16, Type::INT2),
@@ -108,7 +109,7 @@ mod tests {
             (&[7_u8].as_slice(), Type::BYTEA),
             (&OffsetDateTime::UNIX_EPOCH, Type::TIMESTAMPTZ),
             (&["7"].as_slice(), Type::TEXT_ARRAY),
-            (&[[7_u8].as_slice()].as_slice(), Type::BYTEA_ARRAY),
+            (&hashes.as_slice(), Type::BYTEA_ARRAY),
             (&serde_json::Value::Null, Type::JSONB),
         ];
         for (value, kind) in values {
