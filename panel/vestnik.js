@@ -301,6 +301,8 @@ export class Connection {
     }
     if (message.type === "error") return this.#words.refused(message);
     if (message.type === "pong") return this.#words.answered();
+    // The node cannot read the journal: what it does not say may have happened.
+    if (message.type === "stale") return this.#enter("offline", (this.#lostAt = new Date()));
     if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
       if (this.#options.load) this.reload(message.reason);
@@ -308,7 +310,7 @@ export class Connection {
       this.#tell(message, "websocket");
     }
     if (message.cursor) this.cursor = message.cursor;
-    if (message.type === "live") {
+    if (message.type === "live" || (message.type === "heartbeat" && this.state.name === "offline")) {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
     }

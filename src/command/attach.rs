@@ -52,7 +52,7 @@ pub struct DetachArgs {
 
 /// Attaches a table: by a mapping that is given, or one that is proposed where nothing about it is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
-    let mut client = db::connect(&config.database).await?;
+    let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match &args.map {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
         None => {
@@ -151,7 +151,7 @@ pub async fn show_newest(client: &mut tokio_postgres::Client, table: &Table, map
 
 /// Takes the triggers off.
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
-    let mut client = db::connect(&config.database).await?;
+    let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {
         super::say!("{}", attach::detach_sql(&client, &args.table).await?);
         return Ok(());

@@ -48,7 +48,7 @@ enum Action {
 
 /// Does it on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
-    let mut client = db::connect(&config.database).await?;
+    let mut client = db::connect_directly(&config.database, "command").await?;
     match args.action {
         Action::List => list(&client).await,
         Action::Show { name } => {

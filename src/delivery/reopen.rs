@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 
 use super::told::{Item, told_of};
 use crate::db::{self, Failed};
@@ -59,7 +59,7 @@ pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String])
             first.insert(row.try_get(0)?, row.try_get(2)?);
         }
         let ids: Vec<i64> = first.keys().copied().collect();
-        let sources = sources.in_force(&*transaction).await?;
+        let sources = sources.in_force(&transaction).await?;
         let mut told = told_of(&mut transaction, &sources, &ids).await?;
         told.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
         for item in &mut told {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Pool, Transaction};
+use crate::db::{Client, Pool, Transaction};
 
 use super::chat_state::{self, Told};
 use super::lane::Lane;
@@ -356,7 +356,7 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), Failed> {
 }
 
 /// Gives the lanes free whose lease is over, or whose node is gone. What it may have sent counts as sent just now.
-pub(super) async fn reap(client: &ClientWrapper) -> Result<(), Failed> {
+pub(super) async fn reap(client: &Client) -> Result<(), Failed> {
     for lane in Lane::ALL {
         let own = lane.columns();
         let (until, by) = (own.leased_until, own.leased_by);

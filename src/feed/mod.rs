@@ -81,8 +81,13 @@ impl Pulse {
 
     /// Whether the journal was read within the last seconds.
     pub fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age < FRESH_FOR)
+    }
+
+    /// How long ago the journal was read; none: it never was.
+    pub fn age(&self) -> Option<Duration> {
         let last = self.last_read.load(Ordering::Relaxed);
-        last != 0 && self.began.elapsed() < Duration::from_millis(last) + FRESH_FOR
+        (last != 0).then(|| self.began.elapsed().saturating_sub(Duration::from_millis(last)))
     }
 }
 

@@ -9,6 +9,7 @@ use warp::http::header::{self, HeaderValue};
 use warp::reply::Response;
 
 use super::answer;
+use crate::db::Busy;
 use crate::domain::cursor::Unusable;
 use crate::telemetry::LogLimit;
 use crate::token::Scope;
@@ -47,6 +48,8 @@ pub enum Problem {
     Resync(Unusable, String),
     /// The store, or this token, has as many sessions of it as it may.
     TooManySessions,
+    /// The store asks for too much at once.
+    TooMuchAtOnce,
     /// More requests than may be, with this token or, without one, from this address: how long until the next one.
     TooManyRequests(Duration),
     /// The node has as many connections as it may.
@@ -91,6 +94,15 @@ pub enum Problem {
     NotReady,
 }
 
+impl From<Busy> for Problem {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Store => Self::TooMuchAtOnce,
+            Busy::Database => Self::database(busy),
+        }
+    }
+}
+
 impl Problem {
     /// Logs what is internal and shows none of it.
     pub fn database(error: impl std::fmt::Display) -> Self {
@@ -124,7 +136,7 @@ impl Problem {
             Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Resync(..) => StatusCode::GONE,
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManySessions | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySessions | Self::TooMuchAtOnce | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotReady | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -146,6 +158,7 @@ impl Problem {
             Self::Resync(Unusable::Unreadable, _) => "cursor_unreadable",
             Self::Resync(..) => "resync_required",
             Self::TooManySessions => "too_many_sessions",
+            Self::TooMuchAtOnce => "too_much_at_once",
             Self::TooManyRequests(_) => "too_many_requests",
             Self::TooManyConnections => "too_many_connections",
             Self::OtherHost => "unknown_host",
@@ -192,6 +205,7 @@ impl Problem {
             Self::Resync(..) => {
                 "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
             }
+            Self::TooMuchAtOnce => "this store asks for too much at once: ask for one list after the other".into(),
             Self::TooManySessions => {
                 "this store, or this token of it, has as many sessions as it may: come back later".into()
             }
@@ -255,7 +269,7 @@ impl Problem {
         }
         let mut response = answer::json(self.status(), &json!({ "error": error }));
         let retry_after_s = match &self {
-            Self::NotReady | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
+            Self::NotReady | Self::TooMuchAtOnce | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
             Self::TooManySessions => Some(SESSIONS_RETRY_S),
             Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
             _ => None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio_postgres::Client;
+use crate::db::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::query::described;

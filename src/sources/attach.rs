@@ -1,7 +1,9 @@
 //! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. Nothing waits for a lock
 //! longer than `table_lock` allows, and what is attached just so already takes none.
 
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{Client, Transaction};
+
+use crate::db::GenericClient;
 
 use super::catalog::{self, Table};
 use super::mapping::{Mapping, MappingError};

@@ -1,7 +1,7 @@
 //! Whether the sources are as they were attached: what is wrong with each, and what to do. `vestnik serve` looks, logs and
 //! counts; `vestnik doctor` and `vestnik source list` say it.
 
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 
 use super::attach::Kept;
 use super::catalog::{self, Table};
@@ -9,6 +9,7 @@ use super::install::has_right_triggers;
 use super::json::{Json, at_path};
 use super::mapping::Mapping;
 use super::recorder;
+use super::validate::row_security;
 use super::trigger::{body_of, function_name, function_sql};
 use super::RecordedColumn;
 use crate::db::Failed;
@@ -108,6 +109,7 @@ async fn check_one(
             Some(_) => {}
         }
     }
+    health.troubles.extend(row_security(client, &table).await?.missing);
     words(&table, &mapping, &kept, newest, &mut health);
     rights(client, &kept, &table, &mapping, owner_trusted, &mut health).await?;
     Ok(health)

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::{Pool, Transaction};
+use crate::db::{Pool, Transaction};
 
 use crate::db;
 
@@ -55,7 +55,7 @@ impl Reconciler {
             db::read_by_index(&transaction).await?;
             let (mut tables, mut missed) = (HashMap::new(), Vec::new());
             for source in comparable(&transaction).await? {
-                let savepoint = transaction.transaction().await?;
+                let savepoint = transaction.savepoint().await?;
                 match compare(&savepoint, &source, self.tables.get(&source.table)).await {
                     Ok((mark, found)) => {
                         savepoint.commit().await?;

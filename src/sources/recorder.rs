@@ -1,7 +1,9 @@
 //! The role that the trigger functions run as: it may insert into the journal, and nothing else. Whoever owns an attached
 //! table chooses its column types, and the functions behind their casts: with this role's rights they reach nothing.
 
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::Client;
+
+use crate::db::GenericClient;
 
 /// The role's name, one for all databases of a cluster: its rights are given in each.
 pub const ROLE: &str = "vestnik_recorder";

@@ -1,6 +1,8 @@
 //! Holds a mapping against its table: what is missing, what cannot be, and what its owner should know.
 
-use tokio_postgres::GenericClient;
+use tokio_postgres::Client;
+
+use crate::db::GenericClient;
 
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
@@ -20,7 +22,7 @@ pub struct Findings {
 }
 
 /// Checks a mapping against its table.
-pub async fn validate(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
+pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
     let mut findings = Findings::default();
     columns(table, mapping, &mut findings);
     if table.column(&mapping.key).is_some() {
@@ -34,7 +36,8 @@ pub async fn validate(client: &impl GenericClient, table: &Table, mapping: &Mapp
     if let Some(query) = &mapping.details {
         details(client, query, &mut findings).await?;
     }
-    row_security(client, table, &mut findings).await?;
+    let policies = row_security(client, table).await?;
+    findings.warnings.extend(policies.missing.into_iter().chain(policies.narrow));
     Ok(findings)
 }
 
@@ -201,7 +204,7 @@ async fn answer_function(client: &impl GenericClient, function: &str, findings: 
     Ok(())
 }
 
-async fn details(client: &impl GenericClient, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+async fn details(client: &Client, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
     match client.prepare_typed(query, &[tokio_postgres::types::Type::TEXT_ARRAY]).await {
         Ok(statement) if statement.columns().iter().any(|column| column.name() == "key") => {}
         Ok(_) => findings.problems.push("details.query: has no column `key`: it says which order a row is about".to_owned()),
@@ -213,28 +216,38 @@ async fn details(client: &impl GenericClient, query: &str, findings: &mut Findin
     Ok(())
 }
 
+/// What row level security lets the engine's role have of a table.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    /// What it may not do at all, and the policy that is missing, a line each.
+    pub missing: Vec<String>,
+    /// What it may do with some rows, a line each.
+    pub narrow: Vec<String>,
+}
+
 /// Row level security may hide the shop's orders from the engine's role, without an error.
-async fn row_security(client: &impl GenericClient, table: &Table, findings: &mut Findings) -> Result<(), catalog::Error> {
+pub(super) async fn row_security(client: &impl GenericClient, table: &Table) -> Result<Policies, tokio_postgres::Error> {
     const POLICIES: &str = "select row_security_active($1::oid), current_user::text, \
          exists (select from pg_policy p where polrelid = $1 and polcmd in ('r', '*') and polpermissive \
              and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage')))), \
          exists (select from pg_policy p where polrelid = $1 and polcmd in ('w', '*') and polpermissive \
              and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage'))))";
     let row = client.query_one(POLICIES, &[&table.oid]).await?;
+    let mut policies = Policies::default();
     if !row.try_get::<_, bool>(0)? {
-        return Ok(());
+        return Ok(policies);
     }
     let role: &str = row.try_get(1)?;
     for (has, command, what) in [(row.try_get::<_, bool>(2)?, "select", "lists are empty"), (row.try_get(3)?, "update", "answers change nothing")] {
-        findings.warnings.push(match has {
-            true => format!(
+        match has {
+            true => policies.narrow.push(format!(
                 "row level security holds for {role}: its policies for {command} must let it have every order, or {what}"
-            ),
-            false => format!(
+            )),
+            false => policies.missing.push(format!(
                 "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {role} using (true)",
                 table.quoted
-            ),
-        });
+            )),
+        }
     }
-    Ok(())
+    Ok(policies)
 }

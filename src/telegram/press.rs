@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
 use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 

@@ -84,7 +84,7 @@ impl Ground {
                  return null; \
              end $$; \
              create trigger notify after insert on vestnik_bench.notifying for each row execute function vestnik_bench.notify()";
-        let mut client = db::connect(&config.database).await?;
+        let mut client = db::connect_directly(&config.database, "command").await?;
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         if is_there(&client).await? {
             clear(&mut client).await?;
@@ -103,7 +103,7 @@ impl Ground {
             label: Some(MARK),
             expires_in: Some(TOKEN_LIFE),
         };
-        let token = token::create(&client, &new).await?;
+        let token = token::create(&db::connect(&config.database).await?, &new).await?;
         let token = token.reveal().to_owned();
         Ok(Self { client, url, token })
     }

@@ -4,7 +4,7 @@ mod statuses;
 mod synonyms;
 mod toml_text;
 
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 
 use super::catalog::{self, Table, TableColumn};
 use super::trigger::ident;

@@ -6,7 +6,7 @@ mod write;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
+use crate::db::{Pool, Transaction};
 use tokio_postgres::types::Type;
 
 use super::Sources;
