@@ -24,7 +24,7 @@ import { items, kindOf, load, unanswered } from "./orders.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { setUpPreferences, showKnownGrants } from "./preferences.js";
 import { applyTheme, isStarted, keepKey, keptKey, setStarted, takeKeyFromAddress } from "./settings.js";
-import { setUpShift, showShift } from "./shift.js";
+import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { printWhen, setTicketStore } from "./ticket.js";
 import { onPressed, sendQueued } from "./work.js";
@@ -33,6 +33,8 @@ import { onPressed, sendQueued } from "./work.js";
 let boards;
 /** Whose orders are shown. */
 let store = "";
+/** What the server says of it. @type {any} */
+let card = null;
 
 // Before anything else: what the address has must not stay there.
 const linked = takeKeyFromAddress();
@@ -93,7 +95,7 @@ async function begin(key) {
   // After a reload nobody has pressed anything: some browsers give sound all the same.
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
-  describeStore(key);
+  describeStore();
   learnScope();
   countToday();
 }
@@ -114,18 +116,23 @@ async function learnScope() {
   if (known?.scope) document.body.dataset.scope = live.scope = known.scope;
 }
 
-/** @param {import("./settings.js").Key} key */
-async function describeStore(key) {
-  const known = await live.connection.api.store().catch(() => null);
-  const name = known?.name || say("bar.store", { store: key.store });
+async function describeStore() {
+  card = await live.connection.api.store().catch(() => null);
+  if (card) {
+    setZone(card.time_zone);
+    live.answerMs = card.answer_seconds * 1000;
+  }
+  redraw();
+}
+
+/** What is known of the store, in the language that is spoken now. */
+function showStore() {
+  if (!live.connection) return;
+  const name = card?.name || say("bar.store", { store });
   at("store-name").textContent = name;
   setTicketStore(name);
-  if (!known) return;
-  setZone(known.time_zone);
-  if (known.answer_seconds) live.answerMs = known.answer_seconds * 1000;
-  redraw();
-  for (const { chat, title, reason } of known.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
-  if (known.telegram === "stopped") notice("telegram", "warning", "phone", say("notice.telegram"), say("notice.telegramWhy"));
+  for (const { chat, title, reason } of card?.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
+  if (card?.telegram === "stopped") notice("telegram", "warning", "phone", say("notice.telegram"), say("notice.telegramWhy"));
 }
 
 /** @param {string|null} why */
@@ -171,6 +178,8 @@ function redraw() {
   showCount();
   showSound();
   showLight();
+  showStore();
+  showRefused();
 }
 
 function showCount() {

@@ -124,18 +124,32 @@ async function refusalOf(key) {
   }
 }
 
+/** What the browser refused. @type {[string, Answer][]} */
+let refused = [];
+
 /** What the browser answers, as it answers: in the settings; and on the board what it refused, and what that means. */
 function showAnswers(asked) {
-  const refused = [];
-  unnotice("grants");
+  refused = [];
+  showRefused();
   for (const [name, answered] of Object.entries(asked)) {
     answered.then((answer) => {
       showGrant(name, answer);
       if (answer === "granted" || name === "sound") return;
-      refused.push(`${say(`grant.${name}.name`)} ${say(`grant.${name}.${answer}`)}`);
-      notice("grants", "warning", "screen", say("notice.grants"), refused.join(" "), h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: () => unnotice("grants") } }, icon("cross")));
+      refused.push([name, answer]);
+      showRefused();
     });
   }
+}
+
+/** Says what was refused, in the language that is spoken now. */
+export function showRefused() {
+  if (!refused.length) return unnotice("grants");
+  const words = refused.map(([name, answer]) => `${say(`grant.${name}.name`)} ${say(`grant.${name}.${answer}`)}`).join(" ");
+  const close = () => {
+    refused = [];
+    showRefused();
+  };
+  notice("grants", "warning", "screen", say("notice.grants"), words, h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: close } }, icon("cross")));
 }
 
 /** @param {string} name @param {Answer} answer */

@@ -38,7 +38,7 @@ export default {
   },
   board: { columns: "Columns", strip: "What's happening" },
   column: {
-    orders: { pending: "New", preparing: "Preparing", ready: "Ready", delivering: "On the way" },
+    orders: { pending: "New", later: "Later", preparing: "Preparing", ready: "Ready", delivering: "On the way" },
     bookings: { pending: "New", preparing: "Confirmed" },
   },
   status: {
@@ -46,7 +46,7 @@ export default {
     bookings: { pending: "new", preparing: "confirmed", ready: "table ready", completed: "completed", rejected: "rejected", cancelled: "cancelled" },
   },
   empty: {
-    orders: { pending: "No new orders. The tablet rings as soon as one arrives.", preparing: "Nothing is cooking", ready: "Nothing ready", delivering: "Nothing on the way" },
+    orders: { pending: "No new orders. The tablet rings as soon as one arrives.", later: "Nothing for later", preparing: "Nothing is cooking", ready: "Nothing ready", delivering: "Nothing on the way" },
     bookings: { pending: "No new bookings", preparing: "No confirmed bookings" },
   },
   type: { delivery: "Delivery", pickup: "Pickup", dine_in: "Dine-in" },
@@ -96,7 +96,7 @@ export default {
   },
   alert: {
     newOrder: "New order #{id}", newBooking: "New booking #{id}", orderAgain: "{number} is on again", bookingAgain: "{number} is on again",
-    changed: "{number} changed: {fields}", status: "{number}: {status}", unanswered: "{number} still isn't accepted",
+    cook: "Time to cook: {number}", changed: "{number} changed: {fields}", status: "{number}: {status}", unanswered: "{number} still isn't accepted",
   },
   alarm: {
     label: "Not accepted yet", show: "Show", noticed: "Got it", stop: "Stop preparing it", free: "The table is free",

@@ -38,7 +38,7 @@ export default {
   },
   board: { columns: "Колонки", strip: "Что происходит" },
   column: {
-    orders: { pending: "Новые", preparing: "Готовятся", ready: "Готовы", delivering: "В пути" },
+    orders: { pending: "Новые", later: "Позже", preparing: "Готовятся", ready: "Готовы", delivering: "В пути" },
     bookings: { pending: "Новые", preparing: "Подтверждены" },
   },
   status: {
@@ -46,7 +46,7 @@ export default {
     bookings: { pending: "новая", preparing: "подтверждена", ready: "стол готов", completed: "состоялась", rejected: "отклонена", cancelled: "отменена" },
   },
   empty: {
-    orders: { pending: "Новых заказов нет. Когда заказ придёт, планшет зазвонит.", preparing: "Ничего не готовится", ready: "Готовых заказов нет", delivering: "В пути ничего нет" },
+    orders: { pending: "Новых заказов нет. Когда заказ придёт, планшет зазвонит.", later: "Ничего не отложено", preparing: "Ничего не готовится", ready: "Готовых заказов нет", delivering: "В пути ничего нет" },
     bookings: { pending: "Новых броней нет", preparing: "Подтверждённых броней нет" },
   },
   type: { delivery: "Доставка", pickup: "Самовывоз", dine_in: "В зале" },
@@ -96,7 +96,7 @@ export default {
   },
   alert: {
     newOrder: "Новый заказ №{id}", newBooking: "Новая бронь №{id}", orderAgain: "{number} снова в работе", bookingAgain: "{number} снова в силе",
-    changed: "{number} изменён: {fields}", status: "{number}: {status}", unanswered: "{number} всё ещё не принят",
+    cook: "Пора готовить: {number}", changed: "{number} изменён: {fields}", status: "{number}: {status}", unanswered: "{number} всё ещё не принят",
   },
   alarm: {
     label: "Ещё не приняты", show: "Показать", noticed: "Понятно", stop: "Остановите приготовление", free: "Стол свободен",
