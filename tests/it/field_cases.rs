@@ -38,6 +38,7 @@ use vestnik::config::ShopSchema;
 
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
+use crate::support::look_again;
 
 /// The table of most cases.
 const STANDARD: &str = "create table orders (id bigserial primary key, store_id int not null, status text not null default 'pending', \
@@ -453,12 +454,9 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_told() {
     }
     run(&client, &["delete from orders where id = 2"]).await;
     let list = app.get_json("/api/partner/stores/7/orders").await;
-    assert_eq!(
-        list["orders"].as_array().map(Vec::len),
-        Some(7),
-        "{}",
-        list.to_string().chars().take(300).collect::<String>()
-    );
+    // A page ends behind a row of megabytes.
+    let rows = list["orders"].as_array().map(Vec::len);
+    assert_eq!((rows, &list["more"]), (Some(6), &json!(true)));
 }
 
 // P49
@@ -710,8 +708,18 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     std::fs::write(&file, mended).unwrap();
     let said = attach(&app.database, &["--map", file.to_str().unwrap()]);
     assert!(said.contains("earlier events have guest now"), "{said}");
-    let told = app.get_json("/api/partner/stores/7/events").await;
-    assert_eq!(told["events"][1]["data"]["customer_name"], "Bob", "{told}");
+    // The node knows it as soon as it has read the notification.
+    let told = timeout(PATIENCE, async {
+        loop {
+            let told = app.get_json("/api/partner/stores/7/events").await;
+            if told["events"][1]["data"]["customer_name"] == "Bob" {
+                break told;
+            }
+            look_again().await;
+        }
+    })
+    .await
+    .expect("the mended mapping counts");
     assert_eq!(told["events"][1]["data"]["total"], 1250, "{told}");
     assert!(!vestnik(&app.database, &["doctor"]).1.contains("orders:"), "well again");
 }
