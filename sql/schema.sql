@@ -806,6 +806,7 @@ GRANT ALL ON FUNCTION vestnik.vst_size(value anyelement) TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_storable(value bytea) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_store_id(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_store_id(value text) TO vestnik_recorder;
+REVOKE ALL ON FUNCTION vestnik.vst_token_changed() FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_token_changed() TO vestnik_recorder;
 GRANT INSERT(source) ON TABLE vestnik.vst_event TO vestnik_recorder;
 GRANT INSERT(store_id) ON TABLE vestnik.vst_event TO vestnik_recorder;
