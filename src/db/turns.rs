@@ -12,7 +12,7 @@ use super::Pool;
 /// Requests of one store that run at once.
 const AT_ONCE: usize = 2;
 /// Requests of one store that wait.
-const WAITING: usize = 8;
+const WAITING: usize = 32;
 /// How long one waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 

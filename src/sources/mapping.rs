@@ -1,6 +1,7 @@
 //! A mapping: what the columns of a source mean. People write it as TOML; docs/sources.md says what each key means.
 
 mod read;
+mod section;
 
 use std::collections::BTreeSet;
 use std::fmt;

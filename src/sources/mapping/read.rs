@@ -2,19 +2,16 @@
 
 use toml::{Table, Value};
 
+use super::section::{Section, column};
 use super::{
     Answer, Column, CurrencyRef, Fields, Items, ItemsRef, Mapping, MappingError, MoneyColumn, PaidWords, StatusWords,
     StoreRef, TimeColumn, TypeWords,
 };
-use crate::domain::money::{Currency, Unit};
+use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
-use crate::sources::zone;
 
 /// The zone of timestamps that say none, where a mapping says nothing either: what frameworks write.
 const USUAL_ZONE: &str = "UTC";
-
-/// Letters in which a key that is meant may differ.
-const NEAR_EDITS: usize = 2;
 
 /// Reads it.
 pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
@@ -28,214 +25,6 @@ pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
     match mapping {
         Some(mapping) if problems.is_empty() => Ok(mapping),
         _ => Err(MappingError { problems }),
-    }
-}
-
-/// A table of the file, of which each key is taken once; what is left is unknown.
-struct Section<'p> {
-    /// `fields.total`; empty: the top.
-    path: String,
-    table: Table,
-    asked: Vec<&'static str>,
-    problems: &'p mut Vec<String>,
-}
-
-impl<'p> Section<'p> {
-    fn top(table: Table, problems: &'p mut Vec<String>) -> Self {
-        Self {
-            path: String::new(),
-            table,
-            asked: Vec::new(),
-            problems,
-        }
-    }
-
-    fn place(&self, key: &str) -> String {
-        match self.path.as_str() {
-            "" => key.to_owned(),
-            path => format!("{path}.{key}"),
-        }
-    }
-
-    fn problem(&mut self, key: &str, what: impl AsRef<str>) {
-        let place = self.place(key);
-        self.problems.push(format!("{place}: {}", what.as_ref()));
-    }
-
-    fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.asked.push(key);
-        self.table.remove(key)
-    }
-
-    /// A table below this one; nothing where it is not there.
-    fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
-        match self.take(key)? {
-            Value::Table(table) => Some(Section {
-                path: self.place(key),
-                table,
-                asked: Vec::new(),
-                problems: self.problems,
-            }),
-            _ => {
-                self.problem(key, "is a table");
-                None
-            }
-        }
-    }
-
-    fn text(&mut self, key: &'static str) -> Option<String> {
-        let value = self.take(key)?;
-        match value {
-            Value::String(text) if !text.trim().is_empty() => Some(text),
-            _ => {
-                self.problem(key, "is a text that is not empty");
-                None
-            }
-        }
-    }
-
-    fn required(&mut self, key: &'static str, what: &str) -> Option<String> {
-        if !self.table.contains_key(key) {
-            self.asked.push(key);
-            self.problem(key, format!("is missing: {what}"));
-            return None;
-        }
-        self.text(key)
-    }
-
-    /// A column, and a path into it.
-    fn column(&mut self, key: &'static str) -> Option<Column> {
-        let text = self.text(key)?;
-        self.parsed(key, &text)
-    }
-
-    fn parsed(&mut self, key: &'static str, text: &str) -> Option<Column> {
-        let column = column(text);
-        if column.is_none() {
-            self.problem(key, format!("`{text}` is no column: write its name, and names behind dots for a path into JSON"));
-        }
-        column
-    }
-
-    /// A column, or several that are put together.
-    fn columns(&mut self, key: &'static str) -> Vec<Column> {
-        match self.take(key) {
-            None => Vec::new(),
-            Some(Value::String(text)) => self.parsed(key, &text).into_iter().collect(),
-            Some(Value::Array(texts)) => {
-                let texts: Option<Vec<String>> = texts.into_iter().map(|text| Some(text.as_str()?.to_owned())).collect();
-                match texts {
-                    Some(texts) => texts.iter().filter_map(|text| self.parsed(key, text)).collect(),
-                    None => {
-                        self.problem(key, "is a column, or a list of columns");
-                        Vec::new()
-                    }
-                }
-            }
-            Some(_) => {
-                self.problem(key, "is a column, or a list of columns");
-                Vec::new()
-            }
-        }
-    }
-
-    /// Words of the shop, as text: `["PENDING"]`, `[0, 1]`, `[true]`.
-    fn words(&mut self, key: &'static str) -> Vec<String> {
-        let words = match self.take(key) {
-            None => return Vec::new(),
-            Some(Value::Array(words)) => words,
-            Some(word) => vec![word],
-        };
-        let text = |word: Value| match word {
-            Value::String(text) => Some(text),
-            Value::Integer(number) => Some(number.to_string()),
-            Value::Boolean(truth) => Some(truth.to_string()),
-            _ => None,
-        };
-        let words: Option<Vec<String>> = words.into_iter().map(text).collect();
-        if words.is_none() {
-            self.problem(key, "is a list of words, numbers, or true and false");
-        }
-        words.unwrap_or_default()
-    }
-
-    /// A key that is a column, or a table with `column` and more.
-    fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
-        if let Some(Value::String(_)) = self.table.get(key) {
-            let mut table = Table::new();
-            table.insert("column".into(), self.take(key)?);
-            return Some(Section {
-                path: self.place(key),
-                table,
-                asked: Vec::new(),
-                problems: self.problems,
-            });
-        }
-        self.below(key)
-    }
-
-    fn unit(&mut self) -> Option<Unit> {
-        match self.text("unit")?.as_str() {
-            "minor" => Some(Unit::Minor),
-            "major" => Some(Unit::Major),
-            other => {
-                self.problem("unit", format!("`{other}` is neither \"minor\" nor \"major\""));
-                None
-            }
-        }
-    }
-
-    fn zone(&mut self, usual: &str) -> String {
-        let Some(name) = self.text("zone") else {
-            return usual.to_owned();
-        };
-        if !zone::is_known(&name) {
-            let meant = zone::nearest(&name).unwrap_or("Europe/Moscow");
-            self.problem("zone", format!("`{name}` is no time zone: write a name such as \"{meant}\""));
-        }
-        name
-    }
-
-    /// Whatever was not asked for is unknown here.
-    fn finish(self) {
-        let section = match self.path.as_str() {
-            "" => "a mapping".to_owned(),
-            path => format!("[{path}]"),
-        };
-        for key in self.table.keys() {
-            let place = self.place(key);
-            let near = self.asked.iter().find(|known| strsim::damerau_levenshtein(known, key) <= NEAR_EDITS);
-            let hint = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
-            self.problems.push(format!("{place}: is no key of {section}{hint}"));
-        }
-    }
-}
-
-/// `contact.phone`, `"a.b".c`.
-fn column(text: &str) -> Option<Column> {
-    let mut names = Vec::new();
-    let mut rest = text.trim();
-    loop {
-        let (name, behind) = match rest.strip_prefix('"') {
-            Some(quoted) => {
-                let (name, behind) = quoted.split_once('"')?;
-                (name, behind.strip_prefix('.').or(behind.is_empty().then_some(""))?)
-            }
-            None => rest.split_once('.').unwrap_or((rest, "")),
-        };
-        if name.is_empty() {
-            return None;
-        }
-        names.push(name.to_owned());
-        if behind.is_empty() {
-            let ends_well = !rest.ends_with('.');
-            let mut names = names.into_iter();
-            return ends_well.then_some(Column {
-                name: names.next()?,
-                path: names.collect(),
-            });
-        }
-        rest = behind;
     }
 }
 

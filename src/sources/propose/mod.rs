@@ -1,5 +1,6 @@
 //! Proposes a mapping for a table, in the shop's own words, and asks what it cannot know.
 
+mod columns;
 mod statuses;
 mod synonyms;
 mod toml_text;
@@ -9,6 +10,7 @@ use crate::db::GenericClient;
 use super::catalog::{self, Table, TableColumn};
 use super::trigger::ident;
 use crate::domain::status::SubjectKind;
+use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole, may_list};
 use statuses::Words;
 use synonyms::underscored;
 
@@ -106,90 +108,6 @@ impl Draft {
             self.fields.push((key, vec![column.name.clone()]));
         }
     }
-}
-
-/// The columns of a table, each used once.
-struct Columns<'a> {
-    all: Vec<(&'a TableColumn, String, bool)>,
-}
-
-impl<'a> Columns<'a> {
-    fn new(table: &'a Table) -> Self {
-        let all = table.columns.iter().map(|column| (column, underscored(&column.name), false));
-        Self { all: all.collect() }
-    }
-
-    /// The likeliest unused column of these names that may be one. One that says its zone comes before one that says none, and
-    /// may be the second of two clocks; one that says its unit comes behind.
-    fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
-        let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
-        let named = names.iter().flat_map(|name| suffixes.clone().map(move |suffix| format!("{name}{suffix}")));
-        for name in named {
-            let found = self.all.iter_mut().find(|(column, known, used)| *known == name && !used && may(column));
-            if let Some((column, _, used)) = found {
-                *used = true;
-                return Some(column);
-            }
-        }
-        None
-    }
-
-    /// All unused columns of these names.
-    fn all(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Vec<&'a TableColumn> {
-        let mut found = Vec::new();
-        while let Some(column) = self.take(names, &may) {
-            found.push(column);
-        }
-        found
-    }
-
-    /// One of this very name.
-    fn use_named(&mut self, name: &str) {
-        self.all.iter_mut().filter(|(column, ..)| column.name == name).for_each(|(.., used)| *used = true);
-    }
-
-    fn rest(&self) -> Vec<String> {
-        self.all.iter().filter(|(.., used)| !used).map(|(column, ..)| column.name.clone()).collect()
-    }
-}
-
-fn is_json(column: &TableColumn) -> bool {
-    matches!(column.base.as_str(), "json" | "jsonb")
-}
-
-fn is_text(column: &TableColumn) -> bool {
-    column.base == "text" || column.base.starts_with("character") || column.base == "citext" || column.base.ends_with(".citext")
-}
-
-fn is_whole(column: &TableColumn) -> bool {
-    matches!(column.base.as_str(), "smallint" | "integer" | "bigint")
-}
-
-fn is_number(column: &TableColumn) -> bool {
-    is_whole(column) || column.base.starts_with("numeric") || matches!(column.base.as_str(), "real" | "double precision" | "money")
-}
-
-fn is_time(column: &TableColumn) -> bool {
-    column.base.starts_with("timestamp")
-}
-
-/// A time, or a number that counts since 1970.
-fn is_moment(column: &TableColumn) -> bool {
-    is_time(column) || matches!(column.base.as_str(), "bigint" | "double precision")
-}
-
-/// JSON or text, or an array of such.
-fn may_list(column: &TableColumn) -> bool {
-    let element = column.base.trim_end_matches("[]");
-    matches!(element, "json" | "jsonb") || is_text(column)
-}
-
-fn is_plain(column: &TableColumn) -> bool {
-    is_text(column) || is_whole(column) || !column.labels.is_empty()
-}
-
-fn any(_: &TableColumn) -> bool {
-    true
 }
 
 /// `table_no` as people read it: `Table no`.

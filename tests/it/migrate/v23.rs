@@ -249,7 +249,8 @@ async fn a_partitioned_shop_is_unified_and_comes_back() {
              create table orders_a partition of orders for values from ('2000-01-01') to ('2026-01-01'); \
              create table orders_b partition of orders default partition by list (store_id); \
              create table \"Orders B\" partition of orders_b default; \
-             create table bookings (id bigint, store_id bigint, status text); \
+             create unique index on orders (id, created_at, store_id); \
+             create table bookings (id bigint primary key, store_id bigint, status text); \
              insert into orders (id, store_id, status, created_at) values (1, 1, 'new', '2025-01-01'), \
                  (2, 1, 'pending', '2025-01-01'), (4, 1, 'pending', '2027-01-01'), (3, 1, 'confirmed', '2027-01-01'), \
                  (null, 1, 'ready', '2027-01-01');",

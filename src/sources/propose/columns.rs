@@ -1,0 +1,88 @@
+//! The columns of a table as a proposal takes them, one after the other, and what a column may be.
+
+use super::synonyms::{self, underscored};
+use crate::sources::catalog::{Table, TableColumn};
+
+/// The columns of a table, each used once.
+pub(super) struct Columns<'a> {
+    all: Vec<(&'a TableColumn, String, bool)>,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn new(table: &'a Table) -> Self {
+        let all = table.columns.iter().map(|column| (column, underscored(&column.name), false));
+        Self { all: all.collect() }
+    }
+
+    /// The likeliest unused column of these names that may be one. One that says its zone comes before one that says none, and
+    /// may be the second of two clocks; one that says its unit comes behind.
+    pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
+        let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
+        let named = names.iter().flat_map(|name| suffixes.clone().map(move |suffix| format!("{name}{suffix}")));
+        for name in named {
+            let found = self.all.iter_mut().find(|(column, known, used)| *known == name && !used && may(column));
+            if let Some((column, _, used)) = found {
+                *used = true;
+                return Some(column);
+            }
+        }
+        None
+    }
+
+    /// All unused columns of these names.
+    pub(super) fn all(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Vec<&'a TableColumn> {
+        let mut found = Vec::new();
+        while let Some(column) = self.take(names, &may) {
+            found.push(column);
+        }
+        found
+    }
+
+    /// One of this very name.
+    pub(super) fn use_named(&mut self, name: &str) {
+        self.all.iter_mut().filter(|(column, ..)| column.name == name).for_each(|(.., used)| *used = true);
+    }
+
+    pub(super) fn rest(&self) -> Vec<String> {
+        self.all.iter().filter(|(.., used)| !used).map(|(column, ..)| column.name.clone()).collect()
+    }
+}
+
+pub(super) fn is_json(column: &TableColumn) -> bool {
+    matches!(column.base.as_str(), "json" | "jsonb")
+}
+
+pub(super) fn is_text(column: &TableColumn) -> bool {
+    column.base == "text" || column.base.starts_with("character") || column.base == "citext" || column.base.ends_with(".citext")
+}
+
+pub(super) fn is_whole(column: &TableColumn) -> bool {
+    matches!(column.base.as_str(), "smallint" | "integer" | "bigint")
+}
+
+pub(super) fn is_number(column: &TableColumn) -> bool {
+    is_whole(column) || column.base.starts_with("numeric") || matches!(column.base.as_str(), "real" | "double precision" | "money")
+}
+
+pub(super) fn is_time(column: &TableColumn) -> bool {
+    column.base.starts_with("timestamp")
+}
+
+/// A time, or a number that counts since 1970.
+pub(super) fn is_moment(column: &TableColumn) -> bool {
+    is_time(column) || matches!(column.base.as_str(), "bigint" | "double precision")
+}
+
+/// JSON or text, or an array of such.
+pub(super) fn may_list(column: &TableColumn) -> bool {
+    let element = column.base.trim_end_matches("[]");
+    matches!(element, "json" | "jsonb") || is_text(column)
+}
+
+pub(super) fn is_plain(column: &TableColumn) -> bool {
+    is_text(column) || is_whole(column) || !column.labels.is_empty()
+}
+
+pub(super) fn any(_: &TableColumn) -> bool {
+    true
+}
