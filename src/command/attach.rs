@@ -153,10 +153,11 @@ pub async fn show_newest(client: &mut tokio_postgres::Client, table: &Table, map
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {
-        super::say!("{}", attach::detach_sql(&client, &args.table).await?);
+        super::say!("{}", attach::detach_sql(&client, &args.table).await.map_err(wrong_mapping)?);
         return Ok(());
     }
-    let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await?;
+    let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await;
+    let detached = detached.map_err(wrong_mapping)?;
     super::say!("detached {}: its rows are no events any more", detached.table);
     Ok(())
 }

@@ -135,8 +135,8 @@ async fn put(client: &mut Client, kept: &Kept, toml: &str) -> anyhow::Result<Str
     }
     show_newest(client, &table, &mapping, 1).await?;
     let options = Options {
+        trust_owner: kept.owner_trusted,
         renamed: is_renamed.then_some(kept.id),
-        ..Options::default()
     };
     let attached = attach::attach(client, toml, options, &mut |line| super::say!("{line}")).await;
     Ok(match attached.map_err(wrong_mapping)? {

@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
 /// What values are sent as: each type that we send accepts one of these only.
-const SENT_AS: [Type; 19] = [
+const SENT_AS: [Type; 24] = [
     Type::BOOL,
     Type::INT2,
     Type::INT4,
@@ -15,7 +15,9 @@ const SENT_AS: [Type; 19] = [
     Type::TEXT,
     Type::BYTEA,
     Type::TIMESTAMPTZ,
+    Type::DATE,
     Type::TIME,
+    Type::OID,
     Type::JSONB,
     Type::XID8,
     Type::BOOL_ARRAY,
@@ -24,6 +26,9 @@ const SENT_AS: [Type; 19] = [
     Type::INT8_ARRAY,
     Type::FLOAT8_ARRAY,
     Type::TEXT_ARRAY,
+    Type::BYTEA_ARRAY,
+    Type::JSONB_ARRAY,
+    Type::OID_ARRAY,
     Type::TIMESTAMPTZ_ARRAY,
     Type::XID8_ARRAY,
 ];
@@ -91,7 +96,8 @@ mod tests {
 
     #[test]
     fn each_value_is_sent_as_what_it_is() {
-        let values: [(&(dyn ToSql + Sync), Type); 12] = [
+        let hashes = [[7_u8].as_slice()];
+        let values: [(&(dyn ToSql + Sync), Type); 13] = [
             (&true, Type::BOOL),
             (&7_i16, Type::INT2),
             (&7_i32, Type::INT4),
@@ -103,6 +109,7 @@ mod tests {
             (&[7_u8].as_slice(), Type::BYTEA),
             (&OffsetDateTime::UNIX_EPOCH, Type::TIMESTAMPTZ),
             (&["7"].as_slice(), Type::TEXT_ARRAY),
+            (&hashes.as_slice(), Type::BYTEA_ARRAY),
             (&serde_json::Value::Null, Type::JSONB),
         ];
         for (value, kind) in values {

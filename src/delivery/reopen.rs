@@ -28,8 +28,8 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Fail
                  failures = 0, refusals = 0 where d.state in ('sent', 'dead')) \
          insert into vestnik.vst_delivery as d (chat_id, store_id, event_id, subject, urgent, alone) \
          select id, $2, $4, $3, true, true from chat where not exists (select from there) \
-         on conflict (event_id, chat_id) do update set state = 'pending', settled_at = null, due_at = '-infinity', \
-             failures = 0, refusals = 0, urgent = true, stale = false, alone = true where d.state <> 'sending'";
+         on conflict (event_id, chat_id) do update set state = case d.state when 'sending' then d.state else 'pending' end, settled_at = null, due_at = '-infinity', \
+             failures = 0, refusals = 0, urgent = true, stale = false, alone = true";
     db::answered(async {
         let client = pool.get().await?;
         client

@@ -133,6 +133,7 @@ async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Respons
         }
         StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
         StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
+        StatusChangeOutcome::Denied(_) => Err(Problem::StatusNotPossible),
         StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
         StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
         StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),

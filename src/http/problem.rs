@@ -86,6 +86,8 @@ pub enum Problem {
         /// The shop's own words, where it has any for people.
         message: Option<String>,
     },
+    /// A right of the engine's role is missing, and the log says which.
+    StatusNotPossible,
     /// The shop has no word for this status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order of this key: these.
@@ -130,7 +132,7 @@ impl Problem {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
-            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
             Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
@@ -173,6 +175,7 @@ impl Problem {
             Self::UnknownEvent => "unknown_event",
             Self::StatusConflict { .. } => "status_conflict",
             Self::StatusRefused { .. } => "status_refused",
+            Self::StatusNotPossible => "status_not_possible",
             Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
             Self::AmbiguousOrder(_) => "ambiguous_order",
             Self::NotReady => "not_ready",
@@ -235,6 +238,7 @@ impl Problem {
             Self::StatusConflict { status, by: Some(by) } => {
                 format!("the order is already {status}, by {by}, or cannot move from {status} to the requested status")
             }
+            Self::StatusNotPossible => "not possible now: whoever runs this server must give it a right".into(),
             Self::StatusRefused { message: None } => "the shop's own table refuses this change".into(),
             Self::StatusRefused { message: Some(message) } => format!("the shop refuses this change: {message}"),
             Self::StatusUnknownToShop(status) => format!("the shop has no word for {status}: its mapping names none"),

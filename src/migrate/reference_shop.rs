@@ -28,7 +28,7 @@ pub async fn attach(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
 
 /// The same, with answers in these words.
 pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Result<bool, Error> {
-    const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1";
+    const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {
         let table = match Table::find(client, name).await {

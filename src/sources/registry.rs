@@ -54,7 +54,7 @@ impl Registry {
 
 /// Reads the sources of a database.
 pub async fn load(client: &impl GenericClient) -> Result<Sources, Failed> {
-    const SOURCES: &str = "select id, name, table_name, mapping, columns::text from vestnik.vst_source";
+    const SOURCES: &str = "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
     // The version comes first: what changes meanwhile is read again with the next one.
     let version = version(client).await?;

@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 
 use crate::db::GenericClient;
 
+use super::access;
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::trigger::ident;
@@ -29,6 +30,7 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
         key(client, table, &mapping.key, &mut findings).await?;
     }
     status_words(table, mapping, &mut findings);
+    paid_words(table, mapping, &mut findings);
     items(client, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
         answer_function(client, function, &mut findings).await?;
@@ -36,8 +38,8 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
     if let Some(query) = &mapping.details {
         details(client, query, &mut findings).await?;
     }
-    let policies = row_security(client, table).await?;
-    findings.warnings.extend(policies.missing.into_iter().chain(policies.narrow));
+    let access = access::row_security(client, table, mapping).await?;
+    findings.warnings.extend(access.missing.into_iter().chain(access.notes));
     Ok(findings)
 }
 
@@ -55,17 +57,23 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
         findings.problems.extend(missing("store", name));
     }
     let answer = &mapping.answer;
-    for (key, name) in [("updated_at", &answer.updated_at), ("accepted_at", &answer.accepted_at)] {
+    let mut seen = Vec::new();
+    for (key, name) in [
+        ("updated_at", &answer.updated_at),
+        ("accepted_at", &answer.accepted_at),
+        ("reason", &answer.reason),
+        ("minutes", &answer.minutes),
+    ] {
         if let Some(name) = name {
             findings.problems.extend(missing(&format!("answer.{key}"), name));
+            seen.push(Column::whole(name));
         }
     }
-    let mut seen = Vec::new();
     for column in mapping.columns() {
-        if seen.contains(&column) {
+        if seen.contains(column) {
             continue;
         }
-        seen.push(column);
+        seen.push(column.clone());
         findings.problems.extend(missing(&format!("`{column}`"), &column.name));
         path(table, column, findings);
     }
@@ -156,6 +164,19 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
+/// A word for the payment says nothing by itself.
+fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
+    let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else { return };
+    let column = table.column(&paid.column.name).filter(|_| paid.column.path.is_empty());
+    let holds_words = |base: &str| base == "text" || base.starts_with("character");
+    if column.is_some_and(|column| !column.labels.is_empty() || holds_words(&column.base)) {
+        findings.warnings.push(format!(
+            "fields.paid: {0} holds words: say which mean paid, or only true, yes and a time do: {{ column = \"{0}\", words = [\"PAID\"] }}",
+            paid.column
+        ));
+    }
+}
+
 async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Findings) -> Result<(), catalog::Error> {
     let Some(items) = &mapping.items else { return Ok(()) };
     let ItemsRef::Table { table: name, order_key } = &items.from else {
@@ -214,40 +235,4 @@ async fn details(client: &Client, query: &str, findings: &mut Findings) -> Resul
         Err(error) => return Err(error.into()),
     }
     Ok(())
-}
-
-/// What row level security lets the engine's role have of a table.
-#[derive(Debug, Default)]
-pub(super) struct Policies {
-    /// What it may not do at all, and the policy that is missing, a line each.
-    pub missing: Vec<String>,
-    /// What it may do with some rows, a line each.
-    pub narrow: Vec<String>,
-}
-
-/// Row level security may hide the shop's orders from the engine's role, without an error.
-pub(super) async fn row_security(client: &impl GenericClient, table: &Table) -> Result<Policies, tokio_postgres::Error> {
-    const POLICIES: &str = "select row_security_active($1::oid), current_user::text, \
-         exists (select from pg_policy p where polrelid = $1 and polcmd in ('r', '*') and polpermissive \
-             and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage')))), \
-         exists (select from pg_policy p where polrelid = $1 and polcmd in ('w', '*') and polpermissive \
-             and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage'))))";
-    let row = client.query_one(POLICIES, &[&table.oid]).await?;
-    let mut policies = Policies::default();
-    if !row.try_get::<_, bool>(0)? {
-        return Ok(policies);
-    }
-    let role: &str = row.try_get(1)?;
-    for (has, command, what) in [(row.try_get::<_, bool>(2)?, "select", "lists are empty"), (row.try_get(3)?, "update", "answers change nothing")] {
-        match has {
-            true => policies.narrow.push(format!(
-                "row level security holds for {role}: its policies for {command} must let it have every order, or {what}"
-            )),
-            false => policies.missing.push(format!(
-                "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {role} using (true)",
-                table.quoted
-            )),
-        }
-    }
-    Ok(policies)
 }

@@ -70,7 +70,7 @@ fn attach(database: &Database, arguments: &[&str]) -> String {
 /// A database with this table, attached.
 async fn shop(sql: &str, table: &str) -> (Database, Client) {
     let database = Database::without_shop().await;
-    let client = database.client().await;
+    let client = database.session().await;
     client.batch_execute(sql).await.unwrap();
     attach(&database, &["--table", table, "--kind", "order"]);
     (database, client)
@@ -165,9 +165,9 @@ async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() 
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
     let database = Database::without_shop().await;
-    let client = database.client().await;
+    let client = database.session().await;
     client.batch_execute(STANDARD).await.unwrap();
-    let holder = database.client().await;
+    let holder = database.session().await;
     for (held, command) in [
         ("insert into orders (store_id) values (1)", &["attach", "--table", "public.orders", "--kind", "order"][..]),
         ("select count(*) from orders", &["detach", "--table", "public.orders"]),
@@ -197,7 +197,7 @@ async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_does_not_tell_rows_apart_is_refused() {
     let database = Database::without_shop().await;
-    let client = database.client().await;
+    let client = database.session().await;
     run(&client, &[
         "create table tickets (day date, no int, store_id int, status text not null default 'pending', primary key (store_id, day, no))",
         "insert into tickets values ('2020-11-27', 1, 7), ('2020-11-28', 1, 7)",
@@ -228,7 +228,7 @@ async fn a_key_that_does_not_tell_rows_apart_is_refused() {
 async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
     for (encoding, bytes) in [("SQL_ASCII", "\\xe9"), ("WIN1251", "\\x98"), ("LATIN1", "\\xe9"), ("SQL_ASCII", "\\xff\\xfe\\x80")] {
         let database = Database::encoded(encoding).await;
-        let client = database.client().await;
+        let client = database.session().await;
         let insert = |store: i32| {
             format!(
                 "set client_encoding = '{encoding}'; insert into orders (store_id, customer_name, items) values \
@@ -237,13 +237,13 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
         };
         run(&client, &[STANDARD]).await;
         // Rows that were there before.
-        run(&database.client().await, &[&insert(6)]).await;
+        run(&database.session().await, &[&insert(6)]).await;
         attach(&database, &["--table", "public.orders", "--kind", "order"]);
-        run(&database.client().await, &[&insert(9)]).await;
+        run(&database.session().await, &[&insert(9)]).await;
         run(&client, &["insert into orders (store_id) values (7)"]).await;
         let app = start(database).await;
         let mut panel = app.panel("7", None).await.live().await;
-        run(&app.database.client().await, &[&insert(9), "insert into orders (store_id) values (7)"]).await;
+        run(&app.database.session().await, &[&insert(9), "insert into orders (store_id) values (7)"]).await;
         loop {
             let event = panel.event().await;
             if event["data"]["order_id"] == "5" {
@@ -270,7 +270,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_in_mixed_case_is_found_and_quoted() {
     let database = Database::without_shop().await;
-    let client = database.client().await;
+    let client = database.session().await;
     run(&client, &["create table \"Order\" (id serial primary key, \"storeId\" int, status text default 'pending')", "create schema \"My Shop\"",
         "create table \"My Shop\".\"Customer Orders\" (id serial primary key, \"storeId\" int, status text default 'pending')"]).await;
     for name in ["Order", "public.Order", "order", "PUBLIC.ORDER"] {
@@ -368,7 +368,7 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_any_type_can_be_answered() {
     let database = Database::without_shop().await;
-    let client = database.client().await;
+    let client = database.session().await;
     run(&client, &["create extension if not exists citext", "create domain code as varchar(40) check (value <> 'x')"]).await;
     let keys = [
         ("bigint", "9007199254740993", "9007199254740993"),
@@ -414,7 +414,7 @@ async fn a_key_of_any_type_can_be_answered() {
 
 /// A role that has what `docs/operations.md` gives the engine, and no more of the shop than this.
 async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
-    let client = database.client().await;
+    let client = database.session().await;
     let sql = format!(
         "do $$ begin create role {role} login; exception when duplicate_object then null; end $$; \
          grant all on schema vestnik to {role}; grant all on all tables in schema vestnik to {role}; \
@@ -428,7 +428,7 @@ async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn row_level_security_works_or_is_named() {
     let database = Database::without_shop().await;
-    let client = database.client().await;
+    let client = database.session().await;
     run(&client, &[STANDARD, "alter table orders enable row level security; alter table orders force row level security"]).await;
     let role = format!("vestnik_test_engine_{}", std::process::id());
     let url = engine_role(&database, &role, "grant select, update, trigger on orders to ROLE; grant postgres to ROLE with admin option").await;
@@ -502,7 +502,7 @@ async fn a_restored_dump_goes_on() {
         };
         assert!(restore.status.success(), "{restore:?}");
         // The shop writes at once, before anybody has thought of us.
-        let shop = restored.client().await;
+        let shop = restored.session().await;
         run(&shop, &["insert into orders (store_id) values (7)", "update orders set status = 'ready' where id = 1"]).await;
         let (code, said) = vestnik(&restored, &["migrate"]);
         assert_eq!(code, 0, "{said}");

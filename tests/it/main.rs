@@ -1,6 +1,7 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attach_faults;
 mod attack;
 mod bell;
 mod bench;

@@ -156,13 +156,15 @@ async fn is_there(client: &Client) -> anyhow::Result<bool> {
 }
 
 async fn clear(client: &mut Client) -> anyhow::Result<()> {
-    let attached = "select from vestnik.vst_source where table_name = $1";
+    let attached = "select from vestnik.vst_source where table_name = $1 and detached_at is null";
+    let source = "delete from vestnik.vst_source where table_name = $1";
     let table = Table::Watched.name();
     // Where the database was never migrated, there is nothing but the schema.
     match client.query_opt(attached, &[&table]).await {
         Ok(Some(_)) => {
             forget(client).await?;
             attach::detach(client, table, &mut |_| ()).await.map(drop)?;
+            client.execute(source, &[&table]).await?;
         }
         Ok(None) => {}
         Err(error) if error.as_db_error().is_some() => {

@@ -4,6 +4,10 @@
 use super::statuses::Words;
 use crate::domain::status::{Status, SubjectKind};
 
+/// What may end a name of a time: which clock it is read by.
+pub const ZONES: &[&str] = &["_gmt", "_utc"];
+/// What may end a name of an amount: that it counts the smallest coins.
+pub const MINOR_UNITS: &[&str] = &["_cents", "_minor", "_kopecks", "_kopeks", "_cts"];
 pub const STORES: &[&str] = &[
     "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
     "partner_id", "seller_id", "distributor_id", "sales_channel_id", "channel_id", "cafe_id", "point_id", "site_id", "organization_id",
