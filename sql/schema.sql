@@ -552,6 +552,7 @@ CREATE TABLE vestnik.vst_source (
     owner_trusted boolean DEFAULT false NOT NULL,
     attached_xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
     attached_at timestamp with time zone DEFAULT now() NOT NULL,
+    detached_at timestamp with time zone,
     CONSTRAINT vst_source_kind_check CHECK ((kind = ANY (ARRAY['order'::text, 'booking'::text]))),
     CONSTRAINT vst_source_name_check CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 200)))
 );
@@ -692,11 +693,7 @@ ALTER TABLE ONLY vestnik.vst_retention
 ALTER TABLE ONLY vestnik.vst_shop_history
     ADD CONSTRAINT vst_shop_history_pkey PRIMARY KEY (version);
 ALTER TABLE ONLY vestnik.vst_source
-    ADD CONSTRAINT vst_source_name_key UNIQUE (name);
-ALTER TABLE ONLY vestnik.vst_source
     ADD CONSTRAINT vst_source_pkey PRIMARY KEY (id);
-ALTER TABLE ONLY vestnik.vst_source
-    ADD CONSTRAINT vst_source_table_name_key UNIQUE (table_name);
 ALTER TABLE ONLY vestnik.vst_source_version
     ADD CONSTRAINT vst_source_version_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.vst_status_change
@@ -735,6 +732,8 @@ CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
 CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at);
 CREATE INDEX vst_promise_event ON vestnik.vst_promise USING btree (event_id);
+CREATE UNIQUE INDEX vst_source_name ON vestnik.vst_source USING btree (name) WHERE (detached_at IS NULL);
+CREATE UNIQUE INDEX vst_source_table ON vestnik.vst_source USING btree (table_name) WHERE (detached_at IS NULL);
 CREATE INDEX vst_status_change_of ON vestnik.vst_status_change USING btree (source, key, id DESC);
 CREATE INDEX vst_status_change_store ON vestnik.vst_status_change USING btree (store_id, at);
 CREATE INDEX vst_webhook_due ON vestnik.vst_webhook USING btree (due_at) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
@@ -807,6 +806,7 @@ GRANT ALL ON FUNCTION vestnik.vst_size(value anyelement) TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_storable(value bytea) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_store_id(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_store_id(value text) TO vestnik_recorder;
+REVOKE ALL ON FUNCTION vestnik.vst_token_changed() FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_token_changed() TO vestnik_recorder;
 GRANT INSERT(source) ON TABLE vestnik.vst_event TO vestnik_recorder;
 GRANT INSERT(store_id) ON TABLE vestnik.vst_event TO vestnik_recorder;

@@ -99,6 +99,7 @@ begin
     perform pg_notify('vestnik_token', '');
     return null;
 end $$;
+revoke all on function vestnik.vst_token_changed() from public;
 create trigger vst_token_changed
     after update of hash, stores, scope, expires_at, revoked_at or delete or truncate on vestnik.vst_token
     for each statement execute function vestnik.vst_token_changed();

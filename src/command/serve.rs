@@ -11,6 +11,7 @@ use vestnik::db;
 use vestnik::embedded::Embedded;
 use vestnik::engine::Engine;
 use vestnik::migrate;
+use vestnik::telegram::words;
 use vestnik::token::Token;
 
 use super::welcome::{self, Screen};
@@ -18,6 +19,9 @@ use super::welcome::{self, Screen};
 /// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reads the certificate again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Signals::new()?;
+    for texts in config.shards().iter().filter_map(|(config, _)| config.telegram.as_ref()?.texts.clone()).take(1) {
+        words::load_own(&texts)?;
+    }
     allow_many_sockets(config.http.max_connections);
     if config.database.url.is_some() || !config.databases.is_empty() {
         return serve(&config, &mut stop).await;

@@ -202,6 +202,8 @@ pub struct Telegram {
     pub api_url: String,
     /// The proxy on the way there, http, https, socks5 or socks5h; `None`: as the environment says. It may hold a password.
     pub proxy: Option<SecretString>,
+    /// The directory of the operator's own texts.
+    pub texts: Option<PathBuf>,
     /// An event older than this when it is planned is told in a digest.
     pub stale: Duration,
     /// Messages that may wait for one chat; above: digests.

@@ -86,9 +86,8 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     };
     let mut items = Items::default();
     for element in elements {
-        let Some(item) = item(&element) else { continue };
         if items.list.len() < LISTED_ITEMS {
-            items.list.push(item);
+            items.list.extend(item(&element));
         } else {
             items.omitted += 1;
         }

@@ -21,7 +21,7 @@ const NUMBER_CHARACTERS: usize = 20;
 
 /// As many of them as one digest has room for, in the order in which they happened; one at least.
 pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
-    let words = words::of(&style.language);
+    let words = words::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     head(&mut html, words, style, items.len(), true);
     let lines = items.iter().take_while(|item| {
@@ -36,7 +36,7 @@ pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
 
 /// Writes it. What waits for an answer has a button that brings it as a message of its own.
 pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Message {
-    let words = words::of(&style.language);
+    let words = words::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     head(&mut html, words, style, items.len(), was_away);
     for Delivered { event, .. } in items {

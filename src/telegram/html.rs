@@ -167,6 +167,27 @@ fn cut(text: String, units: usize) -> String {
     text.chars().take_while(fits).chain(CUT.chars()).collect()
 }
 
+/// Whether every tag is one that Telegram knows, and is closed in its order.
+pub fn is_well_formed(html: &str) -> bool {
+    const TAGS: [&str; 8] = ["b", "i", "u", "s", "code", "pre", "a", "blockquote"];
+    let mut open = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        let Some(end) = rest[at..].find('>') else { return false };
+        let inner = &rest[at + 1..at + end];
+        match inner.strip_prefix('/') {
+            Some(name) if open.pop() != Some(name) => return false,
+            Some(_) => {}
+            None => match inner.split(' ').next().filter(|name| TAGS.contains(name)) {
+                Some(name) => open.push(name),
+                None => return false,
+            },
+        }
+        rest = &rest[at + end + 1..];
+    }
+    open.is_empty()
+}
+
 /// Text with places, filled.
 pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
     let mut html = Html::new(MESSAGE_UNITS);

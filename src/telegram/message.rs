@@ -70,7 +70,7 @@ pub(super) fn title(told: &Told) -> String {
 
 /// What certainly matters comes first and the items last, so that the items are what is cut.
 fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
-    let words = words::of(&style.language);
+    let words = words::of_store(&style.language, &style.store);
     let it = &latest.subject;
     let mut html = Html::new(MESSAGE_UNITS);
     if let Some(escalated) = escalated.filter(|_| it.visible_status() == Some(Status::Pending)) {
@@ -310,7 +310,7 @@ pub fn reasons(words: &Words, event: i64) -> Vec<Vec<Button>> {
 }
 
 fn alarm_text(style: &Style, alarm: Alarm) -> String {
-    let words = words::of(&style.language);
+    let words = words::of_store(&style.language, &style.store);
     let name = match alarm {
         Alarm::Raised => "alarm.raised",
         Alarm::ClearedByPanel => "alarm.cleared_panel",

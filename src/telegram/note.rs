@@ -16,7 +16,7 @@ const LINE_CHARACTERS: usize = 200;
 
 /// Writes a note.
 pub(super) fn render(noted: &Noted) -> Message {
-    let words = words::of(&noted.style.language);
+    let words = words::of_store(&noted.style.language, &noted.style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     match noted.about.as_slice() {
         [item] => one(&mut html, words, noted, item),

@@ -116,7 +116,7 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
             .give(query.id.clone(), words.get("pressed.unknown").to_owned());
         return Ok(());
     };
-    let words = words::of(&pressed.language);
+    let words = words::of_store(&pressed.language, pressed.store.as_str());
     let text = match press {
         Press::AskWhy => ask_why(bot, sources, query, &pressed, words, event).await?,
         Press::Back => {
@@ -275,7 +275,7 @@ async fn change(
     if let StatusChangeOutcome::Done { .. } = &changed {
         reach::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
-    Ok(told(words::of(&pressed.language), pressed.kind, &changed, wish.to))
+    Ok(told(words::of_store(&pressed.language, pressed.store.as_str()), pressed.kind, &changed, wish.to))
 }
 
 /// What came of it, as people read it.

@@ -1,7 +1,8 @@
 //! The texts of `messages/`, a file a language. They are markup with places for what is put in, which is escaped.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, OnceLock};
 
 use rust_embed::RustEmbed;
 use toml::{Table, Value};
@@ -23,8 +24,32 @@ static LANGUAGES: LazyLock<BTreeMap<String, Words>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
+/// The operator's own texts: of a language for all stores, and for one.
+static OWN: OnceLock<BTreeMap<(String, Option<String>), Words>> = OnceLock::new();
+
+/// What is wrong with an operator's own texts.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnTextsError {
+    /// A file or directory cannot be read.
+    #[error("the texts in {} cannot be read: {source}", .path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not what it must be.
+    #[error("{}: {problem}", .path.display())]
+    Wrong {
+        /// Which.
+        path: PathBuf,
+        /// What to mend.
+        problem: String,
+    },
+}
+
 /// The texts of one language, by `section.key`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Words {
     texts: BTreeMap<String, String>,
 }
@@ -40,9 +65,105 @@ pub fn known(asked: Option<&str>) -> &'static str {
     found.unwrap_or(DEFAULT)
 }
 
+/// Reads an operator's own texts, once and before anything is said: `DIRECTORY/en.toml` for all stores,
+/// `DIRECTORY/STORE/en.toml` for one. Each has the keys that are to be another than ours, with places that ours have.
+pub fn load_own(directory: &Path) -> Result<(), OwnTextsError> {
+    let mut own = BTreeMap::new();
+    let mut stores = Vec::new();
+    for entry in entries(directory)? {
+        match entry.is_dir() {
+            true => stores.push(entry),
+            false => read_own(&entry, None, &mut own)?,
+        }
+    }
+    for directory in stores {
+        let store = directory.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        for entry in entries(&directory)? {
+            read_own(&entry, store.as_deref(), &mut own)?;
+        }
+    }
+    tracing::info!(files = own.len(), "the operator's own texts are used");
+    let _is_first = OWN.set(own);
+    Ok(())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, OwnTextsError> {
+    let unreadable = |source| OwnTextsError::Unreadable {
+        path: directory.to_owned(),
+        source,
+    };
+    let entries = std::fs::read_dir(directory).map_err(unreadable)?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(unreadable)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn read_own(
+    path: &Path,
+    store: Option<&str>,
+    own: &mut BTreeMap<(String, Option<String>), Words>,
+) -> Result<(), OwnTextsError> {
+    let wrong = |problem: String| OwnTextsError::Wrong {
+        path: path.to_owned(),
+        problem,
+    };
+    let language = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml"));
+    let Some(ours) = language.and_then(|language| LANGUAGES.get(language)) else {
+        let known: Vec<&str> = languages().collect();
+        return Err(wrong(format!("a file of texts is called LANGUAGE.toml, with one of {}", known.join(", "))));
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| OwnTextsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let table: Table = text.parse().map_err(|error| wrong(format!("{error}")))?;
+    let theirs = Words::new(&table);
+    for (key, text) in &theirs.texts {
+        let Some(ours) = ours.find(key) else {
+            return Err(wrong(format!("there is no text {key}")));
+        };
+        let unknown = places(text).into_iter().find(|place| !places(ours).contains(place));
+        if let Some(place) = unknown {
+            return Err(wrong(format!("{key} has no place {{{place}}}; it has {}", places(ours).join(", "))));
+        }
+        if !super::html::is_well_formed(text) {
+            return Err(wrong(format!("{key}: a tag is not closed, or not one of Telegram's")));
+        }
+    }
+    let language = language.unwrap_or_default().to_owned();
+    let base = own.get(&(language.clone(), None)).unwrap_or(ours);
+    let mut words = base.clone();
+    words.texts.extend(theirs.texts);
+    own.insert((language, store.map(str::to_owned)), words);
+    Ok(())
+}
+
+/// The places of a text, in the order of their names.
+fn places(text: &str) -> Vec<&str> {
+    let mut places: Vec<&str> = text
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next())
+        .collect();
+    places.sort_unstable();
+    places
+}
+
+/// The texts of a language for a store.
+pub fn of_store(language: &str, store: &str) -> &'static Words {
+    let own = OWN.get().and_then(|own| own.get(&(language.to_owned(), Some(store.to_owned()))));
+    own.unwrap_or_else(|| of(language))
+}
+
 /// The texts of a language; of the default one, where there is no such language.
 pub fn of(language: &str) -> &'static Words {
     static NONE: Words = Words { texts: BTreeMap::new() };
+    if let Some(own) = OWN.get().and_then(|own| own.get(&(language.to_owned(), None))) {
+        return own;
+    }
     LANGUAGES
         .get(language)
         .or_else(|| LANGUAGES.get(DEFAULT))
@@ -83,17 +204,6 @@ impl Words {
 mod tests {
     use super::*;
 
-    /// The places of a text, in the order of their names.
-    fn places(text: &str) -> Vec<&str> {
-        let mut places: Vec<&str> = text
-            .split('{')
-            .skip(1)
-            .filter_map(|rest| rest.split('}').next())
-            .collect();
-        places.sort_unstable();
-        places
-    }
-
     #[test]
     fn every_language_has_the_same_texts_with_the_same_places() {
         assert!(languages().count() >= 2);
@@ -105,5 +215,31 @@ mod tests {
                 assert_eq!(places(text), places(default.get(key)), "{language}: {key}");
             }
         }
+    }
+
+    #[test]
+    fn an_operators_texts_are_checked() {
+        let directory = std::env::temp_dir().join(format!("vestnik-texts-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let read = |text: &str| {
+            let path = directory.join("en.toml");
+            std::fs::write(&path, text).unwrap();
+            let mut own = BTreeMap::new();
+            read_own(&path, None, &mut own).map(|()| own)
+        };
+        let own = read("[title]\norder_pending = \"<b>#{number}!</b>\"").unwrap();
+        let words = &own[&("en".to_owned(), None)];
+        assert_eq!(words.get("title.order_pending"), "<b>#{number}!</b>");
+        assert_eq!(words.get("button.accept"), of("en").get("button.accept"), "the rest is ours");
+        for (wrong, problem) in [
+            ("[title]\norder_eaten = \"x\"", "there is no text title.order_eaten"),
+            ("[title]\norder_pending = \"{name}\"", "title.order_pending has no place {name}; it has number"),
+            ("[title]\norder_pending = \"<b>\"", "a tag is not closed"),
+            ("[title", "TOML"),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(problem), "{wrong}: {error}");
+        }
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

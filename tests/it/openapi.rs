@@ -292,6 +292,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
             token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
             api_url: "http://127.0.0.1:9".into(),
             proxy: None,
+            texts: None,
             stale: PATIENCE,
             digest_above: 10,
             deadline: std::time::Duration::from_secs(1),

@@ -113,6 +113,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
             token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
             api_url: "http://127.0.0.1:9".into(),
             proxy: None,
+            texts: None,
             stale: PATIENCE,
             digest_above: 10,
             deadline: std::time::Duration::from_secs(1),

@@ -73,7 +73,7 @@ pub async fn propose(client: &impl GenericClient, table: &Table, kind: Option<Su
     let table = &table.with_defaults(client).await?;
     let mut draft = Draft {
         table: table.quoted.clone(),
-        kind: kind.or_else(|| kind_of(&table.name)),
+        kind: kind.or_else(|| synonyms::kind_of(&table.name)),
         ..Draft::default()
     };
     if draft.kind.is_none() {
@@ -150,18 +150,6 @@ impl<'a> Columns<'a> {
 
     fn rest(&self) -> Vec<String> {
         self.all.iter().filter(|(.., used)| !used).map(|(column, ..)| column.name.clone()).collect()
-    }
-}
-
-fn kind_of(table: &str) -> Option<SubjectKind> {
-    let name = table.to_lowercase();
-    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    if has(&["booking", "reservation", "appointment", "брон", "запис"]) {
-        Some(SubjectKind::Booking)
-    } else if has(&["order", "заказ", "purchase", "checkout", "ticket", "sale"]) {
-        Some(SubjectKind::Order)
-    } else {
-        None
     }
 }
 

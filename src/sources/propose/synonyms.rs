@@ -227,6 +227,19 @@ pub const PICKUP: &[&str] =
 /// The same.
 pub const DINE_IN: &[&str] = &["dine in", "dinein", "in store", "eat in", "in house", "table", "hall", "on site", "в зале", "в ресторане", "на месте"];
 
+/// What the rows of a table are, by its name.
+pub fn kind_of(table: &str) -> Option<SubjectKind> {
+    let name = table.to_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    if has(&["booking", "reservation", "appointment", "брон", "запис"]) {
+        Some(SubjectKind::Booking)
+    } else if has(&["order", "заказ", "purchase", "checkout", "ticket", "sale"]) {
+        Some(SubjectKind::Order)
+    } else {
+        None
+    }
+}
+
 /// A word in lower case, its parts apart by one space: `OUT_FOR_DELIVERY`, `outForDelivery`, `out-for-delivery`.
 pub fn spaced(word: &str) -> String {
     underscored(word).replace('_', " ")

@@ -2,6 +2,7 @@
 
 mod chats;
 mod orders;
+mod own_texts;
 mod poll;
 mod press;
 mod proxy;

@@ -54,13 +54,14 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
 }
 
 /// A `vestnik serve`, and what it logs; killed with the test.
-struct Server {
+/// `vestnik serve`, and what it logs; killed with it.
+pub(super) struct Server {
     child: Child,
     log: Arc<Mutex<String>>,
 }
 
 impl Server {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
@@ -77,7 +78,7 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
-    async fn until_log(&self, part: &str) {
+    pub async fn until_log(&self, part: &str) {
         let waited = tokio::time::timeout(PATIENCE, async {
             while !self.log().contains(part) {
                 look_again().await;

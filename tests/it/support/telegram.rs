@@ -236,6 +236,7 @@ impl Telegram {
             token: TOKEN.into(),
             api_url: self.url(),
             proxy: None,
+            texts: None,
             stale: Duration::from_secs(30 * 60),
             digest_above: 30,
             deadline: Duration::from_secs(10),

@@ -1,0 +1,46 @@
+//! An operator's own wording, for all stores and for one.
+
+use super::poll::Server;
+use super::{ANNA, BORIS, command, people, text};
+use crate::support::db::Database;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_texts_are_told_to_the_store_that_has_them_and_a_wrong_one_is_refused_at_start() {
+    let (telegram, database) = (people().await, Database::fresh().await);
+    telegram.link(&database, "7", ANNA, "mirror").await;
+    telegram.link(&database, "8", BORIS, "mirror").await;
+    let texts = std::env::temp_dir().join(format!("vestnik-own-texts-{}", std::process::id()));
+    std::fs::create_dir_all(texts.join("7")).unwrap();
+    std::fs::write(texts.join("en.toml"), "[button]\naccept = \"We cook it\"").unwrap();
+    std::fs::write(texts.join("7/en.toml"), "[title]\norder_pending = \"<b>Cook #{number}!</b>\"").unwrap();
+    let mut serve = command(&database, &telegram, &["serve"]);
+    serve.env("VESTNIK_TELEGRAM_TEXTS", &texts);
+    let server = Server::start(serve);
+    server.until_log("serving;").await;
+    let client = database.client().await;
+    client.batch_execute("insert into orders (store_id) values (7)").await.unwrap();
+    client.batch_execute("insert into orders (store_id) values (8)").await.unwrap();
+    for (chat, title) in [(ANNA, "Cook #1!"), (BORIS, "🔔 New order #2")] {
+        let told = telegram.until_messages(chat, 1).await.remove(0);
+        assert!(told.text.starts_with(title), "{}", told.text);
+        assert_eq!(told.buttons[0][0].0, "We cook it");
+    }
+    drop(server);
+    std::fs::write(texts.join("en.toml"), "[button]\nacept = \"We cook it\"").unwrap();
+    let refused = run_with(&database, &telegram, &texts).await;
+    assert!(refused.contains("there is no text button.acept"), "{refused}");
+    std::fs::remove_dir_all(&texts).unwrap();
+}
+
+/// What `serve` says with these texts, when it does not begin.
+async fn run_with(
+    database: &Database,
+    telegram: &crate::support::telegram::Telegram,
+    texts: &std::path::Path,
+) -> String {
+    let mut serve = command(database, telegram, &["serve"]);
+    serve.env("VESTNIK_TELEGRAM_TEXTS", texts);
+    let output = tokio::task::spawn_blocking(move || serve.output().unwrap()).await.unwrap();
+    assert!(!output.status.success());
+    text(&output.stderr)
+}
