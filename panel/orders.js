@@ -75,8 +75,11 @@ export const find = (key) => items.get(key) ?? closed.get(key);
 /** @param {Item} item */
 export const isOpen = (item) => OPEN.includes(item.status);
 
+/** Made once: it compares some hundred times as fast as `localeCompare` with options. */
+const byNumber = new Intl.Collator(undefined, { numeric: true });
+
 /** The older first. @param {Item} a @param {Item} b */
-export const byAge = (a, b) => a.since - b.since || a.key.localeCompare(b.key, undefined, { numeric: true });
+export const byAge = (a, b) => a.since - b.since || byNumber.compare(a.key, b.key);
 
 /** What waits for an answer, the oldest first. @param {Kind} [kind] */
 export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind)).sort(byAge);

@@ -132,11 +132,11 @@ function tellFailure(item, to, more, error) {
   toast(say(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [say("notice.retry"), again], stays: true });
 }
 
-/** Somebody was first. @param {Item} item @param {string} [status] what it is; unknown: gone @param {string} [by] */
+/** Somebody was first; the event that says so may come later, and does not take these words away. @param {Item} item @param {string} [status] what it is; unknown: gone @param {string} [by] */
 function tellOvertaken(item, status, by = "") {
   const number = numberOf(item);
   const words = status === "pending" ? "work.alreadyNew" : status ? "work.already" : "work.gone";
-  toast(say(words, { number, status: status ? say(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: item.key });
+  toast(say(words, { number, status: status ? say(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: `overtaken/${item.key}` });
 }
 
 /** Why something failed, in a person's words. @param {unknown} error */

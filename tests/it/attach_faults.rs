@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio_postgres::Client;
+use vestnik::db::Client;
 use vestnik::db;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
