@@ -9,6 +9,7 @@ use vestnik::db;
 use vestnik::domain::status::SubjectKind;
 use vestnik::sources::attach::{self, Attached, Options};
 use vestnik::sources::catalog::{self, Table};
+use vestnik::sources::derived::{self, preset};
 use vestnik::sources::mapping::Mapping;
 use vestnik::sources::preview;
 use vestnik::sources::propose::{Proposal, propose};
@@ -18,14 +19,17 @@ use super::Usage;
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
     /// The table, with its schema: public.orders; in mixed case quoted: 'public."Order"'
-    #[arg(long, required_unless_present = "map", conflicts_with = "map")]
+    #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
     /// What its rows are, where its name does not say it
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
     /// A file that says what its columns mean
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     map: Option<PathBuf>,
+    /// A system whose mapping comes with the program
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(preset::names()))]
+    preset: Option<String>,
     /// Attach a table of another owner with your own rights: its owner could use them
     #[arg(long)]
     trust_owner: bool,
@@ -53,9 +57,10 @@ pub struct DetachArgs {
 /// Attaches a table: by a mapping that is given, or one that is proposed where nothing about it is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect(&config.database).await?;
-    let mapping_toml = match &args.map {
-        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
-        None => {
+    let mapping_toml = match (&args.map, &args.preset) {
+        (Some(file), _) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        (None, Some(name)) => preset::mapping(name).unwrap_or_default().to_owned(),
+        (None, None) => {
             let kind = args.kind.map(|kind| match kind {
                 KindArg::Order => SubjectKind::Order,
                 KindArg::Booking => SubjectKind::Booking,
@@ -72,7 +77,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
     show_newest(&mut client, &table, &mapping, 1).await?;
     if args.dry_run {
-        super::say!("{mapping_toml}\n{}", attach::attach_sql(&client, &mapping).await?);
+        super::say!("{mapping_toml}\n{}", attach::attach_sql(&mut client, &mapping).await?);
         return Ok(());
     }
     let options = Options {
@@ -130,10 +135,13 @@ fn free_file(table: &str) -> PathBuf {
 
 /// Prints the newest rows as a partner would see them.
 pub async fn show_newest(client: &mut tokio_postgres::Client, table: &Table, mapping: &Mapping, rows: i64) -> anyhow::Result<()> {
-    let source = attach::unattached(table, mapping);
     let known = vestnik::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
-    match preview::newest(client, &source, table, &currencies, rows).await {
+    let newest = match &mapping.derived {
+        Some(derived) => derived::newest(client, table, mapping, derived, &currencies, rows).await,
+        None => preview::newest(client, &attach::unattached(table, mapping), table, &currencies, rows).await,
+    };
+    match newest {
         Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
         Ok(rows) => {
             super::say!("the newest of {}, as a partner would see it:", table.quoted);

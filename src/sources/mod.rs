@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod catalog;
 pub mod changes;
+pub mod derived;
 pub mod health;
 mod install;
 mod items;

@@ -84,7 +84,7 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
 }
 
 /// The key must tell one row from all others: by it a button finds its order.
-async fn key(client: &impl GenericClient, table: &Table, key: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+pub(super) async fn key(client: &impl GenericClient, table: &Table, key: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
     // Of a partitioned table an index must hold its partition key, too.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
          p as (select coalesce((select partattrs::int2[] from pg_partitioned_table where partrelid = $1), '{}') as attrs) \

@@ -9,6 +9,7 @@ mod cluster;
 mod command;
 mod cursor;
 mod delivery;
+mod derived;
 mod doctor;
 mod escalation;
 mod faults;

@@ -1,0 +1,37 @@
+//! Mappings of known systems that come with the program: `presets/NAME.toml`.
+
+/// Each by its name.
+const PRESETS: [(&str, &str); 8] = [
+    ("coopcycle", include_str!("../../../presets/coopcycle.toml")),
+    ("evershop", include_str!("../../../presets/evershop.toml")),
+    ("odoo-pos", include_str!("../../../presets/odoo-pos.toml")),
+    ("openfoodnetwork", include_str!("../../../presets/openfoodnetwork.toml")),
+    ("pretix", include_str!("../../../presets/pretix.toml")),
+    ("saleor", include_str!("../../../presets/saleor.toml")),
+    ("spree", include_str!("../../../presets/spree.toml")),
+    ("vendure", include_str!("../../../presets/vendure.toml")),
+];
+
+/// The names of all.
+pub fn names() -> [&'static str; PRESETS.len()] {
+    PRESETS.map(|(name, _)| name)
+}
+
+/// The mapping of this name, as TOML.
+pub fn mapping(name: &str) -> Option<&'static str> {
+    PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::mapping::Mapping;
+
+    #[test]
+    fn every_preset_is_a_mapping() {
+        for (name, toml) in PRESETS {
+            let mapping = Mapping::from_toml(toml).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(mapping.derived.is_some(), "{name}");
+        }
+    }
+}
