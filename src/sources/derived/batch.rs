@@ -100,7 +100,7 @@ pub(super) async fn batch(
         truncate(transaction, source).await?;
     }
     if taken.all_rows {
-        all_rows(transaction, source, derived, &mut done).await?;
+        all_rows(transaction, source, derived, &taken.keys, &mut done).await?;
     }
     lead(transaction, source, &mut taken, &mut done).await?;
     if taken.is_watched_truncated {
@@ -254,18 +254,26 @@ fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
 }
 
 /// All orders that were there before the source was attached, or before its mapping was another one. Those that were written
-/// since have a change of their own, and are told.
-async fn all_rows(transaction: &mut Transaction<'_>, source: &Source, derived: &Derived, done: &mut Done) -> Result<(), Failed> {
+/// since have a change of their own, taken or not, and are told.
+async fn all_rows(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    taken: &BTreeSet<String>,
+    done: &mut Done,
+) -> Result<(), Failed> {
     let column = ident(&derived.key);
-    let table = &derived_table(source);
+    let table = &source.mapping.table;
+    let taken: Vec<&String> = taken.iter().collect();
     let sql = format!(
         "select o.{column}::text from {table} o where not exists \
-             (select from vestnik.vst_change c where c.source = $1 and c.key = o.{column}::text) \
+             (select from vestnik.vst_change c where c.source = $1 and c.watch = 0 and c.key = o.{column}::text) \
+             and o.{column}::text <> all ($3) \
          order by o.{column} desc limit $2"
     );
     transaction.batch_execute("set local statement_timeout = '60s'").await?;
     let mut keys = Vec::new();
-    for row in transaction.query(&sql, &[&source.id.0, &KNOWN_ORDERS]).await? {
+    for row in transaction.query(&sql, &[&source.id.0, &KNOWN_ORDERS, &taken]).await? {
         keys.extend(row.try_get::<_, Option<String>>(0)?);
     }
     for chunk in keys.chunks(KNOWN_CHUNK) {
@@ -273,11 +281,6 @@ async fn all_rows(transaction: &mut Transaction<'_>, source: &Source, derived: &
     }
     let limit = format!("set local statement_timeout = {DERIVE_MS}");
     Ok(transaction.batch_execute(&limit).await?)
-}
-
-/// The shop's table of a source.
-fn derived_table(source: &Source) -> String {
-    source.mapping.table.clone()
 }
 
 /// Orders that are not over yet, as people see them.
