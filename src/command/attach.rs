@@ -65,12 +65,22 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
                 KindArg::Order => SubjectKind::Order,
                 KindArg::Booking => SubjectKind::Booking,
             });
-            let table = Table::find(&client, args.table.as_deref().unwrap_or_default()).await.map_err(refusal)?;
-            let proposal = propose(&client, &table, kind).await?;
-            if !proposal.questions.is_empty() {
-                return Err(ask(&table, &proposal)?);
+            let table = Table::find(&client, args.table.as_deref().unwrap_or_default())
+                .await
+                .map_err(refusal)?;
+            match preset::recognise(&mut client, &table).await? {
+                Some(name) => {
+                    super::say!("{} is one of {name}: attached by --preset {name}", table.quoted);
+                    preset::mapping(name).unwrap_or_default().to_owned()
+                }
+                None => {
+                    let proposal = propose(&client, &table, kind).await?;
+                    if !proposal.questions.is_empty() {
+                        return Err(ask(&table, &proposal)?);
+                    }
+                    proposal.toml
+                }
             }
-            proposal.toml
         }
     };
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
@@ -86,7 +96,10 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     };
     let attached = attach::attach(&mut client, &mapping_toml, options, &mut |line| super::say!("{line}")).await;
     match attached.map_err(wrong_mapping)? {
-        Attached::New(name) => super::say!("attached {} as source {name}: its rows are events from now on", table.quoted),
+        Attached::New(name) => super::say!(
+            "attached {} as source {name}: its rows are events from now on",
+            table.quoted
+        ),
         Attached::Changed(name) => super::say!("attached {} as source {name} again", table.quoted),
         Attached::Unchanged(name) => super::say!("{} was attached just so already, as source {name}", table.quoted),
     }
@@ -103,9 +116,11 @@ pub fn refusal(error: catalog::Error) -> anyhow::Error {
 
 pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     match error {
-        attach::Error::Mapping(_) | attach::Error::Unfit { .. } | attach::Error::ForeignOwner { .. } | attach::Error::NameTaken(_) | attach::Error::Unknown(_) => {
-            Usage(error.to_string()).into()
-        }
+        attach::Error::Mapping(_)
+        | attach::Error::Unfit { .. }
+        | attach::Error::ForeignOwner { .. }
+        | attach::Error::NameTaken(_)
+        | attach::Error::Unknown(_) => Usage(error.to_string()).into(),
         other => other.into(),
     }
 }
@@ -114,7 +129,11 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
 fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
     let file = free_file(&table.name);
     std::fs::write(&file, &proposal.toml).with_context(|| format!("cannot write {}", file.display()))?;
-    let questions: Vec<String> = proposal.questions.iter().map(|question| format!("  {question}")).collect();
+    let questions: Vec<String> = proposal
+        .questions
+        .iter()
+        .map(|question| format!("  {question}"))
+        .collect();
     let file = file.display();
     Ok(Usage(format!(
         "{} was not attached: only you can know this:\n{}\nAnswer it in {file}, then: vestnik attach --map {file}",
@@ -126,7 +145,10 @@ fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
 
 /// A name of a file that is not there yet: what a person has edited is not overwritten.
 fn free_file(table: &str) -> PathBuf {
-    let name: String = table.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let name: String = table
+        .chars()
+        .map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' })
+        .collect();
     let numbered = (2..).map(|number| format!("{name}.mapping.{number}.toml"));
     let mut names = std::iter::once(format!("{name}.mapping.toml")).chain(numbered);
     let free = names.find(|name| !Path::new(name).exists());
@@ -134,7 +156,12 @@ fn free_file(table: &str) -> PathBuf {
 }
 
 /// Prints the newest rows as a partner would see them.
-pub async fn show_newest(client: &mut tokio_postgres::Client, table: &Table, mapping: &Mapping, rows: i64) -> anyhow::Result<()> {
+pub async fn show_newest(
+    client: &mut tokio_postgres::Client,
+    table: &Table,
+    mapping: &Mapping,
+    rows: i64,
+) -> anyhow::Result<()> {
     let known = vestnik::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
     let newest = match &mapping.derived {
@@ -145,7 +172,9 @@ pub async fn show_newest(client: &mut tokio_postgres::Client, table: &Table, map
         Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
         Ok(rows) => {
             super::say!("the newest of {}, as a partner would see it:", table.quoted);
-            rows.iter().flat_map(preview::lines).for_each(|line| super::say!("  {line}"));
+            rows.iter()
+                .flat_map(preview::lines)
+                .for_each(|line| super::say!("  {line}"));
         }
         // What is wrong with the mapping is said when it is attached.
         Err(catalog::Error::Failed(db::Failed::Postgres(error))) if error.as_db_error().is_some() => {}

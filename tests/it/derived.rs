@@ -2,6 +2,9 @@
 //! has a system's tables and what its application writes; `truth.sql` says in plain SQL what a panel must show. After each
 //! transaction the lists are what the truth says, and the events are what has changed in it.
 
+mod answers;
+mod attaching;
+mod faults;
 mod shop;
 mod truth;
 

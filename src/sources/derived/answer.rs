@@ -40,6 +40,14 @@ pub(in crate::sources) async fn answer(
         }
     }
     let said = derive(transaction, source, derived, &keys).await?;
-    tell(transaction, source, derived, known, said, Telling::Answer(change.store.as_str(), change.to)).await?;
+    tell(
+        transaction,
+        source,
+        derived,
+        known,
+        said,
+        Telling::Answer(change.store.as_str(), change.to),
+    )
+    .await?;
     Ok(true)
 }

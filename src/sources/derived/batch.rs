@@ -89,10 +89,14 @@ pub(super) async fn batch(
     derived: &Derived,
     mark: &mut Mark,
 ) -> Result<Done, Failed> {
-    let limits = format!("set local jit = off; set local lock_timeout = {LOCK_MS}; set local statement_timeout = {DERIVE_MS}");
+    let limits =
+        format!("set local jit = off; set local lock_timeout = {LOCK_MS}; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limits).await?;
     let (mut taken, count) = take(transaction, source, mark).await?;
-    let mut done = Done { taken: count, ..Done::default() };
+    let mut done = Done {
+        taken: count,
+        ..Done::default()
+    };
     if count == 0 {
         return Ok(done);
     }
@@ -117,16 +121,20 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
     const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
              select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
          returning id, watch, key";
-    const DUE: &str = "delete from vestnik.vst_wait where source = $1 and until <= clock_timestamp() returning key";
+    const DUE: &str = "delete from vestnik.vst_wait where source = $1 and key = any (array( \
+             select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) returning key";
     const SNAPSHOT: &str = "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
     let snapshot = transaction.query_one(SNAPSHOT, &[]).await?;
     let number = |at: usize| -> Result<u64, Failed> {
         let text: &str = snapshot.try_get(at)?;
-        text.parse().map_err(|_| Failed::Inconsistent("a snapshot is no number"))
+        text.parse()
+            .map_err(|_| Failed::Inconsistent("a snapshot is no number"))
     };
     let bounds = (number(0)?, number(1)?);
     let statement = transaction.prepare_cached(CHANGES).await?;
-    let rows = transaction.query(&statement, &[&source.id.0, &mark.through, &BATCH_CHANGES]).await?;
+    let rows = transaction
+        .query(&statement, &[&source.id.0, &mark.through, &BATCH_CHANGES])
+        .await?;
     let mut taken = Taken::default();
     let mut newest = None;
     for row in &rows {
@@ -142,7 +150,7 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
     }
     mark.pass(newest, bounds);
     let statement = transaction.prepare_cached(DUE).await?;
-    for row in transaction.query(&statement, &[&source.id.0]).await? {
+    for row in transaction.query(&statement, &[&source.id.0, &BATCH_CHANGES]).await? {
         taken.due.insert(row.try_get(0)?);
     }
     let count = rows.len() + taken.due.len();
@@ -150,12 +158,22 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
 }
 
 /// Finds the keys behind the values of watched tables.
-async fn lead(transaction: &mut Transaction<'_>, source: &Source, taken: &mut Taken, done: &mut Done) -> Result<(), Failed> {
+async fn lead(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    taken: &mut Taken,
+    done: &mut Done,
+) -> Result<(), Failed> {
     let Some(derived) = &source.mapping.derived else {
         return Ok(());
     };
     for (at, watch) in derived.watch.iter().enumerate() {
-        let values: Vec<String> = taken.leads.iter().filter(|(number, _)| *number == at + 1).map(|(_, value)| value.clone()).collect();
+        let values: Vec<String> = taken
+            .leads
+            .iter()
+            .filter(|(number, _)| *number == at + 1)
+            .map(|(_, value)| value.clone())
+            .collect();
         if values.is_empty() {
             continue;
         }
@@ -169,7 +187,9 @@ async fn lead(transaction: &mut Transaction<'_>, source: &Source, taken: &mut Ta
             Ok(rows) => {
                 savepoint.commit().await?;
                 for row in &rows {
-                    taken.keys.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
+                    taken
+                        .keys
+                        .extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
                 }
             }
             Err(error) if is_of_mapping(&error) => {
@@ -208,11 +228,15 @@ async fn project(
         }
         Err(error) => return Err(error.into()),
     }
-    transaction.batch_execute(&format!("set local statement_timeout = {DERIVE_ONE_MS}")).await?;
+    transaction
+        .batch_execute(&format!("set local statement_timeout = {DERIVE_ONE_MS}"))
+        .await?;
     for key in keys {
         project_one(transaction, source, derived, key, telling, done).await?;
     }
-    transaction.batch_execute(&format!("set local statement_timeout = {DERIVE_MS}")).await?;
+    transaction
+        .batch_execute(&format!("set local statement_timeout = {DERIVE_MS}"))
+        .await?;
     Ok(())
 }
 
@@ -242,7 +266,11 @@ async fn project_one(
     let known = Known::lock(&savepoint, source, &keys).await?;
     match derive_parts(&mut savepoint, source, derived, key).await? {
         Some(said) => done.events += tell(&savepoint, source, derived, known, said, telling).await?,
-        None => drop(savepoint.execute(AGAIN, &[&source.id.0, &key, &RETRY_PAUSE.as_secs_f64()]).await?),
+        None => drop(
+            savepoint
+                .execute(AGAIN, &[&source.id.0, &key, &RETRY_PAUSE.as_secs_f64()])
+                .await?,
+        ),
     }
     Ok(savepoint.commit().await?)
 }
@@ -250,7 +278,9 @@ async fn project_one(
 /// Whether the expressions are the reason, and not Postgres that is busy, locked or going down.
 fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
     const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
-    error.code().is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
+    error
+        .code()
+        .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
 }
 
 /// All orders that were there before the source was attached, or before its mapping was another one. Those that were written
@@ -296,7 +326,9 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
 /// The shop's table was emptied: panels load their lists anew.
 async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), Failed> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
-    transaction.execute(&format!("delete from {}", projection(source.id)), &[]).await?;
+    transaction
+        .execute(&format!("delete from {}", projection(source.id)), &[])
+        .await?;
     transaction.execute(TRUNCATED, &[&source.id.0]).await?;
     transaction.execute("select vestnik.vst_notify()", &[]).await?;
     Ok(())

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::types::Type;
 use tokio_postgres::Transaction;
+use tokio_postgres::types::Type;
 
 use super::super::catalog::{self, Table};
 use super::super::trigger::ident;
@@ -34,12 +34,18 @@ impl Checked {
 }
 
 /// Checks a mapping against the table of its rows. Nothing that it does stays.
-pub async fn check(transaction: &mut Transaction<'_>, table: &Table, derived: &Derived) -> Result<Checked, catalog::Error> {
+pub async fn check(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+) -> Result<Checked, catalog::Error> {
     let mut findings = Findings::default();
     if table.column(&derived.key).is_some() {
         validate::key(transaction, table, &derived.key, &mut findings).await?;
     } else {
-        findings.problems.push(format!("key: {} has no column {}", table.quoted, derived.key));
+        findings
+            .problems
+            .push(format!("key: {} has no column {}", table.quoted, derived.key));
     }
     let mut columns = Vec::new();
     let mut reads = BTreeMap::new();
@@ -50,7 +56,11 @@ pub async fn check(transaction: &mut Transaction<'_>, table: &Table, derived: &D
     let watched = watched(transaction, table, derived, &reads, &mut findings).await?;
     statements(transaction, table, derived, &mut findings).await?;
     let is_watched = |name: &String| watched.iter().any(|watched| watched.table.quoted == *name);
-    let unseen: Vec<&str> = reads.keys().filter(|name| !is_watched(name)).map(String::as_str).collect();
+    let unseen: Vec<&str> = reads
+        .keys()
+        .filter(|name| !is_watched(name))
+        .map(String::as_str)
+        .collect();
     if !unseen.is_empty() {
         findings.warnings.push(format!(
             "a write to {} alone tells nobody: where an order follows from it, name it in [[derived.watch]]",
@@ -93,7 +103,10 @@ async fn look(
     let savepoint = transaction.transaction().await?;
     let path = format!("set local search_path = {}, pg_temp", ident(&table.schema));
     savepoint.batch_execute(&path).await?;
-    if let Err(error) = savepoint.batch_execute(&format!("create temporary view vst_check as {select}")).await {
+    if let Err(error) = savepoint
+        .batch_execute(&format!("create temporary view vst_check as {select}"))
+        .await
+    {
         savepoint.rollback().await?;
         return Ok(Err(error));
     }
@@ -122,12 +135,22 @@ async fn values(
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
     let from = super::from_clause(&table.quoted, derived);
-    let named = [("store".to_owned(), derived.store.clone()), ("status".to_owned(), derived.status.clone())];
+    let named = [
+        ("store".to_owned(), derived.store.clone()),
+        ("status".to_owned(), derived.status.clone()),
+    ];
     let mut all: Vec<(String, String)> = named.into_iter().chain(function::values(derived)).collect();
     all.retain(|(name, _)| name != "items");
     let select = |values: &[(String, String)]| {
-        let values: Vec<String> = values.iter().map(|(name, sql)| format!("({sql}\n) as {}", ident(name))).collect();
-        format!("select o.{} as vst_key, {} from {from}", ident(&derived.key), values.join(",\n"))
+        let values: Vec<String> = values
+            .iter()
+            .map(|(name, sql)| format!("({sql}\n) as {}", ident(name)))
+            .collect();
+        format!(
+            "select o.{} as vst_key, {} from {from}",
+            ident(&derived.key),
+            values.join(",\n")
+        )
     };
     match look(transaction, table, &select(&all)).await? {
         Ok((found, read)) => {
@@ -143,9 +166,14 @@ async fn values(
             let before = findings.problems.len();
             for value in &all {
                 if let Err(error) = look(transaction, table, &select(std::slice::from_ref(value))).await? {
-                    let label = value.0.strip_prefix("extra_").and_then(|number| derived.extra.get(number.parse::<usize>().ok()?));
+                    let label = value
+                        .0
+                        .strip_prefix("extra_")
+                        .and_then(|number| derived.extra.get(number.parse::<usize>().ok()?));
                     let name = label.map_or_else(|| value.0.clone(), |(label, _)| format!("extra.{label}"));
-                    findings.problems.push(format!("derived.{name}: {}", db::reason(&error)));
+                    findings
+                        .problems
+                        .push(format!("derived.{name}: {}", db::reason(&error)));
                 }
             }
             if findings.problems.len() == before {
@@ -175,7 +203,9 @@ async fn items(
             for column in found {
                 if !ITEM_COLUMNS.contains(&column.name.as_str()) {
                     let known = ITEM_COLUMNS.join(", ");
-                    findings.problems.push(format!("derived.items: `{}` is none of {known}", column.name));
+                    findings
+                        .problems
+                        .push(format!("derived.items: `{}` is none of {known}", column.name));
                 }
                 columns.push(RecordedColumn {
                     name: format!("items.{}", column.name),
@@ -232,7 +262,10 @@ async fn watched(
             Err(error) => return Err(error),
         };
         if found.column(&watch.column).is_none() {
-            findings.problems.push(format!("derived.watch[{at}].column: {} has no column {}", found.quoted, watch.column));
+            findings.problems.push(format!(
+                "derived.watch[{at}].column: {} has no column {}",
+                found.quoted, watch.column
+            ));
         }
         watched.push(Watched {
             number,
@@ -253,14 +286,27 @@ async fn statements(
 ) -> Result<(), catalog::Error> {
     let mut all: Vec<(String, &str, &[Type])> = Vec::new();
     for (at, watch) in derived.watch.iter().enumerate() {
-        all.extend(watch.keys.as_deref().map(|sql| (format!("derived.watch[{at}].keys"), sql, &[Type::TEXT_ARRAY][..])));
+        all.extend(
+            watch
+                .keys
+                .as_deref()
+                .map(|sql| (format!("derived.watch[{at}].keys"), sql, &[Type::TEXT_ARRAY][..])),
+        );
     }
     for (status, statements) in &derived.answers {
-        all.extend(statements.iter().map(|sql| (format!("answer.{}", status.as_str()), sql.as_str(), &super::answer::PARAMETERS[..])));
+        all.extend(statements.iter().map(|sql| {
+            (
+                format!("answer.{}", status.as_str()),
+                sql.as_str(),
+                &super::answer::PARAMETERS[..],
+            )
+        }));
     }
     for (name, sql, types) in all {
         let savepoint = transaction.transaction().await?;
-        savepoint.batch_execute(&format!("set local search_path = {}", ident(&table.schema))).await?;
+        savepoint
+            .batch_execute(&format!("set local search_path = {}", ident(&table.schema)))
+            .await?;
         if let Err(error) = savepoint.prepare_typed(sql, types).await {
             findings.problems.push(format!("{name}: {}", db::reason(&error)));
         }
@@ -270,6 +316,7 @@ async fn statements(
 }
 
 async fn has_row_security(transaction: &Transaction<'_>, table: &str) -> Result<bool, tokio_postgres::Error> {
-    const ROW_SECURITY: &str = "select coalesce((select relrowsecurity from pg_class where oid = to_regclass($1)), false)";
+    const ROW_SECURITY: &str =
+        "select coalesce((select relrowsecurity from pg_class where oid = to_regclass($1)), false)";
     transaction.query_one(ROW_SECURITY, &[&table]).await?.try_get(0)
 }

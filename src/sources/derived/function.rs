@@ -21,18 +21,30 @@ pub(super) fn signature(source: SourceId) -> String {
 
 /// Every value with its expression, but for store and status: the fields, the items, and what else is shown.
 pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
-    let fields = derived.fields.iter().map(|(name, sql)| ((*name).to_owned(), sql.clone()));
+    let fields = derived
+        .fields
+        .iter()
+        .map(|(name, sql)| ((*name).to_owned(), sql.clone()));
     let items = derived.items.iter().map(|query| {
         let query = query.trim().trim_end_matches(';');
-        ("items".to_owned(), format!("select pg_catalog.json_agg(vst_i) from (\n{query}\n) vst_i"))
+        (
+            "items".to_owned(),
+            format!("select pg_catalog.json_agg(vst_i) from (\n{query}\n) vst_i"),
+        )
     });
-    let extra = derived.extra.iter().enumerate().map(|(number, (_, sql))| (extra_name(number), sql.clone()));
+    let extra = derived
+        .extra
+        .iter()
+        .enumerate()
+        .map(|(number, (_, sql))| (extra_name(number), sql.clone()));
     fields.chain(items).chain(extra).collect()
 }
 
 /// A query of rows that are text arrays: key, store, status, and the values as a JSON object.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
-    let values = values(derived).into_iter().map(|(name, sql)| format!("{}, ({sql}\n)", literal(&name)));
+    let values = values(derived)
+        .into_iter()
+        .map(|(name, sql)| format!("{}, ({sql}\n)", literal(&name)));
     format!(
         "select array[{key}, ({store}\n)::pg_catalog.text, ({status}\n)::pg_catalog.text,\n    pg_catalog.json_build_object({values})::pg_catalog.text]\nfrom {from}\nwhere {condition}",
         key = key_text(derived),
@@ -50,9 +62,15 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
     let condition = format!("o.{} = any (vst_keys::{kind}[])", ident(&derived.key));
     let whole = select(&table.quoted, derived, &condition);
     let mut branches = String::new();
-    let named = [("store".to_owned(), derived.store.clone()), ("status".to_owned(), derived.status.clone())];
+    let named = [
+        ("store".to_owned(), derived.store.clone()),
+        ("status".to_owned(), derived.status.clone()),
+    ];
     for (value, sql) in named.into_iter().chain(values(derived)) {
-        for (suffix, from) in [("", from_clause(&table.quoted, derived)), (BARE, format!("{} o", table.quoted))] {
+        for (suffix, from) in [
+            ("", from_clause(&table.quoted, derived)),
+            (BARE, format!("{} o", table.quoted)),
+        ] {
             branches.push_str(&format!(
                 "    elsif vst_field = {field} then\n        return query select array[{key}, null, null, pg_catalog.json_build_object({name}, ({sql}\n))::pg_catalog.text]\n        from {from}\n        where {condition};\n",
                 field = literal(&format!("{value}{suffix}")),
@@ -90,6 +108,8 @@ pub(super) fn watch_name(number: usize) -> String {
 pub(super) fn quoted(mut sql: String) -> String {
     let begin = sql.find("create or replace").unwrap_or_default();
     let sql = sql.split_off(begin);
-    let quote = (0..).map(|number| format!("$vst{number}$")).find(|quote| !sql.contains(quote.as_str()));
+    let quote = (0..)
+        .map(|number| format!("$vst{number}$"))
+        .find(|quote| !sql.contains(quote.as_str()));
     sql.replace("{quote}", &quote.unwrap_or_default())
 }

@@ -18,7 +18,8 @@ mod watch;
 use std::time::Duration;
 
 use super::mapping::{
-    Answer, Column, CurrencyRef, Fields, Items, ItemsRef, Mapping, MoneyColumn, PaidWords, StatusWords, StoreRef, TimeColumn, TypeWords,
+    Answer, Column, CurrencyRef, Fields, Items, ItemsRef, Mapping, MoneyColumn, PaidWords, StatusWords, StoreRef,
+    TimeColumn, TypeWords,
 };
 use super::trigger::ident;
 use super::{RecordedColumn, usual_unit};
@@ -103,8 +104,15 @@ impl Derived {
         let has = |field: &str| self.fields.iter().any(|(known, _)| *known == field);
         let column = |field: &str| has(field).then(|| value(field));
         let columns = |field: &str| column(field).into_iter().collect::<Vec<_>>();
-        let money = |field: &str| column(field).map(|column| MoneyColumn { column, unit: self.unit });
-        let words = Status::ALL.iter().map(|status| (*status, vec![status.as_str().to_owned()]));
+        let money = |field: &str| {
+            column(field).map(|column| MoneyColumn {
+                column,
+                unit: self.unit,
+            })
+        };
+        let words = Status::ALL
+            .iter()
+            .map(|status| (*status, vec![status.as_str().to_owned()]));
         let fields = Fields {
             customer_name: columns("customer_name"),
             phone: columns("phone"),
@@ -112,7 +120,10 @@ impl Derived {
             comment: columns("comment"),
             persons: column("persons"),
             payment_method: column("payment_method"),
-            paid: column("paid").map(|column| PaidWords { column, words: Vec::new() }),
+            paid: column("paid").map(|column| PaidWords {
+                column,
+                words: Vec::new(),
+            }),
             change_from: money("change_from"),
             order_type: column("order_type").map(|column| TypeWords {
                 column,
@@ -121,8 +132,14 @@ impl Derived {
                 dine_in: Vec::new(),
             }),
             total: money("total"),
-            due_at: column("due_at").map(|column| TimeColumn { column, zone: self.zone.clone() }),
-            created_at: Some(TimeColumn { column: Column::whole("created_at"), zone: "UTC".into() }),
+            due_at: column("due_at").map(|column| TimeColumn {
+                column,
+                zone: self.zone.clone(),
+            }),
+            created_at: Some(TimeColumn {
+                column: Column::whole("created_at"),
+                zone: "UTC".into(),
+            }),
             deleted_at: None,
             reason: column("reason"),
             minutes: column("minutes"),
@@ -154,7 +171,10 @@ impl Derived {
             currency: column("currency").map_or(CurrencyRef::Store, CurrencyRef::Column),
             items,
             extra: extra.collect(),
-            answer: Answer { zone: self.zone.clone(), ..Answer::default() },
+            answer: Answer {
+                zone: self.zone.clone(),
+                ..Answer::default()
+            },
             details: None,
             derived: Some(Box::new(self)),
         }
@@ -182,8 +202,16 @@ pub fn projection(source: SourceId) -> String {
 /// The mapping as it is in force: amounts count what their types say where the mapping says nothing. `columns` are the types
 /// of the expressions, by their names.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
-    let unit = |name: &str| columns.iter().find(|column| column.name == name).map(|column| usual_unit(&column.kind));
-    for (money, name) in [(&mut mapping.fields.total, "total"), (&mut mapping.fields.change_from, "change_from")] {
+    let unit = |name: &str| {
+        columns
+            .iter()
+            .find(|column| column.name == name)
+            .map(|column| usual_unit(&column.kind))
+    };
+    for (money, name) in [
+        (&mut mapping.fields.total, "total"),
+        (&mut mapping.fields.change_from, "change_from"),
+    ] {
         if let Some(money) = money {
             money.unit = money.unit.or_else(|| unit(name));
         }

@@ -1,5 +1,11 @@
 //! Mappings of known systems that come with the program: `presets/NAME.toml`.
 
+use tokio_postgres::Client;
+
+use super::super::catalog::{self, Table};
+use super::super::mapping::Mapping;
+use super::check;
+
 /// Each by its name.
 const PRESETS: [(&str, &str); 8] = [
     ("coopcycle", include_str!("../../../presets/coopcycle.toml")),
@@ -22,10 +28,29 @@ pub fn mapping(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
 }
 
+/// The preset that fits a table with all that it reads: of its name and columns.
+pub async fn recognise(client: &mut Client, table: &Table) -> Result<Option<&'static str>, catalog::Error> {
+    for (name, toml) in PRESETS {
+        let Ok(mapping) = Mapping::from_toml(toml) else {
+            continue;
+        };
+        let Some(derived) = &mapping.derived else { continue };
+        if mapping.table.replace('"', "") != table.quoted.replace('"', "") {
+            continue;
+        }
+        let mut transaction = client.transaction().await?;
+        let checked = check(&mut transaction, table, derived).await?;
+        transaction.rollback().await?;
+        if checked.findings.problems.is_empty() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::mapping::Mapping;
 
     #[test]
     fn every_preset_is_a_mapping() {

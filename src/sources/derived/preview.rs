@@ -38,27 +38,50 @@ pub async fn newest(
     if reader::prepare(&mut transaction, &checked.reads).await? {
         reader::become_it(&transaction, table).await?;
     } else {
-        transaction.batch_execute("set local transaction_read_only = on").await?;
+        transaction
+            .batch_execute("set local transaction_read_only = on")
+            .await?;
     }
     let column = ident(&derived.key);
     let condition = format!(
         "o.{column} = any (array(select newest.{column} from {} newest order by newest.{column} desc limit {rows}))",
         table.quoted
     );
-    transaction.batch_execute(&format!("set local statement_timeout = {STATEMENT_MS}")).await?;
-    let found = transaction.query(&function::select(&table.quoted, derived, &condition), &[]).await?;
+    transaction
+        .batch_execute(&format!("set local statement_timeout = {STATEMENT_MS}"))
+        .await?;
+    let found = transaction
+        .query(&function::select(&table.quoted, derived, &condition), &[])
+        .await?;
     transaction.rollback().await?;
     let mut previews = Vec::new();
     for row in &found {
         let row: Vec<Option<String>> = row.try_get(0)?;
-        let [Some(key), store, status, Some(data)] = <[Option<String>; 4]>::try_from(row).unwrap_or_default() else { continue };
+        let [Some(key), store, status, Some(data)] = <[Option<String>; 4]>::try_from(row).unwrap_or_default() else {
+            continue;
+        };
         let values: serde_json::Value = serde_json::from_str(&data).unwrap_or_default();
-        let created = values["created_at"].as_str().and_then(|text| zone::moment(text, &derived.zone));
-        let store = store.filter(|store| !store.is_empty()).map(|store| StoreId::new(&store));
-        let currency = store.as_ref().and_then(|store| currencies.get(store)).copied().unwrap_or(Currency::DEFAULT);
+        let created = values["created_at"]
+            .as_str()
+            .and_then(|text| zone::moment(text, &derived.zone));
+        let store = store
+            .filter(|store| !store.is_empty())
+            .map(|store| StoreId::new(&store));
+        let currency = store
+            .as_ref()
+            .and_then(|store| currencies.get(store))
+            .copied()
+            .unwrap_or(Currency::DEFAULT);
         let status = status.as_deref().unwrap_or("null");
         let json = row_json(&key, "", status, created.unwrap_or(OffsetDateTime::UNIX_EPOCH), &data);
-        let mut subject = source.translate(&key, &json, Beside { currency, lookup: Found::Nothing });
+        let mut subject = source.translate(
+            &key,
+            &json,
+            Beside {
+                currency,
+                lookup: Found::Nothing,
+            },
+        );
         subject.created_at = created;
         previews.push(Preview { store, subject });
     }

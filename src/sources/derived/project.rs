@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use deadpool_postgres::Transaction;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use deadpool_postgres::Transaction;
 
 use super::super::{Source, zone};
 use super::{Derived, HIDDEN, function, projection};
@@ -45,7 +45,9 @@ pub(super) struct Said {
 impl Said {
     fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
         let values: Value = serde_json::from_str(&data).unwrap_or_default();
-        let created_at = values["created_at"].as_str().and_then(|text| zone::moment(text, &derived.zone));
+        let created_at = values["created_at"]
+            .as_str()
+            .and_then(|text| zone::moment(text, &derived.zone));
         Self {
             key,
             store: store.unwrap_or_default(),
@@ -81,7 +83,9 @@ pub(super) async fn derive(
     for row in &rows {
         let mut row: Vec<Option<String>> = row.try_get(0)?;
         let mut take = |at: usize| row.get_mut(at).and_then(Option::take);
-        let (Some(key), store, status, Some(data)) = (take(0), take(1), take(2), take(3)) else { continue };
+        let (Some(key), store, status, Some(data)) = (take(0), take(1), take(2), take(3)) else {
+            continue;
+        };
         said.push(Said::new(key, store, status, data, derived));
     }
     Ok(said)
@@ -118,7 +122,9 @@ pub(super) async fn derive_parts(
         None => Some(UNREADABLE.to_owned()),
     };
     let data = Value::Object(data).to_string();
-    let said = stores.iter().map(|store| Said::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
+    let said = stores
+        .iter()
+        .map(|store| Said::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
     Ok(Some(said.collect()))
 }
 
@@ -160,7 +166,11 @@ pub(super) struct Known {
 
 impl Known {
     /// Reads and locks it.
-    pub async fn lock(transaction: &Transaction<'_>, source: &Source, keys: &[String]) -> Result<Self, tokio_postgres::Error> {
+    pub async fn lock(
+        transaction: &Transaction<'_>,
+        source: &Source,
+        keys: &[String],
+    ) -> Result<Self, tokio_postgres::Error> {
         let sql = format!(
             "select key, store_id, status, shop_status, answered_over, data::text, created_at from {} where key = any ($1) \
              order by key, store_id for update",
@@ -183,7 +193,9 @@ impl Known {
 
     /// Where an order of a store stands, as people see it.
     pub fn status(&self, key: &str, store: &str) -> Option<&str> {
-        self.before.get(&(key.to_owned(), store.to_owned())).map(|before| before.status.as_str())
+        self.before
+            .get(&(key.to_owned(), store.to_owned()))
+            .map(|before| before.status.as_str())
     }
 }
 
@@ -249,7 +261,13 @@ pub(super) async fn tell(
     }
     for ((key, store), before) in known.before {
         let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
-        writes.events.push(Event { key: key.clone(), store: store.clone(), kind: "delete", data, old: None });
+        writes.events.push(Event {
+            key: key.clone(),
+            store: store.clone(),
+            kind: "delete",
+            data,
+            old: None,
+        });
         writes.gone.push((key, store));
     }
     if telling == Telling::Nobody {
@@ -261,27 +279,37 @@ pub(super) async fn tell(
 
 /// Compares an order with what was said of it last.
 fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling<'_>) {
-    let kept = before.as_ref().filter(|before| before.answered_over.as_ref() == Some(&said.status)).map(|before| before.status.clone());
+    let kept = before
+        .as_ref()
+        .filter(|before| before.answered_over.as_ref() == Some(&said.status))
+        .map(|before| before.status.clone());
     let shown = match telling {
         Telling::Answer(store, to) if store == said.store => to.as_str().to_owned(),
         _ => kept.unwrap_or_else(|| said.status.clone()),
     };
     let answered_over = (shown != said.status).then(|| said.status.clone());
-    let created_at = said.created_at.or_else(|| before.as_ref().map(|before| before.created_at));
+    let created_at = said
+        .created_at
+        .or_else(|| before.as_ref().map(|before| before.created_at));
     let created_at = created_at.unwrap_or_else(OffsetDateTime::now_utc);
     let is_same = before.as_ref().is_some_and(|before| {
-        (&before.status, &before.shop_status, &before.answered_over, &before.data) == (&shown, &said.status, &answered_over, &said.data)
+        (&before.status, &before.shop_status, &before.answered_over, &before.data)
+            == (&shown, &said.status, &answered_over, &said.data)
     });
     if is_same {
         return;
     }
-    let is_seen = before.as_ref().is_none_or(|before| (&before.status, &before.data) != (&shown, &said.data));
+    let is_seen = before
+        .as_ref()
+        .is_none_or(|before| (&before.status, &before.data) != (&shown, &said.data));
     if is_seen {
         let row = |status: &str, created_at, data: &str| row_json(&said.key, &said.store, status, created_at, data);
         writes.events.push(Event {
             kind: if before.is_some() { "update" } else { "insert" },
             data: row(&shown, created_at, &said.data),
-            old: before.as_ref().map(|before| row(&before.status, before.created_at, &before.data)),
+            old: before
+                .as_ref()
+                .map(|before| row(&before.status, before.created_at, &before.data)),
             key: said.key.clone(),
             store: said.store.clone(),
         });
@@ -311,7 +339,12 @@ pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetD
 }
 
 /// Writes it: the engine's own table, the events, and who waits.
-async fn put(transaction: &Transaction<'_>, source: &Source, derived: &Derived, writes: &Writes) -> Result<(), tokio_postgres::Error> {
+async fn put(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    writes: &Writes,
+) -> Result<(), tokio_postgres::Error> {
     let table = projection(source.id);
     if !writes.rows.is_empty() {
         let sql = format!(
@@ -342,18 +375,27 @@ async fn put(transaction: &Transaction<'_>, source: &Source, derived: &Derived, 
             .await?;
         const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
         let statement = transaction.prepare_cached(TOLD).await?;
-        transaction.execute(&statement, &[&source.id.0, &column(|row| &row.key)]).await?;
+        transaction
+            .execute(&statement, &[&source.id.0, &column(|row| &row.key)])
+            .await?;
     }
     if !writes.gone.is_empty() {
-        let (keys, stores): (Vec<&str>, Vec<&str>) = writes.gone.iter().map(|(key, store)| (key.as_str(), store.as_str())).unzip();
-        let sql = format!("delete from {table} where (key, store_id) in (select * from unnest($1::text[], $2::text[]))");
+        let (keys, stores): (Vec<&str>, Vec<&str>) = writes
+            .gone
+            .iter()
+            .map(|(key, store)| (key.as_str(), store.as_str()))
+            .unzip();
+        let sql =
+            format!("delete from {table} where (key, store_id) in (select * from unnest($1::text[], $2::text[]))");
         transaction.execute(&sql, &[&keys, &stores]).await?;
     }
     if !writes.waiting.is_empty() {
         const WAIT: &str = "insert into vestnik.vst_wait (source, key, until) \
              select $1, key, clock_timestamp() + $3::float8 * interval '1 second' from unnest($2::text[]) key on conflict do nothing";
         let seconds = derived.wait_for_items.as_secs_f64();
-        transaction.execute(WAIT, &[&source.id.0, &writes.waiting, &seconds]).await?;
+        transaction
+            .execute(WAIT, &[&source.id.0, &writes.waiting, &seconds])
+            .await?;
     }
     events(transaction, source, &writes.events).await
 }

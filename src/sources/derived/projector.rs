@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Source;
 use super::super::registry::Registry;
 use super::batch::{Done, Mark, batch};
+use crate::backoff::Backoff;
 use crate::db::{self, Failed};
 use crate::domain::event::SourceId;
 
@@ -30,8 +31,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(5);
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// Between two looks whether there is a derived source by now.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
-/// After Postgres was away.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a source rests whose batch has failed, while the others go on.
+const REST: Duration = Duration::from_secs(1);
 /// How long a batch may take: over a half-open connection it would take for ever.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -43,6 +44,8 @@ pub struct Projector {
     holder: String,
     marks: HashMap<SourceId, Mark>,
     failures: HashMap<SourceId, Option<String>>,
+    /// Sources whose batch has failed, and until when they rest.
+    resting: HashMap<SourceId, Instant>,
 }
 
 /// Whether this node projects.
@@ -64,6 +67,7 @@ impl Projector {
             holder: format!("{since}-{}-{started}", std::process::id()),
             marks: HashMap::new(),
             failures: HashMap::new(),
+            resting: HashMap::new(),
         }
     }
 
@@ -79,6 +83,7 @@ impl Projector {
     async fn project(&mut self) {
         let mut renewed: Option<Instant> = None;
         let mut busy_until = Instant::now();
+        let mut backoff = Backoff::new();
         loop {
             let derived = self.derived();
             if derived.is_empty() {
@@ -97,27 +102,39 @@ impl Projector {
                     Err(error) => {
                         renewed = None;
                         tracing::warn!(%error, "the lease of the projector could not be renewed");
-                        sleep(RETRY_PAUSE).await;
+                        sleep(backoff.next_pause()).await;
                         continue;
                     }
                 }
             }
             match self.round(&derived).await {
-                Ok(0) => {}
-                Ok(_) => busy_until = Instant::now() + BUSY_FOR,
+                Ok(taken) => {
+                    backoff.reset();
+                    if taken > 0 {
+                        busy_until = Instant::now() + BUSY_FOR;
+                    }
+                }
                 Err(error) => {
                     renewed = None;
-                    tracing::warn!(%error, "orders of derived sources could not be projected, and are tried again");
-                    sleep(RETRY_PAUSE).await;
+                    tracing::warn!(%error, "the projector could not look for changes");
+                    sleep(backoff.next_pause()).await;
                 }
             }
-            sleep(if Instant::now() < busy_until { BUSY_PAUSE } else { POLL_PAUSE }).await;
+            sleep(if Instant::now() < busy_until {
+                BUSY_PAUSE
+            } else {
+                POLL_PAUSE
+            })
+            .await;
         }
     }
 
     fn derived(&self) -> Vec<Arc<Source>> {
         let sources = self.sources.current();
-        let all = sources.all().into_iter().filter(|source| source.mapping.derived.is_some());
+        let all = sources
+            .all()
+            .into_iter()
+            .filter(|source| source.mapping.derived.is_some());
         all.cloned().collect()
     }
 
@@ -126,7 +143,9 @@ impl Projector {
              where holder = $1 or holder is null or until < clock_timestamp()";
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(RENEW).await?;
-        let renewed = client.execute(&statement, &[&self.holder, &LEASE.as_secs_f64()]).await?;
+        let renewed = client
+            .execute(&statement, &[&self.holder, &LEASE.as_secs_f64()])
+            .await?;
         Ok(if renewed == 1 { Lease::Held } else { Lease::Elsewhere })
     }
 
@@ -146,21 +165,26 @@ impl Projector {
     /// nothing.
     async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, Failed> {
         let with_changes = db::answered(self.with_changes(derived)).await?;
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
         let mut taken = 0;
-        let mut failed = None;
         for source in derived.iter().filter(|source| with_changes.contains(&source.id)) {
-            match timeout(BATCH_DEADLINE, self.batch(source.id)).await.unwrap_or(Err(db::Unanswered.into())) {
+            if self.resting.contains_key(&source.id) {
+                continue;
+            }
+            match timeout(BATCH_DEADLINE, self.batch(source.id))
+                .await
+                .unwrap_or(Err(db::Unanswered.into()))
+            {
                 Ok(done) => taken += done,
                 Err(error) => {
+                    tracing::warn!(source = &*source.name, %error, "orders could not be projected, and are tried again");
                     self.marks.remove(&source.id);
-                    failed = Some(error);
+                    self.resting.insert(source.id, now + REST);
                 }
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(taken),
-        }
+        Ok(taken)
     }
 
     async fn with_changes(&self, derived: &[Arc<Source>]) -> Result<Vec<SourceId>, Failed> {
@@ -173,7 +197,10 @@ impl Projector {
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(WITH_CHANGES).await?;
         let rows = client.query(&statement, &[&ids, &through]).await?;
-        Ok(rows.iter().map(|row| row.try_get(0).map(SourceId)).collect::<Result<_, _>>()?)
+        Ok(rows
+            .iter()
+            .map(|row| row.try_get(0).map(SourceId))
+            .collect::<Result<_, _>>()?)
     }
 
     /// Takes a batch, while the lease is this node's: whoever takes it over waits for the end of the transaction.
@@ -188,7 +215,10 @@ impl Projector {
         db::bound_silence(&transaction).await?;
         // By the mapping that is in force, whatever this node has heard of.
         let sources = self.sources.in_force(&*transaction).await?;
-        let Some((source, derived)) = sources.get(id).and_then(|source| Some((source, source.mapping.derived.as_ref()?))) else {
+        let Some((source, derived)) = sources
+            .get(id)
+            .and_then(|source| Some((source, source.mapping.derived.as_ref()?)))
+        else {
             return Ok(0);
         };
         let mut mark = self.marks.get(&id).copied().unwrap_or_default();
@@ -209,7 +239,11 @@ impl Projector {
 }
 
 /// Keeps what is wrong with a source, for its health to say.
-async fn remember(transaction: &deadpool_postgres::Transaction<'_>, source: SourceId, failure: Option<&str>) -> Result<(), tokio_postgres::Error> {
+async fn remember(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    source: SourceId,
+    failure: Option<&str>,
+) -> Result<(), tokio_postgres::Error> {
     const FAILED: &str = "insert into vestnik.vst_projection_failure (source, message) values ($1, $2) \
          on conflict (source) do update set message = excluded.message, at = clock_timestamp()";
     const WELL: &str = "delete from vestnik.vst_projection_failure where source = $1";
@@ -233,6 +267,11 @@ fn report(source: &Source, done: &Done, is_news: bool) {
         }
     }
     if done.taken > 0 {
-        tracing::debug!(source = &*source.name, changes = done.taken, events = done.events, "orders were projected");
+        tracing::debug!(
+            source = &*source.name,
+            changes = done.taken,
+            events = done.events,
+            "orders were projected"
+        );
     }
 }

@@ -12,7 +12,10 @@ pub(super) const ROLE: &str = "vestnik_reader";
 
 /// Makes the role where it is missing and we may, and lets it read these tables. Whether it may be used: where it may not,
 /// expressions run with the rights of whoever attaches.
-pub(super) async fn prepare(transaction: &mut Transaction<'_>, reads: &[String]) -> Result<bool, tokio_postgres::Error> {
+pub(super) async fn prepare(
+    transaction: &mut Transaction<'_>,
+    reads: &[String],
+) -> Result<bool, tokio_postgres::Error> {
     let savepoint = transaction.transaction().await?;
     let granted = grant(&savepoint, reads).await;
     match granted {
@@ -39,10 +42,14 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     savepoint.batch_execute(MAKE).await?;
     for row in savepoint.query(SCHEMAS, &[&reads]).await? {
         let schema: &str = row.try_get(0)?;
-        savepoint.batch_execute(&format!("grant usage on schema {schema} to {ROLE}")).await?;
+        savepoint
+            .batch_execute(&format!("grant usage on schema {schema} to {ROLE}"))
+            .await?;
     }
     for table in reads {
-        savepoint.batch_execute(&format!("grant select on {table} to {ROLE}")).await?;
+        savepoint
+            .batch_execute(&format!("grant select on {table} to {ROLE}"))
+            .await?;
     }
     Ok(())
 }

@@ -23,7 +23,10 @@ pub(in crate::sources) async fn troubles(
             "its expressions fail, and orders are shown as far as they can be read: {message}: `vestnik source edit {name}`"
         ));
     }
-    let is_there: bool = client.query_one(THERE, &[&function::signature(source), &projection(source)]).await?.try_get(0)?;
+    let is_there: bool = client
+        .query_one(THERE, &[&function::signature(source), &projection(source)])
+        .await?
+        .try_get(0)?;
     if !is_there {
         troubles.push("its function or its table is gone: run `vestnik migrate`".to_owned());
     }
@@ -33,8 +36,13 @@ pub(in crate::sources) async fn troubles(
             number => format!("vestnik.vst_watch_{}_{number}", source.0),
         };
         if !client.query_one(CARRIED, &[&function]).await?.try_get::<_, bool>(0)? {
-            let of = number.checked_sub(1).and_then(|at| derived.watch.get(at)).map_or(table, |watch| watch.table.as_str());
-            troubles.push(format!("the triggers of {of} are gone, and nobody is told of its rows: run `vestnik migrate`"));
+            let of = number
+                .checked_sub(1)
+                .and_then(|at| derived.watch.get(at))
+                .map_or(table, |watch| watch.table.as_str());
+            troubles.push(format!(
+                "the triggers of {of} are gone, and nobody is told of its rows: run `vestnik migrate`"
+            ));
         }
     }
     Ok(troubles)

@@ -49,7 +49,10 @@ impl Watched {
             false => ("old_rows", "new_rows"),
         };
         // Its plan names the table by number, so that Postgres makes it anew when the table is altered.
-        let replan = format!("(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null", self.table.oid);
+        let replan = format!(
+            "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
+            self.table.oid
+        );
         let (replan, and_replan) = match is_partitioned {
             true => (format!(" where {replan}"), format!(" and {replan}")),
             false => (String::new(), String::new()),
@@ -57,12 +60,20 @@ impl Watched {
         let mut columns: Vec<&str> = vec![&self.column];
         columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
         let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-        let nulls: Vec<String> = idents.iter().map(|name| format!("null::pg_catalog.text as {name}")).collect();
+        let nulls: Vec<String> = idents
+            .iter()
+            .map(|name| format!("null::pg_catalog.text as {name}"))
+            .collect();
         let rows = |rows: &str| {
             let (nulls, columns) = (nulls.join(", "), idents.join(", "));
             format!("(select vst_row.* from (select {nulls}) vst_gone, lateral (select {columns} from {rows}) vst_row)")
         };
-        let key = |place: &str| format!("vestnik.vst_key({})", text_of(place, &self.column, self.table.column(&self.column)));
+        let key = |place: &str| {
+            format!(
+                "vestnik.vst_key({})",
+                text_of(place, &self.column, self.table.column(&self.column))
+            )
+        };
         let sql = TEMPLATE
             .replace("{function}", &self.function(source))
             .replace("{source}", &source.0.to_string())
@@ -103,12 +114,20 @@ impl Watched {
 
     /// The table, and those that inherit from it.
     pub fn tables(&self) -> Vec<&String> {
-        std::iter::once(&self.table.quoted).chain(&self.table.children).collect()
+        std::iter::once(&self.table.quoted)
+            .chain(&self.table.children)
+            .collect()
     }
 
     /// Puts function and triggers in force, where they are not.
-    pub async fn put(&self, transaction: &Transaction<'_>, source: SourceId, recorder: Recorder) -> Result<Installed, Error> {
-        const FUNCTION: &str = "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
+    pub async fn put(
+        &self,
+        transaction: &Transaction<'_>,
+        source: SourceId,
+        recorder: Recorder,
+    ) -> Result<Installed, Error> {
+        const FUNCTION: &str =
+            "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
         let (sql, function) = (self.function_sql(source), self.function(source));
         let mut done = Installed::default();
         let there = transaction.query_opt(FUNCTION, &[&function]).await?;
@@ -121,7 +140,9 @@ impl Watched {
         };
         if !is_in_force {
             transaction.batch_execute(&sql).await?;
-            transaction.batch_execute(&format!("revoke all on function {function}() from public")).await?;
+            transaction
+                .batch_execute(&format!("revoke all on function {function}() from public"))
+                .await?;
             done.function = true;
         }
         if !self.has_triggers(transaction, source).await? {
@@ -144,7 +165,10 @@ impl Watched {
              where g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
         let tables = self.tables();
         let names: Vec<String> = WRITES.iter().map(|write| self.trigger(source, write)).collect();
-        let count: i64 = client.query_one(TRIGGERS, &[&tables, &names, &self.function(source)]).await?.try_get(0)?;
+        let count: i64 = client
+            .query_one(TRIGGERS, &[&tables, &names, &self.function(source)])
+            .await?
+            .try_get(0)?;
         Ok(count as usize == tables.len() * names.len())
     }
 }

@@ -40,15 +40,24 @@ fn stores(system: &str) -> &'static [&'static str] {
 
 /// A file of a system.
 pub fn file(system: &str, name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shops/derived").join(system).join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/shops/derived")
+        .join(system)
+        .join(name);
     std::fs::read_to_string(path).unwrap()
 }
 
 /// The mapping of a system that comes with the program, in a hurry.
 pub fn mapping(system: &str) -> String {
     let preset = preset::mapping(system).unwrap();
-    let preset = preset.replace("# comment = 'o.\"customFieldsComment\"'", "comment = 'o.\"customFieldsComment\"'");
-    preset.replace("[derived]\n", &format!("[derived]\nwait_for_items_ms = {WAIT_FOR_ITEMS_MS}\n"))
+    let preset = preset.replace(
+        "# comment = 'o.\"customFieldsComment\"'",
+        "comment = 'o.\"customFieldsComment\"'",
+    );
+    preset.replace(
+        "[derived]\n",
+        &format!("[derived]\nwait_for_items_ms = {WAIT_FOR_ITEMS_MS}\n"),
+    )
 }
 
 /// The tables of a system, and what its application writes.
@@ -64,7 +73,10 @@ impl Shop {
         let database = Database::fresh().await;
         let writer = database.client().await;
         writer.batch_execute(&parts(system).0).await.unwrap();
-        writer.batch_execute(&format!("set default_transaction_isolation = '{isolation}'")).await.unwrap();
+        writer
+            .batch_execute(&format!("set default_transaction_isolation = '{isolation}'"))
+            .await
+            .unwrap();
         database.attach(&mapping(system)).await;
         let app = App::start_on(database, |_| ()).await;
         let mut panels = BTreeMap::new();
@@ -105,8 +117,19 @@ impl Shop {
 
     /// Waits until everything that was written has been projected.
     pub async fn settle(&self) {
-        const SETTLED: &str = "select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)";
+        const SETTLED: &str =
+            "select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)";
         self.app.database.until(SETTLED).await;
+    }
+
+    /// Writes as its application does.
+    pub async fn write(&self, sql: &str) {
+        self.writer.batch_execute(sql).await.unwrap();
+    }
+
+    /// The next event of a store's panel.
+    pub async fn event(&mut self, store: &str) -> Value {
+        self.panels.get_mut(store).unwrap().event().await
     }
 
     /// Writes a transaction, and compares the lists and the events with the truth.
@@ -117,12 +140,23 @@ impl Shop {
         let now = truth::orders(&self.writer, &self.system).await;
         let expected = truth::events(&self.known, &now);
         for (store, events) in &expected {
-            let panel = self.panels.get_mut(store).unwrap_or_else(|| panic!("a panel of {store}"));
+            let panel = self
+                .panels
+                .get_mut(store)
+                .unwrap_or_else(|| panic!("a panel of {store}"));
             for _ in events {
                 let event = timeout(PATIENCE / 2, panel.event()).await;
-                let event = event.unwrap_or_else(|_| panic!("{}: not all of {events:?} came after\n{transaction}", self.system));
-                let got = (event["data"]["order_id"].as_str().unwrap().to_owned(), event["type"].as_str().unwrap().to_owned());
-                assert!(events.contains(&got), "{}: {got:?} is not among {events:?} after\n{transaction}", self.system);
+                let event = event
+                    .unwrap_or_else(|_| panic!("{}: not all of {events:?} came after\n{transaction}", self.system));
+                let got = (
+                    event["data"]["order_id"].as_str().unwrap().to_owned(),
+                    event["type"].as_str().unwrap().to_owned(),
+                );
+                assert!(
+                    events.contains(&got),
+                    "{}: {got:?} is not among {events:?} after\n{transaction}",
+                    self.system
+                );
             }
             *self.had.entry(store.clone()).or_default() += events.len();
         }
@@ -133,8 +167,15 @@ impl Shop {
     async fn compare(&self, now: &Orders, transaction: &str) {
         for store in self.panels.keys() {
             let list = self.list(store).await;
-            let shown: BTreeMap<String, Value> =
-                list.iter().map(|row| (row["id"].as_str().unwrap().to_owned(), truth::of_list(row, now.members()))).collect();
+            let shown: BTreeMap<String, Value> = list
+                .iter()
+                .map(|row| {
+                    (
+                        row["id"].as_str().unwrap().to_owned(),
+                        truth::of_list(row, now.members()),
+                    )
+                })
+                .collect();
             let expected = now.of_store(store);
             assert_eq!(shown, expected, "{} in store {store} after\n{transaction}", self.system);
         }
@@ -142,16 +183,27 @@ impl Shop {
 
     /// All orders of a store, as its list has them.
     pub async fn list(&self, store: &str) -> Vec<Value> {
-        let list = self.app.get_json(&format!("/api/partner/stores/{store}/orders?status=all")).await;
+        let list = self
+            .app
+            .get_json(&format!("/api/partner/stores/{store}/orders?status=all"))
+            .await;
         list["orders"].as_array().unwrap_or_else(|| panic!("{list}")).clone()
     }
 
     /// No panel has had more than it was owed.
     pub async fn close(self) {
         for store in self.panels.keys() {
-            let history = self.app.get_json(&format!("/api/partner/stores/{store}/events?limit=500")).await;
+            let history = self
+                .app
+                .get_json(&format!("/api/partner/stores/{store}/events?limit=500"))
+                .await;
             let events = history["events"].as_array().unwrap().len();
-            assert_eq!(events, self.had.get(store).copied().unwrap_or_default(), "{} in store {store}", self.system);
+            assert_eq!(
+                events,
+                self.had.get(store).copied().unwrap_or_default(),
+                "{} in store {store}",
+                self.system
+            );
         }
     }
 }

@@ -39,7 +39,10 @@ impl Orders {
 /// What people see now.
 pub async fn orders(client: &Client, system: &str) -> Orders {
     let truth = file(system, "truth.sql");
-    let sql = format!("select row_to_json(t)::text from ({}) t", truth.trim().trim_end_matches(';'));
+    let sql = format!(
+        "select row_to_json(t)::text from ({}) t",
+        truth.trim().trim_end_matches(';')
+    );
     let mut all = Orders::new();
     for row in client.query(&sql, &[]).await.unwrap() {
         let row: Value = serde_json::from_str(row.get(0)).unwrap();
@@ -59,12 +62,17 @@ pub async fn orders(client: &Client, system: &str) -> Orders {
 /// A row of the truth, in the words of the wire.
 fn canonical(row: &Value, system: &str) -> Value {
     let minor = matches!(system, "coopcycle" | "vendure");
-    let money = |value: &Value| value.as_f64().map(|amount| if minor { amount } else { (amount * 100.0).round() });
+    let money = |value: &Value| {
+        value
+            .as_f64()
+            .map(|amount| if minor { amount } else { (amount * 100.0).round() })
+    };
     let mut order = Map::new();
     for (name, value) in row.as_object().unwrap() {
         let value = match name.as_str() {
             "key" | "store" | "zone" => continue,
-            "number" | "customer" | "phone" | "address" | "note" | "payment" | "reason" | "currency" | "status" | "due_text" => text(value),
+            "number" | "customer" | "phone" | "address" | "note" | "payment" | "reason" | "currency" | "status"
+            | "due_text" => text(value),
             "order_type" if system == "odoo-pos" => match value.as_str() {
                 Some("table") => "dine_in".into(),
                 Some("counter") => "pickup".into(),
@@ -76,8 +84,18 @@ fn canonical(row: &Value, system: &str) -> Value {
             "paid" => json!(value.as_bool().unwrap_or(false)),
             "persons" => json!(value.as_f64()),
             "items" => items(value, |item| {
-                let note = if item["producer"].is_null() { &item["note"] } else { &item["producer"] };
-                (&item["name"], &item["quantity"], money(&item["price"]), &item["options"], note)
+                let note = if item["producer"].is_null() {
+                    &item["note"]
+                } else {
+                    &item["producer"]
+                };
+                (
+                    &item["name"],
+                    &item["quantity"],
+                    money(&item["price"]),
+                    &item["options"],
+                    note,
+                )
             }),
             other => panic!("{other} of {system}"),
         };
@@ -106,7 +124,13 @@ pub fn of_list(row: &Value, members: &BTreeSet<String>) -> Value {
             "paid" => json!(row["payment"]["paid"].as_bool().unwrap_or(false)),
             "persons" => json!(row["persons"].as_f64()),
             "items" => items(&row["items"], |item| {
-                (&item["name"], &item["quantity"], item["price"].as_f64(), &item["options"], &item["note"])
+                (
+                    &item["name"],
+                    &item["quantity"],
+                    item["price"].as_f64(),
+                    &item["options"],
+                    &item["note"],
+                )
             }),
             other => panic!("{other}"),
         };
@@ -128,11 +152,16 @@ fn text(value: &Value) -> Value {
 }
 
 fn moment(value: &Value) -> Value {
-    let at = value.as_str().map(|text| OffsetDateTime::parse(text, &Rfc3339).unwrap().unix_timestamp());
+    let at = value
+        .as_str()
+        .map(|text| OffsetDateTime::parse(text, &Rfc3339).unwrap().unix_timestamp());
     json!(at)
 }
 
-fn items<'a>(items: &'a Value, of: impl Fn(&'a Value) -> (&'a Value, &'a Value, Option<f64>, &'a Value, &'a Value)) -> Value {
+fn items<'a>(
+    items: &'a Value,
+    of: impl Fn(&'a Value) -> (&'a Value, &'a Value, Option<f64>, &'a Value, &'a Value),
+) -> Value {
     let mut all: Vec<Value> = Vec::new();
     for item in items.as_array().into_iter().flatten() {
         let (name, quantity, price, options, note) = of(item);
@@ -147,7 +176,10 @@ fn items<'a>(items: &'a Value, of: impl Fn(&'a Value) -> (&'a Value, &'a Value, 
 pub fn events(before: &Orders, now: &Orders) -> Events {
     let mut events = Events::new();
     let mut tell = |(store, key): &(String, String), kind: &str| {
-        events.entry(store.clone()).or_default().insert((key.clone(), kind.to_owned()));
+        events
+            .entry(store.clone())
+            .or_default()
+            .insert((key.clone(), kind.to_owned()));
     };
     let is_over = |status: &str| matches!(status, "completed" | "cancelled" | "rejected");
     for (place, order) in &now.orders {

@@ -26,7 +26,10 @@ pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let zone = section.zone(USUAL_ZONE);
     let unit = section.unit();
     let store = section.required("store", "SQL for the store's id, such as \"o.store_id\" or \"'1'\"");
-    let status = section.required("status", "SQL for the status: pending, preparing, ready, delivering, completed, rejected, cancelled or hidden");
+    let status = section.required(
+        "status",
+        "SQL for the status: pending, preparing, ready, delivering, completed, rejected, cancelled or hidden",
+    );
     let mut fields = Vec::new();
     for field in FIELDS {
         fields.extend(section.text(field).map(|sql| (field, sql)));
@@ -58,7 +61,10 @@ fn wait(section: &mut Section<'_>) -> Duration {
         None => WAIT_FOR_ITEMS_MS,
         Some(Value::Integer(given)) if (0..=MAX_WAIT_FOR_ITEMS_MS).contains(&given) => given,
         Some(_) => {
-            section.problem("wait_for_items_ms", format!("is a number of milliseconds up to {MAX_WAIT_FOR_ITEMS_MS}"));
+            section.problem(
+                "wait_for_items_ms",
+                format!("is a number of milliseconds up to {MAX_WAIT_FOR_ITEMS_MS}"),
+            );
             WAIT_FOR_ITEMS_MS
         }
     };
