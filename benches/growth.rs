@@ -31,7 +31,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
-use vestnik::token::{self, Stores, Which};
+use vestnik::token::{self, New, Stores, Which};
 
 use limits::allow_many_sockets;
 use memory::{private_kb, resident_kb};
@@ -194,8 +194,11 @@ impl Day {
 
     async fn round(&self, round: usize, visitors: &[Visitor]) {
         let label = format!("round {round}");
-        let guest_token = token::create(&self.client, &Stores::All, Some(&label), None);
-        let guest_token = guest_token.await.expect("a token");
+        let new = New {
+            label: Some(&label),
+            ..New::of(&Stores::All)
+        };
+        let guest_token = token::create(&self.client, &new).await.expect("a token");
         let node = |number: usize| &self.nodes[number % self.nodes.len()].way;
         let guest = |number: usize| Visitor::guest(node(number), number, guest_token.reveal(), &self.guests);
         let guests: Vec<Visitor> = (0..GUESTS).map(guest).collect();

@@ -7,9 +7,11 @@ use std::time::Instant;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
-use vestnik::domain::event::{Event, EventId, EventType, StoreId, Xid};
-use vestnik::router::Router;
-use vestnik::token::TokenId;
+use vestnik::domain::event::{Body, EventId, EventType, JournalEvent, StoreId, Xid};
+use vestnik::router::{Router, Translation};
+use vestnik::sources::Sources;
+use vestnik::sources::changes::Lookups;
+use vestnik::token::{Holder, Scope, TokenId};
 
 const SESSIONS: usize = 1000;
 /// Fewer than a queue holds.
@@ -33,16 +35,23 @@ async fn main() {
     }
 }
 
-fn events(count: u64, read: u64) -> Vec<Event> {
-    let event = |number| Event {
+fn events(count: u64, read: u64) -> Vec<JournalEvent> {
+    let event = |number| JournalEvent {
         id: EventId((read * count + number) as i64),
         xid: Xid(read),
         store: Some(StoreId::new("7")),
-        kind: EventType::NewOrder,
         at: OffsetDateTime::UNIX_EPOCH,
-        data: r#"{"items": [{"name": "Пицца", "count": 2}], "total": 50000, "order_id": "1"}"#.into(),
+        body: Body::Engine(EventType::OrderUnanswered, r#"{"order_id": "1", "unanswered_for_s": 60}"#.into()),
     };
     (0..count).map(event).collect()
+}
+
+fn holder(number: usize) -> Holder {
+    Holder {
+        token: TokenId(number as i64),
+        scope: Scope::Panel,
+        ends: None,
+    }
 }
 
 fn cursor(read: u64) -> Cursor {
@@ -57,13 +66,11 @@ fn cursor(read: u64) -> Cursor {
 
 /// Batches a second that reach all sessions.
 async fn through_router(count: u64) -> f64 {
-    let router = Arc::new(Router::new(64 * 1024 * 1024, SESSIONS));
+    let router = Arc::new(Router::new(64 * 1024 * 1024, SESSIONS, SESSIONS));
     let epoch = Epoch::new(1, "1", 1);
     router.reach(epoch, cursor(0).base());
     let sessions = (0..SESSIONS).map(|number| {
-        let mut subscription = router
-            .subscribe(&StoreId::new("7"), TokenId(number as i64))
-            .expect("a place");
+        let mut subscription = router.subscribe(&StoreId::new("7"), holder(number)).expect("a place");
         tokio::spawn(async move {
             for _ in 0..READS {
                 subscription.next().await.expect("a batch");
@@ -72,9 +79,16 @@ async fn through_router(count: u64) -> f64 {
     });
     let sessions: Vec<_> = sessions.collect();
     let reads: Vec<_> = (1..=READS).map(|read| events(count, read)).collect();
+    let (sources, lookups) = (Sources::default(), Lookups::default());
+    let translation = Translation {
+        sources: &sources,
+        lookups: &lookups,
+        looked_up: None,
+    };
     let begin = Instant::now();
     for (read, events) in (1..).zip(&reads) {
-        router.publish(epoch, events, &cursor(read - 1), &cursor(read));
+        let published = router.publish(epoch, events, &cursor(read - 1), &cursor(read), &translation);
+        published.expect("no store needs anything looked up");
         // The feed waits for Postgres between two reads: the sessions get their turn.
         tokio::task::yield_now().await;
     }

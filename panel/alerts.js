@@ -1,5 +1,5 @@
 /**
- * What happens on the page when something happens in the shop: toasts, sounds, notifications, and the proof of them.
+ * What happens on the page when something happens in the shop: sounds, notifications, and the proof of them.
  *
  * An order rings from its arrival until it is accepted or rejected, by whomever and wherever. What is said here is about
  * an event; what rings is read off the orders themselves, so that neither a repeat nor a reload makes it wrong.
@@ -7,35 +7,37 @@
  * @module alerts
  */
 
-import { numberOf, signOf, typeOf } from "./card.js";
-import { at, button, h, icon } from "./dom.js";
+import { countOne, showAlarm, takenBack } from "./alarm.js";
 import { notify, shake, unnotify } from "./device.js";
-import { money, say } from "./i18n.js";
+import { changedOf, now, numberOf, personsOf, shortNumber, spokenOf, totalOf, typeOf } from "./facts.js";
+import { dayAndTime, say } from "./i18n.js";
 import { live, notice } from "./live.js";
-import { apply, items, keyOf, linesOf, subject, unanswered } from "./orders.js";
-import { printOnArrival } from "./ticket.js";
-import { announce, toast } from "./toast.js";
-import { settle } from "./work.js";
+import { forgetMinutes } from "./minutes.js";
+import { apply, fromList, items, keepClosed, subject, unanswered } from "./orders.js";
+import { printWhen } from "./ticket.js";
+import { announce, dropToast, toast } from "./toast.js";
+import { pressed } from "./work.js";
 
-/** Numbers of orders that the bar names. */
-const NAMED = 3;
 /** What is replayed is told when the replay is over, or after this. */
 const REPLAY_PATIENCE_MS = 2_000;
-/** The newest cancellations that are looked through where the events themselves are gone. */
-const CANCELLED = 500;
+/** The newest closed ones that are looked through where the events themselves are gone. */
+const CLOSED = 500;
 /** Measures that are kept for who looks how quick it is. */
 const MEASURES = 1_000;
+/** How often it is looked whether somebody has waited too long. */
+const LATE_LOOK_MS = 2_000;
+/** What sounds once is heard for so long. */
+const ONCE_MS = 1_500;
 
-/** @type {(key: string) => void} */
+/** @typedef {import("./orders.js").Item} Item */
+/** @typedef {import("./vestnik.js").VestnikEvent} VestnikEvent */
+
+/** @type {(key: string, isOurs: boolean) => void} */
 let update = () => {};
-/** @type {(key: string) => void} */
-let reveal = () => {};
 /** Alerts of what is replayed: told when it is known what has become of it. @type {(() => void)[]} */
 let waiting = [];
 /** What the kitchen was told of. @type {Set<string>} */
 const toldOf = new Set();
-/** Cancellations that nobody has noticed yet, by key. @type {Map<string, {item: import("./orders.js").Item, event?: string}>} */
-const cancelled = new Map();
 /** Events that rang, by the key that rings. @type {Map<string, string>} */
 const eventOf = new Map();
 /** Events that stand on a screen which nobody can see. @type {Set<string>} */
@@ -44,9 +46,10 @@ const unseen = new Set();
 /** How many alerts there were, by event: never two for one. */
 export const alerted = new Map();
 
-/** @param {{update: (key: string) => void, reveal: (key: string) => void}} page */
-export function setUpAlerts(page) {
-  ({ update, reveal } = page);
+/** @param {(key: string, isOurs: boolean) => void} changed called when one of them is otherwise */
+export function setUpAlerts(changed) {
+  update = changed;
+  setInterval(ringHarder, LATE_LOOK_MS);
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     unseen.forEach((id) => live.connection?.rendered(id));
@@ -54,7 +57,7 @@ export function setUpAlerts(page) {
   });
 }
 
-/** Everything that comes over the wire. @param {import("./vestnik.js").VestnikEvent} event */
+/** Everything that comes over the wire. @param {VestnikEvent} event */
 export function handleEvent(event) {
   performance.mark(`vestnik:received:${event.id}`);
   const handle = {
@@ -62,8 +65,12 @@ export function handleEvent(event) {
     new_booking: handleNewBookingNotification,
     order_status_changed: handleOrderStatusChanged,
     booking_status_changed: handleOrderStatusChanged,
-    order_cancelled: handleCancellation,
-    booking_cancelled: handleCancellation,
+    order_cancelled: handleTakenBack,
+    booking_cancelled: handleTakenBack,
+    order_removed: handleTakenBack,
+    booking_removed: handleTakenBack,
+    order_changed: handleChanged,
+    booking_changed: handleChanged,
     order_unanswered: handleUnanswered,
     chat_disabled: handleChatDisabled,
   }[event.type];
@@ -72,107 +79,153 @@ export function handleEvent(event) {
   proveRendered(event);
 }
 
-/** A new order. @param {import("./vestnik.js").VestnikEvent} event */
+/** A new order, or one that is to be made after all. @param {VestnikEvent} event */
 export const handleNewOrderNotification = (event) =>
   handleNew(event, (item) => ({
-    kind: "order",
-    title: say("alert.newOrder", { id: item.id }),
-    words: [typeOf(item), item.customer_name, item.total != null && money(item.total)],
-    lines: linesOf(item).map((line) => `${line.count} ${line.name}`),
+    title: say(event.data.previous_status ? "alert.orderAgain" : "alert.newOrder", { number: numberOf(item), id: shortNumber(item) }),
+    words: [typeOf(item), item.customer_name, totalOf(item)],
     shakes: [400, 150, 400],
   }));
 
-/** A new booking. @param {import("./vestnik.js").VestnikEvent} event */
+/** A new booking, or one that holds again. @param {VestnikEvent} event */
 export const handleNewBookingNotification = (event) =>
   handleNew(event, (item) => ({
-    kind: "booking",
-    title: say("alert.newBooking", { id: item.id }),
-    words: [item.customer_name, item.guests && say("booking.guests", { n: item.guests })],
-    lines: [],
+    title: say(event.data.previous_status ? "alert.bookingAgain" : "alert.newBooking", { number: numberOf(item), id: shortNumber(item) }),
+    words: [item.starts_at && dayAndTime(item.starts_at), personsOf(item), item.customer_name],
     shakes: [250],
   }));
 
 /**
  * What waits for an answer, told in every way that there is.
- * @param {import("./vestnik.js").VestnikEvent} event
- * @param {(item: import("./orders.js").Item) => {kind: string, title: string, words: any[], lines: string[], shakes: number[]}} describe
+ * @param {VestnikEvent} event
+ * @param {(item: Item) => {title: string, words: any[], shakes: number[]}} describe
  */
 function handleNew(event, describe) {
   const became = take(event);
   if (!became) return;
+  if (became.item.kind === "orders" && !event.data.previous_status) countOne();
+  dropTakenBack([became.item.key]);
   tell(event, () => {
     const item = items.get(became.item.key);
     if (item?.status !== "pending") return;
     ring(item);
-    const { kind, title, words, lines, shakes } = describe(item);
+    const { title, words, shakes } = describe(item);
     const detail = words.filter(Boolean).join(" · ");
-    toast(title, { kind, detail, sign: signOf(item), open: () => reveal(item.key), id: item.id });
-    announce([`${title}. ${detail}`, lines.join(", ")].filter(Boolean).join(". "));
+    announce(`${title}. ${[detail, spokenOf(item)].filter(Boolean).join(". ")}`);
     notify(title, detail, item.key);
     shake(shakes);
-    printOnArrival(item);
+    printWhen(item, "arrival");
   });
 }
 
-/** Somebody moved it on, here or elsewhere. @param {import("./vestnik.js").VestnikEvent} event */
+/** Somebody moved it on, or back, here or elsewhere. @param {VestnikEvent} event */
 export function handleOrderStatusChanged(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
-  if (previous?.status === "pending" && item.status !== "pending") unnotify(item.key);
-  if (event.replayed || item.status === "pending") return;
+  if (previous?.status === "pending" && item.status !== "pending") {
+    unnotify(item.key);
+    forgetMinutes(item.key);
+  }
+  if (item.status === "pending") {
+    // A step back: somebody has to answer it again.
+    tell(event, () => items.get(item.key)?.status === "pending" && ring(item));
+    return;
+  }
+  if (event.replayed) return;
   announce(say("alert.status", { number: numberOf(item), status: say(`status.${item.kind}.${item.status}`) }));
 }
 
-/** The customer took it back: the kitchen must stop. @param {import("./vestnik.js").VestnikEvent} event */
-export function handleCancellation(event) {
+/** The customer took it back, or it is gone: the kitchen must stop. @param {VestnikEvent} event */
+export function handleTakenBack(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
+  unnotify(item.key);
   // Nobody was told of it, or it was over: there is nothing to stop.
   if (!previous || (event.replayed && !toldOf.has(item.key))) return;
-  tell(event, () => alertCancelled(item, event.id));
+  const isRemoved = event.type.endsWith("_removed");
+  tell(event, () => alertTakenBack(item, previous.status, isRemoved, event.id));
 }
 
-/** @param {import("./orders.js").Item} item @param {string} [event] where it is known */
-function alertCancelled(item, event) {
-  cancelled.set(item.key, { item, event });
+/** @param {Item} item @param {string} was its status before @param {boolean} isRemoved @param {string} [event] where it is known */
+function alertTakenBack(item, was, isRemoved, event) {
+  const title = say(`alarm.${isRemoved ? "removed" : "cancelled"}.${item.kind}`, { number: numberOf(item) });
+  announce(`${title}. ${item.reason ?? ""}`);
+  // What nobody has begun, nobody must stop.
+  if (was === "pending") return toast(title, { detail: item.reason, sign: "stop", about: item.key });
+  takenBack.set(item.key, { item, event, isRemoved });
   if (event) eventOf.set(`cancelled/${item.key}`, event);
   live.ringer.ring(`cancelled/${item.key}`, "cancelled");
-  const title = say(item.kind === "orders" ? "alert.orderCancelled" : "alert.bookingCancelled", { id: item.id });
-  announce(`${title}. ${item.reason ?? ""}`);
   notify(title, item.reason ?? "", item.key);
   shake([900, 200, 900]);
   showAlarm();
 }
 
+/** The shop changed what a kitchen sees of it. @param {VestnikEvent} event */
+export function handleChanged(event) {
+  const became = take(event);
+  if (!became) return;
+  const { item } = became;
+  const marks = (event.data.changed ?? []).filter((name) => item.marks?.includes(name));
+  if (!marks.length) return;
+  tell(event, () => {
+    const words = say("alert.changed", { number: numberOf(item), fields: changedOf({ ...item, marks }) });
+    announce(words);
+    // What rings already says enough.
+    if (item.status === "pending") return;
+    eventOf.set(`changed/${item.key}`, event.id);
+    live.ringer.ring(`changed/${item.key}`, "changed");
+    shake([200]);
+  });
+}
+
 /**
  * After the lists were loaded anew, without the events between: what the kitchen was at may have been taken back.
- * @param {import("./orders.js").Item[]} gone what was open before, and is no longer
+ * @param {Item[]} gone what was open before, and is no longer
  */
 export async function alertWhatWasTakenBack(gone) {
   for (const kind of /** @type {const} */ (["orders", "bookings"])) {
-    if (!gone.some((item) => item.kind === kind)) continue;
-    const list = await live.connection?.api.list(kind, { status: "cancelled", limit: CANCELLED }).catch(() => null);
-    const ids = new Map((list?.[kind] ?? []).map((row) => [row.id, row]));
-    gone.filter((item) => item.kind === kind && ids.has(item.id)).forEach((item) => alertCancelled({ ...item, ...ids.get(item.id) }));
+    const mine = gone.filter((item) => item.kind === kind);
+    if (!mine.length) continue;
+    const list = await live.connection?.api.list(kind, { status: "completed,rejected,cancelled", limit: CLOSED }).catch(() => null);
+    if (!list) continue;
+    const over = new Map(list[kind].map((row) => fromList(kind, row)).map((item) => [item.key, item]));
+    for (const item of mine) {
+      const now = over.get(item.key);
+      if (now) keepClosed(now);
+      if (now?.status === "cancelled") alertTakenBack(now, item.status, false);
+      // Neither open nor over; where the list goes on, it may be over long since.
+      else if (!now && !list.more && !items.has(item.key)) alertTakenBack(item, item.status, true);
+    }
   }
 }
 
-/** Nobody has answered for long: ring again, and harder. @param {import("./vestnik.js").VestnikEvent} event */
+/** Nobody has answered for long: ring again, and harder. @param {VestnikEvent} event */
 export function handleUnanswered(event) {
   const about = subject(event);
-  const item = about && items.get(keyOf(about.kind, about.id));
+  const item = about && items.get(about.key);
   if (item?.status !== "pending") return;
   alerted.set(event.id, (alerted.get(event.id) ?? 0) + 1);
   eventOf.set(item.key, event.id);
+  urge(item);
+}
+
+/** The page does not wait for anybody to tell it. */
+function ringHarder() {
+  const isLate = (item) => now() - item.since > live.answerMs && live.ringer.ringing.get(item.key) === "order";
+  unanswered("orders").filter(isLate).forEach(urge);
+}
+
+/** @param {Item} item */
+function urge(item) {
+  if (live.ringer.ringing.get(item.key) !== "urgent") announce(say("alert.unanswered", { number: numberOf(item) }));
   live.ringer.ring(item.key, "urgent");
-  announce(say("alert.unanswered", { number: numberOf(item) }));
   shake([200, 100, 200, 100, 200]);
   showAlarm();
 }
 
-/** A chat of Telegram is off. @param {import("./vestnik.js").VestnikEvent} event */
+/** A chat of Telegram is off. @param {VestnikEvent} event */
 export function handleChatDisabled(event) {
   const { title, chat, reason } = event.data;
   showChatDisabled(title ?? chat, reason);
@@ -183,22 +236,24 @@ export function showChatDisabled(chat, reason) {
   notice("chat", "warning", "phone", say("notice.chat", { chat: chat ?? "" }), `${say("notice.chatWhy")} ${reason ?? ""}`);
 }
 
-/** Takes it into what is known, and shows it. @param {import("./vestnik.js").VestnikEvent} event */
+/** Takes it into what is known, and shows it. @param {VestnikEvent} event */
 function take(event) {
   const became = apply(event);
   if (!became) return null;
-  const { item } = became;
-  settle(item.key);
-  if (item.status !== "pending") {
+  const { item, previous, isUnknown } = became;
+  const isOurs = pressed.delete(item.key);
+  if (items.get(item.key)?.status !== "pending") {
     live.ringer.silence(item.key);
     eventOf.delete(item.key);
   }
-  update(item.key);
+  if (previous?.status !== item.status) dropToast(item.key);
+  update(item.key, isOurs);
   showAlarm();
+  if (isUnknown) live.connection?.reload("unknown_order");
   return became;
 }
 
-/** Now, or when the replay is over. @param {import("./vestnik.js").VestnikEvent} event @param {() => void} alert */
+/** Now, or when the replay is over. @param {VestnikEvent} event @param {() => void} alert */
 function tell(event, alert) {
   const once = () => {
     alerted.set(event.id, (alerted.get(event.id) ?? 0) + 1);
@@ -216,7 +271,7 @@ export function tellWaiting() {
   told.forEach((alert) => alert());
 }
 
-/** @param {import("./orders.js").Item} item */
+/** @param {Item} item */
 function ring(item) {
   toldOf.add(item.key);
   if (item.event) eventOf.set(item.key, item.event);
@@ -227,7 +282,7 @@ function ring(item) {
 /** After the lists were loaded: what waits rings, and nothing else does. */
 export function alertWhatWaits() {
   const keys = new Set(unanswered().map((item) => item.key));
-  [...live.ringer.ringing.keys()].filter((key) => /^(orders|bookings)/.test(key) && !keys.has(key)).forEach((key) => live.ringer.silence(key));
+  [...live.ringer.ringing.keys()].filter((key) => /^(orders|bookings)\//.test(key) && !keys.has(key)).forEach((key) => live.ringer.silence(key));
   items.forEach((item) => toldOf.add(item.key));
   unanswered().forEach((item) => {
     if (!live.ringer.ringing.has(item.key)) ring(item);
@@ -243,6 +298,7 @@ export function proveRung(keys) {
     if (event) live.connection?.rung(event);
     // Once is enough: what rings on is not told each time.
     eventOf.delete(key);
+    if (key.startsWith("changed/")) setTimeout(() => live.ringer.silence(key), ONCE_MS);
   });
 }
 
@@ -261,44 +317,17 @@ function proveRendered({ id }) {
   );
 }
 
-let alarmShows = "";
-/** The bar that cannot be overlooked: what waits, and what was taken back. */
-export function showAlarm() {
-  const bar = at("alarm");
-  const orders = unanswered().filter((item) => item.kind === "orders");
-  const bookings = unanswered().filter((item) => item.kind === "bookings");
-  const shows = [...orders, ...bookings, ...[...cancelled.values()].map(({ item }) => item)].map((item) => item.key + item.status).join();
-  if (shows === alarmShows) return;
-  alarmShows = shows;
-  bar.replaceChildren(...[...cancelled.values()].map(cancelledRow), ...[waitingRow(orders, "orders"), waitingRow(bookings, "bookings")].filter(Boolean));
-  document.dispatchEvent(new Event("vestnik:alarm"));
-  const loudest = cancelled.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
-  // Set again, even to the same, it would have the style of every card looked at anew.
-  if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
+/** Somebody has noticed that they were taken back. @param {string[]} keys */
+export function noticed(keys) {
+  keys.map((key) => takenBack.get(key)?.event).forEach((event) => event && live.connection?.ack(event));
+  dropTakenBack(keys);
 }
 
-/** @param {import("./orders.js").Item[]} waits @param {string} kind */
-function waitingRow(waits, kind) {
-  if (!waits.length) return null;
-  const sorted = waits.sort((a, b) => a.since - b.since || Number(a.id) - Number(b.id));
-  const numbers = sorted.slice(0, NAMED).map((item) => `#${item.id}`).join(", ") + (sorted.length > NAMED ? " …" : "");
-  const words = h("p", {}, h("strong", { text: say(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: numbers }));
-  return h("div", { class: `alarm-row alarm-${kind}` }, icon(kind === "orders" ? "bell" : "table"), words, button("", null, say("alarm.show"), () => reveal(sorted[0].key)));
-}
-
-/** @param {{item: import("./orders.js").Item}} row */
-function cancelledRow({ item }) {
-  const title = say(item.kind === "orders" ? "alert.orderCancelled" : "alert.bookingCancelled", { id: item.id });
-  const words = h("p", {}, h("strong", { text: title }), h("span", { text: [say("alarm.stop"), item.reason].filter(Boolean).join(" · ") }));
-  return h("div", { class: "alarm-row alarm-cancelled" }, icon("stop"), words, button("", "check", say("alarm.noticed"), () => noticed(item.key)));
-}
-
-/** Somebody has noticed that it was taken back. @param {string} key */
-function noticed(key) {
-  const { event } = cancelled.get(key);
-  if (event) live.connection?.ack(event);
-  cancelled.delete(key);
-  live.ringer.silence(`cancelled/${key}`);
-  unnotify(key);
+/** @param {string[]} keys */
+function dropTakenBack(keys) {
+  for (const key of keys.filter((key) => takenBack.delete(key))) {
+    live.ringer.silence(`cancelled/${key}`);
+    unnotify(key);
+  }
   showAlarm();
 }

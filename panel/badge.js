@@ -6,9 +6,11 @@ import { at } from "./dom.js";
 const SIZE = 64;
 let shown = -1;
 
-/** @param {number} count @param {boolean} live whether the page is told of new ones */
-export function showBadge(count, live) {
-  document.title = (count ? `(${count}) ` : live ? "" : "⚠ ") + (count ? say("title.waiting", { n: count }) : say("title.calm"));
+/** @param {number} orders @param {number} bookings that wait @param {boolean} live whether the page is told of new ones */
+export function showBadge(orders, bookings, live) {
+  const count = orders + bookings;
+  const words = orders ? say("title.orders", { n: orders }) : bookings ? say("title.bookings", { n: bookings }) : say("title.calm");
+  document.title = (count ? `(${count}) ` : live ? "" : "⚠ ") + words;
   const drawn = live ? count : count + 10_000;
   if (drawn === shown) return;
   shown = drawn;

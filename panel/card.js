@@ -1,128 +1,161 @@
 /** One order, or one booking, as it stands on the board. @module card */
 
 import { button, h, icon } from "./dom.js";
-import { dayAndTime, money, say, span } from "./i18n.js";
+import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLink, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
+import { clock, dayAndTime, say, time } from "./i18n.js";
 import { live } from "./live.js";
-import { linesOf } from "./orders.js";
-import { settings } from "./settings.js";
+import { minutesFor, stepper } from "./minutes.js";
 import { act, pressed } from "./work.js";
 
 /** Lines of an order that a card shows. */
-const LINES = 6;
-/** After this long an order that nobody answered is late. */
-const LATE_MS = 60_000;
+const LINES = 8;
 const MINUTE_MS = 60_000;
+/** So long before it is due the clock turns amber. */
+const SOON_MS = 5 * MINUTE_MS;
+/** An order that is due later than this has the time of day instead of a clock. */
+const LATER_MS = 3 * 60 * MINUTE_MS;
 
-/** The server's time, as far as it is known. */
-export const now = () => Date.now() + (live.connection?.api.clockAhead ?? 0);
-
-/** When it should be ready, where somebody said so. @param {import("./orders.js").Item} item */
-export function dueAt({ status, answer }) {
-  return status === "preparing" && answer?.minutes ? Date.parse(answer.at) + answer.minutes * MINUTE_MS : null;
-}
-
-/** The sign of how it reaches its customer. @param {import("./orders.js").Item} item */
-export const signOf = ({ kind, order_type }) => (kind === "bookings" ? "table" : order_type === "delivery" ? "scooter" : "bag");
-
-/** @param {import("./orders.js").Item} item */
-export const numberOf = ({ kind, id }) => say(kind === "orders" ? "order.number" : "booking.number", { id });
-
-/** @param {import("./orders.js").Item} item */
-export function typeOf({ kind, order_type }) {
-  if (kind === "bookings") return say("booking.one");
-  return order_type === "delivery" || order_type === "pickup" ? say(`type.${order_type}`) : "";
-}
+/** @typedef {import("./orders.js").Item} Item */
 
 /**
- * @param {import("./orders.js").Item} item
+ * @param {Item} item
  * @param {(key: string, focus?: string) => void} open
  */
 export function card(item, open) {
   const title = `title-${encodeURIComponent(item.key)}`;
-  const opener = h("button", { type: "button", class: "card-open", id: title, on: { click: () => open(item.key) } }, h("span", { text: `#${item.id}` }));
+  const opener = h("button", { type: "button", class: "card-open", id: title, title: item.number, on: { click: () => open(item.key) } }, h("span", { text: signedNumber(item) }));
   opener.setAttribute("aria-label", [numberOf(item), typeOf(item), item.customer_name].filter(Boolean).join(", "));
   const made = h(
     "article",
     { class: "card", "aria-labelledby": title, data: { key: item.key, status: item.status, kind: item.kind } },
     h("header", { class: "card-top" }, h("h3", {}, opener), h("span", { class: "age" })),
-    h("p", { class: "card-type" }, icon(signOf(item)), h("span", { text: typeOf(item) }), item.total != null && h("b", { text: money(item.total) })),
-    item.customer_name && h("p", { class: "card-who", text: item.customer_name }),
-    item.kind === "bookings" ? bookingWords(item) : lines(item),
+    item.marks?.length && h("p", { class: "card-changed" }, icon("pen"), h("span", { text: say("order.changed", { fields: changedOf(item) }) })),
+    h("p", { class: "card-type" }, icon(signOf(item)), h("span", { text: typeOf(item) }), h("b", { text: totalOf(item) })),
+    item.comment && h("p", { class: "comment" }, icon("speech"), h("span", { text: item.comment })),
+    item.kind === "bookings" && h("p", { class: "card-booking" }, h("b", { text: item.starts_at ? dayAndTime(item.starts_at) : say("booking.noTime") }), h("span", { text: personsOf(item) })),
+    item.kind === "orders" ? lines(item) : item.items?.length && lines(item),
+    contact(item),
+    ...unreadableOf(item).map((words) => h("p", { class: "unreadable" }, icon("stop"), h("span", { text: words }))),
     actions(item, open),
   );
   age(made, item);
   return made;
 }
 
-/** @param {import("./orders.js").Item} item */
-function bookingWords(item) {
-  const guests = item.guests ? say("booking.guests", { n: item.guests }) : "";
-  return h("p", { class: "card-booking" }, h("b", { text: item.starts_at ? dayAndTime(item.starts_at) : say("booking.noTime") }), h("span", { text: guests }));
+/** Who it is for, and how it is paid. @param {Item} item */
+function contact(item) {
+  const word = (value) => value && h("span", { text: value });
+  const link = (href, sign, text) => h("a", { href, class: "card-link", target: "_blank", rel: "noreferrer noopener" }, icon(sign), h("span", { text }));
+  const words = [
+    word(item.customer_name),
+    item.phone && link(phoneLink(item.phone), "phone", item.phone),
+    item.address && link(mapLink(item.address), "pin", item.address),
+    word(paymentOf(item).join(" · ")),
+    item.kind === "orders" && word(personsOf(item)),
+    item.status_word && word(say("order.statusWord", { word: item.status_word })),
+    ...(item.extra ?? []).map(({ label, value }) => word(`${label}: ${value}`)),
+  ].filter(Boolean);
+  return words.length ? h("p", { class: "card-contact" }, ...words) : null;
 }
 
-/** @param {import("./orders.js").Item} item */
+/** @param {Item} item */
 function lines(item) {
-  const all = linesOf(item);
-  if (!all.length) return h("p", { class: "card-none", text: say(item.items_omitted ? "order.itemsOmitted" : "order.noItems") });
+  const all = item.items ?? [];
+  if (!all.length) return h("p", { class: "card-none", text: say("order.noItems") });
   const shown = all.slice(0, all.length > LINES ? LINES - 1 : LINES);
+  const more = all.length - shown.length + (item.items_omitted ?? 0);
   const list = h("ul", { class: "lines" }, ...shown.map((line) => lineRow(line)));
-  if (all.length > shown.length) list.append(h("li", { class: "lines-more", text: say("order.moreItems", { n: all.length - shown.length }) }));
+  if (more) list.append(h("li", { class: "lines-more", text: say("order.moreItems", { n: more }) }));
   return list;
 }
 
-/** @param {ReturnType<typeof import("./orders.js").lineOf>} line */
-export function lineRow(line, withPrice = false) {
+/** @param {import("./orders.js").Line} line @param {(minor: number) => string} [price] */
+export function lineRow(line, price) {
+  const count = Number.isFinite(line.quantity) ? `${line.quantity}×` : String(line.quantity);
+  const cost = price && line.price !== undefined && Number.isFinite(line.quantity) ? line.price * Number(line.quantity) : undefined;
   return h(
     "li",
     {},
-    h("span", { class: line.count === 1 ? "count" : "count count-many", text: Number.isFinite(line.count) ? `${line.count}×` : line.count }),
-    h("span", { class: "line-name" }, line.name, line.note && h("small", { text: line.note })),
-    withPrice && line.cost !== undefined && h("span", { class: "line-price", text: money(line.cost) }),
+    h("span", { class: line.quantity === 1 ? "count" : "count count-many", text: count }),
+    h(
+      "span",
+      { class: "line-name" },
+      line.name,
+      line.options?.length && h("small", { class: "line-options", text: line.options.join(", ") }),
+      line.note && h("small", { class: "line-note", text: line.note }),
+    ),
+    cost !== undefined && h("span", { class: "line-price", text: price(cost) }),
   );
 }
 
-/** @param {import("./orders.js").Item} item @param {(key: string, focus?: string) => void} open */
+/** @param {Item} item @param {(key: string, focus?: string) => void} open */
 function actions(item, open) {
   if (!item.next?.length) return null;
   const busy = pressed.get(item.key);
+  const yes = item.next.filter((to) => to !== "rejected").map((to) => yesButton(item, to, busy));
   const row = h("footer", { class: "card-actions" });
-  for (const to of item.next) {
-    const props = busy ? { disabled: true, "aria-busy": busy === to } : {};
-    if (to === "rejected") {
-      // The usual way out is big; on a card that is being worked on, the other one is only in the dialog.
-      if (item.status !== "pending") continue;
-      row.append(button("no", "cross", say("order.reject"), () => open(item.key, "reject"), props));
-    } else {
-      row.append(button("yes", "check", wordFor(item, to), () => act(item, to, minutesFor(item, to)), props));
-    }
+  if (item.status === "pending") {
+    const reject = item.next.includes("rejected") && button("no no-small", "cross", "", () => open(item.key, "reject"), { "aria-label": say("order.rejectOne", { number: numberOf(item) }), title: say("order.reject"), disabled: Boolean(busy) });
+    const steps = asksMinutes(item) && stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing")));
+    if (steps) row.append(h("div", { class: "card-choices" }, steps, reject || null), ...yes);
+    else row.append(...yes, reject || "");
+    return row;
   }
+  row.append(...yes);
   return row;
 }
 
-/** What a button says that makes `to` of it. @param {import("./orders.js").Item} item @param {string} to */
+/** Whether a person says in how many minutes it will be ready. @param {Item} item */
+export const asksMinutes = (item) => item.kind === "orders" && item.status === "pending" && item.next.includes("preparing");
+
+/** The usual way on. @param {Item} item @param {string} to @param {string|undefined} busy */
+export function yesButton(item, to, busy, press = () => act(item, to, promised(item, to))) {
+  return button("yes", "check", wordFor(item, to), press, { data: { to }, disabled: Boolean(busy), ...(busy ? { "aria-busy": String(busy === to) } : {}) });
+}
+
+/** What an answer promises. @param {Item} item @param {string} to @returns {{minutes?: number}} */
+export const promised = (item, to) => (to === "preparing" && asksMinutes(item) ? { minutes: minutesFor(item) } : {});
+
+/** What a button says that makes `to` of it. @param {Item} item @param {string} to */
 export function wordFor(item, to) {
   if (item.kind === "bookings") return say(`booking.to.${to}`);
-  if (to === "preparing") return say("order.acceptIn", { n: settings.minutes });
+  if (to === "preparing") return acceptWord(item);
   if (to === "completed" && item.status === "ready") return say("order.to.handed");
   return say(`order.to.${to}`);
 }
 
-/** @param {import("./orders.js").Item} item @param {string} to */
-const minutesFor = (item, to) => (item.kind === "orders" && to === "preparing" ? { minutes: settings.minutes } : {});
-
-/** @param {number} left milliseconds until it should be ready */
-function leftWords(left) {
-  if (Math.abs(left) < MINUTE_MS) return say("time.due");
-  return left > 0 ? say("time.left", { time: span(left) }) : say("time.over", { time: span(-left) });
+/** @param {Item} item */
+function acceptWord(item) {
+  const due = dueAt(item);
+  if (due !== null && due - now() > LATER_MS) return say("order.acceptFor", { time: dayAndTime(due) });
+  return say("order.acceptIn", { n: minutesFor(item) });
 }
 
-/** Sets how long it waits, or how long is left. @param {HTMLElement} made @param {import("./orders.js").Item} item */
-export function age(made, item) {
-  const place = made.querySelector(".age");
-  const due = dueAt(item);
+/**
+ * How long it waits, or how long is left.
+ * @param {Item} item
+ * @returns {{words: string, tone: ""|"soon"|"late"}}
+ */
+export function ageOf(item) {
   const waits = Math.max(0, now() - item.since);
-  const left = due === null ? 0 : due - now();
-  const words = due === null ? span(waits) : leftWords(left);
+  if (item.status === "pending") {
+    const answer = live.answerMs;
+    // Guests who come tomorrow are in no hurry today.
+    const isCalm = item.kind === "bookings";
+    return { words: clock(waits), tone: isCalm ? "" : waits > answer ? "late" : waits > answer / 2 ? "soon" : "" };
+  }
+  if (item.kind === "bookings") return { words: "", tone: "" };
+  const due = dueAt(item);
+  if (item.status !== "preparing" || due === null) return { words: clock(Math.max(0, now() - (item.stands ?? item.since))), tone: "" };
+  const left = due - now();
+  if (left > LATER_MS) return { words: say("time.at", { time: time(due) }), tone: "" };
+  return { words: left < 0 ? `−${clock(-left)}` : clock(left), tone: left < 0 ? "late" : left < SOON_MS ? "soon" : "" };
+}
+
+/** Sets how long it waits, or how long is left. @param {HTMLElement} made @param {Item} item */
+export function age(made, item) {
+  const place = /** @type {HTMLElement} */ (made.querySelector(".age"));
+  const { words, tone } = ageOf(item);
   if (place.textContent !== words) place.textContent = words;
-  place.classList.toggle("age-late", item.status === "pending" ? waits > LATE_MS : due !== null && left < 0);
+  if (made.dataset.tone !== tone) made.dataset.tone = tone;
 }

@@ -21,6 +21,12 @@ export async function keepAwake() {
   }
 }
 
+/** Whether the screen is kept on. @returns {Answer} */
+export function knownOfScreen() {
+  if (!("wakeLock" in navigator)) return "missing";
+  return lock && !lock.released ? "granted" : "refused";
+}
+
 /** At the end of the shift. */
 export function letSleep() {
   wantsLock = false;

@@ -5,7 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 /** Drawn on a square of 24, with a line of 2. */
 const ICONS = {
   bell: "M6 16V11a6 6 0 0 1 12 0v5l2 2H4zM10 21h4",
-  scooter: "M5 18a2.5 2.5 0 1 0 0-.1M17 18a2.5 2.5 0 1 0 0-.1M7.5 18H15l1-8h-3M16 10l2 5M4 12h5",
+  scooter: "M9 17.5a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0zM21 17.5a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0zM9 17.5h5.5L17 7h-3M17 7l1.5 8M3 13.5c.5-2.5 2-3.5 4-3.5h4",
   bag: "M5 8h14l-1 13H6zM9 10V6a3 3 0 0 1 6 0v4",
   table: "M4 9h16M12 9v11M8 20h8M6 9l-2 8M18 9l2 8",
   check: "M4 12.5l5.5 5.5L20 6.5",
@@ -22,6 +22,13 @@ const ICONS = {
   person: "M12 4a4 4 0 1 0 .1 0M4 21c1-5 4-7 8-7s7 2 8 7",
   phone: "M7 3h10v18H7zM11 18h2",
   stop: "M8 3h8l5 5v8l-5 5H8l-5-5V8zM12 7.5v5.5M12 16.5h.01",
+  minus: "M6 12h12",
+  plus: "M6 12h12M12 6v12",
+  undo: "M9 6L4 11l5 5M4 11h10a6 6 0 0 1 0 12h-3",
+  pen: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
+  pin: "M12 21s7-6.5 7-12a7 7 0 0 0-14 0c0 5.5 7 12 7 12zM12 11.5a2.5 2.5 0 1 0-.1 0",
+  speech: "M4 5h16v11h-9l-5 4v-4H4z",
+  tag: "M4 4h8l9 9-8 8-9-9zM8 8h.01",
   leave: "M14 4h5v16h-5M4 12h10M10 8l4 4-4 4",
 };
 
@@ -67,7 +74,7 @@ export function icon(name) {
  * @param {Record<string, any>} [props]
  */
 export function button(style, sign, label, press, props = {}) {
-  return h("button", { type: "button", class: style, on: { click: press }, ...props }, sign && icon(sign), h("span", { text: label }));
+  return h("button", { type: "button", class: style || null, on: { click: press }, ...props }, sign && icon(sign), label && h("span", { text: label }));
 }
 
 /** The element of this id. @param {string} id @returns {any} */

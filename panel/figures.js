@@ -4,6 +4,7 @@ import { at, h } from "./dom.js";
 import { say, seconds } from "./i18n.js";
 import { live } from "./live.js";
 
+const MINUTE_S = 60;
 const WAYS = ["websocket", "sse", "polling", "telegram", "none"];
 
 /** @param {{from: string, to: string}} span */
@@ -53,7 +54,9 @@ function ways({ first_seen: seen = {} }) {
 function waits({ acknowledge_seconds: waits }) {
   let from = 0;
   const bars = (waits?.buckets ?? []).map(({ le, count }) => {
-    const label = le === null ? say("figures.longer", { s: from }) : say("figures.upTo", { from, to: le });
+    const isMinutes = from >= MINUTE_S;
+    const [since, until] = isMinutes ? [from / MINUTE_S, le / MINUTE_S] : [from, le];
+    const label = le === null ? say("figures.longer", { n: since }) : say(isMinutes ? "figures.upToMinutes" : "figures.upTo", { from: since, to: until });
     from = le;
     return { name: le === null ? "longer" : "upTo", label, count };
   });

@@ -1,10 +1,13 @@
 /** What happened, and the proof of it: who was reached, by which way, when. @module history */
 
 import { at, button, h, icon } from "./dom.js";
-import { dayAndTime, exactTime, money, say, seconds } from "./i18n.js";
-import { live } from "./live.js";
+import { numberOf, shortNumber, totalOf } from "./facts.js";
+import { dayAndTime, exactTime, say, seconds, startOfDay } from "./i18n.js";
+import { isManager, live } from "./live.js";
 import { showFigures } from "./figures.js";
-import { ApiError } from "./vestnik.js";
+import { openOrder } from "./order.js";
+import { fromList, keepClosed } from "./orders.js";
+import { reasonOf } from "./work.js";
 
 const PAGE = 50;
 /** What happens just now, by a clock that is ahead of ours, belongs to the figures. */
@@ -20,31 +23,32 @@ export function setUpHistory() {
     event.preventDefault();
     showHistory();
   });
-  at("closed").addEventListener("toggle", () => at("closed").open && showClosed());
+  at("closed").addEventListener("toggle", () => at("closed").open && live.connection && showClosed());
   document.querySelectorAll("[data-span]").forEach((chip) => chip.addEventListener("click", () => choose(chip)));
 }
 
 /** The newest orders that are over. */
 async function showClosed() {
   const list = await live.connection.api.list("orders", { status: "completed,rejected,cancelled", limit: PAGE }).catch(() => ({ orders: [] }));
-  const row = (order) =>
-    h(
+  const row = (order) => {
+    const words = [order.customer_name, totalOf(order)].filter(Boolean).join(" · ");
+    const how = [say(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ");
+    const open = () => (keepClosed(order), openOrder(order.key));
+    return h(
       "li",
       {},
-      h("b", { text: `#${order.id}` }),
-      h("span", { text: [order.customer_name, order.total != null && money(order.total)].filter(Boolean).join(" · ") }),
-      h("span", { class: "closed-how", text: [say(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ") }),
-      order.created_at && h("time", { datetime: order.created_at, text: dayAndTime(order.created_at) }),
+      h("button", { type: "button", class: "closed-open", title: order.number, on: { click: open } }, h("b", { text: numberOf(order) }), h("span", { text: words }), h("span", { class: "closed-how", text: how }), h("time", { datetime: order.created_at, text: dayAndTime(order.since) })),
     );
-  const rows = list.orders.map(row);
+  };
+  const rows = list.orders.map((order) => row(fromList("orders", order)));
   at("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { text: say("history.closedNone") })]));
 }
 
 /** @param {any} chip */
 function choose(chip) {
-  const begin = new Date();
-  if (chip.dataset.span === "today") begin.setHours(0, 0, 0, 0);
-  else begin.setTime(begin.getTime() - Number(chip.dataset.span) * 3_600_000);
+  const isToday = chip.dataset.span === "today";
+  const begin = isToday ? startOfDay() : new Date(Date.now() - Number(chip.dataset.span) * 3_600_000);
+  document.querySelectorAll("[data-span]").forEach((other) => other.setAttribute("aria-pressed", String(other === chip)));
   at("history-from").value = local(begin);
   at("history-to").value = "";
   showHistory();
@@ -55,7 +59,9 @@ const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_
 
 /** Asks for what the filter says, and shows it. */
 export async function showHistory() {
-  if (!at("history-from").value) at("history-from").value = local(new Date(new Date().setHours(0, 0, 0, 0)));
+  if (at("closed").open) showClosed();
+  if (!isManager()) return;
+  if (!at("history-from").value) at("history-from").value = local(startOfDay());
   const iso = (value) => (value ? new Date(value).toISOString() : "");
   asked = { order: at("history-order").value.trim().replace(/^[#№]\s*/, ""), from: iso(at("history-from").value), to: iso(at("history-to").value) };
   const mine = (turn += 1);
@@ -77,15 +83,14 @@ async function more(mine, before) {
     else place.replaceChildren(h("p", { class: "quiet-words", text: say(at("history-list").children.length ? "history.end" : "history.none") }));
   } catch (error) {
     if (mine !== turn) return;
-    const why = error instanceof ApiError ? error.message : say("work.noLine");
-    place.replaceChildren(h("p", { class: "quiet-words", text: say("history.failed", { why }) }), button("quiet", null, say("notice.retry"), () => more(mine, before)));
+    place.replaceChildren(h("p", { class: "quiet-words", text: say("history.failed", { why: reasonOf(error) }) }), button("quiet", null, say("notice.retry"), () => more(mine, before)));
   }
 }
 
 /** One event, and its proof. @param {any} event */
 function row(event) {
   const kind = /booking/.test(event.type) ? "bookings" : "orders";
-  const id = String(event.subject ?? "");
+  const id = event.number === undefined ? "" : shortNumber(event);
   const words = say(`event.${event.type}`, { id, status: event.status ? say(`status.${kind}.${event.status}`) : "" });
   const proof = h("ul", { class: "proof" }, ...(event.ways ?? []).map((way) => wayRow(way, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.ladder));
   const reached = (event.ways ?? []).some((way) => way.sent || way.rendered || way.rung) || (event.chats ?? []).length;
@@ -94,7 +99,7 @@ function row(event) {
     "li",
     { class: "event", data: { type: event.type } },
     icon(SIGNS[event.type] ?? "clock"),
-    h("div", { class: "event-words" }, h("strong", { text: words }), h("time", { datetime: event.at, text: dayAndTime(event.at) }), h("span", { class: "event-exact", text: exactTime(event.at) })),
+    h("div", { class: "event-words" }, h("strong", { text: words, title: event.subject }), h("time", { datetime: event.at, text: dayAndTime(event.at) }), h("span", { class: "event-exact", text: exactTime(event.at) })),
     proof,
   );
 }

@@ -10,7 +10,7 @@ const DEFAULT = "ru";
 let words = {};
 let language = DEFAULT;
 let plurals = new Intl.PluralRules(DEFAULT);
-let store = { currency: "RUB", time_zone: undefined };
+let zone;
 /** @type {Record<string, any>} */
 let formats = {};
 
@@ -28,9 +28,9 @@ export async function loadLanguage() {
 /** The language that is spoken. */
 export const spoken = () => language;
 
-/** How the store writes money and time. @param {{currency?: string, time_zone?: string}} known */
-export function setStore(known) {
-  store = { currency: known.currency ?? "RUB", time_zone: known.time_zone };
+/** By whose clock the store lives. @param {string} [name] as the IANA names it */
+export function setZone(name) {
+  zone = name;
   formats = {};
 }
 
@@ -64,7 +64,7 @@ const format = (name, make) => (formats[name] ??= make());
 function timeFormat(name, options) {
   return format(name, () => {
     try {
-      return new Intl.DateTimeFormat(language, { ...options, timeZone: store.time_zone });
+      return new Intl.DateTimeFormat(language, { ...options, timeZone: zone });
     } catch {
       // A time zone that this browser does not know.
       return new Intl.DateTimeFormat(language, options);
@@ -72,40 +72,57 @@ function timeFormat(name, options) {
   });
 }
 
-/** Of a number of minor units; a shop's own words stay as they are. @param {number|string} minor */
-export function money(minor) {
-  if (minor === "" || !Number.isFinite(Number(minor))) return String(minor);
-  const currency = format("money", () => {
-    const digits = (least) => ({ style: "currency", currency: store.currency, currencyDisplay: "narrowSymbol", minimumFractionDigits: least });
-    return { whole: new Intl.NumberFormat(language, digits(0)), exact: new Intl.NumberFormat(language, digits(undefined)) };
-  });
-  const unit = 10 ** currency.exact.resolvedOptions().maximumFractionDigits;
-  return (minor % unit === 0 ? currency.whole : currency.exact).format(minor / unit);
+/**
+ * An amount, exact; in Russian without a fraction that is nothing.
+ * @param {number} minor
+ * @param {string} currency three letters
+ * @param {number} digits behind the point
+ */
+export function money(minor, currency, digits) {
+  const isWhole = language === "ru" && minor % 10 ** digits === 0;
+  const shown = isWhole ? 0 : digits;
+  const made = () => {
+    const options = { style: "currency", currency, currencyDisplay: "narrowSymbol", minimumFractionDigits: shown, maximumFractionDigits: shown };
+    try {
+      return new Intl.NumberFormat(language, options);
+    } catch {
+      // No currency of this name.
+      return new Intl.NumberFormat(language, { minimumFractionDigits: shown, maximumFractionDigits: shown });
+    }
+  };
+  return format(`money ${currency} ${shown}`, made).format(minor / 10 ** digits);
 }
 
-/** Hours and minutes. @param {Date|string} when */
-export const time = (when) => timeFormat("time", { hour: "2-digit", minute: "2-digit" }).format(new Date(when));
+/** Hours and minutes. @param {Date|string|number} when */
+export const time = (when) => timeFormat("time", { hour: "numeric", minute: "2-digit" }).format(new Date(when));
 
-/** With seconds. @param {Date|string} when */
-export const exactTime = (when) =>
-  timeFormat("exact", { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(new Date(when));
+/** With seconds. @param {Date|string|number} when */
+export const exactTime = (when) => timeFormat("exact", { hour: "numeric", minute: "2-digit", second: "2-digit" }).format(new Date(when));
 
-/** Day and time; only the time where it is today. A shop's own words stay as they are. @param {Date|string} when */
+/** Day and time; only the time where it is today, and with the year where it is another one. @param {Date|string|number} when */
 export function dayAndTime(when) {
-  const day = timeFormat("day", { day: "numeric", month: "long" });
   const date = new Date(when);
-  if (Number.isNaN(date.getTime())) return String(when);
-  return day.format(date) === day.format(new Date()) ? time(date) : `${day.format(date)}, ${time(date)}`;
+  const whole = timeFormat("year", { day: "numeric", month: "long", year: "numeric" });
+  if (whole.format(date) === whole.format(new Date())) return time(date);
+  const year = timeFormat("onlyYear", { year: "numeric" });
+  const day = year.format(date) === year.format(new Date()) ? timeFormat("day", { day: "numeric", month: "long" }) : whole;
+  return `${day.format(date)}, ${time(date)}`;
 }
 
-/** A span of time, short. @param {number} ms */
-export function span(ms) {
-  const minutes = Math.floor(ms / 60_000);
-  if (minutes < 1) return say("time.now");
-  if (minutes < 60) return say("time.minutes", { n: minutes });
-  const hours = Math.floor(minutes / 60);
-  if (hours < 24) return say("time.hours", { n: hours, m: minutes % 60 });
-  return say("time.days", { n: Math.floor(hours / 24) });
+/** When the store's day began. */
+export function startOfDay() {
+  const parts = timeFormat("parts", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).formatToParts(new Date());
+  const of = (type) => Number(parts.find((part) => part.type === type)?.value ?? 0);
+  return new Date(Date.now() - ((of("hour") * 60 + of("minute")) * 60 + of("second")) * 1000);
+}
+
+/** A clock that runs: minutes and seconds, from an hour on hours and minutes. @param {number} ms */
+export function clock(ms) {
+  const seconds = Math.floor(ms / 1000);
+  const two = (n) => String(n).padStart(2, "0");
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}:${two(seconds % 60)}`;
+  const hours = Math.floor(seconds / 3600);
+  return hours < 24 ? say("time.hours", { n: hours, m: Math.floor(seconds / 60) % 60 }) : say("time.days", { n: Math.floor(hours / 24) });
 }
 
 /** Seconds, with as many digits as mean something. @param {number} seconds */

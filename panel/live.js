@@ -1,15 +1,27 @@
 /** The connection of this page, and the honest light that shows how it stands. @module live */
 
 import { at, button, h, icon } from "./dom.js";
-import { say, time } from "./i18n.js";
+import { knows, say, time } from "./i18n.js";
 import { panelName, settings } from "./settings.js";
 import { connectWebSocket } from "./vestnik.js";
 
 /** A break shorter than this makes no noise: a server that restarts is back by then. */
 const OFFLINE_GRACE_MS = 12_000;
 
-/** @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null}} */
-export const live = { connection: null, ringer: null };
+/** How long an order may wait for an answer, where the store says nothing else. */
+const ANSWER_MS = 60_000;
+
+/** A new key helps against these, and nothing else does. */
+const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
+
+/**
+ * @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number, scope: string}}
+ *   scope: what the key allows: `read`, `panel`, `manager` or `operator`
+ */
+export const live = { connection: null, ringer: null, answerMs: ANSWER_MS, scope: "panel" };
+
+/** Whether the key shows who was reached, and the figures. */
+export const isManager = () => live.scope === "manager" || live.scope === "operator";
 
 /**
  * Opens the stream of the store.
@@ -67,9 +79,11 @@ function showNotice(state, since) {
   } else if (state.name === "polling") {
     notice("line", "warning", "clock", say("notice.polling", { since }), say("notice.pollingWhy", { n: settings.pollSeconds }));
   } else if (state.name === "stopped") {
-    const why = `stopped.${state.reason}`;
-    const words = say(why) === why ? say("stopped.other", { code: state.reason }) : say(why);
-    notice("line", "problem", "stop", say("notice.stopped"), words, button("", null, say("notice.retry"), () => live.connection.retry()));
+    const isKey = KEY_REASONS.includes(state.reason);
+    const words = knows(`stopped.${state.reason}`) ? say(`stopped.${state.reason}`) : say("stopped.other", { code: state.reason });
+    const again = button("", null, say("notice.retry"), () => live.connection.retry());
+    const other = button("", null, say("notice.otherKey"), () => document.dispatchEvent(new CustomEvent("vestnik:key", { detail: words })));
+    notice("line", "problem", "stop", say(isKey ? "notice.closed" : "notice.stopped"), words, isKey ? other : again);
   } else if (state.name !== "connecting" && state.name !== "loading") {
     unnotice("line");
   }

@@ -1,15 +1,17 @@
-/** An order opened to its items: accept it in so many minutes, refuse it with a reason, bring it on. @module order */
+/** An order opened to all that is known of it: accept it in so many minutes, refuse it with a reason, bring it on, take a step back. @module order */
 
-import { dueAt, lineRow, numberOf, signOf, typeOf, wordFor } from "./card.js";
+import { asksMinutes, lineRow, promised, wordFor, yesButton } from "./card.js";
 import { at, button, h, icon } from "./dom.js";
-import { dayAndTime, exactTime, money, say, time } from "./i18n.js";
+import { amount, changedOf, factsOf, numberOf, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
+import { say } from "./i18n.js";
 import { live } from "./live.js";
-import { items, linesOf, unanswered } from "./orders.js";
-import { change, settings } from "./settings.js";
+import { stepper } from "./minutes.js";
+import { find, items, unanswered } from "./orders.js";
+import { still } from "./still.js";
 import { printTicket } from "./ticket.js";
-import { act, pressed } from "./work.js";
+import { act, pressed, stepBefore, takeBack } from "./work.js";
 
-const MINUTES = [10, 15, 20, 30, 45, 60, 90];
+/** Characters of a reason that the server takes. */
 const REASON_CHARS = 500;
 /** Numbers of other orders that the dialog names. */
 const OTHERS = 5;
@@ -17,47 +19,80 @@ const OTHERS = 5;
 /** What is open. @type {string|null} */
 let shown = null;
 let rejecting = false;
+/** @type {(key: string) => void} */
+let looked = () => {};
+
+/** @typedef {import("./orders.js").Item} Item */
 
 /** @param {string} key @param {string} [focus] `reject`: with the reasons */
 export function openOrder(key, focus) {
-  const item = items.get(key);
+  const item = find(key);
   if (!item) return;
   shown = key;
   rejecting = focus === "reject";
   render();
   const dialog = at("order");
   if (!dialog.open) dialog.showModal();
-  dialog.querySelector(rejecting ? ".reason" : ".minutes input:checked, .yes")?.focus();
+  (dialog.querySelector(rejecting ? ".reason" : ".yes") ?? dialog.querySelector(".order-close")).focus();
   // A person looks at it.
   if (item.event) live.connection?.ack(item.event);
 }
 
-/** What became of one; the dialog is changed, or closed, where it shows it. @param {string} key */
-export function refreshOrder(key) {
+/** What became of one; the dialog is changed, or closed, where it shows it. @param {string} key @param {boolean} isOurs */
+export function refreshOrder(key, isOurs) {
   if (key !== shown) return;
-  if (items.has(key)) render();
-  else at("order").close();
+  if (!find(key)) return at("order").close();
+  const dialog = at("order");
+  const [top, focused] = [dialog.querySelector(".order-body")?.scrollTop ?? 0, focusIn(dialog)];
+  render();
+  dialog.querySelector(".order-body").scrollTop = top;
+  if (focused) (dialog.querySelector(focused) ?? dialog.querySelector(".order-close")).focus({ preventScroll: true });
+  if (!isOurs) still(dialog.querySelector(".order-foot") ?? dialog);
 }
 
-export function setUpOrder() {
+/** Where the focus is, as a selector that finds the like of it again. @param {HTMLElement} dialog */
+function focusIn(dialog) {
+  const element = document.activeElement;
+  if (!element || !dialog.contains(element) || element === dialog) return null;
+  return element.classList.length ? `.${[...element.classList].join(".")}` : null;
+}
+
+/** @param {(key: string) => void} onLooked called when somebody has looked at one and closed it */
+export function setUpOrder(onLooked) {
+  looked = onLooked;
   const dialog = at("order");
   document.addEventListener("vestnik:alarm", showOthers);
-  dialog.addEventListener("close", () => (shown = null));
+  dialog.addEventListener("close", () => {
+    const item = shown === null ? undefined : items.get(shown);
+    shown = null;
+    if (!item?.marks?.length) return;
+    item.marks = [];
+    looked(item.key);
+  });
   // A press beside it closes it.
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 
 function render() {
-  const item = items.get(shown);
+  const item = find(shown);
   const dialog = at("order");
   const status = h("span", { class: "status", data: { status: item.status }, text: say(`status.${item.kind}.${item.status}`) });
-  const close = h("button", { type: "button", class: "round", "aria-label": say("order.close"), on: { click: () => dialog.close() } }, icon("cross"));
-  const print = h("button", { type: "button", class: "round", "aria-label": say("order.print"), title: say("order.print"), on: { click: () => printTicket(item) } }, icon("printer"));
+  const close = h("button", { type: "button", class: "round order-close", "aria-label": say("order.close"), on: { click: () => dialog.close() } }, icon("cross"));
+  const print = h("button", { type: "button", class: "round order-print", "aria-label": say("order.print"), title: say("order.print"), on: { click: () => printTicket(item) } }, icon("printer"));
+  const type = h("span", { class: "order-type" }, icon(signOf(item)), typeOf(item));
   dialog.replaceChildren(
-    h("header", { class: "order-top" }, h("div", {}, h("h2", { id: "order-title", text: numberOf(item) }), status), print, close),
+    h("header", { class: "order-top" }, h("div", {}, h("h2", { id: "order-title", text: numberOf(item), title: item.number }), h("p", {}, status, type)), print, close),
     h("p", { class: "order-others", hidden: true }),
-    h("div", { class: "order-body" }, facts(item), lineList(item)),
-    footer(item),
+    h(
+      "div",
+      { class: "order-body", tabindex: "0", role: "region", "aria-label": say("order.all") },
+      item.marks?.length ? h("p", { class: "card-changed" }, icon("pen"), h("span", { text: say("order.changed", { fields: changedOf(item) }) })) : null,
+      item.comment && h("p", { class: "comment" }, icon("speech"), h("span", { text: item.comment })),
+      ...unreadableOf(item).map((words) => h("p", { class: "unreadable" }, icon("stop"), h("span", { text: words }))),
+      lineList(item),
+      facts(item),
+    ),
+    footer(item) ?? "",
   );
   showOthers();
 }
@@ -68,77 +103,79 @@ function showOthers() {
   if (!place) return;
   const others = unanswered().filter((item) => item.key !== shown);
   place.hidden = !others.length;
-  place.textContent = say("order.others", { numbers: others.slice(0, OTHERS).map((item) => `#${item.id}`).join(", ") + (others.length > OTHERS ? " …" : "") });
+  place.textContent = say("order.others", { numbers: others.slice(0, OTHERS).map((item) => (item.kind === "orders" ? signedNumber(item) : numberOf(item))).join(", ") + (others.length > OTHERS ? " …" : "") });
 }
 
-/** @param {import("./orders.js").Item} item */
+/** @param {Item} item */
 function facts(item) {
-  const facts = h("dl", { class: "facts" });
-  const add = (name, value) => value && facts.append(h("div", {}, h("dt", { text: say(`fact.${name}`) }), h("dd", { text: value })));
-  add("customer", item.customer_name);
-  add("type", typeOf(item));
-  add("guests", item.guests && String(item.guests));
-  add("startsAt", item.starts_at && dayAndTime(item.starts_at));
-  add("at", exactTime(item.since));
-  const due = dueAt(item);
-  add("due", due && time(due));
-  add("by", item.answer?.by && `${item.answer.by}, ${time(item.answer.at)}`);
-  add("reason", item.reason);
-  facts.prepend(icon(signOf(item)));
-  return facts;
+  const rows = factsOf(item).map(({ name, value, link }) => {
+    const shown = link ? h("a", { href: link, target: "_blank", rel: "noreferrer noopener", text: value }) : value;
+    return h("div", {}, h("dt", { text: name }), h("dd", {}, shown));
+  });
+  const key = item.number === item.id ? null : h("div", {}, h("dt", { text: say("field.id") }), h("dd", { class: "fact-key", text: item.id }));
+  return h("dl", { class: "facts" }, ...rows, key);
 }
 
-/** @param {import("./orders.js").Item} item */
+/** @param {Item} item */
 function lineList(item) {
-  if (item.kind !== "orders") return null;
-  const lines = linesOf(item);
-  const list = h("ul", { class: "lines lines-full" }, ...lines.map((line) => lineRow(line, true)));
-  if (!lines.length) list.append(h("li", { text: say(item.items_omitted ? "order.itemsOmitted" : "order.noItems") }));
-  const total = item.total != null && h("p", { class: "total" }, h("span", { text: say("order.total") }), h("b", { text: money(item.total) }));
-  return h("div", {}, list, total);
+  const lines = item.items ?? [];
+  if (item.kind !== "orders" && !lines.length) return null;
+  const list = h("ul", { class: "lines lines-full" }, ...lines.map((line) => lineRow(line, (minor) => amount(item, minor))));
+  if (!lines.length) list.append(h("li", { text: say("order.noItems") }));
+  if (item.items_omitted) list.append(h("li", { class: "lines-more", text: say("order.itemsOmitted", { n: item.items_omitted }) }));
+  const total = totalOf(item);
+  return h("div", {}, list, total && h("p", { class: "total" }, h("span", { text: say("order.total") }), h("b", { text: total })));
 }
 
-/** @param {import("./orders.js").Item} item */
+/** @param {Item} item */
 function footer(item) {
   const busy = pressed.get(item.key);
-  if (rejecting && item.next.includes("rejected")) return reasons(item, busy);
-  const forward = item.next.filter((to) => to !== "rejected");
-  const row = h("div", { class: "card-actions" });
-  for (const to of forward) row.append(button("yes", "check", wordFor(item, to), () => go(item, to), busy ? { disabled: true, "aria-busy": busy === to } : {}));
-  if (item.next.includes("rejected")) row.append(button("no", "cross", say("order.rejectWhy"), () => reject(), { disabled: Boolean(busy) }));
-  const asks = item.kind === "orders" && item.status === "pending" && forward.includes("preparing");
-  return h("footer", { class: "order-foot" }, asks && minutes(), row);
+  const next = item.next ?? [];
+  if (rejecting && next.includes("rejected")) return reasons(item, busy);
+  const yes = next.filter((to) => to !== "rejected").map((to) => yesButton(item, to, busy, () => go(item, to)));
+  const reject = next.includes("rejected") && button("no", "cross", say("order.rejectWhy"), askWhy, { disabled: Boolean(busy) });
+  const before = stepBefore(item);
+  const back = before && button("quiet step-back", "undo", say("order.stepBack", { status: say(`status.${item.kind}.${before}`) }), () => goBack(item, before), { disabled: Boolean(busy) });
+  if (!yes.length && !back) return null;
+  const steps = asksMinutes(item) && h("div", { class: "minutes" }, h("span", { text: say("order.readyIn") }), stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing"))));
+  return h("footer", { class: "order-foot" }, steps || null, h("div", { class: "card-actions" }, ...yes, reject || null), back || null);
 }
 
-function minutes() {
-  const choose = (event) => {
-    change({ minutes: Number(event.target.value) });
-    at("order").querySelector(".yes span").textContent = say("order.acceptIn", { n: settings.minutes });
-    document.dispatchEvent(new Event("vestnik:minutes"));
-  };
-  const chip = (n) =>
-    h("label", { class: "chip" }, h("input", { type: "radio", name: "minutes", value: n, "aria-label": say("order.minutes", { n }), checked: n === settings.minutes, on: { change: choose } }), h("span", { text: String(n) }));
-  return h("fieldset", { class: "minutes" }, h("legend", { text: say("order.readyIn") }), ...MINUTES.map(chip));
-}
-
-/** @param {import("./orders.js").Item} item @param {string|undefined} busy */
+/** @param {Item} item @param {string|undefined} busy */
 function reasons(item, busy) {
-  const own = h("input", { type: "text", class: "reason-own", maxlength: REASON_CHARS, placeholder: say("reject.own"), "aria-label": say("reject.own"), autocomplete: "off" });
-  const kinds = ["products", "busy", "closed", "other"];
+  const own = h("input", { type: "text", class: "reason-own", maxlength: REASON_CHARS, placeholder: say("reject.own"), "aria-label": say("reject.own"), autocomplete: "off", required: true });
+  const kinds = ["products", "busy", "closed", ...(item.kind === "bookings" || item.order_type === "delivery" ? ["other"] : [])];
   const choices = kinds.map((kind) => button("reason", null, say(`reject.${item.kind}.${kind}`), () => go(item, "rejected", { reason: say(`reject.${item.kind}.${kind}`) }), { disabled: Boolean(busy) }));
-  const send = button("no no-full", "cross", say("order.reject"), () => go(item, "rejected", own.value.trim() ? { reason: own.value.trim() } : {}), { disabled: Boolean(busy) });
   const back = button("quiet", null, say("order.back"), () => ((rejecting = false), render()));
-  return h("footer", { class: "order-foot" }, h("p", { class: "order-ask", text: say("reject.why") }), h("div", { class: "reasons" }, ...choices), own, h("div", { class: "card-actions" }, back, send));
+  const send = h("button", { type: "submit", class: "no no-full", disabled: Boolean(busy) }, icon("cross"), h("span", { text: say("order.reject") }));
+  const submit = (event) => {
+    event.preventDefault();
+    const reason = own.value.trim();
+    if (reason) go(item, "rejected", { reason });
+    else own.focus();
+  };
+  return h(
+    "form",
+    { class: "order-foot", novalidate: true, on: { submit } },
+    h("p", { class: "order-ask", text: say("reject.why") }),
+    h("div", { class: "reasons" }, ...choices),
+    own,
+    h("div", { class: "card-actions" }, back, send),
+  );
 }
 
-function reject() {
+function askWhy() {
   rejecting = true;
   render();
   at("order").querySelector(".reason").focus();
 }
 
-/** @param {import("./orders.js").Item} item @param {string} to @param {{reason?: string}} [more] */
+/** @param {Item} item @param {string} to @param {{reason?: string}} [more] */
 async function go(item, to, more = {}) {
-  const minutes = item.kind === "orders" && to === "preparing" ? { minutes: settings.minutes } : {};
-  if (await act(item, to, { ...minutes, ...more })) at("order").close();
+  if (await act(item, to, { ...promised(item, to), ...more })) at("order").close();
+}
+
+/** @param {Item} item @param {string} to */
+async function goBack(item, to) {
+  if (await takeBack(item, to)) at("order").close();
 }

@@ -1,143 +1,194 @@
 /**
- * What is known of the store's orders and bookings. Lists give it, events change it, and nothing else does: a button
- * changes Postgres, and what it did comes back as an event.
+ * What is known of the store's orders and bookings, in the server's canonical form. Lists give it, events change it, and
+ * nothing else does: a button changes Postgres, and what it did comes back as an event.
  *
  * @module orders
  */
 
 /** @typedef {"orders"|"bookings"} Kind */
 /**
- * @typedef {object} Item an order or a booking
- * @property {string} key kind and id: names it on this page
+ * @typedef {object} Item an order or a booking: the members of docs/protocol.md, and what this page adds
+ * @property {string} key kind, source and id: names it on this page
  * @property {Kind} kind
- * @property {string} id
+ * @property {string} id unique within its source
+ * @property {string} source
+ * @property {string} number what people call out
  * @property {string} status
- * @property {number} since when it was written, milliseconds
- * @property {string[]} next what a person may make of it
- * @property {string} [event] its new_order or new_booking event
+ * @property {string[]} next what a person may make of it, the usual first; the server says it
+ * @property {string} [status_word] the shop's own word, where its mapping does not know it
  * @property {string} [reason]
+ * @property {string} [order_type] delivery, pickup, dine_in, or the shop's own word
  * @property {string} [customer_name]
+ * @property {string} [phone]
+ * @property {string} [address]
+ * @property {string} [comment]
+ * @property {number|string} [persons] of a booking: `guests`
+ * @property {number|string} [guests]
+ * @property {{method?: string, paid?: boolean, change_from?: number}} [payment] change_from in minor units
  * @property {number} [total] in minor units
- * @property {string} [order_type]
- * @property {any[]} [items]
- * @property {number} [guests]
+ * @property {string} [currency]
+ * @property {number} [currency_digits]
+ * @property {string} [due_at] of a booking: `starts_at`
  * @property {string} [starts_at]
- * @property {{by?: string, at: string, status: string, minutes?: number}} [answer]
+ * @property {number} [promised_minutes]
+ * @property {Line[]} [items]
+ * @property {number} [items_omitted]
+ * @property {{label: string, value: string}[]} [extra]
+ * @property {{field: string, text: string}[]} [unreadable]
+ * @property {number} since when it came, milliseconds
+ * @property {number} [promised] when the minutes were promised, milliseconds
+ * @property {number} [stands] since when it has its status, milliseconds
+ * @property {string} [by] who gave it its status by a button
+ * @property {string} [previous_status] what it was before, as far as this page has seen it
+ * @property {string} [event] its new_order or new_booking event
+ * @property {string[]} [marks] what the shop changed of it, which nobody has looked at yet
  */
+/** @typedef {{name: string, quantity: number|string, price?: number, options?: string[], note?: string}} Line price in minor units */
 
-const OPEN = { orders: ["pending", "preparing", "ready", "delivering"], bookings: ["pending", "preparing", "ready"] };
+const OPEN = ["pending", "preparing", "ready", "delivering"];
 const PAGE = 500;
 /** Pages of a list that are loaded: 2,000 open orders. */
 const PAGES = 4;
+/** Closed ones that stay known, so that one step back finds them. */
+const CLOSED = 50;
+/** Events that say what changed, and not all that is known. */
+const PARTIAL = ["order_status_changed", "order_cancelled", "order_removed", "booking_removed"];
+/** What this page adds, and no event says. */
+const OWN = ["since", "event", "promised", "stands", "by", "previous_status", "marks"];
+/** A promise of this page's own is no news to it. */
+const UNMARKED = ["promised_minutes"];
 
 /** @type {Map<string, Item>} what is open */
 export const items = new Map();
+/** @type {Map<string, Item>} what was closed lately, the oldest first */
+export const closed = new Map();
 
-/** @param {Kind} kind @param {string} id */
-export const keyOf = (kind, id) => `${kind}/${id}`;
+/** @param {Kind} kind @param {string} source @param {string} id */
+export const keyOf = (kind, source, id) => `${kind}/${source}/${id}`;
+
+/** @param {string} key @returns {Kind} */
+export const kindOf = (key) => (key.startsWith("orders/") ? "orders" : "bookings");
+
+/** Open, or closed lately. @param {string} key */
+export const find = (key) => items.get(key) ?? closed.get(key);
 
 /** @param {Item} item */
-export const isOpen = (item) => OPEN[item.kind].includes(item.status);
+export const isOpen = (item) => OPEN.includes(item.status);
 
-/** What is open of a kind, the oldest first. @param {Kind} kind @param {string} [status] */
-export function open(kind, status) {
-  return [...items.values()]
-    .filter((item) => item.kind === kind && (!status || item.status === status))
-    .sort((a, b) => a.since - b.since || Number(a.id) - Number(b.id));
-}
+/** The older first. @param {Item} a @param {Item} b */
+export const byAge = (a, b) => a.since - b.since || a.key.localeCompare(b.key, undefined, { numeric: true });
 
-/** What waits for an answer. */
-export const unanswered = () => [...items.values()].filter((item) => item.status === "pending");
-
-/** What a person of the store may make of it, the usual first: as the server has it. @param {Item} item */
-function nextOf({ kind, status, order_type }) {
-  if (status === "pending") return ["preparing", "rejected"];
-  if (status === "preparing") return [kind === "orders" ? "ready" : "completed", "rejected"];
-  if (status === "ready") return [kind === "orders" && order_type === "delivery" ? "delivering" : "completed"];
-  return status === "delivering" ? ["completed"] : [];
-}
+/** What waits for an answer, the oldest first. @param {Kind} [kind] */
+export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind)).sort(byAge);
 
 /** From a list. @param {Kind} kind @param {any} row @returns {Item} */
 export function fromList(kind, row) {
-  const { event_id, created_at, next, ...rest } = row;
-  const item = { ...rest, kind, key: keyOf(kind, row.id), event: event_id, since: Date.parse(created_at) || Date.now() };
-  return { ...item, next: next ?? nextOf(item) };
+  const { order_id, booking_id, event_id, answer, acknowledged, ...item } = row;
+  const at = answer && Date.parse(answer.at);
+  return {
+    ...item,
+    kind,
+    key: keyOf(kind, row.source, row.id),
+    event: event_id,
+    since: Date.parse(row.created_at) || Date.now(),
+    ...(answer?.minutes ? { promised: at } : {}),
+    ...(answer?.status === row.status ? { stands: at, by: answer.by } : {}),
+    marks: items.get(keyOf(kind, row.source, row.id))?.marks,
+  };
 }
 
 /**
  * Loads what is open. The cursor is that of the first list: what happened after it may come again, which does no harm.
  * @param {import("./vestnik.js").Api} api
+ * @returns {Promise<{cursor: string, unavailable: string[]}>} and the sources that could not be read
  */
 export async function load(api) {
-  const [orders, cursor] = await loadAll(api, "orders");
-  const [bookings] = await loadAll(api, "bookings");
+  const orders = await loadAll(api, "orders");
+  const bookings = await loadAll(api, "bookings");
+  const unavailable = [...orders.unavailable, ...bookings.unavailable];
+  // What cannot be read now is not over for that.
+  const kept = [...items.values()].filter((item) => unavailable.includes(item.source));
   items.clear();
-  [...orders, ...bookings].forEach((item) => items.set(item.key, item));
-  return cursor;
+  [...kept, ...orders.loaded, ...bookings.loaded].forEach((item) => items.set(item.key, item));
+  return { cursor: orders.cursor, unavailable };
 }
 
-/** @param {import("./vestnik.js").Api} api @param {Kind} kind @returns {Promise<[Item[], string]>} */
+/** @param {import("./vestnik.js").Api} api @param {Kind} kind */
 async function loadAll(api, kind) {
+  /** @type {Item[]} */
   const loaded = [];
-  let cursor;
-  let before;
+  const unavailable = new Set();
+  let cursor = "";
   for (let page = 0; page < PAGES; page += 1) {
-    const list = await api.list(kind, { status: "active", limit: PAGE, before });
-    cursor ??= list.cursor;
+    const last = loaded.at(-1);
+    const list = await api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
+    cursor ||= list.cursor;
     loaded.push(...list[kind].map((row) => fromList(kind, row)));
-    before = loaded.at(-1)?.id;
+    (list.unavailable ?? []).forEach((source) => unavailable.add(source));
     if (!list.more) break;
   }
-  return [loaded, cursor];
+  return { loaded, cursor, unavailable };
 }
 
-/** What an event is about. @param {import("./vestnik.js").VestnikEvent} event @returns {{kind: Kind, id: string}|null} */
-export function subject({ type, data }) {
-  if (data?.booking_id !== undefined && /booking/.test(type)) return { kind: "bookings", id: String(data.booking_id) };
-  if (data?.order_id !== undefined) return { kind: "orders", id: String(data.order_id) };
-  return null;
+/** Which order or booking an event is about. @param {import("./vestnik.js").VestnikEvent} event */
+export function subject({ data }) {
+  if (data?.source === undefined) return null;
+  const kind = data.booking_id === undefined ? "orders" : "bookings";
+  const id = data.booking_id ?? data.order_id;
+  return id === undefined ? null : { kind: /** @type {Kind} */ (kind), source: data.source, id, key: keyOf(kind, data.source, id) };
 }
 
 /**
  * Takes an event in.
  * @param {import("./vestnik.js").VestnikEvent} event
- * @returns {{item: Item, previous: Item|undefined, isNew: boolean}|null} null: it changes nothing
+ * @returns {{item: Item, previous: Item|undefined, isNew: boolean, isUnknown: boolean}|null} null: it changes nothing;
+ *   unknown: the event says less than a card needs, and the lists must be loaded
  */
 export function apply(event) {
   const about = subject(event);
   if (!about) return null;
-  const key = keyOf(about.kind, about.id);
-  const previous = items.get(key);
+  const previous = items.get(about.key);
   const isNew = event.type === "new_order" || event.type === "new_booking";
   // The list had it already, and may know more of it than its first event.
-  if (isNew && previous) {
+  if (isNew && previous && !event.data.previous_status) {
     previous.event ??= event.id;
     return null;
   }
-  const { order_ids, order_id, booking_id, previous_status, ...data } = event.data;
-  const item = { since: Date.parse(event.at), ...previous, ...data, ...about, key, updated_at: event.at };
-  if (isNew) item.event = event.id;
-  item.next = nextOf(item);
-  if (isOpen(item)) items.set(key, item);
-  else items.delete(key);
-  return { item, previous, isNew };
+  const known = previous ?? closed.get(about.key);
+  const isPartial = PARTIAL.includes(event.type);
+  const item = merged(event, about, known, isPartial, isNew);
+  const isGone = event.type === "order_removed" || event.type === "booking_removed";
+  closed.delete(item.key);
+  if (isGone || !isOpen(item)) {
+    items.delete(item.key);
+    if (!isGone && (known || !isPartial)) keepClosed(item);
+  } else if (known || !isPartial) {
+    items.set(item.key, item);
+  }
+  return { item, previous, isNew, isUnknown: isPartial && !known && isOpen(item) && !isGone };
 }
 
-/** What an item of an order says: shops write it in several ways. @param {any} line */
-export function lineOf(line) {
-  if (line === null || typeof line !== "object") return { name: String(line ?? ""), count: 1 };
-  const first = (...names) => names.map((name) => line[name]).find((value) => value !== undefined && value !== null && value !== "");
-  const extras = [first("options", "modifiers", "extras"), first("comment", "note", "notes")].flat().filter(Boolean);
-  const said = first("quantity", "qty", "count") ?? 1;
-  const [count, price] = [Number(said), first("price")];
-  const words = extras.map((extra) => (typeof extra === "object" ? extra.name ?? "" : String(extra))).filter(Boolean);
-  return {
-    name: String(first("name", "title", "product") ?? JSON.stringify(line)),
-    count: Number.isFinite(count) ? count : String(said),
-    cost: typeof price === "number" && Number.isFinite(count) ? price * count : undefined,
-    note: words.join(", "),
-  };
+/** What is known of it after an event. @returns {Item} */
+function merged(event, about, known, isPartial, isNew) {
+  const { order_ids, order_id, booking_id, changed = [], by, ...data } = event.data;
+  const at = Date.parse(event.at);
+  const before = { ...known };
+  // What an event of a status does not say of these, is so no longer.
+  for (const name of ["status_word", "reason", ...changed]) delete before[name];
+  const own = known ? Object.fromEntries(OWN.map((name) => [name, known[name]])) : { since: at };
+  const item = { ...(isPartial ? before : {}), ...own, ...data, ...about };
+  if (isNew) Object.assign(item, { since: at, event: event.id, promised: undefined, marks: [] });
+  const isMoved = known?.status !== item.status;
+  if (isMoved) Object.assign(item, { stands: at, by });
+  const isPromised = changed.includes("promised_minutes") || (isMoved && item.status === "preparing");
+  if (item.promised_minutes && isPromised) item.promised = at;
+  const marks = changed.filter((name) => !UNMARKED.includes(name));
+  if (marks.length) item.marks = [...new Set([...(item.marks ?? []), ...marks])];
+  return item;
 }
 
-/** Its lines; none where the shop says none. @param {Item} item */
-export const linesOf = (item) => (Array.isArray(item.items) ? item.items.map(lineOf) : []);
+/** @param {Item} item */
+export function keepClosed(item) {
+  closed.set(item.key, item);
+  if (closed.size > CLOSED) closed.delete(closed.keys().next().value);
+}

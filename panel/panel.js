@@ -8,30 +8,27 @@
  * @module panel
  */
 
-import { alerted, alertWhatWaits, alertWhatWasTakenBack, handleEvent, proveRung, setUpAlerts, showAlarm, showChatDisabled, tellWaiting } from "./alerts.js";
+import { countToday, setUpAlarm, showAlarm, showCalm } from "./alarm.js";
+import { alerted, alertWhatWaits, alertWhatWasTakenBack, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, tellWaiting } from "./alerts.js";
+import { ask } from "./ask.js";
 import { showBadge } from "./badge.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
 import { setUpHistory, showHistory } from "./history.js";
-import { loadLanguage, say, setStore } from "./i18n.js";
+import { loadLanguage, say, setZone } from "./i18n.js";
 import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
-import { items, load, unanswered } from "./orders.js";
+import { items, kindOf, load, unanswered } from "./orders.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { setUpPreferences, showKnownGrants } from "./preferences.js";
-import { applyTheme, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
+import { applyTheme, isStarted, keepKey, keptKey, setStarted, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
-import { setTicketStore } from "./ticket.js";
+import { printWhen, setTicketStore } from "./ticket.js";
 import { onPressed } from "./work.js";
 
-/** After another panel has accepted an order, its preparation time is in the lists only. */
-const ANSWERS_AFTER_MS = 500;
-
-/** @type {Board} */
-let orders;
-/** @type {Board} */
-let bookings;
+/** @type {Record<import("./orders.js").Kind, Board>} */
+let boards;
 
 // Before anything else: what the address has must not stay there.
 const linked = takeKeyFromAddress();
@@ -42,15 +39,18 @@ start();
 
 async function start() {
   await loadLanguage();
-  orders = new Board(at("board-orders"), "orders", openOrder);
-  bookings = new Board(at("board-bookings"), "bookings", openOrder);
-  setUpOrder();
+  boards = {
+    orders: new Board(at("board-orders"), "orders", openOrder, () => boards && showAlarm()),
+    bookings: new Board(at("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
+  };
+  setUpOrder((key) => redrawOne(key, true));
   setUpHistory();
-  setUpAlerts({ update, reveal });
-  setUpShift(begin);
+  setUpAlerts(update);
+  setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
+  setUpShift(begin, redraw);
   setUpPreferences(redraw);
-  onPressed(redrawOne);
-  document.addEventListener("vestnik:minutes", showMinutes);
+  onPressed({ changed: (key) => redrawOne(key, true), done: (item, to) => to === "preparing" && printWhen(item, "accept") });
+  document.addEventListener("vestnik:key", (event) => showShift(keptKey(), event.detail));
   document.querySelectorAll("[data-view-of]").forEach((tab) => tab.addEventListener("click", () => show(tab.dataset.viewOf)));
   addEventListener("hashchange", () => {
     const key = takeKeyFromAddress();
@@ -59,15 +59,18 @@ async function start() {
   // A browser gives sound back at a press, whatever is pressed.
   // A finger counts as a press when it is lifted.
   for (const press of ["pointerup", "touchend", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
+  addEventListener("click", swallow, { capture: true });
   keepShell();
   const kept = keptKey();
-  if (!linked && kept && isStarted()) begin(kept);
+  if (!linked && kept && isStarted(kept)) begin(kept);
   else showShift(linked ?? kept);
 }
 
-/** A link that was opened in a page that has a store already. @param {import("./settings.js").Key} key */
-function reopen(key) {
+/** A link that was opened in a page that has a store already: it takes no shift over unasked. @param {import("./settings.js").Key} key */
+async function reopen(key) {
   if (!live.connection) return showShift(key);
+  const words = say("link.words", { store: key.store, n: items.size });
+  if (!(await ask({ title: say("link.title", { store: key.store }), words, yes: say("link.yes"), no: say("link.no") }))) return;
   // Anew: what is known is another store's.
   live.connection.close();
   keepKey(key, false);
@@ -79,11 +82,19 @@ function reopen(key) {
 async function begin(key) {
   live.connection?.close();
   show("orders");
-  connect(key, { onEvent, onState, load: loadLists });
+  connect(key, { onEvent: handleEvent, onState, load: loadLists });
   // After a reload nobody has pressed anything: some browsers give sound all the same.
   live.ringer.unlock().then(showSound);
-  keepAwake();
+  keepAwake().then(showCalm);
   describeStore(key);
+  learnScope();
+  countToday();
+}
+
+/** What the key allows: a screen that only shows has no buttons. */
+async function learnScope() {
+  const known = await live.connection.api.session().catch(() => null);
+  if (known?.scope) document.body.dataset.scope = live.scope = known.scope;
 }
 
 /** @param {import("./settings.js").Key} key */
@@ -93,7 +104,8 @@ async function describeStore(key) {
   at("store-name").textContent = name;
   setTicketStore(name);
   if (!known) return;
-  setStore(known);
+  setZone(known.time_zone);
+  if (known.answer_seconds) live.answerMs = known.answer_seconds * 1000;
   redraw();
   for (const { chat, title, reason } of known.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
   if (known.telegram === "stopped") notice("telegram", "warning", "phone", say("notice.telegram"), say("notice.telegramWhy"));
@@ -102,71 +114,50 @@ async function describeStore(key) {
 /** @param {string|null} why */
 async function loadLists(why) {
   const before = [...items.values()];
-  const cursor = await load(live.connection.api);
+  const { cursor, unavailable } = await load(live.connection.api);
   redraw();
   alertWhatWaits();
   alertWhatWasTakenBack(before.filter((item) => !items.has(item.key)));
+  if (unavailable.length) notice("unavailable", "problem", "stop", say("notice.unavailable"), say("notice.unavailableWhy", { sources: unavailable.join(", ") }));
+  else unnotice("unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
   return cursor;
-}
-
-let answersTimer = 0;
-/** @param {import("./vestnik.js").VestnikEvent} event */
-function onEvent(event) {
-  handleEvent(event);
-  if (event.type !== "order_status_changed" || event.data.status !== "preparing") return;
-  clearTimeout(answersTimer);
-  answersTimer = setTimeout(loadAnswers, ANSWERS_AFTER_MS);
-}
-
-/** Who accepted, and in how many minutes: what an event does not say. */
-async function loadAnswers() {
-  const list = await live.connection?.api.list("orders", { status: "preparing", limit: 500 }).catch(() => null);
-  for (const { id, status, answer } of list?.orders ?? []) {
-    const item = items.get(`orders/${id}`);
-    if (!item || item.status !== status || !answer || item.answer?.at === answer.at) continue;
-    item.answer = answer;
-    redrawOne(item.key);
-  }
 }
 
 /** @param {import("./vestnik.js").State} state */
 function onState(state) {
   if (state.name !== "catching_up") tellWaiting();
   showCount();
+  showCalm();
 }
 
-/** One of them has changed. @param {string} key */
-function update(key) {
-  redrawOne(key);
+/** One of them has changed. @param {string} key @param {boolean} isOurs */
+function update(key, isOurs) {
+  redrawOne(key, isOurs);
   showCount();
 }
 
-/** @param {string} key */
-function redrawOne(key) {
-  (key.startsWith("orders/") ? orders : bookings).update(key);
-  refreshOrder(key);
+/** @param {string} key @param {boolean} isOurs whether somebody pressed it here */
+function redrawOne(key, isOurs) {
+  boards[kindOf(key)].update(key, isOurs);
+  refreshOrder(key, isOurs);
 }
 
 /** Everything anew: other lists, or another language. */
 function redraw() {
-  orders.render();
-  bookings.render();
+  Object.values(boards).forEach((board) => board.render());
   showAlarm();
+  showCalm();
   showCount();
   showSound();
   showLight();
 }
 
-function showMinutes() {
-  document.querySelectorAll('.card[data-status="pending"][data-kind="orders"] .yes span').forEach((word) => (word.textContent = say("order.acceptIn", { n: settings.minutes })));
-}
-
 function showCount() {
-  const waiting = unanswered();
-  showBadge(waiting.length, !live.connection || isReached());
-  for (const kind of ["orders", "bookings"]) {
-    const count = waiting.filter((item) => item.kind === kind).length;
+  showCalm();
+  showBadge(unanswered("orders").length, unanswered("bookings").length, !live.connection || isReached());
+  for (const kind of /** @type {const} */ (["orders", "bookings"])) {
+    const count = unanswered(kind).length;
     at(`badge-${kind}`).textContent = count ? String(count) : "";
   }
 }
@@ -178,27 +169,44 @@ function show(view) {
     if (tab.dataset.viewOf === view) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   });
+  showAlarm();
+  showCalm();
   if (view === "history") showHistory();
   if (view === "settings") showKnownGrants();
 }
 
 /** Shows what rings, wherever the person is. @param {string} key */
 function reveal(key) {
-  const kind = key.startsWith("orders/") ? "orders" : "bookings";
+  const kind = kindOf(key);
   show(kind);
-  (kind === "orders" ? orders : bookings).reveal(key);
+  boards[kind].reveal(key);
 }
 
-function unlockAgain() {
-  if (live.connection && !live.ringer.sounds) live.ringer.unlock();
+/** The press that gave sound back does nothing else. */
+let swallowing = false;
+
+async function unlockAgain(event) {
+  if (!live.connection || live.ringer.sounds || live.ringer.answer === "missing") return;
+  swallowing = event.type !== "keydown" && event.target.closest?.("main") !== null && !document.body.dataset.heard;
+  await live.ringer.unlock();
+}
+
+/** @param {Event} event */
+function swallow(event) {
+  if (!swallowing) return;
+  swallowing = false;
+  event.preventDefault();
+  event.stopImmediatePropagation();
 }
 
 /** Says aloud whether it can ring: to the person, and to the server. */
 function showSound() {
   const { ringer, connection } = live;
   connection?.setRings(ringer.sounds);
-  document.body.classList.toggle("ringing", ringer.ringing.size > 0);
+  showCalm();
+  // Where a browser takes sound away later, a press is a press.
+  if (ringer.sounds) document.body.dataset.heard = "";
   if (!connection || ringer.sounds) return unnotice("sound");
-  if (ringer.answer === "missing") return notice("sound", "problem", "mute", say("grant.sound.missing"), say("notice.soundMissing"));
+  if (ringer.answer === "missing") return notice("sound", "problem", "mute", `${say("grant.sound.name")} ${say("grant.sound.missing")}`, say("notice.soundMissing"));
   notice("sound", "problem", "mute", say("notice.sound"), say("notice.soundWhy"), button("", "sound", say("notice.soundOn"), () => ringer.unlock()));
 }

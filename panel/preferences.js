@@ -1,14 +1,20 @@
 /** The settings, as a person sees them. @module preferences */
 
-import { knownOfNotifications } from "./device.js";
+import { knownOfNotifications, knownOfScreen } from "./device.js";
 import { at, h } from "./dom.js";
 import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, showLight } from "./live.js";
-import { change, settings } from "./settings.js";
-import { askAgain, endShift, showGrant, tryOut } from "./shift.js";
+import { change, settings, USUAL_MINUTES } from "./settings.js";
+import { askAgain, endShift, forgetDevice, showGrant, tryOut } from "./shift.js";
 
 const THEMES = ["", "light", "dark"];
 const POLL_SECONDS = [10, 30, 60];
+const PRINT = ["", "arrival", "accept"];
+/** Millimetres. */
+const PAPER = [80, 58];
+const MINUTES = [10, 15, 20, 25, 30, 40, 45, 60, 90];
+/** Types of orders that have usual minutes of their own. */
+const TYPES = ["delivery", "pickup", "dine_in"];
 
 /** @param {() => void} redraw called when the words have changed */
 export function setUpPreferences(redraw) {
@@ -21,7 +27,14 @@ export function setUpPreferences(redraw) {
   at("set-theme").addEventListener("change", (event) => change({ theme: event.target.value }));
   at("set-poll").addEventListener("change", (event) => change({ pollSeconds: Number(event.target.value) }));
   at("set-name").addEventListener("change", (event) => change({ name: event.target.value.trim().slice(0, 60) }));
-  at("set-print").addEventListener("change", (event) => change({ autoPrint: event.target.checked }));
+  at("set-print").addEventListener("change", (event) => change({ autoPrint: event.target.value }));
+  at("set-paper").addEventListener("change", (event) => change({ paper: Number(event.target.value) }));
+  for (const type of TYPES) {
+    at(`set-minutes-${type}`).addEventListener("change", (event) => {
+      change({ minutes: { ...settings.minutes, [type]: Number(event.target.value) } });
+      redraw();
+    });
+  }
   at("set-offline").addEventListener("change", (event) => {
     change({ offlineSound: event.target.checked });
     showLight();
@@ -29,6 +42,7 @@ export function setUpPreferences(redraw) {
   document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(ring.dataset.ring)));
   at("ask-again").addEventListener("click", askAgain);
   at("end-shift").addEventListener("click", endShift);
+  at("forget").addEventListener("click", forgetDevice);
   showPreferences();
 }
 
@@ -38,7 +52,9 @@ export function showPreferences() {
   options("set-theme", THEMES.map((theme) => [theme, say(`theme.${theme || "auto"}`)]), settings.theme);
   options("set-poll", POLL_SECONDS.map((s) => [String(s), say("set.seconds", { n: s })]), String(settings.pollSeconds));
   at("set-name").value = settings.name;
-  at("set-print").checked = settings.autoPrint;
+  options("set-print", PRINT.map((when) => [when, say(`print.${when || "never"}`)]), settings.autoPrint);
+  options("set-paper", PAPER.map((mm) => [String(mm), say("set.millimetres", { n: mm })]), String(settings.paper));
+  TYPES.forEach((type) => options(`set-minutes-${type}`, MINUTES.map((n) => [String(n), say("order.minutes", { n })]), String(settings.minutes[type] ?? USUAL_MINUTES)));
   at("set-offline").checked = settings.offlineSound;
   showKnownGrants();
 }
@@ -47,8 +63,7 @@ export function showPreferences() {
 export function showKnownGrants() {
   showGrant("sound", live.ringer.answer);
   showGrant("notifications", knownOfNotifications());
-  if (!at("grant-screen").dataset.answer) showGrant("screen", "wakeLock" in navigator ? "refused" : "missing");
-  else showGrant("screen", at("grant-screen").dataset.answer);
+  showGrant("screen", knownOfScreen());
 }
 
 /** @param {string} id @param {string[][]} choices @param {string} chosen */

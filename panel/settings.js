@@ -4,6 +4,9 @@ const SETTINGS = "vestnik.settings";
 const SHIFT = "vestnik.shift";
 const PANEL = "vestnik.panel";
 
+/** Minutes, where nobody has chosen others. */
+export const USUAL_MINUTES = 20;
+
 const DEFAULTS = {
   /** "" as the browser */
   language: "",
@@ -11,8 +14,12 @@ const DEFAULTS = {
   theme: "",
   /** who answers, as others are told */
   name: "",
-  minutes: 20,
-  autoPrint: false,
+  /** @type {Record<string, number>} usual preparation by type of order, minutes; {@link USUAL_MINUTES} for the others */
+  minutes: {},
+  /** "", "arrival" or "accept" */
+  autoPrint: "",
+  /** width of the roll, millimetres: 58 or 80 */
+  paper: 80,
   offlineSound: true,
   pollSeconds: 30,
 };
@@ -92,10 +99,18 @@ export function forgetKey() {
 }
 
 const STARTED = "vestnik.started";
-/** Whether this tab's shift was started: after a reload it goes on. */
-export const isStarted = () => read("sessionStorage", STARTED) === true;
+const ENDED = "vestnik.ended";
+/**
+ * Whether a shift goes on: this tab's after a reload, and a remembered one after the device has restarted, until somebody
+ * ends it.
+ * @param {{remembered: boolean}} key
+ */
+export const isStarted = (key) => read("sessionStorage", STARTED) === true || (key.remembered && read("localStorage", ENDED) !== true);
 /** @param {boolean} started */
-export const setStarted = (started) => write("sessionStorage", STARTED, started || null);
+export function setStarted(started) {
+  write("sessionStorage", STARTED, started || null);
+  write("localStorage", ENDED, started ? null : true);
+}
 
 /** This tab's name, where it has no session: the same after a reload. */
 export function panelName() {

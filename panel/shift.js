@@ -1,18 +1,32 @@
 /** The start of a shift: what opens the store, and one press that unlocks sound, notifications and the screen. @module shift */
 
+import { ask } from "./ask.js";
 import { askForNotifications, keepAwake, letSleep } from "./device.js";
-import { at, h, icon } from "./dom.js";
-import { say } from "./i18n.js";
+import { at, button, h, icon } from "./dom.js";
+import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, notice, unnotice } from "./live.js";
+import { items } from "./orders.js";
 import { change, forgetKey, keepKey, keepsThings, setStarted, settings } from "./settings.js";
 import { Api, ApiError } from "./vestnik.js";
 
 /** @type {(key: import("./settings.js").Key) => void} */
 let begin = () => {};
 
-/** @param {(key: import("./settings.js").Key) => void} started called when the store is open */
-export function setUpShift(started) {
+/**
+ * @param {(key: import("./settings.js").Key) => void} started called when the store is open
+ * @param {() => void} redraw called when the words have changed
+ */
+export function setUpShift(started, redraw) {
   begin = started;
+  const choose = async (language) => {
+    change({ language });
+    await loadLanguage();
+    showLanguages();
+    showKnown();
+    redraw();
+  };
+  const showLanguages = () => at("shift-languages").replaceChildren(...Object.entries(LANGUAGES).map(([language, name]) => button("quiet", null, name, () => choose(language), { lang: language, "aria-pressed": String(language === spoken()) })));
+  showLanguages();
   at("shift-form").addEventListener("submit", (event) => {
     event.preventDefault();
     start();
@@ -34,9 +48,13 @@ export function showShift(key, problem = "") {
   // A link brings both: then there is nothing to type.
   at("shift-key").hidden = Boolean(key) && !problem;
   at("shift-known").hidden = !at("shift-key").hidden;
-  at("shift-known").textContent = say("shift.known", { store: key?.store ?? "" });
+  showKnown();
   showProblem(problem);
   at("shift-start").focus();
+}
+
+function showKnown() {
+  at("shift-known").textContent = say("shift.known", { store: at("shift-store").value });
 }
 
 /** @param {string} problem */
@@ -56,7 +74,7 @@ async function start() {
   change({ name: at("shift-name").value.trim().slice(0, 60) });
   at("shift-start").disabled = true;
   showProblem("");
-  const asked = ask();
+  const asked = askBrowser();
   const [refusal] = await Promise.all([refusalOf(key), asked.sound]);
   at("shift-start").disabled = false;
   if (refusal) {
@@ -77,7 +95,7 @@ async function start() {
  * for that may never come.
  * @returns {Record<"sound"|"notifications"|"screen", Promise<Answer>>}
  */
-function ask() {
+function askBrowser() {
   const sound = live.ringer.unlock().then(() => live.ringer.answer);
   return { sound, notifications: askForNotifications(), screen: keepAwake() };
 }
@@ -90,7 +108,7 @@ export async function tryOut(kind) {
 }
 
 /** Asks once more what was not granted. */
-export const askAgain = () => showAnswers(ask());
+export const askAgain = () => showAnswers(askBrowser());
 
 /** @param {import("./settings.js").Key} key */
 async function refusalOf(key) {
@@ -113,7 +131,7 @@ function showAnswers(asked) {
     answered.then((answer) => {
       showGrant(name, answer);
       if (answer === "granted" || name === "sound") return;
-      refused.push(say(`grant.${name}.${answer}`));
+      refused.push(`${say(`grant.${name}.name`)} ${say(`grant.${name}.${answer}`)}`);
       notice("grants", "warning", "screen", say("notice.grants"), refused.join(" "), h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: () => unnotice("grants") } }, icon("cross")));
     });
   }
@@ -126,12 +144,25 @@ export function showGrant(name, answer) {
   row.replaceChildren(icon({ granted: "check", open: "clock" }[answer] ?? "cross"), h("span", {}, h("b", { text: say(`grant.${name}.name`) }), h("small", { text: say(`grant.${name}.${answer}`) })));
 }
 
-/** The end of the shift: this page rings no more. */
-export function endShift() {
+/** The end of the shift: this page rings no more. A remembered key stays, so that the next one begins with one press. */
+export async function endShift() {
+  const count = (kind) => [...items.values()].filter((item) => item.kind === kind).length;
+  const open = ["orders", "bookings"].filter(count).map((kind) => say(`set.open.${kind}`, { n: count(kind) }));
+  const words = open.length ? say("set.endOpen", { open: open.join(", ") }) : say("set.endCalm");
+  if (await ask({ title: say("set.endAsk"), words, yes: say("set.endNow"), no: say("order.back") })) leave();
+}
+
+/** Takes the key off this device, too. */
+export async function forgetDevice() {
+  if (!(await ask({ title: say("set.forgetAsk"), words: say("set.forgetWords"), yes: say("set.forgetNow"), no: say("order.back") }))) return;
+  forgetKey();
+  leave();
+}
+
+function leave() {
   live.connection?.close();
   live.connection = null;
   letSleep();
   setStarted(false);
-  forgetKey();
   location.reload();
 }

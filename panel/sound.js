@@ -5,11 +5,11 @@
  * @module sound
  */
 
-/** @typedef {"cancelled"|"urgent"|"order"|"booking"|"offline"} Kind */
+/** @typedef {"cancelled"|"urgent"|"order"|"changed"|"booking"|"offline"} Kind */
 /** @typedef {[at: number, length: number, hz: number, wave: OscillatorType, loud: number]} Note */
 
 /** The most urgent first: so they follow each other in a round. */
-const KINDS = /** @type {Kind[]} */ (["cancelled", "urgent", "order", "booking", "offline"]);
+const KINDS = /** @type {Kind[]} */ (["cancelled", "urgent", "order", "changed", "booking", "offline"]);
 
 /** @type {Record<Kind, Note[]>} seconds and hertz */
 const SCORES = {
@@ -28,6 +28,8 @@ const SCORES = {
     [at, 0.26, 466, "sawtooth", 0.55], [at, 0.26, 472, "sawtooth", 0.4],
     [at + 0.27, 0.3, 311, "sawtooth", 0.6], [at + 0.27, 0.3, 315, "sawtooth", 0.45],
   ]),
+  // Two short strokes: look at what you are at.
+  changed: [[0, 0.3, 1047, "sine", 0.8], [0.4, 0.3, 1047, "sine", 0.8]],
   // A door chime: two soft tones.
   booking: [[0, 0.5, 784, "sine", 0.9], [0.45, 0.7, 587, "sine", 0.9]],
   // Low and short: the line, not a customer.

@@ -1,26 +1,33 @@
-/** Short news, one below the other; said aloud by a screen reader. @module toast */
+/** Short messages, one below the other: what no card says. @module toast */
 
 import { at, button, h, icon } from "./dom.js";
 import { say } from "./i18n.js";
 
 /** Toasts at once; the oldest goes. */
-const MOST = 4;
+const MOST = 3;
 const STAYS_MS = 7_000;
 
 /**
  * @param {string} text
- * @param {{kind?: "order"|"booking"|"cancelled"|"info"|"problem", detail?: string, sign?: any, open?: () => void, id?: string}} [options]
+ * @param {{kind?: "info"|"problem", detail?: string, sign?: any, about?: string, action?: [string, () => void], stays?: boolean}} [options]
+ *   about: names what it is about; a later one about the same takes its place
  */
-export function toast(text, { kind = "info", detail = "", sign = "bell", open, id } = {}) {
+export function toast(text, { kind = "info", detail = "", sign = "bell", about = "", action, stays = false } = {}) {
   const list = at("toasts");
   const dismiss = () => item.remove();
   const words = h("div", { class: "toast-words" }, h("strong", { text }), detail && h("span", { text: detail }));
-  const item = h("li", { class: `toast toast-${kind}`, data: id ? { about: id } : {} }, icon(sign), words);
-  if (open) item.append(button("toast-open", null, say("toast.open"), () => (dismiss(), open())));
+  const item = h("li", { class: `toast toast-${kind}`, data: { about } }, icon(sign), words);
+  if (action) item.append(button("toast-action", null, action[0], () => (dismiss(), action[1]())));
   item.append(h("button", { type: "button", class: "toast-close", "aria-label": say("toast.close"), on: { click: dismiss } }, icon("cross")));
+  if (about) dropToast(about);
   list.prepend(item);
   while (list.children.length > MOST) list.lastElementChild.remove();
-  setTimeout(dismiss, STAYS_MS);
+  if (!stays) setTimeout(dismiss, STAYS_MS);
+}
+
+/** What it said is no longer so. @param {string} about */
+export function dropToast(about) {
+  at("toasts").querySelectorAll(".toast").forEach((item) => item.dataset.about === about && item.remove());
 }
 
 let turn = 0;

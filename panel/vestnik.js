@@ -27,8 +27,9 @@
 /**
  * One event, as the journal has it.
  * @typedef {object} VestnikEvent
- * @property {"new_order"|"order_status_changed"|"order_cancelled"|"new_booking"|"booking_status_changed"|
- *   "booking_cancelled"|"order_unanswered"|"chat_disabled"|string} type ignore what you do not know
+ * @property {"new_order"|"order_status_changed"|"order_cancelled"|"order_changed"|"order_removed"|"new_booking"|
+ *   "booking_status_changed"|"booking_cancelled"|"booking_changed"|"booking_removed"|"order_unanswered"|"chat_disabled"|
+ *   string} type ignore what you do not know
  * @property {string} id names the event
  * @property {string} cursor
  * @property {string} store_id
@@ -44,7 +45,7 @@
  * @typedef {object} State how it stands
  * @property {StateName} name
  * @property {Date} since since when it is so; for `offline` and `polling`: since when there is no socket
- * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, `too_many_sessions`, ...
+ * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, ...
  */
 
 /**
@@ -59,6 +60,7 @@
  * @property {(event: VestnikEvent) => void} onEvent
  * @property {(state: State) => void} [onState]
  * @property {(why: string|null) => Promise<string>} [load] loads your lists; gives the cursor that came with them
+ * @property {(seconds: number) => Promise<string|null>} [renew] the token ends after so many seconds: gives another one
  */
 
 const PROTOCOL = "vestnik.v1";
@@ -75,6 +77,9 @@ const SILENT_HEARTBEATS = 1.5;
 const HEARTBEAT_S = 30;
 /** From this close code on, coming back is no use. */
 const STOP_FROM = 4500;
+/** The store has as many sessions as it may: one that goes makes room, so the next try may wait, at least so long. */
+const TOO_MANY_SESSIONS = 4430;
+const FULL_RECONNECT_MS = 15_000;
 /** Refusals that no second try mends. */
 const REFUSED = [400, 401, 403, 404];
 /** Ids that are remembered, so that an event is told once. */
@@ -163,6 +168,11 @@ export class Connection {
   pollNow() {
     if (this.state.name === "live" || this.state.name === "stopped") return;
     this.#poll();
+  }
+
+  /** Asks whether anybody is there, where something has failed: a dead connection is found within 4 s. */
+  probe() {
+    this.#wake();
   }
 
   /** Tries again at once; also after it stopped. */
@@ -274,6 +284,7 @@ export class Connection {
     }
     if (message.type === "error") return this.#words.refused(message);
     if (message.type === "pong") return this.#words.answered();
+    if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
       if (this.#options.load) this.reload(message.reason);
     } else if (message.data) {
@@ -283,6 +294,19 @@ export class Connection {
     if (message.type === "live") {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
+    }
+  }
+
+  /** Goes on with another token, so that the session is not closed with the old one. @param {number} seconds */
+  async #renew(seconds) {
+    try {
+      const token = await this.#options.renew?.(seconds);
+      if (!token) return;
+      this.#options.token = token;
+      this.api.setToken(token);
+      if (this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
+    } catch (error) {
+      reportError(error);
     }
   }
 
@@ -306,7 +330,6 @@ export class Connection {
     if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
     this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
-    if (code === 4505) return this.#stop("too_many_sessions");
     // A browser does not say why a handshake was refused, and an expired token is closed with a code below 4500.
     if (!greeted || code >= STOP_FROM || code === 4401) {
       const refusal = await this.#refusal();
@@ -314,7 +337,7 @@ export class Connection {
       if (code >= STOP_FROM) return this.#stop(`closed_${code}`);
     }
     if (this.#socket || !this.#again) return;
-    this.#comeBack(this.#pause());
+    this.#comeBack(code === TOO_MANY_SESSIONS ? FULL_RECONNECT_MS * (1 + Math.random()) : this.#pause());
     if (this.#failures > 1) this.#pollWhenDue();
   }
 
@@ -424,6 +447,8 @@ export class Connection {
 }
 
 const ANSWER_DEADLINE_MS = 10_000;
+/** What a person has pressed waits no longer. */
+const CHANGE_DEADLINE_MS = 5_000;
 
 /** An answer that says no, in the one shape that all of them have. */
 export class ApiError extends Error {
@@ -454,6 +479,11 @@ export class Api {
     this.#token = token;
   }
 
+  /** What is asked from now on is asked with this one. @param {string} token */
+  setToken(token) {
+    this.#token = token;
+  }
+
   /** May I? The same question as a socket's handshake, with an answer that a browser can see. */
   session() {
     return this.#ask("GET", `/api/partner/session/${this.#store}`);
@@ -467,20 +497,20 @@ export class Api {
   /**
    * A list, and the cursor of the very snapshot that it was read in.
    * @param {"orders"|"bookings"} kind
-   * @param {{status?: string, limit?: number, before?: string}} [query]
+   * @param {{status?: string, source?: string, limit?: number, before?: string, before_source?: string}} [query]
    */
   list(kind, query = {}) {
     return this.#of("GET", kind, query);
   }
 
   /**
-   * Changes a status. 409 `status_conflict` where somebody was first.
+   * Changes a status. 409 `status_conflict` where somebody was first, or it is no longer `from`.
    * @param {"orders"|"bookings"} kind
    * @param {string} id
-   * @param {{status: string, reason?: string, minutes?: number, by?: string}} change
+   * @param {{source: string, status: string, from?: string, reason?: string, minutes?: number, by?: string}} change
    */
   setStatus(kind, id, change) {
-    return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change);
+    return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change, CHANGE_DEADLINE_MS);
   }
 
   /** @param {string} id of an event that a person has seen @param {string} [panel] */
@@ -508,11 +538,11 @@ export class Api {
     return this.#of("GET", "summary", query);
   }
 
-  #of(method, path, query = {}, body = undefined) {
-    return this.#ask(method, `/api/partner/stores/${this.#store}/${path}`, query, body);
+  #of(method, path, query = {}, body = undefined, deadline = ANSWER_DEADLINE_MS) {
+    return this.#ask(method, `/api/partner/stores/${this.#store}/${path}`, query, body, deadline);
   }
 
-  async #ask(method, path, query = {}, body = undefined) {
+  async #ask(method, path, query = {}, body = undefined, deadline = ANSWER_DEADLINE_MS) {
     const url = new URL(path, this.#base);
     for (const [key, value] of Object.entries(query)) {
       if (value !== undefined && value !== null && value !== "") url.searchParams.set(key, String(value));
@@ -525,7 +555,7 @@ export class Api {
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
       credentials: "omit",
-      signal: AbortSignal.timeout(ANSWER_DEADLINE_MS),
+      signal: AbortSignal.timeout(deadline),
     });
     const clock = Date.parse(answer.headers.get("Date") ?? "");
     if (clock) this.clockAhead = clock - Date.now();
@@ -687,9 +717,12 @@ class Words {
       });
       ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));
       if (this.#polled.length) this.#postSoon(0);
-    } catch {
-      this.#polled.unshift(...said);
-      this.#postSoon(WORD_RETRY_MS);
+    } catch (error) {
+      // A token that only reads says none of it, however often.
+      if (!(error instanceof ApiError && error.status === 403)) {
+        this.#polled.unshift(...said);
+        this.#postSoon(WORD_RETRY_MS);
+      }
     }
     this.#posting = false;
   }

@@ -1,9 +1,11 @@
 /** What a person presses: it changes Postgres, and the page changes when the event comes back. @module work */
 
-import { say } from "./i18n.js";
+import { numberOf } from "./facts.js";
+import { knows, say } from "./i18n.js";
 import { live } from "./live.js";
 import { settings } from "./settings.js";
 import { toast } from "./toast.js";
+import { offerUndo } from "./undo.js";
 import { ApiError } from "./vestnik.js";
 
 /** An event that has not come back by then is not waited for any longer. */
@@ -12,46 +14,104 @@ const PATIENCE_MS = 10_000;
 /** What was pressed and has not come back, by key. @type {Map<string, string>} */
 export const pressed = new Map();
 
-/** @type {(key: string) => void} */
-let changed = () => {};
-/** @param {(key: string) => void} listener called when something was pressed, or has come back */
-export const onPressed = (listener) => (changed = listener);
+/** @typedef {import("./orders.js").Item} Item */
+/** @typedef {{reason?: string, minutes?: number}} More */
+
+/** @type {{changed: (key: string) => void, done: (item: Item, to: string) => void}} */
+let page = { changed: () => {}, done: () => {} };
+/** @param {typeof page} listeners changed: something was pressed, or has come back; done: the server has taken it */
+export const onPressed = (listeners) => (page = listeners);
 
 /** It has come back, or will not. @param {string} key */
 export function settle(key) {
-  if (pressed.delete(key)) changed(key);
+  if (pressed.delete(key)) page.changed(key);
 }
 
 /**
- * @param {import("./orders.js").Item} item
+ * @param {Item} item
  * @param {string} to
- * @param {{reason?: string, minutes?: number}} [more]
+ * @param {More} [more]
  * @returns {Promise<boolean>} whether it was done
  */
 export async function act(item, to, more = {}) {
+  const isDone = await send(item, to, more);
+  if (isDone) {
+    offerUndo(item, to, () => takeBack({ ...item, status: to }, item.status));
+    page.done(item, to);
+  }
+  return isDone;
+}
+
+/** One step back. @param {Item} item as it stands @param {string} to what it was @returns {Promise<boolean>} */
+export const takeBack = (item, to) => send(item, to, {});
+
+/** What it was before its last step, where that can be taken back. @param {Item} item */
+export function stepBefore({ kind, status, previous_status: previous, order_type: type }) {
+  if (previous && previous !== "cancelled" && status !== "cancelled" && status !== "pending") return previous;
+  const before = {
+    preparing: "pending",
+    ready: "preparing",
+    delivering: "ready",
+    completed: kind === "bookings" ? "preparing" : type === "delivery" ? "delivering" : "ready",
+    rejected: "pending",
+  };
+  return before[status] ?? null;
+}
+
+/** @param {Item} item @param {string} to @param {More} more */
+async function send(item, to, more) {
   if (pressed.has(item.key) || !live.connection) return false;
   pressed.set(item.key, to);
-  changed(item.key);
+  page.changed(item.key);
   if (item.event) live.connection.ack(item.event);
   try {
-    const by = settings.name || undefined;
-    await live.connection.api.setStatus(item.kind, item.id, { status: to, by, ...more });
+    // A connection that is dead is found while the answer is waited for.
+    live.connection.probe();
+    await change(item, to, more);
     // Where no socket brings it, it is fetched.
     live.connection.pollNow();
     setTimeout(() => settle(item.key), PATIENCE_MS);
     return true;
   } catch (error) {
     settle(item.key);
-    const number = say(item.kind === "orders" ? "order.number" : "booking.number", { id: item.id });
-    if (error instanceof ApiError && error.code === "status_conflict") {
-      const { status, by } = error.body.error;
-      const now = say(`status.${item.kind}.${status}`);
-      toast(say("work.conflict", { number }), { kind: "problem", detail: by ? say("work.by", { now, by }) : now, sign: "person" });
-      live.connection.pollNow();
-    } else {
-      const why = error instanceof ApiError ? error.message : say("work.noLine");
-      toast(say("work.failed", { number }), { kind: "problem", detail: why, sign: "stop" });
-    }
+    tellFailure(item, to, more, error);
     return false;
   }
+}
+
+/** Tries twice: the first may go into a line that has died since. `from` keeps it from being done twice. */
+async function change(item, to, more) {
+  const wanted = { source: item.source, status: to, from: item.status, by: settings.name || undefined, ...more };
+  const { api } = live.connection;
+  try {
+    await api.setStatus(item.kind, item.id, wanted);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    await api.setStatus(item.kind, item.id, wanted).catch((again) => {
+      const isDone = again instanceof ApiError && again.code === "status_conflict" && again.body.error.status === to;
+      if (!isDone) throw again;
+    });
+  }
+}
+
+/** @param {Item} item @param {string} to @param {More} more @param {unknown} error */
+function tellFailure(item, to, more, error) {
+  const number = numberOf(item);
+  if (error instanceof ApiError && error.code === "status_conflict") {
+    const { status, by } = error.body.error;
+    const words = status === "pending" ? "work.alreadyNew" : "work.already";
+    toast(say(words, { number, status: say(`status.${item.kind}.${status}`) }), { kind: "problem", detail: by ?? "", sign: "person", about: item.key });
+    return live.connection.pollNow();
+  }
+  const words = knows(`work.failed.${item.kind}.${to}`) ? `work.failed.${item.kind}.${to}` : "work.failed.other";
+  const again = () => send(item, to, more);
+  toast(say(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [say("notice.retry"), again], stays: true });
+}
+
+/** Why something failed, in a person's words. @param {unknown} error */
+export function reasonOf(error) {
+  if (!(error instanceof ApiError)) return say("work.noLine");
+  const told = error.body?.error?.shop_message;
+  if (told) return say("work.shopSays", { words: told });
+  return say(knows(`work.why.${error.code}`) ? `work.why.${error.code}` : "work.why.other");
 }

@@ -36,9 +36,9 @@ pub async fn store(pool: &Pool, sources: &Sources, store: &StoreId, event: Event
     const STORE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
          stored as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
              on conflict do nothing returning event_id), \
-         proven as (insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
-             select id, $5, $4, clock_timestamp(), $6 from seen \
-             on conflict (event_id, way, recipient) do update set \
+         proven as (insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, acknowledged_at, acknowledged_by) \
+             select id, $5, $4, $3, clock_timestamp(), $6 from seen \
+             on conflict (event_id, way, recipient, token_id) do update set \
                  acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
                  acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)) \
          select (select count(*) from seen), (select extract(epoch from clock_timestamp() - at)::float8 \

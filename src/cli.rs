@@ -55,6 +55,8 @@ enum Command {
     Store(command::store::Args),
     /// Link chats of Telegram to stores
     Telegram(command::telegram::Args),
+    /// Try a store's webhook, and change the secret that signs it
+    Webhook(command::webhook::Args),
     /// Tell what became of a store's events: who was reached, when, by which way
     Audit(command::audit::Args),
     /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
@@ -165,6 +167,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
         Command::Detach(args) => command::attach::detach(config, args).await,
         Command::Store(args) => command::store::run(config, args).await,
         Command::Telegram(args) => command::telegram::run(config, args).await,
+        Command::Webhook(args) => command::webhook::run(config, args).await,
         Command::Audit(args) => command::audit::run(config, args).await,
         Command::Source(args) => command::source::run(config, args).await,
         Command::Bench(args) => command::bench::run(config, args).await,

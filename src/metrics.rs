@@ -196,6 +196,41 @@ fn describe() {
         "Rows that were written past the triggers: nobody heard of them"
     );
     describe_reach();
+    describe_limits();
+}
+
+/// Of who is let in.
+fn describe_limits() {
+    describe_gauge!("vestnik_connections", "Open connections of clients");
+    describe_gauge!(
+        "vestnik_connections_unauthenticated",
+        "Of them, those that have shown no valid token"
+    );
+    describe_counter!(
+        "vestnik_connections_closed_for_others_total",
+        "Connections without a valid token that were closed for new ones, by limit: all, unauthenticated, address"
+    );
+    describe_counter!(
+        "vestnik_connections_refused_total",
+        "Connections that got no place, by reason: full, system (no open file was left)"
+    );
+    describe_counter!(
+        "vestnik_connections_timed_out_total",
+        "Connections closed at a deadline, by what was waited for: handshake, head, write"
+    );
+    describe_counter!(
+        "vestnik_requests_refused_total",
+        "Requests refused until later, by limit: address, token, sessions"
+    );
+    describe_counter!(
+        "vestnik_tokens_refused_total",
+        "Requests whose token opened nothing, by reason: missing, malformed, unknown, expired, revoked, or what is wrong with a JWT"
+    );
+    describe_gauge!("vestnik_jwt_keys", "Public keys of the issuer of JWTs that are known");
+    describe_counter!(
+        "vestnik_jwt_keys_unread_total",
+        "Times that the keys of the issuer of JWTs could not be read"
+    );
 }
 
 /// Of reaching a person.
@@ -226,7 +261,11 @@ fn describe_reach() {
     );
     describe_counter!(
         "vestnik_telegram_sends_total",
-        "Requests to Telegram, by outcome; throttled is a 429"
+        "Messages and edits, by what became of them; throttled is a 429, set_aside is refused for good"
+    );
+    describe_gauge!(
+        "vestnik_telegram_reached",
+        "1 while Telegram answers this node, 0 while what is to be sent waits"
     );
     describe_gauge!(
         "vestnik_telegram_stopped",
@@ -236,9 +275,33 @@ fn describe_reach() {
         "vestnik_telegram_chats_disabled",
         "Chats that take no messages any more"
     );
+    describe_gauge!(
+        "vestnik_telegram_chats_blocked",
+        "Links to chats or topics in which the bot may not write now"
+    );
+    describe_gauge!(
+        "vestnik_telegram_poll_age_seconds",
+        "Since Telegram answered the poll for what people write and press"
+    );
+    describe_counter!(
+        "vestnik_telegram_conflicts_total",
+        "Polls of this node that another program's, or a webhook, broke off (409)"
+    );
+    describe_gauge!(
+        "vestnik_webhooks_open",
+        "Posts to stores' own addresses that are not settled"
+    );
     describe_counter!(
         "vestnik_delivery_leases_lost_total",
         "Sends whose node did not settle them, and that begin anew"
+    );
+    describe_counter!(
+        "vestnik_escalations_exhausted_total",
+        "Orders and bookings that nobody answered, though everybody who could be was told"
+    );
+    describe_counter!(
+        "vestnik_orders_late_total",
+        "Orders that were not ready when it was promised"
     );
     describe_counter!(
         "vestnik_escalations_total",

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::{self, Failed};
 use crate::domain::event::StoreId;
+use crate::token::TokenId;
 
 /// Between two times that a node says that it is up.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -22,13 +23,16 @@ pub const POLLING_LIFE: Duration = Duration::from_secs(90);
 /// Panels without a socket that are kept for one store; more would make no difference.
 const POLLING_PER_STORE: usize = 64;
 
+/// Panels without a socket, by token and name, and until when each is there: no token speaks for the panel of another.
+type Polling = HashMap<(TokenId, String), Instant>;
+
 /// The stores that can be rung on this node.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// Panels with a socket that can ring, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
-    /// Panels without one, by store and name, and until when each is there.
-    polling: Mutex<HashMap<StoreId, HashMap<String, Instant>>>,
+    /// Panels without one, by store.
+    polling: Mutex<HashMap<StoreId, Polling>>,
     changed: Notify,
 }
 
@@ -58,26 +62,27 @@ impl Presence {
         }
     }
 
-    fn polling(&self) -> MutexGuard<'_, HashMap<StoreId, HashMap<String, Instant>>> {
+    fn polling(&self) -> MutexGuard<'_, HashMap<StoreId, Polling>> {
         self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panel of this store that polls says that it can ring, for [`POLLING_LIFE`], or that it cannot.
-    pub fn poll(&self, store: &StoreId, panel: &str, rings: bool) {
-        self.poll_at(store, panel, rings, Instant::now());
+    pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
+        self.poll_at(store, token, panel, rings, Instant::now());
     }
 
-    fn poll_at(&self, store: &StoreId, panel: &str, rings: bool, now: Instant) {
+    fn poll_at(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool, now: Instant) {
+        let panel = (token, panel.to_owned());
         let mut polling = self.polling();
         if !rings {
             if let Some(panels) = polling.get_mut(store) {
-                panels.remove(panel);
+                panels.remove(&panel);
             }
         } else {
             let panels = polling.entry(store.clone()).or_default();
             panels.retain(|_, until| *until > now);
-            if panels.len() < POLLING_PER_STORE || panels.contains_key(panel) {
-                panels.insert(panel.to_owned(), now + POLLING_LIFE);
+            if panels.len() < POLLING_PER_STORE || panels.contains_key(&panel) {
+                panels.insert(panel, now + POLLING_LIFE);
             }
         }
         polling.retain(|_, panels| !panels.is_empty());
@@ -186,21 +191,32 @@ mod tests {
     fn a_panel_that_polls_is_there_until_it_is_silent_for_too_long_or_says_otherwise() {
         let (presence, now) = (Presence::default(), Instant::now());
         let (here, there) = (StoreId::new("7"), StoreId::new("8"));
-        presence.poll_at(&here, "kitchen", true, now);
-        presence.poll_at(&there, "kitchen", true, now + POLLING_LIFE / 2);
-        presence.poll_at(&there, "counter", true, now + POLLING_LIFE / 2);
+        let token = TokenId(1);
+        presence.poll_at(&here, token, "kitchen", true, now);
+        presence.poll_at(&there, token, "kitchen", true, now + POLLING_LIFE / 2);
+        presence.poll_at(&there, token, "counter", true, now + POLLING_LIFE / 2);
         assert_eq!(presence.stores_at(now + POLLING_LIFE / 2).len(), 2);
         assert_eq!(presence.stores_at(now + POLLING_LIFE), HashSet::from(["8".to_owned()]));
-        presence.poll_at(&there, "kitchen", false, now + POLLING_LIFE);
+        presence.poll_at(&there, token, "kitchen", false, now + POLLING_LIFE);
         assert_eq!(presence.stores_at(now + POLLING_LIFE), HashSet::from(["8".to_owned()]));
-        presence.poll_at(&there, "counter", false, now + POLLING_LIFE);
+        presence.poll_at(&there, token, "counter", false, now + POLLING_LIFE);
         assert!(presence.stores_at(now + POLLING_LIFE).is_empty());
+    }
+
+    #[test]
+    fn no_token_takes_the_panel_of_another_one_away() {
+        let (presence, store) = (Presence::default(), StoreId::new("7"));
+        presence.poll(&store, TokenId(1), "kitchen", true);
+        presence.poll(&store, TokenId(2), "kitchen", false);
+        assert_eq!(presence.stores().len(), 1);
+        presence.poll(&store, TokenId(1), "kitchen", false);
+        assert!(presence.stores().is_empty());
     }
 
     #[test]
     fn no_more_names_are_kept_than_make_a_difference() {
         let (presence, store) = (Presence::default(), StoreId::new("7"));
-        (0..1000).for_each(|number| presence.poll(&store, &number.to_string(), true));
+        (0..1000).for_each(|number| presence.poll(&store, TokenId(1), &number.to_string(), true));
         assert_eq!(presence.polling()[&store].len(), POLLING_PER_STORE);
     }
 }

@@ -14,6 +14,7 @@ use crate::db::{self, Failed};
 use crate::domain::event::{EventId, StoreId};
 use crate::receipts::first_seen;
 use crate::sources::registry::Registry;
+use crate::token::TokenId;
 
 /// Words that may wait to be stored; more are counted and lost. The events themselves are not touched by that.
 const QUEUE_WORDS: usize = 20_000;
@@ -46,12 +47,6 @@ impl Way {
             Self::Polling => "polling",
         }
     }
-
-    /// From the name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        let ways = [Self::WebSocket, Self::Sse, Self::Polling];
-        ways.into_iter().find(|way| way.as_str() == name)
-    }
 }
 
 /// What is said of an event.
@@ -74,8 +69,10 @@ pub struct Word {
     pub event: EventId,
     /// By which way it went.
     pub way: Way,
-    /// To whom: a session's name.
+    /// To whom: a session's name, or what a panel calls itself.
     pub recipient: String,
+    /// Who says so: whoever holds this token.
+    pub token: TokenId,
     /// What is known.
     pub what: What,
     /// Since when.
@@ -161,15 +158,15 @@ async fn keep(pool: &Pool, sources: &Registry, words: &[Word]) -> bool {
 async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Failed> {
     // The first word of a kind counts. Its event may have been trimmed, or be another store's: then it is nothing.
     const STORE: &str = "with said as ( \
-             select e.id as event_id, w.way, w.recipient, min(w.at) filter (where w.what = 0) as sent, \
+             select e.id as event_id, w.way, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
                     min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as rung \
-             from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[]) \
-                  w(event_id, store_id, way, recipient, what, at) \
-             join vestnik.vst_event e on e.id = w.event_id and e.store_id = w.store_id group by 1, 2, 3), \
+             from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::bigint[]) \
+                  w(event_id, store_id, way, recipient, what, at, token_id) \
+             join vestnik.vst_event e on e.id = w.event_id and e.store_id = w.store_id group by 1, 2, 3, 4), \
          kept as ( \
-             insert into vestnik.vst_receipt as r (event_id, way, recipient, sent_at, rendered_at, rung_at) \
-             select event_id, way, recipient, sent, rendered, rung from said order by 1, 2, 3 \
-             on conflict (event_id, way, recipient) do update set sent_at = least(r.sent_at, excluded.sent_at), \
+             insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, sent_at, rendered_at, rung_at) \
+             select event_id, way, recipient, token_id, sent, rendered, rung from said order by 1, 2, 3, 4 \
+             on conflict (event_id, way, recipient, token_id) do update set sent_at = least(r.sent_at, excluded.sent_at), \
                  rendered_at = least(r.rendered_at, excluded.rendered_at), rung_at = least(r.rung_at, excluded.rung_at)) \
          select distinct on (s.event_id) s.event_id, s.way from said s \
          where not exists (select from vestnik.vst_receipt r where r.event_id = s.event_id) \
@@ -185,11 +182,15 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Fa
     let recipients: Vec<&str> = words.iter().map(|word| word.recipient.as_str()).collect();
     let whats: Vec<i32> = words.iter().map(what).collect();
     let times: Vec<OffsetDateTime> = words.iter().map(|word| word.at).collect();
+    let tokens: Vec<i64> = words.iter().map(|word| word.token.0).collect();
     db::answered(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(STORE).await?;
         let rows = client
-            .query(&statement, &[&ids, &stores, &ways, &recipients, &whats, &times])
+            .query(
+                &statement,
+                &[&ids, &stores, &ways, &recipients, &whats, &times, &tokens],
+            )
             .await?;
         let first = |row: &'_ tokio_postgres::Row| Ok((EventId(row.try_get(0)?), row.try_get::<_, String>(1)?));
         let first: Vec<(EventId, String)> = rows.iter().map(first).collect::<Result<_, tokio_postgres::Error>>()?;
@@ -203,7 +204,7 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Fa
 pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), Failed> {
     const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
          select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \
-         on conflict (event_id, way, recipient) do update set \
+         on conflict (event_id, way, recipient, token_id) do update set \
              acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
              acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)";
     db::answered(async {

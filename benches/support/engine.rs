@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Stores};
 
 use crate::shop::{Ended, Shop};
 
@@ -26,19 +26,40 @@ pub async fn until_listening(address: SocketAddr) {
 
 /// The same, before it is ready.
 pub fn start(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a port");
+    let free = free_address();
     (start_at(shop, free, settings), free)
+}
+
+/// An address whose port is free, and the one behind it, too.
+pub fn free_address() -> SocketAddr {
+    loop {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let free = free.expect("a port");
+        if std::net::TcpListener::bind(ops_of(free)).is_ok() {
+            return free;
+        }
+    }
+}
+
+/// Where an engine at this address says how it is.
+pub fn ops_of(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port() + 1)
 }
 
 /// The same at this address.
 pub fn start_at(shop: &Shop, address: SocketAddr, settings: &[&str]) -> Ended {
     let engine = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(["serve", "--set", "session.max_per_store=100000"])
+        .args([
+            "--set",
+            "session.max_per_token=100000",
+            "--set",
+            "http.requests_per_token=1000000",
+        ])
         .args(settings)
         .env("DATABASE_URL", shop.url.expose_secret())
         .env("VESTNIK_LISTEN", address.to_string())
+        .env("VESTNIK_OPS_LISTEN", ops_of(address).to_string())
         .env("VESTNIK_LOG_FILTER", "warn")
         .spawn()
         .expect("the program");
@@ -62,7 +83,7 @@ pub async fn figure(address: SocketAddr, name: &str) -> Option<f64> {
 
 async fn asked(address: SocketAddr, path: &str) -> Option<String> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut socket = tokio::net::TcpStream::connect(address).await.ok()?;
+    let mut socket = tokio::net::TcpStream::connect(ops_of(address)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
     let mut answer = String::new();
     socket.write_all(request.as_bytes()).await.ok()?;
@@ -71,8 +92,10 @@ async fn asked(address: SocketAddr, path: &str) -> Option<String> {
 }
 
 /// A token for every store.
+#[expect(clippy::allow_attributes, reason = "not every bench asks")]
+#[allow(dead_code)]
 pub async fn token(shop: &Shop) -> String {
     let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
-    let token = token::create(&client, &Stores::All, None, None).await.expect("a token");
+    let token = token::create(&client, &New::of(&Stores::All)).await.expect("a token");
     token.reveal().to_owned()
 }

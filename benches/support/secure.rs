@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::engine::start;
+use crate::engine::{start, until_listening};
 use crate::shop::{Ended, Shop};
 
 /// A client's end of a connection.
@@ -64,19 +63,7 @@ pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, Way) {
     let settings = [settings, &["--set", &certificate, "--set", &key]].concat();
     let (engine, address) = start(shop, &settings);
     let way = Way { address, tls };
-    while !ready(&way).await {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_listening(address).await;
     std::fs::remove_dir_all(directory).expect("it was ours");
     (engine, way)
-}
-
-async fn ready(way: &Way) -> bool {
-    let Ok(mut socket) = way.connect().await else {
-        return false;
-    };
-    let (request, mut answer) = (b"GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n", [0; 1024]);
-    let asked = socket.write_all(request).await.is_ok();
-    let read = socket.read(&mut answer).await.unwrap_or(0);
-    asked && String::from_utf8_lossy(&answer[..read]).contains("200 OK")
 }

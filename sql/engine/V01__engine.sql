@@ -109,16 +109,37 @@ create table vestnik.vst_token (
     hash       bytea       not null unique check (octet_length(hash) = 32),
     label      text,
     stores     text[],                      -- null: every store
+    scope      text        not null default 'panel' check (scope in ('read', 'panel', 'manager', 'operator')),
+    issuer     text,                        -- who signs the JWTs of this holder, of whom `label` is the subject; null: a token of our own
     created_at timestamptz not null default now(),
     expires_at timestamptz,                 -- null: never
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    used_at    timestamptz                  -- when it was used last, within a minute; null: never
 );
+
+-- The sessions that each token has on each node, as the nodes say now and then. A node that is gone says nothing more.
+create table vestnik.vst_token_use (
+    node     text        not null primary key,
+    until    timestamptz not null,
+    tokens   bigint[]    not null,
+    sessions int[]       not null
+);
+
+-- Whatever changes what a token opens, by whatever way, is known to every node at once.
+create function vestnik.vst_token_changed() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    perform pg_notify('vestnik_token', '');
+    return null;
+end $$;
+create trigger vst_token_changed
+    after update of hash, stores, scope, expires_at, revoked_at or delete or truncate on vestnik.vst_token
+    for each statement execute function vestnik.vst_token_changed();
 
 -- An acknowledgement: which token's holder said, over which session, that a person has seen this event. The first
 -- word counts; a repetition changes nothing.
 create table vestnik.vst_acknowledgement (
     event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
-    token_id bigint      not null references vestnik.vst_token (id),
+    token_id bigint      not null,            -- stays when the token's row is deleted
     session  text        not null,
     at       timestamptz not null default clock_timestamp(),
     primary key (event_id, token_id)
@@ -128,13 +149,15 @@ create table vestnik.vst_acknowledgement (
 create table vestnik.vst_receipt (
     event_id        bigint      not null references vestnik.vst_event (id) on delete cascade,
     way             text        not null check (way in ('websocket', 'sse', 'polling', 'telegram', 'webhook')),
-    recipient       text        not null,     -- the session, or the chat
+    recipient       text        not null,     -- the session, or the chat, as it was claimed
+    token_id        bigint      not null default 0,   -- who stands behind the name; 0: no token, a chat or a webhook
     sent_at         timestamptz,
     rendered_at     timestamptz,              -- the panel's word: it stands on the screen
     rung_at         timestamptz,              -- the panel's word: the sound really played
     acknowledged_at timestamptz,
     acknowledged_by text,
-    primary key (event_id, way, recipient)
+    -- Two tokens may claim one name, and neither speaks for the other.
+    primary key (event_id, way, recipient, token_id)
 );
 
 -- Who changed the status of an order or booking by a button, of a panel or of Telegram.
@@ -146,7 +169,8 @@ create table vestnik.vst_status_change (
     previous text        not null,            -- canonical statuses
     status   text        not null,
     way      text        not null check (way in ('panel', 'telegram')),
-    by_whom  text        not null,
+    by_whom  text        not null,            -- as it was claimed
+    token_id bigint,                          -- who stands behind the name; null: a press in Telegram, whose people have numbers
     minutes  int         check (minutes between 1 and 600),   -- until it is ready, as was promised
     at       timestamptz not null default clock_timestamp()
 );
@@ -164,7 +188,10 @@ create table vestnik.vst_store (
     answer_seconds int         not null default 60 check (answer_seconds between 5 and 86400),
     webhook_url    text        check (webhook_url ~ '^https?://'),
     webhook_secret text        check (octet_length(webhook_secret) >= 16),   -- signs what is posted, so it cannot be hashed
+    webhook_secret_old text      check (octet_length(webhook_secret_old) >= 16),   -- signs beside the new one until the change is over
     check ((webhook_url is null) = (webhook_secret is null)),
+    attended_by    text        not null default 'panel' check (attended_by in ('panel', 'chats')),   -- who is to hear orders while it is open
+    escalates      text        not null default 'open' check (escalates in ('open', 'always')),      -- while it is closed, nobody is woken for its orders
     created_at     timestamptz not null default now()
 );
 
@@ -177,6 +204,35 @@ create table vestnik.vst_opening_hours (
     closes   time     not null,
     primary key (store_id, weekday, opens)
 );
+
+-- The days on which a store's hours are others than the week's; without opens it is closed.
+create table vestnik.vst_holiday (
+    store_id text    not null references vestnik.vst_store (id) on delete cascade,
+    day      date    not null,                  -- of each year: in the year 2000
+    yearly   boolean not null default false,
+    opens    time,
+    closes   time,
+    check ((opens is null) = (closes is null)),
+    unique (store_id, day, yearly, opens)
+);
+
+-- The stores that are open now, by their own clocks. A span that closes at or before it opens goes on after midnight, so
+-- yesterday's may still be open.
+create view vestnik.vst_open_now as
+    select s.id as store_id
+    from vestnik.vst_store s cross join lateral (select clock_timestamp() at time zone s.time_zone as at) now
+    where exists (
+        select from (values (now.at::date, true), (now.at::date - 1, false)) d (day, is_today)
+        cross join lateral (
+            select h.opens, h.closes from vestnik.vst_holiday h
+            where h.store_id = s.id and (h.day = d.day and not h.yearly or h.yearly and to_char(h.day, 'MMDD') = to_char(d.day, 'MMDD'))
+            union all
+            select o.opens, o.closes from vestnik.vst_opening_hours o
+            where o.store_id = s.id and o.weekday = extract(isodow from d.day)
+                and not exists (select from vestnik.vst_holiday h where h.store_id = s.id
+                    and (h.day = d.day and not h.yearly or h.yearly and to_char(h.day, 'MMDD') = to_char(d.day, 'MMDD')))) span
+        where case when d.is_today then now.at::time >= span.opens and (now.at::time < span.closes or span.closes <= span.opens)
+                   else span.closes <= span.opens and now.at::time < span.closes end);
 
 -- The nodes that are up. One that stops saying so is gone, with everything that it was the only one to know.
 create table vestnik.vst_node (
@@ -218,8 +274,9 @@ create table vestnik.vst_delivery_cursor (
 );
 insert into vestnik.vst_delivery_cursor default values;
 
--- A chat of Telegram. One send at a time is on its way to it, which is what keeps its order: `fence` numbers them, and
--- who holds an older number than the row's completes nothing.
+-- A chat of Telegram. It has two lanes, messages and edits, each with one send under way at most, which is what keeps its
+-- order: `fence` numbers them, and who holds an older number than the row's completes nothing. A lane is looked at when
+-- something is enqueued (`waiting`), and when its first delivery is due (`wakes_at`).
 create table vestnik.vst_chat (
     id            bigint        not null generated always as identity primary key,
     telegram_id   bigint        not null unique,
@@ -230,12 +287,23 @@ create table vestnik.vst_chat (
     failures      int           not null default 0,          -- in a row
     fence         bigint        not null default 0,
     leased_until  timestamptz   not null default '-infinity',
+    leased_by     text,                                      -- the node
+    wakes_at      timestamptz,
+    edits         timestamptz[] not null default '{}',       -- of `recent`, those that were edits
+    edit_next_at  timestamptz   not null default now(),
+    edit_wakes_at timestamptz,
+    edit_leased_until timestamptz not null default '-infinity',
+    edit_leased_by text,
+    edit_fence    bigint        not null default 0,
+    error         text,                                      -- of the newest send that failed
+    error_at      timestamptz,
     disabled_at   timestamptz,
     disabled_why  text,
     tries         timestamptz[] not null default '{}',       -- codes that were tried, the newest few
     first_seen_at timestamptz   not null default now()
 );
-create index vst_chat_waiting on vestnik.vst_chat (next_at) where waiting;
+create index vst_chat_messages on vestnik.vst_chat (next_at) where waiting or wakes_at is not null;
+create index vst_chat_edits on vestnik.vst_chat (edit_next_at) where waiting or edit_wakes_at is not null;
 
 -- The chats of a store, and what each of them is for.
 create table vestnik.vst_chat_link (
@@ -246,6 +314,13 @@ create table vestnik.vst_chat_link (
     muted_until timestamptz not null default '-infinity',
     linked_at   timestamptz not null default clock_timestamp(),
     linked_by   bigint      not null,         -- the person's number at Telegram
+    thread_id   int,                          -- the topic; null: the chat, or its general topic
+    quiet_from  time,                         -- no sound from then on, by the store's clock
+    quiet_to    time,
+    blocked_at  timestamptz,                  -- the bot may not write there
+    blocked_why text,
+    blocked_until timestamptz not null default '-infinity',   -- the next try
+    check ((quiet_from is null) = (quiet_to is null)),
     primary key (chat_id, store_id)
 );
 create index vst_chat_link_store on vestnik.vst_chat_link (store_id);
@@ -263,8 +338,11 @@ create table vestnik.vst_link_code (
 -- The bot: who polls for all nodes, and how far; and why it stopped, for the token that it stopped with.
 create table vestnik.vst_bot (
     sole         boolean     not null default true primary key check (sole),
-    poller       text,
-    polls_until  timestamptz not null default '-infinity',
+    poller       text,                              -- a row of vst_bot_node
+    polled_at    timestamptz,                       -- the newest poll that Telegram answered
+    conflict_at  timestamptz,                       -- the newest 409: another program polls, or a webhook is set
+    error        text,                              -- why Telegram was not reached; null: it was, the last time
+    error_at     timestamptz,
     next_update  bigint      not null default 0,
     stopped_at   timestamptz,
     stopped_why  text,
@@ -272,6 +350,21 @@ create table vestnik.vst_bot (
     number       bigint                             -- the bot's own at Telegram: another bot numbers its updates anew
 );
 insert into vestnik.vst_bot default values;
+
+-- The nodes that have a bot, each with the backend of its own session: a node whose process ends loses its session at once.
+-- Every node writes its row again each second, so a crash of Postgres may empty the table.
+create unlogged table vestnik.vst_bot_node (
+    id      text        not null primary key,
+    pid     int         not null,             -- of the backend
+    seen_at timestamptz not null
+);
+
+-- What people wrote and pressed: taken from Telegram, not dealt with yet.
+create table vestnik.vst_bot_update (
+    id       bigint      not null primary key,            -- Telegram's number
+    body     text        not null,                        -- its JSON; not jsonb, which refuses some of it
+    taken_at timestamptz not null default clock_timestamp()
+);
 
 -- What a bot may have on its way or behind it within a second: a send takes a slot before it begins, and the slot is
 -- free again a second after it ended. So no second sees more sends than there are slots, whoever sends.
@@ -281,7 +374,7 @@ create table vestnik.vst_bot_slot (
 );
 insert into vestnik.vst_bot_slot (slot) select generate_series(1, 30);
 
--- A durable send: an event, an alarm, or a reply to somebody's command.
+-- A durable send: an event, a note about one, an alarm, a reply to somebody's command, or buttons.
 create table vestnik.vst_delivery (
     id           bigint      not null generated always as identity primary key,
     chat_id      bigint      not null references vestnik.vst_chat (id) on delete cascade,
@@ -299,8 +392,23 @@ create table vestnik.vst_delivery (
     attempts     int         not null default 0,
     fence        bigint,                            -- the chat's, at its claim
     settled_at   timestamptz,
-    check (num_nonnulls(event_id, alarm_id, words) = 1)
+    due_at       timestamptz not null default '-infinity',
+    failures     int         not null default 0,    -- in a row, though Telegram was reached
+    refusals     int         not null default 0,    -- 1: it goes without markup; 2: without buttons
+    thread_id    int,                               -- of an answer: the topic
+    buttons      jsonb,                             -- below an answer
+    alone        boolean     not null default false,-- somebody asked for it: a message of its own, whatever waits
+    keyboard     jsonb,                             -- buttons for a message that is there
+    message_id   int,                               -- that message
+    note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- a message beside the order's own
+    about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- and the event that it is about
+    step         smallint,                          -- the step of an escalation that brought the order here
+    check (num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1),
+    check ((note is null) = (about_id is null)),
+    check ((keyboard is null) = (message_id is null))
 );
+create index vst_delivery_keyboard on vestnik.vst_delivery (chat_id, message_id) where keyboard is not null;
+create unique index vst_delivery_note on vestnik.vst_delivery (about_id, chat_id, note);
 create unique index vst_delivery_event on vestnik.vst_delivery (event_id, chat_id);
 create unique index vst_delivery_alarm on vestnik.vst_delivery (alarm_id, chat_id, alarm_ends);
 create index vst_delivery_open on vestnik.vst_delivery (chat_id, urgent desc, id) where state in ('pending', 'sending', 'retrying');
@@ -316,6 +424,7 @@ create table vestnik.vst_message (
     subject    text        not null,
     event_id   bigint      not null references vestnik.vst_event (id) on delete cascade,  -- the event that the message tells
     message_id int         not null,
+    asked_at   timestamptz,                     -- somebody was asked why it is rejected
     sent_at    timestamptz not null default clock_timestamp(),
     primary key (chat_id, store_id, subject)
 );
@@ -328,11 +437,23 @@ create table vestnik.vst_escalation (
     subject  text        not null,
     rung     smallint    not null default 0,        -- 1: panels ring again, 2: fallback chats, 3: manager, 4: webhook
     due_at   timestamptz not null,
+    is_held  boolean     not null default false,    -- until its store opens
     ended_at timestamptz,
     outcome  text        check (outcome in ('answered', 'removed', 'exhausted'))
 );
 create index vst_escalation_due on vestnik.vst_escalation (due_at) where ended_at is null;
 create index vst_escalation_subject on vestnik.vst_escalation (subject);
+
+-- What a store has promised: orders that are being prepared, and when they are to be ready. Late ones are told once.
+create table vestnik.vst_promise (
+    store_id text        not null,
+    subject  text        not null,
+    event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
+    due_at   timestamptz not null,
+    primary key (store_id, subject)
+);
+create index vst_promise_due on vestnik.vst_promise (due_at);
+create index vst_promise_event on vestnik.vst_promise (event_id);
 
 -- What is posted to a store's own address, signed; tried again for a day.
 create table vestnik.vst_webhook (

@@ -96,10 +96,10 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     };
     let attached = attach::attach(&mut client, &mapping_toml, options, &mut |line| super::say!("{line}")).await;
     match attached.map_err(wrong_mapping)? {
-        Attached::New(name) => super::say!(
-            "attached {} as source {name}: its rows are events from now on",
-            table.quoted
-        ),
+        Attached::New(name) => {
+            super::say!("attached {} as source {name}: its rows are events from now on", table.quoted);
+            super::say!("what its columns mean: vestnik source show {name}; to change it: vestnik source edit {name}");
+        }
         Attached::Changed(name) => super::say!("attached {} as source {name} again", table.quoted),
         Attached::Unchanged(name) => super::say!("{} was attached just so already, as source {name}", table.quoted),
     }

@@ -23,6 +23,7 @@ pub mod store;
 pub mod tail;
 pub mod telegram;
 pub mod token;
+pub mod webhook;
 mod welcome;
 
 /// What is asked for cannot be done, whatever the database says.
@@ -36,5 +37,8 @@ pub fn is_usage(error: &anyhow::Error) -> bool {
     use vestnik::store;
     error.is::<Usage>()
         || matches!(error.downcast_ref(), Some(audit::Error::Moment))
-        || matches!(error.downcast_ref(), Some(store::Error::Setting(_)))
+        || matches!(
+            error.downcast_ref(),
+            Some(store::Error::Setting(_) | store::Error::Zone { .. })
+        )
 }

@@ -1,5 +1,7 @@
 //! `vestnik serve`: the main job.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,16 +11,13 @@ use vestnik::db;
 use vestnik::embedded::Embedded;
 use vestnik::engine::Engine;
 use vestnik::migrate;
-use vestnik::token::{self, Stores};
+use vestnik::token::Token;
 
-use super::welcome::Screen;
+use super::welcome::{self, Screen};
 
-/// How long the token of the first screen is valid.
-const WELCOME_TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
-
-/// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres.
+/// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reads the certificate again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let mut stop = Stop::new()?;
+    let mut stop = Signals::new()?;
     allow_many_sockets(config.http.max_connections);
     if config.database.url.is_some() || !config.databases.is_empty() {
         return serve(&config, &mut stop).await;
@@ -31,7 +30,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     served
 }
 
-async fn serve(config: &Config, stop: &mut Stop) -> anyhow::Result<()> {
+async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
     if config.database.migrate_on_start {
         for (config, _) in config.shards() {
             tokio::select! {
@@ -44,16 +43,25 @@ async fn serve(config: &Config, stop: &mut Stop) -> anyhow::Result<()> {
     if config.shards().iter().all(|(config, _)| config.telegram.is_none()) {
         tracing::info!("Telegram and escalation are off: no bot token is configured (VESTNIK_TELEGRAM_TOKEN)");
     }
-    tracing::info!(address = %engine.address(), "serving; `vestnik token create --store ID` makes a token for a panel");
-    stop.asked().await;
+    let ops = engine
+        .ops_address()
+        .map_or_else(|| "off".to_owned(), |ops| ops.to_string());
+    tracing::info!(address = %engine.address(), %ops, "serving; `vestnik token create --store ID` makes a token for a panel");
+    stop.asked_of(&engine).await;
     shut_down(engine).await;
     Ok(())
 }
 
-async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Stop) -> anyhow::Result<()> {
+async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Signals) -> anyhow::Result<()> {
     migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
-    let client = db::connect(&config.database).await?;
-    let token = token::create(&client, &Stores::All, Some("first screen"), Some(WELCOME_TOKEN_LIFE)).await?;
+    // A token that nobody asked for must not stay in a file, and what is no terminal may be one.
+    let token = match std::io::stdout().is_terminal() {
+        true => {
+            let client = db::connect(&config.database).await?;
+            Some(welcome::token(&client, &config.embedded.directory).await?)
+        }
+        false => None,
+    };
     let engine = Engine::start(config).await?;
     tokio::select! {
         () = engine.until_fresh() => {}
@@ -65,7 +73,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Stop
     let screen = Screen {
         address: engine.address(),
         secure: config.tls.is_some(),
-        token: token.reveal(),
+        token: token.as_ref().map(Token::reveal),
         psql: embedded.psql(),
         directory: &config.embedded.directory,
         major: embedded.major(),
@@ -73,7 +81,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Stop
     };
     super::say!("{}", screen.text());
     tokio::select! {
-        () = stop.asked() => {}
+        () = stop.asked_of(&engine) => {}
         () = embedded.supervise() => {}
     }
     shut_down(engine).await;
@@ -115,29 +123,45 @@ fn allow_many_sockets(connections: usize) {
         tracing::warn!(
             allowed,
             connections,
-            "fewer files may be open than http.max_connections: raise the limit (ulimit -n)"
+            "fewer files may be open than http.max_connections, so fewer connections are taken: raise the limit (ulimit -n)"
         );
     }
 }
 
-/// What asks the program to end.
-struct Stop {
+/// What the program is told from outside.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
-impl Stop {
+impl Signals {
     fn new() -> anyhow::Result<Self> {
+        let wait_for = |kind, name| signal(kind).with_context(|| format!("cannot wait for {name}"));
         Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?,
+            terminate: wait_for(SignalKind::terminate(), "SIGTERM")?,
+            interrupt: wait_for(SignalKind::interrupt(), "SIGINT")?,
+            hangup: wait_for(SignalKind::hangup(), "SIGHUP")?,
         })
     }
 
+    /// Waits until it is told to end.
     async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        self.asked_or(|| ()).await;
+    }
+
+    /// The same, and has the engine read again what may have changed.
+    async fn asked_of(&mut self, engine: &Engine) {
+        self.asked_or(|| engine.read_again()).await;
+    }
+
+    async fn asked_or(&mut self, on_hangup: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => on_hangup(),
+            }
         }
     }
 }

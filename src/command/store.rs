@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use time::Time;
-use time::macros::format_description;
 use vestnik::config::Config;
 use vestnik::db;
+use vestnik::delivery::webhook::{address, signature};
 use vestnik::domain::event::StoreId;
-use vestnik::store::{self, Opening, Settings, Webhook};
+use vestnik::store::hours::{self, Rule};
+use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
-use super::{Usage, duration};
+use super::{Usage, duration, webhook};
 
-/// The variable that holds what signs the webhook, so that it stands in no list of processes.
-const SECRET_VARIABLE: &str = "VESTNIK_WEBHOOK_SECRET";
+/// As the hours of a day are listed.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, clap::Args)]
@@ -40,45 +40,35 @@ struct Set {
     /// Its money: three letters, such as RUB
     #[arg(long)]
     currency: Option<String>,
-    /// Its clock, such as Europe/Moscow
+    /// Its clock, by its IANA name, such as Europe/Moscow
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
     /// How long an order may wait for an answer before it climbs, such as 60s
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     answer_within: Option<Duration>,
-    /// When it is open, such as mon-fri=10:00-22:00; may be given again. "none": it has no hours, and is never missed
-    #[arg(long, value_name = "DAYS=FROM-TO", value_parser = openings)]
-    hours: Vec<Hours>,
-    /// Where the last rung posts to; the secret that signs it is in VESTNIK_WEBHOOK_SECRET. "none" ends it
+    /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an alarm
+    #[arg(long, value_name = "WHO", value_parser = attended_by)]
+    attended_by: Option<AttendedBy>,
+    /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on), or always
+    #[arg(long, value_name = "WHEN", value_parser = escalates)]
+    escalate: Option<Escalates>,
+    /// When it is open, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed; and on which
+    /// days that differs: 2026-12-31=10:00-16:00, 12-25=closed, 2026-12-31=usual. May be given again. "none": it has no
+    /// hours, and is never missed
+    #[arg(long, value_name = "DAYS=FROM-TO", value_parser = hours::rule)]
+    hours: Vec<Rule>,
+    /// Where the last rung posts to, https. What signs it is in VESTNIK_WEBHOOK_SECRET, or is made and printed, once.
+    /// "none" ends it
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
 }
 
-/// The openings that one option names.
-#[derive(Debug, Clone)]
-struct Hours(Vec<Opening>);
+fn attended_by(text: &str) -> Result<AttendedBy, String> {
+    AttendedBy::from_name(text).ok_or_else(|| "a store is attended by panel or by chats".into())
+}
 
-/// `mon-fri=10:00-22:00`, `sun=12:00-02:00`.
-fn openings(text: &str) -> Result<Hours, String> {
-    if text == "none" {
-        return Ok(Hours(Vec::new()));
-    }
-    let read = || {
-        let (days, span) = text.split_once('=')?;
-        let (from, to) = days.split_once('-').unwrap_or((days, days));
-        let day = |name: &str| DAYS.iter().position(|day| *day == name);
-        let (from, to) = (day(from)?, day(to)?);
-        let (opens, closes) = span.split_once('-')?;
-        let clock = |text: &str| Time::parse(text, format_description!("[hour]:[minute]")).ok();
-        let (opens, closes) = (clock(opens)?, clock(closes)?);
-        let days = (from..=to).map(|day| Opening {
-            weekday: day as i16 + 1,
-            opens,
-            closes,
-        });
-        (from <= to).then(|| Hours(days.collect()))
-    };
-    read().ok_or_else(|| "hours look like mon-fri=10:00-22:00 or sun=12:00-02:00".into())
+fn escalates(text: &str) -> Result<Escalates, String> {
+    Escalates::from_name(text).ok_or_else(|| "orders are escalated open, while the store is, or always".into())
 }
 
 /// Does it on the configured database.
@@ -86,41 +76,48 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect(&config.database).await?;
     match args.action {
         Action::Set(set) => {
-            let settings = settings(&set)?;
-            store::set(&mut client, &StoreId::new(&set.store), &settings).await?;
+            let id = StoreId::new(&set.store);
+            let given = webhook::given_secret()?;
+            let is_signed = set.webhook.as_deref().is_some_and(|url| url != "none");
+            let made = match is_signed && given.is_none() && !secret::is_there(&client, &id).await? {
+                true => Some(signature::generate()?),
+                false => None,
+            };
+            let settings = settings(config, &set, given.as_deref().or(made.as_deref()))?;
+            store::set(&mut client, &id, &settings).await?;
             super::say!("store {} is set up", set.store);
+            if let Some(made) = made {
+                super::say!("its webhook is signed with {made}");
+            }
         }
         Action::List => store::list(&client).await?.iter().for_each(print),
     }
     Ok(())
 }
 
-fn settings(set: &Set) -> Result<Settings, Usage> {
+fn settings(config: &Config, set: &Set, secret: Option<&str>) -> Result<Settings, Usage> {
     let webhook = match set.webhook.as_deref() {
         None => None,
         Some("none") => Some(Webhook::None),
-        Some(url) => Some(Webhook::To {
-            url: url.to_owned(),
-            secret: std::env::var(SECRET_VARIABLE)
-                .ok()
-                .filter(|secret| secret.len() >= 16)
-                .ok_or_else(|| {
-                    Usage(format!(
-                        "a webhook is signed: set {SECRET_VARIABLE} to 16 characters or more"
-                    ))
-                })?,
-        }),
+        Some(url) => {
+            address::check(url, config.webhook.allow_private).map_err(|refused| Usage(refused.to_string()))?;
+            Some(Webhook::To {
+                url: url.to_owned(),
+                secret: secret.map(str::to_owned),
+            })
+        }
     };
     let answer = set
         .answer_within
         .map(|within| i32::try_from(within.as_secs()).unwrap_or(i32::MAX));
-    let hours: Vec<Opening> = set.hours.iter().flat_map(|hours| hours.0.iter().copied()).collect();
     Ok(Settings {
         name: set.name.clone(),
         currency: set.currency.as_ref().map(|currency| currency.to_uppercase()),
         time_zone: set.time_zone.clone(),
         answer_seconds: answer,
-        hours: (!set.hours.is_empty()).then_some(hours),
+        attended_by: set.attended_by,
+        escalates: set.escalate,
+        hours: set.hours.clone(),
         webhook,
     })
 }
@@ -141,30 +138,28 @@ fn print(store: &store::Store) {
             .get((hours.weekday - 1).unsigned_abs() as usize)
             .copied()
             .unwrap_or("?");
-        let clock = |time: Time| format!("{:02}:{:02}", time.hour(), time.minute());
-        super::say!("    {day} {}-{}", clock(hours.opens), clock(hours.closes));
+        super::say!("    {day} {}-{}", clock(hours.opens), closing(hours.closes));
+    }
+    for holiday in &store.holidays {
+        let day = match holiday.yearly {
+            true => format!("{:02}-{:02}", u8::from(holiday.day.month()), holiday.day.day()),
+            false => holiday.day.to_string(),
+        };
+        match holiday.open {
+            Some(span) => super::say!("    {day} {}-{}", clock(span.opens), closing(span.closes)),
+            None => super::say!("    {day} closed"),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn clock(time: Time) -> String {
+    format!("{:02}:{:02}", time.hour(), time.minute())
+}
 
-    #[test]
-    fn hours_are_days_and_a_span() {
-        let Hours(week) = openings("mon-fri=10:00-22:00").unwrap();
-        assert_eq!(week.iter().map(|day| day.weekday).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
-        assert_eq!(openings("sun=12:00-02:00").unwrap().0[0].weekday, 7);
-        assert!(openings("none").unwrap().0.is_empty());
-        for wrong in [
-            "",
-            "mon",
-            "mon=10-22",
-            "fri-mon=10:00-22:00",
-            "mon=25:00-26:00",
-            "xyz=10:00-22:00",
-        ] {
-            assert!(openings(wrong).is_err(), "{wrong}");
-        }
+/// A day that closes when the next one begins closes at 24:00.
+fn closing(time: Time) -> String {
+    if time == Time::MIDNIGHT {
+        return "24:00".to_owned();
     }
+    clock(time)
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use vestnik::backoff::Backoff;
 
@@ -26,6 +26,11 @@ const SILENCE_DEADLINE: Duration = Duration::from_secs(90);
 const LONGEST_JITTER: Duration = Duration::from_secs(30);
 /// Events that are remembered, so that one that comes twice is printed once.
 const REMEMBERED_EVENTS: usize = 1024;
+/// The store has as many sessions as it may, and how long to wait at least until one has gone.
+const TOO_MANY_SESSIONS: u16 = 4430;
+const FULL_PAUSE: Duration = Duration::from_secs(15);
+/// Longer than this we do not wait where we asked too often, whatever the server says.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// From this close code on the server does not want us back.
 const FIRST_FINAL_CODE: u16 = 4500;
 
@@ -56,6 +61,8 @@ struct Head<'a> {
 enum Ended {
     /// Come back.
     Again(String),
+    /// Come back after so long.
+    Later(String, Duration),
     /// The reader of our output is gone.
     NobodyReads,
 }
@@ -94,6 +101,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     loop {
         match tail.follow(&mut backoff).await? {
             Ended::NobodyReads => return Ok(()),
+            Ended::Later(why, pause) => {
+                eprintln!("vestnik tail: {why}; coming back in {} s", pause.as_secs());
+                tokio::time::sleep(pause).await;
+            }
             Ended::Again(why) => {
                 // Once for each connection that was cut off: a try that fails waits for the backoff alone.
                 let spread = std::mem::take(&mut tail.jitter).mul_f64(fastrand::f64());
@@ -142,7 +153,11 @@ impl Tail {
                     if code >= FIRST_FINAL_CODE {
                         bail!("the server closed for good ({code}): {reason}");
                     }
-                    return Ok(Ended::Again(format!("the server closed ({code}): {reason}")));
+                    let why = format!("the server closed ({code}): {reason}");
+                    return Ok(match code {
+                        TOO_MANY_SESSIONS => Ended::Later(why, FULL_PAUSE.mul_f64(1.0 + fastrand::f64())),
+                        _ => Ended::Again(why),
+                    });
                 }
                 // A ping is answered by the library, with the next flush.
                 Ok(Some(Ok(_))) => drop(socket.flush().await),
@@ -189,8 +204,17 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> anyhow::Result<Ended> {
     let body = response.body().as_deref().unwrap_or_default();
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let said = body["error"]["message"].as_str().unwrap_or("the server refused");
-    if response.status().is_client_error() {
-        bail!("{said} ({})", response.status());
+    let why = format!("{said} ({})", response.status());
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let asked = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok());
+        let pause_s = asked.and_then(|seconds| seconds.parse().ok()).unwrap_or(1);
+        return Ok(Ended::Later(why, Duration::from_secs(pause_s).min(LONGEST_PAUSE)));
     }
-    Ok(Ended::Again(format!("{said} ({})", response.status())))
+    if response.status().is_client_error() {
+        bail!(why);
+    }
+    Ok(Ended::Again(why))
 }

@@ -1,12 +1,26 @@
 //! `vestnik telegram`: links chats to stores.
 
-use anyhow::Context as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::time::Instant;
 use vestnik::config::Config;
 use vestnik::db;
 use vestnik::domain::event::StoreId;
-use vestnik::link::{self, Mode};
-use vestnik::poll;
-use vestnik::telegram::{Client, words};
+use vestnik::link::{self, Listed, Mode, Tried};
+use vestnik::telegram::{Client, html, words};
+use vestnik::{poll, store};
+
+/// How long a test waits for its message to be sent.
+const TEST_DEADLINE: Duration = Duration::from_secs(20);
+/// Between two looks at it.
+const TEST_LOOK: Duration = Duration::from_millis(100);
+/// Stores that are named to who named one that nobody knows.
+const NAMED_STORES: i64 = 10;
+/// A poll that was answered this long ago is a lost one, seconds.
+const POLL_IS_OLD_S: f64 = 60.0;
+/// A 409 is news for so long, seconds.
+const CONFLICT_IS_NEWS_S: f64 = 600.0;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -18,8 +32,26 @@ pub struct Args {
 enum Action {
     /// Print a one-time code that links a chat to a store
     Link(Link),
-    /// List the linked chats, and whether the bot works
+    /// Say how the bot is and each linked chat, what waits there, and since when
     Status,
+    /// Send a message to a store's chats, by the same way as its orders, and say whether it arrived
+    Test {
+        /// The store
+        #[arg(long)]
+        store: String,
+        /// One of its chats, by its number at Telegram; all of them otherwise
+        #[arg(long, allow_negative_numbers = true)]
+        chat: Option<i64>,
+    },
+    /// Bring no more orders to a chat
+    Unlink {
+        /// Its number at Telegram, as `vestnik telegram status` shows it
+        #[arg(long, allow_negative_numbers = true)]
+        chat: i64,
+        /// Of one store only
+        #[arg(long)]
+        store: Option<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -50,6 +82,8 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Link(link) => print_code(config, link).await,
         Action::Status => print_status(config).await,
+        Action::Test { store, chat } => test(config, &store, chat).await,
+        Action::Unlink { chat, store } => unlink(config, chat, store).await,
     }
 }
 
@@ -59,23 +93,30 @@ async fn print_code(config: &Config, link: Link) -> anyhow::Result<()> {
     // First, so that no code is made for a bot that does not answer.
     let bot = Client::new(settings)?.name().await;
     let mut client = db::connect(&config.database).await?;
-    let code = link::create_code(&mut client, &StoreId::new(&link.store), link.mode, &link.language).await?;
+    let store = StoreId::new(&link.store);
+    if !store::is_known_to(&client, &store).await? {
+        let known = store::known(&client, NAMED_STORES).await?.join(", ");
+        let known = if known.is_empty() { "none yet".to_owned() } else { known };
+        eprintln!(
+            "vestnik: warning: no order, token or setting has named store {:?}; those that are known: {known}",
+            link.store
+        );
+    }
+    let code = link::create_code(&mut client, &store, link.mode, &link.language).await?;
     let minutes = link::CODE_LIFE.as_secs() / 60;
-    super::say!("Code:  {}", code.reveal());
+    super::say!("Code:     {}", code.reveal());
+    let code = code.reveal();
     match bot {
         Ok(bot) => {
-            super::say!("Link:  https://t.me/{bot}?start={}", code.reveal());
+            super::say!("A person: https://t.me/{bot}?start={code}");
+            super::say!("A group:  https://t.me/{bot}?startgroup={code}");
             super::say!(
-                "\nOpen the link, or add @{bot} to a group and write there: /link {}",
-                code.reveal()
+                "\nOr write, in a group or a topic that @{bot} is in, or a channel that it administers: /link@{bot} {code}"
             );
         }
         Err(error) => {
             eprintln!("vestnik: {error}");
-            super::say!(
-                "\nWrite to the bot, or in a group that it is in: /link {}",
-                code.reveal()
-            );
+            super::say!("\nWrite to the bot, or with its name behind /link@ in a group that it is in: /link {code}");
         }
     }
     super::say!(
@@ -88,27 +129,164 @@ async fn print_code(config: &Config, link: Link) -> anyhow::Result<()> {
 
 async fn print_status(config: &Config) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
-    let bot = poll::bot_state(&client).await?;
-    match (&config.telegram, bot) {
-        (None, _) => super::say!("bot: off, for no token is configured"),
-        (Some(_), Some(why)) => super::say!("bot: stopped: {why}"),
-        (Some(_), None) => super::say!("bot: on"),
+    let state = poll::state(&client).await?;
+    let chats = link::list(&client).await?;
+    let bot = match (&config.telegram, &state.stopped) {
+        (None, _) => "off, for no token is configured".to_owned(),
+        (Some(_), Some(why)) => format!("stopped: {why}"),
+        (Some(_), None) => "on".to_owned(),
+    };
+    super::say!("bot: {bot}");
+    if let Some((why, since_s)) = &state.error {
+        super::say!("Telegram: not reached for {}: {why}", ago(*since_s));
     }
-    for chat in link::list(&client).await? {
-        let state = match &chat.disabled_why {
-            Some(why) => format!("disabled: {why}"),
-            None if chat.open > 0 => format!("{} waiting", chat.open),
-            None => "up to date".to_owned(),
-        };
-        let title = chat.title.as_deref().unwrap_or("-");
-        super::say!(
-            "store {:<12} {:<9} {:<3} chat {:<16} {:<24} {state}",
-            chat.store,
-            chat.mode,
-            chat.language,
-            chat.telegram_id,
-            title
-        );
+    if config.telegram.is_some() && state.stopped.is_none() {
+        super::say!("poll: {}", poll_health(&state));
+    }
+    let open: i64 = chats.iter().map(|chat| chat.open).sum();
+    if open > 0 {
+        let oldest_s = chats.iter().map(|chat| chat.open_s).fold(0.0, f64::max);
+        super::say!("waiting: {open}, the oldest for {}", ago(oldest_s));
+    }
+    chats.iter().for_each(print_chat);
+    Ok(())
+}
+
+/// Whether somebody takes what people press.
+fn poll_health(state: &poll::State) -> String {
+    let polled = match state.polled_s {
+        Some(since_s) => format!("answered {} ago", ago(since_s)),
+        None => "never answered".to_owned(),
+    };
+    let health = match &state.poller {
+        Some(node) => format!("node {node}, {polled}"),
+        None => format!("by no node, {polled}: is `vestnik serve` running?"),
+    };
+    let is_old = state.polled_s.is_none_or(|since_s| since_s > POLL_IS_OLD_S);
+    let health = if is_old && state.poller.is_some() {
+        format!("{health}: it hears nothing")
+    } else {
+        health
+    };
+    match state.conflict_s {
+        Some(since_s) if since_s < CONFLICT_IS_NEWS_S => format!(
+            "{health}\nconflict: {} ago another program polled with this token, or a webhook is set for it (409)",
+            ago(since_s)
+        ),
+        _ => health,
+    }
+}
+
+fn print_chat(chat: &Listed) {
+    let waiting = match chat.open {
+        0 => "up to date".to_owned(),
+        open => format!("{open} waiting, the oldest for {}", ago(chat.open_s)),
+    };
+    let how = match (&chat.disabled, &chat.blocked) {
+        (Some((why, since_s)), _) => format!("disabled: {why} ({} ago)", ago(*since_s)),
+        (None, Some((why, since_s))) => format!("{waiting}; blocked for {}: {why}", ago(*since_s)),
+        (None, None) => waiting,
+    };
+    let error = match &chat.error {
+        Some((error, since_s)) => format!("; last error {} ago: {error}", ago(*since_s)),
+        None => String::new(),
+    };
+    let topic = chat.topic.map(|topic| format!(" topic {topic}")).unwrap_or_default();
+    super::say!(
+        "store {:<12} {:<9} {:<3} chat {:<16} {:<24} {how}{error}",
+        chat.store,
+        chat.mode,
+        chat.language,
+        format!("{}{topic}", chat.telegram_id),
+        chat.title.as_deref().unwrap_or("-"),
+    );
+}
+
+/// `12 s`, `5 min`, `3 h`, `2 d`.
+fn ago(seconds: f64) -> String {
+    match seconds.max(0.0) {
+        seconds if seconds < 120.0 => format!("{seconds:.0} s"),
+        seconds if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
+        seconds if seconds < 172_800.0 => format!("{:.0} h", seconds / 3600.0),
+        seconds => format!("{:.0} d", seconds / 86_400.0),
+    }
+}
+
+async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Result<()> {
+    let client = db::connect(&config.database).await?;
+    let stores = store.map(|store| vec![store]);
+    match link::end(&client, chat, stores.as_deref()).await? {
+        0 => bail!("chat {chat} is linked to no such store: `vestnik telegram status` lists the chats"),
+        1 => super::say!("chat {chat} is unlinked from one store"),
+        many => super::say!("chat {chat} is unlinked from {many} stores"),
     }
     Ok(())
+}
+
+/// A message to each chat, by the nodes that send the orders.
+async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
+    let client = db::connect(&config.database).await?;
+    let chats: Vec<Listed> = link::list(&client).await?;
+    let chats = chats
+        .into_iter()
+        .filter(|it| it.store == store && chat.is_none_or(|chat| chat == it.telegram_id));
+    let (mut tests, mut failed) = (Vec::new(), 0);
+    for chat in chats {
+        let text = html::filled(words::of(&chat.language).get("command.test"), &[("store", store)]);
+        let delivery = link::test(&client, store, chat.telegram_id, &text).await?;
+        tests.push((chat, delivery));
+    }
+    if tests.is_empty() {
+        bail!("store {store} has no such chat: `vestnik telegram link --store {store}` links one");
+    }
+    let began = Instant::now();
+    for (chat, delivery) in &tests {
+        let said = match (delivery, &chat.disabled) {
+            (Some(delivery), _) => arrival(&client, *delivery, began).await?,
+            (None, Some((why, _))) => Err(format!("disabled: {why}")),
+            (None, None) => Err("it was unlinked meanwhile".to_owned()),
+        };
+        failed += usize::from(said.is_err());
+        let title = chat.title.as_deref().unwrap_or("-");
+        let said = said.unwrap_or_else(|why| format!("NOT sent: {why}"));
+        super::say!("chat {:<16} {title:<24} {said}", chat.telegram_id);
+    }
+    match failed {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} chats did not get it", tests.len()),
+    }
+}
+
+/// Waits until a message has arrived, or why it has not.
+async fn arrival(
+    client: &tokio_postgres::Client,
+    delivery: i64,
+    began: Instant,
+) -> anyhow::Result<Result<String, String>> {
+    loop {
+        let is_late = began.elapsed() > TEST_DEADLINE;
+        match link::tried(client, delivery).await? {
+            Tried::Sent => return Ok(Ok(format!("sent within {:.1} s", began.elapsed().as_secs_f64()))),
+            Tried::Not(Some(why)) => {
+                link::give_up(client, delivery).await?;
+                return Ok(Err(why));
+            }
+            Tried::Not(None) if is_late => {
+                link::give_up(client, delivery).await?;
+                let state = poll::state(client).await?;
+                let why = state
+                    .error
+                    .map(|(why, _)| format!("Telegram is not reached: {why}"))
+                    .or(state.stopped);
+                let no_node = || {
+                    format!(
+                        "no node has sent it within {} s: is `vestnik serve` running?",
+                        TEST_DEADLINE.as_secs()
+                    )
+                };
+                return Ok(Err(why.unwrap_or_else(no_node)));
+            }
+            Tried::Not(None) => tokio::time::sleep(TEST_LOOK).await,
+        }
+    }
 }

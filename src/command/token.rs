@@ -1,13 +1,17 @@
-//! `vestnik token`: makes, lists and revokes what opens the streams.
+//! `vestnik token`: makes, lists, follows and revokes what opens the streams.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
 use vestnik::config::Config;
 use vestnik::db;
-use vestnik::token::{self, Listed, Stores, TokenId, Which, Withdrawn};
+use vestnik::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
 
-use super::duration;
+use super::{Usage, duration};
+
+/// Characters of a label.
+const MAX_LABEL_CHARACTERS: usize = 100;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,8 +23,10 @@ pub struct Args {
 enum Action {
     /// Make a token, and print it and nothing else; it is shown this once
     Create(Create),
-    /// List all tokens, without themselves
+    /// List all tokens, without themselves: what they open, when they were used last, and their sessions now
     List,
+    /// Make a token that opens what another one does, print it, and end that one a little later
+    Rotate(Rotate),
     /// Revoke tokens: their live sessions close within seconds
     Revoke(Revoke),
 }
@@ -29,6 +35,10 @@ enum Action {
 struct Create {
     #[command(flatten)]
     opens: Opens,
+    /// What may be done with it: read (see orders), panel (answer them, too), manager (see who was reached and the
+    /// figures, too), operator (all)
+    #[arg(long, default_value = "panel", value_parser = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str)))]
+    scope: String,
     /// How long it is valid, such as 30d or 12h; without it, until it is revoked
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     expires: Option<Duration>,
@@ -49,6 +59,15 @@ struct Opens {
 }
 
 #[derive(Debug, clap::Args)]
+struct Rotate {
+    /// The old token's number in the list
+    id: i64,
+    /// How much longer the old one is valid
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
+    old_lives: Duration,
+}
+
+#[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Revoke {
     /// The token's number in the list
@@ -60,7 +79,10 @@ struct Revoke {
 
 /// Does it on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
-    let client = db::connect(&config.database).await?;
+    if let Action::Create(create) = &args.action {
+        check(create)?;
+    }
+    let mut client = db::connect(&config.database).await?;
     match args.action {
         Action::Create(create) => {
             let stores = if create.opens.all_stores {
@@ -68,10 +90,21 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
             } else {
                 Stores::These(create.opens.stores)
             };
-            let token = token::create(&client, &stores, create.label.as_deref(), create.expires).await?;
-            super::say!("{}", token.reveal());
+            let new = New {
+                stores: &stores,
+                scope: Scope::from_name(&create.scope).context("no such scope")?,
+                label: create.label.as_deref(),
+                expires_in: create.expires,
+            };
+            super::say!("{}", token::create(&client, &new).await?.reveal());
         }
         Action::List => token::list(&client).await?.iter().for_each(print),
+        Action::Rotate(rotate) => {
+            let followed = token::rotate(&mut client, TokenId(rotate.id), rotate.old_lives).await?;
+            let token =
+                followed.context("there is no such token that is still valid; `vestnik token list` shows all")?;
+            super::say!("{}", token.reveal());
+        }
         Action::Revoke(revoke) => {
             let which = match revoke.id {
                 Some(id) => Which::Id(TokenId(id)),
@@ -87,23 +120,64 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A token that opens nothing is a mistake, and is made as easily as this.
+fn check(create: &Create) -> Result<(), Usage> {
+    for store in &create.opens.stores {
+        if store.is_empty() || store.trim() != store || store.chars().any(char::is_control) {
+            return Err(Usage(format!(
+                "{store:?} is no store: a store's id is not empty and has no spaces around it"
+            )));
+        }
+        if store.contains(',') {
+            return Err(Usage(format!(
+                "{store:?} would be one store: give --store again for each"
+            )));
+        }
+    }
+    let label = create.label.as_deref().unwrap_or("-");
+    if label.chars().any(char::is_control) || label.chars().count() > MAX_LABEL_CHARACTERS {
+        return Err(Usage(format!(
+            "a label is {MAX_LABEL_CHARACTERS} characters at most, on one line"
+        )));
+    }
+    Ok(())
+}
+
 fn print(token: &Listed) {
-    let stores = match &token.stores {
-        Stores::All => "every store".to_owned(),
-        Stores::These(stores) => format!("store {}", stores.join(", ")),
+    let opens = match (&token.issuer, &token.stores) {
+        (Some(issuer), _) => format!("as its JWTs say ({issuer})"),
+        (None, Stores::All) => "every store".to_owned(),
+        (None, Stores::These(stores)) => format!("store {}", stores.join(", ")),
     };
-    let state = match (token.withdrawn, token.expires_at) {
-        (Some(Withdrawn::Revoked), _) => "revoked".to_owned(),
+    let scope = match &token.issuer {
+        Some(_) => "jwt",
+        None => token.scope.as_str(),
+    };
+    let state = match (token.withdrawn, &token.expires) {
         (Some(Withdrawn::Expired), _) => "expired".to_owned(),
-        (None, Some(at)) => format!("valid until {}", at.date()),
+        (Some(_), _) => "revoked".to_owned(),
+        (None, Some(day)) => format!("valid until {day}"),
         (None, None) => "valid".to_owned(),
     };
-    let label = token.label.as_deref().unwrap_or("-");
-    super::say!(
-        "{:>5}  {:<24}  {:<24}  made {}  {state}",
+    let used = token
+        .used
+        .as_deref()
+        .map_or("never used".to_owned(), |at| format!("used {at} UTC"));
+    let line = format!(
+        "{:>5}  {:<24}  {scope:<8}  {opens:<24}  made {}  {used}  {} sessions  {state}",
         token.id,
-        label,
-        stores,
-        token.created_at.date()
+        token.label.as_deref().unwrap_or("-"),
+        token.created,
+        token.sessions,
     );
+    super::say!("{}", on_one_line(&line));
+}
+
+/// What was written into the table past this program must not move a terminal's cursor.
+fn on_one_line(text: &str) -> String {
+    let shown = |letter: char| match letter.is_control() {
+        true => letter.escape_default().collect(),
+        false => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
 }

@@ -1,12 +1,66 @@
 //! The first screen: what somebody needs who has just started the program and has never seen it.
 
+use std::fs::{OpenOptions, Permissions};
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio_postgres::Client;
+use vestnik::token::{self, New, Scope, Stores, Token, Which};
 
 /// The store that the example is about.
 const STORE: &str = "7";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      values (7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]')";
+
+/// How long the token of the first screen is valid.
+const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// With less than this left, it is followed by a new one.
+const TOKEN_LEFT: Duration = Duration::from_secs(24 * 60 * 60);
+const TOKEN_LABEL: &str = "first screen";
+/// Beside the data, and like them for their owner's eyes only.
+const TOKEN_FILE: &str = "first-screen.token";
+/// What stands for it where nobody looks.
+const NO_TOKEN: &str = "TOKEN";
+
+/// The token of the first screen, kept beside the data: the same at each start, until it is old.
+pub async fn token(client: &Client, directory: &Path) -> anyhow::Result<Token> {
+    let file = directory.join(TOKEN_FILE);
+    if let Some(kept) = kept(&file)?
+        && token::lives(client, &kept, TOKEN_LEFT).await?
+    {
+        return Ok(kept);
+    }
+    token::revoke(client, &Which::Label(TOKEN_LABEL.into())).await?;
+    let new = New {
+        stores: &Stores::All,
+        scope: Scope::Operator,
+        label: Some(TOKEN_LABEL),
+        expires_in: Some(TOKEN_LIFE),
+    };
+    let token = token::create(client, &new).await?;
+    keep(&file, &token).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(token)
+}
+
+fn kept(file: &PathBuf) -> anyhow::Result<Option<Token>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Token::parse(text.trim())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+fn keep(file: &PathBuf, token: &Token) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    // One that was there already may have had another mode.
+    open.set_permissions(Permissions::from_mode(0o600))?;
+    writeln!(open, "{}", token.reveal())
+}
 
 /// What the screen tells.
 pub struct Screen<'a> {
@@ -14,8 +68,8 @@ pub struct Screen<'a> {
     pub address: SocketAddr,
     /// Whether with TLS.
     pub secure: bool,
-    /// A token for every store.
-    pub token: &'a str,
+    /// A token for every store; `None` where it is no terminal that shows the screen, but a file that stays.
+    pub token: Option<&'a str>,
     /// How psql reaches the private Postgres; `None` where there is no psql.
     pub psql: Option<String>,
     /// Its data.
@@ -40,6 +94,14 @@ impl Screen<'_> {
             Some(psql) => format!("{psql} -c {}", quoted(ORDER)),
             None => format!("{program} simulate     (no psql was found on this machine)"),
         };
+        let token = self.token.unwrap_or(NO_TOKEN);
+        let about = match self.token {
+            Some(_) => format!("The token opens every store for a week. `{program} simulate` writes many orders."),
+            None => format!(
+                "This is no terminal, so no token is shown: TOKEN is what `{program} token create --all-stores` prints.\n  \
+                 `{program} simulate` writes many orders."
+            ),
+        };
         let telegram = if self.telegram {
             format!("Telegram is on: `{program} telegram link --store {STORE}` prints a code that links a chat.")
         } else {
@@ -52,11 +114,9 @@ impl Screen<'_> {
              2. Write an order into Postgres, in a second terminal:\n\n     {insert}\n\n  \
              or watch without a browser:\n\n     \
              VESTNIK_TOKEN={token} {program} tail --store {STORE}{url}\n\n  \
-             The token opens every store for a week. `{program} simulate` writes many orders. Ctrl-C stops; the data\n  \
-             stays. For a database of your own, set DATABASE_URL.\n\n  {telegram}\n",
+             {about}\n  Ctrl-C stops; the data stays. For a database of your own, set DATABASE_URL.\n\n  {telegram}\n",
             self.major,
             self.directory.display(),
-            token = self.token,
         )
     }
 }

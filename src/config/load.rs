@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::{Answers, Config, Database, Embedded, Http, Journal, Log, LogFormat, Notify, Session, Shop, ShopSchema, Tls};
+use super::{
+    Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema, Webhook,
+};
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");
 /// The file that is read where none is named, if it is there.
@@ -184,6 +185,13 @@ impl Reading {
         });
     }
 
+    /// The same of a setting that goes wrong with others.
+    pub(super) fn complain_of(&mut self, name: &str, allowed: &str) {
+        if let Some((value, place)) = self.values.get(name).cloned() {
+            self.complain(name, Some(&value), &place, allowed);
+        }
+    }
+
     /// The value as `read` understands it, or a complaint that says what is allowed.
     pub(super) fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let (value, place) = self.values.get(name).cloned()?;
@@ -194,7 +202,7 @@ impl Reading {
         read
     }
 
-    fn text(&mut self, name: &str) -> String {
+    pub(super) fn text(&mut self, name: &str) -> String {
         self.get(name, "text", |value| value.as_str().map(str::to_owned))
             .unwrap_or_default()
     }
@@ -215,7 +223,7 @@ impl Reading {
         self.get(name, &allowed, read).map_or(0, i64::unsigned_abs)
     }
 
-    fn truth(&mut self, name: &str) -> bool {
+    pub(super) fn truth(&mut self, name: &str) -> bool {
         let read = |value: &Value| match value {
             Value::Boolean(truth) => Some(*truth),
             Value::String(text) => text.parse().ok(),
@@ -253,41 +261,6 @@ impl Reading {
         Some(SecretString::from(url))
     }
 
-    fn origins(&mut self, name: &str) -> Vec<String> {
-        let read = |value: &Value| match value {
-            Value::Array(origins) => origins
-                .iter()
-                .map(|origin| origin.as_str().map(str::to_owned))
-                .collect(),
-            Value::String(list) => Some(list.split(',').map(|origin| origin.trim().to_owned()).collect()),
-            _ => None,
-        };
-        let read = |value: &Value| read(value).filter(|origins: &Vec<String>| origins.iter().all(|o| is_origin(o)));
-        self.get(name, "origins such as \"https://panel.example\", without a path", read)
-            .unwrap_or_default()
-    }
-
-    fn tls(&mut self) -> Option<Tls> {
-        let (certificate, key) = (self.text("tls.certificate"), self.text("tls.key"));
-        if certificate.is_empty() && key.is_empty() {
-            return None;
-        }
-        for (name, path) in [("tls.certificate", &certificate), ("tls.key", &key)] {
-            let problem = match std::fs::metadata(Path::new(path)) {
-                _ if path.is_empty() => Some("needed as well: certificate and key go together".to_owned()),
-                Ok(_) => None,
-                Err(error) => Some(format!("a PEM file that can be read; this one: {error}")),
-            };
-            if let (Some(allowed), Some((value, place))) = (problem, self.values.get(name).cloned()) {
-                self.complain(name, Some(&value), &place, &allowed);
-            }
-        }
-        Some(Tls {
-            certificate: certificate.into(),
-            key: key.into(),
-        })
-    }
-
     fn database(&mut self) -> Database {
         Database {
             url: self.database_url("database.url"),
@@ -301,7 +274,6 @@ impl Reading {
     }
 
     fn config(&mut self) -> Config {
-        let listen = |value: &Value| value.as_str()?.parse::<SocketAddr>().ok();
         let filter = |value: &Value| {
             let text = value.as_str()?;
             tracing_subscriber::EnvFilter::try_new(text)
@@ -312,14 +284,10 @@ impl Reading {
         Config {
             databases: self.shards(&database, &telegram),
             telegram: telegram.is_on().then_some(telegram),
-            http: Http {
-                listen: self
-                    .get("http.listen", "an address and a port, such as 127.0.0.1:8000", listen)
-                    .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
-                allowed_origins: self.origins("http.allowed_origins"),
-                max_connections: self.number("http.max_connections", 1..=1_000_000) as usize,
-            },
+            http: self.http(),
+            ops: self.ops(),
             tls: self.tls(),
+            jwt: self.jwt(),
             database,
             embedded: Embedded {
                 directory: self.path("embedded.directory"),
@@ -338,10 +306,9 @@ impl Reading {
                     seconds => Some(Duration::from_secs(seconds)),
                 },
             },
-            session: Session {
-                ping_interval: Duration::from_secs(self.number("session.ping_interval_seconds", 1..=300)),
-                queue_bytes: self.number("session.queue_kib", 16..=1024 * 1024) as usize * 1024,
-                max_per_store: self.number("session.max_per_store", 1..=1_000_000) as usize,
+            session: self.session(),
+            webhook: Webhook {
+                allow_private: self.truth("webhook.allow_private"),
             },
             answers: Answers {
                 step_back: Duration::from_secs(60 * self.number("answers.step_back_minutes", 0..=1440)),
@@ -358,12 +325,6 @@ impl Reading {
             },
         }
     }
-}
-
-/// `scheme://host[:port]`, as a browser's Origin header says it.
-fn is_origin(text: &str) -> bool {
-    text.split_once("://")
-        .is_some_and(|(scheme, host)| matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains('/'))
 }
 
 #[cfg(test)]
@@ -399,7 +360,7 @@ mod tests {
         ];
         let config = load(&sources).unwrap();
         assert_eq!(config.http.listen.port(), 3);
-        assert_eq!(config.session.max_per_store, 5);
+        assert_eq!((config.session.max_per_store, config.session.max_per_token), (5, 2));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The settings: `vestnik.default.toml`, then a file, then the environment, then flags. `load` reads and checks them.
 
 mod databases;
+mod http;
+mod jwt;
 mod load;
 mod telegram;
 
+pub use jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use load::{Problem, Problems, Sources, load};
 
 use std::collections::BTreeSet;
@@ -11,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// Every setting, checked.
@@ -18,8 +22,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub struct Config {
     /// The HTTP server.
     pub http: Http,
+    /// The second one, for operators.
+    pub ops: Ops,
     /// Its certificate; `None` serves plain http and ws.
     pub tls: Option<Tls>,
+    /// Whose JWTs open stores, beside our own tokens; `None`: nobody's.
+    pub jwt: Option<Jwt>,
     /// The database that is served, where it is one.
     pub database: Database,
     /// The databases that are served, where they are several.
@@ -36,6 +44,8 @@ pub struct Config {
     pub answers: Answers,
     /// The durable sends; `None`: there is no bot, and no escalation.
     pub telegram: Option<Telegram>,
+    /// What is posted to stores' own addresses.
+    pub webhook: Webhook,
     /// The log.
     pub log: Log,
 }
@@ -47,8 +57,32 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Origins of browsers' pages that may connect, beside the server's own.
     pub allowed_origins: Vec<String>,
-    /// Sockets at once; a further one waits to be accepted.
+    /// Hosts that requests may name; empty: any.
+    pub hosts: Vec<String>,
+    /// Connections at once.
     pub max_connections: usize,
+    /// Of them, those that have shown no valid token.
+    pub max_unauthenticated: usize,
+    /// Of these, those from one address.
+    pub max_unauthenticated_per_address: usize,
+    /// Requests without a valid token from one address, a second.
+    pub requests_per_address: u32,
+    /// Requests with one token, a second.
+    pub requests_per_token: u32,
+    /// Proxies that are believed whom they speak for.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether each of their connections begins with a PROXY header of version 2.
+    pub proxy_protocol: bool,
+}
+
+/// Connections at once of the server for operators.
+pub const OPS_CONNECTIONS: usize = 64;
+
+/// The HTTP server for operators: `/healthz`, `/readyz`, `/metrics`.
+#[derive(Debug, Clone)]
+pub struct Ops {
+    /// Its address; `None`: there is none.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Where the certificate is.
@@ -144,6 +178,8 @@ pub struct Session {
     pub queue_bytes: usize,
     /// Sessions of one store on this node.
     pub max_per_store: usize,
+    /// Sessions of one store that one token may have on this node: fewer, so that no token takes a store's last place.
+    pub max_per_token: usize,
 }
 
 /// What people answer.
@@ -160,6 +196,8 @@ pub struct Telegram {
     pub token: SecretString,
     /// Where the Bot API is.
     pub api_url: String,
+    /// The proxy on the way there, http, https, socks5 or socks5h; `None`: as the environment says. It may hold a password.
+    pub proxy: Option<SecretString>,
     /// An event older than this when it is planned is told in a digest.
     pub stale: Duration,
     /// Messages that may wait for one chat; above: digests.
@@ -168,6 +206,13 @@ pub struct Telegram {
     pub deadline: Duration,
     /// How long a send belongs to its node. Longer than the deadline.
     pub lease: Duration,
+}
+
+/// What is posted to stores' own addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct Webhook {
+    /// Whether plain http and addresses of the own network may be called, too.
+    pub allow_private: bool,
 }
 
 impl Telegram {

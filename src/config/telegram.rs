@@ -23,6 +23,7 @@ impl Reading {
             api_url: self
                 .get("telegram.api_url", "a URL such as https://api.telegram.org", api_url)
                 .unwrap_or_default(),
+            proxy: self.proxy("telegram.proxy"),
             stale: Duration::from_secs(60 * self.number("telegram.stale_minutes", 1..=24 * 60)),
             digest_above: self.number("telegram.digest_above", 2..=1000) as usize,
             deadline: Duration::from_secs(self.number("telegram.deadline_seconds", 1..=60)),
@@ -35,6 +36,15 @@ impl Reading {
             self.complain("telegram.lease_seconds", Some(&value), &place, allowed);
         }
         telegram
+    }
+
+    /// The address of a proxy. It may hold a password, so what was given is never shown. Empty: none.
+    fn proxy(&mut self, name: &str) -> Option<SecretString> {
+        const KINDS: [&str; 4] = ["http://", "https://", "socks5://", "socks5h://"];
+        let is_good = |text: &str| KINDS.iter().any(|kind| text.starts_with(kind)) && reqwest::Proxy::all(text).is_ok();
+        let allowed = "a proxy such as http://user:password@host:3128 or socks5h://host:1080";
+        let proxy = self.secret(name, is_good, allowed);
+        (!proxy.is_empty()).then(|| SecretString::from(proxy))
     }
 
     /// A text that is never shown. Empty: none.

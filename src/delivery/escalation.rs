@@ -8,21 +8,23 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
 use crate::domain::event::{EventType, StoreId, SubjectId};
+use crate::domain::status::{Status, SubjectKind};
 use crate::journal;
-use crate::domain::status::Status;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 
 /// Ladders looked at in one transaction.
 const BATCH: i64 = 200;
+/// Between two looks at whether a store that was closed has opened, seconds.
+const CLOSED_LOOK_S: f64 = 15.0;
 /// Batches in a row: then the loop looks around.
 const BATCHES_AT_ONCE: usize = 100;
 
 /// The rungs, from the first on. One that leads to nobody is passed over at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rung {
-    /// The panels ring again.
+    /// The panels ring again, and the chats that have the order are reminded.
     Panels = 1,
     /// The chats that are there for it.
     Fallback = 2,
@@ -69,21 +71,22 @@ pub async fn climb(pool: &Pool, sources: &Registry) -> Result<u64, Failed> {
     Ok(climbed)
 }
 
-/// How many ladders were due, and how many of them climbed.
+/// How many were due, and how many of them climbed.
 async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Failed> {
     const DUE: &str = "select l.event_id, l.store_id, l.subject, l.rung, s.answer_seconds, \
              extract(epoch from clock_timestamp() - e.at)::float8, \
-             exists (select from vestnik.vst_acknowledgement a where a.event_id = l.event_id) \
+             exists (select from vestnik.vst_acknowledgement a where a.event_id = l.event_id), \
+             l.is_held, l.is_held and s.escalates = 'open' \
+                 and exists (select from vestnik.vst_opening_hours o where o.store_id = l.store_id) \
+                 and not exists (select from vestnik.vst_open_now n where n.store_id = l.store_id) \
          from vestnik.vst_escalation l join vestnik.vst_event e on e.id = l.event_id \
          left join vestnik.vst_store s on s.id = l.store_id \
          where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked";
-    const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = o.outcome \
-         from unnest($1::bigint[], $2::text[]) o(event_id, outcome) where l.event_id = o.event_id";
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     db::read_by_index(&transaction).await?;
-    let statement = transaction.prepare_cached(DUE).await?;
+    let statement = transaction.prepare_cached(&DUE).await?;
     let rows = transaction.query(&statement, &[&BATCH]).await?;
     let (mut due, mut ended) = (Vec::new(), Vec::new());
     for row in &rows {
@@ -97,30 +100,62 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
         };
         match row.try_get(6)? {
             true => ended.push((ladder.event, "answered")),
-            false => due.push(ladder),
+            false => due.push((
+                ladder,
+                row.try_get(7)?,
+                row.try_get::<_, Option<bool>>(8)? == Some(true),
+            )),
         }
     }
     let sources = sources.in_force(&*transaction).await?;
     let over = over(&transaction, &sources, &due).await?;
-    let mut climbed = 0;
-    for ladder in &due {
-        match over.get(&ladder.event) {
-            Some(outcome) => ended.push((ladder.event, outcome)),
-            None => climbed += u64::from(step(&transaction, &sources, ladder).await?),
+    let (mut closed, mut opened, mut climbed) = (Vec::new(), Vec::new(), 0);
+    for (ladder, is_held, is_closed) in &due {
+        match (over.get(&ladder.event), is_held, is_closed) {
+            (Some(outcome), ..) => ended.push((ladder.event, outcome)),
+            (None, true, true) => closed.push(ladder.event),
+            (None, true, false) if ladder.answer_s.is_some() => opened.push(ladder.event),
+            _ => climbed += u64::from(step(&transaction, &sources, ladder).await?),
         }
     }
+    put_off(&transaction, &closed, &opened).await?;
     if !ended.is_empty() {
-        let (events, outcomes): (Vec<i64>, Vec<&str>) = ended.into_iter().unzip();
-        let statement = transaction.prepare_cached(END).await?;
-        transaction.execute(&statement, &[&events, &outcomes]).await?;
+        end(&transaction, ended).await?;
     }
     transaction.commit().await?;
     Ok((rows.len(), climbed))
 }
 
+async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(), Failed> {
+    const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = o.outcome \
+         from unnest($1::bigint[], $2::text[]) o(event_id, outcome) where l.event_id = o.event_id";
+    let (events, outcomes): (Vec<i64>, Vec<&str>) = ended.into_iter().unzip();
+    let statement = transaction.prepare_cached(END).await?;
+    transaction.execute(&statement, &[&events, &outcomes]).await?;
+    Ok(())
+}
+
+/// Those of stores that are closed are looked at again; in those that have opened, somebody has the usual time to answer.
+async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), Failed> {
+    const CLOSED: &str = "update vestnik.vst_escalation set due_at = clock_timestamp() + make_interval(secs => $2) where event_id = any ($1)";
+    const OPENED: &str = "update vestnik.vst_escalation l set is_held = false, due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \
+         from vestnik.vst_store s where l.event_id = any ($1) and s.id = l.store_id";
+    if !closed.is_empty() {
+        transaction.execute(CLOSED, &[&closed, &CLOSED_LOOK_S]).await?;
+    }
+    if !opened.is_empty() {
+        transaction.execute(OPENED, &[&opened]).await?;
+    }
+    Ok(())
+}
+
 /// What has become of orders that wait no more, by their ladders' events, as the journal has it: their changes may not be
 /// planned yet. The events of a store are read once for all of its orders, from the oldest of them on.
-async fn over(transaction: &Transaction<'_>, sources: &Sources, due: &[Ladder]) -> Result<HashMap<i64, &'static str>, Failed> {
+async fn over(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    due: &[(Ladder, bool, bool)],
+) -> Result<HashMap<i64, &'static str>, Failed> {
     const SINCE: &str = "id in (select c.id from ( \
              select distinct on (e.store_id) e.store_id, e.xid from unnest($1::bigint[]) l(id) \
              join vestnik.vst_event e on e.id = l.id order by e.store_id, e.xid) o \
@@ -129,18 +164,25 @@ async fn over(transaction: &Transaction<'_>, sources: &Sources, due: &[Ladder]) 
     if due.is_empty() {
         return Ok(HashMap::new());
     }
-    let events: Vec<i64> = due.iter().map(|ladder| ladder.event).collect();
-    let keys: Vec<String> = due.iter().filter_map(|ladder| Some(SubjectId::from_text(&ladder.subject)?.key.to_string())).collect();
+    let events: Vec<i64> = due.iter().map(|(ladder, ..)| ladder.event).collect();
+    let keys: Vec<String> = due
+        .iter()
+        .filter_map(|(ladder, ..)| Some(SubjectId::from_text(&ladder.subject)?.key.to_string()))
+        .collect();
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&events, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
     let rows = journal::read_where(&**transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
     let mut stands: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
     for event in sources.partner_events(&rows, &Lookups::default()) {
         let Some(subject) = &event.subject else { continue };
-        let is = subject.visible_status().filter(|_| event.kind != EventType::OrderRemoved);
+        let is = subject
+            .visible_status()
+            .filter(|_| !matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved));
         stands.insert((event.store, subject.id.to_string()), is);
     }
-    let outcome = |ladder: &Ladder| match stands.get(&(StoreId::new(&ladder.store), ladder.subject.clone())) {
+    let outcome = |(ladder, ..): &(Ladder, bool, bool)| match stands
+        .get(&(StoreId::new(&ladder.store), ladder.subject.clone()))
+    {
         None | Some(Some(Status::Pending)) => None,
         Some(Some(_)) => Some((ladder.event, "answered")),
         Some(None) => Some((ladder.event, "removed")),
@@ -172,6 +214,15 @@ async fn step(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder)
         }
     }
     transaction.execute(END, &[&ladder.event]).await?;
+    if ladder.answer_s.is_some() {
+        metrics::counter!("vestnik_escalations_exhausted_total").increment(1);
+        tracing::warn!(
+            event = ladder.event,
+            store = ladder.store,
+            waited_s = ladder.waited_s.round() as i64,
+            "nobody answers an order, and there is nobody left to tell: `vestnik telegram link --mode manager` adds somebody"
+        );
+    }
     Ok(false)
 }
 
@@ -179,15 +230,11 @@ async fn step(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder)
 async fn take(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder, rung: Rung) -> Result<bool, Failed> {
     match rung {
         Rung::Panels => {
-            let Some(subject) = SubjectId::from_text(&ladder.subject) else { return Ok(false) };
-            let source = sources.get(subject.source).map_or("", |source| &*source.name);
-            let data = serde_json::json!({"order_ids": [&*subject.key], "order_id": &*subject.key, "source": source,
-                "event_id": ladder.event.to_string(), "waited_seconds": ladder.waited_s.round() as i64});
-            let store = StoreId::new(&ladder.store);
-            journal::append(transaction, &store, EventType::OrderUnanswered, &data).await?;
-            Ok(true)
+            ring(transaction, sources, ladder).await?;
+            let reminded = remind(transaction, ladder).await?;
+            Ok(reminded || has_panel(transaction, ladder).await?)
         }
-        Rung::Fallback | Rung::Manager => tell(transaction, ladder, rung.as_str()).await,
+        Rung::Fallback | Rung::Manager => tell(transaction, ladder, rung).await,
         Rung::Webhook => {
             const POST: &str = "insert into vestnik.vst_webhook (event_id, store_id) \
                  select $1, id from vestnik.vst_store where id = $2 and webhook_url is not null on conflict do nothing";
@@ -196,17 +243,66 @@ async fn take(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder,
     }
 }
 
+/// The panels ring again. For a booking they ring until it is answered anyway.
+async fn ring(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder) -> Result<(), Failed> {
+    let Some(subject) = SubjectId::from_text(&ladder.subject) else {
+        return Ok(());
+    };
+    let Some(source) = sources
+        .get(subject.source)
+        .filter(|source| source.mapping.kind == SubjectKind::Order)
+    else {
+        return Ok(());
+    };
+    let data = serde_json::json!({"order_ids": [&*subject.key], "order_id": &*subject.key, "source": &*source.name,
+        "event_id": ladder.event.to_string(), "waited_seconds": ladder.waited_s.round() as i64});
+    let store = StoreId::new(&ladder.store);
+    journal::append(transaction, &store, EventType::OrderUnanswered, &data).await?;
+    Ok(())
+}
+
+/// Whether the store has a panel that can ring.
+async fn has_panel(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
+    const PANEL: &str = "select exists (select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
+         where p.store_id = $1 and n.until > clock_timestamp())";
+    Ok(transaction.query_one(PANEL, &[&ladder.store]).await?.try_get(0)?)
+}
+
+/// Reminds the chats that have the order; whether there are any, or some that are about to have it.
+async fn remind(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
+    const REMIND: &str = "with planned as ( \
+             insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
+             select d.chat_id, d.store_id, $1, 'unanswered', d.subject, true \
+             from vestnik.vst_delivery d join vestnik.vst_chat_link l on l.chat_id = d.chat_id and l.store_id = d.store_id \
+             join vestnik.vst_chat c on c.id = d.chat_id \
+             where d.event_id = $1 and d.state = 'sent' and l.blocked_at is null and c.disabled_at is null \
+             on conflict (about_id, chat_id, note) do nothing returning chat_id), \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
+         select exists (select from planned) or exists (select from vestnik.vst_delivery d \
+             where d.event_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
+    Ok(transaction.query_one(REMIND, &[&ladder.event]).await?.try_get(0)?)
+}
+
 /// Plans the order for the chats of a mode. One that has had it is not told twice.
-async fn tell(transaction: &Transaction<'_>, ladder: &Ladder, mode: &str) -> Result<bool, Failed> {
+async fn tell(transaction: &Transaction<'_>, ladder: &Ladder, rung: Rung) -> Result<bool, Failed> {
     const TELL: &str = "with planned as ( \
-             insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent) \
-             select l.chat_id, l.store_id, $1, $3, true from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
-             where l.store_id = $2 and l.mode = $4 and c.disabled_at is null \
+             insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
+             select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
+             where l.store_id = $2 and l.mode = $4 and l.blocked_at is null and c.disabled_at is null \
              on conflict (event_id, chat_id) do nothing returning chat_id), \
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
          select count(*) from planned";
     let row = transaction
-        .query_one(TELL, &[&ladder.event, &ladder.store, &ladder.subject, &mode])
+        .query_one(
+            TELL,
+            &[
+                &ladder.event,
+                &ladder.store,
+                &ladder.subject,
+                &rung.as_str(),
+                &(rung as i16),
+            ],
+        )
         .await?;
     Ok(row.try_get::<_, i64>(0)? > 0)
 }

@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
+use tokio_postgres::types::ToSql;
 
+use super::late;
 use crate::db;
 use crate::domain::event::{EventId, EventType, JournalEvent, PartnerEvent};
 use crate::domain::status::{Status, SubjectKind};
@@ -18,6 +21,10 @@ use crate::sources::registry::Registry;
 
 /// Events planned in one transaction.
 const BATCH_EVENTS: usize = 500;
+/// An order older than this when it is planned, hours, is nobody's meal any more, and alarms nobody.
+const ESCALATED_HOURS: i32 = 24;
+/// So long before it is wanted, minutes, somebody has to answer an order for later.
+const BEFORE_WANTED_MINUTES: i32 = 60;
 /// How long a batch may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -32,7 +39,7 @@ pub enum Planned {
     Elsewhere,
 }
 
-/// Plans one batch. An event older than `stale` is for a digest, and raises no alarm.
+/// Plans one batch. An event older than `stale` is for a digest.
 pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     timeout(DEADLINE, plan_batch(pool, sources, stale))
         .await
@@ -56,9 +63,14 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     };
     let before: String = row.try_get(0)?;
     let batch = journal::read_due(&transaction, &before, BATCH_EVENTS).await?;
-    let due = due(&*sources.in_force(&*transaction).await.map_err(journal::Error::Sources)?, &batch.events, stale);
+    let due = due(
+        &*sources.in_force(&*transaction).await.map_err(journal::Error::Sources)?,
+        &batch.events,
+        stale,
+    );
     if !due.is_empty() {
         insert(&transaction, &due).await?;
+        late::promise(&transaction, &due).await?;
     }
     // Where nothing of it concerns anybody, the cursor need not be written at each order: reading a little again costs
     // less than a flush. After a busy time it is written once it has fallen behind.
@@ -73,14 +85,14 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
 }
 
 /// An event of which somebody may have to be told.
-struct DueEvent {
-    event: PartnerEvent,
+pub(super) struct DueEvent {
+    pub event: PartnerEvent,
     /// The order or booking that it is about, as the engine's tables keep it.
-    subject: String,
+    pub subject: String,
     /// Overtakes what is not: new ones, and what a kitchen must stop at once.
     is_urgent: bool,
     /// Too old when it was planned: for a digest.
-    is_stale: bool,
+    pub is_stale: bool,
     /// Only for chats that have been told of the order already.
     is_for_those_who_know: bool,
 }
@@ -99,11 +111,7 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
             return None;
         }
         Some(DueEvent {
-            is_urgent: removed
-                || matches!(
-                    event.kind,
-                    EventType::NewOrder | EventType::NewBooking | EventType::OrderCancelled | EventType::BookingCancelled
-                ),
+            is_urgent: is_urgent(event.kind),
             is_stale: ages.get(&event.id).is_some_and(|age| *age > stale.as_secs_f64()),
             is_for_those_who_know: removed || changed,
             subject,
@@ -115,13 +123,17 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
 
 /// Escalations begin with what waits for an answer, and end with what is no longer so. Rows for the chats that mirror
 /// everything; for the fallback chats, where no panel of the store could ring; and for any chat that has this order's
-/// message, what changes it.
-async fn insert(transaction: &deadpool_postgres::Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
+/// message, what changes it, and a note that sounds where it is cancelled.
+async fn insert(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    due: &[DueEvent],
+) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
-             select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, not exists ( \
+             select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
                  select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
                  where p.store_id = e.store_id and n.until > clock_timestamp()) as unattended \
-             from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[]) d(id, subject, urgent, stale, known) \
+             from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[], $6::boolean[]) \
+                 d(id, subject, urgent, stale, known, noted) \
              join vestnik.vst_event e on e.id = d.id), \
          planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
@@ -132,52 +144,115 @@ async fn insert(transaction: &deadpool_postgres::Transaction<'_>, due: &[DueEven
                 or exists (select from vestnik.vst_message m where m.chat_id = l.chat_id and m.store_id = d.store_id and m.subject = d.subject) \
                 or exists (select from vestnik.vst_delivery o where o.chat_id = l.chat_id and o.subject = d.subject \
                            and o.state in ('pending', 'sending', 'retrying')) \
-             order by d.id on conflict (event_id, chat_id) do nothing returning chat_id) \
+             order by d.id on conflict (event_id, chat_id) do nothing returning chat_id, store_id, event_id, subject), \
+         noted as ( \
+             insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
+             select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true from planned p join due d on d.id = p.event_id \
+             where d.noted order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)";
-    const CLIMB: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at) \
-         select e.id, e.store_id, d.subject, e.at + make_interval(secs => s.answer_seconds) \
-         from unnest($1::bigint[], $2::text[]) d(id, subject) join vestnik.vst_event e on e.id = d.id \
-         join vestnik.vst_store s on s.id = e.store_id on conflict (event_id) do nothing";
-    const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = d.outcome \
-         from unnest($1::bigint[], $2::text[], $3::text[]) d(id, subject, outcome) \
-         where l.subject = d.subject and l.event_id < d.id and (l.ended_at is null or l.outcome = 'exhausted')";
     let ids: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
     let subjects: Vec<&str> = due.iter().map(|due| due.subject.as_str()).collect();
-    let [urgent, stale, known] = [
+    let [urgent, stale, known, noted] = [
         |due: &DueEvent| due.is_urgent,
         |due: &DueEvent| due.is_stale,
         |due: &DueEvent| due.is_for_those_who_know,
+        |due: &DueEvent| is_over(due.event.kind) && !due.is_stale,
     ]
     .map(|is: fn(&DueEvent) -> bool| due.iter().map(is).collect::<Vec<bool>>());
-    // Escalations before chats, in the order in which those that climb lock them, too. An event ends only
+    // Escalations before chats, in the order in which those that take their steps lock them, too. An event ends only
     // what began before it.
-    let orders = || due.iter().filter(|due| due.event.subject.as_ref().is_some_and(|it| it.kind == SubjectKind::Order));
-    let ended: Vec<(&DueEvent, &str)> = orders().filter_map(|due| Some((due, ends_as(due)?))).collect();
-    let begun: Vec<&DueEvent> = orders().filter(|due| begins(due)).collect();
+    let begun: Vec<&DueEvent> = due.iter().filter(|due| begins(due)).collect();
     if !begun.is_empty() {
-        let ids: Vec<i64> = begun.iter().map(|due| due.event.id.0).collect();
-        let subjects: Vec<&str> = begun.iter().map(|due| due.subject.as_str()).collect();
-        let statement = transaction.prepare_cached(CLIMB).await?;
-        transaction.execute(&statement, &[&ids, &subjects]).await?;
+        begin(transaction, &begun).await?;
     }
+    let ended: Vec<(&DueEvent, &str)> = due.iter().filter_map(|due| Some((due, ends_as(due)?))).collect();
     if !ended.is_empty() {
-        let ids: Vec<i64> = ended.iter().map(|(due, _)| due.event.id.0).collect();
-        let subjects: Vec<&str> = ended.iter().map(|(due, _)| due.subject.as_str()).collect();
-        let outcomes: Vec<&str> = ended.iter().map(|(_, outcome)| *outcome).collect();
-        let statement = transaction.prepare_cached(END).await?;
-        transaction.execute(&statement, &[&ids, &subjects, &outcomes]).await?;
+        end(transaction, &ended).await?;
     }
     let statement = transaction.prepare_cached(PLAN).await?;
     transaction
-        .execute(&statement, &[&ids, &subjects, &urgent, &stale, &known])
+        .execute(&statement, &[&ids, &subjects, &urgent, &stale, &known, &noted])
         .await?;
     Ok(())
 }
 
-/// Whether somebody has to answer the order from here on.
+/// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
+/// order for later nobody is before its time.
+async fn begin(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    begun: &[&DueEvent],
+) -> Result<(), tokio_postgres::Error> {
+    const BEGIN: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at, is_held) \
+         select e.id, e.store_id, d.subject, \
+             greatest(e.at, case when d.stale then clock_timestamp() end, d.wanted_at - make_interval(mins => $6)) \
+                 + make_interval(secs => s.answer_seconds), \
+             s.escalates = 'open' and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
+                 and (d.wanted_at > clock_timestamp() + make_interval(mins => $6) \
+                     or not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) \
+         from unnest($1::bigint[], $2::text[], $3::boolean[], $4::timestamptz[]) d(id, subject, stale, wanted_at) \
+         join vestnik.vst_event e on e.id = d.id join vestnik.vst_store s on s.id = e.store_id \
+         where e.at >= s.created_at and e.at > clock_timestamp() - make_interval(hours => $5) \
+         on conflict (event_id) do nothing";
+    let ids: Vec<i64> = begun.iter().map(|due| due.event.id.0).collect();
+    let subjects: Vec<&str> = begun.iter().map(|due| due.subject.as_str()).collect();
+    let stale: Vec<bool> = begun.iter().map(|due| due.is_stale).collect();
+    let wanted_at: Vec<Option<OffsetDateTime>> = begun.iter().map(|due| wanted_at(due)).collect();
+    let statement = transaction.prepare_cached(BEGIN).await?;
+    let parameters: [&(dyn ToSql + Sync); 6] = [
+        &ids,
+        &subjects,
+        &stale,
+        &wanted_at,
+        &ESCALATED_HOURS,
+        &BEFORE_WANTED_MINUTES,
+    ];
+    transaction.execute(&statement, &parameters).await?;
+    Ok(())
+}
+
+/// When an order for later is wanted. Who asks for a table waits for an answer at once.
+fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
+    let subject = due.event.subject.as_ref()?;
+    subject.due_at.filter(|_| subject.kind == SubjectKind::Order)
+}
+
+async fn end(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    ended: &[(&DueEvent, &str)],
+) -> Result<(), tokio_postgres::Error> {
+    const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = d.outcome \
+         from unnest($1::bigint[], $2::text[], $3::text[]) d(id, subject, outcome) \
+         where l.subject = d.subject and l.event_id < d.id and (l.ended_at is null or l.outcome = 'exhausted')";
+    let ids: Vec<i64> = ended.iter().map(|(due, _)| due.event.id.0).collect();
+    let subjects: Vec<&str> = ended.iter().map(|(due, _)| due.subject.as_str()).collect();
+    let outcomes: Vec<&str> = ended.iter().map(|(_, outcome)| *outcome).collect();
+    let statement = transaction.prepare_cached(END).await?;
+    transaction.execute(&statement, &[&ids, &subjects, &outcomes]).await?;
+    Ok(())
+}
+
+/// Whether somebody has to answer from here on.
 fn begins(due: &DueEvent) -> bool {
     let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
-    is == Some(Status::Pending) && due.event.previous != Some(Status::Pending) && !due.is_stale
+    is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)
+}
+
+/// Whether an event overtakes what is told beside it.
+pub(super) fn is_urgent(kind: EventType) -> bool {
+    is_new(kind) || is_over(kind)
+}
+
+/// Whether an event brings something new.
+pub(super) fn is_new(kind: EventType) -> bool {
+    matches!(kind, EventType::NewOrder | EventType::NewBooking)
+}
+
+/// Whether a kitchen must stop.
+pub(super) fn is_over(kind: EventType) -> bool {
+    matches!(
+        kind,
+        EventType::OrderCancelled | EventType::BookingCancelled | EventType::OrderRemoved | EventType::BookingRemoved
+    )
 }
 
 /// How the wait for an answer ends with this event, if it does.

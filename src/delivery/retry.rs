@@ -2,19 +2,27 @@
 
 use std::time::Duration;
 
-/// After the first failure.
-const FIRST: Duration = Duration::from_secs(5);
-/// However many failures.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+/// How a wait grows.
+#[derive(Debug, Clone, Copy)]
+pub struct Pauses {
+    /// After the first failure.
+    pub first: Duration,
+    /// However many failures.
+    pub longest: Duration,
+}
 
-/// The pause after this many failures in a row: doubled each time, from 5 s to 1 h, and up to a quarter less, so that
-/// what failed together does not come back together. `jitter` is from 0 to 1.
-pub fn pause(failures: u32, jitter: f64) -> Duration {
-    let doubled = FIRST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
-    doubled
-        .min(LONGEST)
-        .mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
-        .max(FIRST)
+impl Pauses {
+    /// The pause after this many failures in a row: doubled each time, and up to a quarter less, so that what failed
+    /// together does not come back together. `jitter` is from 0 to 1.
+    pub fn after(self, failures: u32, jitter: f64) -> Duration {
+        let doubled = self
+            .first
+            .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+        doubled
+            .min(self.longest)
+            .mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
+            .max(self.first)
+    }
 }
 
 #[cfg(test)]
@@ -22,17 +30,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const PAUSES: Pauses = Pauses {
+        first: Duration::from_secs(5),
+        longest: Duration::from_secs(60 * 60),
+    };
+
     #[test]
-    fn it_doubles_up_to_an_hour() {
-        let pauses: Vec<u64> = (1..=12).map(|failures| pause(failures, 0.0).as_secs()).collect();
+    fn it_doubles_up_to_the_longest() {
+        let pauses: Vec<u64> = (1..=12).map(|failures| PAUSES.after(failures, 0.0).as_secs()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
     }
 
     proptest! {
         #[test]
-        fn it_is_never_shorter_than_5_s_nor_longer_than_1_h(failures: u32, jitter in 0.0..=1.0) {
-            let pause = pause(failures, jitter);
-            prop_assert!((FIRST..=LONGEST).contains(&pause), "{pause:?}");
+        fn it_is_never_shorter_than_the_first_nor_longer_than_the_longest(failures: u32, jitter in 0.0..=1.0) {
+            let pause = PAUSES.after(failures, jitter);
+            prop_assert!((PAUSES.first..=PAUSES.longest).contains(&pause), "{pause:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Nobody is listening: a store that is open, with no panel that could ring, raises one alarm before the next order
-//! comes, and one all-clear when somebody is there again.
+//! comes, and one all-clear when somebody is there again. A store may have chats in place of a panel.
 
 use deadpool_postgres::Pool;
 
@@ -17,23 +17,20 @@ pub async fn watch(pool: &Pool) -> Result<u64, Failed> {
 
 /// The same with another grace, seconds.
 pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
-    // A span that closes at or before it opens goes on after midnight, so yesterday's may still be open.
-    const OPEN: &str = "select s.id from vestnik.vst_store s cross join lateral ( \
-             select clock_timestamp() at time zone s.time_zone as at) now \
-         where exists (select from vestnik.vst_opening_hours o where o.store_id = s.id and ( \
-               o.weekday = extract(isodow from now.at) and now.at::time >= o.opens \
-                 and (now.at::time < o.closes or o.closes <= o.opens) \
-            or o.weekday = extract(isodow from now.at - interval '1 day') and o.closes <= o.opens and now.at::time < o.closes))";
     const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";
+    // A store without a panel is attended by its chats, where they get each order and take it.
+    const CHATS: &str = "select l.store_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
+         join vestnik.vst_store s on s.id = l.store_id \
+         where s.attended_by = 'chats' and l.mode in ('mirror', 'fallback') and l.blocked_at is null and c.disabled_at is null";
     let note = format!(
-        "with open as ({OPEN}), present as ({PRESENT}), \
-         absent as (select id from open where id not in (select store_id from present)), \
+        "with present as ({PRESENT} union {CHATS}), \
+         absent as (select store_id as id from vestnik.vst_open_now where store_id not in (select store_id from present)), \
          back as (delete from vestnik.vst_unattended where store_id not in (select id from absent)) \
          insert into vestnik.vst_unattended (store_id) select id from absent on conflict do nothing"
     );
     let change = format!(
-        "with present as ({PRESENT}), \
+        "with present as ({PRESENT} union {CHATS}), \
          raised as (insert into vestnik.vst_alarm (store_id) select store_id from vestnik.vst_unattended \
              where since <= clock_timestamp() - make_interval(secs => $1) \
              on conflict (store_id) where cleared_at is null do nothing returning id, store_id), \

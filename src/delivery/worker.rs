@@ -2,24 +2,27 @@
 //! all of it; who does what is decided in Postgres.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use metrics::Label;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::figures::{self, database_label};
 use super::plan::{self, Planned};
 use super::queue::{self, Claim, Claimed, Rules};
-use super::settle::{self, Outcome, Settled};
-use super::{escalation, figures, watch, webhook};
+use super::settle::{self, MOST_REFUSALS, Outcome, Settled};
+use super::{escalation, late, watch, webhook};
 use crate::backoff::Backoff;
-use crate::config::Telegram;
+use crate::config::{Telegram, Webhook};
 use crate::poll;
 use crate::sources::registry::Registry;
-use crate::telegram::{Client, sender};
+use crate::telegram::{Client, Outage, sender};
 
 /// Sends of this node at once: what the bot may have on its way in all.
 const SENDS_AT_ONCE: usize = 30;
@@ -29,6 +32,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const PLAN_SPACING: Duration = Duration::from_millis(50);
 /// Attempts to write a settlement down. After the last one the lease ends it, and the message may come twice.
 const SETTLE_ATTEMPTS: u32 = 5;
+/// Sends in a row, of any chats, that failed though Telegram is reached: then it is no chat's failure, and the first that
+/// goes through ends the pauses of all.
+const FAILURES_OF_ALL: u32 = 3;
 
 /// The durable sends of a node.
 pub struct Worker {
@@ -38,8 +44,14 @@ pub struct Worker {
     pub client: Client,
     /// Its settings.
     pub settings: Telegram,
+    /// Of the last rung.
+    pub webhook: Webhook,
+    /// The node, as it stands in `vestnik.vst_bot_node`.
+    pub node: String,
     /// The feed has read something.
     pub news: Arc<Notify>,
+    /// There is something to send.
+    pub planned: Arc<Notify>,
     /// What the database is called, where the node serves several.
     pub database: Option<String>,
     /// What the rows of the journal mean.
@@ -50,12 +62,13 @@ impl Worker {
     /// Runs until the shutdown; a send that is under way ends first.
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
-        let planned = Arc::new(Notify::new());
         tokio::join!(
-            worker.plan(&planned, &stop),
-            Arc::clone(&worker).send(&planned, &stop),
-            worker.climb(&planned, &stop),
-            webhook::run(&worker.pool, &stop),
+            worker.plan(&worker.planned, &stop),
+            Arc::clone(&worker).send(&worker.planned, &stop),
+            worker.climb(&worker.planned, &stop),
+            worker.client.keep_probing(&stop),
+            worker.tell_of_outages(&stop),
+            webhook::run(&worker.pool, &worker.webhook, &stop),
             figures::run(&worker.pool, worker.database.as_deref(), &stop),
         );
     }
@@ -98,17 +111,23 @@ impl Worker {
             digest_above: self.settings.digest_above,
             idle: IDLE,
             bot: Sha256::digest(self.client.token().expose_secret()).into(),
+            node: self.node.clone(),
         };
+        let failures = Arc::new(AtomicU32::new(0));
         let mut sends = JoinSet::new();
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
             if sends.len() >= SENDS_AT_ONCE {
                 sends.join_next().await;
             }
+            tokio::select! {
+                () = self.client.until_reached() => {}
+                () = stop.cancelled() => break,
+            }
             let wait = match queue::claim(&self.pool, &self.sources, &rules).await {
                 Ok(Claimed::Work(claim)) => {
                     backoff.reset();
-                    sends.spawn(Arc::clone(&self).carry(*claim));
+                    sends.spawn(Arc::clone(&self).carry(*claim, Arc::clone(&failures)));
                     continue;
                 }
                 Ok(Claimed::Empty) => continue,
@@ -133,18 +152,39 @@ impl Worker {
     }
 
     /// One send, and its settlement.
-    async fn carry(self: Arc<Self>, claim: Claim) {
+    async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
         let outcome = sender::send(&self.client, &claim, self.settings.deadline).await;
-        count(&outcome);
+        count(&claim, &outcome);
         say(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
             let stopped = poll::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
             stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
         }
+        self.settle(&claim, &outcome).await;
+        match outcome {
+            Outcome::Failed(_) => {
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Sent(_) if failures.swap(0, Ordering::Relaxed) >= FAILURES_OF_ALL => {
+                match settle::hurry(&self.pool).await {
+                    Ok(()) => self.planned.notify_one(),
+                    Err(error) => tracing::warn!(%error, "what failed before waits out its pauses"),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn settle(&self, claim: &Claim, outcome: &Outcome) {
         let mut backoff = Backoff::new();
         for _ in 0..SETTLE_ATTEMPTS {
-            match settle::settle(&self.pool, &claim, &outcome).await {
-                Ok(Settled::Kept) => return,
+            match settle::settle(&self.pool, claim, outcome).await {
+                Ok(Settled::Kept(told)) => {
+                    if told.is_any() {
+                        self.planned.notify_one();
+                    }
+                    return;
+                }
                 Ok(Settled::Overtaken) => {
                     tracing::warn!(chat = claim.chat.0, "a send outlived its lease: another one counts");
                     return;
@@ -157,12 +197,49 @@ impl Worker {
         }
     }
 
+    /// Telegram is reached, or is not any more: once in the log, in the figures, and for `vestnik telegram status`.
+    async fn tell_of_outages(&self, stop: &CancellationToken) {
+        let mut outage = self.client.outage();
+        let labels: Vec<Label> = database_label(self.database.as_deref()).collect();
+        let mut lost: Option<Outage> = None;
+        loop {
+            let now = outage.borrow_and_update().clone();
+            metrics::gauge!("vestnik_telegram_reached", labels.iter()).set(if now.is_none() { 1.0 } else { 0.0 });
+            match (&lost, &now) {
+                (None, Some(now)) => {
+                    tracing::warn!(reason = now.reason, "Telegram is not reached: what is to be sent waits");
+                }
+                (Some(before), None) => {
+                    let away_ms = before.since.elapsed().as_millis() as u64;
+                    tracing::info!(away_ms, "Telegram is reached again");
+                }
+                _ => {}
+            }
+            if lost != now {
+                let reason = now.as_ref().map(|now| now.reason.as_str());
+                if let Err(error) = poll::note(&self.pool, reason).await {
+                    tracing::debug!(%error, "how the line is was not stored");
+                }
+            }
+            lost = now;
+            tokio::select! {
+                changed = outage.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
     async fn climb(&self, planned: &Notify, stop: &CancellationToken) {
         loop {
             match escalation::climb(&self.pool, &self.sources).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "the ladders of unanswered orders could not be climbed"),
+            }
+            match late::tell(&self.pool).await {
+                Ok(0) => {}
+                Ok(_) => planned.notify_one(),
+                Err(error) => tracing::warn!(%error, "which orders are late is not known"),
             }
             match watch::watch(&self.pool).await {
                 Ok(0) => {}
@@ -183,38 +260,50 @@ fn say(claim: &Claim, outcome: &Outcome) {
     let chat = claim.chat.0;
     match outcome {
         Outcome::Sent(_) | Outcome::MessageGone | Outcome::NotBegun => {}
+        // Who becomes of it is told once for the chat, or for all of them.
+        Outcome::Gone(_) | Outcome::Blocked { .. } | Outcome::NotReached(_) => {}
         Outcome::Throttled(pause) => {
             let pause_s = pause.as_secs();
-            tracing::warn!(chat, pause_s, "429 from Telegram: the chat is left alone");
+            tracing::warn!(chat, lane = ?claim.lane, pause_s, "429 from Telegram: the chat is left alone");
         }
-        Outcome::Disabled(why) => tracing::warn!(chat, why, "a chat takes no messages any more"),
         Outcome::Migrated(_) => tracing::info!(chat, "a group has a new number"),
-        Outcome::Refused(_) => {
-            tracing::error!(chat, "Telegram refuses a message for good: vestnik.vst_delivery says why");
+        Outcome::Refused(_) if is_last(claim) => {
+            let deliveries = claim.work.items();
+            tracing::error!(
+                chat,
+                ?deliveries,
+                "Telegram refuses a message for good, and it is set aside: `vestnik audit` says why"
+            );
         }
+        Outcome::Refused(_) => tracing::warn!(chat, "Telegram refuses a message: it is tried again as plain text"),
         Outcome::Stopped(why) => {
             tracing::error!(
                 why,
                 "the bot is stopped: nothing goes to Telegram until its token is let in again"
             );
         }
-        Outcome::Failed { reason, pause } => {
-            let pause_s = pause.as_secs();
-            tracing::warn!(chat, reason, pause_s, "a message was not sent yet");
-        }
+        Outcome::Failed(reason) => tracing::warn!(chat, reason, "a message was not sent yet"),
     }
 }
 
-fn count(outcome: &Outcome) {
+/// Whether a message that is refused is set aside.
+fn is_last(claim: &Claim) -> bool {
+    claim.refusals + 1 >= MOST_REFUSALS
+}
+
+fn count(claim: &Claim, outcome: &Outcome) {
     let name = match outcome {
         Outcome::Sent(_) => "sent",
         Outcome::MessageGone => "message_gone",
         Outcome::Throttled(_) => "throttled",
-        Outcome::Disabled(_) => "disabled",
+        Outcome::Gone(_) => "chat_gone",
+        Outcome::Blocked { .. } => "blocked",
         Outcome::Migrated(_) => "migrated",
+        Outcome::Refused(_) if is_last(claim) => "set_aside",
         Outcome::Refused(_) => "refused",
         Outcome::Stopped(_) => "stopped",
-        Outcome::Failed { .. } => "failed",
+        Outcome::Failed(_) => "failed",
+        Outcome::NotReached(_) => "not_reached",
         Outcome::NotBegun => "not_begun",
     };
     metrics::counter!("vestnik_telegram_sends_total", "outcome" => name).increment(1);

@@ -84,6 +84,20 @@ impl Status {
         matches!(self, Self::Pending | Self::Preparing | Self::Ready | Self::Delivering)
     }
 
+    /// What a person of the store may make of it in a shop that has words for some statuses only. A step that the shop has no
+    /// word for is skipped; a rejection is written as a cancellation where the shop has no other word.
+    pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
+        let mut next = Vec::new();
+        for step in self.next(kind, delivered) {
+            let mut to = Some(*step);
+            while let Some(status) = to.filter(|status| !words.can_become(*status)) {
+                to = status.next(kind, delivered).first().copied();
+            }
+            next.extend(to.filter(|to| !next.contains(to)));
+        }
+        next
+    }
+
     /// What a person of the store may make of it, the usual first. `delivered`: the order goes to its customer.
     pub fn next(self, kind: SubjectKind, delivered: bool) -> &'static [Self] {
         match (self, kind) {
@@ -98,11 +112,33 @@ impl Status {
 
     /// Whether a person may take the step from `previous` back: what was pressed by mistake. A cancellation is the
     /// customer's, and nobody takes it back.
-    pub fn can_return_to(self, previous: Self, kind: SubjectKind) -> bool {
-        let is_step = Self::ALL.iter().any(|from| {
-            *from == previous && [false, true].iter().any(|delivered| from.next(kind, *delivered).contains(&self))
-        });
-        is_step && self != Self::Cancelled
+    pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
+        [false, true].iter().any(|delivered| previous.next_of(kind, *delivered, words).contains(&self))
+    }
+}
+
+/// Statuses that a shop has words for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusSet(u8);
+
+impl StatusSet {
+    /// All of them.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// Whether it has a word for this one.
+    pub fn contains(self, status: Status) -> bool {
+        self.0 & (1 << status as u8) != 0
+    }
+
+    /// Whether an order can be brought there.
+    fn can_become(self, status: Status) -> bool {
+        self.contains(status) || status == Status::Rejected && self.contains(Status::Cancelled)
+    }
+}
+
+impl FromIterator<Status> for StatusSet {
+    fn from_iter<I: IntoIterator<Item = Status>>(statuses: I) -> Self {
+        Self(statuses.into_iter().fold(0, |set, status| set | 1 << status as u8))
     }
 }
 
@@ -137,10 +173,22 @@ mod tests {
             (Status::Completed, Status::Delivering),
             (Status::Delivering, Status::Ready),
         ] {
-            assert!(now.can_return_to(before, order), "{now:?} to {before:?}");
+            assert!(now.can_return_to(before, order, StatusSet::ALL), "{now:?} to {before:?}");
         }
-        assert!(!Status::Ready.can_return_to(Status::Pending, order));
-        assert!(!Status::Cancelled.can_return_to(Status::Pending, order));
-        assert!(Status::Completed.can_return_to(Status::Preparing, SubjectKind::Booking));
+        assert!(!Status::Ready.can_return_to(Status::Pending, order, StatusSet::ALL));
+        assert!(!Status::Cancelled.can_return_to(Status::Pending, order, StatusSet::ALL));
+        assert!(Status::Completed.can_return_to(Status::Preparing, SubjectKind::Booking, StatusSet::ALL));
+    }
+
+    #[test]
+    fn a_step_that_a_shop_has_no_word_for_is_skipped() {
+        let words = |words: &[Status]| words.iter().copied().collect::<StatusSet>();
+        let next = |from: Status, known: &[Status]| from.next_of(SubjectKind::Order, true, words(known));
+        let few = [Status::Pending, Status::Preparing, Status::Completed, Status::Cancelled];
+        assert_eq!(next(Status::Pending, &few), [Status::Preparing, Status::Rejected], "refused as cancelled");
+        assert_eq!(next(Status::Preparing, &few), [Status::Completed, Status::Rejected]);
+        assert_eq!(next(Status::Pending, &[Status::Pending, Status::Completed]), [Status::Completed]);
+        assert_eq!(next(Status::Ready, &[Status::Pending, Status::Ready]), []);
+        assert!(Status::Completed.can_return_to(Status::Preparing, SubjectKind::Order, words(&few)));
     }
 }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::event::{SourceId, SubjectId};
 use super::money::Currency;
-use super::status::{Status, SubjectKind};
+use super::status::{Status, StatusSet, SubjectKind};
 use super::wire_time::WireTime;
 
 /// An order or a booking as it stands.
@@ -24,6 +24,8 @@ pub struct Subject {
     pub number: String,
     /// Whether people see it.
     pub visibility: Visibility,
+    /// The statuses that its shop has words for.
+    pub words: StatusSet,
     /// Its status. `pending`, where the shop's word is not mapped: silence would be the worse mistake.
     pub status: Status,
     /// The shop's own word, where no mapping knows it.
@@ -169,6 +171,7 @@ impl Subject {
             id,
             source,
             visibility: Visibility::Visible,
+            words: StatusSet::ALL,
             status: Status::Pending,
             status_word: None,
             reason: None,
@@ -201,10 +204,10 @@ impl Subject {
     }
 
     /// What a person of the store may make of it, the usual first.
-    pub fn next(&self) -> &'static [Status] {
+    pub fn next(&self) -> Vec<Status> {
         match self.visibility {
-            Visibility::Visible => self.status.next(self.kind, self.is_delivered()),
-            Visibility::Hidden | Visibility::Deleted => &[],
+            Visibility::Visible => self.status.next_of(self.kind, self.is_delivered(), self.words),
+            Visibility::Hidden | Visibility::Deleted => Vec::new(),
         }
     }
 

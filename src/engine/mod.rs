@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::db;
-use crate::http::{self, Server, Site, Sites};
+use crate::http::{self, OPS_ROUTES, ROUTES, Server, Site, Sites, watch_certificate};
 use crate::metrics;
 use crate::telegram;
+use crate::token::Issuer;
 use shard::Node;
 
 /// How long clients may take to go at a shutdown: then they are cut.
@@ -27,6 +28,15 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
 /// Between two looks at whether the feed has begun.
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Files of the program itself: its streams, timers and sockets that listen.
+const OWN_FILES: usize = 16;
+/// Connections to a database beside those of its pool: the feed's two, the listener's, and what proves it.
+const DATABASE_FILES: usize = 6;
+/// Connections of operators that there is always room for.
+const OPS_FILES: usize = 8;
+/// Connections to Telegram, and to webhooks.
+const BOT_FILES: usize = 8;
 
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +58,8 @@ pub enum Error {
 /// A running engine.
 pub struct Engine {
     address: SocketAddr,
+    ops_address: Option<SocketAddr>,
+    read_again: Arc<Notify>,
     sites: Vec<Arc<Site>>,
     draining: watch::Sender<bool>,
     stop_accepting: CancellationToken,
@@ -58,8 +70,12 @@ impl Engine {
     /// Binds, and starts every part. The databases need not be there yet: each part keeps trying, and says so.
     pub async fn start(config: &Config) -> Result<Self, Error> {
         metrics::install();
-        let server = Server::bind(&config.http, config.tls.as_ref()).await?;
+        let server = Server::bind(&config.http, config.tls.as_ref(), reserved_files(config))?;
         let address = server.address().map_err(Error::Address)?;
+        let ops = config.ops.listen.map(Server::bind_ops).transpose()?;
+        let ops_address = ops.as_ref().map(Server::address).transpose();
+        let ops_address = ops_address.map_err(Error::Address)?;
+        let read_again = Arc::new(Notify::new());
         let (draining, drained) = watch::channel(false);
         let (stop, stop_accepting) = (CancellationToken::new(), CancellationToken::new());
         let node = Node {
@@ -67,23 +83,38 @@ impl Engine {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             stop,
+            issuer: config.jwt.as_ref().map(|jwt| Arc::new(Issuer::new(jwt))),
         };
+        if let Some(issuer) = &node.issuer {
+            node.background.spawn(Arc::clone(issuer).run(node.stop.clone()));
+        }
         let (mut sites, mut placed) = (Vec::new(), Vec::new());
-        for (config, shard) in config.shards() {
+        for (number, (config, shard)) in config.shards().into_iter().enumerate() {
             let (name, stores) = shard.map_or((None, None), |shard| (Some(shard.name), shard.stores));
-            let site = node.serve(&config, name)?;
+            let site = node.serve(&config, number, name)?;
             placed.push((Arc::clone(&site), stores));
             sites.push(site);
         }
         node.background
-            .spawn(upkeep::watch_vitals(sites.clone(), node.stop.clone()));
+            .spawn(upkeep::watch_vitals(sites.clone(), server.limits(), node.stop.clone()));
+        let certificate = watch_certificate(server.certificate(), Arc::clone(&read_again), node.stop.clone());
+        node.background.spawn(certificate);
+        let all = Arc::new(Sites::new(placed, &config.http, config.tls.is_some(), server.proxies()));
+        if let Some(ops) = ops {
+            // It says how the node is to the end: whether it goes down, too.
+            let routes = http::routes(Arc::clone(&all), &OPS_ROUTES);
+            node.background
+                .spawn(ops.run(routes, node.background.clone(), node.stop.clone()));
+        }
         let (connections, stopped, served) = (node.connections.clone(), stop_accepting.clone(), sites.clone());
         node.background.spawn(async move {
             join_all(served.iter().map(|site| warm::warm(site))).await;
-            server.run(Arc::new(Sites::new(placed)), connections, stopped).await;
+            server.run(http::routes(all, &ROUTES), connections, stopped).await;
         });
         Ok(Self {
             address,
+            ops_address,
+            read_again,
             sites,
             draining,
             stop_accepting,
@@ -94,6 +125,16 @@ impl Engine {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for operators, if it does.
+    pub fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops_address
+    }
+
+    /// Reads again what may change while it runs: the certificate. No session notices.
+    pub fn read_again(&self) {
+        self.read_again.notify_one();
     }
 
     /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
@@ -138,4 +179,13 @@ impl Engine {
             tracing::warn!("background work was cut at the shutdown's deadline");
         }
     }
+}
+
+/// Files that the program needs beside the sockets of its clients: without them it could not reach Postgres again.
+fn reserved_files(config: &Config) -> u64 {
+    let of_databases = config.shards().iter().fold(0, |files, (config, _)| {
+        let bot = if config.telegram.is_some() { BOT_FILES } else { 0 };
+        files + config.database.pool_size + DATABASE_FILES + bot
+    });
+    (OWN_FILES + OPS_FILES + of_databases) as u64
 }

@@ -14,6 +14,7 @@ use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
 use crate::http::{self, Site};
 use crate::listener::{self, Bell, Hearing};
+use crate::poll::Heartbeat;
 use crate::presence::Presence;
 use crate::reach;
 use crate::router::Router;
@@ -22,6 +23,7 @@ use crate::sources::derived::projector::Projector;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 use crate::telegram::{self, bot::Bot};
+use crate::token::{Issuer, Tokens, Usage};
 
 /// What all databases of a node share.
 pub(super) struct Node {
@@ -33,20 +35,32 @@ pub(super) struct Node {
     pub background: TaskTracker,
     /// Ends what runs in the background.
     pub stop: CancellationToken,
+    /// Whose JWTs are believed.
+    pub issuer: Option<Arc<Issuer>>,
 }
 
 impl Node {
-    /// Starts every part of a database. `name` is its name among several.
-    pub fn serve(&self, config: &Config, name: Option<String>) -> Result<Arc<Site>, Error> {
+    /// Starts every part of a database. `number` is its place among several, `name` its name.
+    pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<Site>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
         db::parse(&listen_url, "listener")?;
         let pool = db::pool(&config.database)?;
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
-        let router = Arc::new(Router::new(config.session.queue_bytes, config.session.max_per_store));
+        let session = &config.session;
+        let router = Arc::new(Router::new(
+            session.queue_bytes,
+            session.max_per_store,
+            session.max_per_token,
+        ));
         let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(Pulse::default()));
         let (hearing, heard) = watch::channel(Hearing::Disconnected);
         let (recorder, ledger) = reach::recorder();
+        let notified = heard.clone();
+        let usage = Arc::new(Usage::default());
+        let is_notified = move || *notified.borrow() == Hearing::Listening;
+        let (tokens, look_ups) = Tokens::new(pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
+        let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
@@ -54,20 +68,31 @@ impl Node {
         let projector = Projector::new(pool.clone(), Arc::clone(&sources));
         background.spawn(projector.run(self.stop.clone()));
         background.spawn(ledger.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
+        background.spawn(look_ups.run(self.stop.clone()));
+        let by_token = Arc::clone(&router);
+        background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
-            let (pool, news) = (pool.clone(), Arc::clone(&news));
-            let ear = Bot {
-                pool: pool.clone(),
-                client: client.clone(),
-                sources: Arc::clone(&sources),
-            };
-            background.spawn(ear.run(self.stop.clone()));
+            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Wake::new()));
+            let node = format!("{:016x}", fastrand::u64(..));
+            let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
+            let bot = Bot::new(
+                pool.clone(),
+                client.clone(),
+                Arc::clone(&sources),
+                node.clone(),
+                Arc::clone(&planned),
+            );
+            background.spawn(bot.run(heartbeat.beating(), self.stop.clone()));
+            background.spawn(heartbeat.run(self.stop.clone()));
             let worker = Worker {
                 pool,
                 client,
                 settings,
+                webhook: config.webhook,
+                node,
                 news,
+                planned,
                 database: name.clone(),
                 sources: Arc::clone(&sources),
             };
@@ -88,6 +113,7 @@ impl Node {
         background.spawn(upkeep::withdraw_tokens(
             pool.clone(),
             Arc::clone(&router),
+            Arc::clone(&tokens),
             Arc::clone(&bell),
             heard.clone(),
             self.stop.clone(),
@@ -108,6 +134,7 @@ impl Node {
         let hub = Arc::new(Hub {
             router,
             pool,
+            tokens,
             ping_interval: config.session.ping_interval,
             presence,
             recorder,
@@ -115,11 +142,11 @@ impl Node {
             lookup,
         });
         Ok(Arc::new(Site {
+            number,
             name,
             hub,
             pulse,
             hearing: heard,
-            allowed_origins: config.http.allowed_origins.clone(),
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
             bot: match config.telegram {

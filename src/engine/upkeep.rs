@@ -1,26 +1,30 @@
 //! What runs beside the path of an event: tokens are withdrawn, old events trimmed, the figures of Postgres watched.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Site;
+use crate::domain::event::StoreId;
+use crate::http::{ConnectionLimits, Site};
 use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
 use crate::metrics;
 use crate::router::Router;
+use crate::db;
 use crate::sources::health::{self, Health};
 use crate::sources::reconciler::{MissedRows, Reconciler};
-use crate::{db, token};
+use crate::token::{self, Holder, Opens, Standing, Tokens, Withdrawn};
 
 /// Between two looks for revoked tokens, should a notification be lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// The same, where no notification reaches us, or the look that one asked for failed.
 const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// By so much two look-ups may differ on when a token ends: an answer takes a while.
+const END_TOLERANCE: Duration = Duration::from_secs(6);
 /// Between two looks for events to trim.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a batch may take to be trimmed: over a half-open connection it would take for ever.
@@ -34,6 +38,7 @@ const VITALS_INTERVAL: Duration = Duration::from_secs(15);
 pub(super) async fn withdraw_tokens(
     pool: Pool,
     router: Arc<Router>,
+    tokens: Arc<Tokens>,
     bell: Arc<Bell>,
     hearing: watch::Receiver<Hearing>,
     stop: CancellationToken,
@@ -47,7 +52,7 @@ pub(super) async fn withdraw_tokens(
             TOKEN_POLL_INTERVAL
         };
         tokio::select! {
-            () = bell.tokens.notified() => {}
+            () = bell.tokens.notified() => tokens.forget(),
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
@@ -56,16 +61,44 @@ pub(super) async fn withdraw_tokens(
         if live.is_empty() {
             continue;
         }
-        match token::withdrawn(&pool, &live).await {
-            Ok(withdrawn) => withdrawn
-                .into_iter()
-                .for_each(|(token, why)| router.withdraw(token, why)),
+        match token::standings(&pool, &live).await {
+            Ok(standings) => router.withdraw(|store, holder| {
+                // One that came meanwhile was looked up meanwhile.
+                live.binary_search(&holder.token).ok()?;
+                why_withdrawn(standings.get(&holder.token), store, holder)
+            }),
             Err(error) => {
                 // The ring that asked for it does not come again.
                 owed = true;
                 tracing::warn!(%error, "the tokens of live sessions could not be checked");
             }
         }
+    }
+}
+
+/// Why a session's token no longer opens what it did.
+fn why_withdrawn(standing: Option<&Standing>, store: &StoreId, holder: Holder) -> Option<Withdrawn> {
+    let Some(standing) = standing else {
+        return Some(Withdrawn::Revoked);
+    };
+    let narrowed = |opens: &Opens| {
+        if !opens.stores.have(store.as_str()) {
+            return Some(Withdrawn::Revoked);
+        }
+        let is_same = opens.scope == holder.scope && is_about(opens.ends, holder.ends);
+        (!is_same).then_some(Withdrawn::Changed)
+    };
+    standing
+        .withdrawn
+        .or_else(|| standing.opens.as_ref().and_then(narrowed))
+}
+
+/// Whether two ends are the same, each as a look-up at another time has found it.
+fn is_about(one: Option<Instant>, other: Option<Instant>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -123,7 +156,7 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
 }
 
 /// Keeps the gauges: what is counted of several databases is the sum, what is a danger is the worst.
-pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken) {
+pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLimits>, stop: CancellationToken) {
     let mut ticks = interval(VITALS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut troubles = vec![Vec::new(); sites.len()];
@@ -133,6 +166,9 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, stop: CancellationToken)
             () = stop.cancelled() => return,
         }
         metrics::upkeep();
+        let (open, guests) = limits.count();
+        ::metrics::gauge!("vestnik_connections").set(open as f64);
+        ::metrics::gauge!("vestnik_connections_unauthenticated").set(guests as f64);
         let depths: Vec<(usize, usize)> = sites.iter().map(|site| site.hub.router.depth()).collect();
         let sessions: usize = depths.iter().map(|(sessions, _)| sessions).sum();
         let deepest_bytes = depths.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
@@ -176,6 +212,6 @@ async fn look_at_sources(site: &Site, known: &mut Vec<(String, String)>) {
 }
 
 fn troubles(source: Health) -> impl Iterator<Item = (String, String)> {
-    let name = source.name;
-    source.troubles.into_iter().map(move |trouble| (name.clone(), trouble))
+    let Health { name, table, .. } = source;
+    source.troubles.into_iter().map(move |trouble| (name.clone(), format!("{table}: {trouble}")))
 }

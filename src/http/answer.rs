@@ -5,12 +5,11 @@ use futures::stream::poll_fn;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use warp::Reply as _;
-use warp::http::header::{self, HeaderMap, HeaderValue};
+use warp::http::header::{self, HeaderValue};
 use warp::http::{Response as HttpResponse, StatusCode};
 use warp::reply::Response;
 
-use super::problem::Problem;
-use super::{Site, auth};
+use super::auth;
 
 /// Plain text.
 pub fn text(text: impl Into<String>) -> Response {
@@ -73,26 +72,4 @@ pub fn switching_protocols(accept: &str, ours: bool) -> Response {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(auth::PROTOCOL));
     }
     response
-}
-
-/// Lets a page of an allowed origin read the answer.
-pub fn allow_origin(mut response: Response, site: &Site, asked: &HeaderMap) -> Response {
-    let Some(origin) = asked.get(header::ORIGIN).filter(|_| auth::origin_allowed(site, asked)) else {
-        return response;
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("GET, POST"),
-    );
-    let allowed = HeaderValue::from_static("authorization, content-type, last-event-id");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    response
-}
-
-/// What a handler came to, for the page that asked.
-pub fn to_page(answered: Result<Response, Problem>, site: &Site, asked: &HeaderMap) -> Response {
-    allow_origin(answered.unwrap_or_else(Problem::into_response), site, asked)
 }

@@ -1,5 +1,6 @@
 //! What is asked for: a request taken apart, and its body read within its bounds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use warp::http::HeaderMap;
 
 use super::problem::Problem;
-use super::server::Permit;
+use super::server::Connection;
 use crate::domain::event::EventId;
 
 /// How long a client may take to send a body.
@@ -77,7 +78,7 @@ impl Query {
     /// The name that a panel has given itself.
     pub fn panel(&self) -> Result<Option<&str>, Problem> {
         match self.get("panel") {
-            Some(name) if is_panel(name) => Ok(Some(name)),
+            Some(name) if is_name(name, MAX_PANEL_CHARACTERS) => Ok(Some(name)),
             Some(_) => Err(Problem::BadParameter("panel", "a name of 1 to 64 characters")),
             None => Ok(None),
         }
@@ -94,9 +95,14 @@ impl Query {
     }
 }
 
-/// Whether a panel may call itself so.
-pub fn is_panel(name: &str) -> bool {
-    (1..=MAX_PANEL_CHARACTERS).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+/// Whether a panel, or a person, may be called so: others are shown the name, and it must not look like something else.
+pub fn is_name(name: &str, max_characters: usize) -> bool {
+    let turns_text_around = |letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !name.trim().is_empty()
+        && name.chars().count() <= max_characters
+        && !name
+            .chars()
+            .any(|letter| letter.is_control() || turns_text_around(letter))
 }
 
 /// A request.
@@ -113,8 +119,8 @@ pub struct Call {
     pub body: Body,
     /// What makes its socket a WebSocket.
     pub upgrade: Option<OnUpgrade>,
-    /// Its socket's place.
-    pub permit: Option<Permit>,
+    /// The connection that it came over.
+    pub connection: Arc<Connection>,
 }
 
 impl Call {
@@ -154,9 +160,7 @@ impl Body {
             }
             Ok(whole)
         };
-        let whole = timeout(BODY_DEADLINE, read)
-            .await
-            .unwrap_or(Err(Problem::BadBody(expected)))?;
+        let whole = timeout(BODY_DEADLINE, read).await.unwrap_or(Err(Problem::TooSlow))?;
         serde_json::from_slice(&whole).map_err(|_| Problem::BadBody(expected))
     }
 }

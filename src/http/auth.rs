@@ -1,17 +1,25 @@
 //! Who may open what: the token, the store, the origin of the page. A token comes in a header only, for what is in a
 //! URL is in every log on the way.
+//!
+//! Nothing is asked of a store, and nobody waits for a turn, before the token is known to be valid.
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::http::header::{self, HeaderMap};
 
-use super::Site;
 use super::asked::{Call, Query};
 use super::problem::Problem;
+use super::{Site, Sites};
 use crate::domain::event::StoreId;
-use crate::token::{self, Found, Grant, Token};
+use crate::telemetry::LogLimit;
+use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
 
 /// The subprotocol that this program speaks.
 pub const PROTOCOL: &str = "vestnik.v1";
@@ -19,58 +27,186 @@ pub const PROTOCOL: &str = "vestnik.v1";
 const BEARER_PROTOCOL: &str = "bearer.";
 /// Bytes of a store's id at most.
 const MAX_STORE_BYTES: usize = 200;
-/// What a token begins with, wherever it is.
-const TOKEN_PREFIX: &str = "vst_";
 
-/// The store, if this request's token opens it. Only the `Authorization` header counts, which no other site's page can
-/// make a browser send: so nothing can be forged across sites.
-pub async fn open(site: &Site, call: &Call) -> Result<(StoreId, Grant), Problem> {
-    let (store, token) = asked_for(site, call, authorization(&call.headers))?;
-    look_up(site, store, &token).await
+/// What a valid token opens.
+pub struct Access {
+    /// The database that the store lives in.
+    pub site: Arc<Site>,
+    /// The store.
+    pub store: StoreId,
+    /// What the token allows.
+    pub grant: Arc<Grant>,
+    presented: Presented,
+    generation: u64,
 }
 
-/// The same for a stream of events, which is let in when it is its turn: after a restart all of them come at once.
-pub async fn open_stream(site: &Site, call: &Call) -> Result<(StoreId, Grant), Problem> {
-    open_session(site, call, authorization(&call.headers)).await
+impl Access {
+    /// Looks again, where tokens have changed since: for what took a while between the look and what it was for.
+    pub async fn confirm(&self) -> Result<(), Problem> {
+        if self.site.hub.tokens.generation() == self.generation {
+            return Ok(());
+        }
+        let looked = look_up(&self.site, &self.presented).await?;
+        judge(looked.found, &self.store).map(drop)
+    }
 }
 
-/// The same for a WebSocket, whose token may come as a subprotocol.
-pub async fn open_socket(site: &Site, call: &Call) -> Result<(StoreId, Grant), Problem> {
-    let subprotocol = || protocols(&call.headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL));
-    let token = match call.headers.contains_key(header::AUTHORIZATION) {
-        true => authorization(&call.headers),
-        false => subprotocol(),
-    };
-    open_session(site, call, token).await
+/// Where a token may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the `Authorization` header only, which no other site's page can make a browser send: so nothing can be forged
+    /// across sites.
+    Header,
+    /// There, or in a subprotocol of a WebSocket's handshake.
+    HeaderOrSubprotocol,
 }
 
-async fn open_session(site: &Site, call: &Call, token: Option<&str>) -> Result<(StoreId, Grant), Problem> {
-    let (store, token) = asked_for(site, call, token)?;
-    let let_in = site.hub.router.rush().let_in().await;
-    let_in.map_err(|_| Problem::NotReady)?;
-    look_up(site, store, &token).await
-}
-
-/// What the request asks for, and with which token.
-fn asked_for(site: &Site, call: &Call, token: Option<&str>) -> Result<(StoreId, Token), Problem> {
-    if holds_token(&call.query) {
+/// What the request opens: the store that it names, if its token opens that, for what takes this scope.
+pub async fn authorize(
+    sites: &Sites,
+    call: &Call,
+    scope: Scope,
+    place: Place,
+    client: IpAddr,
+) -> Result<Access, Problem> {
+    if holds_token(call) {
         return Err(Problem::TokenInUrl);
     }
-    if !origin_allowed(site, &call.headers) {
+    if !sites.rules.allow_origin(&call.headers) {
         return Err(Problem::ForeignOrigin);
     }
-    let store = self::store(&call.store)?;
-    let token = token.and_then(Token::parse).ok_or(Problem::Unauthorized)?;
-    Ok((store, token))
+    let store = store(&call.store)?;
+    let given = match place {
+        Place::HeaderOrSubprotocol if !call.headers.contains_key(header::AUTHORIZATION) => {
+            protocols(&call.headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
+        }
+        _ => authorization(&call.headers),
+    };
+    let Some(presented) = given.and_then(Presented::parse) else {
+        refused(given, if given.is_some() { "malformed" } else { "missing" }, client);
+        return Err(Problem::Unauthorized);
+    };
+    let refused = |why: &'static str| refused(given, why, client);
+    // Before anything is asked about the store.
+    let is_counted = sites.are_several() && identify(sites, &presented, &store, refused).await?;
+    let site = sites.of(&store).await?;
+    let looked = look_up(&site, &presented).await?;
+    let generation = looked.generation;
+    let grant = match looked.found {
+        // It is another database's, and this store is not among those that it opens there.
+        Found::Unknown if sites.are_several() => return Err(Problem::OtherStore),
+        found => {
+            if let Some(why) = found.why_not() {
+                refused(why);
+            }
+            judge_alone(found)?
+        }
+    };
+    call.connection.place.authenticate().map_err(|full| {
+        full.tell();
+        Problem::TooManyConnections
+    })?;
+    if !is_counted {
+        sites.limits.count_token(site.number, grant.id)?;
+    }
+    if !grant.opens(store.as_str()) {
+        return Err(Problem::OtherStore);
+    }
+    if grant.scope < scope {
+        return Err(Problem::OtherScope(scope));
+    }
+    Ok(Access {
+        site,
+        store,
+        grant,
+        presented,
+        generation,
+    })
 }
 
-async fn look_up(site: &Site, store: StoreId, token: &Token) -> Result<(StoreId, Grant), Problem> {
-    match token::look_up(&site.hub.pool, token).await.map_err(Problem::database)? {
-        Found::Valid(grant) if grant.opens(store.as_str()) => Ok((store, grant)),
-        Found::Valid(_) => Err(Problem::OtherStore),
-        Found::Unknown => Err(Problem::Unauthorized),
+async fn look_up(site: &Site, presented: &Presented) -> Result<Looked, Problem> {
+    site.hub.tokens.look_up(presented).await.map_err(Problem::database)
+}
+
+/// Whether the token opens the store in any of several databases. Where none says so and one is silent, it may be that one.
+/// A JWT is proven without them. Gives whether the request has been counted for its token.
+async fn identify(
+    sites: &Sites,
+    presented: &Presented,
+    store: &StoreId,
+    refused: impl Fn(&'static str),
+) -> Result<bool, Problem> {
+    if let Presented::Jwt(jwt) = presented {
+        return match sites.any().hub.tokens.prove(jwt).await {
+            Ok(stores) if stores.have(store.as_str()) => Ok(false),
+            Ok(_) => Err(Problem::OtherStore),
+            Err(Refused::NoKeys) => Err(Problem::NotReady),
+            Err(why) => {
+                refused(why.as_str());
+                Err(Problem::Unauthorized)
+            }
+        };
+    }
+    let looking = sites
+        .all()
+        .map(|site| async move { (site, site.hub.tokens.look_up(presented).await) });
+    let mut looking: FuturesUnordered<_> = looking.collect();
+    let (mut failed, mut known) = (None, None);
+    while let Some((site, looked)) = looking.next().await {
+        match looked.map(|looked| looked.found) {
+            Ok(Found::Unknown) => {}
+            Ok(Found::Valid(grant)) => {
+                sites.limits.count_token(site.number, grant.id)?;
+                if grant.opens(store.as_str()) {
+                    return Ok(true);
+                }
+                known = Some(Problem::OtherStore);
+            }
+            Ok(found) => {
+                if let Some(why) = found.why_not() {
+                    refused(why);
+                }
+                known = known.or(judge_alone(found).err());
+            }
+            Err(error) => failed = Some(Problem::database(error)),
+        }
+    }
+    Err(match (known, failed) {
+        (Some(problem), _) | (None, Some(problem)) => problem,
+        (None, None) => {
+            refused("unknown");
+            Problem::Unauthorized
+        }
+    })
+}
+
+fn judge_alone(found: Found) -> Result<Arc<Grant>, Problem> {
+    match found {
+        Found::Valid(grant) => Ok(grant),
+        Found::Unknown | Found::Refused(_) => Err(Problem::Unauthorized),
         Found::Expired => Err(Problem::NoLonger("token_expired")),
         Found::Revoked => Err(Problem::NoLonger("token_revoked")),
+    }
+}
+
+fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, Problem> {
+    let grant = judge_alone(found)?;
+    match grant.opens(store.as_str()) {
+        true => Ok(grant),
+        false => Err(Problem::OtherStore),
+    }
+}
+
+/// Somebody has shown a token that opens nothing, or none: guessing, or a forgotten device.
+fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
+    static LIMIT: LogLimit = LogLimit::new();
+    metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);
+    if why == "missing" {
+        return;
+    }
+    if let Some(unlogged) = LIMIT.allows() {
+        let begins = given.map(Token::beginning).unwrap_or_default();
+        tracing::warn!(%client, why, begins, unlogged, "a token was refused");
     }
 }
 
@@ -83,11 +219,17 @@ pub fn store(text: &str) -> Result<StoreId, Problem> {
     Ok(StoreId::new(&store))
 }
 
-fn holds_token(query: &Query) -> bool {
+/// Whether a token stands in the URL: under a name that says so, or as itself.
+fn holds_token(call: &Call) -> bool {
+    let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
+    parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
+}
+
+fn query_holds_token(query: &Query) -> bool {
     let named = |name: &str| matches!(name, "token" | "access_token" | "bearer" | "authorization");
     query
         .pairs()
-        .any(|(key, value)| named(&key.to_ascii_lowercase()) || value.contains(TOKEN_PREFIX))
+        .any(|(key, value)| named(&key.to_ascii_lowercase()) || Presented::begins(key) || Presented::begins(value))
 }
 
 /// The token's text.
@@ -114,19 +256,6 @@ pub fn offers_our_protocol(headers: &HeaderMap) -> bool {
     protocols(headers).any(|protocol| protocol == PROTOCOL)
 }
 
-/// Whether the page that asks, if it is one, is ours or an allowed one.
-pub fn origin_allowed(site: &Site, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
-    };
-    let Ok(origin) = origin.to_str() else { return false };
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let own = origin
-        .split_once("://")
-        .is_some_and(|(_, authority)| Some(authority) == host);
-    own || site.allowed_origins.iter().any(|allowed| allowed == origin)
-}
-
 /// Checks the handshake, and what its answer accepts it with.
 pub fn websocket_accept(headers: &HeaderMap) -> Result<String, Problem> {
     let says = |name, word: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word));
@@ -147,18 +276,29 @@ pub fn websocket_accept(headers: &HeaderMap) -> Result<String, Problem> {
 mod tests {
     use super::*;
 
+    const TOKEN: &str = "vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
     #[test]
-    fn a_token_is_found_in_a_url_under_any_name() {
-        for raw in [
-            "token=abc",
-            "after=x&access_token=abc",
-            "Token=abc",
-            "x=vst_abc",
-            "x=%76st_abc",
-        ] {
-            assert!(holds_token(&Query::parse(raw)), "{raw}");
+    fn a_token_is_found_in_a_url_under_any_name_and_without_one() {
+        let holds = |raw: &str| query_holds_token(&Query::parse(raw));
+        for raw in ["token=abc", "after=x&access_token=abc", "Token=abc"] {
+            assert!(holds(raw), "{raw}");
         }
-        assert!(!holds_token(&Query::parse("after=AbC_-9&limit=5")));
+        assert!(holds(&format!("x={TOKEN}")) && holds(TOKEN) && holds(&format!("a=b&{TOKEN}=c")));
+        assert!(holds(&format!("x=%76{}", &TOKEN[1..])));
+    }
+
+    #[test]
+    fn a_cursor_is_no_token_whatever_its_letters() {
+        let holds = |raw: &str| query_holds_token(&Query::parse(raw));
+        for raw in [
+            "after=AbC_-9&limit=5",
+            "after=Ae_fvPJxBsZAAdCDBAD3hgQAvst_",
+            "after=vst_short",
+        ] {
+            assert!(!holds(raw), "{raw}");
+        }
+        assert!(!holds(&format!("after=AAAA{TOKEN}")));
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! The events of a store: its history, which is what a panel polls while it can have no socket, and that somebody has
 //! seen one.
 
-use std::sync::Arc;
-
 use time::OffsetDateTime;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::asked::Call;
+use super::auth::Access;
 use super::problem::Problem;
-use super::{Site, answer, auth};
+use super::{Site, answer};
 use crate::ack::{self, Acknowledged};
 use crate::db;
 use crate::domain::event::{Delivery, EventId, JournalEvent, StoreId};
 use crate::journal::{self, Page, Start};
 use crate::metrics::HOT;
 use crate::reach::{Way, What, Word};
+use crate::token::Scope;
 
 /// Events of one page of the history, at most and where nothing else is asked for.
 const HISTORY_LIMIT: usize = 500;
@@ -24,26 +24,25 @@ const HISTORY_DEFAULT: usize = 100;
 const NAMELESS: &str = "http";
 
 /// A page of the history. What a panel that names itself is given counts as sent to it.
-pub async fn history(site: Arc<Site>, call: Call) -> Response {
-    let page = async {
-        let (store, _) = auth::open(&site, &call).await?;
-        let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
-        let panel = call.query.panel()?;
-        let (events, response) = read(&site, &store, call.query.get("after"), limit).await?;
-        if let Some(panel) = panel {
-            events.iter().for_each(|event| prove(&site, &store, panel, *event));
-        }
-        Ok(response)
-    };
-    answer::to_page(page.await, &site, &call.headers)
+pub async fn history(access: Access, call: Call) -> Result<Response, Problem> {
+    let Access { site, store, grant, .. } = &access;
+    let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
+    let panel = call.query.panel()?;
+    let (events, response) = read(site, store, call.query.get("after"), limit).await?;
+    // A screen that only reads is no panel.
+    if let Some(panel) = panel.filter(|_| grant.scope >= Scope::Panel) {
+        events.iter().for_each(|event| prove(&access, panel, *event));
+    }
+    Ok(response)
 }
 
-fn prove(site: &Site, store: &StoreId, panel: &str, event: EventId) {
-    site.hub.recorder.say(Word {
-        store: store.clone(),
+fn prove(access: &Access, panel: &str, event: EventId) {
+    access.site.hub.recorder.say(Word {
+        store: access.store.clone(),
         event,
         way: Way::Polling,
         recipient: panel.to_owned(),
+        token: access.grant.id,
         what: What::Sent,
         at: OffsetDateTime::now_utc(),
     });
@@ -83,21 +82,18 @@ async fn read(
 }
 
 /// Somebody has seen an event.
-pub async fn acknowledge(site: Arc<Site>, call: Call) -> Response {
-    let stored = async {
-        let (store, grant) = auth::open(&site, &call).await?;
-        let by = ack::By {
-            token: grant.id,
-            label: grant.label.as_deref(),
-            session: call.query.panel()?.unwrap_or(NAMELESS),
-            way: Way::Polling,
-        };
-        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
-        let stored = db::answered(ack::store(&site.hub.pool, &sources, &store, call.event()?, by));
-        match stored.await.map_err(Problem::database)? {
-            Acknowledged::Stored => Ok(answer::done()),
-            Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),
-        }
+pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem> {
+    let Access { site, store, grant, .. } = &access;
+    let by = ack::By {
+        token: grant.id,
+        label: grant.label.as_deref(),
+        session: call.query.panel()?.unwrap_or(NAMELESS),
+        way: Way::Polling,
     };
-    answer::to_page(stored.await, &site, &call.headers)
+    let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
+    let stored = db::answered(ack::store(&site.hub.pool, &sources, store, call.event()?, by));
+    match stored.await.map_err(Problem::database)? {
+        Acknowledged::Stored => Ok(answer::done()),
+        Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),
+    }
 }

@@ -9,12 +9,14 @@ mod orders;
 mod panel;
 mod problem;
 mod proof;
+mod request_limits;
+mod rules;
 mod server;
 mod sessions;
 mod sites;
 mod store;
 
-pub use server::{Error, Server};
+pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_certificate};
 pub use sites::Sites;
 
 use std::sync::Arc;
@@ -32,12 +34,16 @@ use warp::{Filter, Rejection};
 use crate::feed::Pulse;
 use crate::listener::Hearing;
 use crate::session::Hub;
+use crate::token::Scope;
 use asked::{Body, Call, Query};
+use auth::Access;
 use problem::Problem;
-use server::Permit;
+use server::Connection;
 
 /// What the routes need of a database.
 pub struct Site {
+    /// Which of several it is.
+    pub number: usize,
     /// What it is called, where there are several.
     pub name: Option<String>,
     /// What sessions share.
@@ -46,8 +52,6 @@ pub struct Site {
     pub pulse: Arc<Pulse>,
     /// Whether notifications reach us.
     pub hearing: watch::Receiver<Hearing>,
-    /// Origins of pages that may connect, beside the own.
-    pub allowed_origins: Vec<String>,
     /// Whether the node is going down.
     pub draining: watch::Receiver<bool>,
     /// Where sessions run.
@@ -76,46 +80,73 @@ pub struct Route {
     answer: Handler,
 }
 
+impl Route {
+    /// What a token has to be for; `None`: it is for anybody.
+    pub fn scope(&self) -> Option<Scope> {
+        match self.answer {
+            Handler::Store(scope, ..) => Some(scope),
+            Handler::Node(_) | Handler::Health(_) => None,
+        }
+    }
+}
+
+/// What a handler comes to.
+type Answered = BoxFuture<'static, Result<Response, Problem>>;
+
 /// Who answers.
+#[derive(Clone, Copy)]
 enum Handler {
-    /// What is about a store: the database that it lives in.
-    Store(fn(Arc<Site>, Call) -> BoxFuture<'static, Response>),
-    /// The node.
-    Node(fn(Arc<Sites>, Call) -> BoxFuture<'static, Response>),
+    /// What is about a store, for a client with a token of it of at least this scope, which stands there.
+    Store(Scope, auth::Place, fn(Access, Call) -> Answered),
+    /// The node, for anybody.
+    Node(fn(Arc<Sites>, Call) -> Answered),
+    /// The same, however often and under whatever name: it costs nothing, and what asks decides who gets clients.
+    Health(fn(Arc<Sites>, Call) -> Answered),
 }
 
 macro_rules! route {
-    ($who:ident $method:ident $path:literal $handler:path) => {
+    (Socket $method:ident $path:literal $handler:path) => {
+        route!(Store[Scope::Read, auth::Place::HeaderOrSubprotocol] $method $path $handler)
+    };
+    (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::Place::Header] $($route)+) };
+    (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::Place::Header] $($route)+) };
+    (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::Place::Header] $($route)+) };
+    ($who:ident $([$scope:path, $place:path])? $method:ident $path:literal $handler:path) => {
         Route {
             method: Method::$method,
             path: $path,
-            answer: Handler::$who(|site, call| Box::pin($handler(site, call))),
+            answer: Handler::$who($($scope, $place,)? |of, call| Box::pin($handler(of, call))),
         }
     };
 }
 
-/// Every route.
-pub static ROUTES: [Route; 20] = [
+/// Every route of the panels' address.
+pub static ROUTES: [Route; 18] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
     route!(Node GET "/manifest.webmanifest" panel::manifest),
-    route!(Store GET "/api/partner/ws/partner/{store}" sessions::web_socket),
-    route!(Store GET "/api/partner/sse/{store}" sessions::server_sent_events),
-    route!(Store GET "/api/partner/session/{store}" sessions::check),
-    route!(Store GET "/api/partner/stores/{store}/store" store::card),
-    route!(Store GET "/api/partner/stores/{store}/events" events::history),
-    route!(Store POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
-    route!(Store GET "/api/partner/stores/{store}/orders" orders::list_orders),
-    route!(Store POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
-    route!(Store GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
-    route!(Store POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
-    route!(Store POST "/api/partner/stores/{store}/reach" proof::say),
-    route!(Store GET "/api/partner/stores/{store}/reach" proof::events),
-    route!(Store GET "/api/partner/stores/{store}/summary" proof::summary),
-    route!(Node GET "/healthz" operator::healthz),
-    route!(Node GET "/readyz" operator::readyz),
-    route!(Node GET "/metrics" operator::metrics),
+    route!(Socket GET "/api/partner/ws/partner/{store}" sessions::web_socket),
+    route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events),
+    route!(Read GET "/api/partner/session/{store}" sessions::check),
+    route!(Read GET "/api/partner/stores/{store}/store" store::card),
+    route!(Read GET "/api/partner/stores/{store}/events" events::history),
+    route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
+    route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),
+    route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
+    route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
+    route!(Panel POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
+    route!(Panel POST "/api/partner/stores/{store}/reach" proof::say),
+    route!(Manager GET "/api/partner/stores/{store}/reach" proof::events),
+    route!(Manager GET "/api/partner/stores/{store}/summary" proof::summary),
+    route!(Health GET "/healthz" operator::healthz),
+];
+
+/// Every route of the operators' address.
+pub static OPS_ROUTES: [Route; 3] = [
+    route!(Health GET "/healthz" operator::healthz),
+    route!(Health GET "/readyz" operator::readyz),
+    route!(Health GET "/metrics" operator::metrics),
 ];
 
 /// What stands for the parts of a path, where it is the template's.
@@ -147,10 +178,14 @@ fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
     rest.is_empty().then_some(parts)
 }
 
-/// Every route, for warp.
-fn routes(sites: Arc<Sites>) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send {
+/// These routes, for warp.
+pub fn routes(
+    sites: Arc<Sites>,
+    routes: &'static [Route],
+) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static {
     warp::any()
-        .map(move || Arc::clone(&sites))
+        .map(move || (Arc::clone(&sites), routes))
+        .untuple_one()
         .and(warp::method())
         .and(warp::path::full())
         .and(call())
@@ -165,44 +200,78 @@ fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
         .and(query)
         .and(warp::body::stream().map(Body::new))
         .and(warp::ext::optional::<OnUpgrade>())
-        .and(warp::ext::optional::<Permit>())
+        .and(warp::ext::get::<Arc<Connection>>())
         .map(
-            |headers: HeaderMap, query: String, body: Body, upgrade: Option<OnUpgrade>, permit: Option<Permit>| Call {
-                store: String::new(),
-                id: String::new(),
-                headers,
-                query: Query::parse(&query),
-                body,
-                upgrade,
-                permit,
+            |headers: HeaderMap, query: String, body: Body, upgrade: Option<OnUpgrade>, connection: Arc<Connection>| {
+                Call {
+                    store: String::new(),
+                    id: String::new(),
+                    headers,
+                    query: Query::parse(&query),
+                    body,
+                    upgrade,
+                    connection,
+                }
             },
         )
 }
 
-async fn answer(sites: Arc<Sites>, method: Method, path: FullPath, mut call: Call) -> Response {
-    let path = path.as_str();
-    let method = if method == Method::HEAD { Method::GET } else { method };
-    if method == Method::OPTIONS && path.starts_with("/api/partner/") {
-        return answer::to_page(Ok(answer::done()), sites.any(), &call.headers);
-    }
-    let mut problem = Problem::NotFound;
-    for route in &ROUTES {
-        let Some(parts) = fits(route.path, path) else { continue };
-        if route.method != method {
-            problem = Problem::OtherMethod;
-            continue;
-        }
+async fn answer(sites: Arc<Sites>, routes: &'static [Route], method: Method, path: FullPath, call: Call) -> Response {
+    let headers = call.headers.clone();
+    let answered = handle(Arc::clone(&sites), routes, &method, path.as_str(), call).await;
+    let mut response = answered.unwrap_or_else(Problem::into_response);
+    sites.rules.add_headers(&mut response, &headers);
+    response
+}
+
+async fn handle(
+    sites: Arc<Sites>,
+    routes: &[Route],
+    method: &Method,
+    path: &str,
+    mut call: Call,
+) -> Result<Response, Problem> {
+    let client = sites.rules.client(call.connection.peer, &call.headers);
+    let found = find(routes, method, path).map(|(handler, parts)| {
         parts.store.clone_into(&mut call.store);
         parts.id.clone_into(&mut call.id);
-        return match route.answer {
-            Handler::Node(answer) => answer(sites, call).await,
-            Handler::Store(answer) => match sites.of(&call.store).await {
-                Ok(site) => answer(site, call).await,
-                Err(problem) => answer::to_page(Err(problem), sites.any(), &call.headers),
-            },
-        };
+        handler
+    });
+    let is_allowed = sites.rules.allow_host(&call.headers);
+    let refused = match found {
+        Ok(Handler::Health(answer)) => return answer(sites, call).await,
+        _ if !is_allowed => Problem::OtherHost,
+        Ok(Handler::Store(scope, place, answer)) => match auth::authorize(&sites, &call, scope, place, client).await {
+            Ok(access) => return answer(access, call).await,
+            Err(problem) if problem.is_of_guest() => problem,
+            Err(problem) => return Err(problem),
+        },
+        Ok(Handler::Node(answer)) => {
+            sites.limits.count_guest(client).await?;
+            return answer(sites, call).await;
+        }
+        Err(_) if method == Method::OPTIONS && path.starts_with("/api/partner/") => {
+            sites.limits.count_guest(client).await?;
+            return Ok(answer::done());
+        }
+        Err(problem) => problem,
+    };
+    sites.limits.count_guest(client).await?;
+    Err(refused)
+}
+
+/// Who answers this request, and what its path names.
+fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), Problem> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let mut problem = Problem::NotFound;
+    for route in routes {
+        match fits(route.path, path) {
+            Some(parts) if route.method == *method => return Ok((route.answer, parts)),
+            Some(_) => problem = Problem::OtherMethod,
+            None => {}
+        }
     }
-    problem.into_response()
+    Err(problem)
 }
 
 #[cfg(test)]

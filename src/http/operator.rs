@@ -7,18 +7,19 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::asked::Call;
+use super::problem::Problem;
 use super::{Site, Sites, answer};
 use crate::listener::Hearing;
 use crate::metrics as figures;
 
 /// The process lives.
-pub async fn healthz(_: Arc<Sites>, _: Call) -> Response {
-    answer::text("ok\n")
+pub async fn healthz(_: Arc<Sites>, _: Call) -> Result<Response, Problem> {
+    Ok(answer::text("ok\n"))
 }
 
 /// Whether this node should get sockets: with several databases, as long as one of them is there, for the stores of the
 /// others are no better off on another node.
-pub async fn readyz(sites: Arc<Sites>, _: Call) -> Response {
+pub async fn readyz(sites: Arc<Sites>, _: Call) -> Result<Response, Problem> {
     let state = |site: &Site| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
         (false, _) => "away",
         (true, Hearing::Listening) => "listening",
@@ -40,10 +41,10 @@ pub async fn readyz(sites: Arc<Sites>, _: Call) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    answer::json(status, &body)
+    Ok(answer::json(status, &body))
 }
 
 /// The figures, for Prometheus.
-pub async fn metrics(_: Arc<Sites>, _: Call) -> Response {
-    answer::text(figures::render())
+pub async fn metrics(_: Arc<Sites>, _: Call) -> Result<Response, Problem> {
+    Ok(answer::text(figures::render()))
 }

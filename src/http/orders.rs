@@ -1,15 +1,14 @@
 //! The lists of a store's orders and bookings, and what a person makes of one.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::asked::Call;
+use super::answer;
+use super::asked::{Call, is_name};
+use super::auth::Access;
 use super::problem::Problem;
-use super::{Site, answer, auth};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
 use crate::sources::status_change::{self, CurrentStatus, StatusChange, StatusChangeOutcome, Way};
@@ -27,43 +26,40 @@ const MAX_BY_CHARACTERS: usize = 60;
 const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
 /// The orders.
-pub async fn list_orders(site: Arc<Site>, call: Call) -> Response {
-    list_of(&site, &call, SubjectKind::Order).await
+pub async fn list_orders(access: Access, call: Call) -> Result<Response, Problem> {
+    list_of(&access, &call, SubjectKind::Order).await
 }
 
 /// The bookings.
-pub async fn list_bookings(site: Arc<Site>, call: Call) -> Response {
-    list_of(&site, &call, SubjectKind::Booking).await
+pub async fn list_bookings(access: Access, call: Call) -> Result<Response, Problem> {
+    list_of(&access, &call, SubjectKind::Booking).await
 }
 
-async fn list_of(site: &Site, call: &Call, kind: SubjectKind) -> Response {
-    let listed = async {
-        let (store, _) = auth::open(site, call).await?;
-        let wanted = ListQuery {
-            store: &store,
-            kind,
-            statuses: statuses(call.query.get("status"), kind)?,
-            source: call.query.text("source")?,
-            before: call.query.text("before")?,
-            before_source: call.query.text("before_source")?,
-            limit: call.query.limit(LIST_DEFAULT, list::MAX_ROWS)?,
-        };
-        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
-        let page = match list::list(&site.hub.pool, &sources, &wanted).await.map_err(Problem::database)? {
-            ListResult::Page(page) => page,
-            ListResult::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
-        };
-        let noun = match kind {
-            SubjectKind::Order => "orders",
-            SubjectKind::Booking => "bookings",
-        };
-        let mut body = json!({noun: page.rows, "cursor": page.cursor, "more": page.more});
-        if !page.unavailable.is_empty() {
-            body["unavailable"] = json!(page.unavailable);
-        }
-        Ok(answer::json(StatusCode::OK, &body))
+async fn list_of(access: &Access, call: &Call, kind: SubjectKind) -> Result<Response, Problem> {
+    let wanted = ListQuery {
+        store: &access.store,
+        kind,
+        statuses: statuses(call.query.get("status"), kind)?,
+        source: call.query.text("source")?,
+        before: call.query.text("before")?,
+        before_source: call.query.text("before_source")?,
+        limit: call.query.limit(LIST_DEFAULT, list::MAX_ROWS)?,
     };
-    answer::to_page(listed.await, site, &call.headers)
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let page = match list::list(&hub.pool, &sources, &wanted).await.map_err(Problem::database)? {
+        ListResult::Page(page) => page,
+        ListResult::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
+    };
+    let noun = match kind {
+        SubjectKind::Order => "orders",
+        SubjectKind::Booking => "bookings",
+    };
+    let mut body = json!({noun: page.rows, "cursor": page.cursor, "more": page.more});
+    if !page.unavailable.is_empty() {
+        body["unavailable"] = json!(page.unavailable);
+    }
+    Ok(answer::json(StatusCode::OK, &body))
 }
 
 /// `active`, `all`, or names with commas between them.
@@ -79,13 +75,13 @@ fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, Prob
 }
 
 /// What becomes of an order.
-pub async fn change_order(site: Arc<Site>, call: Call) -> Response {
-    change(&site, call, SubjectKind::Order).await
+pub async fn change_order(access: Access, call: Call) -> Result<Response, Problem> {
+    change(access, call, SubjectKind::Order).await
 }
 
 /// What becomes of a booking.
-pub async fn change_booking(site: Arc<Site>, call: Call) -> Response {
-    change(&site, call, SubjectKind::Booking).await
+pub async fn change_booking(access: Access, call: Call) -> Result<Response, Problem> {
+    change(access, call, SubjectKind::Booking).await
 }
 
 /// What a panel's button says.
@@ -102,47 +98,43 @@ struct Wish {
 const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"from\" (what it is now), \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
      \"by\" (up to 60 characters), \"source\" (where its key stands in several)";
 
-async fn change(site: &Site, call: Call, kind: SubjectKind) -> Response {
-    let headers = call.headers.clone();
-    let changed = async {
-        let (store, grant) = auth::open(site, &call).await?;
-        let key = call.key()?;
-        let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
-        let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
-        let from = wish.from.as_deref();
-        let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
-        check(&wish)?;
-        let by = wish.by.unwrap_or_else(|| name(&grant));
-        let change = StatusChange {
-            store: &store,
-            kind,
-            source: wish.source.as_deref(),
-            key: &key,
-            to,
-            from: from.transpose()?,
-            reason: wish.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
-            minutes: wish.minutes,
-            by: &by,
-            way: Way::Panel,
-            step_back: site.step_back,
-        };
-        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
-        let changed = status_change::change_status(&site.hub.pool, &sources, &change)
-            .await
-            .map_err(Problem::database)?;
-        match changed {
-            StatusChangeOutcome::Done { source, previous } => {
-                let body = json!({"id": key, "source": source, "status": to.as_str(), "previous_status": previous.as_str()});
-                Ok(answer::json(StatusCode::OK, &body))
-            }
-            StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
-            StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
-            StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
-            StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
-            StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),
-        }
+async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Response, Problem> {
+    let key = call.key()?;
+    let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
+    let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
+    let from = wish.from.as_deref();
+    let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
+    check(&wish)?;
+    let by = wish.by.unwrap_or_else(|| name(&access.grant));
+    let change = StatusChange {
+        store: &access.store,
+        kind,
+        source: wish.source.as_deref(),
+        key: &key,
+        to,
+        from: from.transpose()?,
+        reason: wish.reason.as_deref().filter(|reason| !reason.trim().is_empty()),
+        minutes: wish.minutes,
+        by: &by,
+        token: Some(access.grant.id),
+        way: Way::Panel,
+        step_back: access.site.step_back,
     };
-    answer::to_page(changed.await, site, &headers)
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let changed = status_change::change_status(&hub.pool, &sources, &change).await;
+    match changed.map_err(Problem::database)? {
+        StatusChangeOutcome::Done { source, previous } => {
+            let becomes = sources.by_name(&source).map_or(to, |source| source.mapping.status.becomes(to));
+            let body = json!({"id": key, "source": source, "status": becomes.as_str(), "previous_status": previous.as_str()});
+            Ok(answer::json(StatusCode::OK, &body))
+        }
+        StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
+        StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
+        StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
+        StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
+        StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),
+    }
 }
 
 fn conflict(current: CurrentStatus) -> Problem {
@@ -153,13 +145,14 @@ fn conflict(current: CurrentStatus) -> Problem {
 }
 
 fn check(wish: &Wish) -> Result<(), Problem> {
-    let fits = |text: &Option<String>, most: usize| {
-        let text = text.as_deref().unwrap_or_default();
-        text.chars().count() <= most && !text.contains('\0')
-    };
-    let named = wish.by.as_ref().is_none_or(|by| !by.trim().is_empty());
+    let named = wish.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS));
     let minutes = wish.minutes.is_none_or(|minutes| MINUTES.contains(&minutes));
-    if named && minutes && fits(&wish.reason, MAX_REASON_CHARACTERS) && fits(&wish.by, MAX_BY_CHARACTERS) {
+    let reason = wish.reason.as_deref().unwrap_or_default();
+    let reason_fits = reason.chars().count() <= MAX_REASON_CHARACTERS
+        && !reason
+            .chars()
+            .any(|letter| letter.is_control() && !matches!(letter, '\n' | '\r' | '\t'));
+    if named && minutes && reason_fits {
         Ok(())
     } else {
         Err(Problem::BadBody(WISH))

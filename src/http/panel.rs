@@ -18,36 +18,41 @@ struct Files;
 
 /// Everything comes from here, and nothing that was not written into a file runs; `connect-src` stands apart.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-     manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; \
+     manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
 
+/// No page that opened this one, or was opened by it, can reach into it.
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+/// A panel makes sounds, keeps its screen on and fills it; it wants nothing else of its device.
+const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
+     magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(), usb=(), xr-spatial-tracking=()";
+
 /// The page.
-pub async fn page(_: Arc<Sites>, call: Call) -> Response {
+pub async fn page(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
     file("index.html", &call.headers)
 }
 
 /// The service worker: it may only serve what stands below its own address.
-pub async fn worker(_: Arc<Sites>, call: Call) -> Response {
+pub async fn worker(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
     file("sw.js", &call.headers)
 }
 
 /// What makes the page an app.
-pub async fn manifest(_: Arc<Sites>, call: Call) -> Response {
+pub async fn manifest(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
     file("manifest.webmanifest", &call.headers)
 }
 
 /// Any of its files.
-pub async fn any(_: Arc<Sites>, call: Call) -> Response {
+pub async fn any(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
     match percent_decode_str(&call.id).decode_utf8() {
         Ok(name) => file(&name, &call.headers),
-        Err(_) => Problem::NotFound.into_response(),
+        Err(_) => Err(Problem::NotFound),
     }
 }
 
-fn file(name: &str, asked: &HeaderMap) -> Response {
-    let Some(file) = Files::get(name) else {
-        return Problem::NotFound.into_response();
-    };
+fn file(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
+    let file = Files::get(name).ok_or(Problem::NotFound)?;
     let tag = tag(&file);
     let known = asked.get_all(header::IF_NONE_MATCH).iter();
     let is_known = known
@@ -74,7 +79,9 @@ fn file(name: &str, asked: &HeaderMap) -> Response {
     set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
-    response
+    set(&mut response, OPENER_POLICY, "same-origin");
+    set(&mut response, PERMISSIONS_POLICY, PERMISSIONS);
+    Ok(response)
 }
 
 fn set(response: &mut Response, name: HeaderName, value: &str) {

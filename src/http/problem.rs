@@ -1,6 +1,8 @@
 //! Why a request is refused. An error is always `{"error":{"code":..,"message":..}}`, says what to do, and shows nothing
 //! internal.
 
+use std::time::Duration;
+
 use serde_json::json;
 use warp::http::StatusCode;
 use warp::http::header::{self, HeaderValue};
@@ -8,9 +10,13 @@ use warp::reply::Response;
 
 use super::answer;
 use crate::domain::cursor::Unusable;
+use crate::telemetry::LogLimit;
+use crate::token::Scope;
 
-/// Seconds after which one may ask again.
-const RETRY_AFTER_S: &str = "5";
+/// Seconds after which a client may ask again: while the node or its database is not ready, and while there are as many
+/// sessions as may be.
+const NOT_READY_RETRY_S: u64 = 5;
+const SESSIONS_RETRY_S: u64 = 15;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub enum Problem {
     NoLonger(&'static str),
     /// The token opens other stores.
     OtherStore,
+    /// The token opens the store, but not for this, which takes one of this scope.
+    OtherScope(Scope),
     /// A page of an origin that is not allowed.
     ForeignOrigin,
     /// The store's name cannot be read.
@@ -37,12 +45,20 @@ pub enum Problem {
     BadUpgrade,
     /// The cursor cannot be honoured.
     Resync(Unusable, String),
-    /// The store has as many sessions as it may.
+    /// The store, or this token, has as many sessions of it as it may.
     TooManySessions,
+    /// More requests than may be, with this token or, without one, from this address: how long until the next one.
+    TooManyRequests(Duration),
+    /// The node has as many connections as it may.
+    TooManyConnections,
+    /// The request names a host that is not ours.
+    OtherHost,
     /// There is nothing of this address.
     NotFound,
     /// The address answers other methods.
     OtherMethod,
+    /// The body did not come in time.
+    TooSlow,
     /// The body is larger, in bytes.
     BodyTooLarge(usize),
     /// The body is not what it should be, which is this.
@@ -78,8 +94,19 @@ pub enum Problem {
 impl Problem {
     /// Logs what is internal and shows none of it.
     pub fn database(error: impl std::fmt::Display) -> Self {
-        tracing::warn!(%error, "a request could not be answered");
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(unlogged) = LIMIT.allows() {
+            tracing::warn!(%error, unlogged, "a request could not be answered");
+        }
         Self::NotReady
+    }
+
+    /// Whether the request has not shown a valid token.
+    pub fn is_of_guest(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenInUrl | Self::ForeignOrigin | Self::BadStore | Self::Unauthorized | Self::NoLonger(_)
+        )
     }
 
     fn status(&self) -> StatusCode {
@@ -88,16 +115,18 @@ impl Problem {
             Self::BadBody(_) | Self::BadParameter(..) | Self::BadStatus => StatusCode::BAD_REQUEST,
             Self::NotFound | Self::UnknownStore | Self::UnknownOrder | Self::UnknownEvent => StatusCode::NOT_FOUND,
             Self::OtherMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
             Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
-            Self::OtherStore | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Resync(..) => StatusCode::GONE,
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManySessions | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::NotReady | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -107,6 +136,7 @@ impl Problem {
             Self::Unauthorized => "unauthorized",
             Self::NoLonger(code) => code,
             Self::OtherStore => "forbidden_store",
+            Self::OtherScope(_) => "forbidden_scope",
             Self::ForeignOrigin => "forbidden_origin",
             Self::BadStore => "bad_store",
             Self::UnknownStore => "unknown_store",
@@ -116,8 +146,12 @@ impl Problem {
             Self::Resync(Unusable::Unreadable, _) => "cursor_unreadable",
             Self::Resync(..) => "resync_required",
             Self::TooManySessions => "too_many_sessions",
+            Self::TooManyRequests(_) => "too_many_requests",
+            Self::TooManyConnections => "too_many_connections",
+            Self::OtherHost => "unknown_host",
             Self::NotFound => "not_found",
             Self::OtherMethod => "method_not_allowed",
+            Self::TooSlow => "too_slow",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BadBody(_) => "bad_body",
             Self::BadParameter(..) => "bad_parameter",
@@ -141,6 +175,7 @@ impl Problem {
             Self::NoLonger("token_expired") => "the token has expired: ask for a new one".into(),
             Self::NoLonger(_) => "the token was revoked: ask for a new one".into(),
             Self::OtherStore => "this token does not open this store".into(),
+            Self::OtherScope(needed) => format!("this takes a token of the scope {}", needed.as_str()),
             Self::ForeignOrigin => "pages of this origin may not connect: add it to http.allowed_origins".into(),
             Self::BadStore => "the store's id is percent-encoded UTF-8 of 1 to 200 bytes".into(),
             Self::UnknownStore => {
@@ -157,9 +192,19 @@ impl Problem {
             Self::Resync(..) => {
                 "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
             }
-            Self::TooManySessions => "this store has as many sessions as it may".into(),
+            Self::TooManySessions => {
+                "this store, or this token of it, has as many sessions as it may: come back later".into()
+            }
+            Self::TooManyRequests(_) => {
+                "too many requests with this token, or without a valid one from this address: come back later".into()
+            }
+            Self::TooManyConnections => {
+                "this node has as many connections as it may: come back in a few seconds".into()
+            }
+            Self::OtherHost => "this is not a name of this server: http.hosts lists them".into(),
             Self::NotFound => "there is nothing here".into(),
             Self::OtherMethod => "this address answers other methods".into(),
+            Self::TooSlow => "the body did not come within 10 s".into(),
             Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
             Self::BadBody(expected) => format!("the body is JSON: {expected}"),
             Self::BadParameter(name, expected) => format!("{name} is {expected}"),
@@ -199,6 +244,9 @@ impl Problem {
                 error["by"] = json!(by);
             }
         }
+        if let Self::OtherScope(needed) = &self {
+            error["scope"] = json!(needed.as_str());
+        }
         if let Self::StatusRefused { message: Some(message) } = &self {
             error["shop_message"] = json!(message);
         }
@@ -206,16 +254,22 @@ impl Problem {
             error["sources"] = json!(sources);
         }
         let mut response = answer::json(self.status(), &json!({ "error": error }));
+        let retry_after_s = match &self {
+            Self::NotReady | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
+            Self::TooManySessions => Some(SESSIONS_RETRY_S),
+            Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after_s {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         match self {
             Self::Unauthorized | Self::NoLonger(_) => {
                 response
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Self::NotReady => {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
             }
             Self::NotAnUpgrade => {
                 response

@@ -1,16 +1,15 @@
 //! The proof of the alert: what a panel says that has no socket, and what became of each event.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::asked::{self, Call};
+use super::answer;
+use super::asked::{Call, MAX_PANEL_CHARACTERS, is_name};
+use super::auth::Access;
 use super::problem::Problem;
-use super::{Site, answer, auth};
 use crate::domain::event::EventId;
 use crate::receipts::query::{self, ReceiptQuery};
 use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
@@ -38,87 +37,78 @@ struct Said {
     rings: Option<bool>,
 }
 
-const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, way being polling, websocket or sse, \
+const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, \
      and \"rendered\" and \"rung\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// The word of a panel without a socket: what stands on its screen, what rang, and whether it can ring.
-pub async fn say(site: Arc<Site>, call: Call) -> Response {
-    let headers = call.headers.clone();
-    let said = async {
-        let (store, _) = auth::open(&site, &call).await?;
-        let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-        let way = Way::from_name(&said.way).ok_or(Problem::BadBody(SAID))?;
-        if !asked::is_panel(&said.panel) || said.rendered.len() + said.rung.len() > MAX_SAID {
-            return Err(Problem::BadBody(SAID));
-        }
-        let rendered = said.rendered.iter().map(|id| (id, What::Rendered));
-        let words = rendered.chain(said.rung.iter().map(|id| (id, What::Rung)));
-        let words: Vec<(EventId, What)> = words
-            .map(|(id, what)| Ok((EventId(id.parse()?), what)))
-            .collect::<Result<_, std::num::ParseIntError>>()
-            .map_err(|_| Problem::BadBody(SAID))?;
-        if let Some(rings) = said.rings {
-            site.hub.presence.poll(&store, &said.panel, rings);
-        }
-        let at = OffsetDateTime::now_utc();
-        for (event, what) in words {
-            site.hub.recorder.say(Word {
-                store: store.clone(),
-                event,
-                way,
-                recipient: said.panel.clone(),
-                what,
-                at,
-            });
-        }
-        Ok(answer::done())
-    };
-    answer::to_page(said.await, &site, &headers)
+pub async fn say(access: Access, call: Call) -> Result<Response, Problem> {
+    let Access { site, store, grant, .. } = &access;
+    let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
+    // What came over a socket is said over that socket: here nobody could tell whether it was ever there.
+    let is_polling = said.way == Way::Polling.as_str();
+    if !is_polling || !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.rung.len() > MAX_SAID {
+        return Err(Problem::BadBody(SAID));
+    }
+    let rendered = said.rendered.iter().map(|id| (id, What::Rendered));
+    let words = rendered.chain(said.rung.iter().map(|id| (id, What::Rung)));
+    let words: Vec<(EventId, What)> = words
+        .map(|(id, what)| Ok((EventId(id.parse()?), what)))
+        .collect::<Result<_, std::num::ParseIntError>>()
+        .map_err(|_| Problem::BadBody(SAID))?;
+    if let Some(rings) = said.rings {
+        site.hub.presence.poll(store, grant.id, &said.panel, rings);
+    }
+    let at = OffsetDateTime::now_utc();
+    for (event, what) in words {
+        site.hub.recorder.say(Word {
+            store: store.clone(),
+            event,
+            way: Way::Polling,
+            recipient: said.panel.clone(),
+            token: grant.id,
+            what,
+            at,
+        });
+    }
+    Ok(answer::done())
 }
 
 /// What became of the events.
-pub async fn events(site: Arc<Site>, call: Call) -> Response {
-    let told = async {
-        let (store, _) = auth::open(&site, &call).await?;
-        let before = call.query.get("before").map(str::parse).transpose();
-        let wanted = ReceiptQuery {
-            store: &store,
-            from: call.query.moment("from")?,
-            to: call.query.moment("to")?,
-            key: call.query.text("order")?,
-            before: before
-                .map_err(|_| Problem::BadParameter("before", "the id of an event"))?
-                .map(EventId),
-            limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
-        };
-        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
-        let page = query::events(&site.hub.pool, &sources, &wanted).await.map_err(Problem::database)?;
-        let mut body = json!({"events": page.events, "more": page.next_before.is_some()});
-        if let Some(next) = page.next_before {
-            body["next_before"] = json!(next.to_string());
-        }
-        Ok(answer::json(StatusCode::OK, &body))
+pub async fn events(access: Access, call: Call) -> Result<Response, Problem> {
+    let before = call.query.get("before").map(str::parse).transpose();
+    let wanted = ReceiptQuery {
+        store: &access.store,
+        from: call.query.moment("from")?,
+        to: call.query.moment("to")?,
+        key: call.query.text("order")?,
+        before: before
+            .map_err(|_| Problem::BadParameter("before", "the id of an event"))?
+            .map(EventId),
+        limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
     };
-    answer::to_page(told.await, &site, &call.headers)
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let page = query::events(&hub.pool, &sources, &wanted).await.map_err(Problem::database)?;
+    let mut body = json!({"events": page.events, "more": page.next_before.is_some()});
+    if let Some(next) = page.next_before {
+        body["next_before"] = json!(next.to_string());
+    }
+    Ok(answer::json(StatusCode::OK, &body))
 }
 
 /// The figures of a span.
-pub async fn summary(site: Arc<Site>, call: Call) -> Response {
+pub async fn summary(access: Access, call: Call) -> Result<Response, Problem> {
     const SPAN: &str = "a time like 2026-11-24T19:00:00Z: give from and to, 31 days apart at most";
-    let told = async {
-        let (store, _) = auth::open(&site, &call).await?;
-        let from = call.query.moment("from")?.ok_or(Problem::BadParameter("from", SPAN))?;
-        let to = call.query.moment("to")?.ok_or(Problem::BadParameter("to", SPAN))?;
-        if to < from || to - from > SUMMARY_SPAN {
-            return Err(Problem::BadParameter("to", SPAN));
-        }
-        let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
-        let summary = count(&site.hub.pool, &sources, &store, from, to)
-            .await
-            .map_err(Problem::database)?;
-        Ok(answer::json(StatusCode::OK, &shown(&summary)))
-    };
-    answer::to_page(told.await, &site, &call.headers)
+    let from = call.query.moment("from")?.ok_or(Problem::BadParameter("from", SPAN))?;
+    let to = call.query.moment("to")?.ok_or(Problem::BadParameter("to", SPAN))?;
+    if to < from || to - from > SUMMARY_SPAN {
+        return Err(Problem::BadParameter("to", SPAN));
+    }
+    let hub = &access.site.hub;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let summary = count(&hub.pool, &sources, &access.store, from, to).await;
+    let summary = summary.map_err(Problem::database)?;
+    Ok(answer::json(StatusCode::OK, &shown(&summary)))
 }
 
 fn shown(summary: &Summary) -> serde_json::Value {

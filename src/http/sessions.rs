@@ -6,72 +6,80 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use super::answer;
 use super::asked::Call;
+use super::auth::{self, Access};
 use super::problem::Problem;
-use super::{Site, answer, auth};
 use crate::router::Refused;
 use crate::session::{Close, Session, sse, ws};
+use crate::telemetry::LogLimit;
 
 /// A WebSocket.
-pub async fn web_socket(site: Arc<Site>, call: Call) -> Response {
-    let opened = async {
-        let accept = auth::websocket_accept(&call.headers)?;
-        let upgrade = call.upgrade.clone().ok_or(Problem::NotAnUpgrade)?;
-        let (store, grant) = auth::open_socket(&site, &call).await?;
-        let session = match Session::open(&site.hub, store, grant) {
-            Ok(session) => Ok(session),
-            // Browsers do not see why a handshake was refused, but they see a close code.
-            Err(Refused::TooMany) => Err(Close::TooManySessions),
-            Err(Refused::NotReady | Refused::Draining) => return Err(Problem::NotReady),
-        };
-        Ok((accept, upgrade, session))
+pub async fn web_socket(access: Access, call: Call) -> Result<Response, Problem> {
+    let accept = auth::websocket_accept(&call.headers)?;
+    let upgrade = call.upgrade.clone().ok_or(Problem::NotAnUpgrade)?;
+    let session = match open(&access).await {
+        Ok(session) => Ok(session),
+        // Browsers do not see why a handshake was refused, but they see a close code.
+        Err(Problem::TooManySessions) => Err(Close::TooManySessions),
+        Err(problem) => return Err(problem),
     };
-    match opened.await {
-        Ok((accept, upgrade, session)) => {
-            let after = call.query.get("after").map(str::to_owned);
-            let permit = call.permit;
-            site.sessions.spawn(async move {
-                ws::serve(upgrade, session, after).await;
-                drop(permit);
-            });
-            answer::switching_protocols(&accept, auth::offers_our_protocol(&call.headers))
-        }
-        Err(problem) => problem.into_response(),
-    }
+    let after = call.query.get("after").map(str::to_owned);
+    let place = Arc::clone(&call.connection.place);
+    access.site.sessions.spawn(async move {
+        ws::serve(upgrade, session, after).await;
+        drop(place);
+    });
+    Ok(answer::switching_protocols(
+        &accept,
+        auth::offers_our_protocol(&call.headers),
+    ))
 }
 
 /// The same stream as Server-Sent Events.
-pub async fn server_sent_events(site: Arc<Site>, call: Call) -> Response {
-    let opened = async {
-        let (store, grant) = auth::open_stream(&site, &call).await?;
-        Session::open(&site.hub, store, grant).map_err(|refused| match refused {
-            Refused::TooMany => Problem::TooManySessions,
-            Refused::NotReady | Refused::Draining => Problem::NotReady,
-        })
-    };
-    let response = opened.await.map(|session| {
-        let last = call.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        let after = last.or(call.query.get("after")).map(str::to_owned);
-        let (transport, body) = sse::channel();
-        let permit = call.permit.clone();
-        site.sessions.spawn(async move {
-            sse::serve(transport, session, after).await;
-            drop(permit);
-        });
-        answer::event_stream(body)
+pub async fn server_sent_events(access: Access, call: Call) -> Result<Response, Problem> {
+    let session = open(&access).await?;
+    let last = call.headers.get("last-event-id").and_then(|value| value.to_str().ok());
+    let after = last.or(call.query.get("after")).map(str::to_owned);
+    let (transport, body) = sse::channel();
+    let place = Arc::clone(&call.connection.place);
+    access.site.sessions.spawn(async move {
+        sse::serve(transport, session, after).await;
+        drop(place);
     });
-    answer::to_page(response, &site, &call.headers)
+    Ok(answer::event_stream(body))
+}
+
+/// Begins a session when it is its turn: after a restart all of them come at once.
+async fn open(access: &Access) -> Result<Box<Session>, Problem> {
+    let Access { site, store, grant, .. } = access;
+    let admitted = site.hub.router.rush().let_in().await;
+    admitted.map_err(|_| Problem::NotReady)?;
+    let session = Session::open(&site.hub, store.clone(), Arc::clone(grant)).map_err(|refused| match refused {
+        Refused::TooMany => too_many(access),
+        Refused::NotReady | Refused::Draining => Problem::NotReady,
+    })?;
+    // Whoever revokes the token from now on finds the session; who did before is found by this.
+    access.confirm().await?;
+    Ok(session)
+}
+
+fn too_many(access: &Access) -> Problem {
+    static LIMIT: LogLimit = LogLimit::new();
+    metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);
+    if let Some(unlogged) = LIMIT.allows() {
+        tracing::warn!(store = %access.store, token = %access.grant.id, unlogged,
+            "a store, or a token of it, has as many sessions as it may (session.max_per_store, session.max_per_token)");
+    }
+    Problem::TooManySessions
 }
 
 /// Why would a socket be refused? Browsers cannot see it at the handshake.
-pub async fn check(site: Arc<Site>, call: Call) -> Response {
-    let checked = async {
-        let (store, _) = auth::open(&site, &call).await?;
-        if site.hub.router.cursor().is_none() || *site.draining.borrow() {
-            return Err(Problem::NotReady);
-        }
-        let body = json!({"ok": true, "store_id": store.as_str()});
-        Ok(answer::json(StatusCode::OK, &body))
-    };
-    answer::to_page(checked.await, &site, &call.headers)
+pub async fn check(access: Access, _: Call) -> Result<Response, Problem> {
+    let Access { site, store, grant, .. } = &access;
+    if site.hub.router.cursor().is_none() || *site.draining.borrow() {
+        return Err(Problem::NotReady);
+    }
+    let body = json!({"ok": true, "store_id": store.as_str(), "scope": grant.scope.as_str()});
+    Ok(answer::json(StatusCode::OK, &body))
 }

@@ -5,8 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::join_all;
 
+use super::Site;
 use super::problem::Problem;
-use super::{Site, auth};
+use super::request_limits::RequestLimits;
+use super::rules::Rules;
+use super::server::Proxies;
+use crate::config;
 use crate::domain::event::StoreId;
 use crate::store;
 
@@ -17,15 +21,31 @@ const MOST_FOUND: usize = 100_000;
 pub struct Sites {
     sites: Vec<(Arc<Site>, Option<BTreeSet<String>>)>,
     found: RwLock<HashMap<StoreId, usize>>,
+    /// What holds for every request.
+    pub(super) rules: Rules,
+    /// How many requests are answered.
+    pub(super) limits: RequestLimits,
 }
 
 impl Sites {
     /// Each with the stores that are said to live there; `None`: it is asked.
-    pub fn new(sites: Vec<(Arc<Site>, Option<BTreeSet<String>>)>) -> Self {
+    pub fn new(
+        sites: Vec<(Arc<Site>, Option<BTreeSet<String>>)>,
+        http: &config::Http,
+        is_secure: bool,
+        proxies: Arc<Proxies>,
+    ) -> Self {
         Self {
             sites,
             found: RwLock::default(),
+            rules: Rules::new(http, is_secure, proxies),
+            limits: RequestLimits::new(http),
         }
+    }
+
+    /// Whether there is more than one.
+    pub(super) fn are_several(&self) -> bool {
+        self.sites.len() > 1
     }
 
     /// All of them.
@@ -38,13 +58,11 @@ impl Sites {
         &self.sites[0].0
     }
 
-    /// The one that a store lives in: as the settings say, else the one that knows the store. `store` is as it stands in
-    /// the path.
-    pub(super) async fn of(&self, store: &str) -> Result<Arc<Site>, Problem> {
+    /// The one that a store lives in: as the settings say, else the one that knows the store.
+    pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<Site>, Problem> {
         if let [(site, _)] = self.sites.as_slice() {
             return Ok(Arc::clone(site));
         }
-        let store = auth::store(store)?;
         let said = |stores: &Option<BTreeSet<String>>| stores.as_ref().is_some_and(|all| all.contains(store.as_str()));
         if let Some((site, _)) = self.sites.iter().find(|(_, stores)| said(stores)) {
             return Ok(Arc::clone(site));
@@ -53,11 +71,11 @@ impl Sites {
             .found
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&store)
+            .get(store)
             .copied();
         let index = match known {
             Some(index) => index,
-            None => self.ask(&store).await?,
+            None => self.ask(store).await?,
         };
         Ok(Arc::clone(&self.sites[index].0))
     }

@@ -1,36 +1,32 @@
 //! What a panel is told of its store.
 
-use std::sync::Arc;
-
 use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
 use super::asked::Call;
+use super::auth::Access;
 use super::problem::Problem;
-use super::{Bot, Site, answer, auth};
+use super::{Bot, answer};
 use crate::store;
 
 /// Its name, how its money and clock read, and how its chats are.
-pub async fn card(site: Arc<Site>, call: Call) -> Response {
-    let told = async {
-        let (id, _) = auth::open(&site, &call).await?;
-        let card = store::card(&site.hub.pool, &id).await.map_err(Problem::database)?;
-        let telegram = match site.bot {
-            Bot::Off => "off",
-            Bot::On if card.bot_stopped => "stopped",
-            Bot::On => "on",
-        };
-        let chats = card.chats_disabled.iter();
-        let chats: Vec<_> = chats
-            .map(|chat| json!({"chat": chat.chat, "reason": chat.reason}))
-            .collect();
-        let mut body = json!({"id": id.as_str(), "currency": card.currency, "time_zone": card.time_zone,
-            "telegram": telegram, "chats_disabled": chats});
-        if let Some(name) = card.name {
-            body["name"] = json!(name);
-        }
-        Ok(answer::json(StatusCode::OK, &body))
+pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
+    let card = store::card(&access.site.hub.pool, &access.store).await;
+    let card = card.map_err(Problem::database)?;
+    let telegram = match access.site.bot {
+        Bot::Off => "off",
+        Bot::On if card.bot_stopped => "stopped",
+        Bot::On => "on",
     };
-    answer::to_page(told.await, &site, &call.headers)
+    let chats = card.chats_disabled.iter();
+    let chats: Vec<_> = chats
+        .map(|chat| json!({"chat": chat.chat, "reason": chat.reason}))
+        .collect();
+    let mut body = json!({"id": access.store.as_str(), "currency": card.currency, "time_zone": card.time_zone,
+        "answer_seconds": card.answer_seconds, "telegram": telegram, "chats_disabled": chats});
+    if let Some(name) = card.name {
+        body["name"] = json!(name);
+    }
+    Ok(answer::json(StatusCode::OK, &body))
 }

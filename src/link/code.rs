@@ -37,6 +37,12 @@ impl Code {
     }
 }
 
+/// Whether a text has the form of a code.
+pub fn looks_like_code(text: &str) -> bool {
+    let is_of_it = |byte: u8| ALPHABET.contains(&byte.to_ascii_uppercase());
+    text.len() == CODE_CHARS && text.bytes().all(is_of_it)
+}
+
 pub(super) fn hash(code: &str) -> [u8; 32] {
     Sha256::digest(code.trim().to_ascii_uppercase()).into()
 }

@@ -1,23 +1,34 @@
 //! Which chats of Telegram belong to which stores, and the codes that link them.
 
 mod code;
+mod list;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::Pool;
+use time::Time;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use crate::db::{self, Failed};
-use crate::domain::event::{EventType, StoreId};
+use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;
-use crate::journal;
+use crate::store::hours::Span;
 
-pub use code::{CODE_LIFE, Code, CodeError, create_code};
+pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
+pub use list::{Listed, Tried, give_up, list, test, tried};
 
 /// Codes that a chat may try within a minute.
 const TRIES_A_MINUTE: i64 = 5;
 /// Answers to commands that a chat gets within a minute: half of what Telegram allows a group.
 const ANSWERS_A_MINUTE: i64 = 10;
+
+/// Whether the chat of a link `l` wants no sound now; `s` is its store.
+pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
+     when l.quiet_from < l.quiet_to then (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
+         and (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to \
+     else (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
+         or (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to end)";
 
 /// What a chat is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +84,10 @@ pub struct Link {
     pub language: String,
     /// Minutes for which it is silent from now on; 0: it is not.
     pub muted_minutes: i32,
+    /// The hours in which it is silent each day, by the store's clock.
+    pub quiet: Option<Span>,
+    /// The topic that it is to; `None`: the chat, or its general topic.
+    pub topic: Option<i32>,
 }
 
 /// Who sent a code, and where.
@@ -82,6 +97,8 @@ pub struct Applicant<'a> {
     pub chat: i64,
     /// What the chat is called.
     pub title: Option<&'a str>,
+    /// The topic in which it was sent.
+    pub topic: Option<i32>,
     /// The person's number.
     pub person: i64,
 }
@@ -97,11 +114,11 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
          returning id, cardinality(tries)::bigint";
     const USE: &str = "update vestnik.vst_link_code set used_at = clock_timestamp() \
          where hash = $1 and used_at is null and expires_at > clock_timestamp() returning store_id, mode, language";
-    const LINK: &str = "insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) values ($1, $2, $3, $4, $5) \
-         on conflict (chat_id, store_id) do update set mode = excluded.mode, language = excluded.language, linked_by = excluded.linked_by";
-    // A chat that had been given up takes part again.
-    const REVIVE: &str =
-        "update vestnik.vst_chat set disabled_at = null, disabled_why = null, failures = 0, tries = '{}' where id = $1";
+    const LINK: &str = "insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by, thread_id) values ($1, $2, $3, $4, $5, $6) \
+         on conflict (chat_id, store_id) do update set mode = excluded.mode, language = excluded.language, \
+             linked_by = excluded.linked_by, thread_id = excluded.thread_id, \
+             blocked_at = null, blocked_why = null, blocked_until = '-infinity'";
+    const FORGIVE: &str = "update vestnik.vst_chat set tries = '{}' where id = $1";
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
@@ -125,10 +142,9 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
             });
         };
         let (store, mode, language): (String, String, String) = (used.try_get(0)?, used.try_get(1)?, used.try_get(2)?);
-        transaction
-            .execute(LINK, &[&chat, &store, &mode, &language, &applicant.person])
-            .await?;
-        transaction.execute(REVIVE, &[&chat]).await?;
+        let link: [&(dyn ToSql + Sync); 6] = [&chat, &store, &mode, &language, &applicant.person, &applicant.topic];
+        transaction.execute(LINK, &link).await?;
+        transaction.execute(FORGIVE, &[&chat]).await?;
         transaction.commit().await?;
         let link = links_of(&client, applicant.chat)
             .await?
@@ -146,117 +162,133 @@ pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
 
 async fn links_of(client: &deadpool_postgres::ClientWrapper, chat: i64) -> Result<Vec<Link>, Failed> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
-             coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int \
+             coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
+             l.quiet_from, l.quiet_to, l.thread_id \
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id join vestnik.vst_store s on s.id = l.store_id \
          where c.telegram_id = $1 order by 1";
     let rows = client.query(LINKS, &[&chat]).await?;
     let read = |row: &tokio_postgres::Row| {
         let mode: String = row.try_get(2)?;
+        let (from, to): (Option<Time>, Option<Time>) = (row.try_get(5)?, row.try_get(6)?);
         Ok(Link {
             store: row.try_get(0)?,
             store_name: row.try_get(1)?,
             mode: Mode::from_name(&mode).ok_or(Failed::Inconsistent("a link of an unknown mode"))?,
             language: row.try_get(3)?,
             muted_minutes: row.try_get(4)?,
+            quiet: from.zip(to).map(|(opens, closes)| Span { opens, closes }),
+            topic: row.try_get(7)?,
         })
     };
     rows.iter().map(read).collect()
 }
 
-/// Changes what a chat is for, for all of its stores.
-pub async fn set_mode(pool: &Pool, chat: i64, mode: Mode) -> Result<(), Failed> {
-    const MODE: &str =
-        "update vestnik.vst_chat_link set mode = $2 where chat_id = (select id from vestnik.vst_chat where telegram_id = $1)";
-    db::answered(async {
-        pool.get().await?.execute(MODE, &[&chat, &mode.as_str()]).await?;
-        Ok(())
-    })
-    .await
+/// What of links may be changed.
+#[derive(Debug, Clone, Copy)]
+pub enum Change {
+    /// What the chat is for.
+    Mode(Mode),
+    /// No sound for so long from now on; zero: sound again.
+    Mute(Duration),
+    /// No sound within these hours of each day, by the store's clock; `None`: no such hours.
+    Quiet(Option<Span>),
 }
 
-/// Messages come without a sound for so long.
-pub async fn mute(pool: &Pool, chat: i64, time: Duration) -> Result<(), Failed> {
-    const MUTE: &str = "update vestnik.vst_chat_link set muted_until = clock_timestamp() + make_interval(secs => $2) \
-         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1)";
+/// Changes a chat's links to these stores.
+pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), Failed> {
+    const LINKS: &str =
+        "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
     db::answered(async {
-        pool.get().await?.execute(MUTE, &[&chat, &time.as_secs_f64()]).await?;
-        Ok(())
-    })
-    .await
-}
-
-/// Ends all ties of a chat; what was planned for it is not sent.
-pub async fn unlink(pool: &Pool, chat: i64) -> Result<(), Failed> {
-    const UNLINK: &str = "with chat as (select id from vestnik.vst_chat where telegram_id = $1), \
-         dead as (update vestnik.vst_delivery set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() \
-             where chat_id in (select id from chat) and words is null and state in ('pending', 'retrying')) \
-         delete from vestnik.vst_chat_link where chat_id in (select id from chat)";
-    db::answered(async {
-        pool.get().await?.execute(UNLINK, &[&chat]).await?;
-        Ok(())
-    })
-    .await
-}
-
-/// The bot was thrown out of a chat, or blocked.
-pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<(), Failed> {
-    const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for update";
-    db::answered(async {
-        let mut client = pool.get().await?;
-        let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
-        if let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? {
-            disable_in(&transaction, row.try_get(0)?, why).await?;
+        let client = pool.get().await?;
+        match change {
+            Change::Mode(mode) => {
+                let sql = format!("update vestnik.vst_chat_link set mode = $3 {LINKS}");
+                client.execute(&sql, &[&chat, &stores, &mode.as_str()]).await?;
+            }
+            Change::Mute(time) => {
+                let sql = format!(
+                    "update vestnik.vst_chat_link set muted_until = clock_timestamp() + make_interval(secs => $3) {LINKS}"
+                );
+                client.execute(&sql, &[&chat, &stores, &time.as_secs_f64()]).await?;
+            }
+            Change::Quiet(span) => {
+                let sql = format!("update vestnik.vst_chat_link set quiet_from = $3, quiet_to = $4 {LINKS}");
+                let (from, to) = (span.map(|span| span.opens), span.map(|span| span.closes));
+                client.execute(&sql, &[&chat, &stores, &from, &to]).await?;
+            }
         }
-        transaction.commit().await?;
         Ok(())
     })
     .await
 }
 
-/// Nothing more goes to this chat, by its row, and the panels of its stores are told.
-pub async fn disable_in(transaction: &Transaction<'_>, chat: i64, why: &str) -> Result<(), Failed> {
-    const DISABLED: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false \
-         where id = $1 and disabled_at is null returning title";
-    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', reason = $2, settled_at = clock_timestamp() \
-         where chat_id = $1 and state in ('pending', 'sending', 'retrying')";
-    let Some(row) = transaction.query_opt(DISABLED, &[&chat, &why]).await? else {
-        return Ok(());
-    };
-    let title: Option<String> = row.try_get(0)?;
-    transaction.execute(DEAD, &[&chat, &why]).await?;
-    let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1";
-    for row in transaction.query(stores, &[&chat]).await? {
-        let store = StoreId::new(row.try_get(0)?);
-        let data = serde_json::json!({"chat": title, "reason": why});
-        journal::append(transaction, &store, EventType::ChatDisabled, &data).await?;
-    }
-    Ok(())
+/// Ends a chat's links to these stores; what was planned for it is not sent.
+pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), Failed> {
+    db::answered(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }
 
-/// The bot is in a chat again: it takes messages from now on. What was planned meanwhile was given up.
-pub async fn revive(pool: &Pool, chat: i64) -> Result<(), Failed> {
-    const REVIVE: &str = "update vestnik.vst_chat set disabled_at = null, disabled_why = null, failures = 0 \
-         where telegram_id = $1 and disabled_at is not null";
+/// The same over a connection of its own; of all stores, where none is named. How many.
+pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, Failed> {
+    const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
+             where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
+             returning chat_id, store_id), \
+         dead as (update vestnik.vst_delivery d set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() from ended \
+             where d.chat_id = ended.chat_id and d.store_id = ended.store_id and d.state in ('pending', 'retrying')) \
+         select count(*) from ended";
+    let row = client.query_one(UNLINK, &[&chat, &stores]).await?;
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
+}
+
+/// Queues other buttons for a message that is there, in place of those that were queued for it before.
+pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), Failed> {
+    const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
+         over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
+             where chat_id in (select id from chat) and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')) \
+         insert into vestnik.vst_delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
     db::answered(async {
-        pool.get().await?.execute(REVIVE, &[&chat]).await?;
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(SHOW).await?;
+        client.execute(&statement, &[&chat, &message, rows]).await?;
         Ok(())
     })
     .await
 }
 
-/// Queues an answer to somebody's command, so that answers keep Telegram's budgets, too. Whoever asks without end is
+/// A place in Telegram, as an answer needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The chat's number.
+    pub chat: i64,
+    /// What the chat is called.
+    pub title: Option<&'a str>,
+    /// The topic.
+    pub topic: Option<i32>,
+}
+
+/// Queues an answer to what somebody wrote, with rows of buttons below it, so that answers keep Telegram's budgets, too. Whoever asks without end is
 /// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
-pub async fn answer(pool: &Pool, chat: i64, title: Option<&str>, html: &str) -> Result<(), Failed> {
+pub async fn answer(
+    pool: &Pool,
+    place: Place<'_>,
+    html: &str,
+    buttons: Option<&serde_json::Value>,
+) -> Result<(), Failed> {
     const ANSWER: &str = "with chat as ( \
              insert into vestnik.vst_chat as c (telegram_id, title, waiting) values ($1, $2, true) \
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
-         insert into vestnik.vst_delivery (chat_id, words, urgent) select id, $3, true from chat \
+         insert into vestnik.vst_delivery (chat_id, words, thread_id, buttons, urgent) select id, $3, $5, $6, true from chat \
          where (select count(*) from vestnik.vst_delivery d where d.words is not null \
              and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
     db::answered(async {
         let client = pool.get().await?;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&chat, &title, &html, &ANSWERS_A_MINUTE];
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &place.chat,
+            &place.title,
+            &html,
+            &ANSWERS_A_MINUTE,
+            &place.topic,
+            &buttons,
+        ];
         client.execute(ANSWER, &parameters).await?;
         Ok(())
     })
@@ -276,13 +308,15 @@ pub struct Pressed {
     pub source: String,
     /// Its key.
     pub key: String,
+    /// Both, as the engine's tables keep them.
+    pub subject: String,
     /// The chat's language.
     pub language: String,
 }
 
 /// Finds it by the event that the message tells.
 pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, Failed> {
-    const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, l.language \
+    const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, o.id || ' ' || e.key, l.language \
          from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
          join vestnik.vst_chat_link l on l.store_id = e.store_id \
          join vestnik.vst_chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1 and e.key is not null";
@@ -298,47 +332,32 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
             kind: SubjectKind::from_name(kind).ok_or(Failed::Inconsistent("a source of an unknown kind"))?,
             source: row.try_get(2)?,
             key: row.try_get(3)?,
-            language: row.try_get(4)?,
+            subject: row.try_get(4)?,
+            language: row.try_get(5)?,
         }))
     })
     .await
 }
 
-/// A linked chat, as a list shows it.
-#[derive(Debug)]
-pub struct Listed {
-    /// The store.
-    pub store: String,
-    /// What it is for.
-    pub mode: String,
-    /// A language's name.
-    pub language: String,
-    /// Its number at Telegram.
-    pub telegram_id: i64,
-    /// What it is called.
-    pub title: Option<String>,
-    /// Why it takes nothing any more.
-    pub disabled_why: Option<String>,
-    /// Deliveries that wait.
-    pub open: i64,
+/// Somebody was asked why an order is rejected, below its message: for ten minutes, a reply to it is the reason.
+pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), Failed> {
+    const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
+         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
+    db::answered(async {
+        pool.get().await?.execute(ASK, &[&chat, &message]).await?;
+        Ok(())
+    })
+    .await
 }
 
-/// Every link, by store.
-pub async fn list(client: &Client) -> Result<Vec<Listed>, Failed> {
-    const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, c.disabled_why, \
-             (select count(*) from vestnik.vst_delivery d where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying')) \
-         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id order by l.store_id, l.linked_at";
-    let rows = client.query(LIST, &[]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        Ok(Listed {
-            store: row.try_get(0)?,
-            mode: row.try_get(1)?,
-            language: row.try_get(2)?,
-            telegram_id: row.try_get(3)?,
-            title: row.try_get(4)?,
-            disabled_why: row.try_get(5)?,
-            open: row.try_get(6)?,
-        })
-    };
-    rows.iter().map(read).collect()
+/// The event whose rejection a reply to this message gives the reason for; `None`: nobody was asked. It is asked once.
+pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, Failed> {
+    const ASKED: &str = "update vestnik.vst_message set asked_at = null \
+         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \
+           and asked_at > clock_timestamp() - interval '10 minutes' returning event_id";
+    db::answered(async {
+        let row = pool.get().await?.query_opt(ASKED, &[&chat, &message]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    })
+    .await
 }

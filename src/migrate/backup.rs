@@ -173,11 +173,10 @@ fn address(command: &mut Command, config: &Config) -> Result<(), String> {
 /// Writes ids and statuses as SQL that puts them back.
 async fn copy(transaction: &Transaction<'_>, mut file: &File) -> Result<(), String> {
     const HEAD: &str = "-- The ids and statuses of before V23. After `vestnik migrate --undo v23`, for V23's constraints refuse the old
--- ones, psql puts them back with this file. Nobody is told.
+-- ones, psql puts them back with this file. Both words mean the same, so nobody is told.
 \\set ON_ERROR_STOP on
 set client_encoding = 'UTF8';
-begin;
-set local vestnik.quiet = 'on';";
+begin;";
     let postgres = |error: tokio_postgres::Error| db::reason(&error);
     let io = |error: std::io::Error| error.to_string();
     writeln!(file, "{HEAD}").map_err(io)?;

@@ -110,6 +110,16 @@ pub enum Error {
     /// A table cannot be attached.
     #[error(transparent)]
     Attach(#[from] attach::Error),
+    /// A table has a name of the reference shop's, and is another.
+    #[error(
+        "{table} is not as the reference shop's: {problem}\nFor tables of your own: shop.schema = \"own\", then `vestnik attach --table {table}`"
+    )]
+    Reference {
+        /// Its name.
+        table: &'static str,
+        /// What does not fit.
+        problem: attach::Error,
+    },
     /// There is nothing to undo.
     #[error("V23 is not applied in this database: there is nothing to undo")]
     NotApplied,

@@ -44,7 +44,12 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Resul
         if is_own {
             continue;
         }
-        match attach::attach(client, &meant, Options::default(), say).await? {
+        let attached = attach::attach(client, &meant, Options::default(), say).await;
+        let attached = attached.map_err(|problem| match problem {
+            attach::Error::Unfit { .. } => Error::Reference { table: name, problem },
+            problem => problem.into(),
+        });
+        match attached? {
             Attached::Unchanged(_) => {}
             Attached::New(_) => {
                 say(&format!("attached {name}"));

@@ -50,6 +50,7 @@ pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) ->
     db::answered(async {
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
+        db::read_by_index(&transaction).await?;
         let mut page = ReceiptPage {
             events: Vec::new(),
             next_before: query.before,
@@ -148,8 +149,8 @@ async fn ways(
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Vec<Value>>, tokio_postgres::Error> {
-    const WAYS: &str = "select event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by \
-         from vestnik.vst_receipt where event_id = any ($1) order by event_id, way, recipient";
+    const WAYS: &str = "select event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by, \
+         nullif(token_id, 0)::text from vestnik.vst_receipt where event_id = any ($1) order by event_id, way, recipient, token_id";
     let mut ways: ByEvent<Vec<Value>> = HashMap::new();
     for row in client.query(WAYS, &[&ids]).await? {
         let mut way = Map::new();
@@ -159,6 +160,7 @@ async fn ways(
             put(&mut way, name, row.try_get::<_, Option<OffsetDateTime>>(place)?.map(clock));
         }
         put(&mut way, "by", row.try_get::<_, Option<String>>(7)?);
+        put(&mut way, "token", row.try_get::<_, Option<String>>(8)?);
         ways.entry(row.try_get(0)?).or_default().push(Value::Object(way));
     }
     Ok(ways)

@@ -65,6 +65,7 @@ pub async fn summary(
     let row = db::answered::<_, Failed>(async {
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
+        db::read_by_index(&transaction).await?;
         let orders = new_orders(&*transaction, sources, store, from, to).await?;
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&orders, Type::INT8_ARRAY), (&bounds, Type::FLOAT8_ARRAY), (&last, Type::INT4)];

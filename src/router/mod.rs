@@ -9,7 +9,7 @@ mod queue;
 mod recent;
 mod rush;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::journal::Past;
 use crate::metrics::HOT;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
-use crate::token::{TokenId, Withdrawn};
+use crate::token::{Holder, TokenId, Withdrawn};
 
 /// Time for each session that comes back after a restart.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
@@ -52,7 +52,7 @@ pub enum Refused {
     NotReady,
     /// The node is going down.
     Draining,
-    /// The store has as many sessions as it may.
+    /// The store, or the token for it, has as many sessions as it may.
     TooMany,
 }
 
@@ -88,7 +88,7 @@ pub struct Subscription {
 
 struct Subscriber {
     number: u64,
-    token: TokenId,
+    holder: Holder,
     link: Arc<Link>,
 }
 
@@ -139,11 +139,12 @@ pub struct Router {
     rush: Rush,
     queue_bytes: usize,
     max_per_store: usize,
+    max_per_token: usize,
 }
 
 impl Router {
-    /// With bounds for each session's queue, and for the sessions of one store.
-    pub fn new(queue_bytes: usize, max_per_store: usize) -> Self {
+    /// With bounds for each session's queue, for the sessions of one store, and for those that one token has of it.
+    pub fn new(queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 stores: HashMap::new(),
@@ -156,6 +157,7 @@ impl Router {
             rush: Rush::default(),
             queue_bytes,
             max_per_store,
+            max_per_token,
         }
     }
 
@@ -165,7 +167,7 @@ impl Router {
     }
 
     /// Begins a subscription: everything after its cursor comes.
-    pub fn subscribe(self: &Arc<Self>, store: &StoreId, token: TokenId) -> Result<Subscription, Refused> {
+    pub fn subscribe(self: &Arc<Self>, store: &StoreId, holder: Holder) -> Result<Subscription, Refused> {
         let mut inner = self.lock();
         if inner.draining {
             return Err(Refused::Draining);
@@ -177,13 +179,14 @@ impl Router {
             .ok_or(Refused::NotReady)?;
         let number = inner.next_number;
         let subscribers = inner.stores.entry(store.clone()).or_default();
-        if subscribers.len() >= self.max_per_store {
+        let of_token = held_by(subscribers, holder.token);
+        if subscribers.len() >= self.max_per_store || of_token >= self.max_per_token {
             return Err(Refused::TooMany);
         }
         let link = Arc::new(Link::default());
         subscribers.push(Subscriber {
             number,
-            token,
+            holder,
             link: Arc::clone(&link),
         });
         inner.next_number += 1;
@@ -338,24 +341,31 @@ impl Router {
             .stores
             .values()
             .flatten()
-            .map(|subscriber| subscriber.token)
+            .map(|subscriber| subscriber.holder.token)
             .collect();
         tokens.sort_unstable();
         tokens.dedup();
         tokens
     }
 
-    /// Lets the sessions of a token go.
-    pub fn withdraw(&self, token: TokenId, why: Withdrawn) {
-        let inner = self.lock();
-        for subscriber in inner
-            .stores
-            .values()
-            .flatten()
-            .filter(|subscriber| subscriber.token == token)
-        {
-            // It leaves the list when it drops its subscription.
-            subscriber.link.end(End::Withdrawn(why));
+    /// How many sessions each token has on this node.
+    pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
+        let mut sessions = BTreeMap::new();
+        for subscriber in self.lock().stores.values().flatten() {
+            *sessions.entry(subscriber.holder.token).or_default() += 1;
+        }
+        sessions
+    }
+
+    /// Lets the sessions go whose token no longer opens what it did, as `why` says.
+    pub fn withdraw(&self, why: impl Fn(&StoreId, Holder) -> Option<Withdrawn>) {
+        for (store, subscribers) in &self.lock().stores {
+            for subscriber in subscribers {
+                if let Some(why) = why(store, subscriber.holder) {
+                    // It leaves the list when it drops its subscription.
+                    subscriber.link.end(End::Withdrawn(why));
+                }
+            }
         }
     }
 
@@ -394,10 +404,34 @@ impl Subscription {
         }
     }
 
+    /// The session is held with another token from now on, if that one may have one more of this store.
+    pub fn hold(&self, holder: Holder) -> Result<(), Refused> {
+        let mut inner = self.router.lock();
+        let Some(subscribers) = inner.stores.get_mut(&self.store) else {
+            return Err(Refused::Draining);
+        };
+        let has_more = held_by(subscribers, holder.token) >= self.router.max_per_token;
+        let mut ours = subscribers
+            .iter_mut()
+            .filter(|subscriber| subscriber.number == self.number);
+        match ours.next() {
+            Some(ours) if ours.holder.token == holder.token || !has_more => ours.holder = holder,
+            Some(_) => return Err(Refused::TooMany),
+            None => return Err(Refused::Draining),
+        }
+        Ok(())
+    }
+
     /// Resolves when the router lets the session go.
     pub async fn let_go(&self) -> End {
         poll_fn(|context| self.link.poll(context, Link::ended)).await
     }
+}
+
+/// Sessions of these that a token has.
+fn held_by(subscribers: &[Subscriber], token: TokenId) -> usize {
+    let of_token = subscribers.iter().filter(|subscriber| subscriber.holder.token == token);
+    of_token.count()
 }
 
 impl Drop for Subscription {

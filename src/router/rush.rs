@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use crate::pace::Pace;
+use crate::rate_limiter::{Rate, RateLimiter};
 
 /// Replays that read the journal at once; the pool has more connections than that, for tokens and acknowledgements.
 pub const REPLAY_READS: usize = 4;
@@ -19,7 +19,7 @@ const AT_ONCE: u32 = 8;
 /// it here and 0.1 in Postgres, or 0.5 and 0.7 where each replay reads the journal. The rest is left to those who are back:
 /// with 2500, and 5,000 that each read the journal, the hundredth live order took half as long again
 /// (`cargo bench --bench replay`). So 5,000 are back within 8 s.
-const PACE_OF_A_CORE: Duration = Duration::from_micros(3200);
+const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
 /// It would take too long to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct TooMany;
 /// The line before the journal.
 #[derive(Debug)]
 pub struct Rush {
-    door: std::sync::Mutex<Pace>,
+    door: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
     /// Held by the one who reads the past.
     past: Mutex<()>,
@@ -37,7 +37,7 @@ pub struct Rush {
 impl Default for Rush {
     fn default() -> Self {
         Self {
-            door: std::sync::Mutex::new(Pace::of_a_core(PACE_OF_A_CORE, AT_ONCE)),
+            door: std::sync::Mutex::new(RateLimiter::new(Rate::of_core_time(TIME_OF_A_CORE, AT_ONCE))),
             reads: Semaphore::new(REPLAY_READS),
             past: Mutex::default(),
         }
@@ -45,13 +45,14 @@ impl Default for Rush {
 }
 
 impl Rush {
-    fn door(&self) -> std::sync::MutexGuard<'_, Pace> {
+    fn door(&self) -> std::sync::MutexGuard<'_, RateLimiter> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a session in, in its turn.
     pub async fn let_in(&self) -> Result<(), TooMany> {
-        let wait = self.door().wait(Instant::now(), TURN_DEADLINE).ok_or(TooMany)?;
+        let reserved = self.door().reserve(Instant::now(), TURN_DEADLINE);
+        let wait = reserved.map_err(|_| TooMany)?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -96,7 +97,7 @@ mod tests {
         drop(reader);
         assert!(rush.alone().is_some());
         for _ in 0..1000 {
-            rush.door().wait(Instant::now(), TURN_DEADLINE);
+            let _ = rush.door().reserve(Instant::now(), TURN_DEADLINE);
         }
         assert!(rush.alone().is_none());
     }

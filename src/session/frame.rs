@@ -1,10 +1,14 @@
 //! The messages of the wire beside the events themselves, and the close codes.
 
+use std::time::Duration;
+
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::event::EventId;
+use crate::token::Scope;
 
 /// Why a session ends, as its client is told. Below 4500: come back with your cursor; from there on: stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +29,11 @@ pub enum Close {
     TokenExpired,
     /// Too slow: its queue was full, it did not read, or it did not answer pings.
     Lagged,
-    /// Too many messages.
+    /// Too many messages, or other frames.
     TooManyMessages,
     /// The token was revoked.
     TokenRevoked,
-    /// The store has as many sessions as it may.
+    /// The store, or the token for it, has as many sessions as it may.
     TooManySessions,
     /// The socket is gone; there is nobody to tell.
     Gone,
@@ -50,7 +54,7 @@ impl Close {
             Self::Lagged => 4408,
             Self::TooManyMessages => 4429,
             Self::TokenRevoked => 4503,
-            Self::TooManySessions => 4505,
+            Self::TooManySessions => 4430,
         }
     }
 
@@ -68,13 +72,13 @@ impl Close {
             Self::Lagged => "too slow; come back with your cursor",
             Self::TooManyMessages => "too many messages; come back with your cursor",
             Self::TokenRevoked => "the token was revoked",
-            Self::TooManySessions => "too many sessions for this store",
+            Self::TooManySessions => "too many sessions; come back later",
         }
     }
 }
 
 /// What a client may say.
-#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FromClient {
     /// Somebody has seen this event.
@@ -99,6 +103,11 @@ pub enum FromClient {
         /// Its number.
         id: String,
     },
+    /// The session goes on with another token.
+    Token {
+        /// It.
+        token: SecretString,
+    },
 }
 
 /// What a client did wrong, as the wire names it.
@@ -110,6 +119,12 @@ pub enum Mistake {
     UnknownEvent,
     /// The database is away: say it again.
     AckNotStored,
+    /// What its token does not allow.
+    OtherScope(Scope),
+    /// The new token does not open this store, or opens nothing.
+    TokenRefused,
+    /// The database is away, or the new token has as many sessions as it may: say it again.
+    TokenNotTaken,
 }
 
 impl Mistake {
@@ -118,16 +133,22 @@ impl Mistake {
             Self::BadMessage => "bad_message",
             Self::UnknownEvent => "unknown_event",
             Self::AckNotStored => "ack_not_stored",
+            Self::OtherScope(_) => "forbidden_scope",
+            Self::TokenRefused => "token_refused",
+            Self::TokenNotTaken => "token_not_taken",
         }
     }
 
     fn message(self) -> &'static str {
         match self {
             Self::BadMessage => {
-                r#"say {"type":"ack","id":"91"}, {"type":"rendered","id":"91"}, {"type":"rung","id":"91"}, {"type":"panel","rings":true} or {"type":"ping"}"#
+                r#"say {"type":"ack","id":"91"}, {"type":"rendered","id":"91"}, {"type":"rung","id":"91"}, {"type":"panel","rings":true}, {"type":"token","token":"vst_…"} or {"type":"ping"}"#
             }
             Self::UnknownEvent => "this store has no such event",
             Self::AckNotStored => "the acknowledgement could not be stored: say it again",
+            Self::OtherScope(_) => "your token's scope does not allow this",
+            Self::TokenRefused => "this token does not open this store: the session goes on with the one that it has",
+            Self::TokenNotTaken => "the token could not be taken: say it again",
         }
     }
 }
@@ -171,6 +192,23 @@ pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     if let Some(id) = about {
         message["id"] = json!(id.to_string());
     }
+    if let Mistake::OtherScope(needed) = mistake {
+        message["scope"] = json!(needed.as_str());
+    }
+    message.to_string().into()
+}
+
+/// The token's time is over soon: give another one, or be closed.
+pub fn token_expires(left: Duration) -> Utf8Bytes {
+    format!(r#"{{"type":"token_expires","expires_in":{}}}"#, left.as_secs()).into()
+}
+
+/// The session goes on with the new token; `left`: until that one's time is over.
+pub fn token_accepted(left: Option<Duration>) -> Utf8Bytes {
+    let mut message = json!({"type": "token_accepted"});
+    if let Some(left) = left {
+        message["expires_in"] = json!(left.as_secs());
+    }
     message.to_string().into()
 }
 
@@ -181,14 +219,16 @@ mod tests {
     #[test]
     fn a_client_says_what_the_protocol_knows_and_nothing_else() {
         let said = |text| serde_json::from_str::<FromClient>(text).ok();
-        assert_eq!(
-            said(r#"{"type":"ack","id":"91"}"#),
-            Some(FromClient::Ack { id: "91".into() })
-        );
-        assert_eq!(said(r#"{"type":"ping"}"#), Some(FromClient::Ping));
-        assert_eq!(
+        assert!(matches!(said(r#"{"type":"ack","id":"91"}"#), Some(FromClient::Ack { id }) if id == "91"));
+        assert!(matches!(said(r#"{"type":"ping"}"#), Some(FromClient::Ping)));
+        assert!(matches!(
             said(r#"{"type":"panel","rings":true}"#),
             Some(FromClient::Panel { rings: true })
+        ));
+        let token = said(r#"{"type":"token","token":"vst_x"}"#);
+        assert!(
+            token.is_some_and(|token| !format!("{token:?}").contains("vst_x")),
+            "a token is never shown"
         );
         for wrong in [
             r#"{"type":"ack"}"#,
@@ -199,7 +239,7 @@ mod tests {
             "ping",
             r#"{"id":"91"}"#,
         ] {
-            assert_eq!(said(wrong), None, "{wrong}");
+            assert!(said(wrong).is_none(), "{wrong}");
         }
     }
 }

@@ -3,9 +3,11 @@
 //! Subscribe first, read second, and drop from the live side what the read saw: so there is no gap between the replay
 //! and the live events, and no repeat.
 
+mod clock;
 mod frame;
+mod frame_meter;
 mod outbox;
-mod pace;
+mod renewal;
 mod replay;
 pub mod socket;
 pub mod sse;
@@ -16,13 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use clock::{Clock, Due};
 pub use frame::Close;
 use frame::{FromClient, Mistake};
-use pace::Pace;
 pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
@@ -34,7 +37,7 @@ use crate::reach::{Recorder, Way, What, Word};
 use crate::router::{End, Part, Published, Queued, Refused, Router, Subscription};
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
-use crate::token::{Grant, Withdrawn};
+use crate::token::{Grant, Scope, Tokens, Withdrawn};
 
 /// Bytes written before a flush, so that a client's buffer stays small however much waits.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -49,6 +52,8 @@ pub struct Hub {
     pub router: Arc<Router>,
     /// For replay and acknowledgements.
     pub pool: Pool,
+    /// What tokens open.
+    pub tokens: Arc<Tokens>,
     /// Between two pings.
     pub ping_interval: Duration,
     /// Which stores have a panel here that can ring.
@@ -65,12 +70,11 @@ pub struct Hub {
 pub struct Session {
     hub: Arc<Hub>,
     store: StoreId,
-    grant: Grant,
+    grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
     /// What the replay saw: live events that it covers were sent already.
     replayed: Option<Position>,
-    pace: Pace,
     /// Whether the client has said that it is a panel: then what is sent to it is proven.
     panel: Panel,
 }
@@ -87,8 +91,8 @@ enum Panel {
 
 impl Session {
     /// Subscribes. Everything after the subscription's cursor comes.
-    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Grant) -> Result<Box<Self>, Refused> {
-        let subscription = hub.router.subscribe(&store, grant.id)?;
+    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
+        let subscription = hub.router.subscribe(&store, grant.holder())?;
         let name = format!("{:016x}", fastrand::u64(..));
         // Boxed: a future that is moved into another one keeps room for it in both.
         Ok(Box::new(Self {
@@ -98,7 +102,6 @@ impl Session {
             name,
             subscription,
             replayed: None,
-            pace: Pace::new(),
             panel: Panel::Unknown,
         }))
     }
@@ -142,24 +145,44 @@ impl Session {
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
         // What happens now and then is boxed, so that the many sessions that only wait do not carry its size.
-        let mut heartbeat = heartbeat(self.hub.ping_interval);
+        let mut clock = Clock::new(self.hub.ping_interval, self.grant.ends);
         let mut silent_intervals = 0;
         loop {
+            self.check_token()?;
             tokio::select! {
                 biased;
                 queued = self.subscription.next() => self.send(queued.map_err(close_for)?, transport).await?,
                 incoming = transport.receive() => {
                     silent_intervals = 0;
+                    let before = Arc::clone(&self.grant);
                     Box::pin(self.hear(incoming, transport)).await?;
-                }
-                _ = heartbeat.tick() => {
-                    if T::ANSWERS_PINGS && silent_intervals == 2 {
-                        return Err(Close::Lagged);
+                    if !Arc::ptr_eq(&before, &self.grant) {
+                        clock.set_end(self.grant.ends);
                     }
-                    silent_intervals += 1;
-                    Box::pin(self.beat(transport)).await?;
                 }
+                due = clock.next() => match due {
+                    Due::End => return Err(Close::TokenExpired),
+                    Due::Warning(left) => {
+                        self.put(Outgoing::Message(frame::token_expires(left)), transport).await?;
+                        self.flush(transport).await?;
+                    }
+                    Due::Heartbeat => {
+                        if T::ANSWERS_PINGS && silent_intervals == 2 {
+                            return Err(Close::Lagged);
+                        }
+                        silent_intervals += 1;
+                        Box::pin(self.beat(transport)).await?;
+                    }
+                },
             }
+        }
+    }
+
+    /// However much there is to send, nothing is sent with a token whose time is over.
+    fn check_token(&self) -> Result<(), Close> {
+        match self.grant.ends {
+            Some(ends) if ends <= std::time::Instant::now() => Err(Close::TokenExpired),
+            _ => Ok(()),
         }
     }
 
@@ -256,9 +279,6 @@ impl Session {
     /// A ping, and the newest cursor. It may only be said when everything that it covers has been sent: so first look
     /// at it, then send all that waits, then say it.
     async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
-        if self.grant.expires_at.is_some_and(|at| at <= OffsetDateTime::now_utc()) {
-            return Err(Close::TokenExpired);
-        }
         self.put(Outgoing::Ping, transport).await?;
         let cursor = self.subscription.reached().map_err(close_for)?;
         while let Some(queued) = self.subscription.try_next() {
@@ -275,11 +295,10 @@ impl Session {
             Incoming::Closed(why) => return Err(why),
             Incoming::Text(text) => text,
         };
-        if !self.pace.allows_one() {
-            return Err(Close::TooManyMessages);
-        }
         let answer = match serde_json::from_str(&text) {
             Ok(FromClient::Ping) => Some(frame::pong()),
+            Ok(FromClient::Token { token }) => Some(self.renew(token.expose_secret()).await?),
+            Ok(_) if self.grant.scope < Scope::Panel => Some(frame::error(Mistake::OtherScope(Scope::Panel), None)),
             Ok(FromClient::Ack { id }) => match id.parse() {
                 Ok(id) => self
                     .acknowledge(EventId(id), T::WAY)
@@ -322,6 +341,7 @@ impl Session {
             event,
             way,
             recipient: self.name.clone(),
+            token: self.grant.id,
             what,
             at: OffsetDateTime::now_utc(),
         });
@@ -348,16 +368,11 @@ impl Session {
     }
 }
 
-fn heartbeat(every: Duration) -> Interval {
-    let mut ticks = interval_at(Instant::now() + every, every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
 fn close_for(end: End) -> Close {
     match end {
         End::Lagged => Close::Lagged,
-        End::Draining => Close::Draining,
+        // With another scope, or another end, it is another session.
+        End::Draining | End::Withdrawn(Withdrawn::Changed) => Close::Draining,
         End::Withdrawn(Withdrawn::Expired) => Close::TokenExpired,
         End::Withdrawn(Withdrawn::Revoked) => Close::TokenRevoked,
     }

@@ -48,6 +48,7 @@ impl Session {
     pub(super) async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let mut after = after;
         loop {
+            self.check_token()?;
             match self.next_page(&after).await? {
                 Next::Recalled(recalled) => return self.tell(recalled, transport).await,
                 Next::Page(Page::Resync {

@@ -4,17 +4,85 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
+
+/// How long a client may leave what is written to it unread, without taking a single byte.
+const WRITE_PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// An accepted socket.
 pub enum Socket {
     /// As it is.
-    Plain(TcpStream),
+    Plain(Tcp),
     /// Boxed: it is large, and this type is moved about.
-    Secure(Box<TlsStream<TcpStream>>),
+    Secure(Box<TlsStream<Tcp>>),
+}
+
+/// A TCP connection that fails where its peer takes nothing of what is written for [`WRITE_PROGRESS_DEADLINE`].
+pub struct Tcp {
+    stream: TcpStream,
+    /// Runs while a write waits. An idle session has none.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl From<TcpStream> for Tcp {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream, stalled: None }
+    }
+}
+
+impl Tcp {
+    fn progress<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep(WRITE_PROGRESS_DEADLINE)));
+        stalled.as_mut().poll(context).map(|()| {
+            metrics::counter!("vestnik_connections_timed_out_total", "waited_for" => "write").increment(1);
+            Err(io::ErrorKind::TimedOut.into())
+        })
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.progress(written, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.progress(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 impl AsyncRead for Socket {

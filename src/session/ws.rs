@@ -13,14 +13,14 @@ use std::time::Duration;
 use futures::{Sink as _, StreamExt as _};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
-use tokio::io::AsyncWrite as _;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
+use super::frame_meter::Metered;
 use super::outbox::Outbox;
 use super::socket::Socket;
 use super::{Close, Incoming, Outgoing, Session, Transport};
@@ -35,6 +35,8 @@ const READ_BUFFER_BYTES: usize = 512;
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// Only pongs and a goodbye pass through tungstenite's own buffer: reaching it would be a defect.
 const MAX_CONTROL_BYTES: usize = 16 * 1024;
+/// Bytes that are read of a client that has sent too much, so that it reads why it is over.
+const MAX_READ_OFF_BYTES: usize = 256 * 1024;
 /// How long the upgrade may take after its answer.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a client may take to read why it is over, and to say goodbye.
@@ -42,7 +44,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A WebSocket.
 pub struct Ws {
-    stream: WebSocketStream<Socket>,
+    stream: WebSocketStream<Metered>,
     outbox: Outbox,
 }
 
@@ -71,7 +73,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
         }
     };
     // The server wraps each socket in exactly this; anything else would be a defect.
-    let Ok(parts) = downcast::<TokioIo<Socket>>(upgraded) else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
         tracing::error!("an upgraded connection is not one of our sockets");
         return None;
     };
@@ -81,9 +83,9 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
         .max_write_buffer_size(MAX_CONTROL_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    let socket = parts.io.into_inner();
     // What the client sent behind its handshake without waiting for the answer.
     let early = parts.read_buf.to_vec();
+    let socket = Metered::new(parts.io.into_inner(), &early);
     let stream = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
     Some(Ws {
         stream,
@@ -104,6 +106,20 @@ impl Ws {
             error => error,
         };
         Poll::Ready(flushed.map_err(|_| Close::Gone))
+    }
+}
+
+impl Ws {
+    /// Reads what the client sends without a look at it, until it goes or it was enough.
+    async fn read_off(&mut self) {
+        let socket = self.stream.get_mut().unmetered();
+        let (mut read, mut nothing) = (0, [0; READ_BUFFER_BYTES]);
+        while read < MAX_READ_OFF_BYTES {
+            match socket.read(&mut nothing).await {
+                Ok(0) | Err(_) => return,
+                Ok(more) => read += more,
+            }
+        }
     }
 }
 
@@ -157,7 +173,10 @@ impl Transport for Ws {
             // An error here means that the client is gone, or closed first: either way it is over.
             let _ = self.stream.close(Some(frame)).await;
             // Reading on lets the client take the frame before the socket closes.
-            while let Some(Ok(_)) = self.stream.next().await {}
+            match why {
+                Close::TooManyMessages => self.read_off().await,
+                _ => while let Some(Ok(_)) = self.stream.next().await {},
+            }
         };
         let _ = timeout(CLOSE_DEADLINE, goodbye).await;
     }
@@ -165,6 +184,7 @@ impl Transport for Ws {
 
 fn close_for(error: &Error) -> Close {
     match error {
+        Error::Io(error) if error.kind() == std::io::ErrorKind::QuotaExceeded => Close::TooManyMessages,
         Error::Capacity(CapacityError::MessageTooLong { .. }) => Close::TooBig,
         Error::Utf8(_) => Close::NotUtf8,
         Error::Protocol(_) => Close::Protocol,

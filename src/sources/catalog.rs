@@ -53,7 +53,7 @@ pub struct TableColumn {
     pub labels: Vec<String>,
     /// Whether it may be null.
     pub is_nullable: bool,
-    /// Its default, as SQL writes it.
+    /// Its default, as SQL writes it, where [`Table::with_defaults`] has read it.
     pub default: Option<String>,
 }
 
@@ -104,6 +104,22 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Table {
+    /// The table with the defaults of its columns. Postgres locks a table to write an expression of it, so nobody asks who
+    /// must not wait for whoever holds the table.
+    pub async fn with_defaults(&self, client: &impl GenericClient) -> Result<Self, Error> {
+        const DEFAULTS: &str = "select a.attname::text, pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d \
+             join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum where d.adrelid = $1";
+        let mut table = self.clone();
+        for row in client.query(DEFAULTS, &[&self.oid]).await? {
+            let (name, default): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+            let column = table.columns.iter_mut().find(|column| column.name == name);
+            if let Some(column) = column {
+                column.default = default;
+            }
+        }
+        Ok(table)
+    }
+
     /// A column by its name.
     pub fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name == name)
@@ -182,14 +198,19 @@ async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableCol
              select b.attnum, case when t.typtype = 'd' then t.typbasetype else t.typelem end, b.depth + 1 \
              from below b join pg_type t on t.oid = b.type \
              where (t.typtype = 'd' or t.typcategory = 'A' and t.typelem <> 0) and b.depth < 10), \
+         bare (attnum, type, typmod, depth) as ( \
+             select attnum, atttypid, atttypmod, 0 from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
+             union all \
+             select b.attnum, t.typbasetype, t.typtypmod, b.depth + 1 from bare b join pg_type t on t.oid = b.type where t.typtype = 'd'), \
+         plain as (select distinct on (attnum) attnum, format_type(type, typmod) as name from bare order by attnum, depth desc), \
          base as (select distinct on (attnum) attnum, type from below order by attnum, depth desc) \
          select a.attname::text, format_type(a.atttypid, a.atttypmod), \
-             case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) else format_type(a.atttypid, a.atttypmod) end, \
+             plain.name, \
              bt.oid < 16384 or bt.typtype = 'e', t.typlen = -1 and t.typname <> 'numeric', \
              array(select l.enumlabel::text from pg_enum l where l.enumtypid = base.type order by l.enumsortorder), \
-             not a.attnotnull, pg_get_expr(d.adbin, d.adrelid) \
-         from pg_attribute a join pg_type t on t.oid = a.atttypid join base on base.attnum = a.attnum \
-         join pg_type bt on bt.oid = base.type left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
+             not a.attnotnull \
+         from pg_attribute a join pg_type t on t.oid = a.atttypid join base on base.attnum = a.attnum join plain on plain.attnum = a.attnum \
+         join pg_type bt on bt.oid = base.type \
          where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped order by a.attnum";
     let rows = client.query(COLUMNS, &[&table]).await?;
     let column = |row: &tokio_postgres::Row| {
@@ -201,7 +222,7 @@ async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableCol
             is_long: row.try_get(4)?,
             labels: row.try_get(5)?,
             is_nullable: row.try_get(6)?,
-            default: row.try_get(7)?,
+            default: None,
         })
     };
     rows.iter().map(column).collect()

@@ -182,7 +182,8 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        Status::Cancelled => of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled),
+        // By a button the store itself did it: nobody needs to be told to stop.
+        Status::Cancelled if answer.by.is_none() => of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled),
         _ => of_kind(after.kind, EventType::OrderStatusChanged, EventType::BookingStatusChanged),
     };
     let whole = status == previous || after.kind == SubjectKind::Booking;

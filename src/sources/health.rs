@@ -55,7 +55,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, Failed> {
 /// The sources and recorded columns of the newest rows of the journal.
 async fn newest(client: &impl GenericClient) -> Result<Vec<(i32, String)>, tokio_postgres::Error> {
     const NEWEST: &str = "select source, vestnik.vst_readable(data)::text from vestnik.vst_event where type in ('insert', 'update') \
-         order by xid desc, id desc limit $1";
+         order by id desc limit $1";
     let rows = client.query(NEWEST, &[&NEWEST_EVENTS]).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

@@ -31,10 +31,15 @@ const OPTIONS: [&str; 15] = [
     "options", "modifiers", "extras", "addons", "add_ons", "addOns", "toppings", "variants", "variant", "choices", "selections",
     "ingredients", "attributes", "опции", "добавки",
 ];
+/// What a group of options is called, and what holds its choices, beside the names above.
+const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
+const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 const NOTES: [&str; 13] = [
     "note", "notes", "comment", "comments", "special_instructions", "specialInstructions", "instructions", "remark", "remarks",
     "wish", "special_request", "комментарий", "примечание",
 ];
+/// Lists of names and values.
+const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
 /// What no person needs to read.
 const TECHNICAL: [&str; 20] = [
     "id", "uuid", "guid", "_id", "sku", "key", "slug", "image", "img", "photo", "picture", "thumbnail", "url", "link", "barcode", "ean",
@@ -119,14 +124,18 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
 }
 
 /// Where the mapping says it, or under one of the usual names.
-fn find<'a>(members: &[(String, &'a str)], mapped: &Option<Column>, usual: &[&str]) -> Option<Cow<'a, str>> {
+fn find<T>(members: &[(String, &str)], mapped: &Option<Column>, usual: &[&str], read: impl Fn(&str) -> Option<T>) -> Option<T> {
     match mapped {
-        Some(column) => at_path(member(members, &column.name)?, &column.path),
-        None => {
-            let first = usual.iter().filter_map(|name| member(members, name)).find(|value| Json::read(value) != Json::Null);
-            first.map(Cow::Borrowed)
-        }
+        Some(column) => read(&at_path(member(members, &column.name)?, &column.path)?),
+        None => usual.iter().filter_map(|name| member(members, name)).find_map(read),
     }
+}
+
+/// A name under a name that is like one: `name_ru`, `dishTitle`.
+fn named_alike(members: &[(String, &str)]) -> Option<String> {
+    let is_alike = |name: &str| ["name", "title", "назван"].iter().any(|part| name.to_lowercase().contains(part));
+    let alike = members.iter().filter(|(name, _)| is_alike(name));
+    alike.filter_map(|(_, value)| name_within(value, LEVELS)).next()
 }
 
 fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Option<Item> {
@@ -141,18 +150,16 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
         }
         plain => return Some(plain_item(shortened(&plain.plain()?), None)),
     };
-    let name = find(&members, &mapped.name, &NAMES).and_then(|value| name_within(&value, LEVELS));
-    let count = find(&members, &mapped.quantity, &QUANTITIES);
-    let count = count.and_then(|value| Some(quantity(&Json::read(&value).plain()?)));
-    let price = find(&members, &mapped.price, &PRICES).and_then(|value| price(&value, unit, currency));
-    let options = find(&members, &mapped.options, &[]);
-    let options = match (options, &mapped.options) {
-        (Some(options), _) => options_of(&options, OPTION_LEVELS),
-        (None, Some(_)) => Vec::new(),
-        (None, None) => OPTIONS.iter().filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, OPTION_LEVELS)).collect(),
+    let name = find(&members, &mapped.name, &NAMES, |value| name_within(value, LEVELS));
+    let name = name.or_else(|| named_alike(&members).filter(|_| mapped.name.is_none()));
+    let count = find(&members, &mapped.quantity, &QUANTITIES, |value| Some(quantity(&Json::read(value).plain()?)));
+    let price = find(&members, &mapped.price, &PRICES, |value| price(value, unit, currency));
+    let options = match &mapped.options {
+        Some(_) => find(&members, &mapped.options, &[], |value| Some(options_of(value, OPTION_LEVELS))).unwrap_or_default(),
+        None => OPTIONS.iter().filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, OPTION_LEVELS)).collect(),
     };
     let mut notes: Vec<String> = match &mapped.note {
-        Some(_) => find(&members, &mapped.note, &[]).and_then(|value| name_within(&value, LEVELS)).into_iter().collect(),
+        Some(_) => find(&members, &mapped.note, &[], |value| name_within(value, LEVELS)).into_iter().collect(),
         None => NOTES.iter().filter_map(|name| name_within(member(&members, name)?, LEVELS)).collect(),
     };
     if mapped.name.is_none() && name.is_some() {
@@ -226,8 +233,9 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
         Json::Object(_) | Json::Array(_) if levels == 0 => Vec::new(),
         Json::Array(elements) => elements.iter().take(ITEM_OPTIONS).flat_map(|element| options_of(element, levels - 1)).collect(),
         Json::Object(members) => {
-            let name = NAMES.iter().filter_map(|name| member(&members, name)).find_map(|value| name_within(value, levels - 1));
-            let inner: Vec<String> = OPTIONS.iter().filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, levels - 1)).collect();
+            let names = NAMES.iter().chain(&GROUPS);
+            let name = names.filter_map(|name| member(&members, name)).find_map(|value| name_within(value, levels - 1));
+            let inner: Vec<String> = OPTIONS.iter().chain(&CHOICES).filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, levels - 1)).collect();
             let value = member(&members, "value").and_then(|value| name_within(value, levels - 1));
             let count = QUANTITIES.iter().filter_map(|name| member(&members, name)).find_map(|value| Some(Json::read(value).plain()?.into_owned()));
             match (name, value, inner.is_empty()) {
@@ -255,7 +263,7 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
 
 /// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`, as WooCommerce has it.
 fn meta(members: &[(String, &str)]) -> Vec<String> {
-    let lists = ["meta_data", "meta", "custom_fields"].iter().filter_map(|name| member(members, name));
+    let lists = META.iter().filter_map(|name| member(members, name));
     let mut notes = Vec::new();
     for list in lists {
         let Json::Array(entries) = Json::read(list) else { continue };
@@ -273,23 +281,31 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
     notes
 }
 
-/// Texts under names that nobody knows: shown rather than lost.
+/// What stands under names that nobody knows, texts above all: shown rather than lost. Numbers are prices and ids.
 fn unknown(members: &[(String, &str)]) -> Vec<String> {
     let is_known = |name: &str| {
-        let known = NAMES.iter().chain(&QUANTITIES).chain(&PRICES).chain(&OPTIONS).chain(&NOTES).chain(&TECHNICAL);
-        known.into_iter().any(|known| *known == name) || name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_')
+        let known = NAMES.iter().chain(&QUANTITIES).chain(&PRICES).chain(&OPTIONS).chain(&NOTES).chain(&TECHNICAL).chain(&META);
+        let is_technical = name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_');
+        known.into_iter().any(|known| *known == name) || is_technical || name.to_lowercase().contains("name")
     };
     let unknown = members.iter().filter(|(name, _)| !is_known(name));
     let told = unknown.filter_map(|(name, value)| match Json::read(value) {
         Json::Text(text) if !text.trim().is_empty() && !text.starts_with("http") => Some(format!("{name}: {}", shortened(&text))),
+        Json::Bool(true) if !name.starts_with("is") && !name.starts_with("has") => Some(shortened(name)),
+        Json::Array(_) | Json::Object(_) => {
+            let within = options_of(value, OPTION_LEVELS);
+            (!within.is_empty()).then(|| shortened(&format!("{name}: {}", within.join(", "))))
+        }
         _ => None,
     });
     told.take(ITEM_OPTIONS).collect()
 }
 
-/// All that can be read of an item without a name.
+/// All that can be read of an item without a name, but for what is shown beside it.
 fn said_of(members: &[(String, &str)]) -> String {
-    let plain = members.iter().filter_map(|(name, value)| Some(format!("{name}: {}", Json::read(value).plain()?)));
+    let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
+    let rest = members.iter().filter(|(name, _)| !is_shown(name));
+    let plain = rest.filter_map(|(name, value)| Some(format!("{name}: {}", Json::read(value).plain()?)));
     plain.take(ITEM_OPTIONS).collect::<Vec<_>>().join(", ")
 }
 
@@ -358,7 +374,13 @@ mod tests {
             (r#"[["Soup", 2], ["Tea"]]"#, vec!["2 Soup", "1 Tea"]),
             (r#"[{"name":"Сыр","quantity":"200 г"}]"#, vec!["200 г Сыр"]),
             (r#""Soup\nTea""#, vec!["1 Soup", "1 Tea"]),
-            (r#"[{"code":"A1","price":5}]"#, vec!["1 code: A1, price: 5"]),
+            (r#"[{"code":"A1","price":5}]"#, vec!["1 code: A1"]),
+            (r#"[{"item":{"id":5},"name_ru":"Борщ","dishTitle":"x"}]"#, vec!["1 Борщ [dishTitle: x]"]),
+            (r#"[{"name":null,"title":"","productName":"Sushi","count":null,"qty":2}]"#, vec!["2 Sushi"]),
+            (r#"[{"name":"Coffee","selectedOptions":{"milk":"oat","shots":2},"allergies":["nuts","milk"],"gluten_free":true}]"#, vec![
+                "1 Coffee [selectedOptions: milk: oat, shots: 2; allergies: nuts, milk; gluten_free]",
+            ]),
+            (r#"[{"name":"Ramen","modifiers":[{"group":"Egg","items":[{"name":"soft","qty":2}]}]}]"#, vec!["1 Ramen (Egg: 2 × soft)"]),
             (r#"[null, {"name":"Soup"}]"#, vec!["1 Soup"]),
             ("null", vec![]),
             ("[]", vec![]),

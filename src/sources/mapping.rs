@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::derived::Derived;
 use crate::domain::money::{Currency, Unit};
-use crate::domain::status::{Status, SubjectKind};
+use crate::domain::status::{Status, StatusSet, SubjectKind};
 
 /// A column of the recorded row, and a path into it where it holds JSON: `contact.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,7 +296,20 @@ impl StatusWords {
 
     /// The word that an answer writes; `None`: the shop has none for this status.
     pub fn word_of(&self, status: Status) -> Option<&str> {
-        self.words_of(status).first().map(String::as_str)
+        self.words_of(self.becomes(status)).first().map(String::as_str)
+    }
+
+    /// What an order becomes of which a person makes this: most shops have one word for what is rejected and what is cancelled.
+    pub fn becomes(&self, status: Status) -> Status {
+        match status {
+            Status::Rejected if self.words_of(Status::Rejected).is_empty() => Status::Cancelled,
+            status => status,
+        }
+    }
+
+    /// The statuses that have words.
+    pub fn statuses(&self) -> StatusSet {
+        self.words.iter().filter(|(_, words)| !words.is_empty()).map(|(status, _)| *status).collect()
     }
 
     /// All words for a status.
@@ -342,7 +355,7 @@ impl fmt::Display for Column {
 mod tests {
     use super::*;
 
-    /// The mapping that docs/sources.md and DESIGN show.
+    /// A mapping that has nearly every key.
     const WHOLE: &str = r#"
         table = 'public."Order"'
         kind = "order"
@@ -455,6 +468,17 @@ mod tests {
         let mapping = Mapping::from_toml(text).unwrap();
         assert_eq!(mapping.fields.phone[0].name, "a.b");
         assert_eq!(mapping.fields.phone[0].path, ["c"]);
+    }
+
+    #[test]
+    fn every_mapping_of_the_documentation_is_read() {
+        let document = include_str!("../../docs/sources.md");
+        let mappings = document.split("```toml\n").skip(1).filter_map(|block| block.split("```").next());
+        let mappings: Vec<&str> = mappings.collect();
+        assert!(mappings.len() > 5);
+        for mapping in mappings {
+            assert_eq!(Mapping::from_toml(mapping).err(), None, "{mapping}");
+        }
     }
 
     #[test]

@@ -44,10 +44,11 @@ pub async fn newest(client: &mut Client, source: &Source, table: &Table, currenc
     let sql = format!(
         "select vestnik.vst_readable({store}), vestnik.vst_readable(t.{}::text), \
              vestnik.vst_readable(row_to_json((select one from (select {}) one)))::text \
-         from {} t order by t.{newest} desc nulls last limit $1",
+         from {} t order by t.{newest} desc nulls last, t.{key} desc limit $1",
         ident(&mapping.key),
         recorded.collect::<Vec<_>>().join(", "),
-        table.quoted
+        table.quoted,
+        key = ident(&mapping.key),
     );
     let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
     let rows = transaction.query(&sql, &[&rows]).await?;

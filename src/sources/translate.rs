@@ -205,6 +205,7 @@ fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Option<Currency> {
 /// with the shop's own word, and rings.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     let words = &source.mapping.status;
+    subject.words = words.statuses();
     let word = row.text(&words.column);
     match word.as_deref().and_then(|word| words.meaning(word)) {
         Some(Meaning::Status(status)) => subject.status = status,

@@ -85,9 +85,11 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
 
 /// The key must tell one row from all others: by it a button finds its order.
 pub(super) async fn key(client: &impl GenericClient, table: &Table, key: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
-    // Of a partitioned table an index must hold its partition key, too.
+    // Of a partitioned table an index must hold its partition keys, of every level, too.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
-         p as (select coalesce((select partattrs::int2[] from pg_partitioned_table where partrelid = $1), '{}') as attrs) \
+         p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
+             cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
+             join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
          select exists (select from pg_index i, k, p where i.indrelid = $1 and i.indisunique and i.indisvalid and i.indpred is null \
              and i.indexprs is null and k.attnum = any (i.indkey::int2[]) \
              and (i.indkey::int2[])[0:i.indnkeyatts - 1] <@ (array[k.attnum] || p.attrs))";
@@ -108,6 +110,10 @@ pub(super) async fn key(client: &impl GenericClient, table: &Table, key: &str, f
             table.quoted
         )),
         None if is_unique => {}
+        None if table.shape == Shape::Partitioned => findings.problems.push(format!(
+            "key: no index keeps {key} unique but for the columns that {} is partitioned by: choose a column with such an index",
+            table.quoted
+        )),
         None => findings.problems.push(format!(
             "key: nothing keeps {key} unique: choose a column with a unique index, or make one: \
              create unique index concurrently on {} ({column})",
@@ -125,6 +131,16 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     if words.words_of(Status::Pending).is_empty() {
         let why = "pending: no word means that an order is new: none would ever ring";
         findings.problems.push(format!("status.{why}"));
+    }
+    let has = |status: Status| !words.words_of(status).is_empty();
+    if !has(Status::Rejected) {
+        findings.warnings.push(match words.word_of(Status::Rejected) {
+            Some(word) => format!("status.rejected: no word says it: whoever rejects an order writes `{word}`"),
+            None => "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel".to_owned(),
+        });
+    }
+    if !has(Status::Completed) {
+        findings.warnings.push("status.completed: no word says it: nobody can finish an order from a panel".to_owned());
     }
     if labels.is_empty() {
         return;

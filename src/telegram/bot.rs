@@ -1,64 +1,83 @@
-//! Hears what people write to the bot and which buttons they press: one long poll for the whole fleet, under a lease in
-//! Postgres. An update is dealt with before its number is stored, so a crash repeats it rather than loses it, and every
-//! one of them may be repeated.
+//! Polls Telegram for what people write and press: one long poll for all nodes. An update is stored before Telegram may
+//! forget it, and removed when it has been dealt with: each of them may be repeated, and none is lost.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use secrecy::ExposeSecret as _;
-use teloxide::payloads::GetUpdatesSetters as _;
-use teloxide::prelude::Requester as _;
-use teloxide::types::{AllowedUpdate, ChatMemberUpdated, Update, UpdateKind};
-use teloxide::{ApiError, RequestError};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use teloxide::payloads::{GetUpdates, GetUpdatesSetters as _};
+use teloxide::types::AllowedUpdate;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Client, Unreachable, is_token, reason};
-use super::command::Commands;
-use super::press;
+use super::api::Problem;
+use super::client::{Client, Unreachable};
+use super::press::{self, Answers};
+use super::refusal::{Meaning, Request};
+use super::updates::Updates;
 use crate::backoff::Backoff;
 use crate::db::Failed;
-use crate::link;
-use crate::poll::{self, Lease};
+use crate::poll::{self, Lease, Update};
 use crate::sources::registry::Registry;
 
 /// How long Telegram keeps a poll open while nothing comes, seconds.
 const POLL_S: u32 = 10;
 /// How long a poll may take in all: then the connection is half open.
-const POLL_DEADLINE: Duration = Duration::from_secs(20);
-/// How long the lease of the poll holds: longer than a poll and what follows it.
-const LEASE: Duration = Duration::from_secs(40);
+const POLL_DEADLINE: Duration = Duration::from_secs(15);
 /// Between two looks at whether another node still polls.
-const ELSEWHERE_PAUSE: Duration = Duration::from_secs(2);
-/// After a 409: another program polls with the same token, which is an administrator's mistake and takes a while.
+const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
+/// After a first 409, for a poll of ours that was just given up may still have been open; and after a further one, for then
+/// another program polls with the same token.
+const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
 /// Between two times that it is said.
 const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
 /// Between two looks at whether a stopped bot's token is let in again.
 const STOPPED_PAUSE: Duration = Duration::from_secs(60);
-/// Updates that may be asked for at once.
+/// Between two looks at whether there is room for more updates.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+/// Updates that may be asked for at once; and of those that a node before has left.
 const BATCH_UPDATES: u8 = 100;
+const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest that Telegram is believed when it wants no poll.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Attempts to deal with an update. One that cannot be dealt with must not keep those behind it for ever.
-const ATTEMPTS: u32 = 3;
+/// While Postgres is away, who presses is told so for as long as no other node can have taken the poll.
+const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
+/// Between two looks at what is pressed meanwhile, and the time that Telegram keeps each open.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end waits for what is being dealt with.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The bot's ear.
+/// The bot, listening.
 pub struct Bot {
     /// For all of its SQL.
     pub pool: Pool,
-    /// The bot.
+    /// The bot at Telegram.
     pub client: Client,
     /// What the rows of the journal mean.
     pub sources: Arc<Registry>,
+    /// The node, as it stands in `vestnik.vst_bot_node`.
+    pub node: String,
+    /// There is something to send.
+    pub planned: Arc<Notify>,
+    /// Answers to presses.
+    pub(super) answers: Answers,
+    /// Its name, once Telegram has said who we are.
+    name: OnceLock<String>,
 }
 
 /// How a look at the updates went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Polled {
-    /// Updates were dealt with, or none came.
+    /// Updates were taken, or none came.
     Ours,
+    /// As many wait as may.
+    Full,
     /// Another node polls.
     Elsewhere,
     /// Another program polls with our token.
@@ -85,204 +104,271 @@ enum Asked {
 }
 
 /// What a node remembers from poll to poll.
+#[derive(Default)]
 struct Memory {
-    node: String,
-    /// The bot's name, once Telegram has said who we are.
-    name: Option<String>,
-    /// The update that could not be dealt with, and how often it was tried.
-    failed: (u32, u32),
     last: Option<Polled>,
     conflict_told: Option<Instant>,
+    /// Where the poll stood when it was known last that it is ours.
+    ours: Option<(i64, Instant)>,
+    /// Whether a node before may have left updates that are not dealt with.
+    is_left_over: bool,
+    /// Presses that were told that Postgres is away.
+    told: HashSet<i64>,
 }
 
 impl Bot {
-    /// Polls until the shutdown, coming back by itself.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut memory = Memory {
-            node: format!("{:016x}", fastrand::u64(..)),
-            name: None,
-            failed: (0, 0),
-            last: None,
-            conflict_told: None,
-        };
+    /// Of this node.
+    pub fn new(pool: Pool, client: Client, sources: Arc<Registry>, node: String, planned: Arc<Notify>) -> Self {
+        Self {
+            answers: Answers::new(client.clone()),
+            pool,
+            client,
+            sources,
+            node,
+            planned,
+            name: OnceLock::new(),
+        }
+    }
+
+    /// Its name at Telegram, where that is known: in a group, commands may be meant for another one.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.get().map(String::as_str)
+    }
+
+    /// Polls until the shutdown, coming back by itself; begins once the node's heartbeat has been heard.
+    pub async fn run(self, mut beating: watch::Receiver<bool>, stop: CancellationToken) {
+        let bot = Arc::new(self);
+        let updates = Updates::new(Arc::clone(&bot));
+        let mut memory = Memory::default();
         let mut backoff = Backoff::new();
-        loop {
+        tokio::select! {
+            _ = beating.wait_for(|beating| *beating) => {}
+            () = stop.cancelled() => {}
+        }
+        while !stop.is_cancelled() {
             let polled = tokio::select! {
-                polled = self.poll(&mut memory) => polled,
+                polled = bot.poll(&mut memory, &updates) => polled,
                 () = stop.cancelled() => break,
             };
             let pause = match polled {
                 Ok(polled) => {
                     backoff.reset();
+                    let pause = memory.pause(polled);
                     memory.tell(polled);
-                    match polled {
-                        Polled::Ours => continue,
-                        Polled::Elsewhere => ELSEWHERE_PAUSE,
-                        Polled::Conflict => CONFLICT_PAUSE,
-                        Polled::Stopped => STOPPED_PAUSE,
-                    }
+                    pause
                 }
                 Err(error) => {
                     let pause = match &error {
                         PollError::Throttled(pause) => *pause,
-                        _ => backoff.next_pause(),
+                        // Who presses meanwhile is to be told so.
+                        PollError::Failed(_) => backoff.next_pause().min(AWAY_PAUSE),
+                        PollError::Telegram(_) => backoff.next_pause(),
                     };
                     tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "the bot hears nothing for now");
                     pause
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = bot.rest(pause) => {}
                 () = stop.cancelled() => break,
             }
         }
-        if let Err(error) = poll::release(&self.pool, &memory.node).await {
-            tracing::debug!(%error, "the lease of the poll ends by itself");
+        if timeout(STOP_DEADLINE, updates.stop()).await.is_err() {
+            tracing::debug!("what is being dealt with is left to the next node");
+        }
+        if let Err(error) = poll::release(&bot.pool, &bot.node).await {
+            tracing::debug!(%error, "that this node polls no more is found out by itself");
         }
     }
 
-    /// Asks Telegram who we are: a new token, or one that is let in again, starts a stopped bot. The bot's name, where
-    /// Telegram tells it.
-    async fn prove_token(&self) -> Result<Option<String>, Failed> {
+    /// A pause, and the end of an outage: what is pressed is taken as soon as Telegram is reached.
+    async fn rest(&self, pause: Duration) {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        self.client.until_reached().await;
+    }
+
+    /// Asks Telegram who we are: a new token, or one that is let in again, starts a stopped bot.
+    async fn prove_token(&self) -> Result<(), Failed> {
         match self.client.name().await {
-            Ok(name) => poll::start_bot(&self.pool, self.client.token.expose_secret())
-                .await
-                .map(|()| Some(name)),
-            Err(error @ Unreachable::Token) => self.stop(&error.to_string()).await.map(|()| None),
+            Ok(name) => {
+                poll::start_bot(&self.pool, self.client.token().expose_secret()).await?;
+                let _ = self.name.set(name);
+                let client = self.client.clone();
+                // Nobody waits for it.
+                tokio::spawn(async move {
+                    if let Err(error) = client.set_menu().await {
+                        tracing::debug!(%error, "the bot's menu was not set");
+                    }
+                });
+                Ok(())
+            }
+            Err(error @ Unreachable::Token) => self.stop(&error.to_string()).await,
             Err(error) => {
                 tracing::warn!(%error, "the bot's token is not proven yet");
-                Ok(None)
+                Ok(())
             }
         }
     }
 
     async fn stop(&self, why: &str) -> Result<(), Failed> {
-        poll::stop_bot(&self.pool, self.client.token.expose_secret(), why).await
+        poll::stop_bot(&self.pool, self.client.token().expose_secret(), why).await
     }
 
-    async fn poll(&self, memory: &mut Memory) -> Result<Polled, PollError> {
-        if memory.name.is_none() || memory.last == Some(Polled::Stopped) {
-            memory.name = self.prove_token().await?.or(memory.name.take());
+    async fn poll(&self, memory: &mut Memory, updates: &Updates) -> Result<Polled, PollError> {
+        if self.name().is_none() || memory.last == Some(Polled::Stopped) {
+            self.prove_token().await?;
         }
-        let next_update = match poll::lease(&self.pool, &memory.node, LEASE).await? {
-            Lease::Ours { next_update } => next_update,
-            Lease::Elsewhere => return Ok(Polled::Elsewhere),
-            Lease::Stopped => return Ok(Polled::Stopped),
+        if updates.is_full() {
+            return Ok(Polled::Full);
+        }
+        let (next_update, seconds) = match poll::lease(&self.pool, &self.node).await {
+            Ok(Lease::Ours {
+                next_update,
+                is_new: true,
+            }) => {
+                updates.deal_with(poll::left_over(&self.pool, BATCH_LEFT_OVER).await?);
+                // Answered at once, so that it is known that there is an answer.
+                (next_update, 0)
+            }
+            Ok(Lease::Ours { next_update, .. }) => (next_update, POLL_S),
+            Ok(Lease::Elsewhere) => return Ok(Polled::Elsewhere),
+            Ok(Lease::Stopped) => return Ok(Polled::Stopped),
+            Err(error) => {
+                self.tell_that_postgres_is_away(memory).await;
+                return Err(error.into());
+            }
         };
-        let updates = match self.ask(next_update).await? {
-            Asked::Updates(updates) => updates,
+        if memory.is_left_over {
+            let left = poll::left_over(&self.pool, BATCH_LEFT_OVER).await?;
+            memory.is_left_over = left.len() as i64 == BATCH_LEFT_OVER;
+            updates.deal_with(left);
+        }
+        memory.ours = Some((next_update, Instant::now()));
+        memory.told.clear();
+        let came = match self.ask(next_update, seconds).await? {
+            Asked::Updates(came) => came,
             // We may have been away for so long that another node of ours polls.
-            Asked::Nothing(Polled::Conflict) => match poll::lease(&self.pool, &memory.node, LEASE).await? {
+            Asked::Nothing(Polled::Conflict) => match poll::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
-                _ => return Ok(Polled::Conflict),
+                _ => {
+                    metrics::counter!("vestnik_telegram_conflicts_total").increment(1);
+                    poll::note_conflict(&self.pool).await?;
+                    return Ok(Polled::Conflict);
+                }
             },
             Asked::Nothing(polled) => return Ok(polled),
         };
-        for update in &updates {
-            self.deal_with(update, memory).await?;
-            let next_update = i64::from(update.id.0) + 1;
-            if !poll::dealt_with(&self.pool, &memory.node, next_update, LEASE).await? {
-                return Ok(Polled::Elsewhere);
+        let next_update = came.iter().map(|update| update.id + 1).max().unwrap_or(next_update);
+        let taken = match poll::take(&self.pool, &self.node, next_update, &came).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.tell_presses(&came, memory);
+                return Err(error.into());
             }
+        };
+        if !taken {
+            return Ok(Polled::Elsewhere);
         }
+        updates.deal_with(came);
         Ok(Polled::Ours)
     }
 
-    async fn ask(&self, next_update: i64) -> Result<Asked, PollError> {
-        let asked = self
-            .client
-            .bot
-            .get_updates()
+    async fn ask(&self, next_update: i64, seconds: u32) -> Result<Asked, PollError> {
+        let request = GetUpdates::new()
             .offset(i32::try_from(next_update).unwrap_or(0))
-            .timeout(POLL_S)
+            .timeout(seconds)
             .limit(BATCH_UPDATES)
             .allowed_updates([
                 AllowedUpdate::Message,
+                AllowedUpdate::ChannelPost,
                 AllowedUpdate::CallbackQuery,
                 AllowedUpdate::MyChatMember,
             ]);
-        match timeout(POLL_DEADLINE, asked).await {
-            Ok(Ok(updates)) => Ok(Asked::Updates(updates)),
-            Ok(Err(error)) if is_token(&error) => {
+        let answer = tokio::select! {
+            answer = self.client.call(&request, POLL_DEADLINE) => answer,
+            // A poll that was open when the line was lost is answered by nobody.
+            () = self.client.reached_again() => return Ok(Asked::Nothing(Polled::Ours)),
+        };
+        match answer {
+            Ok(updates) => read(&updates).map(Asked::Updates),
+            Err(problem) if problem.is_token() => {
                 self.stop("Telegram does not know the bot's token").await?;
                 Ok(Asked::Nothing(Polled::Stopped))
             }
-            Ok(Err(RequestError::Api(error))) if is_conflict(&error) => Ok(Asked::Nothing(Polled::Conflict)),
-            Ok(Err(RequestError::RetryAfter(seconds))) => Err(PollError::Throttled(
-                Duration::from_secs(seconds.seconds().into()).min(LONGEST_WAIT),
-            )),
-            // One of them cannot be read at all: the others can.
-            Ok(Err(RequestError::InvalidJson { raw, .. })) if readable(&raw).is_some() => {
-                Ok(Asked::Updates(readable(&raw).unwrap_or_default()))
+            Err(Problem::Refused(refusal)) => match refusal.meaning(Request::Message) {
+                Meaning::Conflict => Ok(Asked::Nothing(Polled::Conflict)),
+                Meaning::TooMany(pause) => Err(PollError::Throttled(pause.min(LONGEST_WAIT))),
+                _ => Err(PollError::Telegram(refusal.description)),
+            },
+            Err(Problem::NoAnswer(reason)) => {
+                self.client.is_reached().await;
+                Err(PollError::Telegram(reason))
             }
-            Ok(Err(error)) => Err(PollError::Telegram(reason(&error))),
-            Err(_) => Err(PollError::Telegram("no answer in time".into())),
         }
     }
 
-    /// Deals with an update, or gives it up: an error is only returned where trying again may help.
-    async fn deal_with(&self, update: &Update, memory: &mut Memory) -> Result<(), Failed> {
-        let Err(error) = self.hear(update, memory.name.as_deref()).await else {
-            return Ok(());
+    /// Postgres is away: who presses now is told so, as long as Telegram shows an answer. Telegram keeps the presses, and they
+    /// are done when it is back.
+    async fn tell_that_postgres_is_away(&self, memory: &mut Memory) {
+        let Some((next_update, _)) = memory.ours.filter(|(_, known)| known.elapsed() < ALONE_FOR) else {
+            return;
         };
-        let tries = match memory.failed {
-            (id, tries) if id == update.id.0 => tries + 1,
-            _ => 1,
-        };
-        memory.failed = (update.id.0, tries);
-        if error.may_pass() && tries < ATTEMPTS {
-            return Err(error);
-        }
-        metrics::counter!("vestnik_telegram_updates_given_up_total").increment(1);
-        tracing::error!(%error, update = update.id.0, tries, "what somebody wrote or pressed was given up");
-        if let UpdateKind::CallbackQuery(query) = &update.kind {
-            press::failed(&self.client, query).await;
-        }
-        Ok(())
-    }
-
-    async fn hear(&self, update: &Update, name: Option<&str>) -> Result<(), Failed> {
-        let (pool, client) = (&self.pool, &self.client);
-        match &update.kind {
-            UpdateKind::Message(message) => Commands { pool, client, name }.obey(message).await,
-            UpdateKind::CallbackQuery(query) => press::press(pool, &*self.sources.loaded(pool).await?, client, query).await,
-            UpdateKind::MyChatMember(change) => self.membership(change).await,
-            _ => Ok(()),
+        if let Ok(Asked::Updates(came)) = self.ask(next_update, AWAY_PAUSE.as_secs() as u32).await {
+            self.tell_presses(&came, memory);
         }
     }
 
-    /// The bot was thrown out or blocked, or is let in again.
-    async fn membership(&self, change: &ChatMemberUpdated) -> Result<(), Failed> {
-        const OUT: &str = "the bot was blocked, or removed from the chat";
-        let chat = change.chat.id.0;
-        if change.new_chat_member.kind.is_present() {
-            link::revive(&self.pool, chat).await
-        } else {
-            link::disable(&self.pool, chat, OUT).await
+    fn tell_presses(&self, came: &[Update], memory: &mut Memory) {
+        for update in came {
+            if memory.told.insert(update.id) {
+                press::later(self, &update.body);
+            }
         }
     }
 }
 
-fn is_conflict(error: &ApiError) -> bool {
-    *error == ApiError::CantGetUpdates || error.to_string().starts_with("Conflict")
-}
-
-/// The updates of an answer that as a whole is not what the Bot API answers; `None`: there are none that can be read.
-fn readable(answer: &str) -> Option<Vec<Update>> {
-    let answer: serde_json::Value = serde_json::from_str(answer).ok()?;
-    let updates = answer.get("result")?.as_array()?;
-    let read = |update: &serde_json::Value| {
-        serde_json::from_value(update.clone()).unwrap_or_else(|error| {
-            tracing::warn!(%error, "an update cannot be read");
-            None
+/// The updates of an answer. Of each only its number is read here: one that cannot be read otherwise is passed over, and
+/// keeps none of those behind it.
+fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        update_id: i64,
+    }
+    let not_updates = |_| PollError::Telegram("an answer that is not the Bot API's".into());
+    let updates: Vec<&RawValue> = serde_json::from_str(updates.get()).map_err(not_updates)?;
+    let read = |update: &&RawValue| {
+        let body = update.get();
+        let numbered = serde_json::from_str::<Numbered>(body)
+            .inspect_err(|error| tracing::warn!(%error, "an update has no number"))
+            .ok()?;
+        Some(Update {
+            id: numbered.update_id,
+            body: body.to_owned(),
         })
     };
     let read: Vec<Update> = updates.iter().filter_map(read).collect();
-    // Where none can be, nothing moves the poll on before the next one comes: it waits, as for any other answer.
-    (!read.is_empty()).then_some(read)
+    // Where none can be read, nothing moves the poll on before the next one comes: it waits, as for any other answer.
+    if read.is_empty() && !updates.is_empty() {
+        return Err(PollError::Telegram("updates without numbers".into()));
+    }
+    Ok(read)
 }
 
 impl Memory {
+    /// Until the next poll.
+    fn pause(&self, polled: Polled) -> Duration {
+        match polled {
+            Polled::Ours => Duration::ZERO,
+            Polled::Full => FULL_PAUSE,
+            Polled::Elsewhere => ELSEWHERE_PAUSE,
+            Polled::Conflict if self.last != Some(Polled::Conflict) => FIRST_CONFLICT_PAUSE,
+            Polled::Conflict => CONFLICT_PAUSE,
+            Polled::Stopped => STOPPED_PAUSE,
+        }
+    }
+
     /// Says what has changed. Two programs that take the poll from each other are told of once in a while, not each time.
     fn tell(&mut self, polled: Polled) {
         if polled == Polled::Conflict {
@@ -300,6 +386,7 @@ impl Memory {
 fn tell(polled: Polled) {
     match polled {
         Polled::Ours => tracing::info!("this node hears the bot for all"),
+        Polled::Full => tracing::warn!("people write and press faster than it can be dealt with"),
         Polled::Elsewhere => tracing::info!("another node hears the bot"),
         Polled::Conflict => tracing::warn!(
             "409 from Telegram: another program polls with this bot's token, or a webhook is set for it, and takes what \
@@ -317,11 +404,15 @@ mod tests {
 
     #[test]
     fn of_updates_that_cannot_all_be_read_those_that_can_are() {
-        let answer = r#"{"ok":true,"result":[{"update_id":"seven","message":{}},{"update_id":8,"unheard_of":{}},
-            {"update_id":99999999999,"message":{}},null,{"update_id":9,"message":{"strange":1}}]}"#;
-        let ids: Vec<u32> = readable(answer).unwrap().iter().map(|update| update.id.0).collect();
-        assert_eq!(ids, [8, 9]);
-        assert!(readable(r#"{"ok":true,"result":[{"update_id":"seven"}]}"#).is_none());
-        assert!(readable("<html>").is_none() && readable(r#"{"ok":true,"result":{}}"#).is_none());
+        let of = |text: &str| read(&RawValue::from_string(text.to_owned()).unwrap());
+        let deep = "[".repeat(300) + &"]".repeat(300);
+        let updates = format!(
+            r#"[{{"update_id":"seven","message":{{}}}},{{"update_id":8,"unheard_of":{{}}}},null,
+                {{"update_id":9,"message":{deep}}},{{"update_id":10,"message":{{"n":1e400}}}}]"#
+        );
+        let ids: Vec<i64> = of(&updates).unwrap().iter().map(|update| update.id).collect();
+        assert_eq!(ids, [8, 9, 10]);
+        assert!(of("[]").unwrap().is_empty());
+        assert!(of(r#"[{"update_id":"seven"}]"#).is_err() && of("{}").is_err());
     }
 }

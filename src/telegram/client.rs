@@ -1,20 +1,24 @@
-//! The bot's HTTP client, and what its errors mean to us.
+//! The bot at Telegram: what it is called, what its menu offers, and whether it can be reached.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Url;
-use secrecy::{ExposeSecret as _, SecretString};
-use teloxide::prelude::Requester as _;
-use teloxide::{ApiError, Bot, RequestError};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use teloxide::payloads::{GetMe, GetWebhookInfo, SetMyCommands};
+use teloxide::requests::Payload;
+use teloxide::types::BotCommand;
 
+use super::api::{Api, Problem};
+use super::command::COMMANDS;
+use super::line::Line;
+use super::refusal::{Meaning, Refusal, Request};
+use super::words;
 use crate::config::Telegram;
 
-/// How long a connection may take.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// What is asked beside the messages may take so long.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
-/// Longer than any long poll: each request has a deadline of its own below it.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Telegram cannot be asked. The reasons name no address, for it holds the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +26,9 @@ pub enum Unreachable {
     /// The settings cannot be used.
     #[error("telegram.api_url cannot be used: give the address of a Bot API, such as https://api.telegram.org")]
     Address,
+    /// Nor the proxy.
+    #[error("telegram.proxy cannot be used: it looks like http://host:3128 or socks5h://host:1080")]
+    Proxy,
     /// The token is not let in.
     #[error("Telegram does not know this token: check telegram.token, or ask @BotFather for a new one")]
     Token,
@@ -30,66 +37,89 @@ pub enum Unreachable {
     Other(String),
 }
 
-/// The Bot API, for one bot.
+impl From<Problem> for Unreachable {
+    fn from(problem: Problem) -> Self {
+        if problem.is_token() {
+            return Self::Token;
+        }
+        Self::Other(problem.reason().to_owned())
+    }
+}
+
+/// The Bot API, for one bot. Clones share what is known of the line.
 #[derive(Clone)]
 pub struct Client {
-    pub(super) bot: Bot,
-    pub(super) token: SecretString,
+    api: Api,
+    pub(super) line: Arc<Line>,
 }
 
 impl Client {
     /// From the settings; connects to nothing yet.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
-        let api_url: Url = settings.api_url.parse().map_err(|_| Unreachable::Address)?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_DEADLINE)
-            .timeout(REQUEST_DEADLINE)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| Unreachable::Other(error.without_url().to_string()))?;
-        let bot = Bot::with_client(settings.token.expose_secret(), http).set_api_url(api_url);
-        let token = settings.token.clone();
-        Ok(Self { bot, token })
+        Ok(Self {
+            api: Api::new(settings)?,
+            line: Arc::new(Line::new()),
+        })
     }
 
     /// The bot's token.
     pub fn token(&self) -> &SecretString {
-        &self.token
+        self.api.token()
+    }
+
+    /// Sends a request, and the JSON of its result. That there is an answer is known of the line from then on.
+    pub(super) async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
+    where
+        P: Payload + Serialize + Sync,
+    {
+        let answer = self.api.call(payload, deadline).await;
+        if !matches!(answer, Err(Problem::NoAnswer(_))) {
+            self.line.answered();
+        }
+        answer
     }
 
     /// The bot's name at Telegram, without the `@`. That it is answered proves the token.
     pub async fn name(&self) -> Result<String, Unreachable> {
-        match tokio::time::timeout(ASK_DEADLINE, self.bot.get_me()).await {
-            Ok(Ok(me)) => Ok(me.username().to_owned()),
-            Ok(Err(error)) if is_token(&error) => Err(Unreachable::Token),
-            Ok(Err(error)) => Err(Unreachable::Other(reason(&error))),
-            Err(_) => Err(Unreachable::Other(format!(
-                "no answer within {} s",
-                ASK_DEADLINE.as_secs()
-            ))),
+        #[derive(Deserialize)]
+        struct Me {
+            username: String,
         }
+        let me = self.call(&GetMe::new(), ASK_DEADLINE).await?;
+        let me: Me = serde_json::from_str(me.get())
+            .map_err(|_| Unreachable::Other("an answer that is not the Bot API's".into()))?;
+        Ok(me.username)
+    }
+
+    /// Offers the commands in the menu beside the text field, in each language.
+    pub async fn set_menu(&self) -> Result<(), Unreachable> {
+        for language in [None].into_iter().chain(words::languages().map(Some)) {
+            let words = words::of(language.unwrap_or(words::DEFAULT));
+            let command = |name: &&str| BotCommand::new(*name, words.get(&format!("menu.{name}")));
+            let mut request = SetMyCommands::new(COMMANDS.iter().map(command));
+            request.language_code = language.map(str::to_owned);
+            self.call(&request, ASK_DEADLINE).await?;
+        }
+        Ok(())
+    }
+
+    /// The address that another program has Telegram post the updates to: then nobody can poll. Empty: none.
+    pub async fn webhook(&self) -> Result<String, Unreachable> {
+        #[derive(Deserialize)]
+        struct Info {
+            url: String,
+        }
+        let info = self.call(&GetWebhookInfo::new(), ASK_DEADLINE).await?;
+        let info: Info = serde_json::from_str(info.get())
+            .map_err(|_| Unreachable::Other("an answer that is not the Bot API's".into()))?;
+        Ok(info.url)
     }
 }
 
-/// Whether the bot itself is not let in.
-pub(super) fn is_token(error: &RequestError) -> bool {
-    match error {
-        RequestError::Api(ApiError::InvalidToken) => true,
-        RequestError::Api(ApiError::Unknown(text)) => text == "Unauthorized" || text == "Not Found",
-        _ => false,
-    }
-}
-
-/// What went wrong, without the address: the token is part of it.
-pub(super) fn reason(error: &RequestError) -> String {
-    match error {
-        RequestError::Api(error) => error.to_string(),
-        RequestError::Network(error) if error.is_connect() => "no connection".into(),
-        RequestError::Network(error) if error.is_timeout() => "no answer in time".into(),
-        RequestError::Network(_) => "the connection broke".into(),
-        RequestError::InvalidJson { .. } => "an answer that is not the Bot API's".into(),
-        RequestError::RetryAfter(seconds) => format!("asked to wait {} s", seconds.seconds()),
-        RequestError::MigrateToChatId(_) => "the group has a new number".into(),
-        RequestError::Io(_) => "an input or output failed".into(),
+impl Problem {
+    /// Whether the bot itself is not let in.
+    pub fn is_token(&self) -> bool {
+        let is_token = |refusal: &Refusal| refusal.meaning(Request::Message) == Meaning::UnknownToken;
+        matches!(self, Self::Refused(refusal) if is_token(refusal))
     }
 }

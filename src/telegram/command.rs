@@ -1,59 +1,90 @@
-//! What people write to the bot: they link their chat, ask how it is linked, change that.
+//! What people write to the bot: they link their chat, ask how it is linked, change that. Whatever else is said to it gets
+//! an answer, too.
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-use teloxide::prelude::Requester as _;
-use teloxide::types::Message;
-use tokio::time::timeout;
+use serde::Deserialize;
+use teloxide::payloads::GetChatMember;
+use teloxide::types::{Chat, Message, MessageKind};
 
-use super::client::{ASK_DEADLINE, Client, reason};
+use super::bot::Bot;
+use super::client::ASK_DEADLINE;
+use super::digest;
 use super::html::filled;
 use super::words::{self, Words};
 use crate::db::Failed;
-use crate::link::{self, Applicant, Link, Linked, Mode};
+use crate::delivery::reopen;
+use crate::link::{self, Applicant, Change, Link, Linked, Mode, Place};
+use crate::store::hours::{self, Span};
 
 /// The longest that a chat may be muted for.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The commands, as help and the menu list them.
+pub(super) const COMMANDS: [&str; 9] = [
+    "orders", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
+];
 /// Stores that a status tells of: more than a chat has, and few enough for one message.
 const STATUS_STORES: usize = 20;
 
 /// Does what a message asks for, if it asks us for anything.
-pub struct Commands<'a> {
-    /// For all of its SQL.
-    pub pool: &'a Pool,
-    /// The bot.
-    pub client: &'a Client,
-    /// Its name at Telegram, where that is known: in a group, commands may be meant for another one.
-    pub name: Option<&'a str>,
+pub(super) struct Commands<'a> {
+    /// Of whom it is asked.
+    pub bot: &'a Bot,
 }
 
 impl Commands<'_> {
     /// Answers are queued, so that they keep Telegram's budgets, too.
     pub async fn obey(&self, message: &Message) -> Result<(), Failed> {
-        let Some((command, argument)) = message.text().and_then(|text| read_command(text, self.name)) else {
+        let Some(said) = said(message, self.bot.name()) else {
             return Ok(());
         };
         let chat = message.chat.id.0;
-        let links = link::links(self.pool, chat).await?;
+        let all = link::links(&self.bot.pool, chat).await?;
+        let links = of_topic(&all, topic(message));
         let asked_in = message.from.as_ref().and_then(|from| from.language_code.as_deref());
         let language = links
             .first()
             .map_or_else(|| words::known(asked_in), |link| link.language.as_str());
         let words = words::of(language);
-        let answer = match command {
-            Command::Help => Some(words.get("command.help").to_owned()),
-            Command::Status => Some(status(words, &links)),
-            Command::Link | Command::Mode | Command::Mute | Command::Unlink => match self.may(message).await {
+        let answer = match said {
+            Said::Command(Command::Help, _) => help(words),
+            Said::Command(Command::Status, _) => status(words, &links),
+            Said::Command(Command::Orders, _) if !links.is_empty() => return self.orders(message, &links, words).await,
+            Said::Command(command, argument) => match self.may(message).await {
                 Some(true) => self.change(message, command, argument, &links, words).await?,
-                Some(false) => Some(words.get("command.admins_only").to_owned()),
-                None => Some(words.get("pressed.failed").to_owned()),
+                Some(false) => words.get("command.admins_only").to_owned(),
+                None => words.get("pressed.failed").to_owned(),
             },
+            Said::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
+            Said::Other => help(words),
         };
-        match answer {
-            Some(answer) => link::answer(self.pool, chat, message.chat.title(), &answer).await,
-            None => Ok(()),
-        }
+        self.say(message, &answer, None).await
+    }
+
+    /// The open orders of a chat, each with a button that brings it.
+    async fn orders(&self, message: &Message, links: &[Link], words: &Words) -> Result<(), Failed> {
+        let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
+        let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
+        let (text, buttons) = digest::list(words, &open);
+        self.say(message, &text, Some(&serde_json::json!(buttons))).await
+    }
+
+    /// Says it where the message came from, with rows of buttons below.
+    pub async fn say(
+        &self,
+        message: &Message,
+        answer: &str,
+        buttons: Option<&serde_json::Value>,
+    ) -> Result<(), Failed> {
+        let title = name(&message.chat);
+        let place = Place {
+            chat: message.chat.id.0,
+            title: title.as_deref(),
+            topic: topic(message),
+        };
+        link::answer(&self.bot.pool, place, answer, buttons).await?;
+        self.bot.planned.notify_one();
+        Ok(())
     }
 
     async fn change(
@@ -63,51 +94,54 @@ impl Commands<'_> {
         argument: &str,
         links: &[Link],
         words: &Words,
-    ) -> Result<Option<String>, Failed> {
-        let chat = message.chat.id.0;
+    ) -> Result<String, Failed> {
         if command == Command::Link {
-            return self.link(message, argument, words).await.map(Some);
+            return self.link(message, argument, words).await;
         }
         if links.is_empty() {
-            return Ok(Some(words.get("command.not_linked").to_owned()));
+            return Ok(words.get("command.not_linked").to_owned());
         }
-        let answer = match command {
-            Command::Mode => match Mode::from_name(argument) {
-                Some(mode) => {
-                    link::set_mode(self.pool, chat, mode).await?;
-                    filled(words.get("command.mode_set"), &[("mode", mode_name(words, mode))])
-                }
-                None => {
+        let (pool, chat) = (&self.bot.pool, message.chat.id.0);
+        let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
+        if command == Command::Unlink {
+            link::unlink(pool, chat, &stores).await?;
+            return Ok(words.get("command.unlinked").to_owned());
+        }
+        let Some(change) = change_of(command, argument) else {
+            return Ok(match command {
+                Command::Mode => {
                     let names = Mode::ALL.map(|mode| (mode.as_str(), mode_name(words, mode)));
                     filled(words.get("command.mode_help"), &names)
                 }
-            },
-            Command::Mute => match minutes(argument) {
-                Some(time) => {
-                    link::mute(self.pool, chat, time).await?;
-                    let minutes = (time.as_secs() / 60).to_string();
-                    filled(words.get("command.muted"), &[("minutes", &minutes)])
-                }
-                None => words.get("command.mute_help").to_owned(),
-            },
-            _ => {
-                link::unlink(self.pool, chat).await?;
-                words.get("command.unlinked").to_owned()
-            }
+                Command::Quiet => words.get("command.quiet_help").to_owned(),
+                _ => words.get("command.mute_help").to_owned(),
+            });
         };
-        Ok(Some(answer))
+        link::change(pool, chat, &stores, change).await?;
+        Ok(match change {
+            Change::Mode(mode) => filled(words.get("command.mode_set"), &[("mode", mode_name(words, mode))]),
+            Change::Mute(Duration::ZERO) => words.get("command.unmuted").to_owned(),
+            Change::Mute(time) => {
+                let minutes = (time.as_secs() / 60).to_string();
+                filled(words.get("command.muted"), &[("minutes", &minutes)])
+            }
+            Change::Quiet(None) => words.get("command.quiet_off").to_owned(),
+            Change::Quiet(Some(span)) => with_hours(words.get("command.quiet_set"), span),
+        })
     }
 
     async fn link(&self, message: &Message, code: &str, words: &Words) -> Result<String, Failed> {
         if code.is_empty() {
             return Ok(words.get("command.no_code").to_owned());
         }
+        let title = name(&message.chat);
         let applicant = Applicant {
             chat: message.chat.id.0,
-            title: message.chat.title().or(message.chat.username()),
+            title: title.as_deref(),
+            topic: topic(message),
             person: message.from.as_ref().map_or(0, |from| from.id.0 as i64),
         };
-        Ok(match link::link(self.pool, applicant, code).await? {
+        Ok(match link::link(&self.bot.pool, applicant, code).await? {
             Linked::Done(link) => {
                 let words = words::of(&link.language);
                 let store = link.store_name.as_deref().unwrap_or(&link.store);
@@ -119,10 +153,29 @@ impl Commands<'_> {
         })
     }
 
-    /// Whether who wrote may change things here: anybody in a chat of their own, administrators in a group. `None`:
-    /// Telegram does not say.
+    /// The bot was added to a group: how it is linked, where it is not.
+    pub async fn greet(&self, chat: &Chat, language: Option<&str>) -> Result<(), Failed> {
+        if chat.is_private() || chat.is_channel() || !link::links(&self.bot.pool, chat.id.0).await?.is_empty() {
+            return Ok(());
+        }
+        let words = words::of(words::known(language));
+        let bot = self.bot.name().unwrap_or_default();
+        let title = name(chat);
+        let place = Place {
+            chat: chat.id.0,
+            title: title.as_deref(),
+            topic: None,
+        };
+        let text = filled(words.get("command.greeting"), &[("bot", bot)]);
+        link::answer(&self.bot.pool, place, &text, None).await?;
+        self.bot.planned.notify_one();
+        Ok(())
+    }
+
+    /// Whether who wrote may change things here: anybody in a chat of their own, administrators in a group, and in a channel
+    /// nobody else writes. `None`: Telegram does not say.
     async fn may(&self, message: &Message) -> Option<bool> {
-        if message.chat.is_private() {
+        if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);
         }
         // An administrator who is hidden writes as the group itself.
@@ -134,15 +187,31 @@ impl Commands<'_> {
             return Some(true);
         }
         let Some(from) = &message.from else { return Some(false) };
-        match timeout(ASK_DEADLINE, self.client.bot.get_chat_member(message.chat.id, from.id)).await {
-            Ok(Ok(member)) => Some(member.kind.is_privileged()),
-            Ok(Err(error)) => {
-                tracing::warn!(reason = reason(&error), "who is an administrator could not be asked");
+        #[derive(Deserialize)]
+        struct Member {
+            status: String,
+        }
+        let request = GetChatMember::new(message.chat.id, from.id);
+        match self.bot.client.call(&request, ASK_DEADLINE).await {
+            Ok(member) => {
+                let member: Option<Member> = serde_json::from_str(member.get()).ok();
+                member.map(|member| ["creator", "administrator"].contains(&member.status.as_str()))
+            }
+            Err(problem) => {
+                tracing::warn!(reason = problem.reason(), "who is an administrator could not be asked");
                 None
             }
-            Err(_) => None,
         }
     }
+}
+
+/// What is said to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said<'a> {
+    /// A command, and what follows it.
+    Command(Command, &'a str),
+    /// Anything else.
+    Other,
 }
 
 /// What a person may ask for.
@@ -150,32 +219,98 @@ impl Commands<'_> {
 enum Command {
     Link,
     Status,
+    Orders,
     Mode,
     Mute,
+    Unmute,
+    Quiet,
     Unlink,
     Help,
 }
 
-/// `/link@our_bot CODE`, and what follows it. Other text, and what another bot is asked for, is none of ours.
-fn read_command<'a>(text: &'a str, our_name: Option<&str>) -> Option<(Command, &'a str)> {
-    let (command, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
-    let command = command.strip_prefix('/')?;
-    let (command, whose) = command.split_once('@').unwrap_or((command, ""));
-    if !whose.is_empty() && our_name.is_some_and(|name| !name.eq_ignore_ascii_case(whose)) {
+/// What a message says to us; `None`: it is not for us. In a chat of its own everything is; elsewhere only commands are, of
+/// which another bot's are not.
+fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
+    // A chat's own news, such as a new title, are nobody's words.
+    if !matches!(message.kind, MessageKind::Common(_)) {
         return None;
     }
+    read(message.text().unwrap_or_default(), our_name, message.chat.is_private())
+}
+
+/// `/link@our_bot CODE`, a bare code, or something else.
+fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<Said<'a>> {
+    let other = is_private.then_some(Said::Other);
+    let (first, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
+    let Some(command) = first.strip_prefix('/') else {
+        let is_code = is_private && link::looks_like_code(first) && argument.is_empty();
+        return if is_code {
+            Some(Said::Command(Command::Link, first))
+        } else {
+            other
+        };
+    };
+    let (command, whose) = command.split_once('@').unwrap_or((command, ""));
+    let is_ours = our_name.is_none_or(|name| name.eq_ignore_ascii_case(whose));
+    if !whose.is_empty() && !is_ours {
+        return other;
+    }
     let argument = argument.trim();
-    let command = match command {
+    let command = match command.to_ascii_lowercase().as_str() {
         "start" if argument.is_empty() => Command::Help,
         "start" | "link" => Command::Link,
         "status" => Command::Status,
+        "orders" => Command::Orders,
         "mode" => Command::Mode,
         "mute" => Command::Mute,
+        "unmute" => Command::Unmute,
+        "quiet" => Command::Quiet,
         "unlink" => Command::Unlink,
         "help" => Command::Help,
-        _ => return None,
+        _ if !whose.is_empty() => return Some(Said::Other),
+        _ => return other,
     };
-    Some((command, argument))
+    Some(Said::Command(command, argument))
+}
+
+/// What a command changes; `None`: how it is used is to be told.
+fn change_of(command: Command, argument: &str) -> Option<Change> {
+    let is_off = ["off", "0", "none", "нет"].contains(&argument.to_lowercase().as_str());
+    match command {
+        Command::Mode => Mode::from_name(argument).map(Change::Mode),
+        Command::Mute if is_off => Some(Change::Mute(Duration::ZERO)),
+        Command::Mute => minutes(argument).map(Change::Mute),
+        Command::Unmute => Some(Change::Mute(Duration::ZERO)),
+        Command::Quiet if is_off => Some(Change::Quiet(None)),
+        Command::Quiet => hours::span(argument)
+            .filter(|span| span.opens != span.closes)
+            .map(|span| Change::Quiet(Some(span))),
+        _ => None,
+    }
+}
+
+/// The topic of a forum in which it is said.
+fn topic(message: &Message) -> Option<i32> {
+    let topic = message.thread_id.map(|topic| topic.0.0);
+    // Outside of forums, a thread is only a row of replies.
+    topic.filter(|_| message.is_topic_message)
+}
+
+/// What is said in a topic concerns the stores that are linked there; where none is, those of the chat.
+fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
+    let here: Vec<Link> = links.iter().filter(|link| link.topic == topic).cloned().collect();
+    if here.is_empty() { links.to_vec() } else { here }
+}
+
+/// What a chat is called: a group by its title, a person by the name that they show.
+fn name(chat: &Chat) -> Option<String> {
+    let person = [chat.first_name(), chat.last_name()];
+    let person: Vec<&str> = person.into_iter().flatten().collect();
+    let person = (!person.is_empty()).then(|| person.join(" "));
+    let title = chat.title().map(str::to_owned);
+    title
+        .or(person)
+        .or_else(|| chat.username().map(|name| format!("@{name}")))
 }
 
 /// `30m`, `2h`: a day at most.
@@ -198,20 +333,34 @@ fn mode_name(words: &Words, mode: Mode) -> &str {
     })
 }
 
+fn with_hours(text: &str, span: Span) -> String {
+    let clock = |time: time::Time| format!("{:02}:{:02}", time.hour(), time.minute());
+    filled(text, &[("from", &clock(span.opens)), ("to", &clock(span.closes))])
+}
+
+/// What the bot is for, and its commands, as its menu has them.
+fn help(words: &Words) -> String {
+    let commands = COMMANDS.map(|name| {
+        let text = words.get("command.help_line");
+        filled(text, &[("command", name), ("what", words.get(&format!("menu.{name}")))])
+    });
+    format!("{}\n{}", words.get("command.help"), commands.join("\n"))
+}
+
 fn status(words: &Words, links: &[Link]) -> String {
     let line = |link: &Link| {
         let store = link.store_name.as_deref().unwrap_or(&link.store);
         let mode = mode_name(words, link.mode);
-        let minutes = link.muted_minutes.to_string();
-        let name = if link.muted_minutes > 0 {
-            "command.status_muted"
-        } else {
-            "command.status"
-        };
-        filled(
-            words.get(name),
-            &[("store", store), ("mode", mode), ("minutes", &minutes)],
-        )
+        let mut lines = vec![filled(words.get("command.status"), &[("store", store), ("mode", mode)])];
+        if link.muted_minutes > 0 {
+            let minutes = link.muted_minutes.to_string();
+            lines.push(filled(words.get("command.status_muted"), &[("minutes", &minutes)]));
+        }
+        lines.extend(
+            link.quiet
+                .map(|span| with_hours(words.get("command.status_quiet"), span)),
+        );
+        lines.join("\n")
     };
     if links.is_empty() {
         return words.get("command.not_linked").to_owned();
@@ -229,14 +378,26 @@ mod tests {
 
     #[test]
     fn commands_are_read_with_and_without_the_bots_name() {
-        let read = |text| read_command(text, Some("our_bot"));
-        assert_eq!(read("/link@Our_bot  ABC "), Some((Command::Link, "ABC")));
-        assert_eq!(read("/start ABC"), Some((Command::Link, "ABC")));
-        assert_eq!(read("/start"), Some((Command::Help, "")));
-        assert_eq!(read("/link@other_bot ABC"), None, "it is another bot's");
-        assert_eq!(read_command("/link@any_bot ABC", None), Some((Command::Link, "ABC")));
-        assert_eq!(read("/weather"), None);
-        assert_eq!(read("two pizzas"), None);
+        let group = |text| read(text, Some("our_bot"), false);
+        let command = |command, argument| Some(Said::Command(command, argument));
+        assert_eq!(group("/link@Our_bot  ABC "), command(Command::Link, "ABC"));
+        assert_eq!(group("/start ABC"), command(Command::Link, "ABC"));
+        assert_eq!(group("/start"), command(Command::Help, ""));
+        assert_eq!(group("/STATUS"), command(Command::Status, ""));
+        assert_eq!(group("/link@other_bot ABC"), None, "it is another bot's");
+        assert_eq!(read("/link@any_bot ABC", None, false), command(Command::Link, "ABC"));
+        for text in ["/weather", "two pizzas", "", "ABCDEFGHJKLM"] {
+            assert_eq!(group(text), None, "{text}: nobody asked us");
+            assert!(
+                read(text, Some("our_bot"), true).is_some(),
+                "{text}: nobody else is there"
+            );
+        }
+        assert_eq!(group("/weather@our_bot"), Some(Said::Other));
+        assert_eq!(
+            read(" abcdefghjklm ", Some("our_bot"), true),
+            command(Command::Link, "abcdefghjklm")
+        );
     }
 
     #[test]
@@ -246,5 +407,24 @@ mod tests {
         for wrong in ["", "m", "0m", "25h", "-1h", "30", "30s", "99999999999h", "5µ"] {
             assert_eq!(minutes(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn sound_comes_back_by_each_word_that_people_try() {
+        for (command, argument) in [
+            (Command::Mute, "off"),
+            (Command::Mute, "0"),
+            (Command::Unmute, ""),
+            (Command::Unmute, "please"),
+        ] {
+            let change = change_of(command, argument);
+            assert!(matches!(change, Some(Change::Mute(Duration::ZERO))), "{argument}");
+        }
+        assert!(matches!(change_of(Command::Quiet, "off"), Some(Change::Quiet(None))));
+        assert!(matches!(
+            change_of(Command::Quiet, "23-7"),
+            Some(Change::Quiet(Some(_)))
+        ));
+        assert!(change_of(Command::Quiet, "9:00-9:00").is_none() && change_of(Command::Quiet, "").is_none());
     }
 }

@@ -4,6 +4,10 @@
 
 /// What a message may show, in units of UTF-16.
 pub const MESSAGE_UNITS: usize = 4096;
+/// How the characters are written that stand for markup.
+const ENTITIES: [(&str, &str); 3] = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
+/// The longest tag, bytes.
+const LONGEST_TAG: usize = 2000;
 /// What stands where something was cut.
 const CUT: &str = "…";
 
@@ -54,14 +58,14 @@ impl Html {
             match values.iter().find(|(name, _)| is_place && *name == inner) {
                 Some((_, value)) => self.push(value),
                 None if is_place => self.push(&rest[at..=end]),
-                None => self.tag(inner),
+                None => self.tag(inner, values),
             }
             rest = &rest[end + 1..];
         }
         self.push(rest);
     }
 
-    fn tag(&mut self, inner: &str) {
+    fn tag(&mut self, inner: &str, values: &[(&str, &str)]) {
         if self.full {
             return;
         }
@@ -73,7 +77,11 @@ impl Html {
                 }
             }
             None => {
-                self.open.push(inner.to_owned());
+                // What stands in a link is written for a URL already.
+                let inner = values.iter().fold(inner.to_owned(), |tag, (name, value)| {
+                    tag.replace(&format!("{{{name}}}"), &value.replace(['"', '<', '>'], " "))
+                });
+                self.open.push(inner.split(' ').next().unwrap_or_default().to_owned());
                 self.text.push_str(&format!("<{inner}>"));
             }
         }
@@ -119,6 +127,46 @@ impl Html {
     }
 }
 
+/// What is shown of our own HTML, as plain text within the limit of a message. What is no markup of ours stays as it is.
+pub fn shown(html: &str) -> String {
+    let mut text = String::new();
+    let mut rest = html;
+    while let Some(at) = rest.find(['<', '&']) {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let is_tag = |inner: &str| {
+            inner.len() <= LONGEST_TAG && inner.starts_with(|c: char| c == '/' || c.is_ascii_alphabetic())
+        };
+        let tag = rest.strip_prefix('<').and_then(|behind| behind.split_once('>'));
+        let entity = ENTITIES.iter().find(|(entity, _)| rest.starts_with(entity));
+        if let Some((_, behind)) = tag.filter(|(inner, _)| is_tag(inner)) {
+            rest = behind;
+        } else if let Some((entity, character)) = entity {
+            text.push_str(character);
+            rest = &rest[entity.len()..];
+        } else {
+            text.push_str(&rest[..1]);
+            rest = &rest[1..];
+        }
+    }
+    text.push_str(rest);
+    cut(text, MESSAGE_UNITS)
+}
+
+/// Text within so many units of UTF-16.
+fn cut(text: String, units: usize) -> String {
+    if text.encode_utf16().count() <= units {
+        return text;
+    }
+    let mut left = units.saturating_sub(1);
+    let fits = |character: &char| {
+        let fits = character.len_utf16() <= left;
+        left = left.saturating_sub(character.len_utf16());
+        fits
+    };
+    text.chars().take_while(fits).chain(CUT.chars()).collect()
+}
+
 /// Text with places, filled.
 pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
     let mut html = Html::new(MESSAGE_UNITS);
@@ -145,6 +193,13 @@ pub fn plain(template: &str, values: &[(&str, &str)], characters: usize) -> Stri
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_no_markup_stays_as_it_is() {
+        assert_eq!(super::shown("<b>a < b & c > d &foo; </b>"), "a < b & c > d &foo; ");
+        assert_eq!(super::shown("&amp;lt;"), "&lt;");
+        assert_eq!(super::shown("a <"), "a <");
+    }
 
     /// What Telegram would show of it, or why it would refuse it.
     fn shown(html: &str) -> Result<String, String> {
@@ -185,6 +240,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_shown_of_our_own_html_is_what_telegram_shows_of_it(name in "\\PC{0,80}", other in any::<String>()) {
+            let mut html = Html::new(MESSAGE_UNITS);
+            html.line("<b>Заказ №{key}</b> & <i>{other}</i>", &[("key", &name), ("other", &other)]);
+            let html = html.finish();
+            prop_assert_eq!(super::shown(&html), shown(&html).unwrap());
+        }
+
         #[test]
         fn any_text_is_good_html_within_the_limit(name in "\\PC{0,80}", other in any::<String>(), units in 1_usize..120) {
             let mut html = Html::new(units);

@@ -1,21 +1,23 @@
 //! What a message says, and the buttons below it. Pure: a claim's work in, text and buttons out.
 
-use time::OffsetDateTime;
-
+use super::digest::digest;
 use super::html::{Html, MESSAGE_UNITS};
+use super::note;
+use super::text::{amount, in_url, inline, moment, said_of};
 use super::words::{self, Words};
-use crate::delivery::work::{Alarm, Item as Delivered, Style, Told, Work};
+use crate::delivery::told::Told;
+use crate::delivery::work::{Alarm, Escalated, Style, Work};
 use crate::domain::Subject as Canonical;
 use crate::domain::event::EventType;
-use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::{Item, OrderType, Quantity, name_of_due_at, name_of_persons};
-use crate::sources::zone;
 
 /// Items of an order that a message lists; a person opens the panel for more.
 const ITEMS: usize = 100;
 /// Units that the line about what is missing may take.
 const OMITTED_UNITS: usize = 120;
+/// What may be promised with an Accept, minutes.
+const MINUTES: [u16; 4] = [15, 30, 45, 60];
 
 /// A button: what it says, and what its press sends back, 64 bytes at most.
 pub type Button = (String, String);
@@ -32,57 +34,33 @@ pub struct Message {
 /// Writes it.
 pub fn render(work: &Work) -> Message {
     match work {
-        Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref()),
-        Work::Digest { style, items } => digest(style, items),
+        Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
+        Work::Digest {
+            style, items, was_away, ..
+        } => digest(style, items, *was_away),
+        Work::Note(noted) => note::render(noted),
         Work::Alarm { style, alarm, .. } => only(alarm_text(style, *alarm)),
-        Work::Words { text, .. } => only(text.clone()),
+        Work::Words { text, buttons, .. } => Message {
+            text: text.clone(),
+            buttons: buttons.clone(),
+        },
+        Work::Keyboard { rows, .. } => Message {
+            text: String::new(),
+            buttons: rows.clone(),
+        },
     }
 }
 
-fn only(text: String) -> Message {
+/// Without buttons.
+pub(super) fn only(text: String) -> Message {
     Message {
         text,
         buttons: Vec::new(),
     }
 }
 
-/// A moment by the store's clock: `19:03`, and the day where it is another one than today: `24 November, 19:03`.
-fn moment(at: OffsetDateTime, style: &Style, words: &Words) -> String {
-    let (Some(local), Some(today)) = (
-        zone::local(at, &style.time_zone),
-        zone::local(OffsetDateTime::now_utc(), &style.time_zone),
-    ) else {
-        return String::new();
-    };
-    let time = format!("{:02}:{:02}", local.hour(), local.minute());
-    if local.date() == today.date() {
-        return time;
-    }
-    let month = usize::from(local.month().unsigned_abs()) - 1;
-    let month = words.get("language.months").split(' ').nth(month).unwrap_or_default();
-    let day = local.day().to_string();
-    words
-        .get("language.date")
-        .replace("{day}", &day)
-        .replace("{month}", month)
-        .replace("{time}", &time)
-}
-
-/// A customer's text in one line: no text of theirs looks like a line of ours.
-fn inline(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
-    words.join(" ")
-}
-
-fn said_of(quantity: &Quantity) -> String {
-    match quantity.to_json() {
-        serde_json::Value::String(words) => inline(&words),
-        number => number.to_string(),
-    }
-}
-
 /// What the title says of where it stands.
-fn title(told: &Told) -> String {
+pub(super) fn title(told: &Told) -> String {
     let kind = told.subject.kind.as_str();
     match (told.kind, told.subject.visible_status()) {
         (EventType::OrderRemoved | EventType::BookingRemoved, _) | (_, None) => format!("title.{kind}_removed"),
@@ -91,22 +69,31 @@ fn title(told: &Told) -> String {
 }
 
 /// What certainly matters comes first and the items last, so that the items are what is cut.
-fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>) -> Message {
+fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
     let words = words::of(&style.language);
     let it = &latest.subject;
     let mut html = Html::new(MESSAGE_UNITS);
+    if let Some(escalated) = escalated.filter(|_| it.visible_status() == Some(Status::Pending)) {
+        note::escalated(&mut html, words, base, escalated);
+    }
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     line(&title(latest), &[("number", &inline(&it.number))]);
     if let Some(store) = &style.store_name {
         line("message.store", &[("store", store)]);
     }
     if let Some(word) = &it.status_word {
-        line("message.status", &[("status", &inline(word)), ("time", &moment(latest.at, style, words))]);
+        line(
+            "message.status",
+            &[("status", &inline(word)), ("time", &moment(latest.at, style, words))],
+        );
     } else if it.status != Status::Pending {
         let name = status_name(words, it.kind, it.status.as_str());
         let time = moment(latest.at, style, words);
         match by {
-            Some(by) => line("message.status_by", &[("status", name), ("time", &time), ("by", &inline(by))]),
+            Some(by) => line(
+                "message.status_by",
+                &[("status", name), ("time", &time), ("by", &inline(by))],
+            ),
             None => line("message.status", &[("status", name), ("time", &time)]),
         }
     }
@@ -122,7 +109,7 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>) -> Messa
     items(&mut html, words, it);
     Message {
         text: html.finish(),
-        buttons: answers(words, it.kind, base.id, it.visible_status(), it.is_delivered()),
+        buttons: answers(words, it.kind, base.id, &it.next()),
     }
 }
 
@@ -151,27 +138,44 @@ fn facts(html: &mut Html, words: &Words, style: &Style, it: &Canonical) {
     for (name, place, text) in [
         ("message.customer", "name", &it.customer_name),
         ("message.phone", "phone", &it.phone),
-        ("message.address", "address", &it.address),
     ] {
         if let Some(text) = text {
             line(name, &[(place, &inline(text))]);
         }
     }
-    if let Some(persons) = &it.persons {
-        line(&format!("message.{}", name_of_persons(it.kind)), &[("persons", &said_of(persons))]);
+    if let Some(address) = &it.address {
+        line(
+            "message.address",
+            &[("address", &inline(address)), ("map", &in_url(address))],
+        );
     }
-    match (it.total.map(|total| amount(total, it.currency, words)), payment(it, words)) {
+    if let Some(persons) = &it.persons {
+        line(
+            &format!("message.{}", name_of_persons(it.kind)),
+            &[("persons", &said_of(persons))],
+        );
+    }
+    match (
+        it.total.map(|total| amount(total, it.currency, words)),
+        payment(it, words),
+    ) {
         (Some(total), Some(payment)) => line("message.total_payment", &[("total", &total), ("payment", &payment)]),
         (Some(total), None) => line("message.total", &[("total", &total)]),
         (None, Some(payment)) => line("message.payment", &[("payment", &payment)]),
         (None, None) => {}
     }
     for extra in &it.extra {
-        line("message.extra", &[("label", &inline(&extra.label)), ("value", &inline(&extra.value))]);
+        line(
+            "message.extra",
+            &[("label", &inline(&extra.label)), ("value", &inline(&extra.value))],
+        );
     }
     for unreadable in &it.unreadable {
         let field = field_name(words, unreadable.field);
-        line("message.unreadable", &[("field", field), ("text", &inline(&unreadable.text))]);
+        line(
+            "message.unreadable",
+            &[("field", field), ("text", &inline(&unreadable.text))],
+        );
     }
 }
 
@@ -182,7 +186,11 @@ fn payment(it: &Canonical, words: &Words) -> Option<String> {
         let known = words.find(&format!("payment.{}", method.to_lowercase()));
         known.map_or_else(|| inline(method), str::to_owned)
     });
-    let paid = payment.is_paid.map(|paid| words.get(if paid { "payment.paid" } else { "payment.unpaid" }).to_owned());
+    let paid = payment.is_paid.map(|paid| {
+        words
+            .get(if paid { "payment.paid" } else { "payment.unpaid" })
+            .to_owned()
+    });
     let change = payment.change_from.map(|from| {
         let amount = amount(from, it.currency, words);
         words.get("payment.change_from").replace("{amount}", &amount)
@@ -197,7 +205,10 @@ fn items(html: &mut Html, words: &Words, it: &Canonical) {
     let mut shown = 0;
     for item in it.items.list.iter().take(ITEMS) {
         let lines = item_lines(words, item);
-        let units: usize = lines.iter().map(|(template, values)| units_of(template, values) + 1).sum();
+        let units: usize = lines
+            .iter()
+            .map(|(template, values)| units_of(template, values) + 1)
+            .sum();
         // The line that says what is missing has its place.
         if html.left() < units + OMITTED_UNITS {
             break;
@@ -209,7 +220,10 @@ fn items(html: &mut Html, words: &Words, it: &Canonical) {
         shown += 1;
     }
     if shown < all {
-        html.line(words.get("message.items_omitted"), &[("count", &(all - shown).to_string())]);
+        html.line(
+            words.get("message.items_omitted"),
+            &[("count", &(all - shown).to_string())],
+        );
     }
 }
 
@@ -220,7 +234,10 @@ fn item_lines<'a>(words: &'a Words, item: &Item) -> Lines<'a> {
     let name = inline(&item.name);
     let mut lines = vec![match item.quantity == Quantity::ONE {
         true => (words.get("message.item"), vec![("name", name)]),
-        false => (words.get("message.item_many"), vec![("quantity", said_of(&item.quantity)), ("name", name)]),
+        false => (
+            words.get("message.item_many"),
+            vec![("quantity", said_of(&item.quantity)), ("name", name)],
+        ),
     }];
     if !item.options.is_empty() {
         let options: Vec<String> = item.options.iter().map(|option| inline(option)).collect();
@@ -250,11 +267,9 @@ pub fn status_name<'a>(words: &'a Words, kind: SubjectKind, status: &'a str) -> 
     words.find(&name).unwrap_or(status)
 }
 
-/// What may be done with it now. A press sends `s:EVENT:STATUS`, or `r:EVENT` to be asked for a reason.
-pub fn answers(words: &Words, kind: SubjectKind, event: i64, status: Option<Status>, delivered: bool) -> Vec<Vec<Button>> {
-    let Some(status) = status else {
-        return Vec::new();
-    };
+/// What may be done with it now. A press sends `s:EVENT:STATUS`, with the minutes that it will take behind it, or `r:EVENT` to
+/// be asked for a reason.
+pub fn answers(words: &Words, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
         let label = match (to, kind) {
             (Status::Preparing, SubjectKind::Order) => "button.accept",
@@ -271,8 +286,14 @@ pub fn answers(words: &Words, kind: SubjectKind, event: i64, status: Option<Stat
         };
         (words.get(label).to_owned(), press)
     };
-    let row: Vec<Button> = status.next(kind, delivered).iter().map(button).collect();
-    if row.is_empty() { Vec::new() } else { vec![row] }
+    let row: Vec<Button> = next.iter().map(button).collect();
+    let in_minutes = |minutes: &u16| {
+        let label = words.get("button.accept_in").replace("{minutes}", &minutes.to_string());
+        (label, format!("s:{event}:{}:{minutes}", Status::Preparing.as_str()))
+    };
+    let accepts = kind == SubjectKind::Order && next.contains(&Status::Preparing);
+    let minutes: Vec<Button> = MINUTES.iter().filter(|_| accepts).map(in_minutes).collect();
+    [row, minutes].into_iter().filter(|row| !row.is_empty()).collect()
 }
 
 /// The reasons for a rejection. A press sends `x:EVENT:NUMBER`, or `b:EVENT` to go back.
@@ -288,57 +309,6 @@ pub fn reasons(words: &Words, event: i64) -> Vec<Vec<Button>> {
     rows
 }
 
-/// As many of them as one digest has room for, in the order in which they happened; one at least.
-pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
-    let words = words::of(&style.language);
-    let mut html = Html::new(MESSAGE_UNITS);
-    head(&mut html, words, style, items.len());
-    let lines = items.iter().take_while(|item| {
-        line(&mut html, words, style, &item.event);
-        !html.is_full()
-    });
-    let fitting = lines.count().max(1);
-    items.truncate(fitting);
-    items.sort_unstable_by_key(|item| item.event.id);
-    items
-}
-
-fn digest(style: &Style, items: &[Delivered]) -> Message {
-    let words = words::of(&style.language);
-    let mut html = Html::new(MESSAGE_UNITS);
-    head(&mut html, words, style, items.len());
-    for Delivered { event, .. } in items {
-        line(&mut html, words, style, event);
-    }
-    only(html.finish())
-}
-
-/// What stands above a digest.
-fn head(html: &mut Html, words: &Words, style: &Style, count: usize) {
-    html.line(words.get("digest.title"), &[("count", &count.to_string())]);
-    if let Some(store) = &style.store_name {
-        html.line(words.get("message.store"), &[("store", store)]);
-    }
-}
-
-/// An event in a digest.
-fn line(html: &mut Html, words: &Words, style: &Style, event: &Told) {
-    let it = &event.subject;
-    let status = it.status_word.as_deref().map_or_else(
-        || status_name(words, it.kind, it.status.as_str()).to_owned(),
-        inline,
-    );
-    let total = it.total.map(|total| amount(total, it.currency, words));
-    let name = match (event.kind, &total) {
-        (EventType::NewOrder, None) => "digest.new_order_free".to_owned(),
-        (kind, _) => format!("digest.{}", kind.as_str()),
-    };
-    let (total, number) = (total.unwrap_or_default(), inline(&it.number));
-    let time = moment(event.at, style, words);
-    let values = [("time", time.as_str()), ("key", &number), ("status", &status), ("total", &total)];
-    html.line(words.get(&name), &values);
-}
-
 fn alarm_text(style: &Style, alarm: Alarm) -> String {
     let words = words::of(&style.language);
     let name = match alarm {
@@ -350,41 +320,21 @@ fn alarm_text(style: &Style, alarm: Alarm) -> String {
     super::html::filled(words.get(name), &[("store", store)])
 }
 
-/// An amount of minor units as people of the language read it: `500,00 ₽`, with blanks that never break.
-fn amount(minor: i64, currency: Currency, words: &Words) -> String {
-    let (digits, sign) = (usize::from(currency.digits()), currency.sign());
-    let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
-    let (whole, fraction) = text.split_at(text.len() - digits);
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) {
-            grouped.push_str(words.get("language.thousands"));
-        }
-        grouped.push(digit);
-    }
-    if digits > 0 {
-        grouped = format!("{grouped}{}{fraction}", words.get("language.decimal"));
-    }
-    let minus = if minor < 0 { "-" } else { "" };
-    if words.get("language.sign") == "before" {
-        format!("{minus}{sign}{grouped}")
-    } else {
-        format!("{minus}{grouped}\u{a0}{sign}")
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use time::OffsetDateTime;
+
+    use crate::domain::money::Currency;
     use crate::sources::Beside;
     use crate::sources::changes::Found;
     use crate::sources::fixtures::{REFERENCE, source};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    fn style(language: &str) -> Style {
+    pub(in crate::telegram) fn style(language: &str) -> Style {
         Style {
             store: "7".into(),
             store_name: Some("Пекарня <у дома>".into()),
@@ -395,7 +345,7 @@ mod tests {
     }
 
     /// An order of the reference shop, told now.
-    fn told(kind: EventType, data: &Value) -> Told {
+    pub(in crate::telegram) fn told(kind: EventType, data: &Value) -> Told {
         let source = source(REFERENCE, &[]);
         let beside = Beside {
             currency: Currency::DEFAULT,
@@ -413,20 +363,21 @@ mod tests {
     }
 
     fn order(status: &str) -> Value {
-        let items = json!([{"name": "Пицца & сыр", "quantity": 2, "options": ["халапеньо"], "note": "без лука"}, "вода"]);
+        let items =
+            json!([{"name": "Пицца & сыр", "quantity": 2, "options": ["халапеньо"], "note": "без лука"}, "вода"]);
         json!({"status": status, "customer_name": "Иван", "customer_phone": "+7 900 123-45-67", "total": 1_250_000,
             "order_type": "delivery", "items": items})
     }
 
     fn text(language: &str, kind: EventType, data: &Value) -> String {
         let told = told(kind, data);
-        subject(&style(language), &told, &told, None).text
+        subject(&style(language), &told, &told, None, None).text
     }
 
     #[test]
     fn a_new_order_says_all_that_a_kitchen_needs() {
         let told = told(EventType::NewOrder, &order("pending"));
-        let message = subject(&style("ru"), &told, &told, None);
+        let message = subject(&style("ru"), &told, &told, None, None);
         let time = moment(told.at, &style("ru"), words::of("ru"));
         let expected = format!(
             "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
@@ -435,6 +386,7 @@ mod tests {
         assert_eq!(message.text, expected);
         let presses: Vec<&str> = message.buttons[0].iter().map(|(_, press)| press.as_str()).collect();
         assert_eq!(presses, ["s:91:preparing", "r:91"]);
+        assert_eq!(message.buttons[1][1], ("30 мин".into(), "s:91:preparing:30".into()));
     }
 
     #[test]
@@ -468,56 +420,42 @@ mod tests {
     }
 
     #[test]
+    fn an_address_leads_to_a_map_and_its_text_to_nothing_else() {
+        let mut data = order("pending");
+        data["address"] = json!("ул. Мира, 5 \"А\" <b>");
+        let text = text("en", EventType::NewOrder, &data);
+        let link = "📍 <a href=\"https://www.google.com/maps/search/?api=1&query=%D1%83%D0%BB.%20%D0%9C%D0%B8%D1%80%D0%B0%2C%205%20%22%D0%90%22%20%3Cb%3E\">\
+            ул. Мира, 5 \"А\" &lt;b&gt;</a>";
+        assert!(text.contains(link), "{text}");
+    }
+
+    #[test]
     fn a_change_of_status_says_who_made_it_and_offers_the_next_one() {
-        let (base, ready) = (told(EventType::NewOrder, &order("pending")), told(EventType::OrderStatusChanged, &order("ready")));
-        let message = subject(&style("en"), &base, &ready, Some("Anna"));
+        let (base, ready) = (
+            told(EventType::NewOrder, &order("pending")),
+            told(EventType::OrderStatusChanged, &order("ready")),
+        );
+        let message = subject(&style("en"), &base, &ready, Some("Anna"), None);
         assert!(message.text.contains(", Anna)"), "{}", message.text);
         assert!(message.text.contains("💰 <b>₽12,500.00</b>"), "{}", message.text);
         assert_eq!(message.buttons[0][0].1, "s:91:delivering");
         let over = told(EventType::OrderCancelled, &order("cancelled"));
-        assert!(subject(&style("ru"), &base, &over, None).buttons.is_empty());
+        assert!(subject(&style("ru"), &base, &over, None, None).buttons.is_empty());
     }
 
     #[test]
     fn a_cut_says_how_much_is_missing() {
         let mut data = order("pending");
-        data["items"] = (0..200).map(|number| json!({"name": format!("Блюдо {number} {}", "длинное ".repeat(5))})).collect();
+        data["items"] = (0..200)
+            .map(|number| json!({"name": format!("Блюдо {number} {}", "длинное ".repeat(5))}))
+            .collect();
         let text = text("ru", EventType::NewOrder, &data);
         let shown = text.matches("• ").count();
         assert!((50..100).contains(&shown), "{shown}");
-        assert!(text.ends_with(&format!("… и ещё позиций: {}. Весь состав - в панели</i>", 200 - shown)), "{text}");
-    }
-
-    #[test]
-    fn a_digest_takes_as_many_events_as_it_has_room_for_and_shows_each_of_them() {
-        let event = |id: i64| Delivered {
-            id,
-            event: Told {
-                id,
-                ..told(EventType::NewOrder, &json!({"id": format!("{id:040}"), "status": "pending", "total": 100}))
-            },
-        };
-        let fitting = that_fit(&style("en"), (0..200).map(event).collect());
-        let text = digest(&style("en"), &fitting).text;
-        assert!((40..100).contains(&fitting.len()), "{}", fitting.len());
-        for item in &fitting {
-            assert!(text.contains(&format!("{:040}", item.id)), "{}", item.id);
-        }
-        assert!(!text.contains('…'));
-        let huge = told(EventType::NewOrder, &json!({"id": "x".repeat(5000), "status": "pending"}));
-        assert_eq!(that_fit(&style("en"), vec![Delivered { id: 1, event: huge }]).len(), 1);
-    }
-
-    #[test]
-    fn amounts_have_the_digits_of_their_currency() {
-        let (ru, of) = (words::of("ru"), |code| Currency::from_code(code).unwrap());
-        assert_eq!(amount(5, of("RUB"), ru), "0,05\u{a0}₽");
-        assert_eq!(amount(-123_456, of("JPY"), ru), "-123\u{a0}456\u{a0}¥");
-        assert_eq!(
-            amount(1_234_567, of("KWD"), words::of("en")).trim_start_matches(|c: char| !c.is_ascii_digit()),
-            "1,234.567"
+        assert!(
+            text.ends_with(&format!("… и ещё позиций: {}. Весь состав - в панели</i>", 200 - shown)),
+            "{text}"
         );
-        assert_eq!(amount(100, of("XQQ"), ru), "1,00\u{a0}XQQ");
     }
 
     proptest! {
@@ -527,7 +465,7 @@ mod tests {
         ) {
             let data = json!({"id": key, "status": "pending", "customer_name": name, "items": items});
             let told = told(EventType::NewOrder, &data);
-            let message = subject(&style("ru"), &told, &told, None);
+            let message = subject(&style("ru"), &told, &told, None, None);
             let tags = ["<b>", "</b>", "<i>", "</i>"];
             let seen = tags.iter().fold(message.text, |text, tag| text.replace(tag, ""));
             let unescaped = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");

@@ -1,13 +1,22 @@
-//! Telegram: the only place that knows teloxide. `sender` sends what a claim says, `bot` hears what people say and press;
-//! `message`, `html` and `words` make the texts.
+//! Telegram: the only place that knows teloxide. `api` is one request and its answer, `refusal` what an error means, `line`
+//! whether Telegram is reached. `sender` sends what a claim says, `bot` polls, `updates` deals with what people write
+//! (`command`) and press (`press`); `message`, `html` and `words` make the texts.
 
+mod api;
 pub mod bot;
 mod client;
 mod command;
-mod html;
+pub mod digest;
+pub mod html;
+mod line;
 pub mod message;
+mod note;
 mod press;
+mod refusal;
 pub mod sender;
+mod text;
+mod updates;
 pub mod words;
 
 pub use client::{Client, Unreachable};
+pub use line::Outage;

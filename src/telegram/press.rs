@@ -1,22 +1,24 @@
 //! A button was pressed: the order changes in Postgres, and nowhere else. Its event comes back by itself, to every panel
 //! and to the message that was pressed.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
-use teloxide::payloads::{AnswerCallbackQuerySetters as _, EditMessageReplyMarkupSetters as _};
-use teloxide::prelude::Requester as _;
-use teloxide::types::CallbackQuery;
-use tokio::time::timeout;
+use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
+use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 
-use super::client::{ASK_DEADLINE, Client, reason};
+use super::bot::Bot;
+use super::client::{ASK_DEADLINE, Client};
 use super::html::plain;
 use super::message::{self, Button, status_name};
-use super::sender::keyboard;
+use super::text::inline;
 use super::words::{self, Words};
 use crate::db::Failed;
-use crate::domain::status::{Status, SubjectKind};
+use crate::delivery::reopen;
+use crate::domain::status::{Status, StatusSet, SubjectKind};
 use crate::link::{self, Pressed};
+use crate::rate_limiter::{Rate, RateLimiter};
 use crate::reach;
 use crate::sources::Sources;
 use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
@@ -25,32 +27,85 @@ use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way
 const ANSWER_CHARACTERS: usize = 200;
 /// Of a person's name, characters.
 const NAME_CHARACTERS: usize = 60;
+/// Of a reason that somebody wrote, characters.
+const REASON_CHARACTERS: usize = 300;
+
+/// Between two answers to presses of this node, and as many at once: a budget of their own, beside that of the messages.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(40);
+const ANSWERS_AT_ONCE: u32 = 25;
+/// The longest that an answer waits for its turn: Telegram shows it no later.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+
+/// Ends the spinning of buttons, beside the dealing with presses: Telegram's answer to one is waited for by nobody else.
+pub(super) struct Answers {
+    client: Client,
+    limiter: Mutex<RateLimiter>,
+}
+
+impl Answers {
+    pub fn new(client: Client) -> Self {
+        let limiter = Mutex::new(RateLimiter::new(Rate::one_in(ANSWER_INTERVAL, ANSWERS_AT_ONCE)));
+        Self { client, limiter }
+    }
+
+    /// Tells who pressed what came of it. Old presses cannot be answered any more, which is no harm.
+    fn give(&self, press: CallbackQueryId, text: String) {
+        let wait = {
+            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+            limiter.reserve(Instant::now(), ANSWER_WAIT).ok()
+        };
+        let Some(wait) = wait else {
+            return tracing::debug!("a press was not answered: too many are pressed at once");
+        };
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let request = AnswerCallbackQuery::new(press).text(text);
+            if let Err(problem) = client.call(&request, ASK_DEADLINE).await {
+                tracing::debug!(reason = problem.reason(), "a press was not answered");
+            }
+        });
+    }
+}
 
 /// What a button sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Press<'a> {
-    Become(Status),
+    Become(Status, Option<i32>),
+    Open,
     AskWhy,
     Reject(&'a str),
     Back,
 }
 
-/// `s:91:preparing`, `r:91`, `x:91:2`, `b:91`.
+/// `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91`, `o:91`.
 fn read(data: &str) -> Option<(i64, Press<'_>)> {
     let mut parts = data.splitn(3, ':');
     let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
     let press = match (what, rest) {
-        ("s", Some(status)) => Press::Become(Status::from_name(status)?),
+        ("s", Some(to)) => {
+            let (status, minutes) = to
+                .split_once(':')
+                .map_or((to, None), |(status, minutes)| (status, Some(minutes)));
+            let minutes = minutes.map(str::parse).transpose().ok()?;
+            Press::Become(
+                Status::from_name(status)?,
+                minutes.filter(|minutes| (1..=600).contains(minutes)),
+            )
+        }
         ("x", Some(number)) => Press::Reject(number),
         ("r", None) => Press::AskWhy,
         ("b", None) => Press::Back,
+        ("o", None) => Press::Open,
         _ => return None,
     };
     Some((event, press))
 }
 
 /// Does what a press asks for, and tells who pressed what came of it.
-pub async fn press(pool: &Pool, sources: &Sources, client: &Client, query: &CallbackQuery) -> Result<(), Failed> {
+pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
+    let pool = &bot.pool;
+    let sources = &*bot.sources.loaded(pool).await?;
     let Some(place) = &query.message else { return Ok(()) };
     let chat = place.chat().id;
     let Some((event, press)) = query.data.as_deref().and_then(read) else {
@@ -58,91 +113,170 @@ pub async fn press(pool: &Pool, sources: &Sources, client: &Client, query: &Call
     };
     let Some(pressed) = link::pressed(pool, chat.0, event).await? else {
         let words = words::of(words::known(query.from.language_code.as_deref()));
-        answer(client, query, words.get("pressed.unknown").to_owned()).await;
+        bot.answers
+            .give(query.id.clone(), words.get("pressed.unknown").to_owned());
         return Ok(());
     };
     let words = words::of(&pressed.language);
     let text = match press {
-        Press::AskWhy => ask_why(pool, sources, client, query, &pressed, words, event).await?,
+        Press::AskWhy => ask_why(bot, sources, query, &pressed, words, event).await?,
         Press::Back => {
             let standing = current(pool, sources, &pressed).await?;
             let next = standing.as_ref().map_or_else(Vec::new, |standing| {
-                message::answers(words, pressed.kind, event, Some(standing.status), standing.is_delivered)
+                message::answers(words, pressed.kind, event, &next(sources, &pressed, standing))
             });
-            show(client, query, &next).await;
+            show(bot, query, &next).await?;
             String::new()
         }
-        Press::Become(to) => change(pool, sources, query, &pressed, to, None, words).await?,
+        Press::Become(to, minutes) => {
+            let wish = Wish {
+                to,
+                minutes,
+                reason: None,
+            };
+            change(bot, sources, &query.from, chat.0, &pressed, &wish).await?
+        }
         Press::Reject(number) => {
             let reason = words.find(&format!("reject_reason.{number}"));
-            change(pool, sources, query, &pressed, Status::Rejected, reason, words).await?
+            change(bot, sources, &query.from, chat.0, &pressed, &Wish::reject(reason)).await?
+        }
+        Press::Open => {
+            reopen::bring(pool, chat.0, &pressed).await?;
+            bot.planned.notify_one();
+            words.get("pressed.open").to_owned()
         }
     };
-    answer(client, query, text).await;
+    bot.answers.give(query.id.clone(), text);
     Ok(())
 }
 
 /// Tells who pressed that it came to nothing.
-pub async fn failed(client: &Client, query: &CallbackQuery) {
+pub fn failed(bot: &Bot, query: &CallbackQuery) {
     let words = words::of(words::known(query.from.language_code.as_deref()));
-    answer(client, query, words.get("pressed.failed").to_owned()).await;
+    bot.answers
+        .give(query.id.clone(), words.get("pressed.failed").to_owned());
+}
+
+/// Tells who pressed, where an update is a press, that it is done as soon as the database is there.
+pub fn later(bot: &Bot, update: &str) {
+    #[derive(serde::Deserialize)]
+    struct Update {
+        callback_query: Option<CallbackQuery>,
+    }
+    let update: Option<Update> = serde_json::from_str(update).ok();
+    if let Some(query) = update.and_then(|update| update.callback_query) {
+        let words = words::of(words::known(query.from.language_code.as_deref()));
+        bot.answers.give(query.id, words.get("pressed.later").to_owned());
+    }
 }
 
 /// Shows the reasons for a rejection, where there may still be one; what to answer.
 async fn ask_why(
-    pool: &Pool,
+    bot: &Bot,
     sources: &Sources,
-    client: &Client,
     query: &CallbackQuery,
     pressed: &Pressed,
     words: &Words,
     event: i64,
 ) -> Result<String, Failed> {
-    let Some(standing) = current(pool, sources, pressed).await? else {
+    let Some(standing) = current(&bot.pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
-    let may = standing.status.next(pressed.kind, standing.is_delivered).contains(&Status::Rejected);
-    if may {
-        show(client, query, &message::reasons(words, event)).await;
+    if next(sources, pressed, &standing).contains(&Status::Rejected) {
+        show(bot, query, &message::reasons(words, event)).await?;
+        if let Some(place) = &query.message {
+            link::ask_why(&bot.pool, place.chat().id.0, place.id().0).await?;
+        }
         return Ok(words.get("pressed.why").to_owned());
     }
     let outcome = StatusChangeOutcome::NotAllowed(standing);
     Ok(told(words, pressed.kind, &outcome, Status::Rejected))
 }
 
-async fn current(pool: &Pool, sources: &Sources, pressed: &Pressed) -> Result<Option<status_change::CurrentStatus>, Failed> {
-    status_change::current_status(pool, sources, &pressed.store, pressed.kind, Some(&pressed.source), &pressed.key).await
+/// What a person may make of it.
+fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
+    let words = sources.by_name(&standing.source).map_or(StatusSet::ALL, |source| source.mapping.status.statuses());
+    standing.status.next_of(pressed.kind, standing.is_delivered, words)
+}
+
+async fn current(
+    pool: &Pool,
+    sources: &Sources,
+    pressed: &Pressed,
+) -> Result<Option<status_change::CurrentStatus>, Failed> {
+    status_change::current_status(
+        pool,
+        sources,
+        &pressed.store,
+        pressed.kind,
+        Some(&pressed.source),
+        &pressed.key,
+    )
+    .await
+}
+
+/// Rejects an order with the reason that somebody wrote as a reply to its message, if they were asked for one; whether they
+/// were.
+pub async fn reason(bot: &Bot, chat: i64, message: i32, from: &User, reason: &str) -> Result<Option<String>, Failed> {
+    let Some(event) = link::asked_why(&bot.pool, chat, message).await? else {
+        return Ok(None);
+    };
+    let Some(pressed) = link::pressed(&bot.pool, chat, event).await? else {
+        return Ok(None);
+    };
+    let sources = &*bot.sources.loaded(&bot.pool).await?;
+    let reason: String = inline(reason).chars().take(REASON_CHARACTERS).collect();
+    change(bot, sources, from, chat, &pressed, &Wish::reject(Some(&reason)))
+        .await
+        .map(Some)
+}
+
+/// What somebody wants of an order.
+struct Wish<'a> {
+    to: Status,
+    minutes: Option<i32>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> Wish<'a> {
+    fn reject(reason: Option<&'a str>) -> Self {
+        Self {
+            to: Status::Rejected,
+            minutes: None,
+            reason,
+        }
+    }
 }
 
 /// Changes the order; what to answer.
 async fn change(
-    pool: &Pool,
+    bot: &Bot,
     sources: &Sources,
-    query: &CallbackQuery,
+    from: &User,
+    chat: i64,
     pressed: &Pressed,
-    to: Status,
-    reason: Option<&str>,
-    words: &Words,
+    wish: &Wish<'_>,
 ) -> Result<String, Failed> {
-    let by: String = query.from.full_name().chars().take(NAME_CHARACTERS).collect();
+    let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
     let wanted = StatusChange {
         store: &pressed.store,
         kind: pressed.kind,
         source: Some(&pressed.source),
         key: &pressed.key,
-        to,
+        to: wish.to,
         from: None,
-        reason,
-        minutes: None,
+        reason: wish.reason,
+        minutes: wish.minutes,
         by: &by,
+        token: None,
         way: Way::Telegram,
         step_back: Duration::ZERO,
     };
-    let changed = status_change::change_status(pool, sources, &wanted).await?;
-    if let (StatusChangeOutcome::Done { .. }, Some(place)) = (&changed, &query.message) {
-        reach::answered(pool, pressed.event, place.chat().id.0, &by).await?;
+    let changed = status_change::change_status(&bot.pool, sources, &wanted).await?;
+    if let StatusChangeOutcome::Done { .. } = &changed {
+        reach::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
-    Ok(told(words, pressed.kind, &changed, to))
+    Ok(told(words::of(&pressed.language), pressed.kind, &changed, wish.to))
 }
 
 /// What came of it, as people read it.
@@ -151,10 +285,14 @@ fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Sta
         StatusChangeOutcome::Done { .. } => ("pressed.done", None),
         StatusChangeOutcome::Already(current) if current.by.is_none() => ("pressed.already", Some(current)),
         StatusChangeOutcome::Already(current) => ("pressed.already_by", Some(current)),
-        StatusChangeOutcome::Refused { message: Some(message), .. } => {
+        StatusChangeOutcome::Refused {
+            message: Some(message), ..
+        } => {
             return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
         }
-        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } if current.by.is_none() => {
+        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. }
+            if current.by.is_none() =>
+        {
             ("pressed.not_allowed", Some(current))
         }
         StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } => {
@@ -171,28 +309,13 @@ fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Sta
     plain(words.get(text), &[("status", status), ("by", by)], ANSWER_CHARACTERS)
 }
 
-/// Swaps the buttons below the message. That is all it does, so a failure is only logged: the press can be repeated.
-async fn show(client: &Client, query: &CallbackQuery, rows: &[Vec<Button>]) {
-    let Some(place) = &query.message else { return };
-    let request = client
-        .bot
-        .edit_message_reply_markup(place.chat().id, place.id())
-        .reply_markup(keyboard(rows));
-    match timeout(ASK_DEADLINE, request).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(reason = reason(&error), "buttons were not swapped"),
-        Err(_) => tracing::debug!("buttons were not swapped in time"),
-    }
-}
-
-/// Ends the button's spinning. Old presses cannot be answered any more, which is no harm.
-async fn answer(client: &Client, query: &CallbackQuery, text: String) {
-    let request = client.bot.answer_callback_query(query.id.clone()).text(text);
-    match timeout(ASK_DEADLINE, request).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(reason = reason(&error), "a press was not answered"),
-        Err(_) => tracing::debug!("a press was not answered in time"),
-    }
+/// Swaps the buttons below the message: queued, so that it keeps Telegram's budgets and is tried again.
+async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), Failed> {
+    let Some(place) = &query.message else { return Ok(()) };
+    let rows = serde_json::json!(rows);
+    link::show(&bot.pool, place.chat().id.0, place.id().0, &rows).await?;
+    bot.planned.notify_one();
+    Ok(())
 }
 
 #[cfg(test)]
@@ -201,11 +324,28 @@ mod tests {
 
     #[test]
     fn a_press_is_read_and_nonsense_is_not() {
-        assert_eq!(read("s:91:preparing"), Some((91, Press::Become(Status::Preparing))));
+        assert_eq!(
+            read("s:91:preparing"),
+            Some((91, Press::Become(Status::Preparing, None)))
+        );
+        assert_eq!(
+            read("s:91:preparing:30"),
+            Some((91, Press::Become(Status::Preparing, Some(30))))
+        );
+        assert_eq!(read("o:91"), Some((91, Press::Open)));
         assert_eq!(read("r:91"), Some((91, Press::AskWhy)));
         assert_eq!(read("x:91:2"), Some((91, Press::Reject("2"))));
         assert_eq!(read("b:91"), Some((91, Press::Back)));
-        for wrong in ["", "s", "s:91", "s:x:ready", "s:91:eaten", "r:91:1", "q:91"] {
+        for wrong in [
+            "",
+            "s",
+            "s:91",
+            "s:x:ready",
+            "s:91:eaten",
+            "s:91:preparing:soon",
+            "r:91:1",
+            "q:91",
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

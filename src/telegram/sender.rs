@@ -4,17 +4,25 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use teloxide::RequestError;
-use teloxide::payloads::{EditMessageTextSetters as _, SendMessageSetters as _};
-use teloxide::prelude::Requester as _;
-use teloxide::types::{ChatId, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, MessageId, ParseMode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use teloxide::payloads::{
+    EditMessageReplyMarkup, EditMessageReplyMarkupSetters as _, EditMessageText, EditMessageTextSetters as _,
+    SendMessage, SendMessageSetters as _,
+};
+use teloxide::types::{
+    ChatId, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, MessageId, ParseMode, ReplyParameters,
+    ThreadId,
+};
 use tokio::time::{Instant, sleep_until};
 
-use super::client::{Client, is_token, reason};
+use super::api::Problem;
+use super::client::Client;
+use super::html;
 use super::message::{self, Button, Message};
+use super::refusal::{Meaning, Refusal, Request};
 use crate::delivery::queue::Claim;
-use crate::delivery::retry;
-use crate::delivery::settle::Outcome;
+use crate::delivery::settle::{Block, Outcome};
 use crate::delivery::work::Work;
 
 /// Added to the time that Telegram asks to be left alone for.
@@ -22,103 +30,157 @@ const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Sends. Begins nothing once the claim's lease might end under it, and touches no socket behind its deadline.
 pub async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
-    let message = message::render(&claim.work);
+    let message = as_allowed(message::render(&claim.work), claim.refusals);
     let began = Instant::now();
     if began >= claim.send_by {
         return Outcome::NotBegun;
     }
-    match until(began + deadline, attempt(client, claim, message)).await {
-        Some(Ok(message)) => Outcome::Sent(message),
-        Some(Err(error)) => outcome_of(&error, claim.failures),
-        None => failed(claim.failures, format!("no answer within {} s", deadline.as_secs())),
+    let (request, answer) = match target(claim) {
+        Some(there) => (
+            Request::Edit,
+            until(began + deadline, edit(client, claim, there, message, deadline)).await,
+        ),
+        None => (
+            Request::Message,
+            until(began + deadline, new(client, claim, message, deadline)).await,
+        ),
+    };
+    let no_answer = || Problem::NoAnswer(format!("no answer within {} s", deadline.as_secs()));
+    match answer.unwrap_or_else(|| Err(no_answer())) {
+        Ok(answer) if request == Request::Message => Outcome::Sent(number(&answer)),
+        Ok(_) => Outcome::Sent(None),
+        Err(Problem::Refused(refusal)) => outcome_of(&refusal, request),
+        // Where another request is answered, this one failed by itself.
+        Err(Problem::NoAnswer(reason)) => match client.is_reached().await {
+            true => Outcome::Failed(reason),
+            false => Outcome::NotReached(reason),
+        },
     }
 }
 
-/// The message's number, where it is a new one.
-async fn attempt(client: &Client, claim: &Claim, message: Message) -> Result<Option<i32>, RequestError> {
+/// The message that is changed, where it is no new one.
+fn target(claim: &Claim) -> Option<MessageId> {
+    match &claim.work {
+        Work::Subject(it) => it.message.map(MessageId),
+        Work::Keyboard { message, .. } => Some(MessageId(*message)),
+        Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } | Work::Words { .. } => None,
+    }
+}
+
+/// The message that a new one answers.
+fn reply_to(claim: &Claim) -> Option<MessageId> {
+    match &claim.work {
+        Work::Note(noted) => noted.reply_to.map(MessageId),
+        _ => None,
+    }
+}
+
+/// Text and buttons as they are sent.
+struct Content {
+    text: String,
+    parse_mode: Option<ParseMode>,
+    keyboard: InlineKeyboardMarkup,
+}
+
+/// What Telegram has refused goes without its markup, and then without its buttons.
+fn as_allowed(message: Message, refusals: u32) -> Content {
+    let keyboard = match refusals {
+        0 | 1 => keyboard(&message.buttons),
+        _ => keyboard(&[]),
+    };
+    let (text, parse_mode) = match refusals {
+        0 => (message.text, Some(ParseMode::Html)),
+        _ => (html::shown(&message.text), None),
+    };
+    Content {
+        text,
+        parse_mode,
+        keyboard,
+    }
+}
+
+async fn new(client: &Client, claim: &Claim, content: Content, deadline: Duration) -> Result<Box<RawValue>, Problem> {
+    let mut request = SendMessage::new(ChatId(claim.telegram_id), content.text)
+        .link_preview_options(no_preview())
+        .disable_notification(claim.work.is_silent());
+    // Where somebody deleted it, the note comes all the same.
+    request.reply_parameters = reply_to(claim).map(|there| ReplyParameters::new(there).allow_sending_without_reply());
+    request.parse_mode = content.parse_mode;
+    request.message_thread_id = claim.topic.map(|topic| ThreadId(MessageId(topic)));
+    if !content.keyboard.inline_keyboard.is_empty() {
+        request = request.reply_markup(content.keyboard);
+    }
+    client.call(&request, deadline).await
+}
+
+async fn edit(
+    client: &Client,
+    claim: &Claim,
+    there: MessageId,
+    content: Content,
+    deadline: Duration,
+) -> Result<Box<RawValue>, Problem> {
     let chat = ChatId(claim.telegram_id);
-    let keyboard = keyboard(&message.buttons);
-    let no_preview = LinkPreviewOptions {
+    if let Work::Keyboard { .. } = claim.work {
+        let request = EditMessageReplyMarkup::new(chat, there).reply_markup(content.keyboard);
+        return client.call(&request, deadline).await;
+    }
+    let mut request = EditMessageText::new(chat, there, content.text)
+        .link_preview_options(no_preview())
+        .reply_markup(content.keyboard);
+    request.parse_mode = content.parse_mode;
+    client.call(&request, deadline).await
+}
+
+fn no_preview() -> LinkPreviewOptions {
+    LinkPreviewOptions {
         is_disabled: true,
         url: None,
         prefer_small_media: false,
         prefer_large_media: false,
         show_above_text: false,
-    };
-    let (there, muted) = match &claim.work {
-        Work::Subject(it) => (it.message, it.style.muted),
-        Work::Digest { style, .. } | Work::Alarm { style, .. } => (None, style.muted),
-        Work::Words { .. } => (None, false),
-    };
-    if let Some(there) = there {
-        client
-            .bot
-            .edit_message_text(chat, MessageId(there), message.text)
-            .parse_mode(ParseMode::Html)
-            .link_preview_options(no_preview)
-            .reply_markup(keyboard)
-            .await?;
-        return Ok(None);
     }
-    let mut request = client
-        .bot
-        .send_message(chat, message.text)
-        .parse_mode(ParseMode::Html)
-        .link_preview_options(no_preview)
-        .disable_notification(muted);
-    if !message.buttons.is_empty() {
-        request = request.reply_markup(keyboard);
-    }
-    Ok(Some(request.await?.id.0))
 }
 
-pub(super) fn keyboard(rows: &[Vec<Button>]) -> InlineKeyboardMarkup {
+fn keyboard(rows: &[Vec<Button>]) -> InlineKeyboardMarkup {
     let button = |(label, press): &Button| InlineKeyboardButton::callback(label, press);
     InlineKeyboardMarkup::new(rows.iter().map(|row| row.iter().map(button).collect::<Vec<_>>()))
 }
 
-fn failed(failures: u32, reason: String) -> Outcome {
-    Outcome::Failed {
-        reason,
-        pause: retry::pause(failures + 1, fastrand::f64()),
+/// The number of a message that was sent.
+fn number(message: &RawValue) -> Option<i32> {
+    #[derive(Deserialize)]
+    struct Sent {
+        message_id: i32,
     }
+    let sent: Option<Sent> = serde_json::from_str(message.get()).ok();
+    sent.map(|sent| sent.message_id)
 }
 
-/// What an error means. Telegram tells the kinds apart by its texts only.
-fn outcome_of(error: &RequestError, failures: u32) -> Outcome {
-    match error {
-        RequestError::RetryAfter(seconds) => Outcome::Throttled(seconds.duration() + AFTER_RETRY_AFTER),
-        RequestError::MigrateToChatId(chat) => Outcome::Migrated(chat.0),
-        error if is_token(error) => Outcome::Stopped("Telegram does not know the bot's token".into()),
-        RequestError::Api(error) => outcome_of_text(&error.to_string(), failures),
-        error => failed(failures, reason(error)),
-    }
-}
-
-fn outcome_of_text(text: &str, failures: u32) -> Outcome {
-    let begins = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
-    if begins(&["Bad Request: message is not modified"]) {
-        Outcome::Sent(None)
-    } else if begins(&[
-        "Bad Request: message to edit not found",
-        "Bad Request: MESSAGE_ID_INVALID",
-        "Bad Request: message can't be edited",
-    ]) {
-        Outcome::MessageGone
-    } else if begins(&[
-        "Forbidden",
-        "Bad Request: chat not found",
-        "Bad Request: group is deactivated",
-        "Bad Request: user is deactivated",
-        "Bad Request: PEER_ID_INVALID",
-        "Bad Request: have no rights to send a message",
-        "Bad Request: not enough rights to send",
-    ]) {
-        Outcome::Disabled(text.to_owned())
-    } else if begins(&["Bad Request"]) {
-        Outcome::Refused(text.to_owned())
-    } else {
-        failed(failures, text.to_owned())
+/// What a refusal is for who sent.
+fn outcome_of(refusal: &Refusal, request: Request) -> Outcome {
+    let reason = refusal.description.clone();
+    match refusal.meaning(request) {
+        Meaning::UnknownToken => Outcome::Stopped("Telegram does not know the bot's token".into()),
+        Meaning::TooMany(pause) => Outcome::Throttled(pause + AFTER_RETRY_AFTER),
+        Meaning::Migrated(chat) => Outcome::Migrated(chat),
+        Meaning::ChatGone => Outcome::Gone(reason),
+        Meaning::NoRights => Outcome::Blocked {
+            block: Block::Chat,
+            reason,
+        },
+        Meaning::TopicClosed => Outcome::Blocked {
+            block: Block::TopicClosed,
+            reason,
+        },
+        Meaning::TopicGone => Outcome::Blocked {
+            block: Block::TopicGone,
+            reason,
+        },
+        Meaning::NotModified => Outcome::Sent(None),
+        Meaning::EditRefused => Outcome::MessageGone,
+        Meaning::MessageRefused => Outcome::Refused(reason),
+        Meaning::Conflict => Outcome::Failed(reason),
     }
 }
 
@@ -150,30 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn telegrams_errors_are_told_apart() {
-        for (text, expected) in [
-            (
-                "Forbidden: bot was kicked from the group chat",
-                Outcome::Disabled("Forbidden: bot was kicked from the group chat".into()),
-            ),
-            (
-                "Bad Request: chat not found",
-                Outcome::Disabled("Bad Request: chat not found".into()),
-            ),
-            (
-                "Bad Request: message is not modified: specified new",
-                Outcome::Sent(None),
-            ),
-            ("Bad Request: message to edit not found", Outcome::MessageGone),
-            (
-                "Bad Request: can't parse entities",
-                Outcome::Refused("Bad Request: can't parse entities".into()),
-            ),
-        ] {
-            assert_eq!(outcome_of_text(text, 0), expected);
-        }
-        assert!(
-            matches!(outcome_of_text("Bad Gateway", 3), Outcome::Failed { pause, .. } if pause >= Duration::from_secs(30))
-        );
+    fn what_is_refused_loses_its_markup_and_then_its_buttons() {
+        let message = || Message {
+            text: "<b>Order</b> 1 &amp; &lt;2&gt;".into(),
+            buttons: vec![vec![("Accept".into(), "s:1:preparing".into())]],
+        };
+        let of = |refusals| {
+            let content = as_allowed(message(), refusals);
+            (content.text, content.parse_mode, content.keyboard.inline_keyboard.len())
+        };
+        assert_eq!(of(0), (message().text, Some(ParseMode::Html), 1));
+        assert_eq!(of(1), ("Order 1 & <2>".into(), None, 1));
+        assert_eq!(of(2), ("Order 1 & <2>".into(), None, 0));
     }
 }

@@ -358,12 +358,8 @@ async fn a_writer_that_is_refused_the_lock_does_not_ring() {
     writer.batch_execute("commit; notify vestnik, 'end'").await.unwrap();
     let heard = timeout(PATIENCE, heard).await.expect("the end").unwrap();
     drop(ear);
-    let rings: Vec<_> = heard.iter().filter(|payload| payload.contains("store")).collect();
-    assert_eq!(rings.len(), 2, "{heard:?}");
-    assert!(
-        rings[0].contains(r#""id" : "1""#) && rings[1].contains(r#""id" : "7""#),
-        "{heard:?}"
-    );
+    let rings = heard.iter().filter(|payload| payload.is_empty());
+    assert_eq!(rings.count(), 2, "{heard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -396,6 +392,6 @@ async fn where_the_triggers_do_not_ring_it_notices_and_polls() {
     let app = App::start_on(database, |config| config.database.safety_read = NEVER).await;
     let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await;
     trial.commits(100).await;
-    assert!(app.get("/readyz", None).await.1.contains("polling"));
+    assert!(app.get_ops("/readyz").await.1.contains("polling"));
     trial.judge(Repeats::Never).await;
 }

@@ -80,12 +80,12 @@ impl Cluster {
     }
 }
 
-/// A port with as many free ones behind it as the cluster has nodes.
+/// A port with two free ones behind it for each node of the cluster.
 fn free_ports() -> u16 {
     loop {
         let first = fastrand::u16(20_000..32_000);
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (first..=first + NODES as u16).all(free) {
+        if (first..=first + 2 * NODES as u16).all(free) {
             return first;
         }
     }

@@ -15,7 +15,7 @@ use vestnik::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 use vestnik::sources::lookup::Lookup;
-use vestnik::token::{Grant, Stores, TokenId};
+use vestnik::token::{Grant, Scope, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
 
@@ -90,15 +90,17 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
         presence: Arc::default(),
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
-        pool,
+        pool: pool.clone(),
+        tokens: Arc::new(vestnik::token::Tokens::new(pool, || false, Arc::default(), None).0),
         ping_interval: Duration::from_millis(1),
     });
-    let grant = Grant {
+    let grant = Arc::new(Grant {
         id: TokenId(1),
         label: None,
         stores: Stores::All,
-        expires_at: None,
-    };
+        scope: Scope::Panel,
+        ends: None,
+    });
     let received = Arc::default();
     let mut client = Pinged {
         when_pinged,
@@ -147,7 +149,7 @@ fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
 
 #[tokio::test]
 async fn a_cursor_covers_nothing_that_has_not_been_sent() {
-    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(100 * QUEUE_BYTES, 10, 10));
     let here = epoch("00000001");
     router.reach(here, &position(10));
     let mut newest = 10;
@@ -167,7 +169,7 @@ async fn a_cursor_covers_nothing_that_has_not_been_sent() {
 
 #[tokio::test]
 async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
-    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     let here = epoch("00000001");
     router.reach(here, &position(10));
     let mut newest = 10;
@@ -185,7 +187,7 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
 
 #[tokio::test]
 async fn no_session_outlives_the_life_of_its_database() {
-    let router = Arc::new(Router::new(QUEUE_BYTES, 10));
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     let (before, after) = (epoch("00000001"), epoch("00000002"));
     router.reach(before, &position(10));
     let (why, received) = serve(&router, || router.reach(after, &position(20))).await;

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::support::app::App;
 use crate::support::db::Database;
+use crate::support::telegram::{TOKEN, Telegram};
 
 /// What `vestnik doctor` prints, and its exit code.
 async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<i32>) {
@@ -123,4 +124,66 @@ async fn where_notifications_are_switched_off_no_node_is_missed_for_not_listenin
     let (said, _) = doctor(&database, &["--set", "database.notify=off"]).await;
     assert!(line(&said, "notifications").starts_with("well "), "{said}");
     assert!(!said.contains("start `vestnik serve`"), "{said}");
+}
+
+/// The same, with a bot.
+async fn doctor_of_bot(database: &Database, telegram: &Telegram) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command
+        .arg("doctor")
+        .env("DATABASE_URL", database.url())
+        .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
+        .env("VESTNIK_TELEGRAM_API_URL", telegram.url())
+        .current_dir(std::env::temp_dir());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bot_is_looked_at_from_its_token_to_its_chats() {
+    let (telegram, database) = Telegram::with_chat(11).await;
+    let said = doctor_of_bot(&database, &telegram).await;
+    assert!(
+        line(&said, "bot").starts_with("well ") && line(&said, "bot").contains("@vestnik_test_bot"),
+        "{said}"
+    );
+    assert!(line(&said, "poll").contains("start `vestnik serve`"), "{said}");
+    assert!(
+        line(&said, "chats").contains("takes messages") || line(&said, "chats").contains("take messages"),
+        "{said}"
+    );
+    let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
+    app.database
+        .until("select polled_at is not null from vestnik.vst_bot")
+        .await;
+    let said = doctor_of_bot(&app.database, &telegram).await;
+    assert!(line(&said, "poll").starts_with("well "), "{said}");
+
+    telegram.set_webhook("https://elsewhere.example/hook");
+    app.write(
+        "update vestnik.vst_bot set conflict_at = now(); update vestnik.vst_chat_link set blocked_at = now(), blocked_why = 'Bad Request: TOPIC_CLOSED'",
+    )
+    .await;
+    let said = doctor_of_bot(&app.database, &telegram).await;
+    assert!(line(&said, "bot").contains("deleteWebhook"), "{said}");
+    assert!(line(&said, "poll").contains("(409)"), "{said}");
+    assert!(
+        line(&said, "chat").contains("“Anna” of store 7 takes no orders now (Bad Request: TOPIC_CLOSED)"),
+        "{said}"
+    );
+    app.write(
+        "update vestnik.vst_chat set disabled_at = now(), disabled_why = 'Forbidden: bot was blocked by the user'; \
+         update vestnik.vst_bot set conflict_at = null, polled_at = now() - interval '5 minutes'",
+    )
+    .await;
+    telegram.shut_out(TOKEN);
+    let said = doctor_of_bot(&app.database, &telegram).await;
+    assert!(line(&said, "bot").contains("does not know this token"), "{said}");
+    assert!(
+        line(&said, "chat").contains("vestnik telegram unlink --chat 11"),
+        "{said}"
+    );
+    app.engine.shut_down().await;
 }

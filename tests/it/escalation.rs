@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 use vestnik::db;
@@ -17,8 +16,15 @@ use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook};
 use crate::support::telegram::Telegram;
+use crate::webhook::is_signed;
 
 const SECRET: &str = "sixteen characters";
+/// The receivers of the tests are on this machine.
+const ANYWHERE: vestnik::config::Webhook = vestnik::config::Webhook { allow_private: true };
+
+/// A panel of the store that can ring.
+const PANEL: &str = "insert into vestnik.vst_node values ('here', now() + interval '1 h'); \
+    insert into vestnik.vst_presence values ('here', '7')";
 
 /// The parts of the engine that climb, without the engine: a test is the clock.
 struct Shop {
@@ -32,6 +38,7 @@ impl Shop {
     async fn with_store() -> Self {
         let shop = Self::bare().await;
         shop.run("insert into vestnik.vst_store (id) values ('7')").await;
+        shop.run(PANEL).await;
         shop
     }
 
@@ -53,7 +60,11 @@ impl Shop {
     }
 
     async fn plan(&self) {
-        while plan::plan(&self.pool, &self.sources, Duration::from_secs(1800)).await.unwrap() == Planned::Batch {}
+        while plan::plan(&self.pool, &self.sources, Duration::from_secs(1800))
+            .await
+            .unwrap()
+            == Planned::Batch
+        {}
     }
 
     /// Time passes until every ladder is due.
@@ -91,27 +102,15 @@ async fn until_rung(client: &Client, rung: i16) {
 
 const HURRY: &str = "update vestnik.vst_escalation set due_at = now() - interval '1 s' where ended_at is null";
 
-/// As a receiver does it.
-fn is_signed(signature: &str, body: &str) -> bool {
-    let (time, hex) = signature.split_once(",v1=").unwrap();
-    let time = time.strip_prefix("t=").unwrap();
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(format!("{time}.{body}").as_bytes());
-    let expected: String = mac
-        .finalize()
-        .into_bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let age = time::OffsetDateTime::now_utc().unix_timestamp() - time.parse::<i64>().unwrap();
-    expected == hex && (0..60).contains(&age)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhook() {
     let telegram = Telegram::start().await;
     let mut hook = Hook::start(&[]).await;
-    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let app = App::start_with(|config| {
+        config.telegram = Some(telegram.settings());
+        config.webhook.allow_private = true;
+    })
+    .await;
     let client = app.database.client().await;
     for (chat, mode) in [(11, "fallback"), (12, "manager"), (13, "manager")] {
         telegram.add_private(chat, "Anna");
@@ -162,7 +161,7 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
 
     client.batch_execute(HURRY).await.unwrap();
     let post = hook.until(1).await.remove(0);
-    assert!(is_signed(&post.signature, &post.body), "{post:?}");
+    assert!(is_signed(&post, SECRET), "{post:?}");
     assert_eq!(post.path, "/hook?shop=7");
     let body: Value = serde_json::from_str(&post.body).unwrap();
     assert_eq!(
@@ -216,13 +215,12 @@ async fn an_answer_of_any_kind_ends_the_ladder() {
 #[tokio::test]
 async fn only_what_somebody_must_answer_for_climbs() {
     let shop = Shop::with_store().await;
-    shop.run("insert into orders (store_id) values (8); insert into bookings (store_id) values (7)")
-        .await;
+    shop.run("insert into orders (store_id) values (8)").await;
     shop.plan().await;
     assert_eq!(
         shop.count("vestnik.vst_escalation").await,
         0,
-        "a store that is not set up, and a booking"
+        "a store that is not set up"
     );
     shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
         .await;
@@ -253,14 +251,20 @@ async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
     shop.plan().await;
     shop.run("update orders set status = 'preparing' where id > 200").await;
     shop.hurry().await;
-    let (here, there) = tokio::join!(escalation::climb(&shop.pool, &sources), escalation::climb(&other, &sources));
+    let (here, there) = tokio::join!(
+        escalation::climb(&shop.pool, &sources),
+        escalation::climb(&other, &sources)
+    );
     // What one node looked at, the other passed over.
     let climbed = here.unwrap() + there.unwrap() + escalation::climb(&shop.pool, &sources).await.unwrap();
     assert_eq!(climbed, 200);
     assert_eq!(shop.count(UNANSWERED).await, 200);
     let orders = "(select distinct data ->> 'order_id' from vestnik.vst_event where type = 'order_unanswered') o";
     assert_eq!(shop.count(orders).await, 200, "each once");
-    assert_eq!(shop.count("vestnik.vst_escalation where outcome = 'answered'").await, 2800);
+    assert_eq!(
+        shop.count("vestnik.vst_escalation where outcome = 'answered'").await,
+        2800
+    );
     assert_eq!(escalation::climb(&other, &sources).await.unwrap(), 0);
 }
 
@@ -271,6 +275,9 @@ async fn a_ladder_goes_on_where_it_was_after_a_restart() {
     let client = app.database.client().await;
     telegram.add_private(12, "Boris");
     telegram.link(&app.database, "7", 12, "manager").await;
+    let mut panel = app.panel("7", None).await.live().await;
+    panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
+    until(&client, "select exists (select from vestnik.vst_presence)").await;
     app.write("insert into orders (store_id) values (7)").await;
     until(&client, "select exists (select from vestnik.vst_escalation)").await;
     client.batch_execute(HURRY).await.unwrap();
@@ -295,28 +302,23 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     telegram.add_private(11, "Anna");
     telegram.link(&shop.database, "7", 11, "fallback").await;
     const PLANNED: &str = "vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id";
-    shop.run("insert into vestnik.vst_node values ('here', now() + interval '1 min'); insert into vestnik.vst_presence values ('here', '7')")
-        .await;
     shop.run("insert into orders (store_id) values (7)").await;
     shop.plan().await;
     assert_eq!(shop.count(PLANNED).await, 0, "a panel rings");
     shop.run("delete from vestnik.vst_node; insert into orders (store_id) values (7)")
         .await;
     shop.plan().await;
-    assert_eq!(
-        shop.count(&format!("{PLANNED} where e.key = '2'"))
-            .await,
-        1
-    );
-    // And is not told again by its ladder: the next rung that leads to somebody is the one that is taken.
+    assert_eq!(shop.count(&format!("{PLANNED} where e.key = '2'")).await, 1);
+    // And is not told again by its escalation: without a panel, order 1 goes to the chat at once, which is about to
+    // have order 2 anyway.
     assert_eq!(shop.climb().await, 2);
-    assert_eq!(
-        shop.climb().await,
-        1,
-        "order 1 has a chat to go to, order 2 nobody left"
-    );
     assert_eq!(shop.count(PLANNED).await, 2);
-    assert_eq!(shop.rungs().await, [(2, None), (1, Some("exhausted".into()))]);
+    assert_eq!(shop.rungs().await, [(2, None), (1, None)]);
+    assert_eq!(shop.climb().await, 0, "nobody is left");
+    assert_eq!(
+        shop.rungs().await,
+        [(2, Some("exhausted".into())), (1, Some("exhausted".into()))]
+    );
 }
 
 /// A store with a webhook, and orders that have climbed to it.
@@ -329,8 +331,11 @@ async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     ))
     .await;
     shop.plan().await;
-    shop.climb().await;
-    assert_eq!(shop.climb().await, orders as u64);
+    assert_eq!(
+        shop.climb().await,
+        orders as u64,
+        "no panel and no chat: the steps to them are passed over"
+    );
     assert_eq!(shop.count("vestnik.vst_webhook").await, orders as i64);
     shop
 }
@@ -341,7 +346,7 @@ async fn a_webhook_that_fails_or_hangs_is_posted_again() {
     let shop = at_the_webhook(&hook, 1).await;
     let stop = tokio_util::sync::CancellationToken::new();
     let (pool, stopped) = (shop.pool.clone(), stop.clone());
-    let running = tokio::spawn(async move { webhook::run(&pool, &stopped).await });
+    let running = tokio::spawn(async move { webhook::run(&pool, &ANYWHERE, &stopped).await });
     for (posts, reason) in [(1, "answered 503"), (2, "answered 302"), (3, "")] {
         hook.until(posts).await;
         let failed = format!(
@@ -358,7 +363,7 @@ async fn a_webhook_that_fails_or_hangs_is_posted_again() {
     assert!(
         posts
             .iter()
-            .all(|post| post.body == posts[0].body && is_signed(&post.signature, &post.body))
+            .all(|post| post.body == posts[0].body && post.id == posts[0].id && is_signed(post, SECRET))
     );
     assert_eq!(
         shop.count("vestnik.vst_receipt where way = 'webhook' and recipient = '7' and sent_at is not null")
@@ -375,10 +380,12 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     let mut other = Hook::start(&[]).await;
     let shop = at_the_webhook(&silent, 12).await;
     // The oldest are of a store without an address any more, and of one that answered meanwhile.
-    shop.run("insert into vestnik.vst_store (id) values ('gone'), ('8')").await;
+    shop.run("insert into vestnik.vst_store (id) values ('gone'), ('8')")
+        .await;
     let set = "update vestnik.vst_store set webhook_url = $1, webhook_secret = $2 where id = '8'";
     shop.client.execute(set, &[&other.url(), &SECRET]).await.unwrap();
-    shop.run("insert into orders (id, store_id) values (21, 8), (22, 8)").await;
+    shop.run("insert into orders (id, store_id) values (21, 8), (22, 8)")
+        .await;
     shop.run(
         "insert into vestnik.vst_event (store_id, source, key, type, data) select 'gone', source, '20', type, data \
              from vestnik.vst_event where key = '21'; \
@@ -391,7 +398,7 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     shop.plan().await;
     let stop = tokio_util::sync::CancellationToken::new();
     let (pool, stopped) = (shop.pool.clone(), stop.clone());
-    let running = tokio::spawn(async move { webhook::run(&pool, &stopped).await });
+    let running = tokio::spawn(async move { webhook::run(&pool, &ANYWHERE, &stopped).await });
     let post = other.until(1).await.remove(0);
     assert!(post.body.contains("\"22\""), "{}", post.body);
     let dead = |order: &str, reason: &str| {
@@ -423,4 +430,125 @@ async fn an_order_that_is_accepted_by_an_older_transaction_climbs_no_further() {
     shop.plan().await;
     assert_eq!(shop.climb().await, 0);
     assert_eq!(shop.rungs().await, [(0, Some("answered".to_owned()))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_usual_shop_is_reminded_where_its_order_is_and_with_a_sound() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&app.database, "7", 11, "mirror").await;
+    app.write("insert into orders (store_id) values (7); insert into bookings (store_id) values (7)")
+        .await;
+    let told = telegram.until_messages(11, 2).await;
+    until(&client, "select count(*) = 2 from vestnik.vst_escalation").await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    client
+        .batch_execute("update vestnik.vst_event set at = at - interval '2 min' where type = 'insert'")
+        .await
+        .unwrap();
+    client.batch_execute(HURRY).await.unwrap();
+    let all = telegram.until_messages(11, 4).await;
+    for (message, words) in [(&told[0], "Order #1"), (&told[1], "Booking #1")] {
+        let reminder = all
+            .iter()
+            .find(|it| it.reply_to == message.message && it.reply_to.is_some());
+        let reminder = reminder.unwrap_or_else(|| panic!("a reminder that leads to {words}: {all:?}"));
+        assert!(
+            reminder.text.contains(words) && reminder.text.contains("2 min"),
+            "{}",
+            reminder.text
+        );
+        assert!(!reminder.silent);
+    }
+    client.batch_execute(HURRY).await.unwrap();
+    until(
+        &client,
+        "select bool_and(outcome = 'exhausted') from vestnik.vst_escalation",
+    )
+    .await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_escalated_order_says_how_long_it_has_waited_and_who_has_it() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    for (chat, name, mode) in [(11, "Anna", "mirror"), (12, "Boris", "manager")] {
+        telegram.add_private(chat, name);
+        telegram.link(&app.database, "7", chat, mode).await;
+    }
+    app.write("insert into orders (store_id) values (7)").await;
+    telegram.until_messages(11, 1).await;
+    until(&client, "select exists (select from vestnik.vst_escalation)").await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    client.batch_execute(HURRY).await.unwrap();
+    telegram.until_messages(11, 2).await;
+    until_rung(&client, 1).await;
+    client
+        .batch_execute("update vestnik.vst_event set at = at - interval '3 min' where type = 'insert'")
+        .await
+        .unwrap();
+    client.batch_execute(HURRY).await.unwrap();
+    let told = telegram.until_messages(12, 1).await;
+    for words in ["has waited for an answer for 3 min", "Anna", "New order #1"] {
+        assert!(told[0].text.contains(words), "{words}: {}", told[0].text);
+    }
+    assert!(!told[0].silent);
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_sounds_as_a_reply_to_its_order_in_a_muted_chat_too() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&app.database, "7", 11, "mirror").await;
+    client
+        .batch_execute("update vestnik.vst_chat_link set muted_until = 'infinity'")
+        .await
+        .unwrap();
+    app.write("insert into orders (store_id) values (7)").await;
+    let told = telegram.until_messages(11, 1).await;
+    assert!(told[0].silent, "muted");
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    app.write("update orders set status = 'cancelled'").await;
+    let all = telegram.until_messages(11, 2).await;
+    assert_eq!(all[1].reply_to, told[0].message);
+    assert!(all[1].text.contains("Order #1 cancelled"), "{}", all[1].text);
+    assert!(!all[1].silent, "a kitchen must stop");
+    app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be() {
+    for (escalates, climbs) in [("open", 0), ("always", 1)] {
+        let shop = Shop::with_store().await;
+        // Open only in a span that is not now.
+        shop.run(&format!(
+            "update vestnik.vst_store set escalates = '{escalates}', time_zone = 'UTC'"
+        ))
+        .await;
+        shop.run(
+            "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
+                 (at + interval '2 h')::time, (at + interval '3 h')::time from (select now() at time zone 'UTC' as at) now",
+        )
+        .await;
+        shop.run("insert into orders (store_id) values (7)").await;
+        shop.plan().await;
+        assert_eq!(shop.climb().await, climbs, "{escalates}");
+        if climbs == 0 {
+            assert_eq!(shop.rungs().await, [(0, None)], "it waits");
+            shop.run("delete from vestnik.vst_opening_hours").await;
+            assert_eq!(
+                shop.climb().await,
+                0,
+                "it has opened: somebody has the usual time to answer"
+            );
+            assert_eq!(shop.climb().await, 1);
+        }
+    }
 }

@@ -140,7 +140,7 @@ async fn where_notifications_are_swallowed_it_notices_and_polls() {
     let app = App::start_with(|config| config.database.listen_url = Some(swallowing)).await;
     let trial = trial(&app).await;
     trial.commits(COMMITS_BETWEEN * 2).await;
-    assert!(app.get("/readyz", None).await.1.contains("polling"));
+    assert!(app.get_ops("/readyz").await.1.contains("polling"));
     trial.judge(Repeats::Never).await;
 }
 
@@ -341,6 +341,7 @@ fn serve(database: &Database, port: u16) -> Child {
         .arg("serve")
         .env("DATABASE_URL", database.url())
         .env("VESTNIK_LISTEN", format!("127.0.0.1:{port}"))
+        .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
         .current_dir(std::env::temp_dir())
         .stderr(Stdio::null())
         .spawn()

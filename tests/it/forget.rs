@@ -19,8 +19,8 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
     client
         .batch_execute(
             "insert into vestnik.vst_store (id) values ('7'); \
-             insert into vestnik.vst_status_change (store_id, kind, key, previous, status, way, by_whom, at) \
-               select '7', 'order', i::text, 'pending', 'preparing', 'panel', 'Anna', now() - i * interval '1 day' \
+             insert into vestnik.vst_status_change (source, store_id, key, previous, status, way, by_whom, at) \
+               select 1, '7', i::text, 'pending', 'preparing', 'panel', 'Anna', now() - i * interval '1 day' \
                from unnest(array[40, 31, 29, 0]) i; \
              insert into vestnik.vst_alarm (store_id, raised_at, cleared_at) values \
                ('7', now() - interval '50 day', now() - interval '40 day'), ('7', now() - interval '50 day', null), \
@@ -40,7 +40,7 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
     assert!(forget(&pool, 30 * DAY).await.unwrap() >= 6);
     forget(&pool, 30 * DAY).await.unwrap();
     for (table, column, kept) in [
-        ("answer", "key", "0,29"),
+        ("status_change", "key", "0,29"),
         ("alarm", "id", "2,3"),
         (
             "link_code",
@@ -51,7 +51,7 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
         ("chat", "telegram_id", "2,3,4"),
     ] {
         let sql =
-            format!("select string_agg(distinct ({column})::text, ',' order by ({column})::text) from vestnik.{table}");
+            format!("select string_agg(distinct ({column})::text, ',' order by ({column})::text) from vestnik.vst_{table}");
         let there: String = client.query_one(&sql, &[]).await.unwrap().get(0);
         assert_eq!(there, kept, "{table}");
     }
@@ -77,8 +77,8 @@ async fn an_event_that_is_trimmed_takes_all_that_is_about_it() {
         .await
         .unwrap();
     assert_eq!(journal::trim_batch(&pool, 30 * DAY).await.unwrap(), Trimmed::Done(1));
-    for table in ["delivery", "message", "escalation", "webhook", "reach"] {
-        let sql = format!("select count(*) from vestnik.{table}");
+    for table in ["delivery", "message", "escalation", "webhook", "receipt"] {
+        let sql = format!("select count(*) from vestnik.vst_{table}");
         assert_eq!(
             client.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0),
             0,

@@ -33,7 +33,7 @@ async fn a_socket_is_refused_for_the_right_reason() {
     let good = format!("Bearer {}", app.token);
     let other = format!("Bearer {other_stores}");
     let unknown = "Bearer vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    let cases: [(&str, Headers<'_>, u16, &str); 8] = [
+    let cases: [(&str, Headers<'_>, u16, &str); 10] = [
         ("7", &[], 401, "unauthorized"),
         ("7", &[("authorization", unknown)], 401, "unauthorized"),
         ("7", &[("authorization", "Basic dXNlcg==")], 401, "unauthorized"),
@@ -52,6 +52,13 @@ async fn a_socket_is_refused_for_the_right_reason() {
             "token_in_url",
         ),
         ("%FF", &[("authorization", &good)], 400, "bad_store"),
+        (
+            &format!("7?{}", app.token),
+            &[("authorization", &good)],
+            400,
+            "token_in_url",
+        ),
+        (&app.token, &[("authorization", &good)], 400, "token_in_url"),
     ];
     for (store, headers, status, code) in cases {
         assert_eq!(
@@ -64,7 +71,7 @@ async fn a_socket_is_refused_for_the_right_reason() {
     assert_eq!(app.get("/api/partner/session/7", Some(&other_stores)).await.0, 403);
     assert_eq!(
         app.get_json("/api/partner/session/7").await,
-        json!({"ok": true, "store_id": "7"})
+        json!({"ok": true, "store_id": "7", "scope": "operator"})
     );
 }
 
@@ -94,7 +101,7 @@ async fn what_is_no_handshake_is_told_what_is_wrong() {
     );
     assert_eq!(app.request(&old).await.0, 400);
     assert_eq!(app.get("/nowhere", None).await.0, 404);
-    let post = "POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let post = "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     assert_eq!(app.request(post).await.0, 405);
     let huge = format!(
         "GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -283,7 +290,7 @@ async fn the_program_says_how_it_is() {
     panel.event().await;
     app.until_metric("vestnik_notification_queue_usage", |usage| usage >= 0.0)
         .await;
-    let (_, metrics) = app.get("/metrics", None).await;
+    let (_, metrics) = app.get_ops("/metrics").await;
     for name in [
         "vestnik_events_total{type=\"new_order\"}",
         "vestnik_commit_to_socket_seconds_bucket",

@@ -1,7 +1,7 @@
 //! What a person makes of an order: who is first, what is allowed, and what cannot be forged.
 
 use serde_json::{Value, json};
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Stores};
 
 use crate::support::app::App;
 use crate::support::http::Answer;
@@ -30,7 +30,7 @@ async fn accepting_changes_the_order_and_the_event_comes_back() {
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.json(),
-        json!({"id": "1", "status": "preparing", "previous_status": "pending"})
+        json!({"source": "orders", "id": "1", "status": "preparing", "previous_status": "pending"})
     );
     // The order itself may come as well: the feed need not have read it before the panel was there.
     let event = loop {
@@ -63,9 +63,15 @@ async fn accepting_changes_the_order_and_the_event_comes_back() {
 async fn a_rejection_has_its_reason_and_the_name_of_the_token() {
     let app = with_order().await;
     let client = app.database.client().await;
-    let token = token::create(&client, &Stores::All, Some("Касса 1"), None)
-        .await
-        .unwrap();
+    let token = token::create(
+        &client,
+        &New {
+            label: Some("Касса 1"),
+            ..New::of(&Stores::All)
+        },
+    )
+    .await
+    .unwrap();
     let reject = json!({"status": "rejected", "reason": "Нет борща"});
     assert_eq!(app.post_as(token.reveal(), ORDER, &reject).await.status, 200);
     let list = app.get_json("/api/partner/stores/7/orders?status=rejected").await;

@@ -1,6 +1,7 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attack;
 mod bell;
 mod bench;
 mod bot;
@@ -17,24 +18,33 @@ mod fleet;
 mod forget;
 mod http;
 mod http_status_change;
+mod jwt;
 mod list;
 mod memory;
 mod migrate;
 mod model;
 mod openapi;
 mod oracle;
+mod outage;
 mod panel;
 mod panel_files;
 mod presence;
 mod proof;
 mod receipts;
 mod reconciler;
+mod refusal;
 mod replay;
 mod schema_change;
 mod sending;
+mod server;
 mod session;
 mod shards;
+mod shops;
 mod status_change;
+mod store;
 mod support;
+mod telemetry;
 mod tidy;
+mod token;
 mod triggers;
+mod webhook;

@@ -211,11 +211,25 @@ async fn every_route_is_in_the_document_and_nothing_else_is() {
         .into_iter()
         .map(|(method, path, _)| (method, path))
         .collect();
-    let routes = vestnik::http::ROUTES.iter();
+    let routes = vestnik::http::ROUTES.iter().chain(&vestnik::http::OPS_ROUTES);
     let there: BTreeSet<_> = routes
         .map(|route| (route.method.to_string(), route.path.to_owned()))
         .collect();
     assert_eq!(there, promised);
+}
+
+#[tokio::test]
+async fn the_document_says_which_scope_each_route_takes() {
+    let document = Document::read();
+    for route in vestnik::http::ROUTES.iter().chain(&vestnik::http::OPS_ROUTES) {
+        let operation = &document.0["paths"][route.path][route.method.as_str().to_lowercase()];
+        let security = operation.get("security").unwrap_or(&document.0["security"]);
+        let taken = match route.scope() {
+            Some(scope) => json!([{ "token": [scope.as_str()] }]),
+            None => json!([]),
+        };
+        assert_eq!(*security, taken, "{} {}", route.method, route.path);
+    }
 }
 
 #[tokio::test]
@@ -277,6 +291,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
         config.telegram = Some(Telegram {
             token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
             api_url: "http://127.0.0.1:9".into(),
+            proxy: None,
             stale: PATIENCE,
             digest_above: 10,
             deadline: std::time::Duration::from_secs(1),
@@ -292,13 +307,16 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
         seen: BTreeSet::new(),
     };
     open_doors(&mut tour).await;
+    at_ops(&mut tour, app.engine.ops_address().unwrap(), 200).await;
     closed_doors(&mut tour, &app).await;
     streams(&mut tour, &app).await;
     lists(&mut tour).await;
     changes(&mut tour).await;
     proof(&mut tour).await;
+    too_slow(&mut tour).await;
     let mut seen = tour.seen;
     seen.extend(without_a_database(&document, &app).await);
+    seen.extend(too_often(&document).await);
     let missing: Vec<_> = document
         .promised()
         .into_iter()
@@ -346,9 +364,53 @@ async fn open_doors(tour: &mut Tour<'_>) {
     }
     tour.go_with("GET", "/panel/{file}", "/panel/none", 404, &[], None)
         .await;
-    for path in ["/healthz", "/readyz", "/metrics"] {
-        tour.go_with("GET", path, path, 200, &[], None).await;
+    tour.go_with("GET", "/healthz", "/healthz", 200, &[], None).await;
+}
+
+/// What operators may ask for, at their own address.
+async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
+    let public = std::mem::replace(&mut tour.server, ops);
+    for (path, expected) in [("/healthz", 200), ("/readyz", ready), ("/metrics", 200)] {
+        tour.go_with("GET", path, path, expected, &[], None).await;
     }
+    tour.server = public;
+}
+
+/// A body that never comes: all of them at once, for each takes ten seconds.
+async fn too_slow(tour: &mut Tour<'_>) {
+    let slow: Vec<_> = guarded().into_iter().filter(|(.., body)| body.is_some()).collect();
+    let bearer = tour.bearer.clone();
+    let answers = slow.iter().map(|(method, _, path, _)| {
+        let headers = [("Authorization", bearer.as_str()), ("Content-Length", "10")];
+        let server = tour.server;
+        async move { call(server, method, path, &headers, None).await }
+    });
+    for (answer, (method, template, ..)) in futures::future::join_all(answers).await.iter().zip(&slow) {
+        assert_eq!(answer.status, 408, "{method} {template}: {}", answer.text());
+        tour.document.check(method, template, answer);
+        tour.seen.insert(((*method).to_owned(), (*template).to_owned(), 408));
+    }
+}
+
+/// Every address refuses who asks too often.
+async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
+    let app = App::start_with(|config| config.http.requests_per_token = 1).await;
+    let bearer = format!("Bearer {}", app.token);
+    let mut tour = Tour {
+        document,
+        server: app.engine.address(),
+        bearer: bearer.clone(),
+        seen: BTreeSet::new(),
+    };
+    let authorized = [("Authorization", bearer.as_str())];
+    for (method, template, path, body) in guarded() {
+        // A second gives one more, and twenty come at once.
+        let session = "/api/partner/session/7";
+        while call(tour.server, "GET", session, &authorized, None).await.status != 429 {}
+        let headers = with(&authorized, template);
+        tour.go_with(method, template, &path, 429, &headers, body).await;
+    }
+    tour.seen
 }
 
 /// Who may not.
@@ -475,7 +537,7 @@ async fn lists(tour: &mut Tour<'_>) {
         .await
         .json();
     let expected =
-        json!({"id": "8", "currency": "RUB", "time_zone": "Europe/Moscow", "telegram": "on", "chats_disabled": []});
+        json!({"id": "8", "currency": "RUB", "time_zone": "Europe/Moscow", "answer_seconds": 60, "telegram": "on", "chats_disabled": []});
     assert_eq!(card, expected);
 }
 
@@ -578,6 +640,6 @@ async fn without_a_database(document: &Document, app: &App) -> BTreeSet<(String,
         let headers = with(&[("Authorization", bearer.as_str())], template);
         tour.go_with(method, template, &path, 503, &headers, body).await;
     }
-    tour.go_with("GET", "/readyz", "/readyz", 503, &[], None).await;
+    at_ops(&mut tour, engine.ops_address().unwrap(), 503).await;
     tour.seen
 }

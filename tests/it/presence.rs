@@ -185,7 +185,7 @@ async fn a_muted_panel_counts_as_absent_and_the_chats_are_told() {
 
     panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
     let told = telegram.until_messages(11, 2).await;
-    assert!(told[1].text.contains("a panel is back"), "{}", told[1].text);
+    assert!(told[1].text.contains("new orders are heard again"), "{}", told[1].text);
     assert_eq!(alarms(&client).await, [Some("panel".into())]);
 
     panel.say(&json!({"type": "panel", "rings": false}).to_string()).await;
@@ -195,4 +195,39 @@ async fn a_muted_panel_counts_as_absent_and_the_chats_are_told() {
     drop(panel);
     until(&client, ABSENT).await;
     app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_store_that_has_chats_in_place_of_a_panel_is_missed_when_they_take_nothing() {
+    let database = Database::fresh().await;
+    let (client, pool) = store(&database).await;
+    let telegram = Telegram::start().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&database, "7", 11, "mirror").await;
+    client.batch_execute(ALWAYS).await.unwrap();
+    assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1, "a panel is what is expected");
+    client
+        .batch_execute("update vestnik.vst_store set attended_by = 'chats'")
+        .await
+        .unwrap();
+    assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1, "each order comes to the chat");
+    for (change, back) in [
+        (
+            "update vestnik.vst_chat set disabled_at = now()",
+            "update vestnik.vst_chat set disabled_at = null",
+        ),
+        (
+            "update vestnik.vst_chat_link set blocked_at = now()",
+            "update vestnik.vst_chat_link set blocked_at = null",
+        ),
+        (
+            "update vestnik.vst_chat_link set mode = 'manager'",
+            "update vestnik.vst_chat_link set mode = 'fallback'",
+        ),
+    ] {
+        client.batch_execute(change).await.unwrap();
+        assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1, "{change}");
+        client.batch_execute(back).await.unwrap();
+        assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1, "{back}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Stores};
 
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::{self, Database};
@@ -56,9 +56,9 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
 
     // Another store's events are not its own, whatever it says of them.
     app.write("insert into orders (store_id) values (8)").await;
-    let said = json!({"panel": "kitchen", "way": "websocket", "rendered": ["3"], "rung": ["1"]});
+    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["3"], "rung": ["1"]});
     assert_eq!(app.post(&format!("{STORE}/reach"), &said).await.status, 204);
-    proven(&app, "", |told| told["events"][1]["ways"][0]["way"] == "websocket").await;
+    proven(&app, "", |told| told["events"][1]["ways"][0]["rung"].is_string()).await;
     let client = app.database.client().await;
     let foreign = client
         .query("select from vestnik.vst_receipt where event_id = 3", &[])
@@ -78,6 +78,10 @@ async fn a_panels_word_that_is_none_is_refused() {
         json!({"panel": "x".repeat(65), "way": "polling"}),
         json!({"panel": "a\nb", "way": "polling"}),
         json!({"panel": "kitchen", "way": "telegram"}),
+        // Nobody can tell whether that socket was ever there.
+        json!({"panel": "kitchen", "way": "websocket"}),
+        json!({"panel": "kitchen", "way": "sse"}),
+        json!({"panel": "a\u{202e}b", "way": "polling"}),
         json!({"panel": "kitchen", "way": "polling", "rendered": ["x"]}),
         json!({"panel": "kitchen", "way": "polling", "rendered": [1]}),
         json!({"panel": "kitchen", "way": "polling", "rendered": many, "rung": many}),
@@ -108,6 +112,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
         config.telegram = Some(vestnik::config::Telegram {
             token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
             api_url: "http://127.0.0.1:9".into(),
+            proxy: None,
             stale: PATIENCE,
             digest_above: 10,
             deadline: std::time::Duration::from_secs(1),
@@ -133,7 +138,15 @@ async fn somebody_has_seen_an_event_says_so_over_http() {
     let app = App::start().await;
     app.write("insert into orders (store_id) values (7), (8)").await;
     let client = app.database.client().await;
-    let token = token::create(&client, &Stores::All, Some("Касса"), None).await.unwrap();
+    let token = token::create(
+        &client,
+        &New {
+            label: Some("Касса"),
+            ..New::of(&Stores::All)
+        },
+    )
+    .await
+    .unwrap();
     let list = app.get_json(&format!("{STORE}/orders")).await;
     assert_eq!(list["orders"][0]["acknowledged"], false);
     let id = list["orders"][0]["event_id"].as_str().unwrap().to_owned();
@@ -243,12 +256,12 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
          insert into vestnik.vst_token (hash) values (sha256('x')); \
          insert into vestnik.vst_acknowledgement (event_id, token_id, session, at) select e, t.id, 's', '2026-11-23 20:00+00'::timestamptz + s * interval '1 second' \
              from (values (1, 5.0), (2, 5.001), (3, 700.0)) a(e, s), vestnik.vst_token t; \
-         insert into vestnik.vst_status_change (store_id, kind, key, previous, status, way, by_whom, at) values \
-             ('7', 'order', '3', 'pending', 'preparing', 'telegram', 'Иван', '2026-11-23 20:00:30+00'), \
-             ('7', 'order', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
-             ('7', 'booking', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
-             ('8', 'order', '6', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
-         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at) values (4, '7', 'order 4', 1, now()), (5, '7', 'order 5', 0, now())",
+         insert into vestnik.vst_status_change (source, store_id, key, previous, status, way, by_whom, at) values \
+             (1, '7', '3', 'pending', 'preparing', 'telegram', 'Иван', '2026-11-23 20:00:30+00'), \
+             (1, '7', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
+             (2, '7', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
+             (1, '8', '60', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
+         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at) values (4, '7', '1 4', 1, now()), (5, '7', '1 5', 0, now())",
     )
     .await;
     let span = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z";

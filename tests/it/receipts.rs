@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use vestnik::db;
 use vestnik::domain::event::{EventId, StoreId};
 use vestnik::reach::{self, Way, What, Word};
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Stores, TokenId};
 
 use crate::support::app::App;
 use crate::support::db::Database;
@@ -50,9 +50,15 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
     telegram.add_group(-12, "Kitchen", &[]);
     telegram.link(&app.database, "7", -12, "mirror").await;
     let client = app.database.client().await;
-    let token = token::create(&client, &Stores::All, Some("Anna's tablet"), None)
-        .await
-        .unwrap();
+    let token = token::create(
+        &client,
+        &New {
+            label: Some("Anna's tablet"),
+            ..New::of(&Stores::All)
+        },
+    )
+    .await
+    .unwrap();
     let mut panel = app.try_panel("7", None, token.reveal()).await.unwrap().live().await;
     panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
     panel.say(&json!({"type": "ping"}).to_string()).await;
@@ -63,7 +69,7 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
         panel.say(&json!({"type": what, "id": order["id"]}).to_string()).await;
     }
     let message = telegram.until_messages(-12, 1).await[0].message.unwrap();
-    telegram.press(
+    telegram.push_press(
         -12,
         77,
         message,
@@ -219,6 +225,7 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         store: StoreId::new("7"),
         event: EventId(event),
         way,
+        token: TokenId(1),
         recipient: recipient.into(),
         what,
         at: now + time::Duration::seconds(seconds),

@@ -40,7 +40,7 @@ impl Trial {
         }
         let position = reader.now().await.unwrap();
         let mut trial = Self {
-            router: Arc::new(Router::new(1 << 20, 10)),
+            router: Arc::new(Router::new(1 << 20, 10, 10)),
             pool: vestnik::db::pool(&config).unwrap(),
             reader,
             position,

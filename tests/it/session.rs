@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use vestnik::token::{self, Stores, Which};
+use vestnik::token::{self, New, Stores, Which};
 
 use crate::support::app::App;
 
@@ -25,15 +25,17 @@ async fn an_order_written_to_postgres_is_on_its_partners_screen() {
     let event = panel.event().await;
     assert_eq!(event["type"], "new_order");
     assert_eq!(event["store_id"], "7");
-    let data = json!({"order_ids": ["2"], "order_id": "2", "status": "pending", "customer_name": "Иван", "total": 50000,
-        "order_type": "delivery", "items": [{"name": "Пицца"}]});
+    assert!(event["data"]["created_at"].is_string(), "{event}");
+    let data = json!({"source": "orders", "order_ids": ["2"], "order_id": "2", "number": "2", "status": "pending",
+        "next": ["preparing", "rejected"], "customer_name": "Иван", "total": 50000, "currency": "RUB", "currency_digits": 2,
+        "order_type": "delivery", "items": [{"name": "Пицца", "quantity": 1}], "created_at": event["data"]["created_at"]});
     assert_eq!(event["data"], data);
 
     app.write("update orders set status = 'preparing' where id = 2").await;
     let event = panel.event().await;
     assert_eq!(event["type"], "order_status_changed");
-    let data = json!({"order_id": "2", "status": "preparing", "previous_status": "pending"});
-    assert_eq!(event["data"], data);
+    let said = ["order_id", "status", "previous_status"].map(|member| &event["data"][member]);
+    assert_eq!(said, ["2", "preparing", "pending"]);
 }
 
 #[tokio::test]
@@ -216,17 +218,70 @@ async fn what_breaks_the_protocol_is_closed_with_its_code() {
         panel.socket.send(message).await.unwrap();
         assert_eq!(panel.message().await, Err(code));
     }
-    let mut panel = app.panel("7", None).await.live().await;
-    let flood = (0..600).map(|_| Ok(Message::text(r#"{"type":"ping"}"#)));
-    // The server may close in the middle of it.
-    let _ = panel.socket.send_all(&mut futures::stream::iter(flood)).await;
-    let code = loop {
-        match panel.message().await {
-            Ok(message) => assert_eq!(message["type"], "pong"),
-            Err(code) => break code,
-        }
-    };
-    assert_eq!(code, 4429);
+}
+
+#[tokio::test]
+async fn frames_of_every_kind_count_and_a_flood_of_them_is_closed() {
+    let app = App::start().await;
+    let ping = Message::Ping(Vec::new().into());
+    let pong = Message::Pong(Vec::new().into());
+    let begun = Message::Frame(Frame::message(Vec::new(), OpCode::Data(Data::Text), false));
+    let more = Message::Frame(Frame::message(Vec::new(), OpCode::Data(Data::Continue), false));
+    let text = Message::text(r#"{"type":"ping"}"#);
+    for (first, next) in [(&text, &text), (&ping, &ping), (&pong, &pong), (&begun, &more)] {
+        let mut panel = app.panel("7", None).await.live().await;
+        panel.socket.feed(first.clone()).await.unwrap();
+        let flood = (0..600).map(|_| Ok(next.clone()));
+        // The server may close in the middle of it.
+        let _ = panel.socket.send_all(&mut futures::stream::iter(flood)).await;
+        let code = loop {
+            match panel.message().await {
+                Ok(message) => assert_eq!(message["type"], "pong"),
+                Err(code) => break code,
+            }
+        };
+        assert_eq!(code, 4429, "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_behind_the_handshake_counts_too() {
+    let app = App::start().await;
+    // An empty masked ping, many times.
+    let flood = [0x89, 0x80, 0, 0, 0, 0].repeat(600);
+    let request = format!(
+        "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        app.token
+    );
+    let received = app.exchange(&[request.as_bytes(), &flood].concat()).await;
+    let code = 4429_u16.to_be_bytes();
+    assert!(received.windows(2).any(|window| window == code), "closed with 4429");
+}
+
+#[tokio::test]
+async fn no_token_takes_the_last_place_of_a_store() {
+    let app = App::start_with(|config| {
+        config.session.max_per_store = 4;
+        config.session.max_per_token = 2;
+    })
+    .await;
+    let leaked = app.database.token(Stores::All).await;
+    let first = app.try_panel("7", None, &leaked).await.unwrap().live().await;
+    let _second = app.try_panel("7", None, &leaked).await.unwrap().live().await;
+    let bearer = format!("Bearer {leaked}");
+    let mut third = app.raw_panel("7", &[("authorization", &bearer)]).await.unwrap();
+    let close = third.next().await.unwrap().unwrap();
+    // Below 4500: it comes back later.
+    assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4430));
+    assert!(app.metric("vestnik_requests_refused_total{limit=\"sessions\"}").await >= 1.0);
+    app.panel("7", None).await.live().await;
+    app.try_panel("8", None, &leaked).await.unwrap().live().await;
+    drop(first);
+    let back = async { while app.try_panel_or_close("7", &leaked).await.is_err() {} };
+    tokio::time::timeout(crate::support::app::PATIENCE, back)
+        .await
+        .expect("the place of the one that left");
 }
 
 #[tokio::test]
@@ -283,8 +338,8 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
     for _ in 0..ORDERS / 20 {
         app.write(
             "insert into orders (store_id, items) \
-             select 7, jsonb_build_array((select string_agg(md5(random()::text), '') from generate_series(1, 1500))) \
-             from generate_series(1, 20)",
+             select 7, (select jsonb_agg(jsonb_build_object('name', repeat(md5(random()::text || o), 30))) from generate_series(1, 50)) \
+             from generate_series(1, 20) o",
         )
         .await;
         // Who reads is not disturbed by who does not.
@@ -315,7 +370,15 @@ async fn a_revoked_token_closes_its_sessions_and_no_others() {
     let app = App::start().await;
     let client = app.database.client().await;
     let stores = Stores::These(vec!["7".into()]);
-    let doomed = token::create(&client, &stores, Some("doomed"), None).await.unwrap();
+    let doomed = token::create(
+        &client,
+        &New {
+            label: Some("doomed"),
+            ..New::of(&stores)
+        },
+    )
+    .await
+    .unwrap();
     let mut closed = app.try_panel("7", None, doomed.reveal()).await.unwrap().live().await;
     let mut kept = app.panel("7", None).await.live().await;
     assert_eq!(token::revoke(&client, &Which::Label("doomed".into())).await.unwrap(), 1);
@@ -338,9 +401,15 @@ async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
 async fn a_session_ends_with_its_token() {
     let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
     let client = app.database.client().await;
-    let brief = token::create(&client, &Stores::All, None, Some(Duration::from_secs(1)))
-        .await
-        .unwrap();
+    let brief = token::create(
+        &client,
+        &New {
+            expires_in: Some(Duration::from_secs(1)),
+            ..New::of(&Stores::All)
+        },
+    )
+    .await
+    .unwrap();
     let mut panel = app.try_panel("7", None, brief.reveal()).await.unwrap();
     let code = loop {
         if let Err(code) = panel.message().await {
@@ -364,7 +433,7 @@ async fn a_store_has_as_many_sessions_as_it_may() {
         .await
         .unwrap();
     let close = third.next().await.unwrap().unwrap();
-    assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4505));
+    assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4430));
     drop(first);
     while app.panel_or_close("7").await.is_err() {}
 }

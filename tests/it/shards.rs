@@ -66,7 +66,7 @@ async fn a_store_is_served_from_the_database_that_the_settings_name() {
     assert_eq!(two.event().await["data"]["customer_name"], "second");
     // A token of one database is none of the other.
     let refused = shards.app.try_panel("2", None, &shards.app.token).await;
-    assert!(matches!(refused, Err(Error::Http(answer)) if answer.status() == 401));
+    assert!(matches!(refused, Err(Error::Http(answer)) if answer.status() == 403));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +89,8 @@ async fn a_store_that_no_setting_names_is_found_by_asking() {
     client.batch_execute(&format!("{ORDER} (7, 'known')")).await.unwrap();
     let mut seven = shards.panel("7", None, &shards.second_token).await;
     client.batch_execute(&format!("{ORDER} (7, 'second')")).await.unwrap();
-    assert_eq!(seven.event().await["data"]["customer_name"], "second");
+    // The feed need not have read the first one before the panel was there.
+    while seven.event().await["data"]["customer_name"] != "second" {}
     let token = shards.app.database.token(Stores::These(vec!["8".into()])).await;
     let mut eight = shards.panel("8", None, &token).await;
     shards.app.write(&format!("{ORDER} (8, 'first')")).await;
@@ -97,7 +98,8 @@ async fn a_store_that_no_setting_names_is_found_by_asking() {
     // One that both have is nobody's until the settings say whose.
     shards.app.write(&format!("{ORDER} (9, 'twice')")).await;
     client.batch_execute(&format!("{ORDER} (9, 'twice')")).await.unwrap();
-    assert_eq!(shards.app.get("/api/partner/session/9", Some(&token)).await.0, 503);
+    let of_all = &shards.app.token;
+    assert_eq!(shards.app.get("/api/partner/session/9", Some(of_all)).await.0, 503);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +110,7 @@ async fn a_database_that_is_away_takes_no_other_with_it() {
     let databases = vec![shard("here", &first, Some(&["1"])), away];
     let app = App::start_on(first, |config: &mut Config| config.databases = databases).await;
     app.until_listening().await;
-    let (status, body) = app.get("/readyz", None).await;
+    let (status, body) = app.get_ops("/readyz").await;
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(status, 200, "{body}");
     assert_eq!(body["databases"], json!({"here": "listening", "away": "away"}));
@@ -226,4 +228,29 @@ async fn a_command_says_which_of_several_databases_it_is_for() {
         (tokens(one.client().await).await, tokens(two.client().await).await),
         (0, 1)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_made_up_token_learns_of_no_store_whether_it_is_there() {
+    let shards = Shards::start(None, None).await;
+    let client = shards.second.client().await;
+    client.batch_execute(&format!("{ORDER} (7, 'known')")).await.unwrap();
+    let wrong = "vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let app = &shards.app;
+    let ask = |store: &str, token| {
+        let path = format!("/api/partner/session/{store}");
+        async move { app.get(&path, token).await }
+    };
+    for token in [Some(wrong), None, Some("nonsense")] {
+        assert_eq!(ask("7", token).await, ask("nosuch", token).await);
+        assert_eq!(ask("7", token).await.0, 401);
+    }
+    // Who holds a token for one store learns nothing of the others.
+    let narrow = shards.app.database.token(Stores::These(vec!["5".into()])).await;
+    assert_eq!(ask("7", Some(&narrow)).await, ask("nosuch", Some(&narrow)).await);
+    assert_eq!(ask("7", Some(&narrow)).await.0, 403);
+    // A token for every store is told that there is none, and opens none of another database.
+    assert_eq!(ask("nosuch", Some(&app.token)).await.0, 404);
+    assert_eq!(ask("7", Some(&app.token)).await.0, 403);
+    assert_eq!(ask("7", Some(&shards.second_token)).await.0, 200);
 }

@@ -71,6 +71,7 @@ fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> Status
         minutes: None,
         reason: None,
         by,
+        token: None,
         way: Way::Telegram,
         step_back: Duration::ZERO,
     }
@@ -228,8 +229,8 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
 async fn a_row_that_the_shop_holds_is_not_waited_for_for_ever() {
     let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
     let client = shop.database.client().await;
-    let hold = "insert into orders (id, store_id) values (1, 7); begin; select from orders where id = 1 for update";
-    client.batch_execute(hold).await.unwrap();
+    client.batch_execute("insert into orders (id, store_id) values (1, 7)").await.unwrap();
+    client.batch_execute("begin; select from orders where id = 1 for update").await.unwrap();
     let error = change_status(&shop.pool, &shop.sources, &change(&store, "1", "preparing", "Anna"))
         .await
         .unwrap_err();

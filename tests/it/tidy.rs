@@ -4,57 +4,21 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the top down: a module may use those of lower layers, and its own.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 9] = [
     &["main", "cli", "command"],
     &["engine", "doctor"],
     &["http"],
     &["session", "delivery", "telegram"],
     &["feed", "listener", "router"],
-    &["board"],
-    &["link", "order", "poll", "ack", "bell"],
-    &[
-        "journal",
-        "token",
-        "reach",
-        "replay",
-        "presence",
-        "proof",
-        "store",
-        "attachment",
-        "sweep",
-        "migrate",
-        "embedded",
-    ],
-    &["db", "config", "metrics", "backoff", "pace", "telemetry", "programs"],
-    &["event", "cursor"],
+    &["link", "poll", "ack", "bell", "receipts", "reach", "migrate", "embedded"],
+    &["sources", "journal", "token", "presence", "store"],
+    &["db", "table_lock", "config", "metrics", "backoff", "rate_limiter", "telemetry", "programs"],
+    &["domain"],
 ];
 /// Who may name tokio_postgres.
-const KNOW_POSTGRES: [&str; 25] = [
-    "db",
-    "doctor",
-    "bell",
-    "journal",
-    "token",
-    "ack",
-    "attachment",
-    "board",
-    "delivery",
-    "link",
-    "order",
-    "poll",
-    "presence",
-    "proof",
-    "reach",
-    "replay",
-    "store",
-    "sweep",
-    "migrate",
-    "embedded",
-    "listener",
-    "config",
-    "command",
-    "cli",
-    "main",
+const KNOW_POSTGRES: [&str; 20] = [
+    "bell", "cli", "command", "config", "db", "delivery", "doctor", "embedded", "journal", "link", "listener", "main",
+    "migrate", "poll", "reach", "receipts", "sources", "store", "table_lock", "token",
 ];
 /// Who may name warp.
 const KNOW_WARP: [&str; 1] = ["http"];

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use vestnik::config::Config;
 use vestnik::db;
 use vestnik::sources::attach::{self, Options};
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Scope, Stores};
 
 /// Stores that the orders are for. Their names are nobody else's.
 pub const STORES: usize = 16;
@@ -97,7 +97,13 @@ impl Ground {
             clear(&mut client).await?;
             return Err(error.into());
         }
-        let token = token::create(&client, &Stores::These(stores()), Some(MARK), Some(TOKEN_LIFE)).await?;
+        let new = New {
+            stores: &Stores::These(stores()),
+            scope: Scope::Panel,
+            label: Some(MARK),
+            expires_in: Some(TOKEN_LIFE),
+        };
+        let token = token::create(&client, &new).await?;
         let token = token.reveal().to_owned();
         Ok(Self { client, url, token })
     }
@@ -154,7 +160,10 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     let table = Table::Watched.name();
     // Where the database was never migrated, there is nothing but the schema.
     match client.query_opt(attached, &[&table]).await {
-        Ok(Some(_)) => attach::detach(client, table, &mut |_| ()).await.map(drop)?,
+        Ok(Some(_)) => {
+            forget(client).await?;
+            attach::detach(client, table, &mut |_| ()).await.map(drop)?;
+        }
         Ok(None) => {}
         Err(error) if error.as_db_error().is_some() => {
             client.batch_execute("drop schema vestnik_bench cascade").await?;
@@ -162,7 +171,6 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
         }
         Err(error) => return Err(error.into()),
     }
-    forget(client).await?;
     client
         .execute("delete from vestnik.vst_token where label = $1", &[&MARK])
         .await?;
@@ -170,10 +178,9 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bench's events were nobody's news.
+/// The bench's events were nobody's news. One of an emptied table is of no store.
 async fn forget(client: &Client) -> anyhow::Result<()> {
-    client
-        .execute("delete from vestnik.vst_event where store_id = any ($1)", &[&stores()])
-        .await?;
+    const EVENTS: &str = "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";
+    client.execute(EVENTS, &[&Table::Watched.name()]).await?;
     Ok(())
 }

@@ -169,6 +169,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
         parts.extend(end(savepoint, read, table.source, &mut unavailable).await?);
     }
     let (rows, more) = merged(parts, query.limit);
+    db::read_by_index(&transaction).await?;
     let rows = told(&mut transaction, sources, query.store, rows).await?;
     transaction.commit().await?;
     unavailable.sort();

@@ -239,19 +239,19 @@ impl<'a> SourceTable<'a> {
         match &self.indexed_status {
             Some(status) => {
                 let least = |also: &str| format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1");
+                // A row without a status is in no index entry that is greater than another.
+                let nulls = match wants_unmapped(filter) {
+                    true => format!("union all ({})", rows(format!("t.{status} is null"))),
+                    false => String::new(),
+                };
                 format!(
                     "known as (({first}) union all select ({next}) from known k where k.status is not null), \
-                     page as (select p.* from (select status from known where {wanted} {nulls}) s \
-                         cross join lateral ({rows}) p order by p.at desc, p.id desc limit $2)",
+                     page as (select p.* from (select status from known where {wanted}) s cross join lateral ({rows}) p \
+                         {nulls} order by at desc, id desc limit $2)",
                     first = least(""),
                     next = least(&format!("where t.{status} > k.status ")),
                     wanted = is_wanted("status::text", filter),
-                    // A row without a status is in no index entry that is greater than another.
-                    nulls = match wants_unmapped(filter) {
-                        true => "union all select null",
-                        false => "",
-                    },
-                    rows = rows(format!("t.{status} is not distinct from s.status")),
+                    rows = rows(format!("t.{status} = s.status")),
                 )
             }
             None => format!("page as ({})", rows(is_wanted(&self.status, filter))),

@@ -70,6 +70,7 @@ enum Items {
 
 /// Proposes a mapping of a table. `kind`: as a person has said it.
 pub async fn propose(client: &impl GenericClient, table: &Table, kind: Option<SubjectKind>) -> Result<Proposal, catalog::Error> {
+    let table = &table.with_defaults(client).await?;
     let mut draft = Draft {
         table: table.quoted.clone(),
         kind: kind.or_else(|| kind_of(&table.name)),
@@ -86,7 +87,9 @@ pub async fn propose(client: &impl GenericClient, table: &Table, kind: Option<Su
     money(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items(client, table, &mut columns, &mut draft).await?;
-    for column in columns.all(synonyms::EXTRA, is_plain) {
+    // When it is wished, in words: `18:00-19:00`.
+    let in_words = columns.all(synonyms::DUE, |column| is_text(column) || column.base.starts_with("time "));
+    for column in columns.all(synonyms::EXTRA, is_plain).into_iter().chain(in_words) {
         draft.extra.push((label(&column.name), column.name.clone()));
     }
     draft.left = columns.rest();
@@ -179,6 +182,17 @@ fn is_time(column: &TableColumn) -> bool {
     column.base.starts_with("timestamp")
 }
 
+/// A time, or a number that counts since 1970.
+fn is_moment(column: &TableColumn) -> bool {
+    is_time(column) || matches!(column.base.as_str(), "bigint" | "double precision")
+}
+
+/// JSON or text, or an array of such.
+fn may_list(column: &TableColumn) -> bool {
+    let element = column.base.trim_end_matches("[]");
+    matches!(element, "json" | "jsonb") || is_text(column)
+}
+
 fn is_plain(column: &TableColumn) -> bool {
     is_text(column) || is_whole(column) || !column.labels.is_empty()
 }
@@ -196,8 +210,10 @@ fn label(name: &str) -> String {
 
 async fn identity(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
     // The primary key, or the first unique index of one column that is never null; of a partitioned table without its
-    // partition's columns.
-    const KEYS: &str = "with p as (select coalesce((select partattrs::int2[] from pg_partitioned_table where partrelid = $1), '{}') as attrs) \
+    // partitions' columns.
+    const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
+             cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
+             join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
          select a.attname::text from pg_index i cross join p \
          join lateral (select array_agg(n) as own from unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) n where n <> all (p.attrs)) k on true \
          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.own[1] \
@@ -299,10 +315,10 @@ async fn times(client: &impl GenericClient, columns: &mut Columns<'_>, kind: Sub
     let zone: String = client.query_one("select current_setting('TimeZone')", &[]).await?.try_get(0)?;
     let zone_is_utc = matches!(zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Etc/UCT" | "UCT" | "Zulu");
     let due = match kind {
-        SubjectKind::Order => columns.take(synonyms::DUE, is_time),
-        SubjectKind::Booking => columns.take(synonyms::STARTS, is_time).or_else(|| columns.take(synonyms::DUE, is_time)),
+        SubjectKind::Order => columns.take(synonyms::DUE, is_moment),
+        SubjectKind::Booking => columns.take(synonyms::STARTS, is_moment).or_else(|| columns.take(synonyms::DUE, is_moment)),
     };
-    let created = columns.take(synonyms::CREATED, is_time);
+    let created = columns.take(synonyms::CREATED, is_moment);
     for (key, column) in [("due_at", due), ("created_at", created)] {
         let Some(column) = column else { continue };
         let is_naive = column.base.contains("without");
@@ -330,7 +346,7 @@ async fn items(client: &impl GenericClient, table: &Table, columns: &mut Columns
     if draft.kind == Some(SubjectKind::Booking) {
         return Ok(());
     }
-    if let Some(column) = columns.take(synonyms::ITEMS, |column| is_json(column) || is_text(column)) {
+    if let Some(column) = columns.take(synonyms::ITEMS, may_list) {
         draft.items = Some(Items::Column(column.name.clone()));
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use tokio_postgres::GenericClient;
 
 use super::synonyms::{self, Usual, usual_status};
-use super::{Columns, Draft, TypeWords, is_plain};
+use super::{Columns, Draft, TypeWords, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::trigger::ident;
@@ -26,6 +26,20 @@ pub struct Words {
     pub is_bare: bool,
 }
 
+impl Words {
+    /// The first word of a status is written back: the column's default, what says an acceptance, and what says a cancellation.
+    fn put_likeliest_first(&mut self, column: &TableColumn) {
+        let default = default_word(column);
+        for (status, words) in &mut self.known {
+            words.sort_by_key(|word| match status {
+                Status::Pending => default.as_ref() != Some(word),
+                Status::Preparing | Status::Cancelled => !synonyms::is_plainly(*status, word),
+                _ => false,
+            });
+        }
+    }
+}
+
 /// Finds status and order type.
 pub async fn find(
     client: &impl GenericClient,
@@ -37,9 +51,13 @@ pub async fn find(
     let may = |column: &TableColumn| is_plain(column) || column.base == "boolean";
     match columns.take(synonyms::STATUSES, may) {
         Some(column) => {
-            let words = words_of(client, table, column).await?;
-            let words = meanings(words, kind, column);
-            ask(&words, draft);
+            let Found { words, is_closed } = words_of(client, table, column).await?;
+            let mut words = meanings(words, kind, column);
+            words.put_likeliest_first(column);
+            if !is_closed && words.unknown.is_empty() {
+                synonyms::complete(&mut words, kind);
+            }
+            ask(&words, column, draft);
             draft.status = Some((column.name.clone(), words));
         }
         None => draft.ask("status", "which column says where an order stands?"),
@@ -48,7 +66,13 @@ pub async fn find(
         && let Some(column) = columns.take(synonyms::TYPES, is_plain)
     {
         let mut types = TypeWords::default();
-        for (word, _) in words_of(client, table, column).await? {
+        let found = words_of(client, table, column).await?.words;
+        if is_whole(column) {
+            for (word, rows) in &found {
+                draft.ask("type", format!("is {word} delivery, pickup or dine_in? {rows} rows have it"));
+            }
+        }
+        for (word, _) in found {
             let spaced = synonyms::spaced(&word);
             let lists = [
                 (synonyms::DELIVERY, &mut types.delivery),
@@ -66,10 +90,16 @@ pub async fn find(
     Ok(())
 }
 
-fn ask(words: &Words, draft: &mut Draft) {
+fn ask(words: &Words, column: &TableColumn, draft: &mut Draft) {
     let has = |status: Status| words.known.iter().any(|(known, _)| *known == status);
+    let first = default_word(column);
     for (word, rows) in &words.unknown {
-        draft.ask("status", format!("what does {word} mean? {rows} rows have it"));
+        let begins = if first.as_ref() == Some(word) { ", and a new row begins with it" } else { "" };
+        draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
+    }
+    let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
+    if words.unknown.is_empty() && !answers.into_iter().any(has) {
+        draft.ask("status", "which word does an order get that is accepted? Without one nobody can accept it from a panel");
     }
     if !has(Status::Pending) {
         draft.ask("status", "which word has an order that waits for an answer? Without one nothing ever rings");
@@ -101,6 +131,16 @@ fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) 
         words.known.retain(|(_, words)| !words.is_empty());
         moved.into_iter().for_each(|word| put(&mut words.known, Status::Pending, word));
     }
+    // Where nothing else is over, what is picked up is.
+    let has_completed = words.known.iter().any(|(status, _)| *status == Status::Completed);
+    if !has_completed && let Some((_, delivering)) = words.known.iter_mut().find(|(status, _)| *status == Status::Delivering) {
+        let (over, others) = std::mem::take(delivering).into_iter().partition(|word| synonyms::spaced(word) == "picked up");
+        *delivering = others;
+        words.known.retain(|(_, words)| !words.is_empty());
+        for word in Vec::<String>::into_iter(over) {
+            put(&mut words.known, Status::Completed, word);
+        }
+    }
     words.known.sort_by_key(|(status, _)| *status);
     words
 }
@@ -112,19 +152,33 @@ fn put(known: &mut Vec<(Status, Vec<String>)>, status: Status, word: String) {
     }
 }
 
-/// The words that a column may have, with how often each occurs: its labels, what its checks list, and what is there.
-async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Vec<(String, i64)>, catalog::Error> {
+/// The words of a column.
+struct Found {
+    /// Each with how often it occurs.
+    words: Vec<(String, i64)>,
+    /// Whether the table refuses any other.
+    is_closed: bool,
+}
+
+/// The words that a column may have: its labels, what its checks list, and what is there.
+async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Found, catalog::Error> {
     const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
-         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 and cardinality(c.conkey) = 1 order by c.oid";
+         where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 and cardinality(c.conkey) = 1 \
+         union all \
+         (with recursive domain (type) as ( \
+             select atttypid from pg_attribute where attrelid = $1 and attname = $2 \
+             union all select t.typbasetype from domain d join pg_type t on t.oid = d.type where t.typtype = 'd') \
+          select pg_get_constraintdef(c.oid) from domain d join pg_constraint c on c.contypid = d.type where c.contype = 'c')";
     let mut words: Vec<(String, i64)> = column.labels.iter().map(|label| (label.clone(), 0)).collect();
     if words.is_empty() {
         for row in client.query(CHECKS, &[&table.oid, &column.name]).await? {
             let listed = listed_words(row.try_get(0)?);
             words.extend(listed.into_iter().map(|word| (word, 0)));
         }
-        words.extend(default_word(column).map(|word| (word, 0)));
     }
+    let is_closed = !words.is_empty();
+    words.extend(default_word(column).filter(|_| !is_closed).map(|word| (word, 0)));
     let name = ident(&column.name);
     let occurring = format!(
         "select word, count(*) from (select {name}::text as word from {} limit $1) sample where word is not null group by 1 order by 2 desc, 1 limit $2",
@@ -144,7 +198,7 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
         is_new
     });
     words.truncate(MAX_WORDS);
-    Ok(words)
+    Ok(Found { words, is_closed })
 }
 
 /// The texts and numbers that a CHECK lists: `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.

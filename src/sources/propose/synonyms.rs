@@ -1,6 +1,7 @@
 //! What shops call things: names of columns for each field, and words for each status, in English and Russian. Names are
 //! compared in lower case with underscores; the likelier one comes first.
 
+use super::statuses::Words;
 use crate::domain::status::{Status, SubjectKind};
 
 pub const STORES: &[&str] = &[
@@ -11,7 +12,8 @@ pub const STORES: &[&str] = &[
 ];
 pub const NUMBERS: &[&str] = &[
     "number", "order_number", "order_no", "short_number", "short_no", "short_id", "display_id", "display_number", "public_id", "code",
-    "order_code", "reference", "booking_code", "booking_number", "no", "num", "номер", "номер_заказа", "короткий_номер",
+    "order_code", "reference", "booking_code", "booking_number", "ticket_number", "ticket_no", "receipt_number", "daily_number", "queue_number",
+    "tracking_number", "order_num", "no", "num", "order_id", "номер", "номер_заказа", "короткий_номер",
 ];
 pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние"];
 pub const CUSTOMER_NAMES: &[&str] = &[
@@ -58,8 +60,9 @@ pub const STARTS: &[&str] = &[
     "starts_at", "start_at", "start_time", "start", "start_date", "booked_for", "reserved_for", "reservation_time", "booking_time", "date_time",
     "datetime", "visit_at", "scheduled_at", "scheduled_for", "начало", "время", "дата_и_время",
 ];
+/// A cart is made long before it is an order.
 pub const CREATED: &[&str] = &[
-    "created_at", "created", "created_on", "placed_at", "date_placed", "ordered_at", "order_date", "inserted_at", "date_created", "creation_date",
+    "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "inserted_at", "date_created", "creation_date",
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
 ];
 pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
@@ -161,6 +164,55 @@ pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
     }
     let of_status = STATUS_WORDS.iter().find(|(_, words)| words.contains(&word.as_str()));
     of_status.map(|(status, _)| Usual::Status(*status))
+}
+
+/// Whether a word says an acceptance, or a cancellation, and nothing more special.
+pub fn is_plainly(status: Status, word: &str) -> bool {
+    let parts: &[&str] = match status {
+        Status::Preparing => &["accept", "confirm", "approve", "принят", "подтвержд"],
+        Status::Cancelled => &["cancel", "отмен"],
+        _ => &[],
+    };
+    let word = spaced(word);
+    parts.iter().any(|part| word.starts_with(part))
+}
+
+/// What applications with our own names for the statuses write beside them.
+const BESIDE_OURS: &[(Status, &[&str])] = &[
+    (Status::Pending, &["new"]),
+    (Status::Preparing, &["confirmed", "accepted"]),
+    (Status::Delivering, &["out_for_delivery"]),
+    (Status::Completed, &["delivered"]),
+    (Status::Rejected, &["declined"]),
+    (Status::Cancelled, &["canceled", "refunded"]),
+];
+/// The same for what nobody sees.
+const BESIDE_OURS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
+
+/// Completes the words of a column that takes any, where its few are called as ours are: the others will be, too.
+pub fn complete(words: &mut Words, kind: SubjectKind) {
+    let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
+    let is_ours = |fold: fn(&str) -> String| {
+        let ours = |word: &&String| Status::ALL.iter().any(|status| fold(status.as_str()) == **word);
+        (!found.is_empty() && found.iter().all(ours)).then_some(fold)
+    };
+    let Some(fold) = is_ours(str::to_owned).or_else(|| is_ours(str::to_uppercase)) else {
+        return;
+    };
+    let statuses = Status::ALL.into_iter().filter(|status| kind == SubjectKind::Order || *status != Status::Delivering);
+    words.known = statuses
+        .map(|status| {
+            let beside = BESIDE_OURS.iter().find(|(known, _)| *known == status).map_or(&[][..], |(_, words)| words);
+            let own = std::iter::once(status.as_str()).chain(beside.iter().copied());
+            (status, own.map(fold).collect())
+        })
+        .collect();
+    let hidden = BESIDE_OURS_HIDDEN.iter().filter(|word| kind == SubjectKind::Order || **word != "cart");
+    for word in hidden.map(|word| fold(word)) {
+        if !words.hidden.contains(&word) {
+            words.hidden.push(word);
+        }
+    }
 }
 
 /// Words for how an order reaches its customer.

@@ -1,7 +1,10 @@
 //! What people write to the bot and press, against a Bot API that keeps Telegram's rules.
 
+mod chats;
+mod orders;
 mod poll;
 mod press;
+mod proxy;
 
 use std::process::{Command, Output};
 
@@ -11,7 +14,7 @@ use vestnik::link::{self, Mode};
 
 use crate::support::app::App;
 use crate::support::db::Database;
-use crate::support::telegram::{Fault, On, TOKEN, Telegram, Times};
+use crate::support::telegram::{Call, Fault, On, TOKEN, Telegram, Times};
 
 const ANNA: i64 = 11;
 const BORIS: i64 = 22;
@@ -37,6 +40,7 @@ fn command(database: &Database, telegram: &Telegram, arguments: &[&str]) -> Comm
         .current_dir(std::env::temp_dir())
         .env("DATABASE_URL", database.url())
         .env("VESTNIK_LISTEN", "127.0.0.1:0")
+        .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
         .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
         .env("VESTNIK_TELEGRAM_API_URL", telegram.url());
     command
@@ -76,7 +80,7 @@ async fn press(telegram: &Telegram, chat: i64, person: i64, message: i32, data: 
             .collect()
     };
     let before = answers(&telegram.calls()).len();
-    telegram.press(chat, person, message, data);
+    telegram.push_press(chat, person, message, data);
     telegram
         .until_calls("an answer to a press", |calls| answers(calls).len() > before)
         .await;
@@ -91,7 +95,9 @@ async fn value(database: &Database, sql: &str) -> String {
 /// Waits until the bot has dealt with this update.
 async fn until_dealt_with(database: &Database, update: i64) {
     database
-        .until(&format!("select next_update > {update} from vestnik.vst_bot"))
+        .until(&format!(
+            "select next_update > {update} and not exists (select from vestnik.vst_bot_update where id = {update}) from vestnik.vst_bot"
+        ))
         .await;
 }
 
@@ -172,7 +178,11 @@ async fn a_used_an_expired_and_an_unknown_code_get_the_same_answer() {
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/link {used}")).await, unknown);
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/start {expired}")).await, unknown);
     assert_eq!(
-        value(&app.database, "select string_agg(store_id, ',') from vestnik.vst_chat_link").await,
+        value(
+            &app.database,
+            "select string_agg(store_id, ',') from vestnik.vst_chat_link"
+        )
+        .await,
         "7"
     );
     app.engine.shut_down().await;
@@ -191,7 +201,10 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
             .await
             .contains("Too many tries")
     );
-    assert_eq!(value(&app.database, "select count(*) from vestnik.vst_chat_link").await, "0");
+    assert_eq!(
+        value(&app.database, "select count(*) from vestnik.vst_chat_link").await,
+        "0"
+    );
     assert!(
         ask(&telegram, BORIS, BORIS, "/link WRONG")
             .await
@@ -333,7 +346,7 @@ async fn no_update_stops_those_behind_it() {
     }
     let answer = press(&telegram, ANNA, ANNA, message, "s:1:preparing").await;
     assert_eq!(answer, "That did not work; press again in a minute");
-    app.write("alter table vestnik.hidden rename to link").await;
+    app.write("alter table vestnik.hidden rename to vst_chat_link").await;
     telegram.write(BORIS, BORIS, "/help");
     assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("all orders"));
     assert_eq!(
@@ -369,30 +382,66 @@ async fn who_asks_without_end_is_not_answered_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_that_throws_the_bot_out_is_disabled_and_the_panels_are_told() {
+async fn a_chat_that_throws_the_bot_out_is_disabled_which_all_are_told_and_hears_what_it_missed_when_it_is_back() {
     let telegram = people().await;
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", KITCHEN, "mirror").await;
-    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    telegram.link(&app.database, "7", ANNA, "manager").await;
     let mut panel = app.panel("7", None).await.live().await;
     telegram.change_membership(KITCHEN, BORIS, "kicked");
     let told = panel.event().await;
     assert_eq!(told["type"], "chat_disabled");
     assert_eq!(told["data"]["chat"], "Kitchen");
-    app.write("insert into orders (store_id) values (7)").await;
-    telegram.until_messages(ANNA, 1).await;
-    assert_eq!(
-        value(&app.database, "select count(*) from vestnik.vst_delivery").await,
-        "1",
-        "none for the kitchen"
+    let told = telegram.until_messages(ANNA, 1).await;
+    assert!(
+        told[0].text.contains("“Kitchen” gets no orders any more"),
+        "{}",
+        told[0].text
     );
+    app.write("insert into orders (store_id) values (7), (7)").await;
+    let missed = "select count(*) = 2 from vestnik.vst_escalation";
+    app.database.until(missed).await;
+    let planned = "select count(*) from vestnik.vst_delivery where event_id is not null";
+    assert_eq!(value(&app.database, planned).await, "0", "none for the kitchen");
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(status.contains("disabled: the bot was blocked, or removed"), "{status}");
 
-    let update = telegram.change_membership(KITCHEN, BORIS, "member");
-    until_dealt_with(&app.database, update).await;
-    app.write("insert into orders (store_id) values (7)").await;
+    telegram.change_membership(KITCHEN, BORIS, "member");
     let told = telegram.until_messages(KITCHEN, 1).await;
-    assert!(told[0].text.contains("New order #2"), "{}", told[0].text);
+    for part in ["2 events", "new order #1", "new order #2"] {
+        assert!(told[0].text.contains(part), "{part} in {}", told[0].text);
+    }
+    let told = telegram.until_messages(ANNA, 2).await;
+    assert!(told[1].text.contains("“Kitchen” gets orders again"), "{}", told[1].text);
+    app.write("insert into orders (store_id) values (7)").await;
+    let told = telegram.until_messages(KITCHEN, 2).await;
+    assert!(told[1].text.contains("New order #3"), "{}", told[1].text);
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_blocked_the_bot_and_writes_again_hears_what_was_given_up_and_what_came_since() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    telegram.throw_out(ANNA);
+    app.write("insert into orders (store_id) values (7)").await;
+    app.database
+        .until("select count(*) = 1 from vestnik.vst_chat where disabled_at is not null")
+        .await;
+    app.write("insert into orders (store_id) values (7); update orders set status = 'preparing' where id = 1")
+        .await;
+    app.database
+        .until("select count(*) = 2 from vestnik.vst_escalation")
+        .await;
+    telegram.take_back(ANNA);
+    telegram.write(ANNA, ANNA, "hello, is anybody there?");
+    let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #1") && call.said == "ok";
+    let told = telegram.until_call("what was missed", digest).await;
+    assert!(
+        told.text.contains("new order #2") && told.text.contains("2 events"),
+        "{}",
+        told.text
+    );
     app.engine.shut_down().await;
 }

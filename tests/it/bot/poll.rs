@@ -3,17 +3,17 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::json;
 use vestnik::db;
 use vestnik::engine::Engine;
-use vestnik::poll::{self, Lease};
+use vestnik::poll::{self, Lease, Update};
 
-use super::{ANNA, ask, command, people, run, text, until_dealt_with, value};
+use super::{ANNA, ask, command, people, press, run, text, until_dealt_with, value};
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
 use crate::support::look_again;
+use crate::support::node::Node;
 use crate::support::telegram::{Fault, On, TOKEN, Times};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +27,9 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
         .until("select stopped_at is not null from vestnik.vst_bot")
         .await;
     app.write("insert into orders (store_id) values (7)").await;
-    app.database.until("select count(*) = 1 from vestnik.vst_delivery").await;
+    app.database
+        .until("select count(*) = 1 from vestnik.vst_delivery")
+        .await;
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(
         status.contains("bot: stopped: Telegram does not know this token"),
@@ -112,15 +114,6 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     app.database.until(settled).await;
     drop(server);
     telegram.write(ANNA, ANNA, "/help");
-    // The time of its lease passes; what the dead one had asked of Postgres may still have prolonged it.
-    let passes = format!("update vestnik.vst_bot set polls_until = now() - interval '1 s' where poller = '{poller}'");
-    tokio::time::timeout(PATIENCE, async {
-        while value(&app.database, "select poller from vestnik.vst_bot").await == poller {
-            app.write(&passes).await;
-        }
-    })
-    .await
-    .expect("the other node polls");
     telegram.until_messages(ANNA, 4).await;
     assert_ne!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     // One that is shut down lets go at once.
@@ -180,7 +173,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
     panel.event().await;
     for table in ["delivery", "escalation", "node", "presence", "alarm"] {
         assert_eq!(
-            value(&app.database, &format!("select count(*) from vestnik.{table}")).await,
+            value(&app.database, &format!("select count(*) from vestnik.vst_{table}")).await,
             "0",
             "{table}"
         );
@@ -196,27 +189,130 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
     app.engine.shut_down().await;
 }
 
+/// A node that is up: its session, and its row.
+async fn node_up(database: &Database, node: &str) -> tokio_postgres::Client {
+    let session = database.client().await;
+    let up = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), now()) \
+         on conflict (id) do update set pid = excluded.pid, seen_at = now()";
+    session.execute(up, &[&node]).await.unwrap();
+    session
+}
+
 #[tokio::test]
 async fn only_who_holds_the_lease_moves_the_poll_on_and_another_bot_begins_anew() {
     let database = Database::fresh().await;
     let pool = db::pool(&database.config().database).unwrap();
-    let life = Duration::from_secs(40);
-    let ours = |next_update| Lease::Ours { next_update };
+    let ours = |next_update, is_new| Lease::Ours { next_update, is_new };
+    let (_a, _b) = (node_up(&database, "a").await, node_up(&database, "b").await);
     poll::start_bot(&pool, "100:secret").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a", life).await.unwrap(), ours(0));
-    assert_eq!(poll::lease(&pool, "b", life).await.unwrap(), Lease::Elsewhere);
-    assert!(poll::dealt_with(&pool, "a", 900, life).await.unwrap());
-    assert!(!poll::dealt_with(&pool, "b", 950, life).await.unwrap());
+    assert_eq!(poll::lease(&pool, "a").await.unwrap(), ours(0, true));
+    assert_eq!(poll::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
+    let update = |id| Update {
+        id,
+        body: format!(r#"{{"update_id":{id}}}"#),
+    };
+    assert!(poll::take(&pool, "a", 900, &[update(898), update(899)]).await.unwrap());
+    assert!(!poll::take(&pool, "b", 950, &[update(940)]).await.unwrap());
+    let left: Vec<i64> = poll::left_over(&pool, 10)
+        .await
+        .unwrap()
+        .iter()
+        .map(|update| update.id)
+        .collect();
+    assert_eq!(left, [898, 899], "what another node would have taken is not there");
+    poll::dealt_with(&pool, 898).await.unwrap();
     // After a quiet week Telegram numbers anew, and lower.
-    assert!(poll::dealt_with(&pool, "a", 40, life).await.unwrap());
+    assert!(poll::take(&pool, "a", 40, &[]).await.unwrap());
     poll::start_bot(&pool, "100:another-secret").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a", life).await.unwrap(), ours(40));
+    assert_eq!(poll::lease(&pool, "a").await.unwrap(), ours(40, false));
     poll::release(&pool, "b").await.unwrap();
-    assert_eq!(poll::lease(&pool, "b", life).await.unwrap(), Lease::Elsewhere);
+    assert_eq!(poll::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
     poll::stop_bot(&pool, "100:another-secret", "401").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a", life).await.unwrap(), Lease::Stopped);
+    assert_eq!(poll::lease(&pool, "a").await.unwrap(), Lease::Stopped);
+    assert_eq!(poll::left_over(&pool, 10).await.unwrap().len(), 1);
     poll::start_bot(&pool, "200:secret").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a", life).await.unwrap(), ours(0));
+    assert_eq!(poll::lease(&pool, "a").await.unwrap(), ours(0, false));
+    assert_eq!(
+        poll::left_over(&pool, 10).await.unwrap().len(),
+        0,
+        "they are another bot's"
+    );
     poll::release(&pool, "a").await.unwrap();
-    assert_eq!(poll::lease(&pool, "b", life).await.unwrap(), ours(0));
+    assert_eq!(poll::lease(&pool, "b").await.unwrap(), ours(0, true));
+}
+
+#[tokio::test]
+async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_silent() {
+    let database = Database::fresh().await;
+    let pool = db::pool(&database.config().database).unwrap();
+    let (a, b) = (node_up(&database, "a").await, node_up(&database, "b").await);
+    poll::start_bot(&pool, "100:secret").await.unwrap();
+    poll::lease(&pool, "a").await.unwrap();
+    assert_eq!(poll::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
+    drop(a);
+    tokio::time::timeout(PATIENCE, async {
+        while poll::lease(&pool, "b").await.unwrap() == Lease::Elsewhere {
+            look_again().await;
+        }
+    })
+    .await
+    .expect("nobody waits for a session that is over");
+    // Its session is there, as a pooler keeps it, or it hangs.
+    let _a = node_up(&database, "a").await;
+    assert_eq!(poll::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
+    b.execute(
+        "update vestnik.vst_bot_node set seen_at = now() - interval '9 s' where id = 'b'",
+        &[],
+    )
+    .await
+    .unwrap();
+    assert!(matches!(
+        poll::lease(&pool, "a").await.unwrap(),
+        Lease::Ours { is_new: true, .. }
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_was_left() {
+    let telegram = people().await;
+    let database = Database::fresh().await;
+    telegram.link(&database, "7", ANNA, "mirror").await;
+    let mut server = Node::start(database.url(), &telegram.url(), &[]);
+    server.until_said("this node hears the bot for all").await;
+    let client = database.client().await;
+    client
+        .batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
+    crate::support::db::until(&client, "select state = 'sent' from vestnik.vst_delivery").await;
+    // A press is taken from Telegram, and cannot be dealt with before the node is killed.
+    client
+        .batch_execute("begin; lock table vestnik.vst_chat_link")
+        .await
+        .unwrap();
+    let update = telegram.push_press(ANNA, ANNA, message, "s:1:preparing");
+    let taken = format!("select next_update > {update} from vestnik.vst_bot");
+    database.until(&taken).await;
+    server.kill();
+    client.batch_execute("commit").await.unwrap();
+    assert_eq!(
+        value(&database, "select count(*) from vestnik.vst_bot_update").await,
+        "1"
+    );
+    let mut again = Node::start(database.url(), &telegram.url(), &[]);
+    database.until("select status = 'preparing' from orders").await;
+    telegram
+        .until_call("the answer to it", |call| call.method == "answerCallbackQuery")
+        .await;
+    assert_eq!(press(&telegram, ANNA, ANNA, message, "s:1:ready").await, "Done: ready");
+    // Nothing of it waits for a clock: another node is there, and the first one is killed.
+    let other = Node::start(database.url(), &telegram.url(), &[]);
+    other.until_said("another node hears the bot").await;
+    again.kill();
+    assert_eq!(
+        press(&telegram, ANNA, ANNA, message, "s:1:completed").await,
+        "Done: completed"
+    );
+    database.until("select count(*) = 0 from vestnik.vst_bot_update").await;
 }

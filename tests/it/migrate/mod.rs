@@ -81,19 +81,19 @@ async fn a_changed_migration_and_a_newer_database_are_refused_by_name() {
     let database = Database::fresh().await;
     let client = database.client().await;
     client
-        .batch_execute("update vestnik.engine_history set checksum = '1' where version = 2")
+        .batch_execute("update vestnik.vst_engine_history set checksum = '1' where version = 1")
         .await
         .unwrap();
     let output = vestnik(&database, &["migrate"]);
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(
-        error.contains("V2__access was changed after it had been applied"),
+        error.contains("V1__engine was changed after it had been applied"),
         "{error}"
     );
 
     let database = Database::fresh().await;
-    let newer = "insert into vestnik.shop_history select 99, 'from_the_future', applied_on, checksum from vestnik.shop_history limit 1";
+    let newer = "insert into vestnik.vst_shop_history select 99, 'from_the_future', applied_on, checksum from vestnik.vst_shop_history limit 1";
     database.client().await.batch_execute(newer).await.unwrap();
     let output = vestnik(&database, &["migrate"]);
     let error = String::from_utf8(output.stderr).unwrap();
@@ -102,67 +102,6 @@ async fn a_changed_migration_and_a_newer_database_are_refused_by_name() {
         error.contains("V99__from_the_future, which this program does not know"),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn a_payload_function_of_the_shops_own_is_never_overwritten() {
-    let database = Database::fresh().await;
-    let client = database.client().await;
-    client
-        .batch_execute(
-            "create or replace function vestnik.order_payload(n public.orders) returns jsonb language sql stable \
-                 as $$ select jsonb_build_object('ours', n.total) $$; \
-             update vestnik.vst_code set fingerprint = 'older'; update vestnik.vst_source set fingerprint = 'older'",
-        )
-        .await
-        .unwrap();
-    let (outcome, _) = run(&database.config()).await.unwrap();
-    assert_eq!(outcome, Outcome::Migrated);
-    client
-        .batch_execute("insert into orders (store_id, total) values (1, 7)")
-        .await
-        .unwrap();
-    let ours = "select count(*) from vestnik.vst_event where data @> '{\"ours\": 7, \"order_id\": \"1\"}'";
-    assert_eq!(count(&client, ours).await, 1);
-}
-
-#[tokio::test]
-async fn a_payload_function_of_ours_whose_parameter_had_a_name_gets_one_without() {
-    let database = Database::fresh().await;
-    let client = database.client().await;
-    client
-        .batch_execute(
-            "drop function vestnik.emit_public_orders_payload(public.orders), vestnik.order_payload(public.orders); \
-             create function vestnik.order_payload(n public.orders) returns jsonb language sql stable \
-                 as $$ select jsonb_build_object('total', n.total) $$; \
-             create function vestnik.emit_public_orders_payload(n public.orders) returns jsonb language sql stable \
-                 begin atomic select vestnik.order_payload(n); end; \
-             do $$ begin execute (select format('comment on function vestnik.order_payload(public.orders) is %L', \
-                 'written by vestnik: ' || md5(prosrc)) from pg_proc where proname = 'order_payload'); end $$; \
-             update vestnik.vst_code set fingerprint = 'older'; update vestnik.vst_source set fingerprint = 'older'",
-        )
-        .await
-        .unwrap();
-    let (outcome, _) = run(&database.config()).await.unwrap();
-    assert_eq!(outcome, Outcome::Migrated);
-    let (outcome, _) = run(&database.config()).await.unwrap();
-    assert_eq!(outcome, Outcome::Unchanged);
-    client
-        .batch_execute(
-            "insert into orders (store_id, total) values (1, 7); \
-             create or replace function vestnik.order_payload(placed public.orders) returns jsonb language sql stable \
-                 as $$ select jsonb_build_object('ours', placed.total) $$; \
-             insert into orders (store_id, total) values (1, 8)",
-        )
-        .await
-        .unwrap();
-    for told in [
-        "{\"total\": 7, \"order_id\": \"1\"}",
-        "{\"ours\": 8, \"order_id\": \"2\"}",
-    ] {
-        let told = format!("select count(*) from vestnik.vst_event where data @> '{told}'");
-        assert_eq!(count(&client, &told).await, 1, "{told}");
-    }
 }
 
 #[tokio::test]
@@ -246,13 +185,17 @@ async fn a_dump_restores_and_goes_on() {
         4,
         "written rows are events here too"
     );
-    // The tables have other numbers here, by which their triggers know whether they were altered.
-    let (outcome, said) = run(&restored.config()).await.unwrap();
-    assert_eq!(
-        (outcome, said),
-        (Outcome::Migrated, vec!["attached 2 tables again".into()])
-    );
     assert_eq!(run(&restored.config()).await.unwrap(), (Outcome::Unchanged, vec![]));
+}
+
+/// The tables' own numbers, which the functions of their triggers know, are others in each database.
+fn without_numbers(schema: &str) -> String {
+    const BEFORE: &str = "is_as_attached('";
+    let mut parts = schema.split(BEFORE);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        text + BEFORE + "N" + part.trim_start_matches(|digit: char| digit.is_ascii_digit())
+    })
 }
 
 /// `sql/schema.sql` is what a newcomer reads first: it must be what the migrations make.
@@ -286,6 +229,7 @@ async fn the_golden_schema_is_what_the_migrations_make() {
             || line.contains(" ON SCHEMA public "))
     };
     let schema = dump.lines().filter(says_nothing).collect::<Vec<_>>().join("\n") + "\n";
+    let schema = without_numbers(&schema);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/schema.sql");
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     let (head, body) = golden.split_at(golden.find("CREATE SCHEMA").unwrap_or(0));
@@ -299,67 +243,3 @@ async fn the_golden_schema_is_what_the_migrations_make() {
     );
 }
 
-#[tokio::test]
-async fn an_index_whose_build_was_broken_off_is_built_anew() {
-    let database = Database::fresh().await;
-    let client = database.client().await;
-    let valid = "select indisvalid from pg_index where indexrelid = 'vestnik.event_store_subject'::regclass";
-    let is_valid = async || client.query_one(valid, &[]).await.unwrap().get::<_, bool>(0);
-    assert!(is_valid().await);
-    client
-        .batch_execute(
-            "update pg_index set indisvalid = false where indexrelid = 'vestnik.event_store_subject'::regclass",
-        )
-        .await
-        .unwrap();
-    let (outcome, said) = run(&database.config()).await.unwrap();
-    assert_eq!(
-        (outcome, said),
-        (Outcome::Migrated, vec!["built event_store_subject".to_owned()])
-    );
-    assert!(is_valid().await);
-    client
-        .batch_execute("drop index vestnik.event_store_subject")
-        .await
-        .unwrap();
-    assert_eq!(run(&database.config()).await.unwrap().0, Outcome::Migrated);
-    assert!(is_valid().await);
-}
-
-#[tokio::test]
-async fn events_from_before_their_subject_had_a_column_are_given_it() {
-    let database = Database::fresh().await;
-    let client = database.client().await;
-    // More than one batch, as the triggers of then wrote them: with an index on what stands in `data`.
-    client
-        .batch_execute(
-            "insert into orders (store_id, customer_name, total) select 7, 'Иван', 500 from generate_series(1, 4100); \
-             insert into bookings (store_id, customer_name, guests) values (7, 'Анна', 2); \
-             update orders set status = 'preparing' where id = 7; \
-             create table before as select id, subject from vestnik.vst_event; \
-             update vestnik.vst_event set subject = null; \
-             insert into vestnik.vst_event (store_id, type, data) values \
-                 ('7', 'order_unanswered', '{}'), ('7', 'new_order', jsonb_build_object('order_id', repeat('я', 1000))); \
-             drop index vestnik.event_store_subject; \
-             create index event_subject on vestnik.vst_event \
-                 (store_id, \"left\"(coalesce(data ->> 'order_id', data ->> 'booking_id'), 64), id) \
-                 where type in ('new_order', 'new_booking')",
-        )
-        .await
-        .unwrap();
-    let (outcome, said) = run(&database.config()).await.unwrap();
-    assert_eq!(outcome, Outcome::Migrated);
-    assert_eq!(
-        said,
-        [
-            "built event_store_subject, of 4103 events from before it",
-            "dropped event_subject"
-        ]
-    );
-    let differ =
-        "select count(*) from before join vestnik.vst_event using (id) where before.subject is distinct from event.subject";
-    assert_eq!(client.query_one(differ, &[]).await.unwrap().get::<_, i64>(0), 0);
-    let long = "select subject = repeat('я', 64) from vestnik.vst_event where length(data ->> 'order_id') = 1000";
-    assert!(client.query_one(long, &[]).await.unwrap().get::<_, bool>(0));
-    assert_eq!(run(&database.config()).await.unwrap(), (Outcome::Unchanged, Vec::new()));
-}

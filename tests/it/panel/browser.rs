@@ -178,8 +178,11 @@ impl Browser {
 
     /// Waits until what is selected is on the page, and can be pressed, and presses it as a person does.
     pub async fn press(&self, selector: &str) {
-        self.until(&format!("document.querySelector({selector:?})?.checkVisibility()"))
-            .await;
+        // What has just moved takes no press for a moment.
+        self.until(&format!(
+            "document.querySelector({selector:?})?.checkVisibility() && !(document.querySelector({selector:?}).closest('[data-still]')?.dataset.still > performance.now())"
+        ))
+        .await;
         let found = self.page.find(Locator::Css(selector)).await.unwrap();
         found
             .click()

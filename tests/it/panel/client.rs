@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use vestnik::token::{self, New, Stores};
+
 use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
@@ -121,5 +123,67 @@ async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
     for (wait, least) in waits[1..].iter().zip([500.0, 1000.0, 2000.0]) {
         assert!((least..=least * 1.5).contains(wait), "{waits:?}");
     }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_gives_a_new_token_before_the_old_one_ends() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    let healthz = format!("http://{}/healthz", app.engine.address());
+    browser.page.goto(&healthz).await.unwrap();
+    let brief = New {
+        expires_in: Some(std::time::Duration::from_secs(5)),
+        ..New::of(&Stores::All)
+    };
+    let brief = token::create(&app.database.client().await, &brief).await.unwrap();
+    let script = format!(
+        "import('/panel/vestnik.js').then(({{ connectWebSocket }}) => {{
+            window.states = []; window.seen = [];
+            window.connection = connectWebSocket({{ store: '7', token: '{}', onEvent: (event) => seen.push(event.id),
+                onState: (state) => states.push(state.name), renew: async (seconds) => (window.left = seconds, '{}') }});
+        }})",
+        brief.reveal(),
+        app.token
+    );
+    browser.js(&script).await;
+    browser.until("window.left <= 5").await;
+    app.database
+        .until("select clock_timestamp() > expires_at + interval '1 second' from vestnik.vst_token where id = 2")
+        .await;
+    app.write(ORDER).await;
+    browser.until("seen.length === 1").await;
+    assert_eq!(
+        browser.js("return states").await,
+        serde_json::json!(["connecting", "catching_up", "live"])
+    );
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_finds_no_place_comes_back_later_and_does_not_stop() {
+    let (app, browser) = (
+        App::start_with(|config| config.session.max_per_store = 1).await,
+        Browser::start().await,
+    );
+    let only = app.panel("7", None).await.live().await;
+    let healthz = format!("http://{}/healthz", app.engine.address());
+    browser.page.goto(&healthz).await.unwrap();
+    let script = format!(
+        "const later = window.setTimeout; window.waits = [];
+        window.setTimeout = (what, ms) => {{ if (ms % 1) {{ waits.push(ms); ms = 100; }} return later(what, ms); }};
+        import('/panel/vestnik.js').then(({{ connectWebSocket }}) => {{
+            window.connection = connectWebSocket({{ store: '7', token: '{}', onEvent: () => {{}} }});
+        }})",
+        app.token
+    );
+    browser.js(&script).await;
+    browser.until("waits.length === 2").await;
+    let waits: Vec<f64> = serde_json::from_value(browser.js("return waits").await).unwrap();
+    assert!(
+        waits.iter().all(|wait| (15_000.0..30_000.0).contains(wait)),
+        "{waits:?}"
+    );
+    drop(only);
+    browser.until("window.connection.state.name === 'live'").await;
     browser.close().await;
 }

@@ -30,6 +30,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
         config.telegram = Some(Telegram {
             token: "1:aaaaaaaaaa".to_owned().into(),
             api_url: "http://127.0.0.1:1".into(),
+            proxy: None,
             stale: Duration::from_secs(1800),
             digest_above: 30,
             deadline: Duration::from_secs(10),
@@ -43,7 +44,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     let parameters = serde_json::json!({"expression": press, "userGesture": false});
     browser.cdp("Runtime.evaluate", parameters).await;
     browser.until_light("live").await;
-    browser.until_notice("sound", "Звук выключен браузером").await;
+    browser.until_notice("sound", "Звук выключен").await;
     app.until_so("select count(*) = 1 from vestnik.vst_node").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
@@ -51,7 +52,10 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
         .await;
     assert_eq!(browser.js("return vestnik.ringer.context.state").await, "suspended");
     browser.picture("9-no-sound").await;
-    assert_eq!(app.value("select count(*) from vestnik.vst_presence").await.unwrap(), "0");
+    assert_eq!(
+        app.value("select count(*) from vestnik.vst_presence").await.unwrap(),
+        "0"
+    );
     assert_eq!(
         app.value("select rung_at from vestnik.vst_receipt").await,
         None,
@@ -88,12 +92,7 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.press("[data-view-of=settings]").await;
-    assert!(
-        browser
-            .text("#grant-notifications")
-            .await
-            .contains("ещё не знает, можно ли")
-    );
+    assert!(browser.text("#grant-notifications").await.contains("не разрешены"));
     browser.picture("21-unanswered").await;
     assert_eq!(
         browser
@@ -119,7 +118,7 @@ async fn a_browser_that_knows_no_sound_shows_its_orders_all_the_same() {
     browser.until_light("live").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    browser.until_notice("sound", "не умеет звучать").await;
+    browser.until_notice("sound", "Звук не поддерживается").await;
     browser.close().await;
 }
 
@@ -136,7 +135,7 @@ async fn where_the_device_has_no_sound_to_give_the_shift_starts_and_a_press_asks
     browser.until_light("live").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    browser.until_notice("sound", "Звук выключен браузером").await;
+    browser.until_notice("sound", "Звук выключен").await;
     browser.js("window.AudioContext = window.Sound").await;
     browser.press("[data-notice=sound] button").await;
     browser.until_no_notice("sound").await;
@@ -155,7 +154,7 @@ async fn a_tap_anywhere_on_a_reloaded_tablet_gives_sound_back() {
     let page = format!("http://{}/", app.engine.address());
     browser.page.goto("about:blank").await.unwrap();
     browser.page.goto(&page).await.unwrap();
-    browser.until_notice("sound", "Звук выключен браузером").await;
+    browser.until_notice("sound", "Звук выключен").await;
     let at = |kind: &str, points: serde_json::Value| serde_json::json!({"type": kind, "touchPoints": points});
     let finger = serde_json::json!([{"x": 600, "y": 600}]);
     browser.cdp("Input.dispatchTouchEvent", at("touchStart", finger)).await;
@@ -185,7 +184,7 @@ async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_clo
     assert_eq!(browser.js(forbidden).await, "SecurityError");
     app.write(ORDER).await;
     browser.until_heard().await;
-    browser.press("[data-key='orders/1'] .yes").await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
     app.until_so("select status = 'preparing' from orders").await;
     // The key is gone with the page, and asked for.
     browser.page.refresh().await.unwrap();

@@ -33,7 +33,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.press("#shift-start").await;
     browser.until_light("polling").await;
-    assert!(browser.text("[data-notice=line]").await.contains("раз в 1 с"));
+    assert!(browser.text("[data-notice=line]").await.contains("до 1 секунд"));
     browser.js(super::EAR).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
@@ -45,7 +45,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     )
     .await;
     // What is pressed comes back the same way.
-    browser.press("[data-key='orders/1'] .yes").await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
@@ -56,7 +56,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     browser.until_in("pending", 2).await;
     app.until_so(
         "select bool_and(r.way = 'websocket') from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id \
-         where e.type = 'new_order' and e.data ->> 'order_id' = '2'",
+         where e.type = 'insert' and e.key = '2'",
     )
     .await;
     assert_eq!(browser.alerts().await, [1, 1]);
@@ -75,7 +75,7 @@ async fn a_token_that_is_revoked_stops_the_page_and_says_why() {
         1
     );
     browser.until_light("stopped").await;
-    assert!(browser.text("[data-notice=line]").await.contains("Этот ключ отозван"));
+    assert!(browser.text("[data-notice=line]").await.contains("Ключ отозван"));
     browser.until_heard().await;
     browser.picture("11-stopped").await;
     // A page that begins with it is told, too.
@@ -83,7 +83,7 @@ async fn a_token_that_is_revoked_stops_the_page_and_says_why() {
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.press("#shift-start").await;
     browser
-        .until("document.getElementById('shift-problem').innerText.includes('Этот ключ отозван')")
+        .until("document.getElementById('shift-problem').innerText.includes('Ключ отозван')")
         .await;
     browser.close().await;
 }
@@ -97,6 +97,8 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
     app.write(ORDER).await;
     app.write(ORDER).await;
     browser.until("vestnik.ringer.ringing.size === 2").await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
     proxy.cut();
     browser.until_light("offline").await;
     app.write("update orders set status = 'cancelled' where id = 1").await;
@@ -111,10 +113,13 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
     browser.until_light("live").await;
     browser.until_in("pending", 3).await;
     let rings = "return [...vestnik.ringer.ringing.keys()].filter((key) => key.startsWith('orders')).sort()";
-    assert_eq!(browser.js(rings).await, serde_json::json!(["orders/2", "orders/3"]));
+    assert_eq!(
+        browser.js(rings).await,
+        serde_json::json!(["orders/orders/2", "orders/orders/3"])
+    );
     // The kitchen was at the first one, and the event that said so is gone: it hears of it all the same.
     browser
-        .until("document.querySelector('.alarm-cancelled')?.innerText.includes('#1')")
+        .until("document.querySelector('.alarm-cancelled')?.innerText.includes('№1')")
         .await;
     app.write(ORDER).await;
     browser.until_in("pending", 4).await;

@@ -62,14 +62,14 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.expect_accessible("orders").await;
     browser.picture("12-orders").await;
-    browser.press("[data-key='orders/5'] .card-open").await;
+    browser.press("[data-key='orders/orders/5'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
     browser.expect_accessible("an order").await;
     browser.picture("13-order").await;
     browser.press("#order .no").await;
     browser.expect_accessible("reasons").await;
     browser.picture("14-reasons").await;
-    browser.press("#order .round:last-child").await;
+    browser.press("#order .order-close").await;
     app.write("update orders set status = 'cancelled', reason = 'клиент передумал' where id = 1")
         .await;
     browser
@@ -78,20 +78,19 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
     browser.expect_accessible("a cancellation").await;
     browser.picture("15-cancelled").await;
     browser.press(".alarm-cancelled button").await;
-    browser.press("[data-key='orders/5'] .yes").await;
+    browser.press("[data-key='orders/orders/5'] .yes").await;
     browser.press("[data-view-of=bookings]").await;
     browser.expect_accessible("bookings").await;
     browser.picture("16-bookings").await;
-    browser.press("[data-key='bookings/1'] .yes").await;
+    browser.press("[data-key='bookings/bookings/1'] .yes").await;
     browser.until_silent().await;
     browser.press("[data-notice=grants] button").await;
     browser.press("[data-view-of=history]").await;
     browser
         .until("document.querySelectorAll('#history-list li.event').length > 5 && document.querySelector('.chart')")
         .await;
-    browser.press("#closed summary").await;
     browser
-        .until("document.querySelector('#closed-list b')?.innerText === '#1'")
+        .until("document.querySelector('#closed-list b')?.innerText === 'Заказ №1'")
         .await;
     browser.expect_accessible("history").await;
     browser
@@ -146,7 +145,7 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
     browser.until("window.vestnik !== undefined").await;
     // The same graph, rendered: how strong each kind's own tones are in each sound (Goertzel).
     let render = "const done = arguments[0];
-        const kinds = { order: 1319, urgent: 1661, cancelled: 466, booking: 784, offline: 196 };
+        const kinds = { order: 1319, urgent: 1661, changed: 1047, cancelled: 466, booking: 784, offline: 196 };
         const power = (samples, hz, rate) => { let [a, b] = [0, 0]; const k = 2 * Math.cos(2 * Math.PI * hz / rate);
             for (const sample of samples) { const c = sample + k * a - b; b = a; a = c; } return (a * a + b * b - k * a * b) / samples.length; };
         Promise.all(Object.keys(kinds).map(async (kind) => {
@@ -156,7 +155,7 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
             return [kind, { peak: Math.max(...samples), powers: Object.entries(kinds).map(([other, hz]) => [other, power(samples, hz, 48000)]) }];
         })).then(done)";
     let sounds: Vec<(String, Value)> = serde_json::from_value(browser.js_later(render).await).unwrap();
-    assert_eq!(sounds.len(), 5);
+    assert_eq!(sounds.len(), 6);
     for (kind, sound) in sounds {
         assert!(sound["peak"].as_f64().unwrap() > 0.2, "{kind} is loud");
         let powers: Vec<(String, f64)> = serde_json::from_value(sound["powers"].clone()).unwrap();
@@ -223,7 +222,7 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
         browser
             .js("return document.querySelector('[data-column=pending] .card:last-child').dataset.key")
             .await,
-        "orders/520"
+        "orders/orders/520"
     );
     browser.picture("20-five-hundred").await;
     browser.close().await;

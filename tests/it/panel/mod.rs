@@ -1,12 +1,16 @@
 //! The panel in a real Chromium, and in a WebKit, with the real engine and a real Postgres behind it.
 
+mod alarm;
 mod browser;
 mod client;
 mod files;
 mod grants;
 mod line;
 mod look;
+mod order;
+mod press;
 mod scenes;
+mod shift;
 mod webkit;
 mod work;
 
@@ -80,6 +84,14 @@ impl Browser {
         self.js(EAR).await;
     }
 
+    /// Reloads the page, and gives it the one tap that sound needs.
+    async fn reload(&self) {
+        self.page.refresh().await.unwrap();
+        self.until_light("live").await;
+        self.press("[data-notice=sound] button").await;
+        self.until("vestnik.ringer.sounds").await;
+    }
+
     async fn until_light(&self, state: &str) {
         self.until(&format!("document.getElementById('light').dataset.state === '{state}'"))
             .await;
@@ -98,7 +110,7 @@ impl Browser {
     /// Waits until an order's card stands in a column.
     async fn until_in(&self, column: &str, order: u64) {
         self.until(&format!(
-            "document.querySelector('#board-orders [data-column={column}] [data-key=\"orders/{order}\"]') !== null"
+            "document.querySelector('#board-orders [data-column={column}] [data-key=\"orders/orders/{order}\"]') !== null"
         ))
         .await;
     }

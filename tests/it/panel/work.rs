@@ -1,5 +1,6 @@
 //! What a person does with an order: with the thumb, the keyboard, and a printer.
 
+use base64::Engine as _;
 use serde_json::json;
 
 use crate::panel::ORDER;
@@ -15,15 +16,15 @@ async fn an_order_goes_its_way_and_only_a_delivery_is_on_its_way() {
         .await;
     for order in 1..=2 {
         browser.until_in("pending", order).await;
-        browser.press(&format!("[data-key='orders/{order}'] .yes")).await;
+        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
         browser.until_in("preparing", order).await;
-        browser.press(&format!("[data-key='orders/{order}'] .yes")).await;
+        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
         browser.until_in("ready", order).await;
-        browser.press(&format!("[data-key='orders/{order}'] .yes")).await;
+        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
     }
     browser.until_in("delivering", 1).await;
-    browser.until("!vestnik.items.has('orders/2')").await;
-    browser.press("[data-key='orders/1'] .yes").await;
+    browser.until("!vestnik.items.has('orders/orders/2')").await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
     browser.until("vestnik.items.size === 0").await;
     assert_eq!(
         app.value("select string_agg(status, ' ') from orders").await.unwrap(),
@@ -39,6 +40,8 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
     // From the alarm that cannot be overlooked to the card, into the order, to another time, and yes.
+    browser.press("[data-view-of=settings]").await;
+    browser.until("document.querySelector('.alarm-orders button')").await;
     browser
         .js("document.querySelector('.alarm-orders button').focus()")
         .await;
@@ -47,21 +50,29 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
         .until("document.activeElement.classList.contains('card-open')")
         .await;
     keys(&browser, &["Enter"]).await;
-    browser.until("document.activeElement.name === 'minutes'").await;
+    browser
+        .until("document.activeElement.innerText.includes('Принять · 20 мин')")
+        .await;
     app.until_so("select count(*) = 1 from vestnik.vst_acknowledgement where event_id = 1")
         .await;
-    keys(&browser, &["ArrowRight", "Tab"]).await;
+    browser.js("document.querySelector('#order .step-more').focus()").await;
+    keys(&browser, &["Enter", "Enter", "Tab"]).await;
     browser
         .until("document.activeElement.innerText.includes('Принять · 30 мин')")
         .await;
     keys(&browser, &["Enter"]).await;
     browser.until_in("preparing", 1).await;
     browser.until("!document.getElementById('order').open").await;
-    assert_eq!(app.value("select minutes from vestnik.vst_status_change").await.unwrap(), "30");
-    // The choice stays for the next one.
+    assert_eq!(
+        app.value("select minutes from vestnik.vst_status_change")
+            .await
+            .unwrap(),
+        "30"
+    );
+    // The choice was for this one: the next is promised what is usual.
     app.write(ORDER).await;
     browser
-        .until("document.querySelector('[data-key=\"orders/2\"] .yes')?.innerText.includes('30 мин')")
+        .until("document.querySelector('[data-key=\"orders/orders/2\"] .yes')?.innerText.includes('20 мин')")
         .await;
     browser.close().await;
 }
@@ -91,15 +102,17 @@ async fn a_booking_has_its_own_sound_and_is_confirmed() {
     browser.start_shift(&app.panel_link()).await;
     app.write("insert into bookings (store_id, customer_name, guests, starts_at) values (7, 'Дарья', 5, now() + interval '1 day')").await;
     browser
-        .until("document.querySelector('.toast strong')?.innerText === 'Новая бронь #1'")
+        .until("document.querySelector('.alarm-bookings')?.innerText.startsWith('Новая бронь')")
         .await;
     browser.until_heard().await;
     assert_eq!(
-        browser.js("return vestnik.ringer.ringing.get('bookings/1')").await,
+        browser
+            .js("return vestnik.ringer.ringing.get('bookings/bookings/1')")
+            .await,
         "booking"
     );
     browser.press(".alarm-bookings button").await;
-    browser.press("[data-key='bookings/1'] .yes").await;
+    browser.press("[data-key='bookings/bookings/1'] .yes").await;
     browser.until_silent().await;
     assert_eq!(app.value("select status from bookings").await.unwrap(), "preparing");
     browser.close().await;
@@ -110,7 +123,7 @@ async fn a_refusal_has_a_reason_that_is_stored() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
-    browser.press("[data-key='orders/1'] .no").await;
+    browser.press("[data-key='orders/orders/1'] .no").await;
     browser.press("#order .reason-own").await;
     let own = browser
         .page
@@ -130,7 +143,7 @@ async fn a_refusal_has_a_reason_that_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    let printer = "localStorage.setItem('vestnik.settings', JSON.stringify({ autoPrint: true }));
+    let printer = "localStorage.setItem('vestnik.settings', JSON.stringify({ autoPrint: 'arrival' }));
         window.printed = [];
         window.print = () => printed.push(document.getElementById('ticket').innerText || document.getElementById('ticket').textContent);";
     browser
@@ -140,7 +153,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     app.write(ORDER).await;
     let ticket = browser.until("printed.length === 1 && printed[0]").await;
     let ticket = ticket.as_str().unwrap();
-    for word in ["Заказ #1", "Доставка", "Иван", "2 × Пицца Маргарита", "500"] {
+    for word in ["Заказ №1", "Доставка", "Иван", "2 × Пицца Маргарита", "500"] {
         assert!(ticket.contains(word), "{word}: {ticket}");
     }
     // On paper there is the ticket, and nothing else, as wide as the roll.
@@ -154,7 +167,53 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
         .await;
     assert!((71.0..=74.0).contains(&width.as_f64().unwrap()), "{width} mm");
     browser.cdp("Emulation.setEmulatedMedia", json!({"media": ""})).await;
+    // The page is as large as the ticket: as wide as the roll, and no longer than what stands on it.
+    for (paper, width) in [(80, 80.0), (58, 58.0)] {
+        let choose = format!(
+            "const done = arguments[0]; import('/panel/settings.js').then((page) => {{ page.change({{ paper: {paper} }}); done(); }})"
+        );
+        browser.js_later(&choose).await;
+        browser.js("printed.length = 0").await;
+        browser.press("[data-key='orders/orders/1'] .card-open").await;
+        browser.press("#order .order-print").await;
+        browser.until("printed.length === 1").await;
+        browser.press("#order .order-close").await;
+        let page = browser.cdp("Page.printToPDF", json!({"preferCSSPageSize": true})).await;
+        let pdf = base64::engine::general_purpose::STANDARD
+            .decode(page["data"].as_str().unwrap())
+            .unwrap();
+        let pages = media_boxes(&pdf);
+        let [(wide, high)] = pages[..] else {
+            panic!("one page: {pages:?}")
+        };
+        assert!(
+            (wide - width).abs() < 1.0 && (40.0..200.0).contains(&high),
+            "{wide} x {high} mm"
+        );
+    }
     browser.close().await;
+}
+
+/// The sizes of a PDF's pages, millimetres.
+fn media_boxes(pdf: &[u8]) -> Vec<(f64, f64)> {
+    const MM_PER_POINT: f64 = 25.4 / 72.0;
+    let text = String::from_utf8_lossy(pdf);
+    let boxes = text
+        .split("/MediaBox [")
+        .skip(1)
+        .filter_map(|rest| rest.split(']').next());
+    boxes
+        .map(|numbers| {
+            let numbers: Vec<f64> = numbers
+                .split_whitespace()
+                .map(|number| number.parse().unwrap())
+                .collect();
+            (
+                (numbers[2] - numbers[0]) * MM_PER_POINT,
+                (numbers[3] - numbers[1]) * MM_PER_POINT,
+            )
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,6 +228,13 @@ async fn the_token_is_kept_as_the_person_chose_and_forgotten_at_the_end() {
     browser.until_light("live").await;
     browser.press("[data-view-of=settings]").await;
     browser.press("#end-shift").await;
+    browser.press("#ask .ask-yes").await;
+    browser.until("document.body.dataset.view === 'shift'").await;
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    browser.press("[data-view-of=settings]").await;
+    browser.press("#forget").await;
+    browser.press("#ask .ask-yes").await;
     browser
         .until("document.body.dataset.view === 'shift' && document.getElementById('shift-token').checkVisibility()")
         .await;
@@ -198,25 +264,25 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
     // As events, and as lists.
     for _ in 0..2 {
         browser.until_in("pending", 1).await;
-        let order = browser.text("[data-key='orders/1']").await;
+        let order = browser.text("[data-key='orders/orders/1']").await;
         assert!(
             order.contains("по счёту")
                 && order.contains("200 г")
-                && order.contains("1×\nЧай")
+                && order.contains("Чай")
+                && order.contains("Не удалось прочитать: сумма")
                 && !order.contains("NaN"),
             "{order}"
         );
-        browser.press("[data-key='orders/1'] .card-open").await;
+        browser.press("[data-key='orders/orders/1'] .card-open").await;
         browser.until("document.getElementById('order').open").await;
         let opened = browser.text("#order").await;
         assert!(opened.contains("по счёту") && !opened.contains("NaN"), "{opened}");
-        browser.press("#order .round:last-child").await;
+        browser.press("#order .order-close").await;
         browser.press("[data-view-of=bookings]").await;
         browser
-            .until("document.querySelector(\"[data-key='bookings/1']\")?.innerText.includes('завтра в семь')")
+            .until("document.querySelector(\"[data-key='bookings/bookings/1']\")?.innerText.includes('завтра в семь')")
             .await;
-        browser.page.refresh().await.unwrap();
-        browser.until_light("live").await;
+        browser.reload().await;
     }
     app.write("alter table orders alter column id drop identity; alter table orders alter column id type text")
         .await;
@@ -234,21 +300,21 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
     browser
-        .until("vestnik.ringer.ringing.get('orders/1') === 'order'")
+        .until("vestnik.ringer.ringing.get('orders/orders/1') === 'order'")
         .await;
     // As the ladder says it.
     app.write(
         "insert into vestnik.vst_event (store_id, type, data) values ('7', 'order_unanswered', \
-         '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \
+         '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"source\": \"orders\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \
          select pg_notify('vestnik', '{}')",
     )
     .await;
     browser
-        .until("vestnik.ringer.ringing.get('orders/1') === 'urgent'")
+        .until("vestnik.ringer.ringing.get('orders/orders/1') === 'urgent'")
         .await;
     app.until_so("select rung_at is not null and rendered_at is not null from vestnik.vst_receipt where event_id = 2")
         .await;
-    browser.press("[data-key='orders/1'] .yes").await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
     browser.until_silent().await;
     browser.close().await;
 }
@@ -261,6 +327,7 @@ async fn a_link_to_another_store_begins_anew() {
     browser.until_in("pending", 1).await;
     let other = app.panel_link().replace("store=7", "store=8");
     browser.page.goto(&other).await.unwrap();
+    browser.press("#ask .ask-yes").await;
     browser
         .until("document.getElementById('shift-known')?.innerText.includes('8')")
         .await;
@@ -271,7 +338,7 @@ async fn a_link_to_another_store_begins_anew() {
     browser.until_in("pending", 2).await;
     assert_eq!(
         browser.js("return [...vestnik.ringer.ringing.keys()]").await,
-        json!(["orders/2"])
+        json!(["orders/orders/2"])
     );
     browser.expect_clean(&app).await;
     browser.close().await;

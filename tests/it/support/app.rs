@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 use vestnik::config::{Config, Tls};
 use vestnik::engine::Engine;
-use vestnik::token::{self, Stores};
+use vestnik::token::{self, New, Scope, Stores};
 
 use super::db::Database;
 use super::look_again;
@@ -54,11 +54,22 @@ impl App {
         app
     }
 
+    /// What the engine logs, on the test's own output: for who looks at a failure.
+    fn log() {
+        if let Ok(filter) = std::env::var("VESTNIK_TEST_LOG") {
+            let _ = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .try_init();
+        }
+    }
+
     async fn begin(
         database: Database,
         change: impl FnOnce(&mut Config),
         trusted: Option<rustls::pki_types::CertificateDer<'static>>,
     ) -> Self {
+        Self::log();
         let mut config = database.config();
         config.http.listen = ([127, 0, 0, 1], 0).into();
         change(&mut config);
@@ -80,7 +91,7 @@ impl App {
     /// A figure of `/metrics`; 0 where it is not there yet. The tests share one process, and so its figures: a test
     /// may only say that they have grown.
     pub async fn metric(&self, name: &str) -> f64 {
-        let (_, metrics) = self.get("/metrics", None).await;
+        let (_, metrics) = self.get_ops("/metrics").await;
         let value = metrics
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -101,7 +112,7 @@ impl App {
     /// Waits until the feed stands where the journal stands.
     pub async fn until_ready(&self) {
         timeout(PATIENCE, async {
-            while self.get("/readyz", None).await.0 != 200 {
+            while self.get_ops("/readyz").await.0 != 200 {
                 look_again().await;
             }
         })
@@ -120,9 +131,20 @@ impl App {
         .await
     }
 
+    /// The status and body of a GET at the address of the operators.
+    pub async fn get_ops(&self, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let ops = self.engine.ops_address().unwrap();
+        Self::parsed(exchange(ops, request.as_bytes()).await)
+    }
+
     /// The status and body that a request as it goes over the wire gets.
     pub async fn request(&self, request: &str) -> (u16, String) {
-        let answer = String::from_utf8(self.exchange(request.as_bytes()).await).unwrap();
+        Self::parsed(self.exchange(request.as_bytes()).await)
+    }
+
+    fn parsed(answer: Vec<u8>) -> (u16, String) {
+        let answer = String::from_utf8(answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         (status, body.to_owned())
@@ -130,21 +152,13 @@ impl App {
 
     /// Sends these bytes, and what comes until the socket closes.
     pub async fn exchange(&self, request: &[u8]) -> Vec<u8> {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut socket = TcpStream::connect(self.engine.address()).await.unwrap();
-        socket.write_all(request).await.unwrap();
-        let mut answer = Vec::new();
-        timeout(PATIENCE, socket.read_to_end(&mut answer))
-            .await
-            .expect("an answer")
-            .unwrap();
-        answer
+        exchange(self.engine.address(), request).await
     }
 
     /// Waits until notifications reach the engine.
     pub async fn until_listening(&self) {
         timeout(PATIENCE, async {
-            while !self.get("/readyz", None).await.1.contains("listening") {
+            while !self.get_ops("/readyz").await.1.contains("listening") {
                 look_again().await;
             }
         })
@@ -165,7 +179,12 @@ impl App {
 
     /// A live panel, or the code with which it was closed at once.
     pub async fn panel_or_close(&self, store: &str) -> Result<Panel, u16> {
-        let bearer = format!("Bearer {}", self.token);
+        self.try_panel_or_close(store, &self.token).await
+    }
+
+    /// The same with another token.
+    pub async fn try_panel_or_close(&self, store: &str, token: &str) -> Result<Panel, u16> {
+        let bearer = format!("Bearer {token}");
         let socket = self.raw_panel(store, &[("authorization", &bearer)]).await.unwrap();
         let mut panel = Panel {
             socket,
@@ -192,6 +211,19 @@ impl App {
         panel.cursor = connected["cursor"].as_str().unwrap().to_owned();
         Ok(panel)
     }
+}
+
+/// Sends these bytes to a server, and what comes until the socket closes.
+async fn exchange(server: SocketAddr, request: &[u8]) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = TcpStream::connect(server).await.unwrap();
+    socket.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut answer))
+        .await
+        .expect("an answer")
+        .unwrap();
+    answer
 }
 
 /// A WebSocket's client end.
@@ -307,12 +339,18 @@ impl Panel {
 }
 
 impl Database {
-    /// A new token.
+    /// A new token, with which everything may be done.
     pub async fn token(&self, stores: Stores) -> String {
-        token::create(&self.client().await, &stores, None, None)
-            .await
-            .unwrap()
-            .reveal()
-            .to_owned()
+        self.token_of(stores, Scope::Operator).await
+    }
+
+    /// A new token of this scope.
+    pub async fn token_of(&self, stores: Stores, scope: Scope) -> String {
+        let new = New {
+            scope,
+            ..New::of(&stores)
+        };
+        let token = token::create(&self.client().await, &new).await.unwrap();
+        token.reveal().to_owned()
     }
 }

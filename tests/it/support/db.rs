@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_postgres::Client;
-use vestnik::config::{Config, Database as DatabaseConfig};
+use vestnik::config::{Config, Database as DatabaseConfig, ShopSchema};
 use vestnik::sources::attach::{self, Options};
 use vestnik::sources::registry::Registry;
 
@@ -43,6 +43,7 @@ pub async fn until_within(client: &Client, patience: Duration, sql: &str) {
 
 static CLUSTER: OnceCell<String> = OnceCell::const_new();
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+static WITHOUT_SHOP: OnceCell<()> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Database {
@@ -66,6 +67,19 @@ impl Database {
             })
             .await;
         Self::from_template("vestnik_template").await
+    }
+
+    /// A database with the engine's schema, for a shop of another kind.
+    pub async fn without_shop() -> Self {
+        WITHOUT_SHOP
+            .get_or_init(|| async {
+                let template = Self::named("vestnik_without_shop", "template0").await;
+                let mut config = template.config();
+                config.shop.schema = ShopSchema::Own;
+                vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
+            })
+            .await;
+        Self::from_template("vestnik_without_shop").await
     }
 
     async fn from_template(template: &str) -> Self {
@@ -112,6 +126,9 @@ impl Database {
             database: DatabaseConfig {
                 url,
                 ..default.database.clone()
+            },
+            ops: vestnik::config::Ops {
+                listen: Some(([127, 0, 0, 1], 0).into()),
             },
             ..default
         }

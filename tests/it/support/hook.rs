@@ -22,6 +22,9 @@ pub enum Answer {
 #[derive(Debug, Clone)]
 pub struct Post {
     pub path: String,
+    /// The headers of Standard Webhooks.
+    pub id: String,
+    pub timestamp: String,
     pub signature: String,
     pub body: String,
 }
@@ -83,7 +86,9 @@ async fn take(mut socket: TcpStream, answers: &Mutex<Vec<Answer>>, came: &watch:
     let body = String::from_utf8(read[head.len() + 4..head.len() + 4 + length].to_vec()).unwrap();
     let post = Post {
         path: head.split(' ').nth(1).unwrap().to_owned(),
-        signature: header(&head, "vestnik-signature"),
+        id: header(&head, "webhook-id"),
+        timestamp: header(&head, "webhook-timestamp"),
+        signature: header(&head, "webhook-signature"),
         body,
     };
     let answer = answers.lock().unwrap().pop().unwrap_or(Answer::Status(204));

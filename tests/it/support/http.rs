@@ -113,7 +113,8 @@ async fn send(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &s
     socket
 }
 
-fn answer(raw: &[u8]) -> Answer {
+/// An answer as it came over the wire.
+pub fn answer(raw: &[u8]) -> Answer {
     let end = raw.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).unwrap();
     let mut lines = head.lines();

@@ -1,10 +1,13 @@
 //! What the tests stand on.
 
 pub mod app;
+pub mod attackers;
 pub mod breakable;
 pub mod db;
+pub mod forward;
 pub mod hook;
 pub mod http;
+pub mod issuer;
 pub mod node;
 pub mod proxy;
 pub mod telegram;

@@ -37,6 +37,7 @@ impl Node {
             .arg("serve")
             .env("DATABASE_URL", database_url)
             .env("VESTNIK_LISTEN", "127.0.0.1:0")
+            .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
             .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
             .env("VESTNIK_TELEGRAM_API_URL", api_url)
             .env("VESTNIK_LOG_FILTER", "info,vestnik=trace")
@@ -103,8 +104,17 @@ impl Node {
 
     /// Where it listens.
     pub async fn address(&self) -> SocketAddr {
+        self.said_address("address=").await
+    }
+
+    /// Where it listens for operators.
+    pub async fn ops_address(&self) -> SocketAddr {
+        self.said_address("ops=").await
+    }
+
+    async fn said_address(&self, field: &str) -> SocketAddr {
         let line = self.until_said("serving").await;
-        let (_, rest) = line.split_once("address=").unwrap();
+        let (_, rest) = line.split_once(field).unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
@@ -119,7 +129,7 @@ impl Node {
 
     /// All of its `/metrics`.
     pub async fn metrics(&self) -> String {
-        let mut socket = TcpStream::connect(self.address().await).await.unwrap();
+        let mut socket = TcpStream::connect(self.ops_address().await).await.unwrap();
         let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         socket.write_all(request).await.unwrap();
         let mut answer = String::new();

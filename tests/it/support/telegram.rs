@@ -12,6 +12,7 @@ mod wire;
 pub use fault::{Fault, On, Taken, Times};
 pub use rules::Standing;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -46,18 +47,39 @@ pub struct Chat {
     pub moved_to: Option<i64>,
     /// Blocked, or thrown out.
     pub bot_is_out: bool,
+    /// Its owner deleted it.
+    pub is_deleted: bool,
+    /// Members may write, and the bot is no more than one.
+    pub may_write: bool,
+    /// Of a forum: its topics, the general one under [`GENERAL`].
+    pub topics: BTreeMap<i32, Topic>,
+}
+
+/// The number of a forum's general topic, which a message that names no topic goes to.
+pub const GENERAL: i32 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    Open,
+    Closed,
+    Deleted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Private,
     Group,
+    Channel,
 }
 
 impl Chat {
     fn json(&self, id: i64) -> Value {
         match self.kind {
             Kind::Private => json!({"id": id, "type": "private", "first_name": self.title}),
+            Kind::Channel => json!({"id": id, "type": "channel", "title": self.title}),
+            Kind::Group if !self.topics.is_empty() => {
+                json!({"id": id, "type": "supergroup", "title": self.title, "is_forum": true})
+            }
             Kind::Group if id < -1_000_000_000_000 => json!({"id": id, "type": "supergroup", "title": self.title}),
             Kind::Group => json!({"id": id, "type": "group", "title": self.title}),
         }
@@ -76,6 +98,12 @@ pub struct Call {
     pub buttons: Vec<Vec<Button>>,
     /// Whether it makes no sound.
     pub silent: bool,
+    /// The topic that it names.
+    pub topic: Option<i32>,
+    /// The message that it answers.
+    pub reply_to: Option<i32>,
+    /// Whether its text is sent with markup.
+    pub is_html: bool,
     /// The message that stands there because of it.
     pub message: Option<i32>,
     /// `ok`, or what it was refused or broken with.
@@ -93,6 +121,13 @@ impl Call {
             text: String::new(),
             buttons: Vec::new(),
             silent: body["disable_notification"].as_bool().unwrap_or(false),
+            topic: body["message_thread_id"]
+                .as_i64()
+                .and_then(|topic| i32::try_from(topic).ok()),
+            reply_to: body["reply_parameters"]["message_id"]
+                .as_i64()
+                .and_then(|message| i32::try_from(message).ok()),
+            is_html: body["parse_mode"] == "HTML",
             message: None,
             said: String::new(),
             body,
@@ -103,6 +138,16 @@ impl Call {
     /// Whether it is a message, sent or edited, to this chat.
     pub fn is_message_to(&self, chat: i64) -> bool {
         self.chat == chat && ["sendMessage", "editMessageText"].contains(&self.method.as_str())
+    }
+
+    /// Whether it is a new message to this chat.
+    pub fn is_new_to(&self, chat: i64) -> bool {
+        self.chat == chat && self.method == "sendMessage"
+    }
+
+    /// Whether it changes a message, or its buttons.
+    pub fn is_edit(&self) -> bool {
+        self.method.starts_with("editMessage")
     }
 }
 
@@ -190,6 +235,7 @@ impl Telegram {
         config::Telegram {
             token: TOKEN.into(),
             api_url: self.url(),
+            proxy: None,
             stale: Duration::from_secs(30 * 60),
             digest_above: 30,
             deadline: Duration::from_secs(10),
@@ -212,6 +258,9 @@ impl Telegram {
             administrators,
             moved_to: None,
             bot_is_out: false,
+            is_deleted: false,
+            may_write: true,
+            topics: BTreeMap::new(),
         };
         self.change(|state| state.chats.insert(id, chat));
     }
@@ -254,9 +303,49 @@ impl Telegram {
         });
     }
 
+    /// A forum with these topics beside the general one; its number is a supergroup's.
+    pub fn add_forum(&self, id: i64, title: &str, administrators: &[i64], topics: &[i32]) {
+        self.add(id, Kind::Group, title, administrators);
+        self.change(|state| {
+            let all = topics.iter().chain([&GENERAL]).map(|topic| (*topic, Topic::Open));
+            state.chats.get_mut(&id).unwrap().topics = all.collect();
+        });
+    }
+
+    /// A channel that the bot administers.
+    pub fn add_channel(&self, id: i64, title: &str) {
+        assert!(id < -1_000_000_000_000);
+        self.add(id, Kind::Channel, title, &[]);
+    }
+
+    /// A topic is closed, opened again or deleted. Nobody is told but who sends.
+    pub fn set_topic(&self, chat: i64, topic: i32, state: Topic) {
+        self.change(|all| all.chats.get_mut(&chat).unwrap().topics.insert(topic, state));
+    }
+
+    /// Whether members may write, as the night mode of a group says. Nobody is told but who sends.
+    pub fn let_write(&self, chat: i64, may: bool) {
+        self.change(|state| state.chats.get_mut(&chat).unwrap().may_write = may);
+    }
+
+    /// The group is deleted by its owner.
+    pub fn delete(&self, chat: i64) {
+        self.change(|state| state.chats.get_mut(&chat).unwrap().is_deleted = true);
+    }
+
+    /// The bot is in the chat again.
+    pub fn take_back(&self, chat: i64) {
+        self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = false);
+    }
+
     /// The bot is blocked, or thrown out: 403 from now on. Nobody is told but who sends.
     pub fn throw_out(&self, chat: i64) {
         self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = true);
+    }
+
+    /// Another program has the updates posted there.
+    pub fn set_webhook(&self, url: &str) {
+        self.change(|state| state.webhook = url.into());
     }
 
     /// A token is good from now on.
@@ -276,7 +365,12 @@ impl Telegram {
 
     /// The time is over for which a chat was to be left alone.
     pub fn let_speak(&self, chat: i64) {
-        self.change(|state| state.quiet.remove(&chat));
+        self.change(|state| state.quiet.retain(|(of, _), _| *of != chat));
+    }
+
+    /// What was to go wrong, and has not yet, does not.
+    pub fn heal(&self) {
+        self.change(|state| state.faults.clear());
     }
 
     /// What came so far, in order.

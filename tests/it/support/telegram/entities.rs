@@ -73,6 +73,11 @@ pub fn shown(html: &str) -> Result<String, String> {
             "Can't find end tag corresponding to start tag \"{name}\""
         )));
     }
+    plain(&text)
+}
+
+/// A text without markup: what is shown of it, or Telegram's own words for refusing it.
+pub fn plain(text: &str) -> Result<String, String> {
     let text = text.trim().to_owned();
     if text.is_empty() {
         return Err("Bad Request: message text is empty".into());

@@ -14,12 +14,14 @@ pub enum Taken {
 /// Something that goes wrong.
 #[derive(Clone)]
 pub enum Fault {
-    /// The Bot API refuses; a status of 500 or more comes with a page instead of JSON.
+    /// The Bot API refuses, in its own words.
     Answer {
         status: u16,
         text: String,
         parameters: Value,
     },
+    /// Something before the Bot API answers, with a page.
+    Page(u16),
     /// No answer ever comes.
     Hang(Taken),
     /// The connection is reset once the request was read.
@@ -31,7 +33,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    fn refusal(status: u16, text: &str) -> Self {
+    /// A refusal, with this code and in Telegram's words.
+    pub fn says(status: u16, text: &str) -> Self {
         Self::Answer {
             status,
             text: text.into(),
@@ -50,17 +53,17 @@ impl Fault {
 
     /// 502, from a proxy before the Bot API.
     pub fn bad_gateway() -> Self {
-        Self::refusal(502, "Bad Gateway")
+        Self::Page(502)
     }
 
     /// The chat is gone.
     pub fn chat_not_found() -> Self {
-        Self::refusal(400, "Bad Request: chat not found")
+        Self::says(400, "Bad Request: chat not found")
     }
 
     /// Another program polls with the same token.
     pub fn conflict() -> Self {
-        Self::refusal(
+        Self::says(
             409,
             "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running",
         )
@@ -68,18 +71,21 @@ impl Fault {
 
     /// Another refusal, in Telegram's words.
     pub fn refused(text: &str) -> Self {
-        Self::refusal(400, text)
+        Self::says(400, text)
     }
 
     /// Whether the message stands all the same.
     pub fn taken(&self) -> Taken {
         match self {
-            Self::Answer { .. } => Taken::No,
+            Self::Answer { .. } | Self::Page(_) => Taken::No,
             Self::Hang(taken) | Self::Reset(taken) | Self::BrokenJson(taken) => *taken,
             Self::Run(_) => Taken::Yes,
         }
     }
 }
+
+/// The methods that put a text into a chat.
+const MESSAGES: [&str; 2] = ["sendMessage", "editMessageText"];
 
 /// Which requests it meets.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +94,14 @@ pub enum On {
     Messages,
     /// Those of one chat.
     Chat(i64),
+    /// Messages to one chat that hold these words.
+    Text(i64, &'static str),
+    /// Edits of one chat, of the text or of the buttons alone.
+    Edits(i64),
     /// All of one method, by Telegram's name for it: `getUpdates`.
     Method(&'static str),
+    /// All requests, the long poll too: Telegram is away.
+    Everything,
 }
 
 /// How often.
@@ -107,14 +119,15 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    pub fn meets(&self, method: &str, chat: i64) -> bool {
-        let is_message = ["sendMessage", "editMessageText"]
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(method));
+    pub fn meets(&self, method: &str, chat: i64, text: &str) -> bool {
+        let is_message = MESSAGES.iter().any(|name| name.eq_ignore_ascii_case(method));
         match self.on {
             On::Messages => is_message,
             On::Chat(id) => is_message && id == chat,
+            On::Text(id, words) => is_message && id == chat && text.contains(words),
+            On::Edits(id) => id == chat && method.to_ascii_lowercase().starts_with("edit"),
             On::Method(name) => name.eq_ignore_ascii_case(method),
+            On::Everything => true,
         }
     }
 

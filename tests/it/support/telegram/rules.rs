@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::budgets::Budgets;
-use super::entities::shown;
+use super::entities::{plain, shown};
 use super::fault::{Fault, Scripted, Taken};
-use super::{BOT_ID, Button, Call, Chat, Kind};
+use super::{BOT_ID, Button, Call, Chat, GENERAL, Kind, Topic};
 
 /// Bytes that a button may send back.
 const BUTTON_BYTES: usize = 64;
@@ -71,6 +71,13 @@ pub enum Reply {
     Silence,
 }
 
+/// What a 429 wants less of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flood {
+    Edits,
+    Everything,
+}
+
 /// A message as it stands in its chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -94,19 +101,21 @@ pub struct State {
     /// Presses that wait for their answer.
     pub presses: HashSet<String>,
     pub poll_turn: u64,
+    /// Where another program has Telegram post the updates.
+    pub webhook: String,
     budgets: Budgets,
-    /// Chats that are to be left alone, until when.
-    pub quiet: HashMap<i64, Instant>,
+    /// Chats that are to be left alone, until when: by edits alone, or by everything.
+    pub quiet: HashMap<(i64, Flood), Instant>,
 }
 
 impl State {
     /// Any method but the long poll.
     pub fn call(&mut self, token: &str, mut call: Call) -> Reply {
         let chat = call.chat;
-        if call.is_message_to(chat) {
-            self.count(chat);
+        if call.is_new_to(chat) || call.is_edit() {
+            self.count(&call);
         }
-        let fault = self.fault_for(&call.method, chat);
+        let fault = self.fault_for(&call.method, chat, call.body["text"].as_str().unwrap_or_default());
         let answer = match &fault {
             Some(Fault::Answer {
                 status,
@@ -114,7 +123,13 @@ impl State {
                 parameters,
             }) => {
                 if let Some(seconds) = parameters["retry_after"].as_u64() {
-                    self.quiet.insert(chat, Instant::now() + Duration::from_secs(seconds));
+                    let flood = if call.is_edit() {
+                        Flood::Edits
+                    } else {
+                        Flood::Everything
+                    };
+                    let until = Instant::now() + Duration::from_secs(seconds);
+                    self.quiet.insert((chat, flood), until);
                 }
                 Answer::error_with(*status, text, parameters.clone())
             }
@@ -129,7 +144,7 @@ impl State {
                 run();
                 (Reply::Answer(answer), "ran".into())
             }
-            Some(Fault::Answer { status, .. }) if status >= 500 => (
+            Some(Fault::Page(status)) => (
                 Reply::Text(status, "<html>Bad Gateway</html>".into()),
                 status.to_string(),
             ),
@@ -149,13 +164,16 @@ impl State {
         if !self.tokens.contains(token) {
             return refused(401, "Unauthorized");
         }
-        if let Some(Fault::Answer {
-            status,
-            text,
-            parameters,
-        }) = self.fault_for("getUpdates", 0)
-        {
-            return Some(Reply::Answer(Answer::error_with(status, &text, parameters)));
+        match self.fault_for("getUpdates", 0, "") {
+            Some(Fault::Answer {
+                status,
+                text,
+                parameters,
+            }) => return Some(Reply::Answer(Answer::error_with(status, &text, parameters))),
+            Some(Fault::Page(status)) => return Some(Reply::Text(status, "<html>Bad Gateway</html>".into())),
+            Some(Fault::Hang(_)) => return Some(Reply::Silence),
+            Some(Fault::Reset(_)) => return Some(Reply::Reset),
+            Some(_) | None => {}
         }
         if turn != self.poll_turn {
             let why =
@@ -176,17 +194,21 @@ impl State {
         (!some.is_empty()).then(|| Reply::Answer(Answer::ok(Value::Array(some))))
     }
 
-    fn count(&mut self, chat: i64) {
-        let now = Instant::now();
+    fn count(&mut self, call: &Call) {
+        let (chat, now) = (call.chat, Instant::now());
         self.violations.extend(self.budgets.arrive(chat, now));
-        if self.quiet.get(&chat).is_some_and(|until| *until > now) {
-            self.violations
-                .push(format!("chat {chat}: a message before its retry_after was over"));
+        let is_quiet = |flood| self.quiet.get(&(chat, flood)).is_some_and(|until| *until > now);
+        if is_quiet(Flood::Everything) || call.is_edit() && is_quiet(Flood::Edits) {
+            self.violations.push(format!(
+                "chat {chat}: a {} before its retry_after was over",
+                call.method
+            ));
         }
     }
 
-    fn fault_for(&mut self, method: &str, chat: i64) -> Option<Fault> {
-        let index = self.faults.iter().position(|scripted| scripted.meets(method, chat))?;
+    fn fault_for(&mut self, method: &str, chat: i64, text: &str) -> Option<Fault> {
+        let meets = |scripted: &Scripted| scripted.meets(method, chat, text);
+        let index = self.faults.iter().position(meets)?;
         let fault = self.faults[index].fault.clone();
         if self.faults[index].spend() {
             self.faults.remove(index);
@@ -206,6 +228,9 @@ impl State {
             _ if is(method, "editMessageReplyMarkup") => self.edit_buttons(body, call),
             _ if is(method, "answerCallbackQuery") => self.answer_press(body),
             _ if is(method, "getChatMember") => self.member(body),
+            _ if is(method, "setMyCommands") => Ok(Value::Bool(true)),
+            _ if is(method, "getWebhookInfo") => Ok(json!({"url": self.webhook, "has_custom_certificate": false,
+                "pending_update_count": self.updates.len()})),
             _ => Err(Answer::error(404, "Not Found: method not found")),
         };
         done.map_or_else(|refused| refused, Answer::ok)
@@ -222,15 +247,55 @@ impl State {
             let why = "Bad Request: group chat was upgraded to a supergroup chat";
             return Err(Answer::error_with(400, why, json!({"migrate_to_chat_id": new})));
         }
+        if chat.is_deleted {
+            return Err(Answer::error(403, "Forbidden: the group chat was deleted"));
+        }
+        let kicked = |from: &str| {
+            Err(Answer::error(
+                403,
+                &format!("Forbidden: bot was kicked from the {from} chat"),
+            ))
+        };
         match (chat.bot_is_out, chat.kind) {
             (false, _) => Ok((id, chat)),
             (true, Kind::Private) => Err(Answer::error(403, "Forbidden: bot was blocked by the user")),
-            (true, Kind::Group) => Err(Answer::error(403, "Forbidden: bot was kicked from the group chat")),
+            (true, Kind::Group) if id < -1_000_000_000_000 => kicked("supergroup"),
+            (true, Kind::Group) => kicked("group"),
+            (true, Kind::Channel) => kicked("channel"),
+        }
+    }
+
+    /// The same, if a new message may go there.
+    fn writable(&self, body: &Value) -> Result<i64, Answer> {
+        let (id, chat) = self.chat(body)?;
+        if !chat.may_write {
+            let why = "Bad Request: not enough rights to send text messages to the chat";
+            return Err(Answer::error(400, why));
+        }
+        if chat.topics.is_empty() {
+            return Ok(id);
+        }
+        let named = body["message_thread_id"].as_i64().map(|topic| topic as i32);
+        match (chat.topics.get(&named.unwrap_or(GENERAL)), named) {
+            // The general topic has no thread of its own.
+            (_, Some(GENERAL)) | (None | Some(Topic::Deleted), Some(_)) => {
+                Err(Answer::error(400, "Bad Request: message thread not found"))
+            }
+            (None | Some(Topic::Deleted), None) => Err(Answer::error(400, "Bad Request: TOPIC_DELETED")),
+            (Some(Topic::Closed), _) => Err(Answer::error(400, "Bad Request: TOPIC_CLOSED")),
+            (Some(Topic::Open), _) => Ok(id),
         }
     }
 
     fn send(&mut self, body: &Value, call: &mut Call) -> Result<Value, Answer> {
-        let (chat, _) = self.chat(body)?;
+        let chat = self.writable(body)?;
+        let may_be_gone = body["reply_parameters"]["allow_sending_without_reply"] == true;
+        if call
+            .reply_to
+            .is_some_and(|there| !may_be_gone && !self.messages.contains_key(&(chat, there)))
+        {
+            return Err(Answer::error(400, "Bad Request: message to be replied not found"));
+        }
         let (text, buttons) = content(body, call)?;
         let newest = self.messages.range((chat, 0)..=(chat, i32::MAX)).next_back();
         let number = newest.map_or(1, |((_, number), _)| number + 1);
@@ -349,7 +414,8 @@ fn content(body: &Value, call: &mut Call) -> Result<(String, Vec<Vec<Button>>), 
     let text = body["text"].as_str().unwrap_or_default();
     let text = match body["parse_mode"].as_str() {
         Some("HTML") => shown(text),
-        _ => Err("Bad Request: only HTML is known here".into()),
+        None => plain(text),
+        Some(_) => Err("Bad Request: only HTML is known here".into()),
     };
     let text = text.map_err(|why| Answer::error(400, &why))?;
     call.text.clone_from(&text);

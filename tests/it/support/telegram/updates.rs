@@ -24,8 +24,42 @@ impl Telegram {
         )
     }
 
-    /// Somebody presses a button of a message that stands there; the press' own name.
-    pub fn press(&self, chat: i64, person: i64, message: i32, data: &str) -> String {
+    /// Somebody replies to a message that stands there.
+    pub fn reply(&self, chat: i64, person: i64, message: i32, text: &str) -> i64 {
+        let (there, replied) = {
+            let state = self.shared.state();
+            (state.chats[&chat].json(chat), state.message_json(chat, message))
+        };
+        self.push(
+            json!({"message": {"message_id": 900_000 + person, "date": 1_790_000_000, "chat": there,
+            "from": someone(person), "reply_to_message": replied, "text": text}}),
+        )
+    }
+
+    /// The same in a topic of a forum.
+    pub fn write_in(&self, chat: i64, topic: i32, person: i64, text: &str) -> i64 {
+        let there = self.shared.state().chats[&chat].json(chat);
+        self.push(
+            json!({"message": {"message_id": 900_000 + person, "date": 1_790_000_000, "chat": there, "from": someone(person),
+            "message_thread_id": topic, "is_topic_message": true, "text": text}}),
+        )
+    }
+
+    /// Something is posted in a channel, by nobody in particular.
+    pub fn post(&self, channel: i64, text: &str) -> i64 {
+        let there = self.shared.state().chats[&channel].json(channel);
+        self.push(
+            json!({"channel_post": {"message_id": 900_000, "date": 1_790_000_000, "chat": there, "sender_chat": there, "text": text}}),
+        )
+    }
+
+    /// The bot is added to a chat that it was not in.
+    pub fn join(&self, chat: i64, person: i64) -> i64 {
+        self.become_member(chat, person, "left", "member")
+    }
+
+    /// Somebody presses a button of a message that stands there; the number of the update.
+    pub fn push_press(&self, chat: i64, person: i64, message: i32, data: &str) -> i64 {
         let (there, name) = self.change(|state| {
             let name = format!("press-{}", state.update_count + 1);
             state.presses.insert(name.clone());
@@ -34,12 +68,15 @@ impl Telegram {
         self.push(
             json!({"callback_query": {"id": name, "from": someone(person), "message": there,
             "chat_instance": "1", "data": data}}),
-        );
-        name
+        )
     }
 
     /// The bot is a member from now on, or is not; `status` as Telegram names it: `member`, `kicked`, `left`.
     pub fn change_membership(&self, chat: i64, person: i64, status: &str) -> i64 {
+        self.become_member(chat, person, "member", status)
+    }
+
+    fn become_member(&self, chat: i64, person: i64, before: &str, status: &str) -> i64 {
         let there = self.shared.state().chats[&chat].json(chat);
         let bot = json!({"id": BOT_ID, "is_bot": true, "first_name": "Vestnik", "username": "vestnik_test_bot"});
         let mut new = json!({"status": status, "user": bot});
@@ -48,7 +85,7 @@ impl Telegram {
         }
         self.push(
             json!({"my_chat_member": {"chat": there, "from": someone(person), "date": 1_790_000_000,
-            "old_chat_member": {"status": "member", "user": bot}, "new_chat_member": new}}),
+            "old_chat_member": {"status": before, "user": bot}, "new_chat_member": new}}),
         )
     }
 }

@@ -1,0 +1,122 @@
+/**
+ * The strip above the board: what waits for an answer, and what was taken back. While nothing does, it shows that all is
+ * well: the clock, the day's count, and sound, line and screen. It has its place always, so that nothing moves when it speaks.
+ *
+ * @module alarm
+ */
+
+import { at, button, h, icon } from "./dom.js";
+import { numberOf, signedNumber, typeOf } from "./facts.js";
+import { knownOfScreen } from "./device.js";
+import { dayAndTime, say, startOfDay, time } from "./i18n.js";
+import { isReached, live } from "./live.js";
+import { unanswered } from "./orders.js";
+
+/** Numbers of orders that the strip names. */
+const NAMED = 4;
+const CLOCK_MS = 5_000;
+/** The day's orders are counted on so many pages; where there are more, nothing is said of them. */
+const COUNTED_PAGES = 5;
+const COUNTED_PAGE = 200;
+
+/** @typedef {import("./orders.js").Item} Item */
+/** What nobody has noticed yet, by key. @type {Map<string, {item: Item, event?: string, isRemoved: boolean}>} */
+export const takenBack = new Map();
+
+/** @type {{reveal: (key: string) => void, noticed: (keys: string[]) => void, isInSight: (key: string) => boolean, showsNew: (kind: import("./orders.js").Kind) => boolean}} */
+let page;
+let shown = "";
+/** Orders since midnight, as far as it is known. @type {number|null} */
+let today = null;
+
+/** @param {typeof page} given */
+export function setUpAlarm(given) {
+  page = given;
+  setInterval(showCalm, CLOCK_MS);
+  showCalm();
+}
+
+/** Shows what waits. It is small while all of it is before a person's eyes. */
+export function showAlarm() {
+  const rows = [stoppedRow(), waitingRow("orders"), waitingRow("bookings")].filter(Boolean);
+  const shows = document.documentElement.lang + rows.map((row) => row.dataset.shows).join("|");
+  if (shows === shown) return;
+  shown = shows;
+  at("alarm").replaceChildren(...rows);
+  document.dispatchEvent(new Event("vestnik:alarm"));
+  const loudest = takenBack.size ? "cancelled" : unanswered("orders").length ? "order" : unanswered("bookings").length ? "booking" : "";
+  // Set again, even to the same, it would have the style of every card looked at anew.
+  if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
+}
+
+/** @param {import("./orders.js").Kind} kind */
+function waitingRow(kind) {
+  const waits = unanswered(kind);
+  if (!waits.length) return null;
+  const hidden = waits.filter((item) => !page.isInSight(item.key));
+  const isSeen = page.showsNew("orders") || page.showsNew("bookings");
+  const named = hidden.length ? hidden : waits;
+  const numbers = named.slice(0, NAMED).map(signedNumber).join(", ") + (named.length > NAMED ? " …" : "");
+  const about = kind === "orders" ? typeOf(waits[0]) : waits[0].starts_at && dayAndTime(waits[0].starts_at);
+  const detail = waits.length === 1 ? [numbers, about].filter(Boolean).join(" · ") : numbers;
+  const words = h("p", {}, h("strong", { text: say(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: detail }));
+  const show = hidden.length > 0 && button("", null, say("alarm.show"), () => page.reveal(hidden[0].key));
+  const shows = [kind, isSeen, hidden.length, waits.length, detail].join();
+  return h("div", { class: `alarm-row alarm-${kind}`, data: { shows, size: isSeen ? "small" : "large" } }, icon(kind === "orders" ? "bell" : "table"), words, show || null);
+}
+
+/** All of them in one. */
+function stoppedRow() {
+  const gone = [...takenBack.values()];
+  if (!gone.length) return null;
+  const [{ item, isRemoved }] = gone;
+  const one = `${isRemoved ? "removed" : "cancelled"}.${item.kind}`;
+  const title = gone.length === 1 ? say(`alarm.${one}`, { number: numberOf(item) }) : say("alarm.several", { numbers: gone.map((each) => signedNumber(each.item)).join(", ") });
+  const isCooked = gone.some((each) => each.item.kind === "orders");
+  const detail = [say(isCooked ? "alarm.stop" : "alarm.free"), gone.length === 1 && item.reason].filter(Boolean).join(" · ");
+  const words = h("p", {}, h("strong", { text: title }), h("span", { text: detail }));
+  const keys = gone.map((each) => each.item.key);
+  return h("div", { class: "alarm-row alarm-cancelled", data: { shows: title + detail } }, icon("stop"), words, button("", "check", say("alarm.noticed"), () => page.noticed(keys)));
+}
+
+/** Counts the day's orders: asked for once, and then counted as they come. */
+export async function countToday() {
+  const began = startOfDay().getTime();
+  let [count, last] = [0, /** @type {any} */ (undefined)];
+  for (let page = 0; page < COUNTED_PAGES; page += 1) {
+    const asked = { status: "all", limit: COUNTED_PAGE, before: last?.id, before_source: last?.source };
+    const list = await live.connection?.api.list("orders", asked).catch(() => null);
+    if (!list) return;
+    const ofToday = list.orders.filter(({ created_at: at }) => Date.parse(at) >= began);
+    count += ofToday.length;
+    last = list.orders.at(-1);
+    if (!list.more || ofToday.length < list.orders.length) {
+      today = count;
+      return showCalm();
+    }
+  }
+}
+
+/** One more. */
+export function countOne() {
+  if (today !== null) today += 1;
+  showCalm();
+}
+
+/** The clock, the day's count, and whether all is well. */
+export function showCalm() {
+  const checks = { sound: Boolean(live.ringer?.sounds), line: isReached(), screen: knownOfScreen() === "granted" };
+  const marks = Object.entries(checks).map(([name, isWell]) =>
+    h("span", { class: "check", data: { well: String(isWell) } }, icon(isWell ? "check" : "cross"), h("span", { text: say(`calm.${name}`) })),
+  );
+  const count = today === null ? null : h("span", { class: "calm-count", text: today ? say("calm.today", { n: today }) : say("calm.none") });
+  const made = [h("time", { class: "calm-clock", text: time(new Date()) }), ...(count ? [count] : []), h("span", { class: "checks" }, ...marks)];
+  const words = made.map((part) => part.textContent).join() + Object.values(checks).join();
+  at("calm").hidden = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.total === "0";
+  // In the strip, and large where there is nothing else to see.
+  for (const place of [at("calm"), ...document.querySelectorAll(".board-calm")]) {
+    if (place.dataset.shows === words) continue;
+    place.dataset.shows = words;
+    place.replaceChildren(...made.map((part) => part.cloneNode(true)));
+  }
+}

@@ -1,0 +1,27 @@
+/** A question that a person answers before something is done that is not easily undone. @module ask */
+
+import { at, button, h } from "./dom.js";
+
+/**
+ * @param {{title: string, words: string, yes: string, no: string}} question
+ * @returns {Promise<boolean>}
+ */
+export function ask({ title, words, yes, no }) {
+  const dialog = at("ask");
+  return new Promise((resolve) => {
+    const answer = (said) => {
+      dialog.onclose = null;
+      dialog.close();
+      resolve(said);
+    };
+    dialog.onclose = () => resolve(false);
+    const back = button("quiet", null, no, () => answer(false));
+    dialog.replaceChildren(
+      h("h2", { id: "ask-title", text: title }),
+      h("p", { text: words }),
+      h("div", { class: "card-actions" }, back, button("no no-full ask-yes", null, yes, () => answer(true))),
+    );
+    dialog.showModal();
+    back.focus();
+  });
+}

@@ -1,0 +1,48 @@
+/**
+ * Nothing changes under a finger: where something moved that nobody here has pressed, its buttons do nothing for a moment.
+ * And what moves is seen moving.
+ *
+ * @module still
+ */
+
+/** A finger that was on its way has landed by then. */
+const STILL_MS = 700;
+/** How long a thing moves. */
+const MOVE_MS = 180;
+
+document.addEventListener("click", stopWhileStill, { capture: true });
+
+/** @param {MouseEvent} event */
+function stopWhileStill(event) {
+  const place = /** @type {HTMLElement|null} */ (event.target instanceof Element ? event.target.closest("[data-still]") : null);
+  if (!place || Number(place.dataset.still) < performance.now()) return;
+  // Whoever looks is not in the way of anybody.
+  if (!event.target.closest(".card-actions, .order-foot, .alarm button")) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}
+
+/** Its buttons do nothing for a moment. @param {Element} place */
+export function still(place) {
+  /** @type {HTMLElement} */ (place).dataset.still = String(performance.now() + STILL_MS);
+}
+
+const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/**
+ * Changes what stands in some places; what moves by it is seen moving, and its buttons do nothing for a moment.
+ * @param {Element[]} things that may move
+ * @param {() => void} change
+ */
+export function moving(things, change) {
+  const before = things.map((thing) => thing.getBoundingClientRect());
+  change();
+  things.forEach((thing, number) => {
+    if (!thing.isConnected) return;
+    const after = thing.getBoundingClientRect();
+    const [x, y] = [before[number].left - after.left, before[number].top - after.top];
+    if (Math.abs(x) < 1 && Math.abs(y) < 1) return;
+    still(thing);
+    if (!isCalm.matches && before[number].height) thing.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
+  });
+}

@@ -1,0 +1,22 @@
+/** What was pressed can be taken back for a moment: a button for each, in the strip above the board. @module undo */
+
+import { at, button } from "./dom.js";
+import { signedNumber } from "./facts.js";
+import { say } from "./i18n.js";
+
+/** How long it is offered. */
+const OFFERED_MS = 6_000;
+/** Offered at once; an older one is taken back in the order itself. */
+const MOST = 3;
+
+/** @param {import("./orders.js").Item} item @param {string} to @param {() => void} undo */
+export function offerUndo(item, to, undo) {
+  const place = at("undo");
+  place.querySelector(`[data-undo="${CSS.escape(item.key)}"]`)?.remove();
+  const what = `undo.${item.kind}.${to}`;
+  const label = say("undo.one", { id: signedNumber(item) });
+  const offered = button("undo-one", "undo", label, () => (offered.remove(), undo()), { data: { undo: item.key }, "aria-label": `${label}: ${say(what)}` });
+  place.prepend(offered);
+  while (place.children.length > MOST) place.lastElementChild.remove();
+  setTimeout(() => offered.remove(), OFFERED_MS);
+}

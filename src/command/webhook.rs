@@ -1,0 +1,82 @@
+//! `vestnik webhook`: what a store's own address gets.
+
+use anyhow::bail;
+use vestnik::config::Config;
+use vestnik::db;
+use vestnik::delivery::webhook::{self, signature};
+use vestnik::domain::event::StoreId;
+use vestnik::store::secret;
+
+use super::Usage;
+
+/// The variable that holds what signs a webhook, so that it stands in no list of processes.
+const SECRET_VARIABLE: &str = "VESTNIK_WEBHOOK_SECRET";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Post a message of the type "test" to a store's webhook, and say what it answers
+    Test {
+        /// The store
+        #[arg(long)]
+        store: String,
+    },
+    /// Sign with a new secret, from VESTNIK_WEBHOOK_SECRET or made here, and with the old one beside it
+    Rotate {
+        /// The store
+        #[arg(long)]
+        store: String,
+        /// The receiver knows the new secret: sign with the old one no more
+        #[arg(long)]
+        finish: bool,
+    },
+}
+
+/// Does it on the configured database.
+pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
+    let client = db::connect(&config.database).await?;
+    match args.action {
+        Action::Test { store } => {
+            let status = webhook::test(&client, &store, &config.webhook).await?;
+            super::say!("the webhook of store {store} answered {status}");
+        }
+        Action::Rotate { store, finish: true } => {
+            if !secret::end_rotation(&client, &StoreId::new(&store)).await? {
+                bail!("store {store} has no secret of before");
+            }
+            super::say!("the webhook of store {store} is signed with the new secret alone");
+        }
+        Action::Rotate { store, finish: false } => {
+            let given = given_secret()?;
+            let new = match &given {
+                Some(given) => given.clone(),
+                None => signature::generate()?,
+            };
+            if !secret::rotate(&client, &StoreId::new(&store), &new).await? {
+                bail!("store {store} has no webhook: `vestnik store set --store {store} --webhook https://...`");
+            }
+            match given {
+                Some(_) => super::say!("the webhook of store {store} is signed with the new secret"),
+                None => super::say!("the webhook of store {store} is signed with {new}"),
+            }
+            super::say!("and with the one before, until `vestnik webhook rotate --store {store} --finish`");
+        }
+    }
+    Ok(())
+}
+
+/// The secret that is given, if one is.
+pub fn given_secret() -> Result<Option<String>, Usage> {
+    match std::env::var(SECRET_VARIABLE) {
+        Err(_) => Ok(None),
+        Ok(secret) if signature::is_good(&secret) => Ok(Some(secret)),
+        Ok(_) => Err(Usage(format!(
+            "{SECRET_VARIABLE} has 16 characters or more; behind whsec_, base64 of 16 bytes or more"
+        ))),
+    }
+}

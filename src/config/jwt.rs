@@ -1,0 +1,145 @@
+//! The settings of JWTs that an issuer of the platform's own signs.
+
+use std::path::PathBuf;
+
+use super::load::Reading;
+
+/// The issuer that is believed.
+#[derive(Debug, Clone)]
+pub struct Jwt {
+    /// As its JWTs name it.
+    pub issuer: String,
+    /// As its JWTs name us.
+    pub audience: String,
+    /// Where its public keys are.
+    pub keys: JwtKeys,
+    /// The algorithms that are taken.
+    pub algorithms: Vec<JwtAlgorithm>,
+}
+
+/// Where a JWK set is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwtKeys {
+    /// In a file.
+    File(PathBuf),
+    /// At an address.
+    Url(String),
+}
+
+/// An algorithm that signatures are made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwtAlgorithm {
+    /// Ed25519.
+    EdDsa,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// RSA with SHA-256, PKCS#1 1.5, of 2048 bits at least.
+    Rs256,
+}
+
+impl JwtAlgorithm {
+    /// All that are known.
+    pub const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
+
+    /// As a JWT names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+        }
+    }
+
+    /// From the name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
+    }
+}
+
+impl Reading {
+    /// `None`: no issuer is set.
+    pub(super) fn jwt(&mut self) -> Option<Jwt> {
+        let (issuer, audience, keys) = (
+            self.text("jwt.issuer"),
+            self.text("jwt.audience"),
+            self.text("jwt.keys"),
+        );
+        let algorithms = self.list(
+            "jwt.algorithms",
+            "of \"EdDSA\", \"ES256\" and \"RS256\" those that the issuer uses",
+            JwtAlgorithm::from_name,
+        );
+        if issuer.is_empty() {
+            return None;
+        }
+        for (name, is_missing, allowed) in [
+            (
+                "jwt.audience",
+                audience.is_empty(),
+                "needed as well: as the issuer names this program (`aud`)",
+            ),
+            (
+                "jwt.keys",
+                keys.is_empty(),
+                "needed as well: the issuer's JWK set, a file or an https:// address",
+            ),
+            ("jwt.algorithms", algorithms.is_empty(), "one at least"),
+        ] {
+            if is_missing {
+                self.complain_of(name, allowed);
+            }
+        }
+        let keys = if keys.starts_with("https://") || is_of_this_machine(&keys) {
+            JwtKeys::Url(keys)
+        } else {
+            if keys.contains("://") {
+                let allowed = "a file, or an https:// address (http:// of this machine only): keys that somebody could change on \
+                     their way prove nothing";
+                self.complain_of("jwt.keys", allowed);
+            }
+            JwtKeys::File(keys.into())
+        };
+        Some(Jwt {
+            issuer,
+            audience,
+            keys,
+            algorithms,
+        })
+    }
+}
+
+/// Whether an address is of plain http, and leads nowhere else.
+fn is_of_this_machine(url: &str) -> bool {
+    let host = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split(['/', '?', '#']).next());
+    host.is_some_and(|host| {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_asked_without_tls() {
+        for url in [
+            "http://127.0.0.1:8080/keys",
+            "http://localhost/keys",
+            "http://[::1]:80/keys",
+        ] {
+            assert!(is_of_this_machine(url), "{url}");
+        }
+        for url in [
+            "https://localhost/keys",
+            "http://localhost.evil.example/keys",
+            "http://localhost@evil.example/keys",
+            "http://evil.example/?http://localhost",
+            "/etc/keys.json",
+        ] {
+            assert!(!is_of_this_machine(url), "{url}");
+        }
+    }
+}

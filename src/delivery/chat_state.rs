@@ -1,0 +1,278 @@
+//! A chat that takes nothing any more, or not now, or takes messages again: the panels of its stores are told, and the
+//! stores' other chats. Who is back hears what it missed.
+
+use deadpool_postgres::{ClientWrapper, Pool, Transaction};
+use time::OffsetDateTime;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::plan;
+use super::queue::ChatId;
+use super::settle::Block;
+use crate::db::{self, Failed};
+use crate::domain::event::{EventType, PartnerEvent, StoreId};
+use crate::journal;
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
+use crate::sources::registry::Registry;
+use crate::telegram::html::filled;
+use crate::telegram::words;
+
+/// Between two tries of a link that is blocked, seconds: in the first minute, in the first hour, and from then on.
+const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
+/// What a chat has missed is told for so long back, hours.
+const MISSED_HOURS: i32 = 24;
+/// Orders and bookings that a chat has missed are told up to so many, the newest.
+const MISSED: usize = 200;
+/// Writes of the shop that are looked through for them, the newest.
+const MISSED_WRITES: i64 = 5000;
+
+/// What happened to a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Gone,
+    Blocked,
+    Back,
+}
+
+/// The chats for which something was planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told(Vec<i64>);
+
+impl Told {
+    /// Whether there is something to send.
+    pub fn is_any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Marks them, once what was planned is committed: within that transaction, two chats that are lost at once would wait
+    /// for each other.
+    pub(super) async fn wake(&self, client: &ClientWrapper) -> Result<(), Failed> {
+        if self.is_any() {
+            let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
+            client.execute(wake, &[&self.0]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing more goes to this chat, and what waits for it is given up.
+pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<Told, Failed> {
+    const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
+             wakes_at = null, edit_wakes_at = null \
+         where id = $1 and disabled_at is null";
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', reason = $2, settled_at = clock_timestamp() \
+         where chat_id = $1 and state in ('pending', 'sending', 'retrying')";
+    if transaction.execute(GONE, &[&chat.0, &why]).await? == 0 {
+        return Ok(Told::default());
+    }
+    transaction.execute(DEAD, &[&chat.0, &why]).await?;
+    tracing::warn!(chat = chat.0, why, "a chat takes no messages any more");
+    let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1 order by 1";
+    let rows = transaction.query(stores, &[&chat.0]).await?;
+    let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    tell(transaction, chat, &stores, News::Gone, Some(why)).await
+}
+
+/// The bot may not write to this chat now, or to this topic of it. What waits there is tried again and again; what waits
+/// for the chat's other topics goes on.
+pub(super) async fn blocked(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    block: Block,
+    topic: Option<i32>,
+    why: &str,
+) -> Result<Told, Failed> {
+    const BLOCK: &str = "with before as (select store_id, blocked_at from vestnik.vst_chat_link \
+             where chat_id = $1 and ($2 or thread_id is not distinct from $3) for no key update) \
+         update vestnik.vst_chat_link l set blocked_at = coalesce(l.blocked_at, clock_timestamp()), blocked_why = $4, \
+             thread_id = case when $8 then null else l.thread_id end, \
+             blocked_until = clock_timestamp() + make_interval(secs => case \
+                 when coalesce(l.blocked_at, clock_timestamp()) > clock_timestamp() - interval '1 minute' then $5::float8 \
+                 when l.blocked_at > clock_timestamp() - interval '1 hour' then $6::float8 else $7::float8 end) \
+         from before where l.chat_id = $1 and l.store_id = before.store_id \
+         returning l.store_id, before.blocked_at is null";
+    let [first, then, later] = BLOCKED_PAUSES_S;
+    let (everywhere, is_gone) = (block == Block::Chat, block == Block::TopicGone);
+    let parameters: [&(dyn ToSql + Sync); 8] = [&chat.0, &everywhere, &topic, &why, &first, &then, &later, &is_gone];
+    let rows = transaction.query(BLOCK, &parameters).await?;
+    let mut stores: Vec<String> = Vec::new();
+    for row in &rows {
+        if row.try_get(1)? {
+            stores.push(row.try_get(0)?);
+        }
+    }
+    if stores.is_empty() {
+        return Ok(Told::default());
+    }
+    stores.sort_unstable();
+    tracing::warn!(chat = chat.0, why, "a chat takes no messages now");
+    tell(transaction, chat, &stores, News::Blocked, Some(why)).await
+}
+
+/// A message went to the chat, or to this topic of it: its links are blocked no more.
+pub(super) async fn unblocked(transaction: &Transaction<'_>, chat: ChatId, topic: Option<i32>) -> Result<Told, Failed> {
+    const UNBLOCK: &str = "update vestnik.vst_chat_link set blocked_at = null, blocked_why = null, blocked_until = '-infinity' \
+         where chat_id = $1 and thread_id is not distinct from $2 and blocked_at is not null returning store_id";
+    // The others are tried at once.
+    const HURRY: &str =
+        "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
+    let rows = transaction.query(UNBLOCK, &[&chat.0, &topic]).await?;
+    transaction.execute(HURRY, &[&chat.0]).await?;
+    let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if stores.is_empty() {
+        return Ok(Told::default());
+    }
+    tracing::info!(chat = chat.0, "a chat takes messages again");
+    tell(transaction, chat, &stores, News::Back, None).await
+}
+
+/// Tells the panels of these stores, and their other chats.
+async fn tell(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    stores: &[String],
+    news: News,
+    why: Option<&str>,
+) -> Result<Told, Failed> {
+    const OTHERS: &str = "select l.store_id, coalesce(s.name, l.store_id), coalesce(c.title, c.telegram_id::text), \
+             o.chat_id, o.language, o.thread_id \
+         from vestnik.vst_chat_link l join vestnik.vst_store s on s.id = l.store_id join vestnik.vst_chat c on c.id = l.chat_id \
+         join vestnik.vst_chat_link o on o.store_id = l.store_id and o.chat_id <> l.chat_id \
+         join vestnik.vst_chat oc on oc.id = o.chat_id and oc.disabled_at is null \
+         where l.chat_id = $1 and l.store_id = any ($2) order by 1, 4";
+    const PLAN: &str = "insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, true)";
+    let title = "select title from vestnik.vst_chat where id = $1";
+    let title: Option<String> = transaction.query_one(title, &[&chat.0]).await?.try_get(0)?;
+    for store in stores {
+        if let Some(why) = why {
+            let data = serde_json::json!({"chat": title, "reason": why});
+            journal::append(transaction, &StoreId::new(store), EventType::ChatDisabled, &data).await?;
+        }
+    }
+    let mut told = Told::default();
+    for row in transaction.query(OTHERS, &[&chat.0, &stores]).await? {
+        let (store, name, other): (&str, &str, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let words = words::of(row.try_get(4)?);
+        let text = match news {
+            News::Gone => "chat.gone",
+            News::Blocked => "chat.blocked",
+            News::Back => "chat.back",
+        };
+        let text = filled(words.get(text), &[("store", store), ("chat", name)]);
+        let topic: Option<i32> = row.try_get(5)?;
+        transaction.execute(PLAN, &[&other, &text, &topic]).await?;
+        told.0.push(other);
+    }
+    Ok(told)
+}
+
+/// The bot was thrown out of a chat, or blocked: Telegram says so itself.
+pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, Failed> {
+    const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
+        let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? else {
+            return Ok(Told::default());
+        };
+        let told = gone(&transaction, ChatId(row.try_get(0)?), why).await?;
+        transaction.commit().await?;
+        told.wake(&client).await?;
+        Ok(told)
+    })
+    .await
+}
+
+/// Something came from a chat, or its rights have changed: what waits there is tried at once, whatever it waits for, but
+/// for Telegram's own wish. A chat that was gone takes part again, and hears what it missed.
+pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Failed> {
+    const CHAT: &str = "select id, disabled_at is not null, \
+             exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
+         from vestnik.vst_chat c where telegram_id = $1";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let statement = client.prepare_cached(CHAT).await?;
+        let Some(row) = client.query_opt(&statement, &[&chat]).await? else {
+            return Ok(Told::default());
+        };
+        let (chat, was_gone, is_blocked): (ChatId, bool, bool) =
+            (ChatId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?);
+        let mut told = Told::default();
+        if was_gone {
+            let transaction = client.transaction().await?;
+            db::bound_silence(&transaction).await?;
+            let sources = sources.in_force(&*transaction).await?;
+            told = back(&transaction, &sources, chat).await?;
+            transaction.commit().await?;
+        } else if is_blocked {
+            let hurry =
+                "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
+            client.execute(hurry, &[&chat.0]).await?;
+            told.0.push(chat.0);
+        }
+        told.wake(&client).await?;
+        Ok(told)
+    })
+    .await
+}
+
+/// The chat takes part again. What was planned for it and given up with it, and the orders and bookings that came while it
+/// was gone, are planned as old news: they come in a digest.
+async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<Told, Failed> {
+    const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
+         update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
+         where c.id = $1 and c.disabled_at is not null returning before.disabled_at, before.disabled_why";
+    const GIVEN_UP: &str = "update vestnik.vst_delivery set state = 'pending', reason = null, settled_at = null, stale = true, \
+             due_at = '-infinity', failures = 0, refusals = 0 \
+         where chat_id = $1 and state = 'dead' and event_id is not null and settled_at >= $2::timestamptz - interval '1 minute' and reason = $3 \
+           and store_id in (select store_id from vestnik.vst_chat_link where chat_id = $1)";
+    let Some(row) = transaction.query_opt(BACK, &[&chat.0]).await? else {
+        return Ok(Told::default());
+    };
+    let (since, why): (OffsetDateTime, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+    transaction.execute(GIVEN_UP, &[&chat.0, &since, &why]).await?;
+    missed(transaction, sources, chat, since).await?;
+    tracing::info!(chat = chat.0, "a chat takes messages again");
+    let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1 order by 1";
+    let rows = transaction.query(stores, &[&chat.0]).await?;
+    let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let mut told = tell(transaction, chat, &stores, News::Back, None).await?;
+    told.0.push(chat.0);
+    Ok(told)
+}
+
+/// Plans the orders and bookings that came since, where the chat mirrors everything; the others are told what nobody answers,
+/// when nobody does.
+async fn missed(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    chat: ChatId,
+    since: OffsetDateTime,
+) -> Result<(), Failed> {
+    const SINCE: &str = "id in (select e.id from vestnik.vst_chat_link l join vestnik.vst_event e on e.store_id = l.store_id \
+         where l.chat_id = $1 and l.mode = 'mirror' and e.source is not null \
+           and e.at >= greatest($2, l.linked_at, clock_timestamp() - make_interval(hours => $3)) \
+         order by e.id desc limit $4) order by id";
+    const PLAN: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
+         select $1, m.store_id, m.id, m.subject, true, true from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
+         order by m.id on conflict (event_id, chat_id) do nothing";
+    db::read_by_index(transaction).await?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&chat.0, Type::INT8),
+        (&since, Type::TIMESTAMPTZ),
+        (&MISSED_HOURS, Type::INT4),
+        (&MISSED_WRITES, Type::INT8),
+    ];
+    let rows = journal::read_where(&**transaction, SINCE, &parameters).await?;
+    let rows: Vec<_> = rows.iter().collect();
+    let mut missed = sources.partner_events(&rows, &Lookups::default());
+    missed.retain(|event| plan::is_new(event.kind));
+    let newest = missed.split_off(missed.len().saturating_sub(MISSED));
+    let ids: Vec<i64> = newest.iter().map(|event| event.id.0).collect();
+    let stores: Vec<&str> = newest.iter().map(|event| event.store.as_str()).collect();
+    let subject = |event: &PartnerEvent| event.subject.as_ref().map(|subject| subject.id.to_string());
+    let subjects: Vec<Option<String>> = newest.iter().map(subject).collect();
+    transaction.execute(PLAN, &[&chat.0, &ids, &stores, &subjects]).await?;
+    Ok(())
+}

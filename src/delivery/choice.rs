@@ -1,0 +1,335 @@
+//! Which work a chat has next: the urgent before the rest, the older before the younger; one message for all that
+//! happened to an order; a digest where the chat is behind.
+
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+
+use super::lane::{self, Lane};
+use super::note::{self, Note};
+use super::plan;
+use super::queue::ChatId;
+use super::told::{Item, told_events, told_of};
+use super::work::{Alarm, Escalated, Style, Subject, Work};
+use crate::db::Failed;
+use crate::link;
+use crate::sources::Sources;
+use crate::telegram::digest;
+
+/// Deliveries of one chat that are looked at to decide what is sent next.
+const LOOK_AHEAD: i64 = 200;
+/// Chats that an escalated order names as those that have it.
+const CHATS_NAMED: i64 = 3;
+
+/// An open delivery, as the choice of what is next needs it.
+pub(super) struct Open {
+    pub id: i64,
+    pub store: Option<String>,
+    pub event: Option<i64>,
+    pub note: Option<Note>,
+    pub subject: Option<String>,
+    alarm: Option<Alarm>,
+    words: Option<String>,
+    buttons: Option<serde_json::Value>,
+    stale: bool,
+    /// Somebody asked for it: it comes as a message of its own.
+    alone: bool,
+}
+
+/// What is sent next: the urgent before the rest, the older before the younger; a digest where the chat is behind.
+pub(super) async fn next_work(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    chat: ChatId,
+    lane: Lane,
+    digest_above: usize,
+) -> Result<Option<Work>, Failed> {
+    // What is there already is edited, and never told in a digest.
+    let digest_above = (lane == Lane::Messages).then_some(digest_above);
+    loop {
+        let open = open(transaction, chat, lane).await?;
+        let Some(first) = open.first() else { return Ok(None) };
+        if let Some(text) = &first.words {
+            let buttons = first.buttons.clone().map(serde_json::from_value).transpose();
+            return Ok(Some(Work::Words {
+                text: text.clone(),
+                buttons: buttons
+                    .map_err(|_| Failed::Inconsistent("buttons that are none"))?
+                    .unwrap_or_default(),
+                item: first.id,
+            }));
+        }
+        let store = first.store.as_deref().unwrap_or_default();
+        let Some(style) = style(transaction, chat, store).await? else {
+            bury(transaction, chat, store).await?;
+            continue;
+        };
+        match choose(transaction, sources, chat, style, &open, digest_above).await? {
+            Some(work) => return Ok(Some(work)),
+            // Its source is gone, or its mapping says now that nobody sees it; or it was answered meanwhile.
+            None => bury_one(transaction, first.id).await?,
+        }
+    }
+}
+
+/// A store that is no longer set up concerns nobody: what waits for it must not hold up the chat's others.
+async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), Failed> {
+    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
+         where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
+    transaction.execute(BURY, &[&chat.0, &store]).await?;
+    Ok(())
+}
+
+/// What means nothing any more must not hold up what is behind it.
+async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Failed> {
+    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', settled_at = clock_timestamp() \
+         where id = $1 and state in ('pending', 'sending', 'retrying')";
+    transaction.execute(BURY, &[&delivery]).await?;
+    Ok(())
+}
+
+/// The deliveries that may be next.
+async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result<Vec<Open>, Failed> {
+    let sql = format!(
+        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, \
+             case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
+         from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
+         where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
+         order by d.urgent desc, d.alone desc, d.id limit $2",
+        lane.has(),
+        lane::is_due()
+    );
+    let statement = transaction.prepare_cached(&sql).await?;
+    let mut open = Vec::new();
+    for row in transaction.query(&statement, &[&chat.0, &LOOK_AHEAD]).await? {
+        open.push(Open {
+            id: row.try_get(0)?,
+            store: row.try_get(1)?,
+            event: row.try_get(2)?,
+            words: row.try_get(3)?,
+            subject: row.try_get(4)?,
+            stale: row.try_get(5)?,
+            note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),
+            buttons: row.try_get(7)?,
+            alone: row.try_get(8)?,
+            alarm: match row.try_get(9)? {
+                None => None,
+                Some("raised") => Some(Alarm::Raised),
+                Some("closing") => Some(Alarm::ClearedByClosing),
+                Some(_) => Some(Alarm::ClearedByPanel),
+            },
+        });
+    }
+    Ok(open)
+}
+
+/// What the first of them asks for; `None`: nothing any more, and it is settled.
+async fn choose(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    chat: ChatId,
+    style: Style,
+    open: &[Open],
+    digest_above: Option<usize>,
+) -> Result<Option<Work>, Failed> {
+    let first = open.first().ok_or(Failed::Inconsistent("nothing to choose from"))?;
+    if let Some(alarm) = first.alarm {
+        let item = first.id;
+        return Ok(Some(Work::Alarm { style, alarm, item }));
+    }
+    let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
+    // What is not told yet is told with it.
+    if let Some(note) = first.note
+        && !is_told(&first.subject)
+    {
+        return note::work(transaction, sources, chat, style, note, open).await;
+    }
+    let of_store = |open: &&Open| open.event.is_some() && open.store == first.store && open.alone == first.alone;
+    let told: Vec<&Open> = open.iter().filter(of_store).collect();
+    // What is stale waits for a digest anyway: it does not take the fresh ones with it.
+    let fresh = told.iter().filter(|open| !open.stale).count();
+    let digest_above = digest_above.filter(|_| !first.alone);
+    let all_behind = digest_above.is_some_and(|above| fresh > above);
+    if digest_above.is_some() && first.stale || all_behind {
+        let told: Vec<&Open> = told.into_iter().filter(|open| all_behind || open.stale).collect();
+        return digest(transaction, sources, style, &told, open).await;
+    }
+    let subject = first
+        .subject
+        .clone()
+        .ok_or(Failed::Inconsistent("an event without a subject"))?;
+    let items: Vec<i64> = told
+        .iter()
+        .filter(|open| open.subject == first.subject)
+        .map(|open| open.id)
+        .collect();
+    let notes: Vec<&Open> = open
+        .iter()
+        .filter(|it| it.note.is_some() && it.subject == first.subject)
+        .collect();
+    let wanted = Wanted {
+        subject,
+        items,
+        alone: first.alone,
+    };
+    subject_work(transaction, sources, chat, style, wanted, &notes).await
+}
+
+/// As many of them as the message has room for, the most urgent first; the rest is for the next one.
+async fn digest(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    style: Style,
+    told: &[&Open],
+    open: &[Open],
+) -> Result<Option<Work>, Failed> {
+    let ids: Vec<i64> = told.iter().map(|open| open.id).collect();
+    let items = told_of(transaction, sources, &ids).await?;
+    if items.is_empty() {
+        return Ok(None);
+    }
+    let items = digest::that_fit(&style, items);
+    let fits = |open: &&&Open| items.iter().any(|item| item.id == open.id);
+    let fitting: Vec<&Open> = told.iter().filter(fits).copied().collect();
+    let is_of_them = |note: &&Open| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
+    let notes: Vec<&Open> = open.iter().filter(is_of_them).collect();
+    let is_urgent = items.iter().any(|item| plan::is_urgent(item.event.kind));
+    Ok(Some(Work::Digest {
+        was_away: fitting.iter().all(|open| open.stale),
+        sounds: note::must_be_heard(&notes) || is_urgent && !style.muted,
+        notes: notes.iter().map(|open| open.id).collect(),
+        items,
+        style,
+    }))
+}
+
+/// The deliveries of one subject.
+struct Wanted {
+    subject: String,
+    items: Vec<i64>,
+    alone: bool,
+}
+
+/// The message of one subject: what it tells, and where the subject stands now.
+async fn subject_work(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    chat: ChatId,
+    style: Style,
+    wanted: Wanted,
+    notes: &[&Open],
+) -> Result<Option<Work>, Failed> {
+    const MESSAGE: &str =
+        "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";
+    const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
+    const ALL: &str = "select id from vestnik.vst_delivery \
+         where chat_id = $1 and store_id = $2 and subject = $3 and event_id is not null";
+    let Wanted {
+        subject,
+        mut items,
+        alone,
+    } = wanted;
+    // What is asked for is told as it stands, whatever was told of it in a digest.
+    let all: Vec<i64> = if alone {
+        let rows = transaction.query(ALL, &[&chat.0, &style.store, &subject]).await?;
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
+    } else {
+        items.clone()
+    };
+    let events = told_of(transaction, sources, &all).await?;
+    if events.is_empty() {
+        return Ok(None);
+    }
+    let statement = transaction.prepare_cached(MESSAGE).await?;
+    let message = transaction
+        .query_opt(&statement, &[&chat.0, &style.store, &subject])
+        .await?;
+    let (message, base_event) = match message {
+        // 0: it is gone.
+        Some(row) => (
+            Some(row.try_get(0)?).filter(|id| *id != 0),
+            Some(row.try_get::<_, i64>(1)?),
+        ),
+        None => (None, None),
+    };
+    let by_id = |events: &[Item]| {
+        events
+            .iter()
+            .max_by_key(|item| item.event.id)
+            .map(|item| item.event.clone())
+    };
+    let latest = by_id(&events).ok_or(Failed::Inconsistent("a delivery has no event"))?;
+    let base = match base_event {
+        Some(id) => told_events(transaction, sources, &[id]).await?.remove(&id),
+        None => events
+            .iter()
+            .min_by_key(|item| item.event.id)
+            .map(|item| item.event.clone()),
+    };
+    let statement = transaction.prepare_cached(BY).await?;
+    let (about, status) = (&latest.subject.id, latest.subject.status.as_str());
+    let by = transaction
+        .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
+        .await?;
+    let escalated = escalated(transaction, chat, &items).await?;
+    // A change that is told by a message of its own, for there is none to edit, is no news that somebody must hear.
+    let is_new = events.iter().any(|item| plan::is_new(item.event.kind));
+    let is_heard = is_new || escalated.is_some() || !notes.is_empty();
+    // A new message says what its notes would; beside an edit, they reply to the message.
+    if message.is_none() {
+        items.extend(notes.iter().map(|open| open.id));
+    }
+    Ok(Some(Work::Subject(Box::new(Subject {
+        base: base.unwrap_or_else(|| latest.clone()),
+        by: by.map(|row| row.try_get(0)).transpose()?,
+        sounds: is_heard && !style.muted || !is_new && note::must_be_heard(notes),
+        escalated,
+        style,
+        subject,
+        latest,
+        message,
+        items,
+    }))))
+}
+
+/// How an order came to this chat, if a step of its escalation brought it here; and who has it already.
+async fn escalated(transaction: &Transaction<'_>, chat: ChatId, items: &[i64]) -> Result<Option<Escalated>, Failed> {
+    const ESCALATED: &str = "select d.event_id, extract(epoch from clock_timestamp() - e.at)::float8, \
+             exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.way in ('websocket', 'sse', 'polling')) \
+         from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1) and d.step is not null limit 1";
+    const CHATS: &str = "select coalesce(c.title, c.telegram_id::text) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
+         where d.event_id = $1 and d.chat_id <> $2 and d.state = 'sent' order by d.id limit $3";
+    let statement = transaction.prepare_cached(ESCALATED).await?;
+    let Some(row) = transaction.query_opt(&statement, &[&items]).await? else {
+        return Ok(None);
+    };
+    let (event, waited_s): (i64, f64) = (row.try_get(0)?, row.try_get(1)?);
+    let statement = transaction.prepare_cached(CHATS).await?;
+    let chats = transaction.query(&statement, &[&event, &chat.0, &CHATS_NAMED]).await?;
+    Ok(Some(Escalated {
+        waited: Duration::try_from_secs_f64(waited_s).unwrap_or_default(),
+        panel: row.try_get(2)?,
+        chats: chats.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+    }))
+}
+
+async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, Failed> {
+    // Two stores without a name in one chat could not be told apart.
+    let sql = format!(
+        "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
+             s.time_zone, coalesce(l.language, 'ru'), coalesce({}, false) \
+         from vestnik.vst_store s left join vestnik.vst_chat_link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2",
+        link::IS_SILENT
+    );
+    let statement = transaction.prepare_cached(&sql).await?;
+    let Some(row) = transaction.query_opt(&statement, &[&chat.0, &store]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Style {
+        store: store.to_owned(),
+        store_name: row.try_get(0)?,
+        time_zone: row.try_get(1)?,
+        language: row.try_get(2)?,
+        muted: row.try_get(3)?,
+    }))
+}

@@ -1,0 +1,72 @@
+//! The two lanes of a chat: new messages, and edits of those that are there. Each has a send of its own under way at
+//! most and pauses of its own, so that no edit, and no 429 for one, delays a new order.
+
+/// A lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// New messages.
+    Messages,
+    /// Edits of messages that are there, and of their buttons.
+    Edits,
+}
+
+/// The columns of `vestnik.vst_chat` that are a lane's own.
+pub(super) struct Columns {
+    pub next_at: &'static str,
+    pub wakes_at: &'static str,
+    pub leased_until: &'static str,
+    pub leased_by: &'static str,
+    pub fence: &'static str,
+}
+
+impl Lane {
+    /// Both of them, in the order in which they are claimed.
+    pub const ALL: [Self; 2] = [Self::Messages, Self::Edits];
+
+    pub(super) fn columns(self) -> Columns {
+        match self {
+            Self::Messages => Columns {
+                next_at: "next_at",
+                wakes_at: "wakes_at",
+                leased_until: "leased_until",
+                leased_by: "leased_by",
+                fence: "fence",
+            },
+            Self::Edits => Columns {
+                next_at: "edit_next_at",
+                wakes_at: "edit_wakes_at",
+                leased_until: "edit_leased_until",
+                leased_by: "edit_leased_by",
+                fence: "edit_fence",
+            },
+        }
+    }
+
+    /// Whether an open delivery `d` is this lane's: an edit is what has a message to be edited.
+    pub(super) fn has(self) -> &'static str {
+        match self {
+            Self::Messages => {
+                "d.keyboard is null and (d.event_id is null or not exists (select from vestnik.vst_message m \
+                     where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
+            }
+            Self::Edits => {
+                "(d.keyboard is not null or d.note is null and exists (select from vestnik.vst_message m \
+                     where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
+            }
+        }
+    }
+}
+
+/// When an open delivery `d` may be sent: its own pause, and that of its link.
+pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
+     where l.chat_id = d.chat_id and l.store_id = d.store_id))";
+
+/// Whether nothing that happened to its order before an open delivery `d` waits for its time.
+pub(super) const IS_NEXT: &str = "not exists (select from vestnik.vst_delivery o \
+     where o.chat_id = d.chat_id and o.subject = d.subject and o.store_id = d.store_id and o.id < d.id \
+       and o.due_at > clock_timestamp() and o.state in ('pending', 'sending', 'retrying'))";
+
+/// Whether an open delivery `d` may be sent now.
+pub(super) fn is_due() -> String {
+    format!("{DUE_AT} <= clock_timestamp() and {IS_NEXT}")
+}

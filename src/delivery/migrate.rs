@@ -1,0 +1,51 @@
+//! A group that became a supergroup has another number at Telegram.
+
+use deadpool_postgres::{Pool, Transaction};
+
+use super::queue::ChatId;
+use crate::db::{self, Failed};
+
+/// A message of the group's own says that it has another number. Whether the old one was known.
+pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, Failed> {
+    const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
+        let Some(row) = transaction.query_opt(CHAT, &[&from]).await? else {
+            return Ok(false);
+        };
+        migrate(&transaction, ChatId(row.try_get(0)?), to).await?;
+        transaction.commit().await?;
+        Ok(true)
+    })
+    .await
+}
+
+/// The chat has this number from now on. Where another row has it, what waits goes there. The messages of the old group
+/// cannot be edited: their numbers are others' in the new one.
+pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), Failed> {
+    let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1";
+    transaction.execute(forget, &[&chat.0]).await?;
+    let there = "select id from vestnik.vst_chat where telegram_id = $1 and id <> $2 for no key update";
+    let Some(row) = transaction.query_opt(there, &[&telegram_id, &chat.0]).await? else {
+        let renumber = "update vestnik.vst_chat set telegram_id = $2, waiting = true where id = $1";
+        transaction.execute(renumber, &[&chat.0, &telegram_id]).await?;
+        return Ok(());
+    };
+    let other: i64 = row.try_get(0)?;
+    for sql in [
+        "update vestnik.vst_chat_link l set chat_id = $2 where chat_id = $1 \
+           and not exists (select from vestnik.vst_chat_link o where o.chat_id = $2 and o.store_id = l.store_id)",
+        "update vestnik.vst_delivery d set chat_id = $2 where chat_id = $1 and state in ('pending', 'sending', 'retrying') \
+           and keyboard is null and not exists (select from vestnik.vst_delivery o where o.chat_id = $2 \
+             and (o.event_id = d.event_id or o.about_id = d.about_id and o.note = d.note or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
+        "update vestnik.vst_delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
+           settled_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
+        "update vestnik.vst_chat set waiting = true where id = $2 and $1::bigint is not null",
+        "delete from vestnik.vst_chat_link where chat_id = $1 and $2::bigint is not null",
+    ] {
+        transaction.execute(sql, &[&chat.0, &other]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What somebody asks for again: an order that came in a digest, or is far above, and the list of those that are open.
+
+use std::collections::HashMap;
+
+use deadpool_postgres::Pool;
+
+use super::told::{Item, told_of};
+use crate::db::{self, Failed};
+use crate::domain::status::Status;
+use crate::link::Pressed;
+use crate::sources::registry::Registry;
+
+/// Orders of a chat that are looked through for open ones, the newest.
+const LOOKED_AT: i64 = 300;
+/// So far back, hours.
+const HOURS: i32 = 48;
+/// The most that are listed.
+const LISTED: usize = 60;
+
+/// Brings an order or booking: as a message of its own, or, where it has one, by a reply that leads to it.
+pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Failed> {
+    const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
+         there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \
+             where m.store_id = $2 and m.subject = $3 and m.message_id <> 0), \
+         noted as (insert into vestnik.vst_delivery as d (chat_id, store_id, about_id, note, subject, urgent) \
+             select chat_id, $2, $4, 'shown', $3, true from there \
+             on conflict (about_id, chat_id, note) do update set state = 'pending', settled_at = null, due_at = '-infinity', \
+                 failures = 0, refusals = 0 where d.state in ('sent', 'dead')) \
+         insert into vestnik.vst_delivery as d (chat_id, store_id, event_id, subject, urgent, alone) \
+         select id, $2, $4, $3, true, true from chat where not exists (select from there) \
+         on conflict (event_id, chat_id) do update set state = 'pending', settled_at = null, due_at = '-infinity', \
+             failures = 0, refusals = 0, urgent = true, stale = false, alone = true where d.state <> 'sending'";
+    db::answered(async {
+        let client = pool.get().await?;
+        client
+            .execute(
+                BRING,
+                &[&chat, &pressed.store.as_str(), &pressed.subject, &pressed.event],
+            )
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+/// What a chat has been told of these stores and is open, the oldest first, each as it stands.
+pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, Failed> {
+    const TOLD: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
+         from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
+         where c.telegram_id = $1 and d.event_id is not null and d.store_id = any ($2) \
+           and d.planned_at > clock_timestamp() - make_interval(hours => $3) \
+         group by d.store_id, d.subject order by 2 desc limit $4";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let mut transaction = client.transaction().await?;
+        let rows = transaction.query(TOLD, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;
+        let mut first: HashMap<i64, f64> = HashMap::new();
+        for row in &rows {
+            first.insert(row.try_get(0)?, row.try_get(2)?);
+        }
+        let ids: Vec<i64> = first.keys().copied().collect();
+        let sources = sources.in_force(&*transaction).await?;
+        let mut told = told_of(&mut transaction, &sources, &ids).await?;
+        told.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
+        for item in &mut told {
+            let age_s = first.get(&item.id).copied().unwrap_or_default();
+            item.age = std::time::Duration::try_from_secs_f64(age_s).unwrap_or_default();
+        }
+        told.sort_by(|one, other| other.age.cmp(&one.age));
+        told.truncate(LISTED);
+        Ok(told)
+    })
+    .await
+}

@@ -1,0 +1,294 @@
+//! The last rung: a POST to the store's own address, signed as Standard Webhooks says, so that the receiver knows whose it
+//! is. `address` says which addresses are called, `signature` signs.
+
+pub mod address;
+pub mod signature;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::retry::Pauses;
+use crate::config::Webhook;
+use crate::db::{self, Failed};
+
+/// How long the receiver may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a post belongs to its node, seconds: more than the deadline.
+const LEASE_S: f64 = 30.0;
+/// Posts of this node at once, one a store: a receiver that hangs holds up its own only.
+const POSTS_AT_ONCE: usize = 8;
+/// Whether the order of event `e` has its answer.
+const ANSWERED: &str = "(exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
+     or exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed')))";
+/// Posts that are given up at once.
+const BATCH_OVER: i64 = 100;
+/// Between two looks for posts.
+const IDLE: Duration = Duration::from_secs(1);
+/// Between two attempts.
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(60 * 60),
+};
+/// After this long nobody is helped by it any more, seconds.
+const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
+
+/// A post that this node makes.
+struct Post {
+    event: i64,
+    fence: i64,
+    attempts: i32,
+    letter: Letter,
+    /// The order has its answer: nobody need be called any more.
+    answered: bool,
+}
+
+/// What is posted, and where.
+struct Letter {
+    /// The same, however often it is posted.
+    id: String,
+    /// By the database's clock, seconds since 1970.
+    time: i64,
+    url: String,
+    /// Two while they change.
+    secrets: Vec<String>,
+    body: String,
+}
+
+/// Why a post did not arrive.
+enum Failure {
+    /// It may the next time.
+    Passing(String),
+    /// Nobody wants it any more.
+    Over(&'static str),
+}
+
+/// Posts, to where it may.
+#[derive(Clone)]
+struct Poster {
+    http: reqwest::Client,
+    allow_private: bool,
+}
+
+impl Poster {
+    fn new(settings: &Webhook) -> Result<Self, reqwest::Error> {
+        // Past the proxies of the environment: they would resolve names, and reach where this must not.
+        let http = reqwest::Client::builder()
+            .timeout(DEADLINE)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none());
+        let http = match settings.allow_private {
+            true => http,
+            false => http.dns_resolver(Arc::new(address::PublicOnly)),
+        };
+        Ok(Self {
+            http: http.build()?,
+            allow_private: settings.allow_private,
+        })
+    }
+
+    /// The status that was answered, or why there was none.
+    async fn post(&self, letter: &Letter) -> Result<u16, String> {
+        let url = address::check(&letter.url, self.allow_private).map_err(|refused| refused.to_string())?;
+        let secrets: Vec<&str> = letter.secrets.iter().map(String::as_str).collect();
+        let request = self
+            .http
+            .post(url)
+            .header("content-type", "application/json")
+            .header("webhook-id", &letter.id)
+            .header("webhook-timestamp", letter.time)
+            .header(
+                "webhook-signature",
+                signature::header(&secrets, &letter.id, letter.time, &letter.body),
+            )
+            .body(letter.body.clone());
+        match request.send().await {
+            Ok(answer) => Ok(answer.status().as_u16()),
+            // Its address may hold a secret of the store's.
+            Err(error) => Err(reason(error)),
+        }
+    }
+}
+
+/// An error and its causes, without the address.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        reason = format!("{reason}: {inner}");
+        cause = inner.source();
+    }
+    reason
+}
+
+/// Posts what is due, until the shutdown.
+pub async fn run(pool: &Pool, settings: &Webhook, stop: &CancellationToken) {
+    let poster = match Poster::new(settings) {
+        Ok(poster) => poster,
+        Err(error) => return tracing::error!(%error, "webhooks cannot be posted from here"),
+    };
+    let mut posts = JoinSet::new();
+    while !stop.is_cancelled() {
+        while posts.len() < POSTS_AT_ONCE {
+            match claim(pool).await {
+                Ok(Some(post)) => posts.spawn(carry(pool.clone(), poster.clone(), post)),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "webhooks wait");
+                    break;
+                }
+            };
+        }
+        tokio::select! {
+            () = tokio::time::sleep(IDLE) => {}
+            Some(_) = posts.join_next() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    while posts.join_next().await.is_some() {}
+}
+
+async fn carry(pool: Pool, poster: Poster, post: Post) {
+    let result = match post.answered {
+        true => Err(Failure::Over("answered meanwhile")),
+        false => match poster.post(&post.letter).await {
+            Ok(200..300) => Ok(()),
+            // The receiver is gone for good, says the standard.
+            Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
+            Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
+            Err(reason) => Err(Failure::Passing(reason)),
+        },
+    };
+    if let Err(error) = settle(&pool, &post, result).await {
+        tracing::warn!(%error, event = post.event, "a webhook was not settled: it is posted again");
+    }
+}
+
+/// Why a test was not posted.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// The store has no address.
+    #[error("store {0} has no webhook: `vestnik store set --store {0} --webhook https://...`")]
+    None(String),
+    /// It was not taken.
+    #[error("the webhook did not take it: {0}")]
+    NotTaken(String),
+    /// The database.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    /// The client.
+    #[error("webhooks cannot be posted from here: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Posts a message of the type `test` to a store's address, once; the status that was answered.
+pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u16, TestError> {
+    const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
+             extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \
+         from vestnik.vst_store where id = $1 and webhook_url is not null";
+    let row = db::answered(async { Ok::<_, Failed>(client.query_opt(STORE, &[&store]).await?) }).await?;
+    let row = row.ok_or_else(|| TestError::None(store.to_owned()))?;
+    let read = || {
+        Ok::<_, tokio_postgres::Error>(Letter {
+            id: format!("test_{:016x}", fastrand::u64(..)),
+            url: row.try_get(0)?,
+            secrets: row.try_get(1)?,
+            time: row.try_get(2)?,
+            body: row.try_get(3)?,
+        })
+    };
+    let letter = read().map_err(Failed::from)?;
+    match Poster::new(settings)?.post(&letter).await {
+        Ok(status @ 200..300) => Ok(status),
+        Ok(status) => Err(TestError::NotTaken(format!("it answered {status}"))),
+        Err(reason) => Err(TestError::NotTaken(reason)),
+    }
+}
+
+async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
+    const DUE: &str = "w.state in ('pending', 'sending', 'retrying') and w.due_at <= clock_timestamp() and w.leased_until <= clock_timestamp()";
+    let over = format!(
+        "with over as (select w.event_id from vestnik.vst_webhook w where {DUE} and not exists ( \
+                 select from vestnik.vst_store s where s.id = w.store_id and s.webhook_url is not null) \
+             order by w.due_at limit $1 for update skip locked) \
+         update vestnik.vst_webhook w set state = 'dead', settled_at = clock_timestamp(), \
+             reason = 'the store has no address any more' from over where w.event_id = over.event_id"
+    );
+    let claim = format!(
+        "with due as (select w.event_id from vestnik.vst_webhook w join vestnik.vst_store s on s.id = w.store_id \
+             where {DUE} and s.webhook_url is not null and not exists ( \
+                 select from vestnik.vst_webhook o where o.store_id = w.store_id and o.state = 'sending' and o.leased_until > clock_timestamp()) \
+             order by w.due_at limit 1 for update of w skip locked) \
+         update vestnik.vst_webhook w set attempts = w.attempts + 1, fence = w.fence + 1, state = 'sending', \
+             leased_until = clock_timestamp() + make_interval(secs => $1) \
+         from due, vestnik.vst_store s, vestnik.vst_event e left join vestnik.vst_source o on o.id = e.source \
+         where w.event_id = due.event_id and s.id = w.store_id and e.id = w.event_id \
+         returning w.event_id, w.fence, w.attempts, s.webhook_url, \
+             array_remove(array[s.webhook_secret, s.webhook_secret_old], null), extract(epoch from clock_timestamp())::bigint, \
+             json_build_object('type', coalesce(o.kind, 'order') || '_unanswered', 'event_id', e.id::text, 'store_id', e.store_id, \
+                 coalesce(o.kind, 'order') || '_id', e.key, 'source', o.name, 'at', e.at)::text, {ANSWERED}"
+    );
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
+        db::read_by_index(&transaction).await?;
+        let statement = transaction.prepare_cached(&over).await?;
+        transaction.execute(&statement, &[&BATCH_OVER]).await?;
+        let statement = transaction.prepare_cached(&claim).await?;
+        let row = transaction.query_opt(&statement, &[&LEASE_S]).await?;
+        transaction.commit().await?;
+        let Some(row) = row else { return Ok(None) };
+        let event: i64 = row.try_get(0)?;
+        Ok(Some(Post {
+            event,
+            fence: row.try_get(1)?,
+            attempts: row.try_get(2)?,
+            letter: Letter {
+                id: format!("evt_{event}"),
+                url: row.try_get(3)?,
+                secrets: row.try_get(4)?,
+                time: row.try_get(5)?,
+                body: row.try_get(6)?,
+            },
+            answered: row.try_get(7)?,
+        }))
+    })
+    .await
+}
+
+async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), Failed> {
+    const SETTLE: &str = "with settled as (update vestnik.vst_webhook w set leased_until = '-infinity', reason = $3, \
+             due_at = clock_timestamp() + make_interval(secs => $4), settled_at = clock_timestamp(), \
+             state = case when $3::text is null then 'sent' \
+                          when $6 or (select at from vestnik.vst_event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
+                          else 'retrying' end \
+             where event_id = $1 and fence = $2 returning event_id, store_id, state) \
+         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at) \
+         select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
+    let pause = PAUSES
+        .after(post.attempts.unsigned_abs(), fastrand::f64())
+        .as_secs_f64();
+    let (reason, over) = match result {
+        Ok(()) => (None, false),
+        Err(Failure::Passing(reason)) => (Some(reason), false),
+        Err(Failure::Over(why)) => (Some(why.to_owned()), true),
+    };
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(SETTLE).await?;
+        client
+            .execute(
+                &statement,
+                &[&post.event, &post.fence, &reason, &pause, &GIVE_UP_S, &over],
+            )
+            .await?;
+        Ok(())
+    })
+    .await
+}

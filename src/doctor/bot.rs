@@ -1,0 +1,104 @@
+//! The bot, as the doctor looks at it: whether Telegram lets it in, whether a node hears what people press, and whether its
+//! chats take what is sent.
+
+use tokio_postgres::Client;
+
+use super::{Finding, well, wrong};
+use crate::config::Telegram;
+use crate::db::Failed;
+use crate::link::{self, Listed};
+use crate::poll::{self, State};
+use crate::telegram;
+
+/// A poll that was answered this long ago is a lost one, seconds.
+const POLL_IS_OLD_S: f64 = 60.0;
+/// A 409 is news for so long, seconds.
+const CONFLICT_IS_NEWS_S: f64 = 600.0;
+/// What has waited so long is not sent soon, seconds.
+const WAITS_TOO_LONG_S: f64 = 600.0;
+
+/// Looks at it.
+pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, Failed> {
+    let (state, chats) = (poll::state(client).await?, link::list(client).await?);
+    let mut findings = vec![let_in(settings, &state).await, poll_of(&state)];
+    findings.extend(chats_of(&chats));
+    Ok(findings)
+}
+
+/// Whether Telegram knows the token, and sends the updates to who polls.
+async fn let_in(settings: &Telegram, state: &State) -> Finding {
+    const WEBHOOK: &str = "another program has Telegram post to a webhook, so that nobody can poll: end it, or call \
+         deleteWebhook for this token, or give this program a bot of its own";
+    let asked = async {
+        let client = telegram::Client::new(settings)?;
+        Ok::<_, telegram::Unreachable>((client.name().await?, client.webhook().await?))
+    };
+    match asked.await {
+        Err(error) => wrong("bot", error.to_string()),
+        Ok((_, webhook)) if !webhook.is_empty() => wrong("bot", WEBHOOK),
+        Ok((name, _)) => match &state.stopped {
+            Some(why) => wrong(
+                "bot",
+                format!("stopped ({why}), though @{name} is let in: restart the nodes"),
+            ),
+            None => well("bot", format!("@{name} is let in")),
+        },
+    }
+}
+
+fn poll_of(state: &State) -> Finding {
+    let conflict = state.conflict_s.is_some_and(|since_s| since_s < CONFLICT_IS_NEWS_S);
+    let is_answered = state.polled_s.is_some_and(|since_s| since_s < POLL_IS_OLD_S);
+    match &state.poller {
+        _ if conflict => wrong(
+            "poll",
+            "another program polls with this token (409), and takes what people press: end it, or give it a bot of its own",
+        ),
+        None => wrong(
+            "poll",
+            "no node polls, and presses come to nothing: start `vestnik serve`",
+        ),
+        Some(node) if !is_answered => {
+            let says = format!(
+                "node {node} hears nothing from Telegram: its log says why; is a proxy needed (telegram.proxy)?"
+            );
+            wrong("poll", says)
+        }
+        Some(node) => well("poll", format!("node {node} hears what people write and press")),
+    }
+}
+
+fn chats_of(chats: &[Listed]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for chat in chats {
+        let title = chat.title.clone().unwrap_or_else(|| chat.telegram_id.to_string());
+        let of = format!("“{title}” of store {}", chat.store);
+        if let Some((why, _)) = &chat.disabled {
+            let says = format!(
+                "{of} takes no orders any more ({why}): let the bot in again, or `vestnik telegram unlink --chat {}`",
+                chat.telegram_id
+            );
+            findings.push(wrong("chat", says));
+        } else if let Some((why, _)) = &chat.blocked {
+            let says = format!("{of} takes no orders now ({why}): let the bot write there, or open the topic");
+            findings.push(wrong("chat", says));
+        } else if chat.open_s > WAITS_TOO_LONG_S {
+            let says = format!(
+                "{of} has {} waiting, the oldest for {:.0} s: `vestnik telegram status`",
+                chat.open, chat.open_s
+            );
+            findings.push(wrong("chat", says));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(match chats.len() {
+            0 => wrong(
+                "chats",
+                "no chat is linked, and the bot tells nobody: `vestnik telegram link --store ID`",
+            ),
+            1 => well("chats", "the one that is linked takes messages"),
+            many => well("chats", format!("the {many} that are linked take messages")),
+        });
+    }
+    findings
+}

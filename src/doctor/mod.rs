@@ -1,0 +1,265 @@
+//! Looks at a database that events are to come from, and says what is wrong and what to do about it. Each look reads, and
+//! waits for no lock, so that it may be taken while the shop is at its busiest.
+
+mod bot;
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio_postgres::{Client, Row};
+
+use crate::config::{Config, Notify};
+use crate::domain::status::SubjectKind;
+use crate::sources::health::{self, Health};
+use crate::{db, listener, migrate};
+
+/// The first version of Postgres that has what the journal is read by.
+const OLDEST_POSTGRES: i32 = 14;
+/// Transactions that are named, at most.
+const NAMED_TRANSACTIONS: i64 = 20;
+/// Share of the notification queue in use above which some listener is taken not to read.
+const QUEUE_USAGE: f64 = 0.1;
+/// Share of the connections in use above which the next node may not get its own.
+const CONNECTION_USAGE: f64 = 0.9;
+
+/// Whether something is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Well,
+    /// What the finding says.
+    Wrong,
+}
+
+/// What one look has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether something is to be done.
+    pub verdict: Verdict,
+    /// What was looked at.
+    pub subject: String,
+    /// How it is, and what to do where it is wrong. In one line.
+    pub says: String,
+}
+
+fn well(subject: &str, says: impl Into<String>) -> Finding {
+    Finding {
+        verdict: Verdict::Well,
+        subject: subject.into(),
+        says: says.into(),
+    }
+}
+
+fn wrong(subject: &str, says: impl Into<String>) -> Finding {
+    Finding {
+        verdict: Verdict::Wrong,
+        ..well(subject, says)
+    }
+}
+
+/// Looks at the configured database; transactions of this age are named. An error says that it could not be looked at.
+pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db::Failed> {
+    let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
+    let client = db::connect_as(url, "doctor").await?;
+    let mut findings = server(&client).await?;
+    let schema = schema(config, &client).await?;
+    let is_migrated = schema.verdict == Verdict::Well;
+    findings.push(schema);
+    if is_migrated {
+        findings.extend(tables(&client).await?);
+        findings.extend(notifications(config, url, &client).await?);
+        if let Some(telegram) = &config.telegram {
+            findings.extend(bot::examine(telegram, &client).await?);
+        }
+    }
+    findings.push(queue(
+        ask(&client, "select pg_notification_queue_usage()").await?.try_get(0)?,
+    ));
+    findings.extend(transactions(&client, old).await?);
+    Ok(findings)
+}
+
+async fn ask(client: &Client, sql: &str) -> Result<Row, db::Failed> {
+    db::answered(async { Ok(client.query_one(sql, &[]).await?) }).await
+}
+
+/// What the server is, whether it keeps what it has committed, and whether it has room.
+async fn server(client: &Client) -> Result<Vec<Finding>, db::Failed> {
+    const SERVER: &str = "select current_setting('server_version'), current_setting('server_version_num')::int / 10000, \
+         pg_is_in_recovery(), \
+         array(select name from pg_settings where setting = 'off' and name in ('fsync', 'full_page_writes', 'synchronous_commit')), \
+         (select sum(numbackends) from pg_stat_database)::float8, \
+         (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::float8";
+    let row = ask(client, SERVER).await?;
+    let (version, major): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
+    let server = if major < OLDEST_POSTGRES {
+        wrong(
+            "server",
+            format!("PostgreSQL {version}: {OLDEST_POSTGRES} or newer is needed"),
+        )
+    } else if row.try_get(2)? {
+        wrong(
+            "server",
+            format!("PostgreSQL {version}, a standby: give the address of the primary"),
+        )
+    } else {
+        well("server", format!("PostgreSQL {version}"))
+    };
+    let off: Vec<&str> = row.try_get(3)?;
+    let durability = match off.as_slice() {
+        [] => well("durability", "what is committed is on the disk"),
+        off => wrong(
+            "durability",
+            format!(
+                "off: {}; a crash may take back orders that were delivered: turn it on",
+                off.join(", ")
+            ),
+        ),
+    };
+    let (used, most): (f64, f64) = (row.try_get(4)?, row.try_get(5)?);
+    let connections = format!("{used} of {most} are in use");
+    let connections = match used / most > CONNECTION_USAGE {
+        true => wrong(
+            "connections",
+            format!("{connections}: raise max_connections, or let applications pool theirs"),
+        ),
+        false => well("connections", connections),
+    };
+    Ok(vec![server, durability, connections])
+}
+
+async fn schema(config: &Config, client: &Client) -> Result<Finding, db::Failed> {
+    let there = ask(client, "select to_regclass('vestnik.vst_source') is not null").await?;
+    if !there.try_get::<_, bool>(0)? {
+        return Ok(wrong(
+            "schema",
+            "there is none of ours in this database: run `vestnik migrate`",
+        ));
+    }
+    let mut would = Vec::new();
+    Ok(
+        match migrate::dry_run(config, &mut |line| would.push(line.to_owned())).await {
+            Err(error) => wrong("schema", error.to_string().replace('\n', " ")),
+            Ok(()) if would.is_empty() => well("schema", "nothing to migrate"),
+            Ok(()) => wrong("schema", format!("`vestnik migrate` {}", would.join(", "))),
+        },
+    )
+}
+
+async fn tables(client: &Client) -> Result<Vec<Finding>, db::Failed> {
+    let sources = db::answered(health::check(client)).await?;
+    if sources.is_empty() {
+        let none = "no table is attached, so there are no events: run `vestnik attach --table public.orders`";
+        return Ok(vec![wrong("sources", none)]);
+    }
+    Ok(sources.iter().flat_map(source).collect())
+}
+
+fn source(health: &Health) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = health.troubles.iter().map(|trouble| wrong(&health.table, trouble)).collect();
+    if findings.is_empty() {
+        let kind = health.kind.map_or("row", SubjectKind::as_str);
+        findings.push(well(&health.table, format!("each {kind} is an event of source {}", health.name)));
+    }
+    findings.extend(health.notes.iter().map(|note| well(&health.table, note)));
+    findings
+}
+
+/// Whether a node listens, and whether a notification of ours comes back on the address that nodes listen on.
+async fn notifications(config: &Config, url: &SecretString, client: &Client) -> Result<Vec<Finding>, db::Failed> {
+    if config.database.notify == Notify::Off {
+        let off = "switched off (database.notify): nodes read every 50 ms";
+        return Ok(vec![well("notifications", off)]);
+    }
+    // First: a node is known by its LISTEN session, and the proof has one, too.
+    let nodes = listeners(client).await?;
+    let proof = match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
+        Ok(()) => well("notifications", "they come back"),
+        Err(lost) => wrong("notifications", lost.to_string()),
+    };
+    Ok(vec![nodes, proof])
+}
+
+/// Whether a node listens. Every node probes its channels, which shows whatever its connections are called.
+async fn listeners(client: &Client) -> Result<Finding, db::Failed> {
+    const LISTENERS: &str = "select count(*) from pg_stat_activity \
+         where datname = current_database() and pid <> pg_backend_pid() \
+           and (application_name = 'vestnik listener' or query like '%pg_listening_channels()%')";
+    Ok(match ask(client, LISTENERS).await?.try_get::<_, i64>(0)? {
+        0 => wrong("nodes", "none listens to this database: start `vestnik serve`"),
+        1 => well("nodes", "one listens"),
+        many => well("nodes", format!("{many} listen")),
+    })
+}
+
+fn queue(usage: f64) -> Finding {
+    let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
+    match usage > QUEUE_USAGE {
+        true => wrong(
+            "queue",
+            format!(
+                "{says}; once it is full, orders that ring are refused: end the old transaction of a session that listens"
+            ),
+        ),
+        false => well("queue", says),
+    }
+}
+
+/// The transactions that keep vacuum from cleaning up, and the notification queue from being emptied. Never what they do: a
+/// query's text may hold a customer's name.
+async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::Failed> {
+    const OLD: &str = "select * from ( \
+           select format('pid %s (%s), a transaction of role %s, %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename, state), \
+             extract(epoch from clock_timestamp() - xact_start)::float8 as age_s, format('select pg_terminate_backend(%s)', pid) \
+           from pg_stat_activity where backend_type = 'client backend' and xact_start is not null \
+           union all \
+           select format('%L, a prepared transaction of role %s', gid, owner), \
+             extract(epoch from clock_timestamp() - prepared)::float8, format('rollback prepared %L, or commit it', gid) \
+           from pg_prepared_xacts) held \
+         where age_s > $1 order by age_s desc limit $2";
+    const SLOTS: &str = "select slot_name::text from pg_replication_slots \
+         where not active and (xmin is not null or catalog_xmin is not null) order by slot_name";
+    const SEES_ALL: &str = "select pg_has_role('pg_read_all_stats', 'usage')";
+    let held = db::answered(async {
+        let limits: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&old.as_secs_f64(), &NAMED_TRANSACTIONS];
+        Ok::<_, db::Failed>((client.query(OLD, &limits).await?, client.query(SLOTS, &[]).await?))
+    });
+    let (transactions, slots) = held.await?;
+    let mut findings = Vec::new();
+    for row in &transactions {
+        let (who, age_s, end): (&str, f64, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let says = format!("{who}, is {age_s:.0} s old, and vacuum waits for it: {end}");
+        findings.push(wrong("transactions", says));
+    }
+    for row in &slots {
+        let slot: &str = row.try_get(0)?;
+        let says = format!(
+            "the replication slot {slot} has nobody who reads it, and vacuum waits for it: pg_drop_replication_slot"
+        );
+        findings.push(wrong("transactions", says));
+    }
+    if findings.is_empty() {
+        let age = old.as_secs();
+        findings.push(match ask(client, SEES_ALL).await?.try_get(0)? {
+            true => well("transactions", format!("none is older than {age} s")),
+            false => well(
+                "transactions",
+                format!("none of this role's is older than {age} s; to see others', grant it pg_read_all_stats"),
+            ),
+        });
+    }
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_fills_is_wrong_and_says_what_to_do() {
+        assert_eq!(queue(0.0).verdict, Verdict::Well);
+        let filling = queue(0.34);
+        assert_eq!(filling.verdict, Verdict::Wrong);
+        assert!(filling.says.starts_with("34 % "), "{}", filling.says);
+    }
+}

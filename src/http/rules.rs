@@ -1,0 +1,134 @@
+//! What holds for every request, whatever it asks for: from which pages it may come, and under which name.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use warp::http::header::{self, HeaderMap, HeaderValue};
+use warp::reply::Response;
+
+use super::server::Proxies;
+use crate::config;
+
+/// For a year, a browser that has been here once comes with TLS only.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// The rules of a node.
+pub struct Rules {
+    allowed_origins: Vec<String>,
+    hosts: Vec<String>,
+    is_secure: bool,
+    proxies: Arc<Proxies>,
+}
+
+impl Rules {
+    /// As the settings say; `is_secure`: with TLS.
+    pub fn new(http: &config::Http, is_secure: bool, proxies: Arc<Proxies>) -> Self {
+        Self {
+            allowed_origins: http.allowed_origins.clone(),
+            hosts: http.hosts.clone(),
+            is_secure,
+            proxies,
+        }
+    }
+
+    /// Whom a request comes from.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        self.proxies.client(peer, headers)
+    }
+
+    /// Whether the name under which the request came is ours. A page of somebody else's can have its own name lead here,
+    /// and then its origin is that name.
+    pub fn allow_host(&self, headers: &HeaderMap) -> bool {
+        let host = host(headers).map(str::to_ascii_lowercase);
+        self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))
+    }
+
+    /// Whether the page that asks, if it is one, is ours or an allowed one.
+    pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return true;
+        };
+        let Ok(origin) = origin.to_str() else { return false };
+        let own = origin.split_once("://").is_some_and(|(scheme, authority)| {
+            let scheme_fits = scheme == "https" || scheme == "http" && !self.is_secure;
+            scheme_fits && Some(authority) == host(headers)
+        });
+        own || self.allowed_origins.iter().any(|allowed| allowed == origin)
+    }
+
+    /// Lets a page of an allowed origin read the response, and keeps its browser to TLS.
+    pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap) {
+        if self.is_secure {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        }
+        let Some(origin) = asked.get(header::ORIGIN).filter(|_| self.allow_origin(asked)) else {
+            return;
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST"),
+        );
+        let allowed = HeaderValue::from_static("authorization, content-type, last-event-id");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::HOST)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(hosts: &[&str], is_secure: bool) -> Rules {
+        let mut http = config::Config::default().http;
+        http.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        http.allowed_origins = vec!["https://panel.example".into()];
+        Rules::new(&http, is_secure, Arc::default())
+    }
+
+    fn asked(host: &'static str, origin: Option<&'static str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static(host));
+        headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
+        headers
+    }
+
+    #[test]
+    fn a_page_is_ours_by_its_host_and_with_tls_by_its_scheme() {
+        let plain = rules(&[], false);
+        assert!(plain.allow_origin(&asked("orders.example", None)));
+        assert!(plain.allow_origin(&asked("orders.example", Some("http://orders.example"))));
+        // Something before us may have ended the TLS.
+        assert!(plain.allow_origin(&asked("orders.example", Some("https://orders.example"))));
+        assert!(plain.allow_origin(&asked("orders.example", Some("https://panel.example"))));
+        for foreign in [
+            "https://evil.example",
+            "null",
+            "file://",
+            "ftp://orders.example",
+            "orders.example",
+        ] {
+            assert!(
+                !plain.allow_origin(&asked("orders.example", Some(foreign))),
+                "{foreign}"
+            );
+        }
+        let secure = rules(&[], true);
+        assert!(secure.allow_origin(&asked("orders.example", Some("https://orders.example"))));
+        assert!(!secure.allow_origin(&asked("orders.example", Some("http://orders.example"))));
+    }
+
+    #[test]
+    fn a_name_that_is_not_ours_is_refused_where_ours_are_listed() {
+        assert!(rules(&[], false).allow_host(&asked("anything.example", None)));
+        let listed = rules(&["orders.example:8000"], false);
+        assert!(listed.allow_host(&asked("Orders.Example:8000", None)));
+        assert!(!listed.allow_host(&asked("rebound.example:8000", None)));
+        assert!(!listed.allow_host(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,254 @@
+//! One connection, from its first byte on: each part of it has a deadline, and it is HTTP/1.1 or nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use warp::http::Request;
+
+use super::client::read_proxy_header;
+use super::connection_limits::Closing;
+use super::{Network, Place, Proxies};
+use crate::session::socket::{Socket, Tcp};
+
+/// How long a client may take from its first packet to the whole head of its request, TLS and a PROXY header included; and
+/// to each head after that.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long a client that is refused may take to read why.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
+/// Bytes that a refused client may send meanwhile.
+const MAX_REFUSED_BYTES: usize = 64 * 1024;
+
+/// What a connection is told that never gets to a route.
+#[derive(Debug, Clone, Copy)]
+pub enum Refusal {
+    /// It speaks HTTP/2.
+    OtherProtocol,
+    /// It has not sent the whole head of a request in time.
+    TooSlow,
+    /// Others from its network come, and it has not shown a token.
+    TooManyFromNetwork,
+}
+
+impl Refusal {
+    /// The whole response, in the form of every other error.
+    fn response(self) -> String {
+        let (status, retry_after_s, code, message) = match self {
+            Self::OtherProtocol => (
+                "400 Bad Request",
+                None,
+                "bad_protocol",
+                "this address speaks HTTP/1.1 only",
+            ),
+            Self::TooSlow => (
+                "408 Request Timeout",
+                None,
+                "too_slow",
+                "the request did not come within 10 s",
+            ),
+            Self::TooManyFromNetwork => (
+                "429 Too Many Requests",
+                Some(1),
+                "too_many_connections",
+                "too many connections from your network have shown no token",
+            ),
+        };
+        let body = serde_json::json!({"error": {"code": code, "message": message}}).to_string();
+        let retry_after = retry_after_s.map(|seconds| format!("Retry-After: {seconds}\r\n"));
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}Connection: close\r\n\r\n{body}",
+            body.len(),
+            retry_after.unwrap_or_default()
+        )
+    }
+}
+
+/// What every request of a connection carries.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its place, which an upgraded session keeps.
+    pub place: Arc<Place>,
+    /// The address at its other end; of a proxy that speaks the PROXY protocol, whom it speaks for.
+    pub peer: IpAddr,
+    /// Whether it has made a request.
+    has_asked: AtomicBool,
+}
+
+/// How connections are served, and what ends them.
+#[derive(Clone)]
+pub struct Serving<F> {
+    pub routes: F,
+    pub tls: Option<TlsAcceptor>,
+    pub proxies: Arc<Proxies>,
+    pub stop: CancellationToken,
+}
+
+impl<F> Serving<F>
+where
+    F: warp::Filter<Extract = (warp::reply::Response,), Error = std::convert::Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    F::Future: Send,
+{
+    /// Serves a connection to its end; an upgraded one goes on without this.
+    pub async fn serve(self, mut socket: TcpStream, peer: IpAddr, place: Arc<Place>) {
+        let deadline = Instant::now() + HEAD_DEADLINE;
+        let opened = async {
+            let mut peer = peer;
+            if self.proxies.send_header && self.proxies.trust(peer) {
+                match read_proxy_header(&mut socket).await {
+                    Ok(source) => {
+                        peer = source.unwrap_or(peer);
+                        place.is_of(Network::of(peer));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, %peer, "a trusted proxy does not say whom it speaks for");
+                        return None;
+                    }
+                }
+            }
+            Some((secured(socket, self.tls.as_ref()).await?, peer))
+        };
+        let opened = tokio::select! {
+            opened = timeout_at(deadline, opened) => opened.unwrap_or_else(|_| {
+                timed_out("handshake");
+                None
+            }),
+            _ = place.closed() => None,
+            () = self.stop.cancelled() => None,
+        };
+        let Some((socket, peer)) = opened else { return };
+        let connection = Arc::new(Connection {
+            place,
+            peer,
+            has_asked: AtomicBool::new(false),
+        });
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.speak(socket, &connection, left.max(Duration::from_millis(1)))
+            .await;
+    }
+
+    /// Answers requests, one after the other: the next one is not read before the last one has been answered.
+    async fn speak(&self, socket: Socket, connection: &Arc<Connection>, head_deadline: Duration) {
+        let service = TowerToHyperService::new(WithConnection {
+            routes: warp::service(self.routes.clone()),
+            connection: Arc::clone(connection),
+        });
+        let mut speaking = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_deadline)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        let refusal = tokio::select! {
+            ended = &mut speaking => refusal_after(ended),
+            closing = connection.place.closed() => {
+                (closing == Closing::Told).then_some(Refusal::TooManyFromNetwork)
+            }
+            () = self.stop.cancelled() => {
+                std::pin::Pin::new(&mut speaking).graceful_shutdown();
+                refusal_after((&mut speaking).await)
+            }
+        };
+        let Some(refusal) = refusal else { return };
+        // In the midst of an answer there is nothing to add.
+        if connection.has_asked.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(parts) = speaking.into_parts() {
+            refuse(parts.io.into_inner(), refusal).await;
+        }
+    }
+}
+
+/// What is left to say when a connection has ended.
+fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
+    match ended {
+        Ok(()) => None,
+        Err(error) if error.is_parse_version_h2() => Some(Refusal::OtherProtocol),
+        Err(error) if error.is_timeout() => {
+            timed_out("head");
+            Some(Refusal::TooSlow)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection ended");
+            None
+        }
+    }
+}
+
+/// The socket as it is, or within TLS.
+async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket> {
+    let socket = Tcp::from(socket);
+    let Some(tls) = tls else {
+        return Some(Socket::Plain(socket));
+    };
+    match tls.accept(socket).await {
+        Ok(socket) => Some(Socket::Secure(Box::new(socket))),
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
+}
+
+/// Says why there will be no answer. The socket is closed when the client has read it: sooner, it might never see it.
+async fn refuse(mut socket: Socket, refusal: Refusal) {
+    let told = async {
+        socket.write_all(refusal.response().as_bytes()).await?;
+        socket.shutdown().await?;
+        let (mut sent, mut nothing) = (0, [0; 1024]);
+        while sent < MAX_REFUSED_BYTES {
+            match socket.read(&mut nothing).await? {
+                0 => break,
+                more => sent += more,
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = timeout(REFUSAL_DEADLINE, told).await;
+}
+
+fn timed_out(waited_for: &'static str) {
+    metrics::counter!("vestnik_connections_timed_out_total", "waited_for" => waited_for).increment(1);
+}
+
+/// Puts the connection into each of its requests.
+#[derive(Clone)]
+struct WithConnection<S> {
+    routes: S,
+    connection: Arc<Connection>,
+}
+
+impl<S, B> tower_service::Service<Request<B>> for WithConnection<S>
+where
+    S: tower_service::Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.routes.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        self.connection.has_asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(Arc::clone(&self.connection));
+        self.routes.call(request)
+    }
+}

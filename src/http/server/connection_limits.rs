@@ -1,0 +1,464 @@
+//! How many connections are open. One that has shown no valid token is a guest: guests have a share of the places, and
+//! where it is full the oldest of them is closed, of the network that has the most. So nobody keeps a place by being
+//! silent, and a newcomer always has the time to show its token. A connection that has shown one is never closed for others.
+//! Where these fill all places, a few guests more are let in all the same: health checks, and who has to be told to come back.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+/// Connections that are being closed for others and are not gone yet: beyond them a newcomer is refused.
+const MAX_CLOSING: usize = 1024;
+/// Of them, those that are told why, which takes them a while.
+const MAX_TOLD: usize = 128;
+/// Guests beyond all places; where the system has few files, fewer.
+const EXTRA_GUESTS: usize = 16;
+
+/// The bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections in all.
+    pub max: usize,
+    /// Of them, without a valid token.
+    pub max_guests: usize,
+    /// Of these, from one network.
+    pub max_guests_of_network: usize,
+}
+
+/// From where a connection comes: an address of IPv4, or the 64 bits of IPv6 that one customer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network(IpAddr);
+
+impl Network {
+    /// The network of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.into()),
+            IpAddr::V6(address) => Self(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client of its own.
+    Client,
+    /// A trusted proxy, which speaks for many clients: they are not counted as one network.
+    Proxy,
+}
+
+/// Which bound a connection was closed or refused for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// That of all connections.
+    All,
+    /// That of the guests.
+    Guests,
+    /// That of the guests of one network.
+    Network,
+}
+
+impl Bound {
+    /// The value of the metrics' label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Guests => "unauthenticated",
+            Self::Network => "address",
+        }
+    }
+}
+
+/// There is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub struct ConnectionLimits {
+    limits: Limits,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    open: usize,
+    guests: usize,
+    closing: usize,
+    next_number: u64,
+    /// Where each guest comes from, by its number.
+    guest_networks: HashMap<u64, Network>,
+    /// By number, and so by age.
+    networks: HashMap<Network, BTreeMap<u64, Weak<Place>>>,
+    /// Each network's count of guests and its oldest one: the last is the one to close a connection of.
+    crowded: BTreeSet<(usize, Reverse<u64>, Network)>,
+}
+
+/// A connection's place, as long as this lives.
+#[derive(Debug)]
+pub struct Place {
+    limits: Arc<ConnectionLimits>,
+    number: u64,
+    /// Connections that had a place when this one came.
+    max: usize,
+    is_guest: AtomicBool,
+    closed: AtomicBool,
+    is_told: AtomicBool,
+    close: Notify,
+}
+
+/// How a connection goes for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// It may be told why.
+    Told,
+    /// At once: there are too many of them.
+    AtOnce,
+}
+
+impl ConnectionLimits {
+    /// With these bounds.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            inner: Mutex::default(),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from this network. `files`: how many connections the system could keep open.
+    pub fn admit(
+        self: &Arc<Self>,
+        network: Network,
+        origin: Origin,
+        files: usize,
+    ) -> Result<(Arc<Place>, Option<Bound>), Full> {
+        let beyond = EXTRA_GUESTS.min(files / 4);
+        let max = self.limits.max.min(files - beyond);
+        let mut inner = self.inner();
+        let mut closed = None;
+        let closing = match inner.open < max && inner.closing < MAX_TOLD {
+            true => Closing::Told,
+            false => Closing::AtOnce,
+        };
+        if origin == Origin::Client && inner.guests_of(network) >= self.limits.max_guests_of_network {
+            inner.close_oldest_of(network, closing);
+            closed = Some(Bound::Network);
+        } else if inner.guests >= self.limits.max_guests {
+            inner.close_a_guest(closing);
+            closed = Some(Bound::Guests);
+        }
+        if inner.open - inner.closing >= max && inner.guests >= beyond {
+            if !inner.close_a_guest(Closing::AtOnce) {
+                return Err(Full);
+            }
+            closed = Some(Bound::All);
+        }
+        if inner.closing > MAX_CLOSING {
+            return Err(Full);
+        }
+        let number = inner.next_number;
+        inner.next_number += 1;
+        inner.open += 1;
+        let place = Arc::new(Place {
+            limits: Arc::clone(self),
+            number,
+            is_guest: AtomicBool::new(true),
+            max,
+            closed: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            close: Notify::new(),
+        });
+        inner.add_guest(network, number, &place);
+        Ok((place, closed))
+    }
+
+    /// Closes a guest, where there is one: for when the system has no further socket.
+    pub fn close_a_guest(&self) -> bool {
+        self.inner().close_a_guest(Closing::AtOnce)
+    }
+
+    /// Open connections, and how many of them are guests.
+    pub fn count(&self) -> (usize, usize) {
+        let inner = self.inner();
+        (inner.open, inner.guests)
+    }
+}
+
+impl Inner {
+    fn guests_of(&self, network: Network) -> usize {
+        self.networks.get(&network).map_or(0, BTreeMap::len)
+    }
+
+    /// Changes the guests of a network, and its rank with it.
+    fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<Place>>)) {
+        let guests = self.networks.entry(network).or_default();
+        let rank = |guests: &BTreeMap<u64, _>| {
+            let (oldest, _) = guests.first_key_value()?;
+            Some((guests.len(), Reverse(*oldest), network))
+        };
+        let before = rank(guests);
+        let count = guests.len();
+        change(guests);
+        let after = rank(guests);
+        self.guests = self.guests + guests.len() - count;
+        if guests.is_empty() {
+            self.networks.remove(&network);
+        }
+        if let Some(before) = before {
+            self.crowded.remove(&before);
+        }
+        self.crowded.extend(after);
+    }
+
+    fn add_guest(&mut self, network: Network, number: u64, place: &Arc<Place>) {
+        self.guest_networks.insert(number, network);
+        self.change(network, |guests| {
+            guests.insert(number, Arc::downgrade(place));
+        });
+    }
+
+    fn remove_guest(&mut self, number: u64) {
+        if let Some(network) = self.guest_networks.remove(&number) {
+            self.change(network, |guests| {
+                guests.remove(&number);
+            });
+        }
+    }
+
+    fn close_a_guest(&mut self, closing: Closing) -> bool {
+        match self.crowded.last().copied() {
+            Some((_, _, network)) => self.close_oldest_of(network, closing),
+            None => false,
+        }
+    }
+
+    fn close_oldest_of(&mut self, network: Network, closing: Closing) -> bool {
+        let mut oldest = None;
+        self.change(network, |guests| oldest = guests.pop_first());
+        let Some((number, place)) = oldest else { return false };
+        self.guest_networks.remove(&number);
+        if let Some(place) = place.upgrade() {
+            place.is_guest.store(false, Ordering::Relaxed);
+            place.is_told.store(closing == Closing::Told, Ordering::Relaxed);
+            place.closed.store(true, Ordering::Relaxed);
+            place.close.notify_one();
+            self.closing += 1;
+        }
+        true
+    }
+}
+
+impl Place {
+    /// The connection has shown a valid token. `Err`: those that have fill all places, and it stays a guest.
+    pub fn authenticate(&self) -> Result<(), Full> {
+        let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
+        if !may_go {
+            return Ok(());
+        }
+        let mut inner = self.limits.inner();
+        if inner.open - inner.closing - inner.guests >= self.max {
+            return Err(Full);
+        }
+        if self.is_guest.swap(false, Ordering::Relaxed) {
+            inner.remove_guest(self.number);
+        } else if self.closed.swap(false, Ordering::Relaxed) {
+            // It was to go for another one, and has not gone yet.
+            inner.closing -= 1;
+        }
+        Ok(())
+    }
+
+    /// A proxy has said for whom this guest's connection is.
+    pub fn is_of(self: &Arc<Self>, network: Network) {
+        let mut inner = self.limits.inner();
+        if !self.is_guest.load(Ordering::Relaxed) {
+            return;
+        }
+        inner.remove_guest(self.number);
+        if inner.guests_of(network) >= self.limits.limits.max_guests_of_network {
+            inner.close_oldest_of(network, Closing::AtOnce);
+        }
+        inner.add_guest(network, self.number, self);
+    }
+
+    /// Resolves when the connection has to go, for another one to come.
+    pub async fn closed(&self) -> Closing {
+        loop {
+            self.close.notified().await;
+            if self.closed.load(Ordering::Relaxed) {
+                return match self.is_told.load(Ordering::Relaxed) {
+                    true => Closing::Told,
+                    false => Closing::AtOnce,
+                };
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.limits.inner();
+        inner.open -= 1;
+        if *self.closed.get_mut() {
+            inner.closing -= 1;
+        }
+        if *self.is_guest.get_mut() {
+            inner.remove_guest(self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Origin::{Client, Proxy};
+    use super::*;
+
+    fn network(last: u8) -> Network {
+        Network::of([192, 0, 2, last].into())
+    }
+
+    fn limits(max: usize, max_guests: usize, max_guests_of_network: usize) -> Arc<ConnectionLimits> {
+        ConnectionLimits::new(Limits {
+            max,
+            max_guests,
+            max_guests_of_network,
+        })
+    }
+
+    fn closed(place: &Place) -> bool {
+        place.closed.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn the_oldest_guest_of_the_network_that_has_the_most_goes_first() {
+        let limits = limits(100, 6, 100);
+        let admit = |last| limits.admit(network(last), Client, usize::MAX).unwrap();
+        let quiet = admit(1);
+        let crowd: Vec<_> = (0..5).map(|_| admit(2)).collect();
+        assert_eq!(limits.count(), (6, 6));
+        let newcomer = admit(3);
+        assert_eq!(newcomer.1, Some(Bound::Guests));
+        assert!(closed(&crowd[0].0) && crowd[1..].iter().all(|(place, _)| !closed(place)));
+        assert!(!closed(&quiet.0));
+        // The crowd's next one closes another one of the crowd.
+        admit(2);
+        assert!(closed(&crowd[1].0) && !closed(&quiet.0) && !closed(&newcomer.0));
+    }
+
+    #[test]
+    fn those_that_have_shown_a_token_are_never_closed_and_guests_beyond_all_places_are_told_so() {
+        let limits = limits(3, 100, 100);
+        let known: Vec<_> = (0..3)
+            .map(|_| {
+                let (place, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
+                place.authenticate().unwrap();
+                place
+            })
+            .collect();
+        assert_eq!(limits.count(), (3, 0));
+        let beyond: Vec<_> = (0..EXTRA_GUESTS)
+            .map(|_| limits.admit(network(2), Client, usize::MAX).unwrap())
+            .collect();
+        assert!(beyond.iter().all(|(_, bound)| bound.is_none()));
+        assert_eq!(beyond[0].0.authenticate(), Err(Full));
+        let (newcomer, bound) = limits.admit(network(3), Client, usize::MAX).unwrap();
+        assert_eq!(bound, Some(Bound::All));
+        assert!(closed(&beyond[0].0) && !closed(&beyond[1].0) && known.iter().all(|place| !closed(place)));
+        drop(known);
+        assert_eq!(newcomer.authenticate(), Ok(()));
+    }
+
+    #[test]
+    fn a_proxys_connections_are_no_network_but_guests_until_a_client_of_it_shows_a_token() {
+        let limits = limits(10, 6, 2);
+        let of_proxy = || limits.admit(network(9), Proxy, usize::MAX).unwrap();
+        let silent: Vec<_> = (0..6).map(|_| of_proxy()).collect();
+        assert!(
+            silent.iter().all(|(_, bound)| bound.is_none()),
+            "more than a network may have"
+        );
+        let (newcomer, bound) = of_proxy();
+        assert_eq!(bound, Some(Bound::Guests));
+        assert!(closed(&silent[0].0) && !closed(&silent[1].0));
+        newcomer.authenticate().unwrap();
+        let _others: Vec<_> = (0..20).map(|_| of_proxy()).collect();
+        assert!(!closed(&newcomer));
+    }
+
+    #[test]
+    fn one_that_shows_its_token_in_the_moment_in_which_it_should_go_stays() {
+        let limits = limits(10, 1, 1);
+        let (first, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
+        let _second = limits.admit(network(1), Client, usize::MAX).unwrap();
+        assert!(closed(&first));
+        first.authenticate().unwrap();
+        assert!(!closed(&first));
+        assert_eq!(limits.inner().closing, 0);
+    }
+
+    #[test]
+    fn guests_behind_a_proxy_are_those_of_their_own_networks() {
+        let limits = limits(100, 100, 2);
+        let of = |last| {
+            let (place, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
+            place.is_of(network(last));
+            place
+        };
+        let crowd: Vec<_> = (0..5).map(|_| of(7)).collect();
+        let quiet = of(8);
+        assert_eq!(crowd.iter().filter(|place| closed(place)).count(), 3);
+        assert!(!closed(&quiet));
+        drop((crowd, quiet));
+        assert_eq!(limits.count(), (0, 0));
+        assert!(limits.inner().guest_networks.is_empty() && limits.inner().networks.is_empty());
+    }
+
+    #[test]
+    fn a_network_is_an_address_of_ipv4_or_half_of_one_of_ipv6() {
+        let of = |text: &str| Network::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::"));
+        assert_ne!(of("2001:db8:1:2::"), of("2001:db8:1:3::"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_place_that_is_left_is_left_wherever_it_was_counted() {
+        let limits = limits(10, 5, 2);
+        let proxy = limits.admit(network(9), Proxy, usize::MAX).unwrap();
+        let places: Vec<_> = (0..20)
+            .filter_map(|number| limits.admit(network(number % 3), Client, usize::MAX).ok())
+            .collect();
+        for (place, _) in places.iter().step_by(2) {
+            let _ = place.authenticate();
+        }
+        drop((places, proxy));
+        assert_eq!(limits.count(), (0, 0));
+        let inner = limits.inner();
+        assert!(inner.closing == 0 && inner.networks.is_empty() && inner.crowded.is_empty());
+    }
+
+    #[test]
+    fn fewer_may_be_open_than_the_settings_say_where_the_system_has_fewer_files() {
+        let limits = limits(100, 100, 100);
+        let known: Vec<_> = (0..9)
+            .map(|_| limits.admit(network(1), Client, 12).unwrap().0)
+            .collect();
+        known.iter().for_each(|place| place.authenticate().unwrap());
+        let (guests, _) = (0..10)
+            .map(|_| limits.admit(network(2), Client, 12).unwrap())
+            .collect::<(Vec<_>, Vec<_>)>();
+        let open = guests.iter().filter(|guest| !closed(guest)).count();
+        assert_eq!(open, 3, "of twelve files");
+        assert_eq!(guests.last().unwrap().authenticate(), Err(Full));
+    }
+}

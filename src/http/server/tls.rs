@@ -1,0 +1,109 @@
+//! The certificate: read at the start, and again when its files change or somebody asks for it. Connections that are open
+//! go on with the one that they began with.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use crate::config;
+
+/// Between two looks at whether the files have changed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The certificate that is served.
+#[derive(Debug)]
+pub struct Certificate {
+    files: config::Tls,
+    provider: Arc<CryptoProvider>,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&current))
+    }
+}
+
+impl Certificate {
+    /// Reads it.
+    pub fn load(files: &config::Tls) -> Result<Arc<Self>, Error> {
+        let provider = Arc::new(ring::default_provider());
+        let current = RwLock::new(Arc::new(read(files, &provider)?));
+        Ok(Arc::new(Self {
+            files: files.clone(),
+            provider,
+            current,
+        }))
+    }
+
+    /// What makes a socket secure with it.
+    pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, Error> {
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| problem("certificate", &self.files.certificate, &error))?;
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
+        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    /// Reads it again whenever the files change, and when `asked`, until `stop`.
+    pub async fn watch(self: Arc<Self>, asked: Arc<Notify>, stop: CancellationToken) {
+        let mut seen = self.stamps();
+        loop {
+            let asked = tokio::select! {
+                () = tokio::time::sleep(LOOK_INTERVAL) => false,
+                () = asked.notified() => true,
+                () = stop.cancelled() => return,
+            };
+            let now = self.stamps();
+            if now == seen && !asked {
+                continue;
+            }
+            seen = now;
+            match read(&self.files, &self.provider) {
+                Ok(read) => {
+                    *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
+                    tracing::info!(certificate = %self.files.certificate.display(), "the certificate was read again");
+                }
+                // It may be half written: then its files change once more.
+                Err(error) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
+            }
+        }
+    }
+
+    /// What changes when one of the files does, also where it is replaced by another one.
+    fn stamps(&self) -> [Option<(SystemTime, u64, u64)>; 2] {
+        let stamp = |metadata: Metadata| Some((metadata.modified().ok()?, metadata.len(), metadata.ino()));
+        [&self.files.certificate, &self.files.key].map(|file| std::fs::metadata(file).ok().and_then(stamp))
+    }
+}
+
+fn read(files: &config::Tls, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| problem("certificate", &files.certificate, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| problem("key", &files.key, &error))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| problem("certificate", &files.certificate, &error))
+}
+
+fn problem(setting: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> Error {
+    Error::Tls {
+        setting,
+        path: path.display().to_string(),
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,185 @@
+//! How often something may happen: at a rate, and a burst at once where nothing happened before.
+//!
+//! The state is one moment, at which the bucket would be full again (GCRA), so a limiter for each key is cheap.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One in `interval`, and `burst` at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    interval: Duration,
+    burst: u32,
+}
+
+impl Rate {
+    /// So many a second. `per_second` and `burst` are 1 at least.
+    pub const fn per_second(per_second: u32, burst: u32) -> Self {
+        Self {
+            interval: Duration::from_nanos(1_000_000_000 / per_second as u64),
+            burst,
+        }
+    }
+
+    /// One in so long.
+    pub const fn one_in(interval: Duration, burst: u32) -> Self {
+        Self { interval, burst }
+    }
+
+    /// For work that takes one core so long: with more cores it goes as much faster.
+    pub fn of_core_time(time: Duration, burst: u32) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        Self {
+            interval: time / cores,
+            burst,
+        }
+    }
+
+    /// Takes one, if there is one, where `next` is all that is kept.
+    pub fn allows(&self, next: &mut Instant, now: Instant) -> bool {
+        self.reserve(next, now, Duration::ZERO).is_ok()
+    }
+
+    fn wait(&self, next: Instant, now: Instant) -> Duration {
+        (next + self.interval).saturating_duration_since(now + self.interval * self.burst)
+    }
+
+    fn reserve(&self, next: &mut Instant, now: Instant, most: Duration) -> Result<Duration, Duration> {
+        let wait = self.wait(*next, now);
+        if wait > most {
+            return Err(wait);
+        }
+        *next = (*next).max(now) + self.interval;
+        Ok(wait)
+    }
+}
+
+/// Limits one thing.
+#[derive(Debug)]
+pub struct RateLimiter {
+    rate: Rate,
+    next: Instant,
+}
+
+impl RateLimiter {
+    /// Nothing has happened yet.
+    pub fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            next: Instant::now(),
+        }
+    }
+
+    /// Whether one that came now would wait.
+    pub fn is_behind(&self, now: Instant) -> bool {
+        !self.rate.wait(self.next, now).is_zero()
+    }
+
+    /// How long the one that comes now waits. `Err`: it would be longer than `most`, so it takes nobody's turn.
+    pub fn reserve(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
+        self.rate.reserve(&mut self.next, now, most)
+    }
+
+    /// Takes one, if there is one.
+    pub fn allows(&mut self, now: Instant) -> bool {
+        self.reserve(now, Duration::ZERO).is_ok()
+    }
+}
+
+/// Limits each key by itself.
+#[derive(Debug)]
+pub struct RateLimiters<K> {
+    rate: Rate,
+    max_keys: usize,
+    next: Mutex<HashMap<K, Instant>>,
+}
+
+impl<K: Eq + Hash> RateLimiters<K> {
+    /// With a bound for the keys that are kept. Beyond it those that are at rest are evicted, and if there are none, all:
+    /// new keys are never refused.
+    pub fn new(rate: Rate, max_keys: usize) -> Self {
+        Self {
+            rate,
+            max_keys,
+            next: Mutex::default(),
+        }
+    }
+
+    /// Takes one of this key's. `Err`: how long until there is one.
+    pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.len() >= self.max_keys && !next.contains_key(&key) {
+            next.retain(|_, next| *next > now);
+            if next.len() >= self.max_keys {
+                next.clear();
+            }
+        }
+        let next = next.entry(key).or_insert(now);
+        self.rate.reserve(next, now, Duration::ZERO).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_secs(30);
+
+    fn rate(interval: Duration, burst: u32) -> Rate {
+        Rate { interval, burst }
+    }
+
+    #[test]
+    fn a_crowd_goes_through_at_its_rate_and_a_few_at_once() {
+        let (now, interval, burst) = (Instant::now(), Duration::from_millis(1), 32);
+        let mut limiter = RateLimiter {
+            rate: rate(interval, burst),
+            next: now,
+        };
+        let waits: Vec<Duration> = (0..1000).map(|_| limiter.reserve(now, MOST).unwrap()).collect();
+        assert!(waits[..burst as usize].iter().all(Duration::is_zero));
+        assert_eq!(waits[burst as usize], interval);
+        assert_eq!(waits[999], interval * (1000 - burst));
+        assert!(limiter.is_behind(now));
+        // When they are through, as many may go at once again.
+        let later = now + Duration::from_secs(2);
+        assert!(!limiter.is_behind(later));
+        assert_eq!(limiter.reserve(later, MOST), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn one_that_would_wait_too_long_takes_nobodys_turn() {
+        let (now, interval) = (Instant::now(), Duration::from_secs(1));
+        let mut limiter = RateLimiter {
+            rate: rate(interval, 32),
+            next: now,
+        };
+        while limiter.reserve(now, MOST).is_ok() {}
+        assert_eq!(limiter.reserve(now, MOST), Err(MOST + interval));
+        assert_eq!(limiter.reserve(now + interval, MOST), Ok(MOST));
+    }
+
+    #[test]
+    fn each_key_has_a_rate_of_its_own_and_is_told_how_long_to_wait() {
+        let now = Instant::now();
+        let limiters = RateLimiters::new(Rate::per_second(10, 5), 100);
+        for _ in 0..5 {
+            assert_eq!(limiters.take("one", now), Ok(()));
+        }
+        assert_eq!(limiters.take("one", now), Err(Duration::from_millis(100)));
+        assert_eq!(limiters.take("other", now), Ok(()));
+        assert_eq!(limiters.take("one", now + Duration::from_millis(100)), Ok(()));
+    }
+
+    #[test]
+    fn no_more_keys_are_kept_than_the_bound() {
+        let now = Instant::now();
+        let limiters = RateLimiters::new(Rate::per_second(1, 1), 100);
+        for key in 0..10_000 {
+            assert_eq!(limiters.take(key, now), Ok(()));
+        }
+        assert!(limiters.next.lock().unwrap().len() <= 100);
+    }
+}

@@ -1,0 +1,196 @@
+//! An order as it stands in the shop's table, for an answer.
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::CurrentStatus;
+use crate::db::{self, Failed};
+use crate::domain::Subject;
+use crate::domain::event::StoreId;
+use crate::domain::status::SubjectKind;
+use crate::sources::changes::Found;
+use crate::sources::list::TypedColumn;
+use crate::sources::mapping::{Column, StoreRef};
+use crate::sources::trigger::{ident, literal};
+use crate::sources::{Beside, Source, Sources};
+
+/// A row as it stands, with what its table has.
+pub struct Standing<'a> {
+    pub source: &'a Source,
+    pub table: AnswerTable,
+    pub subject: Subject,
+    /// The status as its table has it.
+    pub word: Option<String>,
+    pub by: Option<String>,
+}
+
+impl Standing<'_> {
+    /// Where it stands, as a person is told.
+    pub fn current(&self) -> CurrentStatus {
+        CurrentStatus {
+            source: self.source.name.to_string(),
+            status: self.subject.status,
+            word: self.subject.status_word.clone(),
+            by: self.by.clone(),
+            is_delivered: self.subject.is_delivered(),
+        }
+    }
+}
+
+/// What an answer needs to know of a table.
+pub struct AnswerTable {
+    /// The row's key.
+    pub key: TypedColumn,
+    columns: Vec<AnswerColumn>,
+}
+
+/// A column that an answer may write.
+pub struct AnswerColumn {
+    name: String,
+    /// Its type with its precision.
+    pub kind: String,
+    /// Whether it keeps texts.
+    is_text: bool,
+}
+
+impl AnswerColumn {
+    /// A text as a value of the column. Postgres shortens a text that is cast to `varchar(5)` and says nothing, but
+    /// refuses to assign one that is too long.
+    pub fn of_text(&self, text: &str) -> String {
+        match self.is_text {
+            true => text.to_owned(),
+            false => format!("{text}::{}", self.kind),
+        }
+    }
+}
+
+impl AnswerTable {
+    /// A column; `None`: it is gone.
+    pub fn column(&self, name: &str) -> Option<&AnswerColumn> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// The rows of this key and store, in whichever sources have one. A source that cannot be read has none, as far as anybody
+/// can tell: it is noted, and costs the others nothing.
+pub async fn find<'a>(
+    transaction: &mut Transaction<'_>,
+    sources: &'a Sources,
+    store: &StoreId,
+    kind: SubjectKind,
+    source: Option<&str>,
+    key: &str,
+) -> Result<Vec<Standing<'a>>, Failed> {
+    let mut found = Vec::new();
+    let meant = sources.all().into_iter().filter(|it| it.mapping.kind == kind && source.is_none_or(|name| it.name.as_ref() == name));
+    let mut unreadable = None;
+    for source in meant {
+        let savepoint = transaction.transaction().await?;
+        let beside = Beside {
+            currency: sources.currency_of(store),
+            lookup: Found::Nothing,
+        };
+        match find_in(&savepoint, source, store, key, beside).await {
+            Ok(standing) => {
+                savepoint.commit().await?;
+                found.extend(standing);
+            }
+            Err(error) if error.as_db_error().is_some() => {
+                savepoint.rollback().await?;
+                tracing::warn!(source = &*source.name, error = db::reason(&error), "an order was not looked for in a source");
+                unreadable = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match unreadable {
+        Some(error) if found.is_empty() => Err(error.into()),
+        _ => Ok(found),
+    }
+}
+
+async fn find_in<'a>(
+    transaction: &Transaction<'_>,
+    source: &'a Source,
+    store: &StoreId,
+    key: &str,
+    beside: Beside<'_>,
+) -> Result<Option<Standing<'a>>, tokio_postgres::Error> {
+    let Some(table) = answer_table(transaction, source).await? else {
+        return Ok(None);
+    };
+    if !table.key.can_hold(key) {
+        return Ok(None);
+    }
+    let recorded = source.mapping.recorded_columns().into_iter().map(|name| match table.column(name) {
+        Some(_) => format!("t.{}", ident(name)),
+        None => format!("null as {}", ident(name)),
+    });
+    let sql = format!(
+        "select vestnik.vst_readable(row_to_json((select one from (select {}) one)))::text, \
+             (select a.by_whom from vestnik.vst_status_change a where a.source = $3 and a.key = $1 order by a.id desc limit 1), \
+             (select a.status from vestnik.vst_status_change a where a.source = $3 and a.key = $1 order by a.id desc limit 1), \
+             vestnik.vst_readable({}) \
+         from {} t where {} and t.{}::text = $1 and {}",
+        recorded.collect::<Vec<_>>().join(", "),
+        status_text(&source.mapping.status.column),
+        source.table,
+        table.key.is("t", "$1"),
+        ident(&source.mapping.key),
+        store_is(source, "$2"),
+    );
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&key, Type::TEXT), (&store.as_str(), Type::TEXT), (&source.id.0, Type::INT4)];
+    let Some(row) = transaction.query_typed_opt(&sql, &parameters).await? else {
+        return Ok(None);
+    };
+    let subject = source.translate(key, row.try_get(0)?, beside);
+    let by: Option<String> = row.try_get(1)?;
+    let answered: Option<&str> = row.try_get(2)?;
+    Ok(Some(Standing {
+        source,
+        table,
+        word: row.try_get(3)?,
+        by: by.filter(|_| answered == Some(subject.status.as_str())),
+        subject,
+    }))
+}
+
+async fn answer_table(transaction: &Transaction<'_>, source: &Source) -> Result<Option<AnswerTable>, tokio_postgres::Error> {
+    const COLUMNS: &str = "select attname::text, format_type(atttypid, null), format_type(atttypid, atttypmod), typcategory = 'S' \
+         from pg_attribute join pg_type t on t.oid = atttypid where attrelid = to_regclass($1) and attnum > 0 and not attisdropped";
+    let rows = transaction.query_typed(COLUMNS, &[(&source.table, Type::TEXT)]).await?;
+    let mut columns = Vec::with_capacity(rows.len());
+    let mut key = None;
+    for row in &rows {
+        let name: String = row.try_get(0)?;
+        if name == source.mapping.key {
+            key = Some(TypedColumn::new(&name, row.try_get(1)?));
+        }
+        columns.push(AnswerColumn {
+            name,
+            kind: row.try_get(2)?,
+            is_text: row.try_get(3)?,
+        });
+    }
+    Ok(key.map(|key| AnswerTable { key, columns }))
+}
+
+/// SQL that holds for rows of the store in a parameter.
+pub fn store_is(source: &Source, parameter: &str) -> String {
+    match &source.mapping.store {
+        StoreRef::Column(name) => format!("t.{}::text = {parameter}", ident(name)),
+        StoreRef::Constant(store) => format!("{parameter} = {}", literal(store)),
+    }
+}
+
+/// The status as text.
+pub fn status_text(column: &Column) -> String {
+    match column.path.is_empty() {
+        true => format!("t.{}::text", ident(&column.name)),
+        false => {
+            let path: Vec<String> = column.path.iter().map(|name| literal(name)).collect();
+            format!("(t.{}::jsonb #>> array[{}])", ident(&column.name), path.join(", "))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Writes an answer into the shop's table, and into the journal who gave it.
+
+use deadpool_postgres::Transaction;
+use serde_json::json;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::StatusChange;
+use super::standing::{AnswerColumn, Standing, status_text, store_is};
+use crate::domain::status::Status;
+use crate::sources::trigger::{ident, literal};
+
+/// Writes the shop's word, if the status is still what it was. Whether a row was changed.
+pub async fn update(
+    transaction: &Transaction<'_>,
+    standing: &Standing<'_>,
+    word: &str,
+    change: &StatusChange<'_>,
+) -> Result<bool, tokio_postgres::Error> {
+    let sql = update_sql(standing, change.to);
+    let reason = change.reason.unwrap_or_default().as_bytes();
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&change.key, Type::TEXT),
+        (&change.store.as_str(), Type::TEXT),
+        (&word, Type::TEXT),
+        (&standing.word, Type::TEXT),
+        (&reason, Type::BYTEA),
+        (&change.minutes, Type::INT4),
+    ];
+    let row = transaction.query_typed_opt(&sql, &parameters).await?;
+    Ok(row.is_some())
+}
+
+/// The UPDATE. A parameter that no column takes has to be used all the same, for Postgres to know its type.
+fn update_sql(standing: &Standing<'_>, to: Status) -> String {
+    let mapping = &standing.source.mapping;
+    let (answer, table) = (&mapping.answer, &standing.table);
+    let now = |kind: &str| match kind.starts_with("timestamp") && kind.contains("without") {
+        true => format!("(clock_timestamp() at time zone {})", literal(&answer.zone)),
+        false => "clock_timestamp()".to_owned(),
+    };
+    let mut set = Vec::new();
+    let mut put = |name: &Option<String>, value: &dyn Fn(&str, &AnswerColumn) -> String| {
+        if let Some(name) = name
+            && let Some(column) = table.column(name)
+        {
+            let name = ident(name);
+            set.push(format!("{name} = {}", value(&name, column)));
+        }
+    };
+    let written_now = |_: &str, column: &AnswerColumn| format!("{}::{}", now(&column.kind), column.kind);
+    put(&answer.updated_at, &written_now);
+    if to == Status::Preparing {
+        put(&answer.accepted_at, &written_now);
+    }
+    put(&answer.reason, &|name, column| {
+        format!("coalesce({}, t.{name})", column.of_text("nullif(vestnik.vst_storable($5), '')"))
+    });
+    put(&answer.minutes, &|name, column| format!("coalesce($6::{}, t.{name})", column.kind));
+    let status = &mapping.status.column;
+    let (name, column) = (ident(&status.name), table.column(&status.name));
+    set.push(match status.path.is_empty() {
+        true => format!("{name} = {}", column.map_or_else(|| "$3".to_owned(), |column| column.of_text("$3"))),
+        false => {
+            let path: Vec<String> = status.path.iter().map(|name| literal(name)).collect();
+            let kind = column.map_or("jsonb", |column| column.kind.as_str());
+            format!("{name} = jsonb_set(t.{name}::jsonb, array[{}], to_jsonb($3))::{kind}", path.join(", "))
+        }
+    });
+    format!(
+        "update {} t set {} where {} and t.{}::text = $1 and {} and {} is not distinct from $4 \
+             and $5 is not distinct from $5 and $6 is not distinct from $6 returning true",
+        standing.source.table,
+        set.join(", "),
+        table.key.is("t", "$1"),
+        ident(&mapping.key),
+        store_is(standing.source, "$2"),
+        status_text(status),
+    )
+}
+
+/// Calls the shop's own function instead. It says no by an exception, or by false.
+pub async fn call(
+    transaction: &Transaction<'_>,
+    function: &str,
+    word: &str,
+    change: &StatusChange<'_>,
+) -> Result<bool, tokio_postgres::Error> {
+    let sql = format!(
+        "select {function}($1, $2, nullif(vestnik.vst_storable($3), ''), $4, vestnik.vst_storable($5))::text is distinct from 'false'"
+    );
+    let (reason, by) = (change.reason.unwrap_or_default().as_bytes(), change.by.as_bytes());
+    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        (&change.key, Type::TEXT),
+        (&word, Type::TEXT),
+        (&reason, Type::BYTEA),
+        (&change.minutes, Type::INT4),
+        (&by, Type::BYTEA),
+    ];
+    let row = transaction.query_typed_opt(&sql, &parameters).await?;
+    row.map_or(Ok(false), |row| row.try_get(0))
+}
+
+/// Remembers who it was, for those who press second, and in the event that the change has just become.
+pub async fn note(transaction: &Transaction<'_>, standing: &Standing<'_>, change: &StatusChange<'_>) -> Result<(), tokio_postgres::Error> {
+    const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, way, by_whom, minutes, token_id) \
+         values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9)";
+    const ANNOTATE: &str = "update vestnik.vst_event set answer = vestnik.vst_storable($4)::json \
+         where xid = pg_current_xact_id() and source = $1 and key = $2 and store_id = $3 and type in ('insert', 'update')";
+    let (source, store, by) = (standing.source.id.0, change.store.as_str(), change.by.as_bytes());
+    let token = change.token.map(|token| token.0);
+    let noted: [(&(dyn ToSql + Sync), Type); 9] = [
+        (&source, Type::INT4),
+        (&change.key, Type::TEXT),
+        (&store, Type::TEXT),
+        (&standing.subject.status.as_str(), Type::TEXT),
+        (&standing.source.mapping.status.becomes(change.to).as_str(), Type::TEXT),
+        (&change.way.as_str(), Type::TEXT),
+        (&by, Type::BYTEA),
+        (&change.minutes, Type::INT4),
+        (&token, Type::INT8),
+    ];
+    transaction.query_typed(NOTE, &noted).await?;
+    let answer = json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string();
+    let annotated: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&source, Type::INT4),
+        (&change.key, Type::TEXT),
+        (&store, Type::TEXT),
+        (&answer.as_bytes(), Type::BYTEA),
+    ];
+    transaction.query_typed(ANNOTATE, &annotated).await?;
+    Ok(())
+}

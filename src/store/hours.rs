@@ -1,0 +1,288 @@
+//! Hours as people write them: `mon-fri=9:00-18:00`, `sun-thu 12-2`, `daily=0:00-24:00`, `sat,sun=closed`,
+//! `2026-12-31=10:00-16:00`, `12-25=closed`.
+
+use time::{Date, Duration, Month, Time};
+
+/// What one rule says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// When it holds.
+    pub days: Days,
+    /// When it is open then.
+    pub open: Open,
+}
+
+/// When a rule holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Days {
+    /// Each week on these days, 1: Monday.
+    Week(Vec<i16>),
+    /// On these days, and on no other.
+    Dates(Vec<Date>),
+    /// Each year on this day; its year says nothing.
+    Yearly(Date),
+    /// Always: the store has no hours.
+    Never,
+}
+
+/// What is open on a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Open {
+    /// Within these; none: the day is closed.
+    Spans(Vec<Span>),
+    /// As on any day of the week: an exception ends.
+    AsUsual,
+}
+
+/// From an hour to another one, by the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// It opens.
+    pub opens: Time,
+    /// It closes. At or before it opens: on the next day.
+    pub closes: Time,
+}
+
+/// The longest span of dates of one rule, days.
+const LONGEST_SPAN_DAYS: i64 = 366;
+/// The days of the week, as they begin in English and in Russian.
+const WEEK: [[&str; 2]; 7] = [
+    ["mo", "пн"],
+    ["tu", "вт"],
+    ["we", "ср"],
+    ["th", "чт"],
+    ["fr", "пт"],
+    ["sa", "сб"],
+    ["su", "вс"],
+];
+const FULL: [&str; 7] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
+
+/// Reads a rule; where it is none, how one looks.
+pub fn rule(text: &str) -> Result<Rule, String> {
+    const LOOKS: &str = "hours look like mon-fri=10:00-22:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed, \
+         2026-12-31=10:00-16:00 or 12-25=closed";
+    read(text.trim()).ok_or_else(|| LOOKS.to_owned())
+}
+
+fn read(text: &str) -> Option<Rule> {
+    match text.to_lowercase().as_str() {
+        "none" => {
+            let (days, open) = (Days::Never, Open::Spans(Vec::new()));
+            return Some(Rule { days, open });
+        }
+        "24/7" => return read("daily=0:00-24:00"),
+        _ => {}
+    }
+    let (days, open) = match text.split_once('=') {
+        Some((days, open)) => (days.trim(), open.trim()),
+        None => match text.split_once(char::is_whitespace) {
+            Some((days, open)) => (days, open.trim()),
+            // A span alone is one of every day.
+            None => ("daily", text),
+        },
+    };
+    let (days, open) = (days_of(days)?, open_of(open)?);
+    let is_of_week = matches!(days, Days::Week(_));
+    // A week has no other week to be like.
+    (open != Open::AsUsual || !is_of_week).then_some(Rule { days, open })
+}
+
+fn days_of(text: &str) -> Option<Days> {
+    if let Some((from, to)) = text.split_once("..") {
+        let (from, to) = (date(from)?, date(to)?);
+        let days = (to - from).whole_days();
+        let span = (0..=days).map(|day| from + Duration::days(day));
+        return (0..LONGEST_SPAN_DAYS)
+            .contains(&days)
+            .then(|| Days::Dates(span.collect()));
+    }
+    if let Some(date) = date(text) {
+        return Some(Days::Dates(vec![date]));
+    }
+    if let Some(day) = yearly(text) {
+        return Some(Days::Yearly(day));
+    }
+    let mut week = Vec::new();
+    for part in text.split(',') {
+        week.extend(week_days(&part.trim().to_lowercase())?);
+    }
+    week.sort_unstable();
+    week.dedup();
+    Some(Days::Week(week))
+}
+
+/// `2026-12-31`, `31.12.2026`.
+fn date(text: &str) -> Option<Date> {
+    let (year, month, day) = match text.trim().split(['-', '.']).collect::<Vec<_>>()[..] {
+        [year, month, day] if year.len() == 4 => (year, month, day),
+        [day, month, year] if year.len() == 4 && text.contains('.') => (year, month, day),
+        _ => return None,
+    };
+    calendar(year.parse().ok()?, month, day)
+}
+
+/// `12-25`, `25.12`: kept in a year that has each day.
+fn yearly(text: &str) -> Option<Date> {
+    let (month, day) = match text.split_once('-') {
+        Some((month, day)) => (month, day),
+        None => text.split_once('.').map(|(day, month)| (month, day))?,
+    };
+    calendar(2000, month, day)
+}
+
+fn calendar(year: i32, month: &str, day: &str) -> Option<Date> {
+    let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    Date::from_calendar_date(year, month, day.parse().ok()?).ok()
+}
+
+fn week_days(text: &str) -> Option<Vec<i16>> {
+    match text {
+        "daily" | "everyday" | "every day" | "ежедневно" => return Some((1..=7).collect()),
+        "weekdays" | "будни" => return Some((1..=5).collect()),
+        "weekend" | "weekends" | "выходные" => return Some(vec![6, 7]),
+        _ => {}
+    }
+    let (from, to) = text.split_once(['-', '–']).unwrap_or((text, text));
+    let (from, to) = (week_day(from.trim())?, week_day(to.trim())?);
+    // `sun-thu` goes on past the end of the week.
+    let days = (to - from).rem_euclid(7);
+    Some((0..=days).map(|day| (from + day - 1).rem_euclid(7) + 1).collect())
+}
+
+/// `mon`, `Mo`, `monday`, `пн`.
+fn week_day(text: &str) -> Option<i16> {
+    let is_it = |(short, full): &(&[&str; 2], &&str)| {
+        short[1] == text
+            || text.len() >= 2 && text.starts_with(short[0]) && full.starts_with(text)
+            || text == "tues" && short[0] == "tu"
+    };
+    let found = WEEK.iter().zip(&FULL).position(|day| is_it(&day))?;
+    i16::try_from(found + 1).ok()
+}
+
+fn open_of(text: &str) -> Option<Open> {
+    match text.to_lowercase().as_str() {
+        "closed" | "off" | "закрыто" => return Some(Open::Spans(Vec::new())),
+        "usual" => return Some(Open::AsUsual),
+        _ => {}
+    }
+    let spans: Option<Vec<Span>> = text.split(',').map(|part| span(part.trim())).collect();
+    spans.map(Open::Spans)
+}
+
+/// `9:00-18:00`, `9-18`, `22:00–02:00`.
+pub fn span(text: &str) -> Option<Span> {
+    let (opens, closes) = text.split_once(['-', '–'])?;
+    let (opens, closes) = (clock(opens.trim())?, clock(closes.trim())?);
+    Some(Span { opens, closes })
+}
+
+/// `9:00`, `09.30`, `9`, and `24:00`, which is the next day's beginning.
+fn clock(text: &str) -> Option<Time> {
+    let (hour, minute) = text.split_once([':', '.']).unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(hour) || !is_number(minute) || text.contains([':', '.']) && minute.len() != 2 {
+        return None;
+    }
+    match (hour.parse().ok()?, minute.parse().ok()?) {
+        (24, 0) => Some(Time::MIDNIGHT),
+        (hour, minute) => Time::from_hms(hour, minute, 0).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::{date, time};
+
+    fn week(text: &str) -> (Vec<i16>, Vec<(Time, Time)>) {
+        match rule(text) {
+            Ok(Rule {
+                days: Days::Week(days),
+                open: Open::Spans(spans),
+            }) => (days, spans.iter().map(|span| (span.opens, span.closes)).collect()),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn hours_are_read_as_people_write_them() {
+        let nine_to_six = vec![(time!(9:00), time!(18:00))];
+        for (text, days) in [
+            ("mon-fri=09:00-18:00", vec![1, 2, 3, 4, 5]),
+            ("Mon-Fri 9:00-18:00", vec![1, 2, 3, 4, 5]),
+            ("weekdays=9-18", vec![1, 2, 3, 4, 5]),
+            ("monday = 9.00 – 18.00", vec![1]),
+            ("sun-thu=9:00-18:00", vec![1, 2, 3, 4, 7]),
+            ("sat,sun=9:00-18:00", vec![6, 7]),
+            ("fri-mon,wed=9:00-18:00", vec![1, 3, 5, 6, 7]),
+            ("weekend=9:00-18:00", vec![6, 7]),
+            ("Mo,Tu=9:00-18:00", vec![1, 2]),
+            ("пн-чт=9:00-18:00", vec![1, 2, 3, 4]),
+            ("daily=9:00-18:00", vec![1, 2, 3, 4, 5, 6, 7]),
+            ("9:00-18:00", vec![1, 2, 3, 4, 5, 6, 7]),
+        ] {
+            assert_eq!(week(text), (days, nine_to_six.clone()), "{text}");
+        }
+        assert_eq!(week("daily=10:00-24:00").1, [(time!(10:00), time!(0:00))]);
+        assert_eq!(week("24/7").1, [(time!(0:00), time!(0:00))]);
+        assert_eq!(week("sun=12:00-02:00"), (vec![7], vec![(time!(12:00), time!(2:00))]));
+        let twice = [(time!(10:00), time!(14:00)), (time!(17:00), time!(22:30))];
+        assert_eq!(week("fri=10:00-14:00,17:00-22:30").1, twice);
+        assert_eq!(week("mon=closed"), (vec![1], vec![]));
+    }
+
+    #[test]
+    fn holidays_are_dates_spans_of_them_and_days_of_each_year() {
+        let days = |text: &str| rule(text).unwrap().days;
+        assert_eq!(days("2026-12-31=10:00-16:00"), Days::Dates(vec![date!(2026 - 12 - 31)]));
+        assert_eq!(days("31.12.2026=closed"), Days::Dates(vec![date!(2026 - 12 - 31)]));
+        let Days::Dates(span) = days("2026-12-31..2027-01-08=closed") else {
+            panic!("a span")
+        };
+        assert_eq!((span.len(), span[8]), (9, date!(2027 - 01 - 08)));
+        assert_eq!(days("12-25=closed"), Days::Yearly(date!(2000 - 12 - 25)));
+        assert_eq!(days("25.12=closed"), Days::Yearly(date!(2000 - 12 - 25)));
+        assert_eq!(days("02-29=closed"), Days::Yearly(date!(2000 - 02 - 29)));
+        assert_eq!(rule("2026-12-31=usual").unwrap().open, Open::AsUsual);
+        assert_eq!(days("none"), Days::Never);
+    }
+
+    #[test]
+    fn what_are_no_hours_is_refused_and_told_how_they_look() {
+        for wrong in [
+            "",
+            "always",
+            "mon",
+            "mon=",
+            "always open",
+            "mon=25:00-26:00",
+            "mon=9:60-10:00",
+            "mon=24:30-25:00",
+            "xyz=10:00-22:00",
+            "m=9-18",
+            "mon=10",
+            "mon=10:0-12:00",
+            "mon-fri-sat=9-18",
+            "2026-02-30=closed",
+            "2026-12-31..2026-12-01=closed",
+            "mon=usual",
+            "2026-01-01..2028-01-01=closed",
+            "13-25=closed",
+            "mon,=9-18",
+            "monkey=9-18",
+            "-1:00-9:00",
+        ] {
+            assert!(rule(wrong).is_err(), "{wrong}");
+        }
+        assert!(rule("always open").unwrap_err().contains("mon-fri=10:00-22:00"));
+    }
+}

@@ -1,0 +1,395 @@
+//! What is known of a store beside its orders: `vestnik.vst_store`, and when it is open.
+
+mod attendance;
+pub mod hours;
+pub mod secret;
+mod zone;
+
+pub use attendance::{AttendedBy, Escalates};
+
+use deadpool_postgres::Pool;
+use time::{Date, Time};
+use tokio_postgres::{Client, Transaction};
+
+use crate::db::{self, Failed};
+use crate::domain::event::StoreId;
+use crate::sources::registry::bump_version;
+use hours::{Days, Open, Rule};
+
+/// What may be set; `None` leaves it as it is.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Three letters of ISO 4217.
+    pub currency: Option<String>,
+    /// A name of IANA's: `Europe/Moscow`.
+    pub time_zone: Option<String>,
+    /// How long an order may wait for an answer on each rung, seconds.
+    pub answer_seconds: Option<i32>,
+    /// Who is to hear orders while it is open.
+    pub attended_by: Option<AttendedBy>,
+    /// Whether its orders are escalated while it is closed.
+    pub escalates: Option<Escalates>,
+    /// When it is open. Rules of the week take the place of all that were; those of dates, of the same dates'.
+    pub hours: Vec<Rule>,
+    /// Where the last rung posts to, and the secret that signs it.
+    pub webhook: Option<Webhook>,
+}
+
+/// One span of one weekday.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// 1: Monday.
+    pub weekday: i16,
+    /// By the store's clock.
+    pub opens: Time,
+    /// At or before `opens`: on the next day.
+    pub closes: Time,
+}
+
+/// What differs on one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holiday {
+    /// The day; where it is of each year, in the year 2000.
+    pub day: Date,
+    /// Whether it is of each year.
+    pub yearly: bool,
+    /// When it is open then; `None`: not at all.
+    pub open: Option<hours::Span>,
+}
+
+/// Where the last rung posts to.
+#[derive(Debug)]
+pub enum Webhook {
+    /// Nowhere.
+    None,
+    /// There.
+    To {
+        /// https, or http where that is allowed.
+        url: String,
+        /// What signs; `None`: what signed before.
+        secret: Option<String>,
+    },
+}
+
+/// A store as it is set up.
+#[derive(Debug)]
+pub struct Store {
+    /// Its key, as text.
+    pub id: String,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Three letters.
+    pub currency: String,
+    /// As Postgres names them.
+    pub time_zone: String,
+    /// Seconds.
+    pub answer_seconds: i32,
+    /// Whether the last rung posts anywhere.
+    pub webhook_url: Option<String>,
+    /// When it is open, by weekday.
+    pub hours: Vec<Opening>,
+    /// The days on which that differs.
+    pub holidays: Vec<Holiday>,
+}
+
+/// Why a store is not set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting that cannot be.
+    #[error("{0}")]
+    Setting(&'static str),
+    /// No name of a time zone.
+    #[error("{given:?} is no time zone's name: {}", match .meant {
+        Some(meant) => format!("write {meant}"),
+        None => "they look like Europe/Moscow".to_owned(),
+    })]
+    Zone {
+        /// What was given.
+        given: String,
+        /// The name that is meant, where that is known.
+        meant: Option<String>,
+    },
+    /// The database.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let constraint = error.as_db_error().and_then(|db| db.constraint());
+        let code = error.code().map(tokio_postgres::error::SqlState::code);
+        match (constraint, code) {
+            (Some("vst_store_id_check"), _) => Self::Setting("a store's key has 1 to 200 bytes"),
+            (Some("vst_store_currency_check"), _) => Self::Setting("a currency has three letters, such as RUB"),
+            (Some("vst_store_answer_seconds_check"), _) => Self::Setting("an answer is waited for from 5 s to a day"),
+            (Some("vst_store_webhook_url_check"), _) => {
+                Self::Setting("a webhook's address begins with https:// or http://")
+            }
+            (Some("vst_store_webhook_secret_check"), _) => {
+                Self::Setting("a webhook's secret has 16 characters or more")
+            }
+            (Some("vst_opening_hours_pkey"), _) => Self::Setting("two openings of one day begin at the same time"),
+            _ => Self::Failed(error.into()),
+        }
+    }
+}
+
+/// Sets a store up, or changes what is given. All or nothing.
+pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
+    const SET: &str = "insert into vestnik.vst_store as s (id, name, currency, time_zone, answer_seconds) \
+         values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
+         on conflict (id) do update set name = coalesce($2, s.name), currency = coalesce($3, s.currency), \
+             time_zone = coalesce($4, s.time_zone), answer_seconds = coalesce($5, s.answer_seconds)";
+    if let Some(zone) = &settings.time_zone {
+        zone::check(client, zone).await?;
+    }
+    let transaction = client.transaction().await?;
+    let Settings {
+        name,
+        currency,
+        time_zone,
+        answer_seconds,
+        ..
+    } = settings;
+    transaction
+        .execute(SET, &[&store.as_str(), name, currency, time_zone, answer_seconds])
+        .await?;
+    if let Some(attended_by) = settings.attended_by {
+        let set = "update vestnik.vst_store set attended_by = $2 where id = $1";
+        transaction
+            .execute(set, &[&store.as_str(), &attended_by.as_str()])
+            .await?;
+    }
+    if let Some(escalates) = settings.escalates {
+        let set = "update vestnik.vst_store set escalates = $2 where id = $1";
+        transaction
+            .execute(set, &[&store.as_str(), &escalates.as_str()])
+            .await?;
+    }
+    if let Some(webhook) = &settings.webhook {
+        let (url, secret) = match webhook {
+            Webhook::None => (None, None),
+            Webhook::To { url, secret } => (Some(url), secret.as_ref()),
+        };
+        // A secret that is set here takes the place of all that were.
+        let set = "update vestnik.vst_store set webhook_url = $2, \
+                 webhook_secret = case when $2::text is not null then coalesce($3, webhook_secret) end, \
+                 webhook_secret_old = case when $2::text is not null and $3::text is null then webhook_secret_old end \
+             where id = $1";
+        transaction.execute(set, &[&store.as_str(), &url, &secret]).await?;
+    }
+    set_hours(&transaction, store, &settings.hours).await?;
+    // Nodes know the stores' currencies.
+    bump_version(&transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// One after the other: a later rule of a day adds to an earlier one, or closes it.
+async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
+    const OPEN: &str =
+        "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
+    const CLOSE: &str = "delete from vestnik.vst_opening_hours where store_id = $1 and weekday = $2";
+    let store = store.as_str();
+    let is_of_week = |rule: &Rule| matches!(rule.days, Days::Week(_) | Days::Never);
+    if rules.iter().any(is_of_week) {
+        transaction
+            .execute("delete from vestnik.vst_opening_hours where store_id = $1", &[&store])
+            .await?;
+    }
+    for rule in rules {
+        match (&rule.days, &rule.open) {
+            (Days::Never, _) => {
+                for table in ["vst_opening_hours", "vst_holiday"] {
+                    let sql = format!("delete from vestnik.{table} where store_id = $1");
+                    transaction.execute(&sql, &[&store]).await?;
+                }
+            }
+            (Days::Week(days), Open::Spans(spans)) => {
+                for day in days {
+                    if spans.is_empty() {
+                        transaction.execute(CLOSE, &[&store, day]).await?;
+                    }
+                    for span in spans {
+                        transaction
+                            .execute(OPEN, &[&store, day, &span.opens, &span.closes])
+                            .await?;
+                    }
+                }
+            }
+            (Days::Week(_), Open::AsUsual) => {}
+            (Days::Dates(days), open) => {
+                for day in days {
+                    set_holiday(transaction, store, *day, false, open).await?;
+                }
+            }
+            (Days::Yearly(day), open) => set_holiday(transaction, store, *day, true, open).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn set_holiday(
+    transaction: &Transaction<'_>,
+    store: &str,
+    day: Date,
+    yearly: bool,
+    open: &Open,
+) -> Result<(), Error> {
+    const FORGET: &str = "delete from vestnik.vst_holiday where store_id = $1 and day = $2 and yearly = $3";
+    const SET: &str =
+        "insert into vestnik.vst_holiday (store_id, day, yearly, opens, closes) values ($1, $2, $3, $4, $5)";
+    transaction.execute(FORGET, &[&store, &day, &yearly]).await?;
+    let Open::Spans(spans) = open else { return Ok(()) };
+    let closed: Option<Time> = None;
+    if spans.is_empty() {
+        transaction
+            .execute(SET, &[&store, &day, &yearly, &closed, &closed])
+            .await?;
+    }
+    for span in spans {
+        transaction
+            .execute(SET, &[&store, &day, &yearly, &span.opens, &span.closes])
+            .await?;
+    }
+    Ok(())
+}
+
+/// The stores that are set up, by id.
+pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
+    const LIST: &str =
+        "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.vst_store order by id";
+    const HOURS: &str =
+        "select store_id, weekday, opens, closes from vestnik.vst_opening_hours order by store_id, weekday, opens";
+    const HOLIDAYS: &str =
+        "select store_id, day, yearly, opens, closes from vestnik.vst_holiday order by store_id, day, yearly, opens";
+    let mut stores = Vec::new();
+    for row in client.query(LIST, &[]).await? {
+        stores.push(Store {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            currency: row.try_get(2)?,
+            time_zone: row.try_get(3)?,
+            answer_seconds: row.try_get(4)?,
+            webhook_url: row.try_get(5)?,
+            hours: Vec::new(),
+            holidays: Vec::new(),
+        });
+    }
+    for row in client.query(HOURS, &[]).await? {
+        let id: String = row.try_get(0)?;
+        let opening = Opening {
+            weekday: row.try_get(1)?,
+            opens: row.try_get(2)?,
+            closes: row.try_get(3)?,
+        };
+        stores
+            .iter_mut()
+            .filter(|store| store.id == id)
+            .for_each(|store| store.hours.push(opening));
+    }
+    for row in client.query(HOLIDAYS, &[]).await? {
+        let id: String = row.try_get(0)?;
+        let (opens, closes): (Option<Time>, Option<Time>) = (row.try_get(3)?, row.try_get(4)?);
+        let holiday = Holiday {
+            day: row.try_get(1)?,
+            yearly: row.try_get(2)?,
+            open: opens.zip(closes).map(|(opens, closes)| hours::Span { opens, closes }),
+        };
+        stores
+            .iter_mut()
+            .filter(|store| store.id == id)
+            .for_each(|store| store.holidays.push(holiday));
+    }
+    Ok(stores)
+}
+
+/// The stores that are known here, of events, settings or tokens; at most so many, by name.
+pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, Failed> {
+    const KNOWN: &str = "select id from ( \
+             select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event)) e \
+             union select id from vestnik.vst_store union select unnest(stores) from vestnik.vst_token where revoked_at is null) known \
+         where id is not null order by length(id), id limit $1";
+    let rows = client.query(KNOWN, &[&most]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id = $1) \
+     or exists (select from vestnik.vst_store where id = $1) \
+     or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
+
+/// The same as [`is_known`], over a connection of its own.
+pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, Failed> {
+    Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
+}
+
+/// Whether this database has the store: events of it, its settings, or a token that names it.
+pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, Failed> {
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(KNOWN).await?;
+        Ok(client.query_one(&statement, &[&store.as_str()]).await?.try_get(0)?)
+    })
+    .await
+}
+
+/// What a panel is told of its store; the defaults, where it is not set up.
+#[derive(Debug)]
+pub struct Card {
+    /// What people call it.
+    pub name: Option<String>,
+    /// Three letters.
+    pub currency: String,
+    /// As Postgres names them.
+    pub time_zone: String,
+    /// How long an order may wait for an answer, seconds.
+    pub answer_seconds: i32,
+    /// Whether the bot is stopped: its token is not let in.
+    pub bot_stopped: bool,
+    /// Its chats that take no messages, any more or now.
+    pub chats_disabled: Vec<DisabledChat>,
+}
+
+/// A chat that takes no messages.
+#[derive(Debug)]
+pub struct DisabledChat {
+    /// Its title, or its number at Telegram.
+    pub chat: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Reads it.
+pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
+    // The defaults are those of the columns.
+    const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
+         coalesce(s.answer_seconds, 60), b.stopped_at is not null \
+         from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";
+    const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), coalesce(c.disabled_why, l.blocked_why) \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
+         where l.store_id = $1 and (c.disabled_at is not null or l.blocked_at is not null) order by c.id";
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(CARD).await?;
+        let row = client.query_one(&statement, &[&store.as_str()]).await?;
+        let statement = client.prepare_cached(DISABLED).await?;
+        let chats = client.query(&statement, &[&store.as_str()]).await?;
+        let chat = |row: &tokio_postgres::Row| {
+            Ok::<_, tokio_postgres::Error>(DisabledChat {
+                chat: row.try_get(0)?,
+                reason: row.try_get(1)?,
+            })
+        };
+        Ok(Card {
+            name: row.try_get(0)?,
+            currency: row.try_get(1)?,
+            time_zone: row.try_get(2)?,
+            answer_seconds: row.try_get(3)?,
+            bot_stopped: row.try_get(4)?,
+            chats_disabled: chats.iter().map(chat).collect::<Result<_, _>>()?,
+        })
+    })
+    .await
+}

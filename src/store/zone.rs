@@ -1,0 +1,151 @@
+//! The name of a store's clock. Postgres takes much for a time zone that people mean otherwise: `UTC+3` is three hours west of
+//! Greenwich. So a zone is a name of IANA's, and anything else is refused, with the name that is meant.
+
+use tokio_postgres::Client;
+
+use super::Error;
+
+/// Names that are in the same directory of the system, and are not IANA's.
+const NO_NAMES: &str = "name !~ '^(posix|right)/' and name not in ('localtime', 'posixrules', 'Factory')";
+/// Of zones with the same clock, those that are named first.
+const KNOWN: [&str; 16] = [
+    "Europe/London",
+    "Europe/Berlin",
+    "Europe/Helsinki",
+    "Europe/Moscow",
+    "Asia/Dubai",
+    "Asia/Yekaterinburg",
+    "Asia/Almaty",
+    "Asia/Novosibirsk",
+    "Asia/Singapore",
+    "Asia/Tokyo",
+    "Asia/Vladivostok",
+    "America/New_York",
+    "America/Chicago",
+    "America/Denver",
+    "America/Los_Angeles",
+    "America/Sao_Paulo",
+];
+/// How far a name may be from one that is meant, edits.
+const TYPOS: usize = 3;
+
+/// A zone as Postgres knows it.
+struct Zone {
+    name: String,
+    abbreviation: String,
+    /// East of Greenwich, now, seconds.
+    offset_s: i32,
+}
+
+/// Refuses what is no name of a zone.
+pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
+    let sql =
+        format!("select name, abbrev, extract(epoch from utc_offset)::int from pg_timezone_names where {NO_NAMES}");
+    let mut zones = Vec::new();
+    for row in client.query(&sql, &[]).await? {
+        zones.push(Zone {
+            name: row.try_get(0)?,
+            abbreviation: row.try_get(1)?,
+            offset_s: row.try_get(2)?,
+        });
+    }
+    if zones.iter().any(|zone| zone.name == text) {
+        return Ok(());
+    }
+    Err(Error::Zone {
+        given: text.to_owned(),
+        meant: meant(text, &zones),
+    })
+}
+
+/// The name that is meant; `None`: nobody knows.
+fn meant(text: &str, zones: &[Zone]) -> Option<String> {
+    let plain = |text: &str| text.trim().to_lowercase().replace([' ', '-'], "_");
+    let wanted = plain(text);
+    let last = |zone: &&Zone| plain(zone.name.rsplit('/').next().unwrap_or_default());
+    let first = |is_it: &dyn Fn(&&Zone) -> bool| best(zones.iter().filter(is_it));
+    first(&|zone| plain(&zone.name) == wanted)
+        .or_else(|| first(&|zone| last(zone) == wanted))
+        .or_else(|| offset_s(text).and_then(|offset_s| first(&|zone| zone.offset_s == offset_s)))
+        .or_else(|| first(&|zone| zone.abbreviation.eq_ignore_ascii_case(text.trim())))
+        .or_else(|| {
+            let distance = |zone: &Zone| {
+                let whole = strsim::levenshtein(&plain(&zone.name), &wanted);
+                whole.min(strsim::levenshtein(&last(&zone), &wanted))
+            };
+            let nearest = zones
+                .iter()
+                .map(distance)
+                .min()
+                .filter(|distance| *distance <= TYPOS.min(wanted.len() / 3))?;
+            first(&|zone| distance(zone) == nearest)
+        })
+}
+
+/// One of those that people know, or else the shortest.
+fn best<'a>(zones: impl Iterator<Item = &'a Zone>) -> Option<String> {
+    let place = |name: &str| KNOWN.iter().position(|known| *known == name).unwrap_or(KNOWN.len());
+    let best = zones.min_by_key(|zone| (place(&zone.name), !zone.name.contains('/'), zone.name.len()));
+    best.map(|zone| zone.name.clone())
+}
+
+/// `UTC+3`, `GMT-05:30`, `+03`, `3`: seconds east of Greenwich, as people mean it.
+fn offset_s(text: &str) -> Option<i32> {
+    let text = text.trim().to_uppercase();
+    let rest = text.trim_start_matches("UTC").trim_start_matches("GMT").trim();
+    let (sign, digits) = match rest.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, rest.strip_prefix('+').unwrap_or(rest)),
+    };
+    let (hours, minutes) = match digits.split_once(':') {
+        Some(parts) => parts,
+        None if digits.len() == 4 => digits.split_at(2),
+        None => (digits, "0"),
+    };
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_that_is_meant_is_found() {
+        let zone = |name: &str, abbreviation: &str, hours: f64| Zone {
+            name: name.into(),
+            abbreviation: abbreviation.into(),
+            offset_s: (hours * 3600.0) as i32,
+        };
+        let zones = [
+            zone("Europe/Moscow", "MSK", 3.0),
+            zone("Europe/Istanbul", "+03", 3.0),
+            zone("Etc/GMT-3", "+03", 3.0),
+            zone("America/Argentina/Buenos_Aires", "-03", -3.0),
+            zone("America/New_York", "EST", -5.0),
+            zone("Asia/Kolkata", "IST", 5.5),
+            zone("UTC", "UTC", 0.0),
+        ];
+        for (text, expected) in [
+            ("UTC+3", "Europe/Moscow"),
+            ("+03", "Europe/Moscow"),
+            ("+0300", "Europe/Moscow"),
+            ("3", "Europe/Moscow"),
+            ("GMT+03:00", "Europe/Moscow"),
+            ("MSK", "Europe/Moscow"),
+            ("moscow", "Europe/Moscow"),
+            ("europe/moscow", "Europe/Moscow"),
+            ("Europe/Moskow", "Europe/Moscow"),
+            ("moskow", "Europe/Moscow"),
+            ("new york", "America/New_York"),
+            ("UTC-5", "America/New_York"),
+            ("UTC+5:30", "Asia/Kolkata"),
+            ("utc", "UTC"),
+        ] {
+            assert_eq!(meant(text, &zones).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["Mars", "", "UTC+99", "somewhere over the rainbow"] {
+            assert_eq!(meant(text, &zones), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One request to the Bot API and its answer, as they go over HTTP. What is sent is the crate's types; the answer is read
+//! here, because what an error means stands in its code and its description, of which the crate drops the one and does not
+//! know many of the other.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use teloxide::requests::Payload;
+use tokio::time::timeout;
+
+use super::client::Unreachable;
+use super::refusal::Refusal;
+use crate::config::Telegram;
+
+/// How long a connection may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Of an answer, bytes. The Bot API's own updates end at 4 MiB.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// The Bot API, for one bot.
+#[derive(Clone)]
+pub(super) struct Api {
+    http: reqwest::Client,
+    /// Without its token, which is a part of the path.
+    base: Url,
+    token: SecretString,
+}
+
+/// Why a request was not answered as it was meant to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The Bot API says no.
+    Refused(Refusal),
+    /// The Bot API did not answer: no connection, no answer in time, a page of something that stands before it, or a
+    /// failure of its own. The reason names no address, for it holds the token.
+    NoAnswer(String),
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    ok: bool,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error_code: Option<u16>,
+    description: Option<String>,
+    parameters: Option<Parameters>,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    retry_after: Option<u64>,
+    migrate_to_chat_id: Option<i64>,
+}
+
+impl Api {
+    /// Connects to nothing yet.
+    pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
+        let base: Url = settings.api_url.parse().map_err(|_| Unreachable::Address)?;
+        let mut http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_DEADLINE)
+            .tcp_nodelay(true);
+        if let Some(proxy) = &settings.proxy {
+            http = http.proxy(reqwest::Proxy::all(proxy.expose_secret()).map_err(|_| Unreachable::Proxy)?);
+        }
+        let http = http
+            .build()
+            .map_err(|error| Unreachable::Other(error.without_url().to_string()))?;
+        let token = settings.token.clone();
+        Ok(Self { http, base, token })
+    }
+
+    /// The bot's token.
+    pub fn token(&self) -> &SecretString {
+        &self.token
+    }
+
+    /// Sends a request, and the JSON of its result.
+    pub async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
+    where
+        P: Payload + Serialize + Sync,
+    {
+        let no_answer = || Problem::NoAnswer(format!("no answer within {} s", deadline.as_secs()));
+        timeout(deadline, self.exchange(payload))
+            .await
+            .map_err(|_| no_answer())?
+    }
+
+    async fn exchange<P>(&self, payload: &P) -> Result<Box<RawValue>, Problem>
+    where
+        P: Payload + Serialize + Sync,
+    {
+        let body = serde_json::to_vec(payload).map_err(|error| Problem::NoAnswer(error.to_string()))?;
+        let request = self
+            .http
+            .post(self.url(P::NAME)?)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(body);
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| Problem::NoAnswer(reason(&error)))?;
+        let status = response.status().as_u16();
+        let mut answer = Vec::new();
+        while let Some(part) = response
+            .chunk()
+            .await
+            .map_err(|error| Problem::NoAnswer(reason(&error)))?
+        {
+            if answer.len() + part.len() > ANSWER_BYTES {
+                return Err(Problem::NoAnswer("an answer that does not end".into()));
+            }
+            answer.extend_from_slice(&part);
+        }
+        read(status, &answer)
+    }
+
+    /// The address of a method, by the name that the crate gives it: `SendMessage`, at Telegram `sendMessage`.
+    fn url(&self, method: &str) -> Result<Url, Problem> {
+        let mut url = self.base.clone();
+        let (first, rest) = method.split_at(1);
+        let method = format!("{}{rest}", first.to_ascii_lowercase());
+        url.path_segments_mut()
+            .map_err(|()| Problem::NoAnswer("telegram.api_url cannot be used".into()))?
+            .pop_if_empty()
+            .push(&format!("bot{}", self.token.expose_secret()))
+            .push(&method);
+        Ok(url)
+    }
+}
+
+fn read(status: u16, answer: &[u8]) -> Result<Box<RawValue>, Problem> {
+    let text = String::from_utf8_lossy(answer);
+    let Ok(answer) = serde_json::from_str::<Answer<'_>>(&text) else {
+        return Err(Problem::NoAnswer(format!("answered {status}, and not as the Bot API")));
+    };
+    match (answer.ok, answer.result) {
+        (true, Some(result)) => return Ok(result.to_owned()),
+        (true, None) => return Err(Problem::NoAnswer(format!("answered {status} without a result"))),
+        (false, _) => {}
+    }
+    let code = answer.error_code.unwrap_or(status);
+    if code >= 500 {
+        return Err(Problem::NoAnswer(format!("Telegram fails itself: {code}")));
+    }
+    let parameters = answer.parameters.as_ref();
+    Err(Problem::Refused(Refusal {
+        code,
+        description: answer.description.unwrap_or_default(),
+        retry_after_s: parameters.and_then(|parameters| parameters.retry_after),
+        migrated_to: parameters.and_then(|parameters| parameters.migrate_to_chat_id),
+    }))
+}
+
+/// What broke, without the address.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_connect() {
+        "no connection".into()
+    } else if error.is_timeout() {
+        "no answer in time".into()
+    } else {
+        "the connection broke".into()
+    }
+}
+
+impl Problem {
+    /// In a line, for a log.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Refused(refusal) => &refusal.description,
+            Self::NoAnswer(reason) => reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_whatever_stands_before_the_bot_api() {
+        let no_answer = |status, text: &str| match read(status, text.as_bytes()) {
+            Err(Problem::NoAnswer(reason)) => reason,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(read(200, br#"{"ok":true,"result":true}"#).unwrap().get(), "true");
+        assert!(no_answer(502, "<html>Bad Gateway</html>").contains("502"));
+        assert!(no_answer(403, "<html>blocked by your provider</html>").contains("403"));
+        assert!(no_answer(200, "").contains("200"));
+        assert!(no_answer(200, r#"{"ok":true}"#).contains("without a result"));
+        let restart = r#"{"ok":false,"error_code":500,"description":"Internal Server Error: restart"}"#;
+        assert!(no_answer(500, restart).contains("500"));
+        let flood = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 7","parameters":{"retry_after":7}}"#;
+        let Err(Problem::Refused(refusal)) = read(429, flood.as_bytes()) else {
+            panic!("it is a refusal")
+        };
+        assert_eq!((refusal.code, refusal.retry_after_s), (429, Some(7)));
+        let deep = format!(r#"{{"ok":true,"result":{}1e400{}}}"#, "[".repeat(500), "]".repeat(500));
+        assert!(
+            read(200, deep.as_bytes()).is_ok(),
+            "what one part of it holds is not looked at here"
+        );
+    }
+}

@@ -1,0 +1,189 @@
+//! Many orders and bookings in one message.
+
+use std::collections::BTreeMap;
+
+use super::html::{Html, MESSAGE_UNITS};
+use super::message::{Button, Message, status_name};
+use super::note;
+use super::text::{amount, inline, moment};
+use super::words::{self, Words};
+use crate::delivery::told::{Item as Delivered, Told};
+use crate::delivery::work::Style;
+use crate::domain::event::EventType;
+use crate::domain::status::Status;
+
+/// Buttons of one message: Telegram takes a hundred.
+const BUTTONS: usize = 96;
+/// Buttons of one row.
+const BUTTONS_OF_A_ROW: usize = 4;
+/// Of an order's number on a button, characters.
+const NUMBER_CHARACTERS: usize = 20;
+
+/// As many of them as one digest has room for, in the order in which they happened; one at least.
+pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
+    let words = words::of(&style.language);
+    let mut html = Html::new(MESSAGE_UNITS);
+    head(&mut html, words, style, items.len(), true);
+    let lines = items.iter().take_while(|item| {
+        line(&mut html, words, style, &item.event);
+        !html.is_full()
+    });
+    let fitting = lines.count().max(1);
+    items.truncate(fitting);
+    items.sort_unstable_by_key(|item| item.event.id);
+    items
+}
+
+/// Writes it. What waits for an answer has a button that brings it as a message of its own.
+pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Message {
+    let words = words::of(&style.language);
+    let mut html = Html::new(MESSAGE_UNITS);
+    head(&mut html, words, style, items.len(), was_away);
+    for Delivered { event, .. } in items {
+        line(&mut html, words, style, event);
+    }
+    Message {
+        text: html.finish(),
+        buttons: open_buttons(words, items.iter().map(|item| &item.event)),
+    }
+}
+
+/// What stands above a digest.
+fn head(html: &mut Html, words: &Words, style: &Style, count: usize, was_away: bool) {
+    let title = if was_away {
+        "digest.title_away"
+    } else {
+        "digest.title_rush"
+    };
+    html.line(words.get(title), &[("count", &count.to_string())]);
+    if let Some(store) = &style.store_name {
+        html.line(words.get("message.store"), &[("store", store)]);
+    }
+}
+
+/// An event in a digest.
+fn line(html: &mut Html, words: &Words, style: &Style, event: &Told) {
+    let it = &event.subject;
+    let status = it
+        .status_word
+        .as_deref()
+        .map_or_else(|| status_name(words, it.kind, it.status.as_str()).to_owned(), inline);
+    let total = it.total.map(|total| amount(total, it.currency, words));
+    let name = match (event.kind, &total) {
+        (EventType::NewOrder, None) => "digest.new_order_free".to_owned(),
+        (kind, _) => format!("digest.{}", kind.as_str()),
+    };
+    let (total, number) = (total.unwrap_or_default(), inline(&it.number));
+    let time = moment(event.at, style, words);
+    let values = [
+        ("time", time.as_str()),
+        ("key", &number),
+        ("status", &status),
+        ("total", &total),
+    ];
+    html.line(words.get(&name), &values);
+}
+
+/// The open orders of a chat, and buttons that bring them.
+pub(super) fn list(words: &Words, open: &[Delivered]) -> (String, Vec<Vec<Button>>) {
+    let mut html = Html::new(MESSAGE_UNITS);
+    if open.is_empty() {
+        html.line(words.get("orders.none"), &[]);
+        return (html.finish(), Vec::new());
+    }
+    html.line(words.get("orders.title"), &[("count", &open.len().to_string())]);
+    for Delivered { event, age, .. } in open {
+        let it = &event.subject;
+        let status = it
+            .status_word
+            .as_deref()
+            .map_or_else(|| status_name(words, it.kind, it.status.as_str()).to_owned(), inline);
+        let (number, time) = (inline(&it.number), note::time(words, *age));
+        let name = format!("orders.line_{}", it.kind.as_str());
+        html.line(
+            words.get(&name),
+            &[("number", number.as_str()), ("status", &status), ("time", &time)],
+        );
+    }
+    let buttons = buttons(words, open.iter().map(|item| &item.event).collect());
+    (html.finish(), buttons)
+}
+
+/// A button for each order and booking that waits for an answer, by what these tell of it last. A press sends `o:EVENT`.
+pub(super) fn open_buttons<'a>(words: &Words, events: impl Iterator<Item = &'a Told>) -> Vec<Vec<Button>> {
+    let mut last = BTreeMap::new();
+    for event in events {
+        last.insert(event.subject.id.clone(), event);
+    }
+    let mut waiting: Vec<&Told> = last.into_values().collect();
+    waiting.retain(|event| event.subject.visible_status() == Some(Status::Pending));
+    waiting.sort_unstable_by_key(|event| event.id);
+    buttons(words, waiting)
+}
+
+fn buttons(words: &Words, events: Vec<&Told>) -> Vec<Vec<Button>> {
+    let button = |event: &&Told| {
+        let number: String = inline(&event.subject.number).chars().take(NUMBER_CHARACTERS).collect();
+        let label = words.get("button.open").replace("{number}", &number);
+        (label, format!("o:{}", event.id))
+    };
+    let buttons: Vec<Button> = events.iter().take(BUTTONS).map(button).collect();
+    buttons.chunks(BUTTONS_OF_A_ROW).map(<[Button]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::message::tests::{style, told};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_digest_takes_as_many_events_as_it_has_room_for_and_shows_each_of_them() {
+        let event = |id: i64| Delivered {
+            id,
+            event: Told {
+                id,
+                ..told(
+                    EventType::NewOrder,
+                    &json!({"id": format!("{id:040}"), "status": "pending", "total": 100}),
+                )
+            },
+            age: Duration::ZERO,
+        };
+        let fitting = that_fit(&style("en"), (0..200).map(event).collect());
+        let text = digest(&style("en"), &fitting, true).text;
+        assert!((40..100).contains(&fitting.len()), "{}", fitting.len());
+        for item in &fitting {
+            assert!(text.contains(&format!("{:040}", item.id)), "{}", item.id);
+        }
+        assert!(!text.contains('…'));
+        let huge = Delivered {
+            id: 1,
+            event: told(
+                EventType::NewOrder,
+                &json!({"id": "x".repeat(5000), "status": "pending"}),
+            ),
+            age: Duration::ZERO,
+        };
+        assert_eq!(that_fit(&style("en"), vec![huge]).len(), 1);
+    }
+
+    #[test]
+    fn what_waits_for_an_answer_can_be_opened_and_nothing_else() {
+        let of = |id: i64, key: &str, status: &str| Told {
+            id,
+            ..told(EventType::NewOrder, &json!({"id": key, "status": status}))
+        };
+        let events = [
+            of(1, "a", "pending"),
+            of(2, "b", "pending"),
+            of(3, "b", "preparing"),
+            of(4, "c", "pending"),
+        ];
+        let buttons = open_buttons(words::of("en"), events.iter());
+        let presses: Vec<&str> = buttons.iter().flatten().map(|(_, press)| press.as_str()).collect();
+        assert_eq!(presses, ["o:1", "o:4"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! What is said of an order beside its own message: that it was cancelled, that nobody answers, and why it comes to a chat
+//! that does not get each order.
+
+use std::time::Duration;
+
+use super::html::{Html, MESSAGE_UNITS, plain};
+use super::message::{self, Message};
+use super::text::{inline, moment};
+use super::words::{self, Words};
+use crate::delivery::note::{Note, Noted};
+use crate::delivery::told::{Item, Told};
+use crate::delivery::work::Escalated;
+
+/// Of what is put into a line, characters.
+const LINE_CHARACTERS: usize = 200;
+
+/// Writes a note.
+pub(super) fn render(noted: &Noted) -> Message {
+    let words = words::of(&noted.style.language);
+    let mut html = Html::new(MESSAGE_UNITS);
+    match noted.about.as_slice() {
+        [item] => one(&mut html, words, noted, item),
+        items => several(&mut html, words, noted.note, items),
+    }
+    if let Some(store) = &noted.style.store_name {
+        html.line(words.get("message.store"), &[("store", store)]);
+    }
+    message::only(html.finish())
+}
+
+fn one(html: &mut Html, words: &Words, noted: &Noted, item: &Item) {
+    let note = noted.note;
+    let subject = &item.event.subject;
+    let number = inline(&subject.number);
+    match note {
+        // The title of the message, which may be far above.
+        Note::Cancelled | Note::Shown => html.line(words.get(&message::title(&item.event)), &[("number", &number)]),
+        Note::Unanswered => unanswered(html, words, &item.event, item.age),
+        Note::Late => {
+            let time = item
+                .event
+                .promised_at()
+                .map(|at| moment(at, &noted.style, words))
+                .unwrap_or_default();
+            html.line(words.get("note.order_late"), &[("number", &number), ("time", &time)]);
+        }
+    }
+    if let Some(reason) = subject.reason.as_ref().filter(|_| note == Note::Cancelled) {
+        html.line(words.get("message.reason"), &[("reason", &inline(reason))]);
+    }
+}
+
+fn several(html: &mut Html, words: &Words, note: Note, items: &[Item]) {
+    let count = items.len().to_string();
+    html.line(words.get(&format!("note.many_{}", note.as_str())), &[("count", &count)]);
+    for item in items {
+        let subject = &item.event.subject;
+        let name = format!("note.line_{}", subject.kind.as_str());
+        html.line(words.get(&name), &[("number", &inline(&subject.number))]);
+    }
+}
+
+fn unanswered(html: &mut Html, words: &Words, told: &Told, waited: Duration) {
+    let name = format!("note.{}_unanswered", told.subject.kind.as_str());
+    let values = [("number", inline(&told.subject.number)), ("time", time(words, waited))];
+    html.line(
+        words.get(&name),
+        &values.each_ref().map(|(name, value)| (*name, value.as_str())),
+    );
+}
+
+/// Why an order comes to this chat: what stands above it.
+pub(super) fn escalated(html: &mut Html, words: &Words, told: &Told, escalated: &Escalated) {
+    unanswered(html, words, told, escalated.waited);
+    let panel = escalated.panel.then(|| words.get("note.panel").to_owned());
+    let chats = escalated
+        .chats
+        .iter()
+        .map(|chat| plain(words.get("note.chat"), &[("chat", &inline(chat))], LINE_CHARACTERS));
+    let told: Vec<String> = panel.into_iter().chain(chats).collect();
+    match told.is_empty() {
+        true => html.line(words.get("note.told_nobody"), &[]),
+        false => html.line(words.get("note.told"), &[("who", &told.join(", "))]),
+    }
+}
+
+/// How long something took, in words: `3 min`.
+pub(super) fn time(words: &Words, time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    let (hours, rest) = (minutes / 60, minutes % 60);
+    let (name, values) = match (hours, minutes) {
+        (0, 0) => ("time.seconds", [("count", time.as_secs()), ("minutes", 0)]),
+        (0, _) => ("time.minutes", [("count", minutes), ("minutes", 0)]),
+        _ if rest == 0 => ("time.hours", [("count", hours), ("minutes", 0)]),
+        _ => ("time.hours_minutes", [("count", hours), ("minutes", rest)]),
+    };
+    let values = values.map(|(name, value)| (name, value.to_string()));
+    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    plain(words.get(name), &values, LINE_CHARACTERS)
+}

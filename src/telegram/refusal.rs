@@ -1,0 +1,200 @@
+//! What a refusal of the Bot API means. Telegram tells the kinds apart by a code and by its own words; those of a kind that
+//! nobody has heard of yet are taken by their code.
+
+use std::time::Duration;
+
+/// The time that is waited after a 429 which names none.
+const UNNAMED_PAUSE: Duration = Duration::from_secs(30);
+
+/// A refusal, in Telegram's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Of HTTP: 400 to 499.
+    pub code: u16,
+    /// `Bad Request: chat not found`.
+    pub description: String,
+    /// With a 429: the seconds that Telegram wants to be left alone for.
+    pub retry_after_s: Option<u64>,
+    /// The group's new number.
+    pub migrated_to: Option<i64>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request {
+    /// A new message.
+    Message,
+    /// A change of one that is there.
+    Edit,
+}
+
+/// What it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The token is not let in.
+    UnknownToken,
+    /// Another program polls, or a webhook is set.
+    Conflict,
+    /// Not before this time.
+    TooMany(Duration),
+    /// The group has another number.
+    Migrated(i64),
+    /// The chat takes nothing from this bot any more.
+    ChatGone,
+    /// The bot may not write there now.
+    NoRights,
+    /// The topic is closed.
+    TopicClosed,
+    /// There is no such topic any more.
+    TopicGone,
+    /// The message is already as it should be.
+    NotModified,
+    /// That message cannot be edited: it is gone, too old, or another's.
+    EditRefused,
+    /// This message, and no other.
+    MessageRefused,
+}
+
+/// What follows is a part of the message, and may say anything.
+const NOT_PARSED: &str = "can't parse";
+const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];
+const NOT_EDITABLE: [&str; 8] = [
+    "message to edit not found",
+    "message not found",
+    "message_id_invalid",
+    "message can't be edited",
+    "message_author_required",
+    "message_edit_time_expired",
+    "there is no text in the message to edit",
+    "message identifier is not specified",
+];
+const TOPIC_GONE: [&str; 5] = [
+    "topic_deleted",
+    "topic_id_invalid",
+    "thread not found",
+    "thread_id_invalid",
+    "thread_invalid",
+];
+const TOPIC: [&str; 3] = ["topic_", "message thread", "message_thread"];
+const GONE: [&str; 17] = [
+    "chat not found",
+    "peer_id_invalid",
+    "chat_id_invalid",
+    "channel_invalid",
+    "channel_private",
+    "chat_forbidden",
+    "is deactivated",
+    "was deactivated",
+    "user_deactivated",
+    "chat was deleted",
+    "was blocked by the user",
+    "user_is_blocked",
+    "was kicked",
+    "is not a member",
+    "can't access the chat",
+    "no access to the user",
+    "user not found",
+];
+const RIGHTS: [&str; 8] = [
+    "rights",
+    "write access",
+    "_forbidden",
+    "admin_required",
+    "restricted",
+    "user_banned_in_channel",
+    "payment_required",
+    "premium_required",
+];
+
+impl Refusal {
+    /// What it means, of a request of this kind.
+    pub fn meaning(&self, request: Request) -> Meaning {
+        if let Some(chat) = self.migrated_to {
+            return Meaning::Migrated(chat);
+        }
+        let text = self.description.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        match self.code {
+            401 | 421 => Meaning::UnknownToken,
+            // With another word behind it, it is a method that an old server does not have.
+            404 if text == "not found" => Meaning::UnknownToken,
+            409 => Meaning::Conflict,
+            420 | 429 => Meaning::TooMany(self.pause(&text)),
+            403 if says(&RIGHTS) => Meaning::NoRights,
+            403 => Meaning::ChatGone,
+            400 if text.contains(NOT_PARSED) => Meaning::MessageRefused,
+            400 if says(&NOT_MODIFIED) => Meaning::NotModified,
+            400 if request == Request::Edit && says(&NOT_EDITABLE) => Meaning::EditRefused,
+            400 if says(&TOPIC_GONE) => Meaning::TopicGone,
+            400 if says(&TOPIC) => Meaning::TopicClosed,
+            400 if says(&GONE) => Meaning::ChatGone,
+            400 if says(&RIGHTS) => Meaning::NoRights,
+            _ => Meaning::MessageRefused,
+        }
+    }
+
+    /// Of a 429: what its parameters say, or its last number.
+    fn pause(&self, text: &str) -> Duration {
+        let last = text
+            .rsplit(|character: char| !character.is_ascii_digit())
+            .find(|part| !part.is_empty());
+        let named = self.retry_after_s.or_else(|| last?.parse().ok());
+        named.map_or(UNNAMED_PAUSE, Duration::from_secs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: u16, description: &str) -> Refusal {
+        Refusal {
+            code,
+            description: description.into(),
+            retry_after_s: None,
+            migrated_to: None,
+        }
+    }
+
+    #[test]
+    fn a_pause_is_found_wherever_telegram_says_it() {
+        let pause = |description: &str| refusal(429, description).meaning(Request::Message);
+        let seconds = |seconds| Meaning::TooMany(Duration::from_secs(seconds));
+        assert_eq!(pause("Too Many Requests: retry after 41"), seconds(41));
+        assert_eq!(pause("FLOOD_WAIT_12"), seconds(12));
+        assert_eq!(pause("Flood control exceeded. Retry in 305 seconds"), seconds(305));
+        assert_eq!(pause("Too Many Requests"), Meaning::TooMany(UNNAMED_PAUSE));
+        let named = Refusal {
+            retry_after_s: Some(3),
+            ..refusal(429, "Too Many Requests: retry after 41")
+        };
+        assert_eq!(named.meaning(Request::Edit), seconds(3));
+    }
+
+    #[test]
+    fn a_token_is_told_from_a_method_that_a_server_does_not_have() {
+        let of = |code, description| refusal(code, description).meaning(Request::Message);
+        assert_eq!(of(401, "Unauthorized"), Meaning::UnknownToken);
+        assert_eq!(of(401, "Unauthorized: invalid token specified"), Meaning::UnknownToken);
+        assert_eq!(of(404, "Not Found"), Meaning::UnknownToken);
+        assert_eq!(of(404, "Not Found: method not found"), Meaning::MessageRefused);
+        assert_eq!(
+            of(409, "Conflict: terminated by other getUpdates request"),
+            Meaning::Conflict
+        );
+    }
+
+    #[test]
+    fn what_a_customer_wrote_is_not_taken_for_telegrams_words() {
+        let text =
+            "Bad Request: can't parse entities: Unsupported start tag \"chat not found, no rights\" at byte offset 9";
+        assert_eq!(refusal(400, text).meaning(Request::Message), Meaning::MessageRefused);
+    }
+
+    #[test]
+    fn what_cannot_be_edited_is_no_reason_to_refuse_a_message() {
+        let gone = refusal(400, "Bad Request: MESSAGE_ID_INVALID");
+        assert_eq!(gone.meaning(Request::Edit), Meaning::EditRefused);
+        assert_eq!(gone.meaning(Request::Message), Meaning::MessageRefused);
+    }
+}

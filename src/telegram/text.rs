@@ -1,0 +1,117 @@
+//! Single values as people read them: a moment, an amount, a customer's own words.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use time::OffsetDateTime;
+
+use super::words::Words;
+use crate::delivery::work::Style;
+use crate::domain::money::Currency;
+use crate::domain::subject::Quantity;
+use crate::sources::zone;
+
+/// What stands in a query of a URL as it is.
+const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
+/// Of an address, what a map is asked for, characters: Telegram takes no longer link.
+const MAP_CHARACTERS: usize = 120;
+/// A moment by the store's clock: `19:03`, and the day where it is another one than today: `24 November, 19:03`.
+pub(super) fn moment(at: OffsetDateTime, style: &Style, words: &Words) -> String {
+    let (Some(local), Some(today)) = (
+        zone::local(at, &style.time_zone),
+        zone::local(OffsetDateTime::now_utc(), &style.time_zone),
+    ) else {
+        return String::new();
+    };
+    let time = format!("{:02}:{:02}", local.hour(), local.minute());
+    if local.date() == today.date() {
+        return time;
+    }
+    let month = usize::from(local.month().unsigned_abs()) - 1;
+    let month = words.get("language.months").split(' ').nth(month).unwrap_or_default();
+    let day = local.day().to_string();
+    words
+        .get("language.date")
+        .replace("{day}", &day)
+        .replace("{month}", month)
+        .replace("{time}", &time)
+}
+
+/// A customer's text in one line: no text of theirs looks like a line of ours, or turns the direction of one.
+pub(super) fn inline(text: &str) -> String {
+    // What ends an isolate would end ours.
+    let text: String = text.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}')).collect();
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let line = words.join(" ");
+    match line.chars().any(turns) {
+        true => format!("\u{2068}{line}\u{2069}"),
+        false => line,
+    }
+}
+
+/// Hebrew, Arabic, and what is written like them; and marks that turn the direction of what stands behind them.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{590}'..='\u{8ff}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{fb1d}'..='\u{fdff}'
+        | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+}
+
+/// An address, for the query of a map's URL.
+pub(super) fn in_url(address: &str) -> String {
+    let words: Vec<&str> = address.split_whitespace().collect();
+    let short: String = words.join(" ").chars().take(MAP_CHARACTERS).collect();
+    utf8_percent_encode(&short, IN_URL).to_string()
+}
+
+/// How many, as the shop wrote it.
+pub(super) fn said_of(quantity: &Quantity) -> String {
+    match quantity.to_json() {
+        serde_json::Value::String(words) => inline(&words),
+        number => number.to_string(),
+    }
+}
+
+/// An amount of minor units as people of the language read it: `500,00 ₽`, with blanks that never break.
+pub(super) fn amount(minor: i64, currency: Currency, words: &Words) -> String {
+    let (digits, sign) = (usize::from(currency.digits()), currency.sign());
+    let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
+    let (whole, fraction) = text.split_at(text.len() - digits);
+    let mut grouped = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
+            grouped.push_str(words.get("language.thousands"));
+        }
+        grouped.push(digit);
+    }
+    if digits > 0 {
+        grouped = format!("{grouped}{}{fraction}", words.get("language.decimal"));
+    }
+    let minus = if minor < 0 { "-" } else { "" };
+    if words.get("language.sign") == "before" {
+        format!("{minus}{sign}{grouped}")
+    } else {
+        format!("{minus}{grouped}\u{a0}{sign}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words;
+    use super::*;
+
+    #[test]
+    fn no_text_turns_the_direction_of_a_line() {
+        assert_eq!(inline("Иван\u{202e} 00,0\u{2069}"), "\u{2068}Иван\u{202e} 00,0\u{2069}");
+        assert_eq!(inline("שלום\nעולם"), "\u{2068}שלום עולם\u{2069}");
+    }
+
+    #[test]
+    fn amounts_have_the_digits_of_their_currency() {
+        let (ru, of) = (words::of("ru"), |code| Currency::from_code(code).unwrap());
+        assert_eq!(amount(5, of("RUB"), ru), "0,05\u{a0}₽");
+        assert_eq!(amount(-123_456, of("JPY"), ru), "-123\u{a0}456\u{a0}¥");
+        assert_eq!(
+            amount(1_234_567, of("KWD"), words::of("en")).trim_start_matches(|c: char| !c.is_ascii_digit()),
+            "1,234.567"
+        );
+        assert_eq!(amount(100, of("XQQ"), ru), "1,00\u{a0}XQQ");
+    }
+}

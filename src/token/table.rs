@@ -1,0 +1,332 @@
+//! The table of tokens: what is found of one, and how one is made, listed, revoked and followed by another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Pool;
+use subtle::ConstantTimeEq as _;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, GenericClient};
+
+use super::jwt::Claims;
+use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};
+use crate::db;
+
+/// What is left of a token's time by Postgres' clock, seconds; null: it has no end.
+const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 \
+     when expires_at < clock_timestamp() then 0 end";
+
+/// By so much the clock of an issuer of JWTs may be ahead of Postgres', seconds.
+const EARLY_S: f64 = 10.0;
+
+/// A token that is there.
+pub(super) struct Row {
+    hash: Hash,
+    pub found: Found,
+}
+
+impl Row {
+    /// The index has found it by an ordinary comparison of hashes, which tells an attacker nothing about the token; what
+    /// opens the door is compared in constant time all the same.
+    pub fn is_of(&self, hash: &Hash) -> bool {
+        self.hash.ct_eq(hash).into()
+    }
+}
+
+/// Prepares what a look-up asks, on a connection that has not been asked yet.
+pub async fn prepare(pool: &Pool) -> Result<(), Error> {
+    find(pool, &[]).await.map(drop)
+}
+
+/// The tokens of these hashes that are there.
+pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Error> {
+    let find = format!(
+        "select id, hash, label, stores, {LEFT}, revoked_at is not null, scope from vestnik.vst_token \
+         where hash = any ($1) and issuer is null"
+    );
+    let asked_at = Instant::now();
+    let rows = db::answered::<_, Error>(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(&find).await?;
+        Ok(client.query(&statement, &[&hashes]).await?)
+    });
+    let read = |row: &tokio_postgres::Row| {
+        let left_s: Option<f64> = row.try_get(4)?;
+        let found = if row.try_get(5)? {
+            Found::Revoked
+        } else if left_s.is_some_and(|left_s| left_s <= 0.0) {
+            Found::Expired
+        } else {
+            Found::Valid(Arc::new(Grant {
+                id: TokenId(row.try_get(0)?),
+                label: row.try_get::<_, Option<&str>>(2)?.map(Into::into),
+                stores: stores(row.try_get(3)?),
+                scope: scope(row.try_get(6)?),
+                ends: end(asked_at, left_s),
+            }))
+        };
+        let hash = row.try_get::<_, &[u8]>(1)?.try_into().unwrap_or_default();
+        Ok(Row { hash, found })
+    };
+    rows.await?.iter().map(read).collect()
+}
+
+/// When so much is over, counted from when it was asked: rather a little early than late.
+fn end(asked_at: Instant, left_s: Option<f64>) -> Option<Instant> {
+    asked_at.checked_add(Duration::try_from_secs_f64(left_s?).ok()?)
+}
+
+fn stores(stores: Option<Vec<String>>) -> Stores {
+    stores.map_or(Stores::All, Stores::These)
+}
+
+/// A constraint has the names; what is none of them would be the least.
+fn scope(name: &str) -> Scope {
+    Scope::from_name(name).unwrap_or(Scope::Read)
+}
+
+/// The holder of a JWT, who has a row like a token's: it may be revoked, and stands behind what is said with it.
+pub(super) struct Holder {
+    /// `None`: its JWT is over, and it was never seen before.
+    pub id: Option<TokenId>,
+    pub is_revoked: bool,
+    /// By Postgres' clock its time has not come.
+    pub is_early: bool,
+    /// `None`: it is over.
+    pub ends: Option<Instant>,
+}
+
+/// Finds the holder, or makes it known, and lets Postgres' clock say whether it is time.
+pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error> {
+    const HOLDER: &str = "with clock as (select extract(epoch from clock_timestamp())::float8 as now), \
+         there as (select id, revoked_at is not null as is_revoked from vestnik.vst_token where hash = $1), \
+         made as (insert into vestnik.vst_token (hash, issuer, label, stores, scope) select $1, $2, $3, '{}', 'read' from clock \
+             where not exists (select from there) and $4::float8 <= now + $6::float8 and $5::float8 > now \
+             on conflict (hash) do nothing returning id) \
+         select coalesce((select id from there), (select id from made)), coalesce((select is_revoked from there), false), \
+             $4::float8 > now + $6::float8, $5::float8 - now from clock";
+    let hash = claims.holder();
+    let asked_at = Instant::now();
+    let row = db::answered::<_, Error>(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(HOLDER).await?;
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &hash.as_slice(),
+            &claims.issuer,
+            &claims.subject,
+            &claims.not_before,
+            &claims.expires,
+            &EARLY_S,
+        ];
+        let row = client.query_one(&statement, &parameters).await?;
+        // Another request has made the same one known a moment ago, and this one did not see it yet.
+        match row.try_get::<_, Option<i64>>(0)? {
+            Some(_) => Ok(row),
+            None => Ok(client.query_one(&statement, &parameters).await?),
+        }
+    });
+    let row = row.await?;
+    let left_s: f64 = row.try_get(3)?;
+    Ok(Holder {
+        id: row.try_get::<_, Option<i64>>(0)?.map(TokenId),
+        is_revoked: row.try_get(1)?,
+        is_early: row.try_get(2)?,
+        ends: end(asked_at, Some(left_s)).filter(|_| left_s > 0.0),
+    })
+}
+
+/// How a token stands that a session was opened with.
+#[derive(Debug)]
+pub struct Standing {
+    /// Why it opens nothing at all.
+    pub withdrawn: Option<Withdrawn>,
+    /// What it opens; `None`: its holder's JWT says that.
+    pub opens: Option<Opens>,
+}
+
+/// What a token of our own opens.
+#[derive(Debug)]
+pub struct Opens {
+    /// The stores.
+    pub stores: Stores,
+    /// To do this.
+    pub scope: Scope,
+    /// Until then.
+    pub ends: Option<Instant>,
+}
+
+/// How these tokens stand. One that is not there any more is missing.
+pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenId, Standing>, Error> {
+    let standings = format!(
+        "select id, revoked_at is not null, issuer is null, stores, scope, {LEFT} from vestnik.vst_token where id = any ($1)"
+    );
+    let asked_at = Instant::now();
+    let ids: Vec<i64> = tokens.iter().map(|token| token.0).collect();
+    let rows = db::answered::<_, Error>(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(&standings).await?;
+        Ok(client.query(&statement, &[&ids]).await?)
+    });
+    let read = |row: &tokio_postgres::Row| {
+        let left_s: Option<f64> = row.try_get(5)?;
+        let opens = match row.try_get(2)? {
+            true => Some(Opens {
+                stores: stores(row.try_get(3)?),
+                scope: scope(row.try_get(4)?),
+                ends: end(asked_at, left_s),
+            }),
+            false => None,
+        };
+        let withdrawn = withdrawn(row.try_get(1)?, left_s.is_some_and(|left_s| left_s <= 0.0));
+        Ok((TokenId(row.try_get(0)?), Standing { withdrawn, opens }))
+    };
+    rows.await?.iter().map(read).collect()
+}
+
+fn withdrawn(is_revoked: bool, is_expired: bool) -> Option<Withdrawn> {
+    match (is_revoked, is_expired) {
+        (true, _) => Some(Withdrawn::Revoked),
+        (false, true) => Some(Withdrawn::Expired),
+        (false, false) => None,
+    }
+}
+
+/// A token to make.
+#[derive(Debug, Clone)]
+pub struct New<'a> {
+    /// What it opens.
+    pub stores: &'a Stores,
+    /// What may be done there.
+    pub scope: Scope,
+    /// What to call it.
+    pub label: Option<&'a str>,
+    /// For how long it is valid; `None`: until it is revoked.
+    pub expires_in: Option<Duration>,
+}
+
+impl<'a> New<'a> {
+    /// A panel's, without a name, until it is revoked.
+    pub fn of(stores: &'a Stores) -> Self {
+        Self {
+            stores,
+            scope: Scope::Panel,
+            label: None,
+            expires_in: None,
+        }
+    }
+}
+
+/// Makes a token and keeps its hash.
+pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
+    const CREATE: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
+         values ($1, $2, $3, $4, now() + make_interval(secs => $5))";
+    let token = Token::generate()?;
+    let stores = match new.stores {
+        Stores::All => None,
+        Stores::These(stores) => Some(stores),
+    };
+    let seconds = new.expires_in.map(|expires_in| expires_in.as_secs_f64());
+    let hash = token.hash();
+    let parameters: [&(dyn ToSql + Sync); 5] = [&hash.as_slice(), &stores, &new.scope.as_str(), &new.label, &seconds];
+    client.execute(CREATE, &parameters).await?;
+    Ok(token)
+}
+
+/// Whether a token is valid, and will be for so long.
+pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<bool, Error> {
+    const LIVES: &str = "select exists (select from vestnik.vst_token where hash = $1 and issuer is null and revoked_at is null \
+         and coalesce(expires_at > now() + make_interval(secs => $2), true))";
+    let row = client
+        .query_one(LIVES, &[&token.hash().as_slice(), &left.as_secs_f64()])
+        .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Makes a token that opens what another one does, which lives for so long from now on, and no longer than it would have.
+/// `None`: that one is not there, or opens nothing any more.
+pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Result<Option<Token>, Error> {
+    const FOLLOW: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
+         select $2, stores, scope, label, now() + (expires_at - created_at) from vestnik.vst_token \
+         where id = $1 and issuer is null and revoked_at is null and coalesce(expires_at > now(), true)";
+    const END: &str =
+        "update vestnik.vst_token set expires_at = least(expires_at, now() + make_interval(secs => $2)) where id = $1";
+    let token = Token::generate()?;
+    let transaction = client.transaction().await?;
+    if transaction.execute(FOLLOW, &[&id.0, &token.hash().as_slice()]).await? == 0 {
+        return Ok(None);
+    }
+    transaction.execute(END, &[&id.0, &old_lives.as_secs_f64()]).await?;
+    transaction.commit().await?;
+    Ok(Some(token))
+}
+
+/// A token as a list shows it: everything but itself.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its number.
+    pub id: TokenId,
+    /// What its maker called it; of a JWT's holder, its subject.
+    pub label: Option<String>,
+    /// Who signs the JWTs of this holder; `None`: a token of our own.
+    pub issuer: Option<String>,
+    /// What it opens.
+    pub stores: Stores,
+    /// What may be done there.
+    pub scope: Scope,
+    /// The day on which it was made.
+    pub created: String,
+    /// The day on which its time is over.
+    pub expires: Option<String>,
+    /// When it was used last, to the minute.
+    pub used: Option<String>,
+    /// Sessions that it has now, on all nodes.
+    pub sessions: i64,
+    /// Why it opens nothing any more; `None`: it does.
+    pub withdrawn: Option<Withdrawn>,
+}
+
+/// Every token, the oldest first.
+pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
+    const LIST: &str = "select t.id, label, issuer, stores, scope, to_char(created_at, 'YYYY-MM-DD'), \
+             to_char(expires_at, 'YYYY-MM-DD'), to_char(used_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), \
+             coalesce((select sum(u.count) from vestnik.vst_token_use n, unnest(n.tokens, n.sessions) u(token, count) \
+                 where n.until > clock_timestamp() and u.token = t.id), 0), \
+             revoked_at is not null, coalesce(expires_at <= now(), false) from vestnik.vst_token t order by t.id";
+    let rows = client.query(LIST, &[]).await?;
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Listed {
+            id: TokenId(row.try_get(0)?),
+            label: row.try_get(1)?,
+            issuer: row.try_get(2)?,
+            stores: stores(row.try_get(3)?),
+            scope: scope(row.try_get(4)?),
+            created: row.try_get(5)?,
+            expires: row.try_get(6)?,
+            used: row.try_get(7)?,
+            sessions: row.try_get(8)?,
+            withdrawn: withdrawn(row.try_get(9)?, row.try_get(10)?),
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Which token to revoke.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// By its number.
+    Id(TokenId),
+    /// All of this label.
+    Label(String),
+}
+
+/// Revokes; a trigger tells every node, which closes its sessions. The number of tokens that were valid.
+pub async fn revoke(client: &impl GenericClient, which: &Which) -> Result<u64, Error> {
+    const REVOKE: &str =
+        "update vestnik.vst_token set revoked_at = now() where (id = $1 or label = $2) and revoked_at is null";
+    let (id, label) = match which {
+        Which::Id(id) => (Some(id.0), None),
+        Which::Label(label) => (None, Some(label)),
+    };
+    Ok(client.execute(REVOKE, &[&id, &label]).await?)
+}

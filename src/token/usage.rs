@@ -1,0 +1,113 @@
+//! Who uses which token, for `vestnik token list`: when each was used last, and how many sessions it has on this node.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Pool;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, TokenId};
+use crate::db;
+
+/// Between two times that it is told.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a node is believed that says nothing more, seconds.
+const NODE_LIFE_S: f64 = 30.0;
+/// When nothing has changed, a node says that it is still there after so long.
+const RENEWAL: Duration = Duration::from_secs(10);
+/// The time of the last use is kept to this, seconds.
+const PRECISION_S: f64 = 60.0;
+
+/// The tokens that were used since it was told last.
+#[derive(Debug, Default)]
+pub struct Usage {
+    used: Mutex<HashSet<TokenId>>,
+}
+
+impl Usage {
+    /// A token was used.
+    pub fn note(&self, token: TokenId) {
+        self.used().insert(token);
+    }
+
+    fn used(&self) -> std::sync::MutexGuard<'_, HashSet<TokenId>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells Postgres until the shutdown, and then that this node is gone. `sessions`: how many each token has here.
+    pub async fn run(
+        self: Arc<Self>,
+        pool: Pool,
+        sessions: impl Fn() -> BTreeMap<TokenId, usize> + Send,
+        stop: CancellationToken,
+    ) {
+        let node = format!("{:016x}", fastrand::u64(..));
+        let (mut told, mut told_at) = (BTreeMap::new(), None::<Instant>);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TELL_INTERVAL) => {}
+                () = stop.cancelled() => break,
+            }
+            let now = sessions();
+            let mut used = std::mem::take(&mut *self.used());
+            used.extend(now.keys());
+            let is_due = told_at.is_none_or(|told_at| told_at.elapsed() >= RENEWAL) || now != told;
+            if !is_due && used.is_empty() {
+                continue;
+            }
+            match tell(&pool, &node, &now, &used).await {
+                Ok(()) => (told, told_at) = (now, Some(Instant::now())),
+                Err(error) => {
+                    told_at = None;
+                    self.used().extend(used);
+                    tracing::debug!(%error, "the use of tokens was not kept");
+                }
+            }
+        }
+        if let Err(error) = leave(&pool, &node).await {
+            tracing::debug!(%error, "that this node has no sessions any more was not kept");
+        }
+    }
+}
+
+async fn tell(
+    pool: &Pool,
+    node: &str,
+    sessions: &BTreeMap<TokenId, usize>,
+    used: &HashSet<TokenId>,
+) -> Result<(), Error> {
+    const SESSIONS: &str = "insert into vestnik.vst_token_use as u (node, until, tokens, sessions) \
+         values ($1, clock_timestamp() + make_interval(secs => $2), $3, $4) on conflict (node) do update set \
+             until = excluded.until, tokens = excluded.tokens, sessions = excluded.sessions";
+    const USED: &str = "update vestnik.vst_token set used_at = clock_timestamp() where id = any ($1) \
+         and coalesce(used_at < clock_timestamp() - make_interval(secs => $2), true)";
+    const EXPIRED: &str = "delete from vestnik.vst_token_use where until < clock_timestamp()";
+    let tokens: Vec<i64> = sessions.keys().map(|token| token.0).collect();
+    let counts: Vec<i32> = sessions.values().map(|count| *count as i32).collect();
+    let used: Vec<i64> = used.iter().map(|token| token.0).collect();
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(SESSIONS).await?;
+        client
+            .execute(&statement, &[&node, &NODE_LIFE_S, &tokens, &counts])
+            .await?;
+        if !used.is_empty() {
+            let statement = client.prepare_cached(USED).await?;
+            client.execute(&statement, &[&used, &PRECISION_S]).await?;
+        }
+        client.execute(EXPIRED, &[]).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn leave(pool: &Pool, node: &str) -> Result<(), Error> {
+    db::answered(async {
+        let client = pool.get().await?;
+        let leave = "delete from vestnik.vst_token_use where node = $1";
+        client.execute(leave, &[&node]).await?;
+        Ok(())
+    })
+    .await
+}

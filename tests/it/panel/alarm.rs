@@ -1,0 +1,153 @@
+//! One alarm: what waits is said on its card and in one line, and never hides what it is about.
+
+use serde_json::json;
+
+use crate::panel::ORDER;
+use crate::panel::browser::Browser;
+use crate::support::app::App;
+
+/// The smallest screens that kitchens have: a cheap tablet, a phone on its side, an old phone, and a tablet at 200 % zoom.
+const SMALL: [(u32, u32); 4] = [(1024, 600), (844, 390), (320, 568), (640, 400)];
+
+impl Browser {
+    async fn height_of(&self, selector: &str) -> f64 {
+        let height = format!("return document.querySelector({selector:?})?.getBoundingClientRect().height ?? 0");
+        self.js(&height).await.as_f64().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothing() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    browser.press("[data-notice=grants] button").await;
+    app.write("insert into orders (store_id, status) values (7, 'preparing')")
+        .await;
+    browser.until_in("preparing", 1).await;
+    let top = "return document.querySelector('[data-column=preparing] .card').getBoundingClientRect().top";
+    let before = browser.js(top).await;
+    app.write(ORDER).await;
+    browser
+        .until("document.querySelector('.alarm-orders')?.innerText.includes('№2')")
+        .await;
+    assert_eq!(browser.js(top).await, before, "nothing moves when it rings");
+    assert_eq!(browser.height_of(".alarm-row").await, 44.0);
+    assert_eq!(
+        browser.js("return [document.querySelectorAll('.toast').length, document.querySelectorAll('.alarm-row button').length]").await,
+        json!([0, 0]),
+        "what is before the eyes is not shown again"
+    );
+    let over = "return getComputedStyle(document.body, '::after').content";
+    assert_eq!(browser.js(over).await, "none", "no frame lies over the page");
+    // Out of sight it is larger, and leads there.
+    browser.press("[data-view-of=settings]").await;
+    browser.until("document.querySelector('.alarm-orders button')").await;
+    assert_eq!(browser.height_of(".alarm-row").await, 64.0);
+    browser.press(".alarm-orders button").await;
+    browser
+        .until("document.activeElement.closest('[data-key=\"orders/orders/2\"]')")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_card_stays_in_sight_on_the_smallest_screens_while_several_ring() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    browser.press("[data-notice=grants] button").await;
+    for _ in 0..4 {
+        app.write(ORDER).await;
+    }
+    app.write("insert into bookings (store_id, guests) values (7, 2)").await;
+    browser.until("vestnik.ringer.ringing.size === 5").await;
+    for (width, height) in SMALL {
+        browser.size(width, height).await;
+        // All of it lies within the window, and nothing over it: a press in its middle and on its buttons is its own.
+        let whole = "[...document.querySelectorAll('[data-column=pending] .card')].some((card) => {
+            const { top, bottom, left, right } = card.getBoundingClientRect();
+            const own = (part) => { const at = part.getBoundingClientRect();
+                return card.contains(document.elementFromPoint((at.left + at.right) / 2, (at.top + at.bottom) / 2)); };
+            return top >= 0 && left >= 0 && right <= innerWidth && bottom <= innerHeight && own(card) && [...card.querySelectorAll('button:not(.card-open)')].every(own);
+        })";
+        let picture = browser.page.screenshot().await.unwrap();
+        std::fs::create_dir_all("target/panel").unwrap();
+        std::fs::write(format!("target/panel/24-small-{width}x{height}.png"), picture).unwrap();
+        assert_eq!(browser.js(&format!("return {whole}")).await, true, "{width}x{height}");
+        assert!(browser.height_of("#alarm").await <= 44.0, "{width}x{height}");
+        // The form to reject can be reached to its end.
+        browser.press("[data-column=pending] .card .no").await;
+        browser
+            .js("document.querySelector('#order .no-full').scrollIntoView({ block: 'nearest' })")
+            .await;
+        let picture = browser.page.screenshot().await.unwrap();
+        std::fs::write(format!("target/panel/25-reject-{width}x{height}.png"), picture).unwrap();
+        let reached = "return (() => { const { top, bottom, left, right } = document.querySelector('#order .no-full').getBoundingClientRect();
+            return top >= 0 && bottom <= innerHeight + 1 && left >= 0 && right <= innerWidth; })()";
+        assert_eq!(browser.js(reached).await, true, "the form at {width}x{height}");
+        browser.js("document.getElementById('order').close()").await;
+    }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancellations_are_one_line_and_quiet_where_nobody_had_begun() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    for _ in 0..4 {
+        app.write(ORDER).await;
+    }
+    browser.until("vestnik.ringer.ringing.size === 4").await;
+    app.write("update orders set status = 'preparing' where id in (1, 2, 3)")
+        .await;
+    browser.until("vestnik.ringer.ringing.size === 1").await;
+    app.write("update orders set status = 'cancelled' where id = 4").await;
+    browser
+        .until("document.querySelector('.toast')?.innerText.includes('Заказ №4 отменён')")
+        .await;
+    assert_eq!(
+        browser.js("return vestnik.ringer.ringing.size").await,
+        0,
+        "nobody had begun it"
+    );
+    app.write("update orders set status = 'cancelled', reason = 'передумал' where id in (1, 2, 3)")
+        .await;
+    browser
+        .until("/№1.*№2.*№3/.test(document.querySelector('.alarm-cancelled')?.innerText.replace(/\\n/g, ' ')) && vestnik.ringer.ringing.size === 3")
+        .await;
+    assert_eq!(browser.height_of("#alarm").await, 44.0);
+    browser.picture("26-cancelled").await;
+    browser.press(".alarm-cancelled button").await;
+    browser
+        .until("!document.querySelector('.alarm-cancelled') && vestnik.ringer.ringing.size === 0")
+        .await;
+    app.until_so("select count(*) = 3 from vestnik.vst_acknowledgement a join vestnik.vst_event e on e.id = a.event_id where e.data ->> 'status' = 'cancelled'")
+        .await;
+    // A booking that is cancelled stops no cook.
+    app.write("insert into bookings (store_id, guests, status) values (7, 2, 'preparing')")
+        .await;
+    browser.until("vestnik.items.size === 1").await;
+    app.write("update bookings set status = 'cancelled'").await;
+    browser
+        .until("document.querySelector('.alarm-cancelled')?.innerText.includes('Бронь №1 отменена')")
+        .await;
+    assert!(browser.text(".alarm-cancelled").await.contains("Стол свободен"));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_has_waited_too_long_rings_harder_though_nobody_says_so() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    app.write("insert into vestnik.vst_store (id, answer_seconds) values ('7', 10); insert into orders (store_id, created_at) values (7, now() - interval '20 seconds')")
+        .await;
+    browser.start_shift(&app.panel_link()).await;
+    browser
+        .until("vestnik.ringer.ringing.get('orders/orders/1') === 'urgent'")
+        .await;
+    assert_eq!(
+        browser
+            .js("return document.querySelector('[data-key=\"orders/orders/1\"]').dataset.tone")
+            .await,
+        "late"
+    );
+    browser.close().await;
+}

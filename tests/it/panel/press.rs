@@ -1,0 +1,234 @@
+//! Pressing: nothing changes under a finger, what was pressed by mistake is taken back, and what failed is said and tried again.
+
+use serde_json::json;
+
+use crate::panel::ORDER;
+use crate::panel::browser::Browser;
+use crate::support::app::App;
+use crate::support::proxy::Proxy;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_press_is_taken_back_within_six_seconds_and_a_step_later_in_the_order_itself() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
+    browser.picture("27-undo").await;
+    let undo = browser.text("#undo").await;
+    assert!(undo.contains("Вернуть №1"), "{undo}");
+    browser.press("#undo button").await;
+    browser.until_in("pending", 1).await;
+    assert_eq!(app.value("select status from orders").await.unwrap(), "pending");
+    browser.until("vestnik.ringer.ringing.has('orders/orders/1')").await;
+
+    // A refusal, too, and the customer's order rings again.
+    browser.press("[data-key='orders/orders/1'] .no").await;
+    browser.press("#order .reason").await;
+    browser.until("vestnik.items.size === 0").await;
+    browser.press("#undo button").await;
+    browser.until_in("pending", 1).await;
+    browser.until("vestnik.ringer.ringing.has('orders/orders/1')").await;
+
+    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
+    let offered = "const offered = performance.now(); window.gone = 0; new MutationObserver(() => {
+        if (!document.querySelector('#undo button')) window.gone ||= performance.now() - offered; }).observe(document.getElementById('undo'), { childList: true })";
+    browser.js(offered).await;
+    let gone = browser.until("window.gone").await.as_f64().unwrap();
+    assert!((3000.0..=8000.0).contains(&gone), "{gone} ms");
+    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    let step = browser.text("#order .step-back").await;
+    assert_eq!(step, "Вернуть: новый");
+    browser.press("#order .step-back").await;
+    browser.until_in("pending", 1).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_order_is_opened_from_the_history_and_comes_back() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write("insert into orders (store_id, status, order_type) values (7, 'preparing', 'pickup')")
+        .await;
+    browser.until_in("preparing", 1).await;
+    for column in ["ready", "none"] {
+        browser.press("[data-key='orders/orders/1'] .yes").await;
+        if column == "ready" {
+            browser.until_in("ready", 1).await;
+        }
+    }
+    browser.until("vestnik.items.size === 0").await;
+    browser.press("[data-view-of=history]").await;
+    browser.press(".closed-open").await;
+    browser.press("#order .step-back").await;
+    browser
+        .until("vestnik.items.get('orders/orders/1')?.status === 'ready'")
+        .await;
+    assert_eq!(app.value("select status from orders").await.unwrap(), "ready");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 2).await;
+    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.until("document.getElementById('order').open").await;
+    // A finger that is on its way to "Accept" when another panel accepts: the same place says "Ready" now.
+    browser
+        .js("window.pressed = []; window.landed = 0;
+             new MutationObserver(() => {
+                 const yes = document.querySelector('#order .yes');
+                 if (yes?.dataset.to === 'ready' && !landed) { landed = performance.now(); yes.click(); }
+             }).observe(document.getElementById('order'), { childList: true, subtree: true });
+             const send = window.fetch; window.fetch = (url, options) => { if (options?.method === 'POST') pressed.push(String(options.body)); return send(url, options); };")
+        .await;
+    app.write("update orders set status = 'preparing' where id = 1").await;
+    browser.until("window.landed").await;
+    assert_eq!(
+        browser
+            .js("return pressed.filter((body) => body.includes('ready'))")
+            .await,
+        json!([])
+    );
+    // A moment later it is meant.
+    browser.press("#order .yes").await;
+    browser.until_in("ready", 1).await;
+
+    // A card that leaves is seen leaving; the one that moves into its place takes no press yet.
+    app.write(ORDER).await;
+    browser.until_in("pending", 3).await;
+    app.write("update orders set status = 'preparing' where id = 2").await;
+    browser
+        .until("document.querySelector('[data-column=pending] [data-leaving]')")
+        .await;
+    assert_eq!(
+        browser
+            .js("return document.querySelector('[data-leaving]').inert")
+            .await,
+        true
+    );
+    let moved = "document.querySelector('[data-key=\"orders/orders/3\"]')?.dataset.still > performance.now()";
+    browser.until(moved).await;
+    browser
+        .js("document.querySelector('[data-key=\"orders/orders/3\"] .yes').click()")
+        .await;
+    assert_eq!(
+        browser.js("return vestnik.items.get('orders/orders/3').status").await,
+        "pending"
+    );
+    browser.press("[data-key='orders/orders/3'] .yes").await;
+    browser.until_in("preparing", 3).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_order_that_changes_stays_where_it_was_read() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write("insert into orders (store_id, items) select 7, jsonb_agg(jsonb_build_object('name', 'Блюдо ' || i)) from generate_series(1, 60) i")
+        .await;
+    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.js("document.querySelector('#order .order-body').scrollTop = 500; document.querySelector('#order .order-print').focus()").await;
+    app.write("update orders set status = 'preparing'").await;
+    browser
+        .until("document.querySelector('#order .status').dataset.status === 'preparing'")
+        .await;
+    let stands = "return [document.querySelector('#order .order-body').scrollTop, document.activeElement.classList.contains('order-print')]";
+    assert_eq!(browser.js(stands).await, json!([500, true]));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_board_sorts_by_when_orders_are_due_and_its_clocks_turn_amber_and_red() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    for minutes in [40, 10, 25] {
+        app.write(ORDER).await;
+        browser
+            .until("document.querySelectorAll('[data-column=pending] .card').length === 1")
+            .await;
+        let key = browser
+            .js("return document.querySelector('[data-column=pending] .card').dataset.key")
+            .await;
+        let steps = (minutes - 20) / 5;
+        let step = if steps > 0 { "step-more" } else { "step-less" };
+        for _ in 0..i32::abs(steps) {
+            browser
+                .press(&format!("[data-key='{}'] .{step}", key.as_str().unwrap()))
+                .await;
+        }
+        browser
+            .press(&format!("[data-key='{}'] .yes", key.as_str().unwrap()))
+            .await;
+        browser
+            .until("document.querySelectorAll('[data-column=pending] .card').length === 0")
+            .await;
+    }
+    let order = "return [...document.querySelectorAll('[data-column=preparing] .card')].map((card) => card.dataset.key.split('/').at(-1)).join()";
+    assert_eq!(browser.js(order).await, "2,3,1");
+    assert_eq!(
+        app.value("select string_agg(minutes::text, ',' order by key) from vestnik.vst_status_change")
+            .await
+            .unwrap(),
+        "40,10,25"
+    );
+    // Each promise is its own.
+    let clock = |order: u32| format!("document.querySelector('[data-key=\"orders/orders/{order}\"] .age').innerText");
+    browser.until(&format!("/^(39:|40:00)/.test({})", clock(1))).await;
+    browser.until(&format!("/^(9:|10:00)/.test({})", clock(2))).await;
+    // By a server's clock that is ahead, time goes by.
+    let tone = |order: u32| format!("document.querySelector('[data-key=\"orders/orders/{order}\"]').dataset.tone");
+    let ahead = |minutes: u32| {
+        format!(
+            "Object.defineProperty(vestnik.connection.api, 'clockAhead', {{ get: () => {minutes} * 60000, set: () => {{}}, configurable: true }})"
+        )
+    };
+    browser.js(&ahead(6)).await;
+    browser
+        .until(&format!("{} === 'soon' && {} === ''", tone(2), tone(3)))
+        .await;
+    browser.js(&ahead(12)).await;
+    browser
+        .until(&format!("{} === 'late' && {}.startsWith('−')", tone(2), clock(2)))
+        .await;
+    browser.picture("28-clocks").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_named_by_its_number_and_tried_again() {
+    let app = App::start().await;
+    let proxy = Proxy::to(app.engine.address()).await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link_through(proxy.address)).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    proxy.cut();
+    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser
+        .until("document.querySelector('.toast-problem')?.innerText.includes('Заказ №1 не принят') && document.querySelector('.toast-problem').innerText.includes('Нет связи')")
+        .await;
+    // The light knows it at once, too.
+    browser.until_light("offline").await;
+    browser.picture("29-failed").await;
+    proxy.mend();
+    browser.until_light("live").await;
+    browser.press(".toast-action").await;
+    browser.until_in("preparing", 1).await;
+
+    // The shop's own words are shown, and no error in another language.
+    app.write("create function no() returns trigger language plpgsql as $$ begin if new.status = 'ready' then raise exception 'Заказ ещё не оплачен'; end if; return new; end $$; \
+         create trigger no before update on orders for each row execute function no()")
+        .await;
+    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser
+        .until("document.querySelector('.toast-problem')?.innerText.includes('Касса отвечает: «Заказ ещё не оплачен»')")
+        .await;
+    browser.close().await;
+}

@@ -1,0 +1,142 @@
+//! A store as it is set up: its hours and its clock, as people write them.
+
+use std::process::{Command, Output};
+
+use tokio_postgres::Client;
+
+use crate::support::db::Database;
+
+fn set(database: &Database, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command
+        .args(["store", "set", "--store", "7"])
+        .args(arguments)
+        .env("DATABASE_URL", database.url())
+        .current_dir(std::env::temp_dir());
+    command.output().unwrap()
+}
+
+fn list(database: &Database) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command
+        .args(["store", "list"])
+        .env("DATABASE_URL", database.url())
+        .current_dir(std::env::temp_dir());
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+/// Whether the store is open at a moment of its own clock, as the program looks: the view, with the clock put in.
+async fn is_open(client: &Client, at: &str) -> bool {
+    let view: String = client
+        .query_one("select pg_get_viewdef('vestnik.vst_open_now'::regclass)", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let view = view.trim_end_matches(';').replace(
+        "clock_timestamp()",
+        &format!("(timestamp '{at}' at time zone s.time_zone)"),
+    );
+    let sql = format!("select exists (select from ({view}) open where store_id = '7')");
+    client.query_one(&sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn hours_are_set_as_people_write_them_and_holidays_differ() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let done = set(
+        &database,
+        &[
+            "--time-zone",
+            "America/New_York",
+            "--hours",
+            "sun-thu=9:00-24:00",
+            "--hours",
+            "fri,sat 12-2",
+            "--hours",
+            "wed=closed",
+            "--hours",
+            "2026-12-31=10:00-16:00",
+            "--hours",
+            "12-25=closed",
+        ],
+    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let listed = list(&database);
+    for line in [
+        "mon 09:00-24:00",
+        "fri 12:00-02:00",
+        "2026-12-31 10:00-16:00",
+        "12-25 closed",
+    ] {
+        assert!(listed.contains(line), "{line} in {listed}");
+    }
+    assert!(!listed.contains("wed"), "{listed}");
+    for (at, open) in [
+        ("2026-11-23 08:59", false), // a Monday
+        ("2026-11-23 09:00", true),
+        ("2026-11-23 23:59", true),
+        ("2026-11-24 00:00", false),
+        ("2026-11-25 12:00", false), // the Wednesday
+        ("2026-11-27 12:00", true),
+        ("2026-11-28 01:59", true), // behind the Friday's midnight
+        ("2026-11-28 02:00", false),
+        ("2026-12-31 09:30", false), // a Thursday that differs
+        ("2026-12-31 15:59", true),
+        ("2026-12-31 17:00", false),
+        ("2026-12-25 20:00", false), // a Friday, closed each year
+        ("2026-12-26 01:00", false),
+        ("2027-12-25 13:00", false),
+        ("2026-12-24 23:00", true),
+    ] {
+        assert_eq!(is_open(&client, at).await, open, "{at}");
+    }
+    // A day alone changes that day alone; usual ends it, and none ends all.
+    assert!(set(&database, &["--hours", "2026-11-23=closed"]).status.success());
+    assert!(!is_open(&client, "2026-11-23 12:00").await && is_open(&client, "2026-11-24 12:00").await);
+    assert!(set(&database, &["--hours", "2026-11-23=usual"]).status.success());
+    assert!(is_open(&client, "2026-11-23 12:00").await);
+    assert!(set(&database, &["--hours", "daily=0:00-24:00"]).status.success());
+    assert!(is_open(&client, "2026-11-25 03:00").await && !is_open(&client, "2026-12-25 20:00").await);
+    assert!(set(&database, &["--hours", "none"]).status.success());
+    assert!(!is_open(&client, "2026-11-23 12:00").await);
+    assert_eq!(list(&database).lines().count(), 1);
+}
+
+#[tokio::test]
+async fn who_attends_a_store_is_said_and_nobody_else() {
+    let database = Database::fresh().await;
+    assert!(set(&database, &["--attended-by", "chats"]).status.success());
+    database.until("select attended_by = 'chats' from vestnik.vst_store").await;
+    assert!(set(&database, &["--name", "Bakery"]).status.success());
+    database.until("select attended_by = 'chats' from vestnik.vst_store").await;
+    assert_eq!(set(&database, &["--attended-by", "nobody"]).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_clock_has_an_iana_name_and_what_is_meant_is_told() {
+    let database = Database::fresh().await;
+    for (zone, meant) in [
+        ("UTC+3", "write Europe/Moscow"),
+        ("+03", "write Europe/Moscow"),
+        ("3", "write Europe/Moscow"),
+        ("MSK", "write Europe/Moscow"),
+        ("moscow", "write Europe/Moscow"),
+        ("Europe/Moskow", "write Europe/Moscow"),
+        ("UTC-5", "write America/"),
+        ("America/New York", "write America/New_York"),
+        ("posix/Europe/Moscow", "Europe/Moscow"),
+        ("localtime", "look like Europe/Moscow"),
+        ("Nowhere/At_all", "look like Europe/Moscow"),
+    ] {
+        let refused = set(&database, &["--time-zone", zone]);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(
+            refused.status.code() == Some(2) && said.contains(meant),
+            "{zone}: {said}"
+        );
+    }
+    for zone in ["Europe/Moscow", "America/Argentina/Buenos_Aires", "Etc/GMT-3", "UTC"] {
+        assert!(set(&database, &["--time-zone", zone]).status.success(), "{zone}");
+    }
+}

@@ -1,0 +1,3 @@
+-- As Knex' schema builder makes it: `table.enu`, `table.decimal`, `table.timestamps(true, true)`.
+create table "orders" ("id" serial primary key, "shop_id" integer not null, "status" text check ("status" in ('placed', 'accepted', 'ready', 'picked_up', 'cancelled', 'refused')) not null default 'placed', "name" varchar(255), "mobile" varchar(255), "total" decimal(8, 2), "delivery_type" text check ("delivery_type" in ('delivery', 'pickup', 'in_store')), "products" json, "meta" json, "table_no" varchar(255), "created_at" timestamptz not null default CURRENT_TIMESTAMP, "updated_at" timestamptz not null default CURRENT_TIMESTAMP);
+-- attach: orders

@@ -1,0 +1,8 @@
+-- As `php artisan migrate` makes it (Laravel 12): timestamps without a zone that Carbon writes in UTC, items in a table, soft deletes.
+create table "orders" ("id" bigserial not null primary key, "branch_id" bigint not null, "order_number" varchar(255) not null, "status" varchar(255) not null default 'pending', "first_name" varchar(255) not null, "last_name" varchar(255) not null, "phone" varchar(255) not null, "total" decimal(10, 2) not null, "currency" varchar(3) not null default 'USD', "scheduled_at" timestamp(0) without time zone null, "created_at" timestamp(0) without time zone null, "updated_at" timestamp(0) without time zone null, "deleted_at" timestamp(0) without time zone null);
+alter table "orders" add constraint "orders_order_number_unique" unique ("order_number");
+create table "order_items" ("id" bigserial not null primary key, "order_id" bigint not null, "product_name" varchar(255) not null, "quantity" integer not null default '1', "unit_price" decimal(10, 2) not null, "options" json null, "notes" text null);
+alter table "order_items" add constraint "order_items_order_id_foreign" foreign key ("order_id") references "orders" ("id") on delete cascade;
+create index "order_items_order_id_index" on "order_items" ("order_id");
+insert into orders (branch_id, order_number, status, first_name, last_name, phone, total, created_at) values (7, 'X1', 'preparing', 'a', 'b', '', 1, '2020-01-01'), (7, 'X2', 'ready', 'a', 'b', '', 1, '2020-01-01'), (7, 'X3', 'delivered', 'a', 'b', '', 1, '2020-01-01'), (7, 'X4', 'cancelled', 'a', 'b', '', 1, '2020-01-01');
+-- attach: public.orders
