@@ -53,6 +53,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_mapping_of_the_documentation_is_read() {
+        let docs = include_str!("../../../docs/derived-sources.md");
+        let toml = docs.split("```toml").nth(1).and_then(|rest| rest.split("```").next());
+        let mapping = Mapping::from_toml(toml.unwrap()).unwrap();
+        assert_eq!(mapping.derived.unwrap().watch.len(), 2);
+    }
+
+    #[test]
     fn every_preset_is_a_mapping() {
         for (name, toml) in PRESETS {
             let mapping = Mapping::from_toml(toml).unwrap_or_else(|error| panic!("{name}: {error}"));
