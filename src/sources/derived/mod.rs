@@ -14,6 +14,7 @@ pub mod projector;
 mod reader;
 mod state;
 mod watch;
+mod write;
 
 use std::time::Duration;
 

@@ -4,6 +4,8 @@ use serde_json::json;
 use vestnik::sources::health;
 
 use super::shop::{Shop, mapping, parts};
+use crate::support::app::App;
+use crate::support::breakable::Breakable;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
@@ -175,4 +177,37 @@ async fn nodes_that_are_killed_while_they_project_lose_nothing_and_tell_nothing_
         (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)),
         (written, written, written)
     );
+}
+
+#[tokio::test]
+async fn a_postgres_that_restarts_while_orders_are_projected_loses_nothing_and_tells_nothing_twice() {
+    let (mut postgres, database) = Breakable::start().await;
+    database.client().await.batch_execute(&parts("spree").0).await.unwrap();
+    database.attach(&mapping("spree")).await;
+    let app = App::start_on(database, |_| ()).await;
+    let mut written = 0;
+    for restart in 0..2 {
+        let writer = app.database.client().await;
+        for _ in 0..20 {
+            written += 1;
+            writer.batch_execute(&order(written)).await.unwrap();
+        }
+        match restart {
+            0 => postgres.restart_immediate().await,
+            _ => postgres.restart_fast().await,
+        }
+    }
+    app.database
+        .until("select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)")
+        .await;
+    let writer = app.database.client().await;
+    let row = writer
+        .query_one("select count(*), count(distinct key) from vestnik.vst_event", &[])
+        .await
+        .unwrap();
+    let written = i64::try_from(written).unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (written, written));
+    drop(writer);
+    app.engine.shut_down().await;
+    postgres.stop().await;
 }
