@@ -110,7 +110,7 @@ fn many(table: &str) -> String {
 async fn write_live(url: secrecy::SecretString, enough: Arc<AtomicBool>) -> HashMap<String, Instant> {
     let client = Arc::new(vestnik::db::connect_as(&url, "writer").await.expect("a connection"));
     let insert = client
-        .prepare(
+        .prepare_cached(
             "insert into orders (store_id, customer_name, total, order_type, items) \
              values ($1, 'Анна', 50000, 'delivery', '[{\"name\": \"Суп\", \"count\": 1}]') returning id",
         )

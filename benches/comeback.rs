@@ -175,9 +175,9 @@ async fn write(url: secrecy::SecretString, writer: u32, begin: Instant) -> Vec<W
     let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
     let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
          values ($1, 'Иван', 50000, 'pickup', '[{\"name\": \"Пицца\", \"count\": 2}]') returning id";
-    let insert = client.prepare(insert).await.expect("prepared");
+    let insert = client.prepare_cached(insert).await.expect("prepared");
     let update = "update orders set status = $2 where id = $1";
-    let update = client.prepare(update).await.expect("prepared");
+    let update = client.prepare_cached(update).await.expect("prepared");
     let pause = Duration::from_secs(1) * WRITERS / RATE;
     let mut due = begin + pause * writer / WRITERS;
     let (mut written, mut order) = (Vec::new(), None::<(i64, i64, usize)>);

@@ -116,7 +116,7 @@ async fn turn(
         let url = shop.url.clone();
         tokio::spawn(async move {
             let client = vestnik::db::connect_as(&url, "writer").await.expect("a connection");
-            let insert = client.prepare(&insert_into(table)).await.expect("prepared");
+            let insert = client.prepare_cached(&insert_into(table)).await.expect("prepared");
             let (mut sent, mut all) = (Vec::new(), 0);
             let mut due = begin + pause * writer / WRITERS;
             while due < begin + length {
@@ -159,7 +159,7 @@ fn burst(shop: &Shop, begin: Instant, length: Duration, table: &'static str) -> 
         let url = shop.url.clone();
         tokio::spawn(async move {
             let client = vestnik::db::connect_as(&url, "burst").await.expect("a connection");
-            let insert = client.prepare(&insert_into(table)).await.expect("prepared");
+            let insert = client.prepare_cached(&insert_into(table)).await.expect("prepared");
             while begin.elapsed() < length {
                 if (begin.elapsed().as_millis() / BURST.as_millis()).is_multiple_of(2) {
                     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -140,14 +140,14 @@ fn figures(deliveries: f64, rounds: Vec<(f64, f64)>) -> Figures {
 }
 
 /// The shop's connections, each with its statement.
-type Writers = Vec<(tokio_postgres::Client, tokio_postgres::Statement)>;
+type Writers = Vec<(vestnik::db::Client, vestnik::db::Statement)>;
 
 async fn writers(shop: &Shop) -> Writers {
     let connecting = (0..WRITERS).map(|_| async {
         let client = vestnik::db::connect_as(&shop.url, "writer")
             .await
             .expect("a connection");
-        let insert = client.prepare(ORDER).await.expect("prepared");
+        let insert = client.prepare_cached(ORDER).await.expect("prepared");
         (client, insert)
     });
     futures::future::join_all(connecting).await

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
+use vestnik::db::Client;
 use vestnik::token::{self, New, Stores, Which};
 
 use limits::allow_many_sockets;
@@ -255,7 +255,7 @@ impl Day {
         // Memory is asked for here, not what a disk takes.
         let quickly = "set synchronous_commit = off";
         client.batch_execute(quickly).await.expect("a setting");
-        let insert = client.prepare(INSERT).await.expect("prepared");
+        let insert = client.prepare_cached(INSERT).await.expect("prepared");
         for order in (writer..ORDERS * STORES).step_by(WRITERS) {
             let (store, items) = (
                 (order % STORES) as i64,
@@ -266,7 +266,7 @@ impl Day {
     }
 
     async fn write_large(&self) {
-        let insert = self.client.prepare(INSERT).await.expect("prepared");
+        let insert = self.client.prepare_cached(INSERT).await.expect("prepared");
         let items = serde_json::json!([{"name": "x".repeat(LARGE_BYTES), "count": 1}]);
         for _ in 0..LARGE_ORDERS {
             let store = SLOW_STORE as i64;

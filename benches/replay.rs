@@ -317,7 +317,7 @@ async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     let client = Arc::new(vestnik::db::connect_as(&shop.url, "live").await.expect("a connection"));
     let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
          values ($1, 'Пётр', 1, 'pickup', '[]') returning id";
-    let insert = client.prepare(insert).await.expect("prepared");
+    let insert = client.prepare_cached(insert).await.expect("prepared");
     let sent: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / LIVE_RATE);
     for _ in 0..seconds * u64::from(LIVE_RATE) {

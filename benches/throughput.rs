@@ -21,7 +21,7 @@ use panels::Panels;
 use quantile::quantile;
 use secrecy::SecretString;
 use shop::Shop;
-use tokio_postgres::Client;
+use vestnik::db::Client;
 
 const ROUNDS: usize = 3;
 const WRITERS: [usize; 2] = [16, 64];
@@ -181,7 +181,7 @@ async fn write(url: SecretString, table: &'static str, begin: Instant) -> [u64; 
         "insert into {table} (store_id, customer_name, total, order_type, items) \
          values ($1, 'Иван', 50000, 'delivery', '[{{\"name\": \"Пицца\", \"count\": 2}}]')"
     );
-    let insert = client.prepare(&insert).await.expect("prepared");
+    let insert = client.prepare_cached(&insert).await.expect("prepared");
     let mut written = [0_u64; 2];
     while begin.elapsed() < TURN {
         let store = fastrand::i64(0..STORES);

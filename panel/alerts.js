@@ -50,6 +50,7 @@ export const alerted = new Map();
 export function setUpAlerts(changed) {
   update = changed;
   setInterval(ringHarder, LATE_LOOK_MS);
+  document.addEventListener("vestnik:cook", (event) => callToCook(items.get(event.detail)));
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
     unseen.forEach((id) => live.connection?.rendered(id));
@@ -215,6 +216,15 @@ export function handleUnanswered(event) {
 function ringHarder() {
   const isLate = (item) => now() - item.since > live.answerMs && live.ringer.ringing.get(item.key) === "order";
   unanswered("orders").filter(isLate).forEach(urge);
+}
+
+/** It was for later, and it is time. @param {Item} item */
+function callToCook(item) {
+  const title = say("alert.cook", { number: numberOf(item) });
+  announce(title);
+  notify(title, "", item.key);
+  toast(title, { sign: "clock", about: item.key, detail: item.due_at && say("time.at", { time: dayAndTime(item.due_at) }) });
+  live.ringer.ring(`changed/${item.key}`, "changed");
 }
 
 /** @param {Item} item */

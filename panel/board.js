@@ -4,6 +4,7 @@ import { age, card } from "./card.js";
 import { h } from "./dom.js";
 import { dueAt } from "./facts.js";
 import { say } from "./i18n.js";
+import { isLater } from "./minutes.js";
 import { byAge, items } from "./orders.js";
 import { moving, still } from "./still.js";
 import { pressed } from "./work.js";
@@ -20,6 +21,7 @@ const LEAVING_MS = 700;
 const COLUMNS = {
   orders: [
     { name: "pending", statuses: ["pending"] },
+    { name: "later", statuses: ["later"] },
     { name: "preparing", statuses: ["preparing"] },
     { name: "ready", statuses: ["ready"] },
     { name: "delivering", statuses: ["delivering"] },
@@ -36,6 +38,9 @@ function order(a, b) {
   const [one, other] = [dueAt(a) ?? a.since, dueAt(b) ?? b.since];
   return one - other || byAge(a, b);
 }
+
+/** Where it stands: its status, or `later`. @param {Item} item */
+const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
 export class Board {
   /** @type {Map<string, HTMLElement>} */
@@ -86,7 +91,7 @@ export class Board {
       const column = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), counts[1]), body);
       columns.append(column);
       statuses.forEach((status) => this.#places.set(status, { list, counts, empty, column }));
-      const all = [...items.values()].filter((item) => item.kind === this.#kind && statuses.includes(item.status)).sort(order);
+      const all = [...items.values()].filter((item) => item.kind === this.#kind && statuses.includes(placeOf(item))).sort(order);
       list.append(...all.map((item) => this.#make(item)));
     }
     this.#root.replaceChildren(tabs, columns, h("div", { class: "board-calm" }));
@@ -111,7 +116,7 @@ export class Board {
   update(key, isOurs) {
     const item = items.get(key);
     const old = this.#cards.get(key);
-    const place = item?.kind === this.#kind ? this.#places.get(item.status) : undefined;
+    const place = item?.kind === this.#kind ? this.#places.get(placeOf(item)) : undefined;
     const stays = place && old?.parentElement === place.list && old.nextElementSibling === this.#follower(place.list, item, old);
     const hadFocus = old?.contains(document.activeElement);
     if (stays) this.#replace(old, item, isOurs);
@@ -159,7 +164,7 @@ export class Board {
     const item = items.get(key);
     const made = this.#cards.get(key);
     if (!item || !made) return;
-    this.show(this.#places.get(item.status).column.dataset.column);
+    this.show(this.#places.get(placeOf(item)).column.dataset.column);
     made.scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     made.querySelector(".card-open").focus({ preventScroll: true });
   }
@@ -212,6 +217,8 @@ export class Board {
       this.#root.querySelector(`[data-tab="${column.dataset.column}"]`).dataset.count = String(count);
     }
     this.#root.dataset.total = String(total);
+    const shown = this.#root.dataset.shown;
+    if (shown === "later" && this.#places.get(shown)?.list.children.length === 0) this.show("pending");
   }
 
   /** @param {IntersectionObserverEntry[]} seen */
@@ -227,7 +234,18 @@ export class Board {
     this.#onSight();
   }
 
+  /** What was for later is due to be cooked. */
+  #callLater() {
+    for (const made of this.#places.get("later")?.list.querySelectorAll("[data-key]") ?? []) {
+      const { key } = made.dataset;
+      if (isLater(items.get(key))) continue;
+      this.update(key, false);
+      document.dispatchEvent(new CustomEvent("vestnik:cook", { detail: key }));
+    }
+  }
+
   #clocks() {
+    this.#callLater();
     if (document.hidden) return;
     for (const key of this.inSight) {
       const item = items.get(key);

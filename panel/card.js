@@ -4,8 +4,9 @@ import { button, h, icon } from "./dom.js";
 import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLink, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
 import { clock, dayAndTime, say, time } from "./i18n.js";
 import { live } from "./live.js";
-import { minutesFor, stepper } from "./minutes.js";
-import { act, pressed } from "./work.js";
+import { isLater, minutesFor, stepper } from "./minutes.js";
+import { isQueued, queuedRow } from "./queue.js";
+import { act, cancelQueued, pressed } from "./work.js";
 
 /** Lines of an order that a card shows. */
 const LINES = 8;
@@ -94,6 +95,10 @@ function actions(item, open) {
   const busy = pressed.get(item.key);
   const yes = item.next.filter((to) => to !== "rejected").map((to) => yesButton(item, to, busy));
   const row = h("footer", { class: "card-actions" });
+  if (isQueued(item.key)) {
+    row.append(queuedRow(item.key, () => cancelQueued(item.key)));
+    return row;
+  }
   if (item.status === "pending") {
     const reject = item.next.includes("rejected") && button("no no-small", "cross", "", () => open(item.key, "reject"), { "aria-label": say("order.rejectOne", { number: numberOf(item) }), title: say("order.reject"), disabled: Boolean(busy) });
     const steps = asksMinutes(item) && stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing")));
@@ -148,7 +153,7 @@ export function ageOf(item) {
   const due = dueAt(item);
   if (item.status !== "preparing" || due === null) return { words: clock(Math.max(0, now() - (item.stands ?? item.since))), tone: "" };
   const left = due - now();
-  if (left > LATER_MS) return { words: say("time.at", { time: time(due) }), tone: "" };
+  if (left > LATER_MS || isLater(item)) return { words: say("time.at", { time: time(due) }), tone: "" };
   return { words: left < 0 ? `−${clock(-left)}` : clock(left), tone: left < 0 ? "late" : left < SOON_MS ? "soon" : "" };
 }
 

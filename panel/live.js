@@ -15,10 +15,11 @@ const ANSWER_MS = 60_000;
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
 /**
- * @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number, scope: string}}
+ * @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number, scope: string, keptAt: number|null}}
+ *   keptAt: the board is what it was then, and nothing newer has come, milliseconds
  *   scope: what the key allows: `read`, `panel`, `manager` or `operator`
  */
-export const live = { connection: null, ringer: null, answerMs: ANSWER_MS, scope: "panel" };
+export const live = { connection: null, ringer: null, answerMs: ANSWER_MS, scope: "panel", keptAt: null };
 
 /** Whether the key shows who was reached, and the figures. */
 export const isManager = () => live.scope === "manager" || live.scope === "operator";
@@ -75,7 +76,7 @@ export function showLight() {
 /** @param {import("./vestnik.js").State} state @param {string} since */
 function showNotice(state, since) {
   if (state.name === "offline") {
-    notice("line", "problem", "stop", say("notice.offline", { since }), say("notice.offlineWhy"), button("", null, say("notice.retry"), () => live.connection.retry()));
+    notice("line", "problem", "stop", say("notice.offline", { since }), live.keptAt ? say("notice.offlineKept", { time: time(live.keptAt) }) : say("notice.offlineWhy"), button("", null, say("notice.retry"), () => live.connection.retry()));
   } else if (state.name === "polling") {
     notice("line", "warning", "clock", say("notice.polling", { since }), say("notice.pollingWhy", { n: settings.pollSeconds }));
   } else if (state.name === "stopped") {

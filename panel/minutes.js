@@ -14,8 +14,17 @@ const MINUTE_MS = 60_000;
 const chosen = new Map();
 
 /** @param {import("./orders.js").Item} item */
+const usualFor = (item) => settings.minutes[item.order_type] ?? USUAL_MINUTES;
+
+/** Whether an order was accepted for later: it is not time to cook it yet. @param {import("./orders.js").Item} item */
+export function isLater(item) {
+  if (item.kind !== "orders" || item.status !== "preparing" || !item.due_at) return false;
+  return Date.parse(item.due_at) - usualFor(item) * MINUTE_MS > now();
+}
+
+/** @param {import("./orders.js").Item} item */
 function usual(item) {
-  const minutes = settings.minutes[item.order_type] ?? USUAL_MINUTES;
+  const minutes = usualFor(item);
   const due = dueAt(item);
   // What is wished for later is ready when it is wished.
   return due === null ? minutes : Math.max(minutes, Math.ceil((due - now()) / MINUTE_MS));

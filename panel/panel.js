@@ -15,20 +15,26 @@ import { showBadge } from "./badge.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
+import { setUpFind } from "./find.js";
 import { setUpHistory, showHistory } from "./history.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
+import { keepBoard, keptBoard } from "./keep.js";
 import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
 import { items, kindOf, load, unanswered } from "./orders.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { setUpPreferences, showKnownGrants } from "./preferences.js";
 import { applyTheme, isStarted, keepKey, keptKey, setStarted, takeKeyFromAddress } from "./settings.js";
-import { setUpShift, showShift } from "./shift.js";
+import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { printWhen, setTicketStore } from "./ticket.js";
-import { onPressed } from "./work.js";
+import { onPressed, sendQueued } from "./work.js";
 
 /** @type {Record<import("./orders.js").Kind, Board>} */
 let boards;
+/** Whose orders are shown. */
+let store = "";
+/** What the server says of it. @type {any} */
+let card = null;
 
 // Before anything else: what the address has must not stay there.
 const linked = takeKeyFromAddress();
@@ -45,6 +51,7 @@ async function start() {
   };
   setUpOrder((key) => redrawOne(key, true));
   setUpHistory();
+  setUpFind();
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
   setUpShift(begin, redraw);
@@ -81,14 +88,26 @@ async function reopen(key) {
 /** The store is open. @param {import("./settings.js").Key} key */
 async function begin(key) {
   live.connection?.close();
+  store = key.store;
+  showKept();
   show("orders");
   connect(key, { onEvent: handleEvent, onState, load: loadLists });
   // After a reload nobody has pressed anything: some browsers give sound all the same.
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
-  describeStore(key);
+  describeStore();
   learnScope();
   countToday();
+}
+
+/** The board as it was, until the lists have come. */
+function showKept() {
+  const kept = keptBoard(store);
+  if (!kept || items.size) return;
+  kept.items.forEach((item) => items.set(item.key, item));
+  live.keptAt = kept.at;
+  document.body.dataset.kept = "";
+  redraw();
 }
 
 /** What the key allows: a screen that only shows has no buttons. */
@@ -97,24 +116,31 @@ async function learnScope() {
   if (known?.scope) document.body.dataset.scope = live.scope = known.scope;
 }
 
-/** @param {import("./settings.js").Key} key */
-async function describeStore(key) {
-  const known = await live.connection.api.store().catch(() => null);
-  const name = known?.name || say("bar.store", { store: key.store });
+async function describeStore() {
+  card = await live.connection.api.store().catch(() => null);
+  if (card) {
+    setZone(card.time_zone);
+    live.answerMs = card.answer_seconds * 1000;
+  }
+  redraw();
+}
+
+/** What is known of the store, in the language that is spoken now. */
+function showStore() {
+  if (!live.connection) return;
+  const name = card?.name || say("bar.store", { store });
   at("store-name").textContent = name;
   setTicketStore(name);
-  if (!known) return;
-  setZone(known.time_zone);
-  if (known.answer_seconds) live.answerMs = known.answer_seconds * 1000;
-  redraw();
-  for (const { chat, title, reason } of known.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
-  if (known.telegram === "stopped") notice("telegram", "warning", "phone", say("notice.telegram"), say("notice.telegramWhy"));
+  for (const { chat, title, reason } of card?.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
+  if (card?.telegram === "stopped") notice("telegram", "warning", "phone", say("notice.telegram"), say("notice.telegramWhy"));
 }
 
 /** @param {string|null} why */
 async function loadLists(why) {
   const before = [...items.values()];
   const { cursor, unavailable } = await load(live.connection.api);
+  live.keptAt = null;
+  delete document.body.dataset.kept;
   redraw();
   alertWhatWaits();
   alertWhatWasTakenBack(before.filter((item) => !items.has(item.key)));
@@ -127,6 +153,7 @@ async function loadLists(why) {
 /** @param {import("./vestnik.js").State} state */
 function onState(state) {
   if (state.name !== "catching_up") tellWaiting();
+  if (state.name === "live" || state.name === "polling") sendQueued();
   showCount();
   showCalm();
 }
@@ -151,9 +178,13 @@ function redraw() {
   showCount();
   showSound();
   showLight();
+  showStore();
+  showRefused();
 }
 
 function showCount() {
+  live.connection?.watchClosely(items.size > 0);
+  if (live.connection && live.keptAt === null) keepBoard(store);
   showCalm();
   showBadge(unanswered("orders").length, unanswered("bookings").length, !live.connection || isReached());
   for (const kind of /** @type {const} */ (["orders", "bookings"])) {

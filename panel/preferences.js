@@ -40,6 +40,12 @@ export function setUpPreferences(redraw) {
     showLight();
   });
   document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(ring.dataset.ring)));
+  at("set-volume").addEventListener("change", (event) => {
+    change({ volume: Number(event.target.value) });
+    live.ringer.setVolume(settings.volume);
+    tryOut("order");
+  });
+  live.ringer.setVolume(settings.volume);
   at("ask-again").addEventListener("click", askAgain);
   at("end-shift").addEventListener("click", endShift);
   at("forget").addEventListener("click", forgetDevice);
@@ -55,6 +61,7 @@ export function showPreferences() {
   options("set-print", PRINT.map((when) => [when, say(`print.${when || "never"}`)]), settings.autoPrint);
   options("set-paper", PAPER.map((mm) => [String(mm), say("set.millimetres", { n: mm })]), String(settings.paper));
   TYPES.forEach((type) => options(`set-minutes-${type}`, MINUTES.map((n) => [String(n), say("order.minutes", { n })]), String(settings.minutes[type] ?? USUAL_MINUTES)));
+  at("set-volume").value = String(settings.volume);
   at("set-offline").checked = settings.offlineSound;
   showKnownGrants();
 }

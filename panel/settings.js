@@ -21,13 +21,15 @@ const DEFAULTS = {
   /** width of the roll, millimetres: 58 or 80 */
   paper: 80,
   offlineSound: true,
+  /** beside the device's own, 0.25 to 1: never silent */
+  volume: 1,
   pollSeconds: 30,
 };
 
 /** @typedef {"localStorage"|"sessionStorage"} Storage by its name: where it is forbidden, to look at it is an error already */
 
 /** @param {Storage} storage @param {string} key */
-function read(storage, key) {
+export function read(storage, key) {
   try {
     return JSON.parse(window[storage].getItem(key) ?? "null");
   } catch {
@@ -37,7 +39,7 @@ function read(storage, key) {
 }
 
 /** Whether it is kept; if not, it is forgotten with the page. @param {Storage} storage @param {string} key @param {any} value */
-function write(storage, key, value) {
+export function write(storage, key, value) {
   try {
     if (value === null) window[storage].removeItem(key);
     else window[storage].setItem(key, JSON.stringify(value));

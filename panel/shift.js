@@ -5,6 +5,7 @@ import { askForNotifications, keepAwake, letSleep } from "./device.js";
 import { at, button, h, icon } from "./dom.js";
 import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, notice, unnotice } from "./live.js";
+import { forgetBoard } from "./keep.js";
 import { items } from "./orders.js";
 import { change, forgetKey, keepKey, keepsThings, setStarted, settings } from "./settings.js";
 import { Api, ApiError } from "./vestnik.js";
@@ -123,18 +124,32 @@ async function refusalOf(key) {
   }
 }
 
+/** What the browser refused. @type {[string, Answer][]} */
+let refused = [];
+
 /** What the browser answers, as it answers: in the settings; and on the board what it refused, and what that means. */
 function showAnswers(asked) {
-  const refused = [];
-  unnotice("grants");
+  refused = [];
+  showRefused();
   for (const [name, answered] of Object.entries(asked)) {
     answered.then((answer) => {
       showGrant(name, answer);
       if (answer === "granted" || name === "sound") return;
-      refused.push(`${say(`grant.${name}.name`)} ${say(`grant.${name}.${answer}`)}`);
-      notice("grants", "warning", "screen", say("notice.grants"), refused.join(" "), h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: () => unnotice("grants") } }, icon("cross")));
+      refused.push([name, answer]);
+      showRefused();
     });
   }
+}
+
+/** Says what was refused, in the language that is spoken now. */
+export function showRefused() {
+  if (!refused.length) return unnotice("grants");
+  const words = refused.map(([name, answer]) => `${say(`grant.${name}.name`)} ${say(`grant.${name}.${answer}`)}`).join(" ");
+  const close = () => {
+    refused = [];
+    showRefused();
+  };
+  notice("grants", "warning", "screen", say("notice.grants"), words, h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: close } }, icon("cross")));
 }
 
 /** @param {string} name @param {Answer} answer */
@@ -162,6 +177,7 @@ export async function forgetDevice() {
 function leave() {
   live.connection?.close();
   live.connection = null;
+  forgetBoard();
   letSleep();
   setStarted(false);
   location.reload();

@@ -21,19 +21,19 @@ const SCORES = {
   ]),
   // The same, hurried: nobody has answered.
   urgent: [0, 0.4, 0.8, 1.2].flatMap((at) => [
-    [at, 0.12, 1319, "square", 0.45], [at + 0.12, 0.12, 1661, "square", 0.45], [at + 0.24, 0.14, 1976, "square", 0.5],
+    [at, 0.12, 1319, "square", 1], [at + 0.12, 0.12, 1661, "square", 1], [at + 0.24, 0.14, 1976, "square", 1],
   ]),
   // A horn that falls: stop.
   cancelled: [0, 0.6, 1.2].flatMap((at) => [
-    [at, 0.26, 466, "sawtooth", 0.55], [at, 0.26, 472, "sawtooth", 0.4],
-    [at + 0.27, 0.3, 311, "sawtooth", 0.6], [at + 0.27, 0.3, 315, "sawtooth", 0.45],
+    [at, 0.28, 740, "sawtooth", 1.2], [at, 0.28, 748, "sawtooth", 1],
+    [at + 0.28, 0.32, 554, "sawtooth", 1.2], [at + 0.28, 0.32, 560, "sawtooth", 1],
   ]),
   // Two short strokes: look at what you are at.
   changed: [[0, 0.3, 1047, "sine", 0.8], [0.4, 0.3, 1047, "sine", 0.8]],
   // A door chime: two soft tones.
-  booking: [[0, 0.5, 784, "sine", 0.9], [0.45, 0.7, 587, "sine", 0.9]],
-  // Low and short: the line, not a customer.
-  offline: [[0, 0.16, 220, "triangle", 0.9], [0.22, 0.16, 196, "triangle", 0.9], [0.44, 0.3, 165, "triangle", 0.9]],
+  booking: [[0, 0.5, 784, "sine", 0.7], [0.45, 0.7, 587, "sine", 0.7]],
+  // Falling and short, and not too low for a tablet: the line, not a customer.
+  offline: [[0, 0.16, 440, "triangle", 0.9], [0.22, 0.16, 392, "triangle", 0.9], [0.44, 0.3, 330, "triangle", 0.9]],
 };
 
 /** Seconds from the beginning of one round to the next, at least. */
@@ -79,6 +79,8 @@ export class Ringer {
   context = null;
   /** Everything that sounds goes through here. @type {GainNode|null} */
   master = null;
+  /** How loud, 0 to 1; beside the device's own volume. */
+  #volume = 1;
   /** Rounds that were played and heard. */
   rounds = 0;
   /** @type {Map<string, Kind>} what rings */
@@ -105,6 +107,12 @@ export class Ringer {
   constructor(onRung, onChange) {
     this.#onRung = onRung;
     this.#onChange = onChange;
+  }
+
+  /** @param {number} volume 0 to 1 */
+  setVolume(volume) {
+    this.#volume = volume;
+    if (this.master) this.master.gain.value = volume;
   }
 
   /** Whether sound comes out. */
@@ -143,6 +151,7 @@ export class Ringer {
     }
     const [master, press, ear] = [context.createGain(), context.createDynamicsCompressor(), context.createAnalyser()];
     ear.fftSize = 32768;
+    master.gain.value = this.#volume;
     master.connect(press).connect(ear).connect(context.destination);
     context.onstatechange = () => {
       this.#start();

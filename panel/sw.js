@@ -9,8 +9,8 @@ const FILES = [
   "/manifest.webmanifest",
   ...[
     "panel.css", "print.css", "panel.js", "vestnik.js", "alarm.js", "alerts.js", "ask.js", "badge.js", "board.js",
-    "card.js", "device.js", "dom.js", "facts.js", "figures.js", "history.js", "i18n.js", "live.js", "minutes.js",
-    "order.js", "orders.js", "preferences.js", "settings.js", "shift.js", "sound.js", "still.js", "ticket.js", "toast.js",
+    "card.js", "device.js", "dom.js", "facts.js", "find.js", "figures.js", "history.js", "i18n.js", "keep.js", "live.js", "minutes.js",
+    "order.js", "orders.js", "preferences.js", "queue.js", "settings.js", "shift.js", "sound.js", "still.js", "ticket.js", "toast.js",
     "undo.js", "work.js", "lang/ru.js", "lang/en.js", "icon.svg", "icon-192.png", "icon-512.png", "onest-latin.woff2", "onest-cyrillic.woff2",
     "onest.LICENSE",
   ].map((name) => `/panel/${name}`),

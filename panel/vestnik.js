@@ -13,7 +13,7 @@
  * - tells each event once: the server may send one twice, with the same id, and never zero times;
  * - comes back within the time that the server asked for, then after half a second and up to 5 s, each and a random while;
  *   and at once when the browser is online or visible again;
- * - takes a socket that is silent for one and a half heartbeats (45 s) for dead;
+ * - takes a socket that is silent for one and a half heartbeats (45 s) for dead, or for 10 s where `watchClosely` was asked for;
  * - polls every 30 s while no socket can be had;
  * - stops, and says why, when coming back is no use (the token was revoked);
  * - calls `load` before the first connection, and again when the cursor cannot be honoured (`resync_required`): load
@@ -71,9 +71,15 @@ const RECONNECT_MS = 5_000;
 const CONNECT_DEADLINE_MS = 10_000;
 /** How long an answer to "are you there?" may take after the page was asleep. */
 const PROBE_DEADLINE_MS = 4_000;
+/** Idle connections that a browser keeps to one server. Where the network fell silent they are dead, and each would cost the
+ * next request its deadline; so they are used up when the network is back. */
+const POOLED_CONNECTIONS = 6;
+const POOL_DEADLINE_MS = 2_000;
 const POLL_S = 30;
 /** Silence for so many heartbeats is death: 45 s with the server's usual 30. */
 const SILENT_HEARTBEATS = 1.5;
+/** Whoever waits for orders that are open asks after so much silence: a dead connection is known within 10 s. */
+const CLOSE_SILENCE_MS = 4_500;
 const HEARTBEAT_S = 30;
 /** From this close code on, coming back is no use. */
 const STOP_FROM = 4500;
@@ -111,6 +117,10 @@ export class Connection {
   #greeted = false;
   #heardAt = 0;
   #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
+  #watchesClosely = false;
+  #probing = false;
+  /** The last socket was lost to silence, and not closed by anybody. */
+  #fellSilent = false;
   /** Attempts in a row that failed, or brought a socket that did not last. */
   #failures = 0;
   /** Within which time the server asked to come back. */
@@ -168,6 +178,11 @@ export class Connection {
   pollNow() {
     if (this.state.name === "live" || this.state.name === "stopped") return;
     this.#poll();
+  }
+
+  /** Whether a dead connection has to be known within 10 s, and not after 45. @param {boolean} closely */
+  watchClosely(closely) {
+    this.#watchesClosely = closely;
   }
 
   /** Asks whether anybody is there, where something has failed: a dead connection is found within 4 s. */
@@ -271,10 +286,12 @@ export class Connection {
 
   /** @param {any} message */
   #hear(message) {
-    this.#heardAt = Date.now();
+    this.#heardAt = performance.now();
     clearTimeout(this.#timers.deadline);
     if (message.type === "connected") {
       this.#greeted = true;
+      if (this.#fellSilent) this.api.useUpConnections();
+      this.#fellSilent = false;
       this.#deadAfter = Math.max(1, message.ping_interval || HEARTBEAT_S) * SILENT_HEARTBEATS * 1000;
       this.#jitterMs = Math.min(RECONNECT_MS, message.reconnect_jitter_ms || 0);
       this.#words.attach(this.#socket);
@@ -284,6 +301,8 @@ export class Connection {
     }
     if (message.type === "error") return this.#words.refused(message);
     if (message.type === "pong") return this.#words.answered();
+    // The node cannot read the journal: what it does not say may have happened.
+    if (message.type === "stale") return this.#enter("offline", (this.#lostAt = new Date()));
     if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
       if (this.#options.load) this.reload(message.reason);
@@ -291,7 +310,7 @@ export class Connection {
       this.#tell(message, "websocket");
     }
     if (message.cursor) this.cursor = message.cursor;
-    if (message.type === "live") {
+    if (message.type === "live" || (message.type === "heartbeat" && this.state.name === "offline")) {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
     }
@@ -386,7 +405,16 @@ export class Connection {
 
   /** Is the socket alive? */
   #watch() {
-    if (this.#socket && this.#greeted && Date.now() - this.#heardAt > this.#deadAfter) this.#lost(this.#socket, 0);
+    if (!this.#socket || !this.#greeted) return;
+    const silence = performance.now() - this.#heardAt;
+    if (silence > this.#deadAfter) this.#fallSilent(this.#socket);
+    else if (this.#watchesClosely && silence > CLOSE_SILENCE_MS) this.#wake();
+  }
+
+  /** @param {WebSocket} socket */
+  #fallSilent(socket) {
+    if (socket === this.#socket) this.#fellSilent = true;
+    this.#lost(socket, 0);
   }
 
   /** The browser says that the network, or the page, is back (or gone): do not wait for timers. */
@@ -396,10 +424,14 @@ export class Connection {
       if (this.#again && this.cursor !== null && navigator.onLine && !document.hidden) this.#comeBack(0);
       return;
     }
-    if (!this.#greeted || socket.readyState !== WebSocket.OPEN) return;
-    const asked = Date.now();
+    if (!this.#greeted || socket.readyState !== WebSocket.OPEN || this.#probing) return;
+    this.#probing = true;
+    const asked = performance.now();
     this.#words.ping();
-    setTimeout(() => this.#heardAt < asked && this.#lost(socket, 0), PROBE_DEADLINE_MS);
+    setTimeout(() => {
+      this.#probing = false;
+      if (this.#heardAt < asked) this.#fallSilent(socket);
+    }, PROBE_DEADLINE_MS);
   }
 
   #pollWhenDue() {
@@ -487,6 +519,12 @@ export class Api {
   /** May I? The same question as a socket's handshake, with an answer that a browser can see. */
   session() {
     return this.#ask("GET", `/api/partner/session/${this.#store}`);
+  }
+
+  /** Finds the dead ones among the browser's idle connections. */
+  useUpConnections() {
+    const ask = () => this.#ask("GET", `/api/partner/session/${this.#store}`, {}, undefined, POOL_DEADLINE_MS).catch(() => null);
+    for (let n = 0; n < POOLED_CONNECTIONS; n += 1) ask();
   }
 
   /** What is known of the store: name, currency, time zone, Telegram. */

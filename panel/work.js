@@ -3,6 +3,8 @@
 import { numberOf } from "./facts.js";
 import { knows, say } from "./i18n.js";
 import { live } from "./live.js";
+import { find, items } from "./orders.js";
+import { isQueued, queueUp, takeQueued, unqueue } from "./queue.js";
 import { settings } from "./settings.js";
 import { toast } from "./toast.js";
 import { offerUndo } from "./undo.js";
@@ -24,6 +26,7 @@ export const onPressed = (listeners) => (page = listeners);
 
 /** It has come back, or will not. @param {string} key */
 export function settle(key) {
+  if (isQueued(key)) return;
   if (pressed.delete(key)) page.changed(key);
 }
 
@@ -40,6 +43,23 @@ export async function act(item, to, more = {}) {
     page.done(item, to);
   }
   return isDone;
+}
+
+/** It is not sent after all. @param {string} key */
+export function cancelQueued(key) {
+  unqueue(key);
+  settle(key);
+}
+
+/** The line is back: what was pressed meanwhile is sent, unless the order is no longer what was pressed. */
+export function sendQueued() {
+  for (const { item, to, more } of takeQueued()) {
+    pressed.delete(item.key);
+    const now = items.get(item.key);
+    if (now?.status === item.status) act(now, to, more);
+    else tellOvertaken(item, find(item.key)?.status);
+    page.changed(item.key);
+  }
 }
 
 /** One step back. @param {Item} item as it stands @param {string} to what it was @returns {Promise<boolean>} */
@@ -62,6 +82,11 @@ export function stepBefore({ kind, status, previous_status: previous, order_type
 async function send(item, to, more) {
   if (pressed.has(item.key) || !live.connection) return false;
   pressed.set(item.key, to);
+  if (live.connection.state.name === "offline") {
+    queueUp({ item, to, more });
+    page.changed(item.key);
+    return false;
+  }
   page.changed(item.key);
   if (item.event) live.connection.ack(item.event);
   try {
@@ -99,13 +124,19 @@ function tellFailure(item, to, more, error) {
   const number = numberOf(item);
   if (error instanceof ApiError && error.code === "status_conflict") {
     const { status, by } = error.body.error;
-    const words = status === "pending" ? "work.alreadyNew" : "work.already";
-    toast(say(words, { number, status: say(`status.${item.kind}.${status}`) }), { kind: "problem", detail: by ?? "", sign: "person", about: item.key });
+    tellOvertaken(item, status, by);
     return live.connection.pollNow();
   }
   const words = knows(`work.failed.${item.kind}.${to}`) ? `work.failed.${item.kind}.${to}` : "work.failed.other";
   const again = () => send(item, to, more);
   toast(say(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [say("notice.retry"), again], stays: true });
+}
+
+/** Somebody was first. @param {Item} item @param {string} [status] what it is; unknown: gone @param {string} [by] */
+function tellOvertaken(item, status, by = "") {
+  const number = numberOf(item);
+  const words = status === "pending" ? "work.alreadyNew" : status ? "work.already" : "work.gone";
+  toast(say(words, { number, status: status ? say(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: item.key });
 }
 
 /** Why something failed, in a person's words. @param {unknown} error */

@@ -181,6 +181,7 @@ CREATE FUNCTION vestnik.vst_store_id(value text) RETURNS text
 $$;
 CREATE FUNCTION vestnik.vst_token_changed() RETURNS trigger
     LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
     perform pg_notify('vestnik_token', '');
@@ -267,9 +268,19 @@ CREATE TABLE vestnik.vst_bot (
     number bigint,
     CONSTRAINT vst_bot_sole_check CHECK (sole)
 );
+CREATE UNLOGGED TABLE vestnik.vst_bot_node (
+    id text NOT NULL,
+    pid integer NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+);
 CREATE TABLE vestnik.vst_bot_slot (
     slot integer NOT NULL,
     free_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+);
+CREATE TABLE vestnik.vst_bot_update (
+    id bigint NOT NULL,
+    body text NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 CREATE TABLE vestnik.vst_chat (
     id bigint NOT NULL,
@@ -312,6 +323,13 @@ CREATE TABLE vestnik.vst_chat_link (
     muted_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     linked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     linked_by bigint NOT NULL,
+    thread_id integer,
+    quiet_from time without time zone,
+    quiet_to time without time zone,
+    blocked_at timestamp with time zone,
+    blocked_why text,
+    blocked_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT vst_chat_link_check CHECK (((quiet_from IS NULL) = (quiet_to IS NULL))),
     CONSTRAINT vst_chat_link_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text])))
 );
 CREATE TABLE vestnik.vst_cluster (
@@ -341,7 +359,21 @@ CREATE TABLE vestnik.vst_delivery (
     attempts integer DEFAULT 0 NOT NULL,
     fence bigint,
     settled_at timestamp with time zone,
-    CONSTRAINT vst_delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words) = 1)),
+    due_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    refusals integer DEFAULT 0 NOT NULL,
+    thread_id integer,
+    buttons jsonb,
+    alone boolean DEFAULT false NOT NULL,
+    keyboard jsonb,
+    message_id integer,
+    note text,
+    about_id bigint,
+    step smallint,
+    CONSTRAINT vst_delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1)),
+    CONSTRAINT vst_delivery_check1 CHECK (((note IS NULL) = (about_id IS NULL))),
+    CONSTRAINT vst_delivery_check2 CHECK (((keyboard IS NULL) = (message_id IS NULL))),
+    CONSTRAINT vst_delivery_note_check CHECK ((note = ANY (ARRAY['cancelled'::text, 'unanswered'::text, 'late'::text, 'shown'::text]))),
     CONSTRAINT vst_delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );
 CREATE TABLE vestnik.vst_delivery_cursor (
@@ -394,6 +426,14 @@ ALTER TABLE vestnik.vst_event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE vestnik.vst_holiday (
+    store_id text NOT NULL,
+    day date NOT NULL,
+    yearly boolean DEFAULT false NOT NULL,
+    opens time without time zone,
+    closes time without time zone,
+    CONSTRAINT vst_holiday_check CHECK (((opens IS NULL) = (closes IS NULL)))
+);
 CREATE TABLE vestnik.vst_link_code (
     hash bytea NOT NULL,
     store_id text NOT NULL,
@@ -410,6 +450,7 @@ CREATE TABLE vestnik.vst_message (
     subject text NOT NULL,
     event_id bigint NOT NULL,
     message_id integer NOT NULL,
+    asked_at timestamp with time zone,
     sent_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 CREATE TABLE vestnik.vst_node (
@@ -423,9 +464,60 @@ CREATE TABLE vestnik.vst_opening_hours (
     closes time without time zone NOT NULL,
     CONSTRAINT vst_opening_hours_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
 );
+CREATE TABLE vestnik.vst_store (
+    id text NOT NULL,
+    name text,
+    currency text DEFAULT 'RUB'::text NOT NULL,
+    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
+    answer_seconds integer DEFAULT 60 NOT NULL,
+    webhook_url text,
+    webhook_secret text,
+    webhook_secret_old text,
+    attended_by text DEFAULT 'panel'::text NOT NULL,
+    escalates text DEFAULT 'open'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT vst_store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
+    CONSTRAINT vst_store_attended_by_check CHECK ((attended_by = ANY (ARRAY['panel'::text, 'chats'::text]))),
+    CONSTRAINT vst_store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
+    CONSTRAINT vst_store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT vst_store_escalates_check CHECK ((escalates = ANY (ARRAY['open'::text, 'always'::text]))),
+    CONSTRAINT vst_store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
+    CONSTRAINT vst_store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
+    CONSTRAINT vst_store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
+    CONSTRAINT vst_store_webhook_secret_old_check CHECK ((octet_length(webhook_secret_old) >= 16)),
+    CONSTRAINT vst_store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
+);
+CREATE VIEW vestnik.vst_open_now AS
+ SELECT s.id AS store_id
+   FROM (vestnik.vst_store s
+     CROSS JOIN LATERAL ( SELECT (clock_timestamp() AT TIME ZONE s.time_zone) AS at) now)
+  WHERE (EXISTS ( SELECT
+           FROM (( VALUES ((now.at)::date,true), (((now.at)::date - 1),false)) d(day, is_today)
+             CROSS JOIN LATERAL ( SELECT h.opens,
+                    h.closes
+                   FROM vestnik.vst_holiday h
+                  WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))
+                UNION ALL
+                 SELECT o.opens,
+                    o.closes
+                   FROM vestnik.vst_opening_hours o
+                  WHERE ((o.store_id = s.id) AND ((o.weekday)::numeric = EXTRACT(isodow FROM d.day)) AND (NOT (EXISTS ( SELECT
+                           FROM vestnik.vst_holiday h
+                          WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))))))) span)
+          WHERE
+                CASE
+                    WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
+                    ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
+                END));
 CREATE TABLE vestnik.vst_presence (
     node_id text NOT NULL,
     store_id text NOT NULL
+);
+CREATE TABLE vestnik.vst_promise (
+    store_id text NOT NULL,
+    subject text NOT NULL,
+    event_id bigint NOT NULL,
+    due_at timestamp with time zone NOT NULL
 );
 CREATE TABLE vestnik.vst_receipt (
     event_id bigint NOT NULL,
@@ -499,23 +591,6 @@ ALTER TABLE vestnik.vst_status_change ALTER COLUMN id ADD GENERATED ALWAYS AS ID
     NO MAXVALUE
     CACHE 1
 );
-CREATE TABLE vestnik.vst_store (
-    id text NOT NULL,
-    name text,
-    currency text DEFAULT 'RUB'::text NOT NULL,
-    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
-    answer_seconds integer DEFAULT 60 NOT NULL,
-    webhook_url text,
-    webhook_secret text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT vst_store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
-    CONSTRAINT vst_store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
-    CONSTRAINT vst_store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
-    CONSTRAINT vst_store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
-    CONSTRAINT vst_store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
-    CONSTRAINT vst_store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
-    CONSTRAINT vst_store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
-);
 CREATE TABLE vestnik.vst_token (
     id bigint NOT NULL,
     hash bytea NOT NULL,
@@ -568,10 +643,14 @@ ALTER TABLE ONLY vestnik.vst_acknowledgement
     ADD CONSTRAINT vst_acknowledgement_pkey PRIMARY KEY (event_id, token_id);
 ALTER TABLE ONLY vestnik.vst_alarm
     ADD CONSTRAINT vst_alarm_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.vst_bot_node
+    ADD CONSTRAINT vst_bot_node_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_bot
     ADD CONSTRAINT vst_bot_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.vst_bot_slot
     ADD CONSTRAINT vst_bot_slot_pkey PRIMARY KEY (slot);
+ALTER TABLE ONLY vestnik.vst_bot_update
+    ADD CONSTRAINT vst_bot_update_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_chat_link
     ADD CONSTRAINT vst_chat_link_pkey PRIMARY KEY (chat_id, store_id);
 ALTER TABLE ONLY vestnik.vst_chat
@@ -592,6 +671,8 @@ ALTER TABLE ONLY vestnik.vst_escalation
     ADD CONSTRAINT vst_escalation_pkey PRIMARY KEY (event_id);
 ALTER TABLE ONLY vestnik.vst_event
     ADD CONSTRAINT vst_event_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.vst_holiday
+    ADD CONSTRAINT vst_holiday_store_id_day_yearly_opens_key UNIQUE (store_id, day, yearly, opens);
 ALTER TABLE ONLY vestnik.vst_link_code
     ADD CONSTRAINT vst_link_code_pkey PRIMARY KEY (hash);
 ALTER TABLE ONLY vestnik.vst_message
@@ -602,6 +683,8 @@ ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_pkey PRIMARY KEY (store_id, weekday, opens);
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_pkey PRIMARY KEY (node_id, store_id);
+ALTER TABLE ONLY vestnik.vst_promise
+    ADD CONSTRAINT vst_promise_pkey PRIMARY KEY (store_id, subject);
 ALTER TABLE ONLY vestnik.vst_receipt
     ADD CONSTRAINT vst_receipt_pkey PRIMARY KEY (event_id, way, recipient, token_id);
 ALTER TABLE ONLY vestnik.vst_retention
@@ -633,11 +716,14 @@ ALTER TABLE ONLY vestnik.vst_webhook
 CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status, created_at);
 CREATE INDEX idx_orders_status_created ON public.orders USING btree (status, created_at);
 CREATE UNIQUE INDEX vst_alarm_standing ON vestnik.vst_alarm USING btree (store_id) WHERE (cleared_at IS NULL);
+CREATE INDEX vst_chat_edits ON vestnik.vst_chat USING btree (edit_next_at) WHERE (waiting OR (edit_wakes_at IS NOT NULL));
 CREATE INDEX vst_chat_link_store ON vestnik.vst_chat_link USING btree (store_id);
-CREATE INDEX vst_chat_waiting ON vestnik.vst_chat USING btree (next_at) WHERE waiting;
+CREATE INDEX vst_chat_messages ON vestnik.vst_chat USING btree (next_at) WHERE (waiting OR (wakes_at IS NOT NULL));
 CREATE UNIQUE INDEX vst_delivery_alarm ON vestnik.vst_delivery USING btree (alarm_id, chat_id, alarm_ends);
 CREATE INDEX vst_delivery_chat ON vestnik.vst_delivery USING btree (chat_id);
 CREATE UNIQUE INDEX vst_delivery_event ON vestnik.vst_delivery USING btree (event_id, chat_id);
+CREATE INDEX vst_delivery_keyboard ON vestnik.vst_delivery USING btree (chat_id, message_id) WHERE (keyboard IS NOT NULL);
+CREATE UNIQUE INDEX vst_delivery_note ON vestnik.vst_delivery USING btree (about_id, chat_id, note);
 CREATE INDEX vst_delivery_open ON vestnik.vst_delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX vst_delivery_subject ON vestnik.vst_delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX vst_delivery_words ON vestnik.vst_delivery USING btree (planned_at) WHERE (words IS NOT NULL);
@@ -647,6 +733,8 @@ CREATE INDEX vst_event_store_xid ON vestnik.vst_event USING btree (store_id, xid
 CREATE INDEX vst_event_xid ON vestnik.vst_event USING btree (xid);
 CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
+CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at);
+CREATE INDEX vst_promise_event ON vestnik.vst_promise USING btree (event_id);
 CREATE INDEX vst_status_change_of ON vestnik.vst_status_change USING btree (source, key, id DESC);
 CREATE INDEX vst_status_change_store ON vestnik.vst_status_change USING btree (store_id, at);
 CREATE INDEX vst_webhook_due ON vestnik.vst_webhook USING btree (due_at) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
@@ -668,6 +756,8 @@ ALTER TABLE ONLY vestnik.vst_chat_link
 ALTER TABLE ONLY vestnik.vst_chat_link
     ADD CONSTRAINT vst_chat_link_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_delivery
+    ADD CONSTRAINT vst_delivery_about_id_fkey FOREIGN KEY (about_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_delivery
     ADD CONSTRAINT vst_delivery_alarm_id_fkey FOREIGN KEY (alarm_id) REFERENCES vestnik.vst_alarm(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_delivery
     ADD CONSTRAINT vst_delivery_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.vst_chat(id) ON DELETE CASCADE;
@@ -675,6 +765,8 @@ ALTER TABLE ONLY vestnik.vst_delivery
     ADD CONSTRAINT vst_delivery_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_escalation
     ADD CONSTRAINT vst_escalation_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_holiday
+    ADD CONSTRAINT vst_holiday_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_link_code
     ADD CONSTRAINT vst_link_code_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_message
@@ -685,6 +777,8 @@ ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_node_id_fkey FOREIGN KEY (node_id) REFERENCES vestnik.vst_node(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_promise
+    ADD CONSTRAINT vst_promise_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_receipt
     ADD CONSTRAINT vst_receipt_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_status_change

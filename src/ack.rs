@@ -1,6 +1,6 @@
 //! Keeps who answered for an event, and when.
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 
 use crate::db::Failed;
 use crate::domain::event::{EventId, StoreId};
@@ -64,7 +64,7 @@ pub async fn store(pool: &Pool, sources: &Sources, store: &StoreId, event: Event
     // The word of a quick acknowledgement may come before the one that the event was sent.
     let (first_word, first_seen): (Option<f64>, bool) = (row.try_get(1)?, row.try_get(2)?);
     if first_word.is_some() || first_seen {
-        let is_new = !first_seen::new_orders(&client, sources, &[event]).await?.is_empty();
+        let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();
         if let Some(seconds) = first_word.filter(|_| is_new) {
             metrics::histogram!("vestnik_acknowledge_seconds").record(seconds);
         }

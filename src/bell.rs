@@ -201,7 +201,7 @@ pub enum Turn {
 impl Gate {
     /// A session of its own, for it waits.
     pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::Failed> {
-        let client = db::connect_as(url, "bell").await?;
+        let client = db::connect_session(url, "bell").await?;
         db::answered(async {
             client.batch_execute(SESSION).await?;
             let turn = format!("set lock_timeout = {}", TURN.as_millis());

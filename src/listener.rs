@@ -155,7 +155,7 @@ pub async fn run(
         };
         let Err(lost) = lost;
         bell.ear.send_replace(None);
-        let swallowed = matches!(lost, Lost::Swallowed | Lost::Off);
+        let swallowed = matches!(lost, Lost::Swallowed | Lost::Off | Lost::Connect(db::Error::Pooled));
         hearing.send_replace(if swallowed {
             Hearing::Swallowed
         } else {
@@ -208,6 +208,8 @@ async fn listen(
         }
     };
     let conversation = async {
+        // Behind a transaction pooler LISTEN would stay behind on a session of somebody else.
+        db::needs_session(&client, listen_url).await?;
         let listen = format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}");
         timeout(PROBE_DEADLINE, async {
             Ear::prepare(&client).await?;

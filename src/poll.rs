@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use crate::db::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -94,7 +94,7 @@ impl Heartbeat {
              on conflict (id) do update set pid = excluded.pid, seen_at = excluded.seen_at";
         const GONE: &str = "delete from vestnik.vst_bot_node where seen_at < clock_timestamp() - interval '1 hour'";
         let client = db::connect_as(&self.url, "bot").await?;
-        let statement = client.prepare(BEAT).await?;
+        let statement = client.prepare_cached(BEAT).await?;
         client.execute(GONE, &[]).await?;
         loop {
             let heard = timeout(BEAT_DEADLINE, client.execute(&statement, &[&self.node])).await;

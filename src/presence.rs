@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool};
 use crate::domain::event::StoreId;
 use crate::token::TokenId;
 

@@ -23,11 +23,6 @@ impl Rate {
         }
     }
 
-    /// One in so long.
-    pub const fn one_in(interval: Duration, burst: u32) -> Self {
-        Self { interval, burst }
-    }
-
     /// For work that takes one core so long: with more cores it goes as much faster.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool};
 use crate::domain::event::{EventId, StoreId};
 use crate::receipts::first_seen;
 use crate::sources::registry::Registry;
@@ -195,7 +194,7 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Fa
         let first = |row: &'_ tokio_postgres::Row| Ok((EventId(row.try_get(0)?), row.try_get::<_, String>(1)?));
         let first: Vec<(EventId, String)> = rows.iter().map(first).collect::<Result<_, tokio_postgres::Error>>()?;
         let first: Vec<(EventId, &str)> = first.iter().map(|(id, way)| (*id, way.as_str())).collect();
-        first_seen::count(&client, &sources.current(), &first).await
+        first_seen::count(&*client, &sources.current(), &first).await
     })
     .await
 }

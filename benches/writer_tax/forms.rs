@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use vestnik::db::Client;
 
 use crate::quantile::quantile;
 use crate::shop::Shop;

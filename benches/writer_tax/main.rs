@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use quantile::quantile;
 use shop::Shop;
-use tokio_postgres::Client;
+use vestnik::db::Client;
 
 const ROUNDS: usize = 5;
 const WRITERS: usize = 8;
@@ -119,7 +119,7 @@ async fn rate(writers: &[Arc<Client>], sql: &str, most: i64, time: Duration) -> 
     let writing = writers.iter().cloned().map(|writer| {
         let (together, sql) = (Arc::clone(&together), sql.to_owned());
         tokio::spawn(async move {
-            let statement = writer.prepare(&sql).await.expect("prepared");
+            let statement = writer.prepare_cached(&sql).await.expect("prepared");
             let write = async || {
                 let number = fastrand::i64(1..=most);
                 writer.execute(&statement, &[&number]).await.expect("written");

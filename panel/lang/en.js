@@ -15,7 +15,7 @@ export default {
     offlineWhy: "New orders don't arrive", stoppedWhy: "New orders don't arrive",
   },
   notice: {
-    offline: "Offline since {since}", offlineWhy: "New orders don't reach this screen. Check the internet: it reconnects by itself, and nothing gets lost.",
+    offline: "Offline since {since}", offlineWhy: "New orders don't reach this screen. Check the internet: it reconnects by itself, and nothing gets lost.", offlineKept: "The screen shows the orders of {time}; new ones don't reach it. Check the internet: it reconnects by itself.",
     polling: "Slow connection since {since}", pollingWhy: "Orders may be up to {n} seconds late.",
     stopped: "You're disconnected", closed: "You're signed out", otherKey: "Enter a key", retry: "Try again",
     sound: "Sound is off", soundWhy: "Tap “Turn on sound”, or nobody will hear an order.", soundOn: "Turn on sound", soundMissing: "Nobody will hear an order: open the panel in another browser.",
@@ -38,7 +38,7 @@ export default {
   },
   board: { columns: "Columns", strip: "What's happening" },
   column: {
-    orders: { pending: "New", preparing: "Preparing", ready: "Ready", delivering: "On the way" },
+    orders: { pending: "New", later: "Later", preparing: "Preparing", ready: "Ready", delivering: "On the way" },
     bookings: { pending: "New", preparing: "Confirmed" },
   },
   status: {
@@ -46,7 +46,7 @@ export default {
     bookings: { pending: "new", preparing: "confirmed", ready: "table ready", completed: "completed", rejected: "rejected", cancelled: "cancelled" },
   },
   empty: {
-    orders: { pending: "No new orders. The tablet rings as soon as one arrives.", preparing: "Nothing is cooking", ready: "Nothing ready", delivering: "Nothing on the way" },
+    orders: { pending: "No new orders. The tablet rings as soon as one arrives.", later: "Nothing for later", preparing: "Nothing is cooking", ready: "Nothing ready", delivering: "Nothing on the way" },
     bookings: { pending: "No new bookings", preparing: "No confirmed bookings" },
   },
   type: { delivery: "Delivery", pickup: "Pickup", dine_in: "Dine-in" },
@@ -82,13 +82,13 @@ export default {
     bookings: { preparing: "confirmed", ready: "table ready", completed: "guests arrived", rejected: "rejected" },
   },
   work: {
-    already: "{number} is already {status}", alreadyNew: "{number} is waiting for an answer again",
+    already: "{number} is already {status}", alreadyNew: "{number} is waiting for an answer again", gone: "{number} is closed already",
     failed: {
       orders: { preparing: "{number} wasn't accepted", rejected: "{number} wasn't rejected" },
       bookings: { preparing: "{number} wasn't confirmed", rejected: "{number} wasn't rejected" },
       other: "{number} couldn't be updated",
     },
-    noLine: "No connection", shopSays: "The till says: “{words}”",
+    queued: "We'll send it when the connection is back", unqueue: "Don't send", noLine: "No connection", shopSays: "The till says: “{words}”",
     why: {
       token_revoked: "The key was revoked", token_expired: "The key has expired", unauthorized: "The key is wrong", unknown_order: "The order is no longer in the system",
       status_refused: "The till didn't accept the change", status_unknown_to_shop: "The till has no such status", not_ready: "The server is restarting", forbidden_scope: "This key may only look", too_many_requests: "Too many requests: wait a minute", other: "The server didn't accept the change",
@@ -96,7 +96,7 @@ export default {
   },
   alert: {
     newOrder: "New order #{id}", newBooking: "New booking #{id}", orderAgain: "{number} is on again", bookingAgain: "{number} is on again",
-    changed: "{number} changed: {fields}", status: "{number}: {status}", unanswered: "{number} still isn't accepted",
+    cook: "Time to cook: {number}", changed: "{number} changed: {fields}", status: "{number}: {status}", unanswered: "{number} still isn't accepted",
   },
   alarm: {
     label: "Not accepted yet", show: "Show", noticed: "Got it", stop: "Stop preparing it", free: "The table is free",
@@ -106,6 +106,7 @@ export default {
     orders: { one: "New order", other: "{n} new orders" },
     bookings: { one: "New booking", other: "{n} new bookings" },
   },
+  find: { title: "Find an order", like: "number, name or end of the phone", none: "Nothing found" },
   toast: { label: "Notifications", close: "Dismiss" },
   time: { hours: "{n} h {m} min", days: "{n} d", seconds: "{n} s", at: "by {time}" },
   ticket: { printed: "Printed: {time}" },
@@ -130,7 +131,7 @@ export default {
     ways: "How orders arrived", waits: "Time to respond", upTo: "{from}–{to} s", upToMinutes: "{from}–{to} min", longer: "over {n} min",
   },
   set: {
-    sound: "Sound", soundHint: "Tap to listen. Use the tablet's volume buttons.",
+    sound: "Sound", soundHint: "Tap to listen.", volume: "Volume (and the tablet's buttons)",
     offline: "Signal while offline", offlineHint: "Short, every 20 seconds until the connection is back",
     grants: "Browser permissions", askAgain: "Ask again", work: "Shift", name: "Who is on shift",
     minutes: "Usual preparation time", minutesHint: "You can change it for each order on its card.",

@@ -15,7 +15,7 @@ export default {
     offlineWhy: "Новые заказы не приходят", stoppedWhy: "Новые заказы не приходят",
   },
   notice: {
-    offline: "Нет связи с {since}", offlineWhy: "Новые заказы сюда не приходят. Проверьте интернет: связь восстановится сама, ничего не потеряется.",
+    offline: "Нет связи с {since}", offlineWhy: "Новые заказы сюда не приходят. Проверьте интернет: связь восстановится сама, ничего не потеряется.", offlineKept: "На экране заказы на {time}; новые сюда не приходят. Проверьте интернет: связь восстановится сама.",
     polling: "Медленная связь с {since}", pollingWhy: "Заказы могут опаздывать до {n} секунд.",
     stopped: "Новые заказы не приходят", closed: "Доступ закрыт", otherKey: "Ввести ключ", retry: "Повторить",
     sound: "Звук выключен", soundWhy: "Нажмите «Включить звук», иначе заказ не услышат.", soundOn: "Включить звук", soundMissing: "Заказ не услышат: откройте панель в другом браузере.",
@@ -38,7 +38,7 @@ export default {
   },
   board: { columns: "Колонки", strip: "Что происходит" },
   column: {
-    orders: { pending: "Новые", preparing: "Готовятся", ready: "Готовы", delivering: "В пути" },
+    orders: { pending: "Новые", later: "Позже", preparing: "Готовятся", ready: "Готовы", delivering: "В пути" },
     bookings: { pending: "Новые", preparing: "Подтверждены" },
   },
   status: {
@@ -46,7 +46,7 @@ export default {
     bookings: { pending: "новая", preparing: "подтверждена", ready: "стол готов", completed: "состоялась", rejected: "отклонена", cancelled: "отменена" },
   },
   empty: {
-    orders: { pending: "Новых заказов нет. Когда заказ придёт, планшет зазвонит.", preparing: "Ничего не готовится", ready: "Готовых заказов нет", delivering: "В пути ничего нет" },
+    orders: { pending: "Новых заказов нет. Когда заказ придёт, планшет зазвонит.", later: "Ничего не отложено", preparing: "Ничего не готовится", ready: "Готовых заказов нет", delivering: "В пути ничего нет" },
     bookings: { pending: "Новых броней нет", preparing: "Подтверждённых броней нет" },
   },
   type: { delivery: "Доставка", pickup: "Самовывоз", dine_in: "В зале" },
@@ -82,13 +82,13 @@ export default {
     bookings: { preparing: "подтверждена", ready: "стол готов", completed: "гости пришли", rejected: "отклонена" },
   },
   work: {
-    already: "{number} уже {status}", alreadyNew: "{number} снова без ответа",
+    already: "{number} уже {status}", alreadyNew: "{number} снова без ответа", gone: "{number} уже закрыт",
     failed: {
       orders: { preparing: "{number} не принят", rejected: "{number} не отклонён" },
       bookings: { preparing: "{number} не подтверждена", rejected: "{number} не отклонена" },
       other: "{number}: статус не изменился",
     },
-    noLine: "Нет связи", shopSays: "Касса отвечает: «{words}»",
+    queued: "Отправим, когда появится связь", unqueue: "Не отправлять", noLine: "Нет связи", shopSays: "Касса отвечает: «{words}»",
     why: {
       token_revoked: "Ключ отозван", token_expired: "Срок действия ключа истёк", unauthorized: "Неверный ключ", unknown_order: "Этого заказа больше нет в системе",
       status_refused: "Касса не приняла изменение", status_unknown_to_shop: "В кассе нет такого статуса", not_ready: "Сервер перезапускается", forbidden_scope: "Этот ключ только для просмотра", too_many_requests: "Слишком много запросов: подождите минуту", other: "Сервер не принял изменение",
@@ -96,7 +96,7 @@ export default {
   },
   alert: {
     newOrder: "Новый заказ №{id}", newBooking: "Новая бронь №{id}", orderAgain: "{number} снова в работе", bookingAgain: "{number} снова в силе",
-    changed: "{number} изменён: {fields}", status: "{number}: {status}", unanswered: "{number} всё ещё не принят",
+    cook: "Пора готовить: {number}", changed: "{number} изменён: {fields}", status: "{number}: {status}", unanswered: "{number} всё ещё не принят",
   },
   alarm: {
     label: "Ещё не приняты", show: "Показать", noticed: "Понятно", stop: "Остановите приготовление", free: "Стол свободен",
@@ -106,6 +106,7 @@ export default {
     orders: { one: "Новый заказ", few: "{n} новых заказа", many: "{n} новых заказов", other: "{n} новых заказов" },
     bookings: { one: "Новая бронь", few: "{n} новые брони", many: "{n} новых броней", other: "{n} новых броней" },
   },
+  find: { title: "Найти заказ", like: "номер, имя или конец телефона", none: "Ничего не нашлось" },
   toast: { label: "Уведомления", close: "Скрыть" },
   time: { hours: "{n} ч {m} мин", days: "{n} дн", seconds: "{n} с", at: "к {time}" },
   ticket: { printed: "Напечатано: {time}" },
@@ -130,7 +131,7 @@ export default {
     ways: "Каким путём заказ дошёл", waits: "Время до ответа", upTo: "{from}–{to} с", upToMinutes: "{from}–{to} мин", longer: "дольше {n} мин",
   },
   set: {
-    sound: "Звук", soundHint: "Нажмите, чтобы послушать. Громкость — кнопками планшета.",
+    sound: "Звук", soundHint: "Нажмите, чтобы послушать.", volume: "Громкость (и кнопками планшета)",
     offline: "Сигнал, когда нет связи", offlineHint: "Короткий, раз в 20 секунд, пока связь не вернётся",
     grants: "Разрешения браузера", askAgain: "Спросить ещё раз", work: "Смена", name: "Кто на смене",
     minutes: "Обычное время приготовления", minutesHint: "Для каждого заказа его можно изменить на карточке.",

@@ -4,15 +4,18 @@
 -- Sources: the shop's tables that carry our triggers, and what their columns mean.
 create table vestnik.vst_source (
     id            int         not null generated always as identity primary key,
-    name          text        not null unique check (octet_length(name) between 1 and 200),   -- on the wire, in buttons and commands
-    table_name    text        not null unique,   -- schema-qualified and quoted; a name, not an oid, so that a dump restores
+    name          text        not null check (octet_length(name) between 1 and 200),   -- on the wire, in buttons and commands
+    table_name    text        not null,          -- schema-qualified and quoted; a name, not an oid, so that a dump restores
     kind          text        not null check (kind in ('order', 'booking')),
     mapping       text        not null,          -- TOML, as a person wrote it
     columns       jsonb       not null,          -- recorded columns in their order: [{"name": "total", "type": "numeric(10,2)"}]
     owner_trusted boolean     not null default false,   -- attached although another role owns the table: `attach --trust-owner`
     attached_xid  xid8        not null default pg_current_xact_id(),   -- rows written since have an event, or were written past the triggers
-    attached_at   timestamptz not null default now()
+    attached_at   timestamptz not null default now(),
+    detached_at   timestamptz                    -- not null: no source now; its events wait for its table to be attached again
 );
+create unique index vst_source_name on vestnik.vst_source (name) where detached_at is null;
+create unique index vst_source_table on vestnik.vst_source (table_name) where detached_at is null;
 
 -- Counts the changes of sources and of stores' settings. Each read of the journal brings it along, so that no event is
 -- translated with a mapping that has been replaced.

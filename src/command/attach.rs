@@ -56,7 +56,7 @@ pub struct DetachArgs {
 
 /// Attaches a table: by a mapping that is given, or one that is proposed where nothing about it is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
-    let mut client = db::connect(&config.database).await?;
+    let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
         (Some(file), _) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
         (None, Some(name)) => preset::mapping(name).unwrap_or_default().to_owned(),
@@ -185,12 +185,13 @@ pub async fn show_newest(
 
 /// Takes the triggers off.
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
-    let mut client = db::connect(&config.database).await?;
+    let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {
-        super::say!("{}", attach::detach_sql(&client, &args.table).await?);
+        super::say!("{}", attach::detach_sql(&client, &args.table).await.map_err(wrong_mapping)?);
         return Ok(());
     }
-    let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await?;
+    let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await;
+    let detached = detached.map_err(wrong_mapping)?;
     super::say!("detached {}: its rows are no events any more", detached.table);
     Ok(())
 }

@@ -8,15 +8,18 @@ use vestnik::receipts::audit::{self, Moment, Span};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store
-    #[arg(long)]
-    store: String,
+    /// The store; every store, where an order is named
+    #[arg(long, required_unless_present = "order")]
+    store: Option<String>,
     /// The first moment: 19:00 today by the store's clock, or 2026-11-24 19:00, or 2026-11-24T19:00:00Z
-    #[arg(long, value_name = "TIME")]
-    from: String,
+    #[arg(long, value_name = "TIME", required_unless_present = "order")]
+    from: Option<String>,
     /// The moment behind the last one
-    #[arg(long, value_name = "TIME")]
-    to: String,
+    #[arg(long, value_name = "TIME", required_unless_present = "order")]
+    to: Option<String>,
+    /// One order or booking only: its number as people call it out, or its key
+    #[arg(long, value_name = "NUMBER")]
+    order: Option<String>,
     /// A line of JSON for each event, instead of a table
     #[arg(long)]
     json: bool,
@@ -25,12 +28,13 @@ pub struct Args {
 /// Prints it.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
-    let store = StoreId::new(&args.store);
-    let (from, to) = (Moment(args.from), Moment(args.to));
+    let store = args.store.as_deref().map(StoreId::new);
+    let (from, to) = (args.from.map(Moment), args.to.map(Moment));
     let span = Span {
-        store: &store,
-        from: &from,
-        to: &to,
+        store: store.as_ref(),
+        from: from.as_ref(),
+        to: to.as_ref(),
+        subject: args.order.as_deref(),
     };
     let (mut after, mut events) = (0, 0);
     loop {
@@ -47,9 +51,22 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         }
     }
     if events == 0 && !args.json {
-        super::say!("store {store} had no events between {} and {}", span.from.0, span.to.0);
+        super::say!("{}", nothing(&span));
     }
     Ok(())
+}
+
+fn nothing(span: &Span<'_>) -> String {
+    let store = span.store.map_or_else(|| "no store".to_owned(), |store| format!("store {store}"));
+    let events = if span.store.is_some() { "had no events" } else { "had events" };
+    let subject = span.subject.map(|subject| format!(" of {subject}")).unwrap_or_default();
+    let span = match (span.from, span.to) {
+        (Some(from), Some(to)) => format!(" between {} and {}", from.0, to.0),
+        (Some(from), None) => format!(" since {}", from.0),
+        (None, Some(to)) => format!(" before {}", to.0),
+        (None, None) => String::new(),
+    };
+    format!("{store} {events}{subject}{span}")
 }
 
 /// An event, and a line for each way that it went.
@@ -60,7 +77,7 @@ fn table(event: &Value) -> Vec<String> {
         "{}  {:<22} {:<12} {:<10} event {}",
         text(&event["at"]),
         text(&event["type"]),
-        text(&event["subject"]),
+        text(&event["number"]),
         text(&event["status"]),
         text(&event["id"])
     )];

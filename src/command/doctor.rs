@@ -23,6 +23,7 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     for finding in &findings {
         let mark = match finding.verdict {
             Verdict::Well => "well ",
+            Verdict::Notable => "note ",
             Verdict::Wrong => "WRONG",
         };
         super::say!("{mark}  {:width$}  {}", finding.subject, finding.says);

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
-use tokio_postgres::Client;
 use vestnik::config::Config;
-use vestnik::db;
+use vestnik::db::{self, Client};
 
 use super::duration;
 

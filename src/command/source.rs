@@ -48,7 +48,7 @@ enum Action {
 
 /// Does it on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
-    let mut client = db::connect(&config.database).await?;
+    let mut client = db::connect_directly(&config.database, "command").await?;
     match args.action {
         Action::List => list(&client).await,
         Action::Show { name } => {
@@ -141,8 +141,8 @@ async fn put(client: &mut Client, kept: &Kept, toml: &str) -> anyhow::Result<Str
     }
     show_newest(client, &table, &mapping, 1).await?;
     let options = Options {
+        trust_owner: kept.owner_trusted,
         renamed: is_renamed.then_some(kept.id),
-        ..Options::default()
     };
     let attached = attach::attach(client, toml, options, &mut |line| super::say!("{line}")).await;
     Ok(match attached.map_err(wrong_mapping)? {

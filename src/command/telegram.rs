@@ -259,7 +259,7 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
 
 /// Waits until a message has arrived, or why it has not.
 async fn arrival(
-    client: &tokio_postgres::Client,
+    client: &vestnik::db::Client,
     delivery: i64,
     began: Instant,
 ) -> anyhow::Result<Result<String, String>> {

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use super::load::Reading;
 use super::{Database, Shard, Telegram};
 use crate::config::telegram::is_bot_token;
+use crate::db::{Address, Surroundings};
 
 /// Databases that one program may serve: each costs it a feed and a pool.
 const MOST: usize = 64;
@@ -29,7 +30,7 @@ impl Reading {
         }
         let mut shards = Vec::new();
         for entry in &entries {
-            match read(entry, database, telegram) {
+            match read(entry, database, telegram, &self.surroundings) {
                 Some(shard) => shards.push(shard),
                 // Not what was given, for it may hold a password.
                 None => self.complain("databases", None, &place, ALLOWED),
@@ -70,7 +71,7 @@ fn entries(value: &Value) -> Option<Vec<Table>> {
     list.iter().map(|entry| entry.as_table().cloned()).collect()
 }
 
-fn read(entry: &Table, database: &Database, telegram: &Telegram) -> Option<Shard> {
+fn read(entry: &Table, database: &Database, telegram: &Telegram, surroundings: &Surroundings) -> Option<Shard> {
     let known = ["name", "url", "listen_url", "stores", "telegram_token"];
     if !entry.keys().all(|key| known.contains(&key.as_str())) {
         return None;
@@ -81,8 +82,9 @@ fn read(entry: &Table, database: &Database, telegram: &Telegram) -> Option<Shard
     };
     let address = |key: &str| match text(key)? {
         Some(url) => {
-            url.parse::<tokio_postgres::Config>().ok()?;
-            Some(Some(SecretString::from(url)))
+            let url = SecretString::from(url);
+            Address::read(&url, surroundings).ok()?;
+            Some(Some(url))
         }
         None => Some(None),
     };

@@ -13,12 +13,15 @@ use toml::{Table, Value};
 use super::{
     Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema, Webhook,
 };
+use crate::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");
 /// The file that is read where none is named, if it is there.
 const USUAL_FILE: &str = "vestnik.toml";
 /// Variables with a short name of their own.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
+/// A URL that leaves everything out.
+const EVERYTHING_FROM_THE_ENVIRONMENT: &str = "postgresql://";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where settings may stand, beside the defaults. Later ones win.
@@ -77,7 +80,10 @@ pub struct Problems(pub Vec<Problem>);
 
 /// Reads and checks the settings.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    let mut reading = Reading::default();
+    let mut reading = Reading {
+        surroundings: Surroundings::new(sources.environment.iter().cloned()),
+        ..Reading::default()
+    };
     reading.put_text(DEFAULTS, "vestnik.default.toml", Known::Begins);
     if let Some(file) = &sources.file {
         match std::fs::read_to_string(file) {
@@ -123,6 +129,8 @@ pub(super) struct Reading {
     /// By `section.key`: the value, and where it stood.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
+    /// What libpq finds beside a URL of Postgres.
+    pub(super) surroundings: Surroundings,
 }
 
 impl Reading {
@@ -250,15 +258,21 @@ impl Reading {
         if value.is_str() && url.is_empty() {
             return None;
         }
-        if url.parse::<tokio_postgres::Config>().is_err() || !value.is_str() {
-            self.complain(
-                name,
-                None,
-                &place,
-                "the URL of a Postgres, such as postgres://user:password@host:5432/name",
-            );
+        let url = SecretString::from(url);
+        if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {
+            let allowed = format!("the URL of a Postgres, such as postgres://user:password@host:5432/name: {why}");
+            self.complain(name, None, &place, &allowed);
         }
-        Some(SecretString::from(url))
+        Some(url)
+    }
+
+    /// Everything is in the environment, as for psql without an argument.
+    fn database_of_the_environment(&mut self) -> Option<SecretString> {
+        let url = SecretString::from(EVERYTHING_FROM_THE_ENVIRONMENT);
+        if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {
+            self.complain("database.url", None, "PGHOST, PGSERVICE, ...", &why);
+        }
+        Some(url)
     }
 
     fn database(&mut self) -> Database {
@@ -269,6 +283,8 @@ impl Reading {
             bell_lock: self.number("database.bell_lock", 1..=i32::MAX.into()) as i32,
             safety_read: Duration::from_millis(self.number("database.safety_read_ms", 50..=3_600_000)),
             pool_size: self.number("database.pool_size", 2..=1000) as usize,
+            token_pool_size: self.number("database.token_pool_size", 1..=1000) as usize,
+            read_pool_size: self.number("database.read_pool_size", 1..=1000) as usize,
             migrate_on_start: self.truth("database.migrate_on_start"),
         }
     }
@@ -280,9 +296,13 @@ impl Reading {
                 .ok()
                 .map(|_| text.to_owned())
         };
-        let (database, telegram) = (self.database(), self.telegram());
+        let (mut database, telegram) = (self.database(), self.telegram());
+        let databases = self.shards(&database, &telegram);
+        if databases.is_empty() && database.url.is_none() && self.surroundings.name_a_postgres() {
+            database.url = self.database_of_the_environment();
+        }
         Config {
-            databases: self.shards(&database, &telegram),
+            databases,
             telegram: telegram.is_on().then_some(telegram),
             http: self.http(),
             ops: self.ops(),
@@ -397,6 +417,37 @@ mod tests {
             listen,
             "http.listen = \"nonsense\" (command line): an address and a port, such as 127.0.0.1:8000"
         );
+    }
+
+    #[test]
+    fn the_environment_of_libpq_names_a_database_where_no_setting_does() {
+        let variable = |name: &str, value: &str| Sources {
+            environment: vec![(name.into(), value.into())],
+            ..Sources::default()
+        };
+        for (name, value) in [("PGHOST", "db.example"), ("PGDATABASE", "shop"), ("PGPORT", "5433")] {
+            assert!(load(&variable(name, value)).unwrap().database.url.is_some(), "{name}");
+        }
+        // These are there for any database.
+        assert!(load(&variable("PGUSER", "me")).unwrap().database.url.is_none());
+        let mut given = variable("PGHOST", "db.example");
+        given.flags = vec![("database.url".into(), "postgres://else.example/shop".into())];
+        use secrecy::ExposeSecret as _;
+        let url = load(&given).unwrap().database.url.unwrap();
+        assert_eq!(url.expose_secret(), "postgres://else.example/shop");
+    }
+
+    #[test]
+    fn a_service_that_is_not_there_is_said_with_the_settings() {
+        let sources = Sources {
+            environment: vec![
+                ("PGSERVICE".into(), "nowhere".into()),
+                ("HOME".into(), "/nonexistent".into()),
+            ],
+            ..Sources::default()
+        };
+        let problems = load(&sources).unwrap_err().to_string();
+        assert!(problems.contains("\"nowhere\""), "{problems}");
     }
 
     #[test]

@@ -107,8 +107,12 @@ pub struct Database {
     pub bell_lock: i32,
     /// After this long a sleeping feed reads though nothing rang. It finds nothing.
     pub safety_read: Duration,
-    /// Connections for tokens, replay, history and acknowledgements.
+    /// Connections for replays, changes of status, and what runs in the background.
     pub pool_size: usize,
+    /// Connections for tokens and acknowledgements alone.
+    pub token_pool_size: usize,
+    /// Connections for lists, history and figures.
+    pub read_pool_size: usize,
     /// Whether `serve` migrates first.
     pub migrate_on_start: bool,
 }

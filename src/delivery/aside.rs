@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use deadpool_postgres::{ClientWrapper, Object};
+use crate::db::{Client, Lent};
 
 use super::lane::Lane;
 use super::queue::ChatId;
@@ -29,7 +29,7 @@ pub(super) fn may_pass(error: &Failed) -> bool {
 
 /// Finds the deliveries of a lane that cannot be read, and gives them up. Where each of them can, the lane waits.
 pub(super) async fn set_aside(
-    client: &mut Object,
+    client: &mut Lent,
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
@@ -60,7 +60,7 @@ pub(super) async fn set_aside(
 }
 
 /// An error that may pass is none of the delivery's.
-async fn can_be_read(client: &mut Object, sources: &Sources, delivery: i64) -> Result<bool, Failed> {
+async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, Failed> {
     let mut transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     match is_readable(&mut transaction, sources, delivery).await {
@@ -70,7 +70,7 @@ async fn can_be_read(client: &mut Object, sources: &Sources, delivery: i64) -> R
     }
 }
 
-async fn postpone(client: &ClientWrapper, chat: ChatId, lane: Lane) -> Result<(), Failed> {
+async fn postpone(client: &Client, chat: ChatId, lane: Lane) -> Result<(), Failed> {
     let postpone = format!(
         "update vestnik.vst_chat set {next_at} = greatest({next_at}, clock_timestamp() + make_interval(secs => $2)) where id = $1",
         next_at = lane.columns().next_at

@@ -1,7 +1,7 @@
 //! A chat that takes nothing any more, or not now, or takes messages again: the panels of its stores are told, and the
 //! stores' other chats. Who is back hears what it missed.
 
-use deadpool_postgres::{ClientWrapper, Pool, Transaction};
+use crate::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -46,7 +46,7 @@ impl Told {
 
     /// Marks them, once what was planned is committed: within that transaction, two chats that are lost at once would wait
     /// for each other.
-    pub(super) async fn wake(&self, client: &ClientWrapper) -> Result<(), Failed> {
+    pub(super) async fn wake(&self, client: &Client) -> Result<(), Failed> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
             client.execute(wake, &[&self.0]).await?;
@@ -202,7 +202,7 @@ pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Fa
         if was_gone {
             let transaction = client.transaction().await?;
             db::bound_silence(&transaction).await?;
-            let sources = sources.in_force(&*transaction).await?;
+            let sources = sources.in_force(&transaction).await?;
             told = back(&transaction, &sources, chat).await?;
             transaction.commit().await?;
         } else if is_blocked {
@@ -264,7 +264,7 @@ async fn missed(
         (&MISSED_HOURS, Type::INT4),
         (&MISSED_WRITES, Type::INT8),
     ];
-    let rows = journal::read_where(&**transaction, SINCE, &parameters).await?;
+    let rows = journal::read_where(transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
     let mut missed = sources.partner_events(&rows, &Lookups::default());
     missed.retain(|event| plan::is_new(event.kind));

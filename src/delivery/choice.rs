@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 
 use super::lane::{self, Lane};
 use super::note::{self, Note};

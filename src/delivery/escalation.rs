@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::{Pool, Transaction};
+use crate::db::{Pool, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
@@ -107,7 +107,7 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
             )),
         }
     }
-    let sources = sources.in_force(&*transaction).await?;
+    let sources = sources.in_force(&transaction).await?;
     let over = over(&transaction, &sources, &due).await?;
     let (mut closed, mut opened, mut climbed) = (Vec::new(), Vec::new(), 0);
     for (ladder, is_held, is_closed) in &due {
@@ -170,7 +170,7 @@ async fn over(
         .filter_map(|(ladder, ..)| Some(SubjectId::from_text(&ladder.subject)?.key.to_string()))
         .collect();
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&events, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
-    let rows = journal::read_where(&**transaction, SINCE, &parameters).await?;
+    let rows = journal::read_where(transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
     let mut stands: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
     for event in sources.partner_events(&rows, &Lookups::default()) {

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(60);

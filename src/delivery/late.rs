@@ -1,6 +1,6 @@
 //! Orders that are being prepared longer than was promised: the chats that have them are told once, with a sound.
 
-use deadpool_postgres::{Pool, Transaction};
+use crate::db::{Pool, Transaction};
 
 use super::plan::DueEvent;
 use crate::db::{self, Failed};

@@ -1,6 +1,6 @@
 //! A group that became a supergroup has another number at Telegram.
 
-use deadpool_postgres::{Pool, Transaction};
+use crate::db::{Pool, Transaction};
 
 use super::queue::ChatId;
 use crate::db::{self, Failed};

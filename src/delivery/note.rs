@@ -1,7 +1,7 @@
 //! Messages beside an order's own: it was cancelled, or nobody answers. An edit makes no sound, so they do: each replies to the
 //! order's message, which is one tap away then.
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 
 use super::choice::Open;
 use super::queue::ChatId;

@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 
 use super::late;
@@ -49,11 +48,7 @@ pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Pl
 async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     let mut client = pool.get().await?;
     // The lock comes first, so that the snapshot behind it sees what the last planner committed.
-    let transaction = client
-        .build_transaction()
-        .isolation_level(IsolationLevel::ReadCommitted)
-        .start()
-        .await?;
+    let transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     let statement = transaction
         .prepare_cached("select cursor from vestnik.vst_delivery_cursor for update skip locked")
@@ -64,7 +59,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     let before: String = row.try_get(0)?;
     let batch = journal::read_due(&transaction, &before, BATCH_EVENTS).await?;
     let due = due(
-        &*sources.in_force(&*transaction).await.map_err(journal::Error::Sources)?,
+        &*sources.in_force(&transaction).await.map_err(journal::Error::Sources)?,
         &batch.events,
         stale,
     );
@@ -125,7 +120,7 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
 /// everything; for the fallback chats, where no panel of the store could ring; and for any chat that has this order's
 /// message, what changes it, and a note that sounds where it is cancelled.
 async fn insert(
-    transaction: &deadpool_postgres::Transaction<'_>,
+    transaction: &crate::db::Transaction<'_>,
     due: &[DueEvent],
 ) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
@@ -179,7 +174,7 @@ async fn insert(
 /// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
 /// order for later nobody is before its time.
 async fn begin(
-    transaction: &deadpool_postgres::Transaction<'_>,
+    transaction: &crate::db::Transaction<'_>,
     begun: &[&DueEvent],
 ) -> Result<(), tokio_postgres::Error> {
     const BEGIN: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at, is_held) \
@@ -217,7 +212,7 @@ fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
 }
 
 async fn end(
-    transaction: &deadpool_postgres::Transaction<'_>,
+    transaction: &crate::db::Transaction<'_>,
     ended: &[(&DueEvent, &str)],
 ) -> Result<(), tokio_postgres::Error> {
     const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = d.outcome \

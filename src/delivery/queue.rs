@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Pool, Transaction};
+use crate::db::{Client, Pool, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
@@ -118,7 +118,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
         return Ok(None);
     };
     let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
-    let sources = sources.in_force(&*transaction).await?;
+    let sources = sources.in_force(&transaction).await?;
     let work = match next(&mut transaction, &sources, chat, lane, rules.digest_above).await {
         Ok(work) => work,
         // Postgres is away, or busy: all chats wait for the same.
@@ -273,7 +273,7 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
 
 /// How long until something may be sent, `idle` at most, and so long where the bot is stopped. What is due already
 /// and was not claimed is locked by another node, or waits for a slot: that is looked at again soon.
-async fn next_due(client: &ClientWrapper, rules: &Rules) -> Result<Duration, Failed> {
+async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, Failed> {
     // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \

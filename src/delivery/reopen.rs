@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 
 use super::told::{Item, told_of};
 use crate::db::{self, Failed};
@@ -28,8 +28,8 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Fail
                  failures = 0, refusals = 0 where d.state in ('sent', 'dead')) \
          insert into vestnik.vst_delivery as d (chat_id, store_id, event_id, subject, urgent, alone) \
          select id, $2, $4, $3, true, true from chat where not exists (select from there) \
-         on conflict (event_id, chat_id) do update set state = 'pending', settled_at = null, due_at = '-infinity', \
-             failures = 0, refusals = 0, urgent = true, stale = false, alone = true where d.state <> 'sending'";
+         on conflict (event_id, chat_id) do update set state = case d.state when 'sending' then d.state else 'pending' end, settled_at = null, due_at = '-infinity', \
+             failures = 0, refusals = 0, urgent = true, stale = false, alone = true";
     db::answered(async {
         let client = pool.get().await?;
         client
@@ -59,7 +59,7 @@ pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String])
             first.insert(row.try_get(0)?, row.try_get(2)?);
         }
         let ids: Vec<i64> = first.keys().copied().collect();
-        let sources = sources.in_force(&*transaction).await?;
+        let sources = sources.in_force(&transaction).await?;
         let mut told = told_of(&mut transaction, &sources, &ids).await?;
         told.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
         for item in &mut told {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Pool, Transaction};
+use crate::db::{Client, Pool, Transaction};
 
 use super::chat_state::{self, Told};
 use super::lane::Lane;
@@ -169,11 +169,12 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
 
 /// What was given up meanwhile, with its chat, stays so: it is only sent if it was sent.
 async fn items(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, state: &State) -> Result<(), Failed> {
-    const ITEMS: &str = "update vestnik.vst_delivery set state = $2, reason = $3, \
+    // Somebody asked for one of a digest while it was on its way.
+    const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
-             settled_at = case when $2 in ('sent', 'dead') then clock_timestamp() end \
+             settled_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
     // The newest buttons count, and those of a message that was written anew since.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
@@ -181,6 +182,7 @@ async fn items(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, 
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
     let failed = matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. });
     let refused = matches!(outcome, Outcome::Refused(_));
+    let told_together = matches!(outcome, Outcome::Sent(_)) && matches!(claim.work, Work::Digest { .. });
     let statement = transaction.prepare_cached(ITEMS).await?;
     let pause_s = state.pause.as_secs_f64();
     transaction
@@ -193,6 +195,7 @@ async fn items(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, 
                 &pause_s,
                 &failed,
                 &refused,
+                &told_together,
             ],
         )
         .await?;
@@ -356,7 +359,7 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), Failed> {
 }
 
 /// Gives the lanes free whose lease is over, or whose node is gone. What it may have sent counts as sent just now.
-pub(super) async fn reap(client: &ClientWrapper) -> Result<(), Failed> {
+pub(super) async fn reap(client: &Client) -> Result<(), Failed> {
     for lane in Lane::ALL {
         let own = lane.columns();
         let (until, by) = (own.leased_until, own.leased_by);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 use time::OffsetDateTime;
 
 use crate::db::{self, Failed};
@@ -105,7 +105,7 @@ pub(super) async fn told_events(
     let mut lookups = Lookups::default();
     for (id, keys) in sources.to_look_up(&rows) {
         let Some(source) = sources.get(id) else { continue };
-        let savepoint = transaction.transaction().await?;
+        let savepoint = transaction.savepoint().await?;
         savepoint.batch_execute(LOOKUP_LIMITS).await?;
         match look_up(&savepoint, source, &keys).await {
             Ok(found) => {

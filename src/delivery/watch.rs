@@ -1,9 +1,7 @@
 //! Nobody is listening: a store that is open, with no panel that could ring, raises one alarm before the next order
 //! comes, and one all-clear when somebody is there again. A store may have chats in place of a panel.
 
-use deadpool_postgres::Pool;
-
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool};
 
 /// How long an open store may be without a panel, seconds: a page that is loaded again is no alarm.
 pub const GRACE_S: f64 = 60.0;

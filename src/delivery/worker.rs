@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use metrics::Label;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};

@@ -1,7 +1,7 @@
 //! The bot, as the doctor looks at it: whether Telegram lets it in, whether a node hears what people press, and whether its
 //! chats take what is sent.
 
-use tokio_postgres::Client;
+use crate::db::Client;
 
 use super::{Finding, well, wrong};
 use crate::config::Telegram;

@@ -6,9 +6,10 @@ mod bot;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 use crate::config::{Config, Notify};
+use crate::db::Client;
 use crate::domain::status::SubjectKind;
 use crate::sources::health::{self, Health};
 use crate::{db, listener, migrate};
@@ -27,6 +28,8 @@ const CONNECTION_USAGE: f64 = 0.9;
 pub enum Verdict {
     /// Nothing.
     Well,
+    /// Nothing that is wrong now; but somebody should know it.
+    Notable,
     /// What the finding says.
     Wrong,
 }
@@ -50,6 +53,13 @@ fn well(subject: &str, says: impl Into<String>) -> Finding {
     }
 }
 
+fn notable(subject: &str, says: impl Into<String>) -> Finding {
+    Finding {
+        verdict: Verdict::Notable,
+        ..well(subject, says)
+    }
+}
+
 fn wrong(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
         verdict: Verdict::Wrong,
@@ -62,6 +72,7 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
     let client = db::connect_as(url, "doctor").await?;
     let mut findings = server(&client).await?;
+    findings.push(connection(url, &client).await?);
     let schema = schema(config, &client).await?;
     let is_migrated = schema.verdict == Verdict::Well;
     findings.push(schema);
@@ -126,6 +137,26 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::Failed> {
         false => well("connections", connections),
     };
     Ok(vec![server, durability, connections])
+}
+
+/// Whether somebody between us and Postgres could read along, and what of the URL means nothing.
+async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::Failed> {
+    const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    let address = db::parse(url, "doctor")?;
+    let mut says = address.tls.to_string();
+    // Behind a pooler Postgres knows of the pooler's connection only.
+    if client.is_pooled() {
+        says = format!("{says}; a pooler stands before Postgres");
+    } else if address.tls.is_open() && !ask(client, ENCRYPTED).await?.try_get::<_, bool>(0)? {
+        says = format!("in plain text; {says}");
+    }
+    if !address.ignored.is_empty() {
+        says = format!("{says}; ignored of the URL: {}", address.ignored.join(", "));
+    }
+    Ok(match address.tls.is_open() || !address.ignored.is_empty() {
+        true => notable("connection", says),
+        false => well("connection", says),
+    })
 }
 
 async fn schema(config: &Config, client: &Client) -> Result<Finding, db::Failed> {

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Error, upkeep};
 use crate::config::{Config, Notify};
-use crate::db;
+use crate::db::{self, Turns};
 use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
 use crate::http::{self, Site};
@@ -44,8 +44,9 @@ impl Node {
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<Site>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
+        db::introduce(&url, name.as_deref())?;
         db::parse(&listen_url, "listener")?;
-        let pool = db::pool(&config.database)?;
+        let (pool, token_pool) = (db::pool(&config.database)?, db::token_pool(&config.database)?);
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
         let session = &config.session;
         let router = Arc::new(Router::new(
@@ -59,7 +60,7 @@ impl Node {
         let notified = heard.clone();
         let usage = Arc::new(Usage::default());
         let is_notified = move || *notified.borrow() == Hearing::Listening;
-        let (tokens, look_ups) = Tokens::new(pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
+        let (tokens, look_ups) = Tokens::new(token_pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
         let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
@@ -110,8 +111,13 @@ impl Node {
             lookup: Arc::clone(&lookup),
         };
         background.spawn(feed.run(self.stop.clone()));
+        background.spawn(upkeep::watch_pulse(
+            Arc::clone(&pulse),
+            Arc::clone(&router),
+            self.stop.clone(),
+        ));
         background.spawn(upkeep::withdraw_tokens(
-            pool.clone(),
+            token_pool.clone(),
             Arc::clone(&router),
             Arc::clone(&tokens),
             Arc::clone(&bell),
@@ -134,6 +140,9 @@ impl Node {
         let hub = Arc::new(Hub {
             router,
             pool,
+            token_pool,
+            reads: db::reads(&config.database)?,
+            changes: Turns::new(config.database.pool_size / 2),
             tokens,
             ping_interval: config.session.ping_interval,
             presence,

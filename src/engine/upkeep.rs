@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::db::Pool;
 use crate::domain::event::StoreId;
+use crate::feed::Pulse;
 use crate::http::{ConnectionLimits, Site};
 use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
@@ -33,6 +34,29 @@ const TRIM_DEADLINE: Duration = Duration::from_secs(60);
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at the figures of Postgres itself.
 const VITALS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Between two looks at when the journal was read last.
+const STALE_LOOK: Duration = Duration::from_millis(250);
+/// The journal has not been read for so long: the sessions are better off on another node.
+const LET_GO_AFTER: Duration = Duration::from_secs(10);
+
+/// Tells the sessions of a node that cannot read the journal, and lets them go when that does not end: a client must not
+/// take for live what hears nothing.
+pub(super) async fn watch_pulse(pulse: Arc<Pulse>, router: Arc<Router>, stop: CancellationToken) {
+    let mut looks = interval(STALE_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut are_gone = false;
+    while stop.run_until_cancelled(looks.tick()).await.is_some() {
+        let Some(age) = pulse.age() else { continue };
+        router.set_stale(!pulse.is_fresh());
+        if age < LET_GO_AFTER {
+            are_gone = false;
+        } else if !std::mem::replace(&mut are_gone, true) {
+            tracing::warn!(seconds = age.as_secs(), "the journal cannot be read: every session is let go, to come back elsewhere");
+            router.let_all_go();
+        }
+    }
+}
 
 /// Closes the sessions of revoked and expired tokens: at once when rung, and at intervals in case the ring was lost.
 pub(super) async fn withdraw_tokens(
@@ -199,7 +223,7 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLi
 
 /// Says once what is wrong with each source: a shop alters its own tables without a thought of us.
 async fn look_at_sources(site: &Site, known: &mut Vec<(String, String)>) {
-    match db::answered(async { health::check(&**site.hub.pool.get().await?).await }).await {
+    match db::answered(async { health::check(&*site.hub.pool.get().await?).await }).await {
         Ok(sources) => {
             let troubles: Vec<(String, String)> = sources.into_iter().flat_map(troubles).collect();
             for (source, trouble) in troubles.iter().filter(|trouble| !known.contains(trouble)) {

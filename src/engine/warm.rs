@@ -3,11 +3,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::FRESH_LOOK_INTERVAL;
+use crate::db::Pool;
 use crate::domain::event::StoreId;
 use crate::http::Site;
 use crate::journal::{self, Start};
@@ -22,10 +22,15 @@ const WARM_CONNECTIONS: usize = 16;
 /// Opens the pool's connections, has each plan what a coming panel asks, and reads the recent events into memory. Left to
 /// the rush, this holds up the live orders of its first 50 ms (`cargo bench --bench replay`).
 pub(super) async fn warm(site: &Site) {
-    let Hub { pool, router, .. } = &*site.hub;
+    let Hub {
+        pool,
+        token_pool,
+        router,
+        ..
+    } = &*site.hub;
     let nowhere = StoreId::new("");
     let warmed = timeout(WARM_DEADLINE, async {
-        over_each(pool, || token::prepare(pool)).await;
+        over_each(token_pool, || token::prepare(token_pool)).await;
         let cursor = loop {
             match router.cursor() {
                 Some(cursor) => break cursor,
@@ -42,7 +47,7 @@ pub(super) async fn warm(site: &Site) {
 
 /// Asks as often at once as there are connections, so that each gets one of its own.
 async fn over_each<T, E: Display, F: Future<Output = Result<T, E>>>(pool: &Pool, ask: impl Fn() -> F) {
-    let connections = pool.status().max_size.min(WARM_CONNECTIONS);
+    let connections = pool.max_size().min(WARM_CONNECTIONS);
     for asked in join_all((0..connections).map(|_| ask())).await {
         if let Err(error) = asked {
             tracing::debug!(%error, "a connection of the pool is not ready yet");

@@ -64,9 +64,12 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    fn beat(&self) {
+    /// Whether it was not fresh before.
+    fn beat(&self) -> bool {
+        let was_stale = !self.is_fresh();
         let now = self.began.elapsed().as_millis() as u64;
         self.last_read.store(now.max(1), Ordering::Relaxed);
+        was_stale
     }
 
     fn miss(&self, events: u64) {
@@ -81,8 +84,13 @@ impl Pulse {
 
     /// Whether the journal was read within the last seconds.
     pub fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age < FRESH_FOR)
+    }
+
+    /// How long ago the journal was read; none: it never was.
+    pub fn age(&self) -> Option<Duration> {
         let last = self.last_read.load(Ordering::Relaxed);
-        last != 0 && self.began.elapsed() < Duration::from_millis(last) + FRESH_FOR
+        (last != 0).then(|| self.began.elapsed().saturating_sub(Duration::from_millis(last)))
     }
 }
 
@@ -159,7 +167,9 @@ impl Feed {
         let mut unrung = 0;
         loop {
             let events = self.read(&reader, place, quiet).await?;
-            self.pulse.beat();
+            if self.pulse.beat() {
+                self.router.set_stale(false);
+            }
             match wake {
                 Wake::Tick => {
                     self.pulse.miss(unrung);

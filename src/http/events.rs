@@ -55,7 +55,8 @@ async fn read(
     limit: usize,
 ) -> Result<(Vec<EventId>, Response), Problem> {
     let start = after.map_or(Start::Newest, Start::After);
-    let page = journal::read_page(&site.hub.pool, store, start, limit)
+    let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+    let page = journal::read_page(pool, store, start, limit)
         .await
         .map_err(Problem::database)?;
     match page {
@@ -91,7 +92,7 @@ pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem
         way: Way::Polling,
     };
     let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
-    let stored = db::answered(ack::store(&site.hub.pool, &sources, store, call.event()?, by));
+    let stored = db::answered(ack::store(&site.hub.token_pool, &sources, store, call.event()?, by));
     match stored.await.map_err(Problem::database)? {
         Acknowledged::Stored => Ok(answer::done()),
         Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),

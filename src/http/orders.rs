@@ -47,7 +47,8 @@ async fn list_of(access: &Access, call: &Call, kind: SubjectKind) -> Result<Resp
     };
     let hub = &access.site.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
-    let page = match list::list(&hub.pool, &sources, &wanted).await.map_err(Problem::database)? {
+    let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
+    let page = match list::list(pool, &sources, &wanted).await.map_err(Problem::database)? {
         ListResult::Page(page) => page,
         ListResult::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
     };
@@ -122,6 +123,7 @@ async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Respons
     };
     let hub = &access.site.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let _turn = hub.changes.take(access.store.as_str()).await?;
     let changed = status_change::change_status(&hub.pool, &sources, &change).await;
     match changed.map_err(Problem::database)? {
         StatusChangeOutcome::Done { source, previous } => {
@@ -131,6 +133,7 @@ async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Respons
         }
         StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
         StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
+        StatusChangeOutcome::Denied(_) => Err(Problem::StatusNotPossible),
         StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
         StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
         StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),

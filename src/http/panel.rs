@@ -1,7 +1,12 @@
 //! The panel's own files, embedded in the program. They say nothing of any store, so they need no token.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use percent_encoding::percent_decode_str;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use warp::http::header::{self, HeaderMap, HeaderValue};
@@ -53,7 +58,10 @@ pub async fn any(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
 
 fn file(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
     let file = Files::get(name).ok_or(Problem::NotFound)?;
-    let tag = tag(&file);
+    let kind = with_charset(file.metadata.mimetype());
+    let is_text = kind.ends_with("charset=utf-8");
+    let compressed = (is_text && takes_gzip(asked)).then(|| compressed(&file));
+    let tag = tag(&file, if compressed.is_some() { "-gzip" } else { "" });
     let known = asked.get_all(header::IF_NONE_MATCH).iter();
     let is_known = known
         .filter_map(|value| value.to_str().ok())
@@ -65,14 +73,18 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let mut response = Response::new(file.data.into_owned().into());
-        set(
-            &mut response,
-            header::CONTENT_TYPE,
-            &with_charset(file.metadata.mimetype()),
-        );
+        let is_compressed = compressed.is_some();
+        let body = compressed.unwrap_or_else(|| file.data.into_owned().into());
+        let mut response = Response::new(body.into());
+        set(&mut response, header::CONTENT_TYPE, &kind);
+        if is_compressed {
+            set(&mut response, header::CONTENT_ENCODING, "gzip");
+        }
         response
     };
+    if is_text {
+        set(&mut response, header::VARY, "accept-encoding");
+    }
     set(&mut response, header::ETAG, &tag);
     // Asked for again each time, and sent again only when it has changed: a panel is never older than its server.
     set(&mut response, header::CACHE_CONTROL, "no-cache");
@@ -90,10 +102,35 @@ fn set(response: &mut Response, name: HeaderName, value: &str) {
     }
 }
 
-fn tag(file: &EmbeddedFile) -> String {
+/// Whether the client takes a body that is compressed with gzip.
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    let accepted = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        is_gzip && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+    })
+}
+
+/// A text, compressed: once for each, for the program's life.
+fn compressed(file: &EmbeddedFile) -> Bytes {
+    static COMPRESSED: LazyLock<Mutex<HashMap<[u8; 32], Bytes>>> = LazyLock::new(Mutex::default);
+    let mut compressed = COMPRESSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let body = compressed.entry(file.metadata.sha256_hash()).or_insert_with(|| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        // Writing to a Vec cannot fail.
+        let _ = encoder.write_all(&file.data);
+        encoder.finish().unwrap_or_default().into()
+    });
+    body.clone()
+}
+
+/// `coding`: what is appended for a body that is compressed, which is another one.
+fn tag(file: &EmbeddedFile, coding: &str) -> String {
     let hash = file.metadata.sha256_hash();
     let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}\"")
+    format!("\"{hex}{coding}\"")
 }
 
 fn with_charset(mime: &str) -> String {

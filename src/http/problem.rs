@@ -9,6 +9,7 @@ use warp::http::header::{self, HeaderValue};
 use warp::reply::Response;
 
 use super::answer;
+use crate::db::Busy;
 use crate::domain::cursor::Unusable;
 use crate::telemetry::LogLimit;
 use crate::token::Scope;
@@ -47,6 +48,8 @@ pub enum Problem {
     Resync(Unusable, String),
     /// The store, or this token, has as many sessions of it as it may.
     TooManySessions,
+    /// The store asks for too much at once.
+    TooMuchAtOnce,
     /// More requests than may be, with this token or, without one, from this address: how long until the next one.
     TooManyRequests(Duration),
     /// The node has as many connections as it may.
@@ -83,12 +86,23 @@ pub enum Problem {
         /// The shop's own words, where it has any for people.
         message: Option<String>,
     },
+    /// A right of the engine's role is missing, and the log says which.
+    StatusNotPossible,
     /// The shop has no word for this status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order of this key: these.
     AmbiguousOrder(Vec<String>),
     /// The database is away, or the node has not begun or is going down.
     NotReady,
+}
+
+impl From<Busy> for Problem {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Store => Self::TooMuchAtOnce,
+            Busy::Database => Self::database(busy),
+        }
+    }
 }
 
 impl Problem {
@@ -118,13 +132,13 @@ impl Problem {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
-            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
             Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Resync(..) => StatusCode::GONE,
             Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManySessions | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySessions | Self::TooMuchAtOnce | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
             Self::NotReady | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -146,6 +160,7 @@ impl Problem {
             Self::Resync(Unusable::Unreadable, _) => "cursor_unreadable",
             Self::Resync(..) => "resync_required",
             Self::TooManySessions => "too_many_sessions",
+            Self::TooMuchAtOnce => "too_much_at_once",
             Self::TooManyRequests(_) => "too_many_requests",
             Self::TooManyConnections => "too_many_connections",
             Self::OtherHost => "unknown_host",
@@ -160,6 +175,7 @@ impl Problem {
             Self::UnknownEvent => "unknown_event",
             Self::StatusConflict { .. } => "status_conflict",
             Self::StatusRefused { .. } => "status_refused",
+            Self::StatusNotPossible => "status_not_possible",
             Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
             Self::AmbiguousOrder(_) => "ambiguous_order",
             Self::NotReady => "not_ready",
@@ -192,6 +208,7 @@ impl Problem {
             Self::Resync(..) => {
                 "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
             }
+            Self::TooMuchAtOnce => "this store asks for too much at once: ask for one list after the other".into(),
             Self::TooManySessions => {
                 "this store, or this token of it, has as many sessions as it may: come back later".into()
             }
@@ -221,6 +238,7 @@ impl Problem {
             Self::StatusConflict { status, by: Some(by) } => {
                 format!("the order is already {status}, by {by}, or cannot move from {status} to the requested status")
             }
+            Self::StatusNotPossible => "not possible now: whoever runs this server must give it a right".into(),
             Self::StatusRefused { message: None } => "the shop's own table refuses this change".into(),
             Self::StatusRefused { message: Some(message) } => format!("the shop refuses this change: {message}"),
             Self::StatusUnknownToShop(status) => format!("the shop has no word for {status}: its mapping names none"),
@@ -255,7 +273,7 @@ impl Problem {
         }
         let mut response = answer::json(self.status(), &json!({ "error": error }));
         let retry_after_s = match &self {
-            Self::NotReady | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
+            Self::NotReady | Self::TooMuchAtOnce | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
             Self::TooManySessions => Some(SESSIONS_RETRY_S),
             Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
             _ => None,

@@ -88,7 +88,8 @@ pub async fn events(access: Access, call: Call) -> Result<Response, Problem> {
     };
     let hub = &access.site.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
-    let page = query::events(&hub.pool, &sources, &wanted).await.map_err(Problem::database)?;
+    let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
+    let page = query::events(pool, &sources, &wanted).await.map_err(Problem::database)?;
     let mut body = json!({"events": page.events, "more": page.next_before.is_some()});
     if let Some(next) = page.next_before {
         body["next_before"] = json!(next.to_string());
@@ -106,7 +107,8 @@ pub async fn summary(access: Access, call: Call) -> Result<Response, Problem> {
     }
     let hub = &access.site.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
-    let summary = count(&hub.pool, &sources, &access.store, from, to).await;
+    let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
+    let summary = count(pool, &sources, &access.store, from, to).await;
     let summary = summary.map_err(Problem::database)?;
     Ok(answer::json(StatusCode::OK, &shown(&summary)))
 }

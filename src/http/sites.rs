@@ -87,7 +87,7 @@ impl Sites {
             .collect();
         let asked = open
             .iter()
-            .map(|index| store::is_known(&self.sites[*index].0.hub.pool, store));
+            .map(|index| store::is_known(&self.sites[*index].0.hub.token_pool, store));
         let (mut having, mut silent) = (Vec::new(), None);
         for (index, answer) in open.iter().zip(join_all(asked).await) {
             match answer {

@@ -12,7 +12,8 @@ use crate::store;
 
 /// Its name, how its money and clock read, and how its chats are.
 pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
-    let card = store::card(&access.site.hub.pool, &access.store).await;
+    let (_turn, pool) = access.site.hub.reads.turn(access.store.as_str()).await?;
+    let card = store::card(pool, &access.store).await;
     let card = card.map_err(Problem::database)?;
     let telegram = match access.site.bot {
         Bot::Off => "off",

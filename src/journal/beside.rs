@@ -3,7 +3,6 @@
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION, SORT_DEADLINE};
@@ -19,7 +18,7 @@ pub type Beside = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
 
 struct Open {
     chunks: Chunks,
-    _client: Client,
+    _client: db::Client,
 }
 
 /// All events of these transactions behind `through`, in chunks of bounded size. It connects when it is asked first.
@@ -36,9 +35,9 @@ pub fn beside(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -
 
 async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) -> Result<Open, ConnectError> {
     let url = database.url.as_ref().ok_or(db::Error::Missing)?;
-    let client = db::connect_as(url, "bulk").await?;
+    let mut client = db::connect_as(url, "bulk").await?;
     let begin = async {
-        client.batch_execute(SESSION).await?;
+        client.set(&SESSION).await?;
         if read_epoch(&client).await? != epoch {
             return Err(Error::Elsewhere);
         }
@@ -49,7 +48,7 @@ async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) 
         "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.vst_event where xid = any ($1) and id > $2 order by id"
     );
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&xids(&of), Type::XID8_ARRAY), (&through.0, Type::INT8)];
-    let rows = timeout(SORT_DEADLINE, client.query_typed_raw(&sql, parameters)).await;
+    let rows = timeout(SORT_DEADLINE, client.query_typed_raw(&sql, &parameters)).await;
     let chunks = Chunks::new(rows.map_err(|_| Error::TimedOut)?.map_err(Error::from)?);
     Ok(Open {
         chunks,

@@ -1,11 +1,10 @@
 //! What the planning of durable sends reads: the events that its cursor does not cover, of the stores that are set up,
 //! a batch at a time. And how the engine itself appends an event.
 
-use deadpool_postgres::{GenericClient, Transaction};
-
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
+use crate::db::{GenericClient, Transaction};
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, EventType, JournalEvent, StoreId};
 
@@ -102,14 +101,14 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
 
 /// Appends an event of the engine's own, and notifies.
 pub async fn append(
-    client: &impl GenericClient,
+    transaction: &Transaction<'_>,
     store: &StoreId,
     kind: EventType,
     data: &serde_json::Value,
 ) -> Result<EventId, tokio_postgres::Error> {
     const APPEND: &str = "with appended as (insert into vestnik.vst_event (store_id, type, data) values ($1, $2, $3) returning id) \
          select id, vestnik.vst_notify() from appended";
-    let row = client.query_one(APPEND, &[&store.as_str(), &kind.as_str(), data]).await?;
+    let row = transaction.query_one(APPEND, &[&store.as_str(), &kind.as_str(), data]).await?;
     Ok(EventId(row.try_get(0)?))
 }
 

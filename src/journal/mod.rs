@@ -17,8 +17,9 @@ pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, 
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
+use crate::db;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::{Body, EventId, EventType, JournalEvent, RowWrite, SourceId, StoreId, Write};
 use sql_types::{JsonText, SqlXid};
@@ -31,7 +32,7 @@ pub enum Error {
     Postgres(#[from] tokio_postgres::Error),
     /// No connection was free, or could be made.
     #[error("no connection for reading the journal: {0}")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[from] db::PoolError),
     /// Postgres did not answer in time.
     #[error("Postgres did not answer about the journal in time")]
     TimedOut,
@@ -66,7 +67,7 @@ fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
 }
 
 /// The epoch that this connection's transaction numbers belong to.
-pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
+pub async fn read_epoch(client: &db::Client) -> Result<Epoch, Error> {
     let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
     Ok(epoch(&row)?)
 }

@@ -2,15 +2,14 @@
 //! so that a slow client holds no connection and no more memory than a page. The replay of a session and the history
 //! over HTTP read the same pages.
 
-use deadpool_postgres::Pool;
 use futures::TryStreamExt as _;
 use tokio::time::timeout;
 
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
+use crate::db::{self, Pool};
 use crate::domain::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
-use crate::db;
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
 /// Bytes of payload after which a page ends, whatever its limit.
@@ -97,12 +96,12 @@ async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> R
 }
 
 /// The cursor that covers exactly what this transaction sees: for a list that is read in the same snapshot.
-pub async fn cursor_here(client: &deadpool_postgres::Transaction<'_>) -> Result<String, Error> {
+pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> {
     let head = read_head(client).await?;
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
 }
 
-async fn read_head(client: &deadpool_postgres::Transaction<'_>) -> Result<Head, Error> {
+async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
     let statement = client
         .prepare_cached(&format!(
             "select pg_current_snapshot(), trimmed_through, \
@@ -132,10 +131,7 @@ fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
 }
 
 /// The head, and the cursor of one who owes nothing to a client: where it is of no use, the beginning.
-pub(super) async fn usable_for_planning(
-    client: &deadpool_postgres::Transaction<'_>,
-    text: &str,
-) -> Result<(Head, Cursor), Error> {
+pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match Cursor::decode(text, head.epoch) {
         // What was trimmed was too old to be told.
@@ -167,14 +163,12 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
     let sql = format!("select {EVENT_COLUMNS} from vestnik.vst_event where xid > $1 order by xid desc limit $2");
-    let statement = transaction.prepare_cached(&sql).await?;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
-        [&SqlXid(head.trimmed), &(PAST_EVENTS as i64 + 1)];
-    let portal = transaction.bind(&statement, &parameters).await?;
+    let limit = PAST_EVENTS as i64 + 1;
+    let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
     let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
     // Fetched by and by: what does not fit is not sent.
     'all: loop {
-        let rows = transaction.query_portal(&portal, PAST_FETCH_ROWS).await?;
+        let rows = transaction.fetch(&portal, PAST_FETCH_ROWS).await?;
         if rows.is_empty() {
             break;
         }
@@ -205,7 +199,7 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
 
 /// The events of these keys among the newest `scanned` of a store, in the order of their numbers.
 pub async fn newest_of(
-    client: &deadpool_postgres::Transaction<'_>,
+    client: &crate::db::Transaction<'_>,
     store: &StoreId,
     keys: &[&str],
     scanned: i64,
@@ -225,7 +219,7 @@ pub async fn newest_of(
 
 /// Rows of the journal that a condition holds for, in the order that it asks for.
 pub async fn read_where(
-    client: &impl tokio_postgres::GenericClient,
+    client: &impl crate::db::GenericClient,
     condition: &str,
     parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type)],
 ) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
@@ -239,7 +233,7 @@ pub async fn read_where(
 }
 
 async fn newest(
-    client: &deadpool_postgres::Transaction<'_>,
+    client: &db::Transaction<'_>,
     store: &StoreId,
     limit: usize,
     head: &Head,
@@ -269,7 +263,7 @@ async fn newest(
 
 /// What the cursor's owner is owed, in the order of [`Onward`].
 async fn after(
-    client: &deadpool_postgres::Transaction<'_>,
+    client: &db::Transaction<'_>,
     store: &StoreId,
     cursor: Cursor,
     limit: usize,
@@ -300,8 +294,7 @@ async fn after(
         &through.0,
         &((limit + TOGETHER_ROWS) as i64 + 1),
     ];
-    let rows = client.query_raw(&statement, parameters).await?;
-    let mut rows = std::pin::pin!(rows);
+    let mut rows = client.query_raw(&statement, &parameters).await?;
     let mut events: Vec<PageEvent> = Vec::new();
     let mut bytes = 0;
     let mut last = None;
@@ -328,6 +321,7 @@ async fn after(
         }
         last = Some(cursor);
     }
+    rows.leave();
     match last.filter(|_| more) {
         Some(cursor) => Ok(Page::Events {
             events,

@@ -2,25 +2,23 @@
 //! position. Two look-ups in the index on `xid`, however long some transaction has been open: no lock on the writers,
 //! no wait for them, no gap, no repeat.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use futures::stream::Fuse;
 use time::OffsetDateTime;
 use tokio::time::timeout;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, RowStream, Statement};
 
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event, read_epoch};
 use crate::config::Database;
+use crate::db::{self, Client, Rows, Statement};
 use crate::domain::cursor::{Epoch, Position, Snapshot};
-use crate::db;
+use crate::domain::event::{JournalEvent, Xid};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
-use crate::domain::event::{JournalEvent, Xid};
 
 /// Events of one answer at most; a longer backlog is streamed, sorted by Postgres.
 pub const NEWS_EVENTS: usize = 1024;
@@ -37,8 +35,12 @@ pub const SORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// The plan is fixed: look up the index. Without statistics, or with a position far behind, the planner would rather
 /// read the whole journal; and planning anew costs as much as reading.
-pub(super) const SESSION: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
-     set jit = off; set default_transaction_isolation = 'read committed'; set statement_timeout = 0";
+pub(super) const SESSION: [(&str, &str); 4] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+];
 
 /// The feed's own connection to the journal.
 pub struct Reader {
@@ -80,8 +82,8 @@ impl Reader {
         Ok(reader)
     }
 
-    async fn prepare(client: Client) -> Result<Self, Error> {
-        client.batch_execute(SESSION).await?;
+    async fn prepare(mut client: Client) -> Result<Self, Error> {
+        client.set(&SESSION).await?;
         let there =
             "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_cluster') is not null";
         if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
@@ -103,10 +105,11 @@ impl Reader {
              union all select null, {columns} from vestnik.vst_event where xid >= $1 \
              union all select null, {columns} from vestnik.vst_event where xid = any ($2)"
         );
-        let news = client.prepare(&format!("{select} limit $4")).await?;
-        let backlog = client.prepare(&format!("select * from ({select}) e order by snapshot is null, id")).await?;
-        let outline = client.prepare(super::outline::OUTLINE).await?;
-        let touched = client.prepare(super::outline::TOUCHED).await?;
+        let news = client.prepare_cached(&format!("{select} limit $4")).await?;
+        let backlog = format!("select * from ({select}) e order by snapshot is null, id");
+        let backlog = client.prepare_cached(&backlog).await?;
+        let outline = client.prepare_cached(super::outline::OUTLINE).await?;
+        let touched = client.prepare_cached(super::outline::TOUCHED).await?;
         Ok(Self {
             client,
             news,
@@ -184,7 +187,7 @@ impl Reader {
     pub async fn backlog(&self, position: &Position) -> Result<Backlog, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let parameters: [&(dyn ToSql + Sync); 3] = [&end, &missing, &true];
-        let rows = timeout(SORT_DEADLINE, self.client.query_raw(&self.backlog, parameters)).await;
+        let rows = timeout(SORT_DEADLINE, self.client.query_raw(&self.backlog, &parameters)).await;
         let mut rows = Chunks::new(rows.map_err(|_| Error::TimedOut)??);
         let first = rows.row().await?.ok_or(Error::NoSnapshot)?;
         let snapshot = first.try_get::<_, Option<Snapshot>>(0)?.ok_or(Error::NoSnapshot)?;
@@ -217,20 +220,16 @@ pub struct Backlog {
     pub chunks: Chunks,
 }
 
-/// Events on their way, each behind a column for a snapshot. Fused: polled behind its end, tokio-postgres' own stream
-/// says that the connection is closed.
+/// Events on their way, each behind a column for a snapshot.
 pub struct Chunks {
-    rows: Pin<Box<Fuse<RowStream>>>,
+    rows: Rows,
     /// The first event of the next chunk.
     next: Option<JournalEvent>,
 }
 
 impl Chunks {
-    pub(super) fn new(rows: RowStream) -> Self {
-        Self {
-            rows: Box::pin(rows.fuse()),
-            next: None,
-        }
+    pub(super) fn new(rows: Rows) -> Self {
+        Self { rows, next: None }
     }
 
     /// The next events, by id; none when that was all. A chunk does not end between rows that become one event.

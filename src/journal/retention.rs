@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-
 use super::Error;
+use crate::db::Pool;
 
 /// Events removed in one transaction.
 pub const TRIM_BATCH: i64 = 1000;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::Client;
 
 use super::Mode;
-use crate::db::Failed;
+use crate::db::{Client, Failed};
 use crate::domain::event::StoreId;
 
 /// How long a code opens.

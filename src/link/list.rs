@@ -1,6 +1,6 @@
 //! The linked chats as an operator sees them: how each is, and a message to try them.
 
-use tokio_postgres::Client;
+use crate::db::Client;
 
 use crate::db::Failed;
 

@@ -5,9 +5,9 @@ mod list;
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use time::Time;
-use tokio_postgres::Client;
+use crate::db::Client;
 use tokio_postgres::types::ToSql;
 
 use crate::db::{self, Failed};
@@ -160,7 +160,7 @@ pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
     db::answered(async { links_of(&*pool.get().await?, chat).await }).await
 }
 
-async fn links_of(client: &deadpool_postgres::ClientWrapper, chat: i64) -> Result<Vec<Link>, Failed> {
+async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
              coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
              l.quiet_from, l.quiet_to, l.thread_id \

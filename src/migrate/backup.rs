@@ -11,7 +11,6 @@ use futures::TryStreamExt as _;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::process::Command;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::v23::TABLES;
@@ -146,27 +145,8 @@ fn address(command: &mut Command, config: &Config) -> Result<(), String> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let url = url.ok_or("no database is given")?;
     let address = db::parse(url, "backup").map_err(|error| error.to_string())?;
-    match address.get_hosts().first() {
-        Some(Host::Tcp(host)) => drop(command.env("PGHOST", host)),
-        Some(Host::Unix(directory)) => drop(command.env("PGHOST", directory)),
-        None => {}
-    }
-    let port = address.get_ports().first().map(ToString::to_string);
-    let password = address
-        .get_password()
-        .map(|password| String::from_utf8_lossy(password).into_owned());
-    let text = |text: Option<&str>| text.map(str::to_owned);
-    let variables = [
-        ("PGPORT", port),
-        ("PGUSER", text(address.get_user())),
-        ("PGDATABASE", text(address.get_dbname().or(address.get_user()))),
-        ("PGPASSWORD", password),
-        (
-            "PGSSLMODE",
-            (address.get_ssl_mode() == SslMode::Require).then(|| "require".to_owned()),
-        ),
-    ];
-    command.envs(variables.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    // All that a service says is among the variables.
+    command.env_remove("PGSERVICE").envs(address.variables());
     Ok(())
 }
 

@@ -190,7 +190,7 @@ fn sets(config: &Config) -> &'static [&'static Set] {
 /// backup holds a transaction open, and an index takes its time.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
-    let client = db::connect_as(url.ok_or(db::Error::Missing)?, "migrate").await?;
+    let client = db::connect_session(url.ok_or(db::Error::Missing)?, "migrate").await?;
     client
         .batch_execute(
             "set client_min_messages = warning; \
@@ -215,6 +215,10 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     // Each order's transaction holds the journal: its lock is waited for in short turns, as the tables' are.
     let mut changed = history_patiently(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
+    changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+        code::apply(client, &config.database, say).await
+    })
+    .await?;
     if before_v23 {
         changed |= history(client, &SHOP, Target::Version(v23::VERSION - 1), say).await?;
         v23::prepare(client, config, say).await?;
@@ -224,10 +228,6 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         changed |= history_patiently(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
     }
-    changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        code::apply(client, &config.database, say).await
-    })
-    .await?;
     if reference {
         changed |= reference_shop::attach(client, say).await?;
     }

@@ -28,7 +28,7 @@ pub async fn attach(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
 
 /// The same, with answers in these words.
 pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Result<bool, Error> {
-    const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1";
+    const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {
         let table = match Table::find(client, name).await {
@@ -37,11 +37,12 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Resul
             Err(catalog::Error::NoTable(_)) if words == Words::BeforeV23 => continue,
             Err(error) => return Err(attach::Error::from(error).into()),
         };
-        let [ours, meant] = [Words::SinceV23, words].map(|words| without_missing(&in_words(reference, words), &table));
-        let undone = without_missing(&in_words(reference, Words::BeforeV23), &table);
+        let meant = without_missing(&in_words(reference, words), &table);
         let known: Option<String> = client.query_opt(KNOWN, &[&name]).await?.map(|row| row.try_get(0)).transpose()?;
-        let is_own = known.is_some_and(|known| known != ours && known != undone);
-        if is_own {
+        let is_ours = |known: String| {
+            [Words::BeforeV23, Words::SinceV23].iter().any(|words| is_part_of(&known, &in_words(reference, *words)))
+        };
+        if known.is_some_and(|known| !is_ours(known)) {
             continue;
         }
         let attached = attach::attach(client, &meant, Options::default(), say).await;
@@ -62,6 +63,20 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Resul
         }
     }
     Ok(changed)
+}
+
+/// Whether a mapping is another one without some of its columns.
+fn is_part_of(mapping: &str, whole: &str) -> bool {
+    fn all_in(part: &Toml, whole: &Toml) -> bool {
+        part.iter().all(|(key, value)| match (value, whole.get(key)) {
+            (Value::Table(part), Some(Value::Table(whole))) => all_in(part, whole),
+            (value, found) => found == Some(value),
+        })
+    }
+    match (mapping.parse(), whole.parse()) {
+        (Ok(part), Ok(whole)) => all_in(&part, &whole),
+        _ => false,
+    }
 }
 
 /// The first word of a status is the one that is written.

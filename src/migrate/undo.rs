@@ -8,19 +8,19 @@ use tokio_postgres::{Client, Transaction};
 
 use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
 use super::reference_shop::{self, Words};
-use super::{Error, SHOP, Say, applied, connect, lock};
+use super::{Error, SHOP, Say, applied, code, connect, lock};
 use crate::config::Config;
 
 /// Puts the statuses of before V23 back. It may be broken off and begun again.
 pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
-    let undone = undo(&mut client, say).await;
+    let undone = undo(&mut client, config, say).await;
     lock::release(&client).await;
     undone
 }
 
-async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
+async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
     // The kept state is there, too, after a migration or an undoing that was broken off.
     let kept = "select to_regclass('vestnik.vst_before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
@@ -49,7 +49,11 @@ async fn undo(client: &mut Client, say: Say<'_>) -> Result<(), Error> {
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
-    // Answers are written in the old words from here on.
+    // Answers are written in the old words from here on. A migration that was broken off may have come to no code.
+    lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+        code::apply(client, &config.database, say).await
+    })
+    .await?;
     reference_shop::attach_as(client, Words::BeforeV23, say).await?;
     say("V23 is undone; `vestnik migrate` would apply it again");
     Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio_postgres::Client;
+use crate::db::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::query::described;
@@ -24,12 +24,14 @@ pub struct Moment(pub String);
 /// Which events.
 #[derive(Debug)]
 pub struct Span<'a> {
-    /// Whose.
-    pub store: &'a StoreId,
-    /// From then on.
-    pub from: &'a Moment,
-    /// Before then.
-    pub to: &'a Moment,
+    /// Whose; `None`: every store's.
+    pub store: Option<&'a StoreId>,
+    /// From then on; `None`: from the journal's first.
+    pub from: Option<&'a Moment>,
+    /// Before then; `None`: to its last.
+    pub to: Option<&'a Moment>,
+    /// Of the order or booking of this key or number only.
+    pub subject: Option<&'a str>,
 }
 
 /// Why there is no answer.
@@ -49,8 +51,8 @@ const DISORDER_S: f64 = 600.0;
 /// The same span as Postgres understood it.
 struct Times {
     zone: String,
-    from: OffsetDateTime,
-    to: OffsetDateTime,
+    from: Option<OffsetDateTime>,
+    to: Option<OffsetDateTime>,
 }
 
 /// A page of events.
@@ -64,20 +66,32 @@ pub struct AuditPage {
 
 /// The events of at most [`PAGE_EVENTS`] rows of the journal behind `after`.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
-    const SPAN: &str = "store_id = $1 and at >= $2 and at < $3 and id > $4 and id <= $5 order by id limit $6";
+    // A key stands beside the row, and a number within it, if only as a part of another text: what is meant is seen later.
+    const SPAN: &str = "($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
+         and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
+         and ($7::text is null or key = $7 or strpos(data::text, $7) > 0) order by id limit $6";
     let times = times(client, span).await?;
     // No index knows times, so that writing an order costs no more; the numbers, which rise with them, are searched.
-    let first = first_since(client, times.from - Duration::from_secs_f64(DISORDER_S)).await?;
-    let last = first_since(client, times.to + Duration::from_secs_f64(DISORDER_S)).await?;
+    let disorder = Duration::from_secs_f64(DISORDER_S);
+    let first = match times.from {
+        Some(from) => first_since(client, from - disorder).await?,
+        None => 0,
+    };
+    let last = match times.to {
+        Some(to) => first_since(client, to + disorder).await?,
+        None => i64::MAX,
+    };
     let after = after.max(first - 1);
-    let store = span.store.as_str();
-    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
+    let store = span.store.map(StoreId::as_str);
+    let written = span.subject.map(as_written);
+    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
         (&store, Type::TEXT),
         (&times.from, Type::TIMESTAMPTZ),
         (&times.to, Type::TIMESTAMPTZ),
         (&after, Type::INT8),
         (&last, Type::INT8),
         (&PAGE_EVENTS, Type::INT8),
+        (&written, Type::TEXT),
     ];
     let rows = journal::read_where(client, SPAN, &parameters).await.map_err(Failed::from)?;
     let sources = registry::load(client).await?;
@@ -88,8 +102,18 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
     let told = described(client, &sources, &rows, &clock).await?;
     Ok(AuditPage {
         next: rows.last().map(|row| row.id.0),
-        events: told.into_iter().map(|(_, told)| Value::Object(told)).collect(),
+        events: told.into_iter().map(|(_, told)| Value::Object(told)).filter(|told| is_meant(told, span.subject)).collect(),
     })
+}
+
+/// A text as it stands within JSON.
+fn as_written(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+fn is_meant(told: &Value, subject: Option<&str>) -> bool {
+    subject.is_none_or(|subject| told["subject"] == subject || told["number"] == subject)
 }
 
 /// What is meant. A span of two clock times that ends before it begins goes over midnight, and began yesterday.
@@ -105,8 +129,8 @@ async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
          select zone, case when last <= first and $2::text ~ {CLOCK} and $3::text ~ {CLOCK} \
              then ((first at time zone zone) - interval '1 day') at time zone zone else first end, last from span"
     );
-    let (from, to) = (&span.from.0, &span.to.0);
-    let row = client.query_one(&sql, &[&span.store.as_str(), from, to]).await;
+    let (from, to) = (span.from.map(|from| &from.0), span.to.map(|to| &to.0));
+    let row = client.query_one(&sql, &[&span.store.map(StoreId::as_str), &from, &to]).await;
     let row = row.map_err(|error| match error.code() {
         Some(code) if code.code().starts_with("22") => Error::Moment,
         _ => Error::Failed(error.into()),

@@ -1,6 +1,6 @@
 //! Counts how new orders were first seen. Only their translation says which events made an order new.
 
-use deadpool_postgres::GenericClient;
+use crate::db::GenericClient;
 
 use crate::db::Failed;
 use crate::domain::event::{EventId, EventType};

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
@@ -56,10 +56,10 @@ pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) ->
             next_before: query.before,
         };
         for _ in 0..JOURNAL_PAGES {
-            let rows = newest(&*transaction, query, page.next_before, query.limit as i64).await?;
+            let rows = newest(&transaction, query, page.next_before, query.limit as i64).await?;
             let is_last = rows.len() < query.limit;
             page.next_before = rows.first().map(|row| row.id).filter(|_| !is_last);
-            let mut told = described(&*transaction, sources, &rows, &|at| WireTime(at).to_string()).await?;
+            let mut told = described(&transaction, sources, &rows, &|at| WireTime(at).to_string()).await?;
             told.reverse();
             page.events.extend(told.into_iter().map(|(_, described)| Value::Object(described)));
             if is_last || page.events.len() >= query.limit {

@@ -1,8 +1,8 @@
 //! The figures of a store's orders within a span of time: how each was seen first, and how long people took to answer.
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use time::OffsetDateTime;
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
@@ -66,7 +66,7 @@ pub async fn summary(
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
         db::read_by_index(&transaction).await?;
-        let orders = new_orders(&*transaction, sources, store, from, to).await?;
+        let orders = new_orders(&transaction, sources, store, from, to).await?;
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&orders, Type::INT8_ARRAY), (&bounds, Type::FLOAT8_ARRAY), (&last, Type::INT4)];
         let row = transaction.query_typed_one(COUNT, &parameters).await?;

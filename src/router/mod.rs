@@ -100,6 +100,8 @@ struct Inner {
     next_number: u64,
     sessions: usize,
     draining: bool,
+    /// Whether the journal has not been read for a while.
+    stale: bool,
 }
 
 impl Inner {
@@ -153,6 +155,7 @@ impl Router {
                 next_number: 0,
                 sessions: 0,
                 draining: false,
+                stale: false,
             }),
             rush: Rush::default(),
             queue_bytes,
@@ -171,6 +174,9 @@ impl Router {
         let mut inner = self.lock();
         if inner.draining {
             return Err(Refused::Draining);
+        }
+        if inner.stale {
+            return Err(Refused::NotReady);
         }
         let cursor = inner
             .reached
@@ -325,6 +331,23 @@ impl Router {
     /// What has been published, once there is a position, as a client would keep it.
     pub fn cursor(&self) -> Option<Arc<str>> {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
+    }
+
+    /// The journal has not been read for a while, or is read again: every session is told, and none begins meanwhile.
+    pub fn set_stale(&self, stale: bool) {
+        let mut inner = self.lock();
+        if std::mem::replace(&mut inner.stale, stale) == stale {
+            return;
+        }
+        let fresh = inner.reached.as_ref().map(|(_, cursor)| cursor).filter(|_| !stale);
+        for subscriber in inner.stores.values().flatten() {
+            subscriber.link.say_stale(fresh);
+        }
+    }
+
+    /// Lets every session go, to come back with its cursor, here or to another node.
+    pub fn let_all_go(&self) {
+        self.lock().release_all();
     }
 
     /// Lets every session go, to come back with its cursor, and takes no further one.

@@ -20,6 +20,10 @@ pub enum Queued {
     Batch(Batch),
     /// What the session's lists show is out of date: they must be loaded anew. With what it has been sent before.
     Resync(Arc<str>),
+    /// The journal has not been read for a while.
+    Stale,
+    /// It is read again; with what the session has been sent before.
+    Fresh(Arc<str>),
 }
 
 /// One session's queue. Only one task waits on it.
@@ -61,6 +65,13 @@ impl Link {
     /// The session's lists are out of date.
     pub fn resync(&self, cursor: &Arc<str>) {
         self.queue().batches.push_back(Queued::Resync(Arc::clone(cursor)));
+        self.waker.wake();
+    }
+
+    /// The journal has not been read for a while (`None`), or is read again.
+    pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
+        let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
+        self.queue().batches.push_back(said);
         self.waker.wake();
     }
 

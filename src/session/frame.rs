@@ -170,6 +170,9 @@ pub fn heartbeat(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
 }
 
+/// This node cannot read the journal: there may be events that it does not know.
+pub const STALE: &str = r#"{"type":"stale"}"#;
+
 /// Why lists must be loaded anew although the stream goes on: the shop's tables are read otherwise now, or were emptied.
 pub const SOURCES_CHANGED: &str = "sources_changed";
 

@@ -17,7 +17,6 @@ pub mod ws;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -29,6 +28,7 @@ use frame::{FromClient, Mistake};
 pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
+use crate::db::{Pool, Reads, Turns};
 use crate::domain::cursor::Position;
 use crate::domain::event::{EventId, StoreId};
 use crate::metrics::HOT;
@@ -50,8 +50,14 @@ const ACK_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Hub {
     /// Hands them their events.
     pub router: Arc<Router>,
-    /// For replay and acknowledgements.
+    /// For replays, and changes of status.
     pub pool: Pool,
+    /// For tokens and acknowledgements.
+    pub token_pool: Pool,
+    /// For lists, history and figures.
+    pub reads: Reads,
+    /// Whose turn it is to change a status.
+    pub changes: Turns,
     /// What tokens open.
     pub tokens: Arc<Tokens>,
     /// Between two pings.
@@ -77,6 +83,8 @@ pub struct Session {
     replayed: Option<Position>,
     /// Whether the client has said that it is a panel: then what is sent to it is proven.
     panel: Panel,
+    /// Whether the client was told that the journal is not read here: nothing may then sound like life.
+    is_stale: bool,
 }
 
 /// What a client has said of itself.
@@ -103,6 +111,7 @@ impl Session {
             subscription,
             replayed: None,
             panel: Panel::Unknown,
+            is_stale: false,
         }))
     }
 
@@ -166,6 +175,8 @@ impl Session {
                         self.put(Outgoing::Message(frame::token_expires(left)), transport).await?;
                         self.flush(transport).await?;
                     }
+                    // Who is not pinged does not answer.
+                    Due::Heartbeat if self.is_stale => silent_intervals = 0,
                     Due::Heartbeat => {
                         if T::ANSWERS_PINGS && silent_intervals == 2 {
                             return Err(Close::Lagged);
@@ -202,6 +213,19 @@ impl Session {
                     next = self.subscription.try_next();
                     continue;
                 }
+                Queued::Stale => {
+                    self.is_stale = true;
+                    Box::pin(self.send_now(Outgoing::Message(frame::STALE.into()), transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
+                Queued::Fresh(cursor) => {
+                    self.is_stale = false;
+                    let message = frame::heartbeat(&cursor);
+                    Box::pin(self.send_now(Outgoing::WithCursor(cursor, message), transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
             };
             for part in batch.parts(FLUSH_BYTES) {
                 if gathered >= FLUSH_BYTES {
@@ -228,7 +252,11 @@ impl Session {
     /// Tells the client to load its lists anew.
     async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
         let message = frame::resync_required(frame::SOURCES_CHANGED, &cursor);
-        self.put(Outgoing::WithCursor(cursor, message), transport).await?;
+        self.send_now(Outgoing::WithCursor(cursor, message), transport).await
+    }
+
+    async fn send_now(&self, message: Outgoing, transport: &mut impl Transport) -> Result<(), Close> {
+        self.put(message, transport).await?;
         self.flush(transport).await
     }
 
@@ -283,6 +311,9 @@ impl Session {
         let cursor = self.subscription.reached().map_err(close_for)?;
         while let Some(queued) = self.subscription.try_next() {
             self.send(queued, transport).await?;
+        }
+        if self.is_stale {
+            return Ok(());
         }
         let message = frame::heartbeat(&cursor);
         self.put(Outgoing::WithCursor(cursor, message), transport).await?;
@@ -355,7 +386,7 @@ impl Session {
             way,
         };
         let sources = self.hub.sources.current();
-        let stored = Box::pin(ack::store(&self.hub.pool, &sources, &self.store, id, by));
+        let stored = Box::pin(ack::store(&self.hub.token_pool, &sources, &self.store, id, by));
         match timeout(ACK_DEADLINE, stored).await {
             Ok(Ok(Acknowledged::Stored)) => None,
             Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),

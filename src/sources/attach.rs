@@ -1,7 +1,9 @@
 //! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. Nothing waits for a lock
 //! longer than `table_lock` allows, and what is attached just so already takes none.
 
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{Client, Transaction};
+
+use crate::db::GenericClient;
 
 use super::catalog::{self, Table};
 use super::derived;
@@ -179,12 +181,14 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn put(&self, transaction: &mut Transaction<'_>, progress: Progress<'_>) -> Result<(SourceId, Attached, Lacked), Error> {
-        const KNOWN: &str = "select id, name, mapping, columns::text from vestnik.vst_source \
-             where table_name = $1 or id = $2 order by id = $2 desc nulls last for update";
+        const KNOWN: &str = "select id, name, mapping, columns::text, detached_at is not null from vestnik.vst_source \
+             where table_name = $1 or id = $2 order by id = $2 desc nulls last, detached_at desc nulls first limit 1 for update";
         const INSERT: &str = "insert into vestnik.vst_source (name, table_name, kind, mapping, columns, owner_trusted) \
              values ($1, $2, $3, $4, $5::text::jsonb, $6) returning id";
         const UPDATE: &str = "update vestnik.vst_source set name = $2, table_name = $3, kind = $4, mapping = $5, columns = $6::text::jsonb, \
-                 owner_trusted = owner_trusted or $7 where id = $1";
+                 owner_trusted = detached_at is null and owner_trusted or $7, detached_at = null, \
+                 attached_xid = case when detached_at is null then attached_xid else pg_current_xact_id() end, \
+                 attached_at = case when detached_at is null then attached_at else now() end where id = $1";
         let (table, mapping_toml, trusted) = (&self.table.quoted, self.mapping_toml, self.options.trust_owner);
         let kind = self.mapping.kind.as_str();
         let now = match self.checked {
@@ -204,12 +208,14 @@ impl Attempt<'_> {
         let id = SourceId(row.try_get(0)?);
         let name = self.free_name(transaction, Some(id)).await?;
         let before: Vec<RecordedColumn> = serde_json::from_str(row.try_get(3)?).unwrap_or_default();
-        let is_same = (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml) && before == now;
+        let was_detached: bool = row.try_get(4)?;
+        let is_same = !was_detached && (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml) && before == now;
         let installed = self.install(transaction, id, !is_same, progress).await?;
         let is_new = |column: &&RecordedColumn| self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name);
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
-            rows: installed.triggers || self.is_told_otherwise(row.try_get(2)?),
+            // Of what was written while it was no source nobody should have been told.
+            rows: !was_detached && (installed.triggers || self.is_told_otherwise(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
             return Ok((id, Attached::Unchanged(name), lacked));
@@ -245,7 +251,7 @@ impl Attempt<'_> {
 
     /// What the source is called: as its mapping says, else as its table, with the schema where that is not `public`.
     async fn free_name(&self, transaction: &Transaction<'_>, id: Option<SourceId>) -> Result<String, Error> {
-        const TAKEN: &str = "select exists (select from vestnik.vst_source where name = $1 and id is distinct from $2)";
+        const TAKEN: &str = "select exists (select from vestnik.vst_source where name = $1 and id is distinct from $2 and detached_at is null)";
         let name = match &self.mapping.name {
             Some(name) => name.clone(),
             None if self.table.schema == "public" => self.table.name.clone(),
@@ -269,7 +275,7 @@ fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
 /// table that cannot be attached keeps its triggers, and is passed on.
 pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result<u64, Error> {
     let rows = client
-        .query("select name, mapping, owner_trusted from vestnik.vst_source order by id", &[])
+        .query("select name, mapping, owner_trusted from vestnik.vst_source where detached_at is null order by id", &[])
         .await?;
     let mut changed = 0;
     for row in &rows {
@@ -300,7 +306,7 @@ async fn reattach(client: &mut Client, mapping_toml: &str, options: Options, pro
 
 /// The SQL that [`attach`] runs, for a person to read; the source's number is the next one.
 pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String, Error> {
-    const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1), \
+    const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1 order by detached_at desc nulls first limit 1), \
          (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
     let table = Table::find(client, &mapping.table).await?;
     let id = SourceId(client.query_one(NEXT, &[&table.quoted]).await?.try_get(0)?);
@@ -322,13 +328,17 @@ pub struct Kept {
     pub table: String,
     /// Its mapping as TOML.
     pub mapping_toml: String,
+    /// Whether its table's owner is trusted.
+    pub owner_trusted: bool,
 }
 
 /// A source by its name, or by its table's.
 pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error> {
-    const FIND: &str = "select id, name, table_name, mapping from vestnik.vst_source where name = $1 or table_name in ($1, 'public.' || $1) \
-             or to_regclass(table_name) = (select oid from pg_class where oid = to_regclass($1)) order by name = $1 desc limit 1";
-    const BY_NAME: &str = "select id, name, table_name, mapping from vestnik.vst_source where name = $1 or table_name in ($1, 'public.' || $1) limit 1";
+    const FIND: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
+             where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1) \
+                 or to_regclass(table_name) = (select oid from pg_class where oid = to_regclass($1))) order by name = $1 desc limit 1";
+    const BY_NAME: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
+             where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1)) order by name = $1 desc limit 1";
     let row = match client.query_opt(FIND, &[&name]).await {
         // What is no name of a table may be one of a source.
         Err(error) if error.code().is_some_and(|code| ["42601", "42602"].contains(&code.code())) => client.query_opt(BY_NAME, &[&name]).await?,
@@ -340,10 +350,12 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
         name: row.try_get(1)?,
         table: row.try_get(2)?,
         mapping_toml: row.try_get(3)?,
+        owner_trusted: row.try_get(4)?,
     })
 }
 
-/// Takes the triggers off, wherever they are by now, and forgets the source. What was recorded stays in the journal.
+/// Takes the triggers off, wherever they are by now: its rows are no events any more, and nobody reads those that are. What was
+/// recorded and answered waits for the table to be attached again.
 pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> Result<Kept, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);
@@ -356,7 +368,7 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
         transaction.batch_execute(&format!("drop function if exists {function}()")).await?;
         let derived = derived::drop_sql(&transaction, kept.id).await?;
         transaction.batch_execute(&derived).await?;
-        transaction.execute("delete from vestnik.vst_source where id = $1", &[&kept.id.0]).await?;
+        transaction.execute("update vestnik.vst_source set detached_at = now() where id = $1", &[&kept.id.0]).await?;
         bump_version(&transaction).await?;
         transaction.commit().await?;
         Ok::<_, Error>(())

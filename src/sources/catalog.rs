@@ -1,6 +1,6 @@
 //! What Postgres knows of a shop's table: the facts that a mapping is checked against and proposed from.
 
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 
 use crate::db::Failed;
 

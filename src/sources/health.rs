@@ -1,8 +1,9 @@
 //! Whether the sources are as they were attached: what is wrong with each, and what to do. `vestnik serve` looks, logs and
 //! counts; `vestnik doctor` and `vestnik source list` say it.
 
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 
+use super::access;
 use super::attach::Kept;
 use super::catalog::{self, Table};
 use super::install::has_right_triggers;
@@ -36,7 +37,8 @@ pub struct Health {
 
 /// Looks at all sources.
 pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, Failed> {
-    const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source order by name";
+    const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
+             where detached_at is null order by name";
     let newest = newest(client).await?;
     let mut all = Vec::new();
     for row in client.query(SOURCES, &[]).await? {
@@ -45,27 +47,52 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, Failed> {
             name: row.try_get(1)?,
             table: row.try_get(2)?,
             mapping_toml: row.try_get(3)?,
+            owner_trusted: row.try_get(5)?,
         };
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        all.push(check_one(client, kept, &columns, &newest, row.try_get(5)?).await?);
+        all.push(check_one(client, kept, &columns, &newest).await?);
     }
     Ok(all)
 }
 
-/// The sources and recorded columns of the newest rows of the journal.
-async fn newest(client: &impl GenericClient) -> Result<Vec<(i32, String)>, tokio_postgres::Error> {
-    const NEWEST: &str = "select source, vestnik.vst_readable(data)::text from vestnik.vst_event where type in ('insert', 'update') \
-         order by id desc limit $1";
+/// An order as the journal has it last.
+struct Newest {
+    source: i32,
+    /// The recorded columns.
+    data: String,
+}
+
+/// The orders of the newest rows of the journal that are there still, each as its newest row has it: a word that was
+/// mended is no trouble any more.
+async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgres::Error> {
+    const NEWEST: &str = "select source, data from ( \
+             select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
+                 select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') \
+                 order by id desc limit $1) recent \
+             order by source, coalesce(key, 'id ' || id), id desc) latest where type <> 'delete'";
     let rows = client.query(NEWEST, &[&NEWEST_EVENTS]).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    let newest = |row: &tokio_postgres::Row| {
+        Ok(Newest {
+            source: row.try_get(0)?,
+            data: row.try_get(1)?,
+        })
+    };
+    rows.iter().map(newest).collect()
+}
+
+fn failed(error: catalog::Error) -> Failed {
+    match error {
+        catalog::Error::Failed(error) => error,
+        // It was found a moment ago.
+        catalog::Error::NoTable(_) => Failed::Inconsistent("a table went while it was looked at"),
+    }
 }
 
 async fn check_one(
     client: &impl GenericClient,
     kept: Kept,
     columns: &[RecordedColumn],
-    newest: &[(i32, String)],
-    owner_trusted: bool,
+    newest: &[Newest],
 ) -> Result<Health, Failed> {
     let mut health = Health {
         name: kept.name.clone(),
@@ -113,24 +140,49 @@ async fn check_one(
             Some(_) => {}
         }
     }
+    answer_columns(&table, &mapping, &kept, &mut health);
     words(&table, &mapping, &kept, newest, &mut health);
-    rights(client, &kept, &table, &mapping, owner_trusted, &mut health).await?;
+    rights(client, &kept, &table, &mapping, &mut health).await?;
+    let access = access::check(client, &table, &mapping).await.map_err(failed)?;
+    health.troubles.extend(access.missing);
+    health.notes.extend(access.notes);
     Ok(health)
 }
 
-/// Words of the status that nobody mapped, among the newest events.
-fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[(i32, String)], health: &mut Health) {
+/// Columns that an answer writes: what is gone is left out of it, and nobody would know.
+fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
+    let (answer, recorded) = (&mapping.answer, mapping.recorded_columns());
+    let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes].into_iter().flatten();
+    for name in written.filter(|name| table.column(name).is_none() && !recorded.contains(&name.as_str())) {
+        health.troubles.push(format!(
+            "it has no column {name} any more, which answers leave out: `vestnik source edit {}` says which one stands for it",
+            kept.name
+        ));
+    }
+}
+
+/// Words of the status that nobody mapped, as the newest events have them.
+fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
     let column = &mapping.status.column;
+    // What is gone is another trouble.
+    if table.column(&column.name).is_none() {
+        return;
+    }
+    let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
-    for (_, data) in newest.iter().filter(|(source, _)| *source == kept.id.0) {
-        let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
-        let value = at_path(data, &path);
-        let word = value.as_deref().and_then(|value| Some(Json::read(value).plain()?.into_owned()));
-        if let Some(word) = word.filter(|word| mapping.status.meaning(word).is_none()) {
-            let word = format!("`{word}`");
-            if !unknown.contains(&word) && unknown.len() < NAMED_WORDS {
-                unknown.push(word);
-            }
+    for Newest { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
+        // A row that could not be recorded says nothing of its status.
+        if at_path(data, &path[..1]).is_none() {
+            continue;
+        }
+        let word = at_path(data, &path).and_then(|value| Some(Json::read(&value).plain()?.into_owned()));
+        let told = match word {
+            Some(word) if mapping.status.meaning(&word).is_some() => continue,
+            Some(word) => format!("`{word}`"),
+            None => "NULL".to_owned(),
+        };
+        if !unknown.contains(&told) && unknown.len() < NAMED_WORDS {
+            unknown.push(told);
         }
     }
     if !unknown.is_empty() {
@@ -149,7 +201,6 @@ async fn rights(
     kept: &Kept,
     table: &Table,
     mapping: &Mapping,
-    owner_trusted: bool,
     health: &mut Health,
 ) -> Result<(), Failed> {
     const FUNCTION: &str = "select pg_get_userbyid(proowner)::text, prosrc from pg_proc where oid = to_regprocedure($1 || '()')";
@@ -170,7 +221,7 @@ async fn rights(
             table.owner,
             recorder::ROLE
         );
-        match owner_trusted {
+        match kept.owner_trusted {
             true => health.notes.push(format!("{says}; its owner is trusted (--trust-owner)")),
             false => health.troubles.push(says),
         }

@@ -1,6 +1,8 @@
 //! The trigger function and the triggers of a source, as the database has them: put in force, looked at, taken off.
 
-use tokio_postgres::{GenericClient, Transaction};
+use tokio_postgres::Transaction;
+
+use crate::db::GenericClient;
 
 use super::attach::Error;
 use super::catalog::Table;

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-use tokio_postgres::Transaction;
+use crate::db::{GenericClient, Pool};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 
@@ -98,7 +97,7 @@ impl Lookup {
 
 /// What is found for each key, a JSON object.
 pub async fn look_up(
-    transaction: &Transaction<'_>,
+    transaction: &impl GenericClient,
     source: &Source,
     keys: &[Arc<str>],
 ) -> Result<HashMap<String, String>, tokio_postgres::Error> {
@@ -127,7 +126,7 @@ pub async fn look_up(
 }
 
 /// The items of the orders in `$1`, with canonical names, in the order of their primary key.
-async fn items_sql(transaction: &Transaction<'_>, items: &Items, table: &str, order_key: &str) -> Result<String, tokio_postgres::Error> {
+async fn items_sql(transaction: &impl GenericClient, items: &Items, table: &str, order_key: &str) -> Result<String, tokio_postgres::Error> {
     const FACTS: &str = "select format_type(a.atttypid, null), \
              array(select quote_ident(p.attname) from pg_index i join pg_attribute p on p.attrelid = i.indrelid and p.attnum = any (i.indkey::int2[]) \
                    where i.indrelid = a.attrelid and i.indisprimary order by array_position(i.indkey::int2[], p.attnum)) \

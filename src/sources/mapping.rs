@@ -277,6 +277,14 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
+    /// The statuses to which a person can bring an order: a function of the shop's knows what to make of each.
+    pub fn reachable(&self) -> StatusSet {
+        match self.answer.function {
+            Some(_) => StatusSet::ALL,
+            None => self.status.statuses(),
+        }
+    }
+
     /// Whether something of an order must be read after the commit, from another table.
     pub fn needs_lookup(&self) -> bool {
         self.details.is_some() || matches!(&self.items, Some(Items { from: ItemsRef::Table { .. }, .. }))
@@ -290,20 +298,29 @@ impl StatusWords {
         if has(&self.hidden) {
             return Some(Meaning::Hidden);
         }
+        // What may stand at both is the louder one.
+        if has(self.words_of(Status::Cancelled)) {
+            return Some(Meaning::Status(Status::Cancelled));
+        }
         let of_status = self.words.iter().find(|(_, words)| has(words));
         of_status.map(|(status, _)| Meaning::Status(*status))
     }
 
     /// The word that an answer writes; `None`: the shop has none for this status.
     pub fn word_of(&self, status: Status) -> Option<&str> {
-        self.words_of(self.becomes(status)).first().map(String::as_str)
+        let own = self.words_of(status);
+        let words = match status {
+            Status::Rejected if own.is_empty() => self.words_of(Status::Cancelled),
+            _ => own,
+        };
+        words.first().map(String::as_str)
     }
 
     /// What an order becomes of which a person makes this: most shops have one word for what is rejected and what is cancelled.
     pub fn becomes(&self, status: Status) -> Status {
-        match status {
-            Status::Rejected if self.words_of(Status::Rejected).is_empty() => Status::Cancelled,
-            status => status,
+        match self.word_of(status).and_then(|word| self.meaning(word)) {
+            Some(Meaning::Status(becomes)) => becomes,
+            Some(Meaning::Hidden) | None => status,
         }
     }
 
@@ -412,6 +429,25 @@ mod tests {
             "cancelReason", "prepMinutes", "mode", "total", "readyBy", "createdAt", "tableNo"];
         assert_eq!(mapping.recorded_columns(), columns);
         assert!(mapping.needs_lookup());
+    }
+
+    #[test]
+    fn one_word_for_rejected_and_cancelled_may_stand_at_both() {
+        let words = |lists: &str| {
+            let text = format!("table = 't'\nkind = 'order'\nkey = 'id'\nstore = 's'\n[status]\ncolumn = 'status'\npending = ['p']\n{lists}");
+            Mapping::from_toml(&text).map(|mapping| mapping.status)
+        };
+        let both = words("rejected = ['X', 'NO']\ncancelled = ['C', 'X']").unwrap();
+        assert_eq!(both.meaning("X"), Some(Meaning::Status(Status::Cancelled)), "the louder one");
+        assert_eq!(both.meaning("NO"), Some(Meaning::Status(Status::Rejected)));
+        assert_eq!((both.word_of(Status::Rejected), both.becomes(Status::Rejected)), (Some("X"), Status::Cancelled));
+        assert_eq!((both.word_of(Status::Cancelled), both.becomes(Status::Cancelled)), (Some("C"), Status::Cancelled));
+        let one = words("cancelled = ['X']").unwrap();
+        assert_eq!((one.word_of(Status::Rejected), one.becomes(Status::Rejected)), (Some("X"), Status::Cancelled));
+        let own = words("rejected = ['NO']\ncancelled = ['X']").unwrap();
+        assert_eq!((own.word_of(Status::Rejected), own.becomes(Status::Rejected)), (Some("NO"), Status::Rejected));
+        let problems = words("ready = ['X']\ncancelled = ['X']").unwrap_err().problems;
+        assert_eq!(problems, ["status.cancelled: `X` stands at `ready`, too"]);
     }
 
     #[test]

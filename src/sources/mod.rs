@@ -1,5 +1,6 @@
 //! Sources: the shop's tables that are attached, what their columns mean, and what becomes of their rows.
 
+mod access;
 pub mod attach;
 pub mod catalog;
 pub mod changes;
@@ -80,7 +81,7 @@ impl Source {
     /// Of what the prices of items count; `None`: each says it by its fraction.
     fn unit_of_items(&self) -> Option<Unit> {
         let of_total = || self.mapping.fields.total.as_ref().map(|total| self.unit_of(total));
-        self.mapping.items.as_ref()?.unit.or_else(of_total)
+        self.mapping.items.as_ref().and_then(|items| items.unit).or_else(of_total)
     }
 
     /// Of what a total of the mapping's own query counts.

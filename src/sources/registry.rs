@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use deadpool_postgres::Pool;
-use tokio_postgres::GenericClient;
+use crate::db::Pool;
+use crate::db::GenericClient;
 
 use super::mapping::Mapping;
 use super::{RecordedColumn, Source, Sources, derived};
@@ -39,7 +39,7 @@ impl Registry {
     /// As they are known now, or as the database has them, where none were loaded yet.
     pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, Failed> {
         if self.current().version == 0 {
-            db::answered(async { self.reload(&**pool.get().await?).await.map(drop) }).await?;
+            db::answered(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;
         }
         Ok(self.current())
     }
@@ -54,7 +54,7 @@ impl Registry {
 
 /// Reads the sources of a database.
 pub async fn load(client: &impl GenericClient) -> Result<Sources, Failed> {
-    const SOURCES: &str = "select id, name, table_name, mapping, columns::text from vestnik.vst_source";
+    const SOURCES: &str = "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
     // The version comes first: what changes meanwhile is read again with the next one.
     let version = version(client).await?;

@@ -205,7 +205,7 @@ fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Option<Currency> {
 /// with the shop's own word, and rings.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     let words = &source.mapping.status;
-    subject.words = words.statuses();
+    subject.words = source.mapping.reachable();
     let word = row.text(&words.column);
     match word.as_deref().and_then(|word| words.meaning(word)) {
         Some(Meaning::Status(status)) => subject.status = status,
@@ -216,14 +216,30 @@ fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
         }
     }
     let deleted = source.mapping.fields.deleted_at.as_ref();
-    if deleted.and_then(|column| row.text(column)).is_some_and(|text| is_true(&text)) {
+    if deleted.and_then(|column| row.text(column)).is_some_and(|text| !says_no(&text)) {
         subject.visibility = Visibility::Deleted;
     }
 }
 
-/// Whether a value that is there means yes.
-fn is_true(text: &str) -> bool {
-    !matches!(text.to_ascii_lowercase().as_str(), "false" | "f" | "0" | "no" | "n" | "off")
+/// Words that say no, in lower case. Lists find what is soft-deleted by the same.
+pub const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
+const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
+
+/// Whether a text says no: by a word, by a zero, or by nothing.
+fn says_no(text: &str) -> bool {
+    let text = text.trim().to_lowercase();
+    let digits = text.trim_start_matches(['+', '-']);
+    let is_zero = digits.starts_with('0') && digits.chars().all(|c| matches!(c, '0' | '.'));
+    text.is_empty() || is_zero || NO.contains(&text.as_str())
+}
+
+/// What a text says to a question: a moment is when it became so. `None`: it says something else.
+fn yes_or_no(text: &str) -> Option<bool> {
+    if says_no(text) {
+        return Some(false);
+    }
+    let is_yes = YES.contains(&text.to_lowercase().as_str());
+    (is_yes || text.parse::<f64>().is_ok_and(f64::is_finite) || zone::moment(text, "UTC").is_some()).then_some(true)
 }
 
 fn texts(subject: &mut Subject, fields: &Fields, row: &Row<'_>) {
@@ -264,7 +280,7 @@ fn canonical_order_type(word: String) -> OrderType {
 
 fn paid(words: &PaidWords, source: &Source, row: &Row<'_>) -> Option<bool> {
     match row.text(&words.column) {
-        Some(word) if words.words.is_empty() => Some(is_true(&word)),
+        Some(word) if words.words.is_empty() => yes_or_no(&word),
         Some(word) => Some(words.words.contains(&word)),
         // No time of payment is an answer; no word is none.
         None if source.type_of(&words.column).is_some_and(|kind| kind.starts_with("timestamp")) => Some(false),
@@ -308,9 +324,14 @@ fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadab
     let zone = source.mapping.fields.due_at.as_ref().map_or("UTC", |due| due.zone.as_str());
     for (name, raw) in looked_up.columns.iter().flatten() {
         let mut held = String::new();
-        let Some(text) = readable(&Json::read_encoded_twice(raw, &mut held)) else {
+        let value = Json::read_encoded_twice(raw, &mut held);
+        if name == "items" {
+            if !source.has_items_table() && value != Json::Null {
+                subject.items = items::read_canonical(raw, source.unit_of_items(), subject.currency);
+            }
             continue;
-        };
+        }
+        let Some(text) = readable(&value) else { continue };
         match name.as_str() {
             "key" => {}
             "number" => subject.number = text,
@@ -320,7 +341,7 @@ fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadab
             "comment" => subject.comment = Some(text),
             "reason" => subject.reason = Some(text),
             "payment_method" => subject.payment.method = Some(text),
-            "paid" => subject.payment.is_paid = Some(is_true(&text)),
+            "paid" => subject.payment.is_paid = yes_or_no(&text),
             "order_type" => subject.order_type = Some(canonical_order_type(text)),
             "persons" | "guests" => subject.persons = Some(items::quantity(&text)),
             "minutes" => subject.promised_minutes = text.parse().ok(),
@@ -332,15 +353,83 @@ fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadab
                 let field = name_of_due_at(subject.kind);
                 subject.due_at = zone::moment(&text, zone).or_else(|| not_read(field, &text, unreadable));
             }
-            "items" if source.has_items_table() => {}
-            "items" => {
-                let (unit, currency) = (source.unit_of_items(), subject.currency);
-                subject.items = items::read_canonical(raw, unit, currency);
-            }
             _ => subject.extra.push(Extra {
                 label: name.clone(),
                 value: text,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::fixtures::source;
+
+    /// A shop that keeps nothing but a status in its table.
+    const BARE: &str = "table = 'public.orders'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n[status]\ncolumn = 'status'\npending = ['new']\n";
+    const DETAILS: &str = "[details]\nquery = 'select 1 as key'\n";
+
+    /// The order of this row, with what was looked up.
+    fn order(more: &str, types: &[(&str, &str)], row: serde_json::Value, found: Option<serde_json::Value>) -> Subject {
+        let found = found.map(|found| found.to_string());
+        let beside = Beside {
+            currency: Currency::DEFAULT,
+            lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
+        };
+        source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), beside)
+    }
+
+    #[test]
+    fn the_items_of_a_details_query_are_read() {
+        let items = serde_json::json!([{"name": "Soup", "quantity": 2, "price": 12.5, "options": ["hot"]}, {"name": "Tea"}]);
+        let encoded = serde_json::Value::from(items.to_string());
+        for items in [items, encoded] {
+            let order = order(DETAILS, &[], serde_json::json!({}), Some(serde_json::json!({"key": 1, "items": items, "table": "5"})));
+            let told: Vec<_> = order.items.list.iter().map(|item| (item.name.as_str(), item.price, item.options.len())).collect();
+            assert_eq!(told, [("Soup", Some(1250), 1), ("Tea", None, 0)]);
+            assert_eq!(order.extra.len(), 1, "{:?}", order.extra);
+        }
+        let row = serde_json::json!({"items": [{"name": "Soup"}]});
+        let order = order(&format!("[items]\ncolumn = 'items'\n{DETAILS}"), &[], row, Some(serde_json::json!({"key": 1, "items": null})));
+        assert_eq!(order.items.list.len(), 1, "a query that says nothing of them leaves the row's");
+    }
+
+    #[test]
+    fn prices_of_a_details_query_count_as_the_total_does() {
+        let price = |more: &str, types: &[(&str, &str)], price: serde_json::Value| {
+            let found = serde_json::json!({"items": [{"name": "Soup", "price": price}]});
+            order(&format!("{more}{DETAILS}"), types, serde_json::json!({}), Some(found)).items.list[0].price
+        };
+        let total = "[fields]\ntotal = { column = 'total', unit = 'major' }\n";
+        assert_eq!(price(total, &[("total", "integer")], 12.into()), Some(1200));
+        assert_eq!(price("[fields]\ntotal = 'total'\n", &[("total", "numeric(10,2)")], 12.into()), Some(1200));
+        assert_eq!(price("[fields]\ntotal = 'total'\n", &[("total", "integer")], 12.into()), Some(12));
+        assert_eq!(price("", &[], 12.into()), Some(12), "nobody says it");
+    }
+
+    #[test]
+    fn a_word_for_the_payment_that_nobody_mapped_says_nothing() {
+        let paid = |value: serde_json::Value| order("[fields]\npaid = 'pay'\n", &[], serde_json::json!({"pay": value}), None).payment.is_paid;
+        for unknown in ["UNPAID", "pending", "refused", "cash"] {
+            assert_eq!(paid(unknown.into()), None, "{unknown}");
+        }
+        for yes in ["true", "YES", "t", "1", "2026-11-28 12:00:00", "2026-11-28T12:00:00Z"] {
+            assert_eq!(paid(yes.into()), Some(true), "{yes}");
+        }
+        for no in ["false", "No", "0", "off"] {
+            assert_eq!(paid(no.into()), Some(false), "{no}");
+        }
+        assert_eq!((paid(true.into()), paid(0.into()), paid(3.into())), (Some(true), Some(false), Some(true)));
+        let mapped = "[fields]\npaid = { column = 'pay', words = ['PAID'] }\n";
+        let mapped = |word: &str| order(mapped, &[], serde_json::json!({"pay": word}), None).payment.is_paid;
+        assert_eq!((mapped("PAID"), mapped("UNPAID")), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn what_the_shops_function_answers_needs_no_word() {
+        let next = |more: &str| order(more, &[], serde_json::json!({"status": "new"}), None).next();
+        assert_eq!(next(""), []);
+        assert_eq!(next("[answer]\nfunction = 'app.answer'\n"), [Status::Preparing, Status::Rejected]);
     }
 }

@@ -1,7 +1,10 @@
 //! Holds a mapping against its table: what is missing, what cannot be, and what its owner should know.
 
-use tokio_postgres::GenericClient;
+use tokio_postgres::Client;
 
+use crate::db::GenericClient;
+
+use super::access;
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::trigger::ident;
@@ -20,13 +23,14 @@ pub struct Findings {
 }
 
 /// Checks a mapping against its table.
-pub async fn validate(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
+pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
     let mut findings = Findings::default();
     columns(table, mapping, &mut findings);
     if table.column(&mapping.key).is_some() {
         key(client, table, &mapping.key, &mut findings).await?;
     }
     status_words(table, mapping, &mut findings);
+    paid_words(table, mapping, &mut findings);
     items(client, mapping, &mut findings).await?;
     if let Some(function) = &mapping.answer.function {
         answer_function(client, function, &mut findings).await?;
@@ -34,7 +38,8 @@ pub async fn validate(client: &impl GenericClient, table: &Table, mapping: &Mapp
     if let Some(query) = &mapping.details {
         details(client, query, &mut findings).await?;
     }
-    row_security(client, table, &mut findings).await?;
+    let access = access::row_security(client, table, mapping).await?;
+    findings.warnings.extend(access.missing.into_iter().chain(access.notes));
     Ok(findings)
 }
 
@@ -52,17 +57,23 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
         findings.problems.extend(missing("store", name));
     }
     let answer = &mapping.answer;
-    for (key, name) in [("updated_at", &answer.updated_at), ("accepted_at", &answer.accepted_at)] {
+    let mut seen = Vec::new();
+    for (key, name) in [
+        ("updated_at", &answer.updated_at),
+        ("accepted_at", &answer.accepted_at),
+        ("reason", &answer.reason),
+        ("minutes", &answer.minutes),
+    ] {
         if let Some(name) = name {
             findings.problems.extend(missing(&format!("answer.{key}"), name));
+            seen.push(Column::whole(name));
         }
     }
-    let mut seen = Vec::new();
     for column in mapping.columns() {
-        if seen.contains(&column) {
+        if seen.contains(column) {
             continue;
         }
-        seen.push(column);
+        seen.push(column.clone());
         findings.problems.extend(missing(&format!("`{column}`"), &column.name));
         path(table, column, findings);
     }
@@ -153,6 +164,19 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
+/// A word for the payment says nothing by itself.
+fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
+    let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else { return };
+    let column = table.column(&paid.column.name).filter(|_| paid.column.path.is_empty());
+    let holds_words = |base: &str| base == "text" || base.starts_with("character");
+    if column.is_some_and(|column| !column.labels.is_empty() || holds_words(&column.base)) {
+        findings.warnings.push(format!(
+            "fields.paid: {0} holds words: say which mean paid, or only true, yes and a time do: {{ column = \"{0}\", words = [\"PAID\"] }}",
+            paid.column
+        ));
+    }
+}
+
 async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Findings) -> Result<(), catalog::Error> {
     let Some(items) = &mapping.items else { return Ok(()) };
     let ItemsRef::Table { table: name, order_key } = &items.from else {
@@ -201,7 +225,7 @@ async fn answer_function(client: &impl GenericClient, function: &str, findings: 
     Ok(())
 }
 
-async fn details(client: &impl GenericClient, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+async fn details(client: &Client, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
     match client.prepare_typed(query, &[tokio_postgres::types::Type::TEXT_ARRAY]).await {
         Ok(statement) if statement.columns().iter().any(|column| column.name() == "key") => {}
         Ok(_) => findings.problems.push("details.query: has no column `key`: it says which order a row is about".to_owned()),
@@ -209,32 +233,6 @@ async fn details(client: &impl GenericClient, query: &str, findings: &mut Findin
             findings.problems.push(format!("details.query: {}", crate::db::reason(&error)));
         }
         Err(error) => return Err(error.into()),
-    }
-    Ok(())
-}
-
-/// Row level security may hide the shop's orders from the engine's role, without an error.
-async fn row_security(client: &impl GenericClient, table: &Table, findings: &mut Findings) -> Result<(), catalog::Error> {
-    const POLICIES: &str = "select row_security_active($1::oid), current_user::text, \
-         exists (select from pg_policy p where polrelid = $1 and polcmd in ('r', '*') and polpermissive \
-             and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage')))), \
-         exists (select from pg_policy p where polrelid = $1 and polcmd in ('w', '*') and polpermissive \
-             and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage'))))";
-    let row = client.query_one(POLICIES, &[&table.oid]).await?;
-    if !row.try_get::<_, bool>(0)? {
-        return Ok(());
-    }
-    let role: &str = row.try_get(1)?;
-    for (has, command, what) in [(row.try_get::<_, bool>(2)?, "select", "lists are empty"), (row.try_get(3)?, "update", "answers change nothing")] {
-        findings.warnings.push(match has {
-            true => format!(
-                "row level security holds for {role}: its policies for {command} must let it have every order, or {what}"
-            ),
-            false => format!(
-                "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {role} using (true)",
-                table.quoted
-            ),
-        });
     }
     Ok(())
 }

@@ -7,11 +7,9 @@ mod zone;
 
 pub use attendance::{AttendedBy, Escalates};
 
-use deadpool_postgres::Pool;
 use time::{Date, Time};
-use tokio_postgres::{Client, Transaction};
 
-use crate::db::{self, Failed};
+use crate::db::{self, Client, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};

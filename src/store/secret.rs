@@ -1,6 +1,6 @@
 //! What signs a store's webhook.
 
-use tokio_postgres::Client;
+use crate::db::Client;
 
 use crate::db::Failed;
 use crate::domain::event::StoreId;

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,7 +20,7 @@ use super::press::{self, Answers};
 use super::refusal::{Meaning, Request};
 use super::updates::Updates;
 use crate::backoff::Backoff;
-use crate::db::Failed;
+use crate::db::{Failed, Pool};
 use crate::poll::{self, Lease, Update};
 use crate::sources::registry::Registry;
 

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
 use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 
@@ -30,9 +30,8 @@ const NAME_CHARACTERS: usize = 60;
 /// Of a reason that somebody wrote, characters.
 const REASON_CHARACTERS: usize = 300;
 
-/// Between two answers to presses of this node, and as many at once: a budget of their own, beside that of the messages.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(40);
-const ANSWERS_AT_ONCE: u32 = 25;
+/// Answers to presses of this node: a budget of their own, beside that of the messages.
+const ANSWERS: Rate = Rate::per_second(25, 25);
 /// The longest that an answer waits for its turn: Telegram shows it no later.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
@@ -44,7 +43,7 @@ pub(super) struct Answers {
 
 impl Answers {
     pub fn new(client: Client) -> Self {
-        let limiter = Mutex::new(RateLimiter::new(Rate::one_in(ANSWER_INTERVAL, ANSWERS_AT_ONCE)));
+        let limiter = Mutex::new(RateLimiter::new(ANSWERS));
         Self { client, limiter }
     }
 
@@ -52,9 +51,9 @@ impl Answers {
     fn give(&self, press: CallbackQueryId, text: String) {
         let wait = {
             let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-            limiter.reserve(Instant::now(), ANSWER_WAIT).ok()
+            limiter.reserve(Instant::now(), ANSWER_WAIT)
         };
-        let Some(wait) = wait else {
+        let Ok(wait) = wait else {
             return tracing::debug!("a press was not answered: too many are pressed at once");
         };
         let client = self.client.clone();
@@ -195,7 +194,7 @@ async fn ask_why(
 
 /// What a person may make of it.
 fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
-    let words = sources.by_name(&standing.source).map_or(StatusSet::ALL, |source| source.mapping.status.statuses());
+    let words = sources.by_name(&standing.source).map_or(StatusSet::ALL, |source| source.mapping.reachable());
     standing.status.next_of(pressed.kind, standing.is_delivered, words)
 }
 
@@ -290,13 +289,9 @@ fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Sta
         } => {
             return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
         }
-        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. }
-            if current.by.is_none() =>
-        {
-            ("pressed.not_allowed", Some(current))
-        }
-        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Refused { current, .. } => {
-            ("pressed.not_allowed_by", Some(current))
+        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Denied(current) | StatusChangeOutcome::Refused { current, .. } => {
+            let text = if current.by.is_none() { "pressed.not_allowed" } else { "pressed.not_allowed_by" };
+            (text, Some(current))
         }
         StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
         StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),

@@ -39,7 +39,7 @@ pub enum Error {
     Postgres(#[from] tokio_postgres::Error),
     /// No connection was free, or could be made.
     #[error("no connection for tokens: {0}")]
-    Pool(#[from] deadpool_postgres::PoolError),
+    Pool(#[from] db::PoolError),
     /// Postgres is silent.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),

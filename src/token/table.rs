@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
 use subtle::ConstantTimeEq as _;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, GenericClient};
+use crate::db::{Client, GenericClient, Pool};
 
 use super::jwt::Claims;
 use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};

@@ -9,8 +9,9 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::AsyncMessage;
 use vestnik::config::Config;
+use vestnik::db::Client;
 use vestnik::engine::Engine;
 
 use crate::oracle::{Repeats, Trial, seed};
@@ -311,7 +312,7 @@ async fn a_writer_that_stays_open_delays_muting_and_nothing_else() {
 }
 
 /// A connection that listens, and the payloads that it hears until `"end"`.
-async fn hear(database: &Database) -> (Client, JoinHandle<Vec<String>>) {
+async fn hear(database: &Database) -> (tokio_postgres::Client, JoinHandle<Vec<String>>) {
     let url = SecretString::from(database.url().to_owned());
     let (client, mut connection) = vestnik::db::connect_raw(&url, "ear").await.unwrap();
     let hearing = tokio::spawn(async move {

@@ -90,8 +90,11 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
         presence: Arc::default(),
         recorder: vestnik::reach::recorder().0,
         router: Arc::clone(router),
-        pool: pool.clone(),
-        tokens: Arc::new(vestnik::token::Tokens::new(pool, || false, Arc::default(), None).0),
+        tokens: Arc::new(vestnik::token::Tokens::new(pool.clone(), || false, Arc::default(), None).0),
+        pool,
+        token_pool: vestnik::db::token_pool(&config.database).unwrap(),
+        reads: vestnik::db::reads(&config.database).unwrap(),
+        changes: vestnik::db::Turns::new(1),
         ping_interval: Duration::from_millis(1),
     });
     let grant = Arc::new(Grant {
@@ -183,6 +186,27 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
     .await;
     assert_eq!(why, Close::Lagged);
     assert_honest(&received, here, 11);
+}
+
+#[tokio::test]
+async fn a_session_that_is_stale_hears_nothing_until_the_journal_is_read_again() {
+    let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
+    router.reach(epoch("00000001"), &position(10));
+    let mut pings = 0;
+    let (why, received) = serve(&router, || {
+        pings += 1;
+        if pings == 2 {
+            return router.drain();
+        }
+        router.set_stale(true);
+        let router = Arc::clone(&router);
+        // Runs once the session has nothing to do any more.
+        tokio::spawn(async move { router.set_stale(false) });
+    })
+    .await;
+    assert_eq!(why, Close::Draining);
+    let said: Vec<_> = received.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    assert_eq!(said, ["connected", "live", "stale", "heartbeat"]);
 }
 
 #[tokio::test]

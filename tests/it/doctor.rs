@@ -109,7 +109,7 @@ async fn a_database_that_was_never_migrated_is_told_to_be() {
 #[tokio::test]
 async fn a_database_without_attached_tables_is_told_how() {
     let database = Database::fresh().await;
-    let mut client = database.client().await;
+    let mut client = database.session().await;
     for table in ["public.orders", "public.bookings"] {
         vestnik::sources::attach::detach(&mut client, table, &mut |_| ()).await.unwrap();
     }

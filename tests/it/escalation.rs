@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use serde_json::{Value, json};
-use tokio_postgres::Client;
-use vestnik::db;
+use vestnik::db::Client;
+use vestnik::db::{self, Pool};
 use vestnik::delivery::plan::{self, Planned};
 use vestnik::delivery::{escalation, webhook};
 use vestnik::engine::Engine;

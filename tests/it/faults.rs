@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use vestnik::config::{Config, Notify};
+use vestnik::db::Client;
 use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
@@ -36,6 +36,43 @@ async fn terminate(client: &Client, name: &str) {
     })
     .await
     .expect("the engine comes back");
+}
+
+/// How long a node goes on that cannot read the journal, and a little.
+const LET_GO_WITHIN: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_read_the_journal_says_so_sends_no_heartbeat_and_lets_its_sessions_go() {
+    let database = Database::fresh().await;
+    let (proxy, url) = Proxy::before(&database).await;
+    let app = App::start_on(database, |config| {
+        config.database.url = Some(SecretString::from(url));
+        config.session.ping_interval = Duration::from_millis(200);
+    })
+    .await;
+    let mut panel = app.panel("7", None).await.live().await;
+    proxy.cut();
+    let heard = timeout(LET_GO_WITHIN, async {
+        let mut heard = Vec::new();
+        loop {
+            match panel.message().await {
+                Ok(message) => heard.push(message["type"].as_str().unwrap().to_owned()),
+                Err(code) => return (heard, code),
+            }
+        }
+    });
+    let (heard, code) = heard.await.expect("it is let go");
+    let (beats, rest) = heard.split_at(heard.iter().position(|kind| kind == "stale").expect("it is told"));
+    assert!(beats.iter().all(|kind| kind == "heartbeat"), "{heard:?}");
+    assert_eq!(rest, ["stale"], "nothing sounds like life behind it");
+    assert_eq!(code, 1012);
+    assert!(
+        app.try_panel("7", None, &app.token).await.is_err(),
+        "nobody else is let in"
+    );
+    proxy.mend();
+    app.until_ready().await;
+    app.panel("7", None).await.live().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +230,11 @@ async fn a_half_open_connection_keeps_no_revoked_token_open() {
         .batch_execute("update vestnik.vst_token set revoked_at = now(); notify vestnik_token")
         .await
         .unwrap();
-    assert_eq!(panel.message().await, Err(4503));
+    let mut ended = panel.message().await;
+    if ended.as_ref().is_ok_and(|message| message["type"] == "stale") {
+        ended = panel.message().await;
+    }
+    assert_eq!(ended, Err(4503));
 }
 
 #[tokio::test(flavor = "multi_thread")]

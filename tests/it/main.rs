@@ -1,6 +1,7 @@
 //! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod attach_faults;
 mod attack;
 mod bell;
 mod bench;
@@ -9,11 +10,13 @@ mod bulk;
 mod cluster;
 mod command;
 mod cursor;
+mod db;
 mod delivery;
 mod derived;
 mod doctor;
 mod escalation;
 mod faults;
+mod field_cases;
 mod fleet;
 mod forget;
 mod http;
@@ -28,6 +31,8 @@ mod oracle;
 mod outage;
 mod panel;
 mod panel_files;
+mod pooler;
+mod pools;
 mod presence;
 mod proof;
 mod receipts;

@@ -11,7 +11,7 @@ use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
 use crate::support::app::{App, PATIENCE};
-use crate::support::http::{Answer, call};
+use crate::support::http::{Answer, begin, call};
 
 /// The document.
 struct Document(Value);
@@ -313,6 +313,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     lists(&mut tour).await;
     changes(&mut tour).await;
     proof(&mut tour).await;
+    too_much_at_once(&mut tour, &app).await;
     too_slow(&mut tour).await;
     let mut seen = tour.seen;
     seen.extend(without_a_database(&document, &app).await);
@@ -411,6 +412,51 @@ async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
         tour.go_with(method, template, &path, 429, &headers, body).await;
     }
     tour.seen
+}
+
+/// What a store is told that has as many requests under way as it may. Of each kind of turn one route.
+async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
+    const STANDING: usize = 10;
+    let routes: Vec<Example> = guarded()
+        .into_iter()
+        .filter(|(method, template, ..)| {
+            *method == "GET" && template.ends_with("/summary") || template.ends_with("/orders/{id}/status")
+        })
+        .collect();
+    assert_eq!(routes.len(), 2);
+    let bearer = tour.bearer.clone();
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let held = app.database.client().await;
+    held.batch_execute("begin; lock table orders, vestnik.vst_escalation in access exclusive mode")
+        .await
+        .unwrap();
+    let mut waiting = Vec::new();
+    for (method, path, body) in [
+        (
+            "GET",
+            "/api/partner/stores/7/summary?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z",
+            None,
+        ),
+        (
+            "POST",
+            "/api/partner/stores/7/orders/1/status",
+            Some(r#"{"status":"ready"}"#),
+        ),
+    ] {
+        for _ in 0..STANDING {
+            waiting.push(begin(tour.server, method, path, &headers, body).await);
+        }
+    }
+    app.database
+        .until(
+            "select count(*) = 4 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
+                 and application_name in ('vestnik reads', 'vestnik pool')",
+        )
+        .await;
+    for (method, template, path, body) in routes {
+        tour.go(method, template, &path, 429, body).await;
+    }
+    drop((held, waiting));
 }
 
 /// Who may not.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use vestnik::db::Client;
 
 use crate::support::app::{PATIENCE, Panel};
 use crate::support::look_again;

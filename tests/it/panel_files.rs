@@ -57,6 +57,48 @@ async fn what_a_browser_has_already_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn texts_are_sent_compressed_to_whoever_takes_them() {
+    use std::io::Read as _;
+    let app = App::start().await;
+    let plain = app.call("GET", "/panel/panel.js", &[], None).await;
+    assert_eq!(
+        (plain.header("content-encoding"), plain.header("vary")),
+        (None, Some("accept-encoding"))
+    );
+    for accepted in ["gzip", "br, GZIP;q=0.5"] {
+        let small = app
+            .call("GET", "/panel/panel.js", &[("Accept-Encoding", accepted)], None)
+            .await;
+        assert_eq!(small.header("content-encoding"), Some("gzip"), "{accepted}");
+        assert!(small.body.len() * 2 < plain.body.len());
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(&small.body[..])
+            .read_to_end(&mut text)
+            .unwrap();
+        assert_eq!(text, plain.body);
+        // Each of both is another body, and has a tag of its own.
+        let tag = small.header("etag").unwrap();
+        assert_ne!(Some(tag), plain.header("etag"));
+        let known = [("Accept-Encoding", accepted), ("If-None-Match", tag)];
+        assert_eq!(app.call("GET", "/panel/panel.js", &known, None).await.status, 304);
+    }
+    for accepted in ["", "br", "gzip;q=0", "gzipped"] {
+        let asked = app
+            .call("GET", "/panel/panel.js", &[("Accept-Encoding", accepted)], None)
+            .await;
+        assert_eq!(
+            (asked.header("content-encoding"), &asked.body),
+            (None, &plain.body),
+            "{accepted}"
+        );
+    }
+    let icon = app
+        .call("GET", "/panel/icon-192.png", &[("Accept-Encoding", "gzip")], None)
+        .await;
+    assert_eq!(icon.header("content-encoding"), None, "it is compressed already");
+}
+
+#[tokio::test]
 async fn nothing_but_the_panels_files_is_served() {
     let app = App::start().await;
     for path in [

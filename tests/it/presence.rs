@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use serde_json::json;
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
-use vestnik::db;
+use vestnik::db::Client;
+use vestnik::db::{self, Pool};
 use vestnik::delivery::watch::{GRACE_S, watch_with};
 use vestnik::domain::event::StoreId;
 use vestnik::presence::Presence;

@@ -355,7 +355,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
     };
     let filled = until(&|[_, _, inserted]| inserted >= 50_002).await;
     // One connection, whose figures come together.
-    let app = App::start_on(database, |config| config.database.pool_size = 1).await;
+    let app = App::start_on(database, |config| config.database.read_pool_size = 1).await;
     let now = time::OffsetDateTime::now_utc();
     let wire = |at: time::OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap();
     let span = format!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use futures::future::join_all;
-use tokio_postgres::Client;
+use vestnik::db::{self, Client};
 use vestnik::domain::cursor::{Cursor, Position};
 use vestnik::domain::event::StoreId;
 use vestnik::journal::{self, News, Page, Reader, Start};
@@ -20,7 +20,7 @@ use crate::support::db::Database;
 struct Trial {
     reader: Reader,
     router: Arc<Router>,
-    pool: deadpool_postgres::Pool,
+    pool: db::Pool,
     position: Position,
     /// Writers; the flag says whether each is within a transaction.
     writers: Vec<(Client, bool)>,

@@ -60,7 +60,7 @@ async fn what_is_wrong_with_a_table_is_said_and_counted_until_it_is_mended() {
     }
 
     migrate::run(&database.config(), &mut |_| ()).await.unwrap();
-    let mut attaching = database.client().await;
+    let mut attaching = database.session().await;
     attach::detach(&mut attaching, "tickets", &mut |_| ()).await.unwrap();
     let node = Node::serving(&database, &telegram.url(), &[]).await;
     node.until_metric(TROUBLES, |tables| tables == 0.0).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
+use vestnik::db::Client;
 
 use crate::support::app::App;
 use crate::support::db::{Database, until};

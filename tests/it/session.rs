@@ -338,7 +338,7 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
     for _ in 0..ORDERS / 20 {
         app.write(
             "insert into orders (store_id, items) \
-             select 7, (select jsonb_agg(jsonb_build_object('name', repeat(md5(random()::text || o), 30))) from generate_series(1, 50)) \
+             select 7, (select jsonb_agg(jsonb_build_object('name', repeat(md5(i || '-' || o), 30))) from generate_series(1, 50) i) \
              from generate_series(1, 20) o",
         )
         .await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use vestnik::db::Pool;
 use vestnik::db;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};

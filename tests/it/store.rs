@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use tokio_postgres::Client;
+use vestnik::db::Client;
 
 use crate::support::db::Database;
 

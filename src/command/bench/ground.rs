@@ -84,7 +84,7 @@ impl Ground {
                  return null; \
              end $$; \
              create trigger notify after insert on vestnik_bench.notifying for each row execute function vestnik_bench.notify()";
-        let mut client = db::connect(&config.database).await?;
+        let mut client = db::connect_directly(&config.database, "command").await?;
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         if is_there(&client).await? {
             clear(&mut client).await?;
@@ -103,7 +103,7 @@ impl Ground {
             label: Some(MARK),
             expires_in: Some(TOKEN_LIFE),
         };
-        let token = token::create(&client, &new).await?;
+        let token = token::create(&db::connect(&config.database).await?, &new).await?;
         let token = token.reveal().to_owned();
         Ok(Self { client, url, token })
     }
@@ -156,13 +156,15 @@ async fn is_there(client: &Client) -> anyhow::Result<bool> {
 }
 
 async fn clear(client: &mut Client) -> anyhow::Result<()> {
-    let attached = "select from vestnik.vst_source where table_name = $1";
+    let attached = "select from vestnik.vst_source where table_name = $1 and detached_at is null";
+    let source = "delete from vestnik.vst_source where table_name = $1";
     let table = Table::Watched.name();
     // Where the database was never migrated, there is nothing but the schema.
     match client.query_opt(attached, &[&table]).await {
         Ok(Some(_)) => {
             forget(client).await?;
             attach::detach(client, table, &mut |_| ()).await.map(drop)?;
+            client.execute(source, &[&table]).await?;
         }
         Ok(None) => {}
         Err(error) if error.as_db_error().is_some() => {

@@ -161,7 +161,7 @@ impl Turn {
 
 /// Writes until then; the number of each order, and when it was sent.
 async fn write(
-    client: tokio_postgres::Client,
+    client: db::Client,
     table: Table,
     writer: u64,
     until: Instant,
@@ -172,7 +172,7 @@ async fn write(
          values ($1, $2, 50000, 'delivery', '[{{\"name\": \"Пицца\", \"quantity\": 2}}]')",
         table.name()
     );
-    let (insert, stores) = (client.prepare(&insert).await?, stores());
+    let (insert, stores) = (client.prepare_cached(&insert).await?, stores());
     let mut written = Vec::new();
     let mut next = Instant::now() + pause.mul_f64(fastrand::f64());
     while Instant::now() < until {

@@ -7,9 +7,9 @@ pub mod signature;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use tokio::task::JoinSet;
-use tokio_postgres::Client;
+use crate::db::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::Pauses;

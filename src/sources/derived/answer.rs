@@ -1,7 +1,7 @@
 //! A person's answer to an order of a derived source: the mapping's own statements, or kept by the engine and laid over the
 //! shop's status until that moves on.
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::Source;
@@ -34,8 +34,8 @@ pub(in crate::sources) async fn answer(
             (&change.minutes, Type::INT4),
             (&change.by, Type::TEXT),
         ];
-        let changed = transaction.execute_typed(sql, &parameters).await?;
-        if place == 0 && changed == 0 {
+        let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
+        if place == 0 && changed.is_empty() {
             return Ok(false);
         }
     }
@@ -50,4 +50,15 @@ pub(in crate::sources) async fn answer(
     )
     .await?;
     Ok(true)
+}
+
+/// A statement that says which rows it has changed.
+fn with_rows(sql: &str) -> String {
+    let sql = sql.trim().trim_end_matches(';');
+    let words = sql.to_ascii_lowercase();
+    let changes = ["update", "insert", "delete"].iter().any(|verb| words.starts_with(verb));
+    match changes && !words.contains("returning") {
+        true => format!("{sql}\nreturning true"),
+        false => sql.to_owned(),
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 
 use super::super::Source;
 use super::super::trigger::ident;
@@ -182,7 +182,7 @@ async fn lead(
             continue;
         }
         let sql = format!("select {}($1::text[], $2)", function::name(source.id));
-        let savepoint = transaction.transaction().await?;
+        let savepoint = transaction.savepoint().await?;
         match savepoint.query(&sql, &[&values, &function::watch_name(at + 1)]).await {
             Ok(rows) => {
                 savepoint.commit().await?;
@@ -214,7 +214,7 @@ async fn project(
     if keys.is_empty() {
         return Ok(());
     }
-    let savepoint = transaction.transaction().await?;
+    let savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, keys).await?;
     match derive(&savepoint, source, derived, keys).await {
         Ok(said) => {
@@ -252,7 +252,7 @@ async fn project_one(
     const AGAIN: &str = "insert into vestnik.vst_wait (source, key, until) \
          values ($1, $2, clock_timestamp() + $3::float8 * interval '1 second') on conflict do nothing";
     let keys = [key.to_owned()];
-    let savepoint = transaction.transaction().await?;
+    let savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, &keys).await?;
     match derive(&savepoint, source, derived, &keys).await {
         Ok(said) => {
@@ -262,7 +262,7 @@ async fn project_one(
         Err(error) if is_of_mapping(&error) => savepoint.rollback().await?,
         Err(error) => return Err(error.into()),
     }
-    let mut savepoint = transaction.transaction().await?;
+    let mut savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, &keys).await?;
     match derive_parts(&mut savepoint, source, derived, key).await? {
         Some(said) => done.events += tell(&savepoint, source, derived, known, said, telling).await?,

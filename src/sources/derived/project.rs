@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -138,7 +138,7 @@ async fn part(
 ) -> Result<Option<Vec<Value>>, tokio_postgres::Error> {
     let sql = format!("select {}(array[$1], $2)", function::name(source.id));
     for suffix in ["", function::BARE] {
-        let savepoint = transaction.transaction().await?;
+        let savepoint = transaction.savepoint().await?;
         let field = format!("{name}{suffix}");
         match savepoint.query(&sql, &[&key, &field]).await {
             Ok(rows) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use crate::db::Pool;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -214,7 +214,7 @@ impl Projector {
         }
         db::bound_silence(&transaction).await?;
         // By the mapping that is in force, whatever this node has heard of.
-        let sources = self.sources.in_force(&*transaction).await?;
+        let sources = self.sources.in_force(&transaction).await?;
         let Some((source, derived)) = sources
             .get(id)
             .and_then(|source| Some((source, source.mapping.derived.as_ref()?)))
@@ -240,7 +240,7 @@ impl Projector {
 
 /// Keeps what is wrong with a source, for its health to say.
 async fn remember(
-    transaction: &deadpool_postgres::Transaction<'_>,
+    transaction: &crate::db::Transaction<'_>,
     source: SourceId,
     failure: Option<&str>,
 ) -> Result<(), tokio_postgres::Error> {

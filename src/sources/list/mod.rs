@@ -6,7 +6,7 @@ mod table;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::{Pool, Transaction};
+use crate::db::{Pool, Transaction};
 use futures::TryStreamExt as _;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -102,8 +102,8 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-impl From<deadpool_postgres::PoolError> for Error {
-    fn from(error: deadpool_postgres::PoolError) -> Self {
+impl From<crate::db::PoolError> for Error {
+    fn from(error: crate::db::PoolError) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -152,7 +152,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     // with one table costs nobody the others' orders.
     if let Some(before) = query.before {
         for (place, table) in tables.iter().enumerate() {
-            let savepoint = transaction.transaction().await?;
+            let savepoint = transaction.savepoint().await?;
             let found = anchor(&savepoint, table, place, query, before).await;
             anchored = end(savepoint, found, table.source, &mut unavailable).await?.flatten();
             if anchored.is_some() {
@@ -164,7 +164,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
         }
     }
     for (place, table) in tables.iter().enumerate() {
-        let savepoint = transaction.transaction().await?;
+        let savepoint = transaction.savepoint().await?;
         let read = part(&savepoint, table, place, anchored.as_ref(), query).await;
         parts.extend(end(savepoint, read, table.source, &mut unavailable).await?);
     }
@@ -260,8 +260,7 @@ async fn part<'a>(
         (&key, Type::TEXT),
         (&mapped, Type::TEXT_ARRAY),
     ];
-    let rows = transaction.query_typed_raw(&sql, parameters).await?;
-    let mut rows = std::pin::pin!(rows);
+    let mut rows = transaction.query_typed_raw(&sql, &parameters).await?;
     let mut bytes = 0;
     while let Some(row) = rows.try_next().await? {
         if part.rows.len() == query.limit || bytes > PAGE_BYTES {
@@ -277,6 +276,7 @@ async fn part<'a>(
             data,
         });
     }
+    rows.leave();
     Ok(part)
 }
 
@@ -317,7 +317,7 @@ async fn told(
         if keys.is_empty() {
             continue;
         }
-        let savepoint = transaction.transaction().await?;
+        let savepoint = transaction.savepoint().await?;
         let found = look_up(&savepoint, source, &keys).await;
         match end(savepoint, found, source, &mut Vec::new()).await? {
             Some(found) => found.into_iter().for_each(|(key, found)| {

@@ -1,12 +1,13 @@
 //! A source's table as lists read it: by its own columns, and with an index where it has one that fits.
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 use time::OffsetDateTime;
 use tokio_postgres::types::Type;
 
 use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::mapping::{Column, StoreRef};
+use crate::sources::translate::NO;
 use crate::sources::trigger::{ident, literal};
 
 /// A column of the table, and its type.
@@ -309,15 +310,17 @@ fn value_text(row: &str, column: &Column) -> String {
     format!("({row}.{name}::jsonb #>> array[{}])", path.join(", "))
 }
 
-/// SQL that holds where a row is not soft-deleted.
+/// SQL that holds where a row is not soft-deleted, as the translation has it: null, or what says no.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
-    match (typed.kind.as_str(), column.path.is_empty()) {
-        ("boolean", true) => format!("{name} is not true"),
-        ("smallint" | "integer" | "bigint", true) => format!("coalesce({name}, 0) = 0"),
-        (_, true) => format!("{name} is null"),
-        (_, false) => format!("coalesce({}, 'false') in ('', 'false', '0')", value_text("t", column)),
-    }
+    let text = match (typed.kind.as_str(), column.path.is_empty()) {
+        ("boolean", true) => return format!("{name} is not true"),
+        ("smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision", true) => return format!("coalesce({name}, 0) = 0"),
+        (kind, true) if kind.starts_with("timestamp") || kind == "date" => return format!("{name} is null"),
+        ("json" | "jsonb", true) => format!("({name}::jsonb #>> '{{}}')"),
+        _ => value_text("t", column),
+    };
+    format!("coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'", NO.join("|"))
 }
 
 #[cfg(test)]

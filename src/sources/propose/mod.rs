@@ -4,7 +4,7 @@ mod statuses;
 mod synonyms;
 mod toml_text;
 
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 
 use super::catalog::{self, Table, TableColumn};
 use super::trigger::ident;
@@ -119,10 +119,13 @@ impl<'a> Columns<'a> {
         Self { all: all.collect() }
     }
 
-    /// The likeliest unused column of these names that may be one.
+    /// The likeliest unused column of these names that may be one. One that says its zone comes before one that says none, and
+    /// may be the second of two clocks; one that says its unit comes behind.
     fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
-        for name in names {
-            let found = self.all.iter_mut().find(|(column, known, used)| known == name && !used && may(column));
+        let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
+        let named = names.iter().flat_map(|name| suffixes.clone().map(move |suffix| format!("{name}{suffix}")));
+        for name in named {
+            let found = self.all.iter_mut().find(|(column, known, used)| *known == name && !used && may(column));
             if let Some((column, _, used)) = found {
                 *used = true;
                 return Some(column);
@@ -294,7 +297,7 @@ async fn money(client: &impl GenericClient, table: &Table, columns: &mut Columns
 /// What a number counts: a type with a fraction is in major units, a whole number in minor ones, and a name may say it.
 fn unit_of(column: &TableColumn) -> &'static str {
     let name = underscored(&column.name);
-    let says_minor = ["cents", "minor", "kopecks", "kopeks", "cts"].iter().any(|word| name.ends_with(word));
+    let says_minor = synonyms::MINOR_UNITS.iter().any(|suffix| name.ends_with(suffix.trim_start_matches('_')));
     match says_minor || super::usual_unit(&column.base) == crate::domain::money::Unit::Minor {
         true => "minor",
         false => "major",
@@ -323,7 +326,8 @@ async fn times(client: &impl GenericClient, columns: &mut Columns<'_>, kind: Sub
         let Some(column) = column else { continue };
         let is_naive = column.base.contains("without");
         let by_database = column.default.as_deref().is_some_and(is_now);
-        if is_naive && by_database && !zone_is_utc {
+        let says_utc = synonyms::ZONES.iter().any(|suffix| underscored(&column.name).ends_with(suffix));
+        if is_naive && by_database && !zone_is_utc && !says_utc {
             draft.ask(
                 key,
                 format!(

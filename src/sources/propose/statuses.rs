@@ -1,6 +1,6 @@
 //! What the words of a status column mean: its labels, its checks, and the words that occur.
 
-use tokio_postgres::GenericClient;
+use crate::db::GenericClient;
 
 use super::synonyms::{self, Usual, usual_status};
 use super::{Columns, Draft, TypeWords, is_plain, is_whole};
@@ -57,7 +57,7 @@ pub async fn find(
             if !is_closed && words.unknown.is_empty() {
                 synonyms::complete(&mut words, kind);
             }
-            ask(&words, column, draft);
+            ask(&words, is_closed, column, draft);
             draft.status = Some((column.name.clone(), words));
         }
         None => draft.ask("status", "which column says where an order stands?"),
@@ -90,16 +90,21 @@ pub async fn find(
     Ok(())
 }
 
-fn ask(words: &Words, column: &TableColumn, draft: &mut Draft) {
+fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) {
     let has = |status: Status| words.known.iter().any(|(known, _)| *known == status);
     let first = default_word(column);
     for (word, rows) in &words.unknown {
         let begins = if first.as_ref() == Some(word) { ", and a new row begins with it" } else { "" };
         draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
     }
+    // A table that lists its words has no other; one that takes any has those, too, that no row has yet.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
-    if words.unknown.is_empty() && !answers.into_iter().any(has) {
+    let can_accept = if is_closed { answers.into_iter().any(has) } else { has(Status::Preparing) };
+    if words.unknown.is_empty() && !can_accept {
         draft.ask("status", "which word does an order get that is accepted? Without one nobody can accept it from a panel");
+    }
+    if words.unknown.is_empty() && !is_closed && !has(Status::Rejected) && !has(Status::Cancelled) {
+        draft.ask("status", "which word does an order get that is rejected? Without one nobody can reject it from a panel");
     }
     if !has(Status::Pending) {
         draft.ask("status", "which word has an order that waits for an answer? Without one nothing ever rings");

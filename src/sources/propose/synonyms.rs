@@ -4,6 +4,10 @@
 use super::statuses::Words;
 use crate::domain::status::{Status, SubjectKind};
 
+/// What may end a name of a time: which clock it is read by.
+pub const ZONES: &[&str] = &["_gmt", "_utc"];
+/// What may end a name of an amount: that it counts the smallest coins.
+pub const MINOR_UNITS: &[&str] = &["_cents", "_minor", "_kopecks", "_kopeks", "_cts"];
 pub const STORES: &[&str] = &[
     "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
     "partner_id", "seller_id", "distributor_id", "sales_channel_id", "channel_id", "cafe_id", "point_id", "site_id", "organization_id",
@@ -17,7 +21,7 @@ pub const NUMBERS: &[&str] = &[
 ];
 pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние"];
 pub const CUSTOMER_NAMES: &[&str] = &[
-    "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "customer",
+    "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "cust_name", "cust", "customer",
     "client", "guest", "buyer", "name", "имя_клиента", "имя", "клиент", "фио", "покупатель", "заказчик", "гость",
 ];
 pub const FIRST_NAMES: &[&str] = &["first_name", "customer_first_name", "firstname", "имя"];
@@ -32,7 +36,7 @@ pub const ADDRESSES: &[&str] = &[
 ];
 pub const COMMENTS: &[&str] = &[
     "comment", "comments", "customer_comment", "customer_note", "note", "notes", "order_note", "special_instructions", "special_requests",
-    "instructions", "remark", "remarks", "wish", "wishes", "message", "комментарий", "комментарии", "примечание", "пожелания", "пожелание",
+    "instructions", "delivery_instructions", "remark", "remarks", "wish", "wishes", "message", "комментарий", "комментарии", "примечание", "пожелания", "пожелание",
 ];
 pub const PERSONS: &[&str] = &[
     "persons", "guests", "party_size", "people", "covers", "guest_count", "guests_count", "number_of_guests", "persons_count", "cutlery", "seats",
@@ -47,13 +51,13 @@ pub const TYPES: &[&str] = &[
     "тип_заказа", "тип", "способ_получения",
 ];
 pub const TOTALS: &[&str] = &[
-    "total", "total_price", "total_amount", "grand_total", "order_total", "total_sum", "total_cents", "total_minor", "amount", "amount_cents",
+    "total", "total_price", "total_amount", "amount_total", "grand_total", "order_total", "total_sum", "total_cents", "total_minor", "amount", "amount_cents",
     "sum", "price", "cost", "total_cost", "итого", "сумма", "сумма_заказа", "стоимость", "всего",
 ];
 pub const CURRENCIES: &[&str] = &["currency", "currency_code", "валюта"];
 pub const DUE: &[&str] = &[
     "due_at", "due_time", "deliver_at", "delivery_at", "delivery_time", "pickup_at", "pickup_time", "ready_by", "wanted_at", "scheduled_at",
-    "scheduled_for", "scheduled_time", "promised_at", "promise_time", "desired_time", "requested_time", "requested_at", "expected_at",
+    "scheduled_for", "scheduled_time", "promised_at", "promise_time", "desired_time", "requested_time", "requested_at", "expected_at", "expected_delivery_time", "expected_delivery_at",
     "ко_времени", "время_доставки", "доставить_к",
 ];
 pub const STARTS: &[&str] = &[
@@ -62,7 +66,7 @@ pub const STARTS: &[&str] = &[
 ];
 /// A cart is made long before it is an order.
 pub const CREATED: &[&str] = &[
-    "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "inserted_at", "date_created", "creation_date",
+    "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "date_order", "inserted_at", "date_created", "creation_date",
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
 ];
 pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
@@ -103,25 +107,25 @@ const STATUS_WORDS: &[(Status, &[&str])] = &[
         "новый", "новая", "новое", "ожидает", "ожидает подтверждения", "ждет", "ждёт", "создан", "создана", "оформлен", "поступил",
     ]),
     (Status::Preparing, &[
-        "preparing", "accepted", "confirmed", "approved", "in progress", "inprogress", "cooking", "processing", "started", "in kitchen",
+        "preparing", "accepted", "confirmed", "approved", "accepted by restaurant", "accepted by store", "in progress", "inprogress", "cooking", "processing", "started", "in kitchen",
         "in preparation", "in work", "making", "being processed", "being prepared", "принят", "принята", "подтвержден", "подтверждён",
         "подтверждена", "готовится", "в работе", "в обработке", "на кухне",
     ]),
     (Status::Ready, &[
-        "ready", "prepared", "ready for pickup", "ready to pickup", "ready for delivery", "ready to ship", "packed", "awaiting pickup", "cooked",
+        "ready", "prepared", "ready for pickup", "ready for pick up", "ready to pickup", "ready for delivery", "ready to ship", "packed", "awaiting pickup", "cooked",
         "готов", "готова", "готов к выдаче", "собран",
     ]),
     (Status::Delivering, &[
         "delivering", "out for delivery", "on the way", "on its way", "shipped", "in transit", "in delivery", "dispatched", "picked up", "en route",
-        "with courier", "в пути", "доставляется", "отправлен", "передан курьеру", "у курьера",
+        "with courier", "handed to courier", "courier picked up", "в пути", "доставляется", "отправлен", "передан курьеру", "у курьера",
     ]),
     (Status::Completed, &[
         "completed", "complete", "done", "delivered", "finished", "fulfilled", "closed", "collected", "served", "handed over", "checked out",
         "выполнен", "выполнена", "завершен", "завершён", "завершена", "доставлен", "выдан", "закрыт", "состоялась",
     ]),
-    (Status::Rejected, &["rejected", "declined", "refused", "denied", "отклонен", "отклонён", "отклонена", "отказ", "отказано"]),
+    (Status::Rejected, &["rejected", "declined", "cancelled by restaurant", "canceled by restaurant", "cancelled by store", "canceled by store", "refused", "denied", "отклонен", "отклонён", "отклонена", "отказ", "отказано"]),
     (Status::Cancelled, &[
-        "cancelled", "canceled", "cancelled by customer", "canceled by customer", "void", "voided", "refunded", "expired", "returned", "failed",
+        "cancelled", "canceled", "cancel", "cancelled by customer", "canceled by customer", "void", "voided", "refunded", "expired", "returned", "failed",
         "no show", "отменен", "отменён", "отменена", "отмена", "возврат", "аннулирован",
     ]),
 ];

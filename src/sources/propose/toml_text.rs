@@ -93,7 +93,7 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
     }
     text.questions("status");
     let missing = Status::ALL.into_iter().filter(|status| words.known.iter().all(|(known, _)| known != status));
-    if !words.unknown.is_empty() || words.known.is_empty() {
+    if draft.questions.iter().any(|(about, _)| *about == "status") || words.known.is_empty() {
         for status in missing {
             text.text.push_str(&format!("# {} = []\n", status.as_str()));
         }

@@ -6,12 +6,15 @@ mod write;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
+use crate::db::GenericClient;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::Sources;
+use super::access;
+use super::catalog::Table;
+use super::{Source, Sources};
 use super::changes::{Lookups, pieces};
-use crate::db::{self, Failed};
+use crate::db::{self, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::journal;
@@ -92,6 +95,8 @@ pub enum StatusChangeOutcome {
         /// The shop's own words; `None`: it said nothing for people.
         message: Option<String>,
     },
+    /// The role of `vestnik serve` lacks a right: the operator's fault, and nobody else's.
+    Denied(CurrentStatus),
     /// The shop has no word for this status.
     NoWord(CurrentStatus),
     /// Several sources have an order of this key: say which is meant.
@@ -134,24 +139,25 @@ pub async fn change_status(pool: &Pool, sources: &Sources, change: &StatusChange
         let Some(standing) = found.pop() else {
             return Ok(StatusChangeOutcome::Unknown);
         };
-        let outcome = apply(&mut transaction, sources, &standing, change).await;
-        match outcome {
-            Ok(outcome @ StatusChangeOutcome::Done { .. }) => match transaction.commit().await {
-                Ok(()) => Ok(outcome),
-                // A constraint of the shop's that is checked at the end.
-                Err(error) if is_refusal(&error) => Ok(refused(&standing, &error)),
-                Err(error) => Err(error.into()),
-            },
-            Ok(outcome) => {
-                transaction.rollback().await?;
-                Ok(outcome)
+        let applied = match apply(&mut transaction, sources, &standing, change).await {
+            // A constraint of the shop's may be checked at the end.
+            Ok(outcome @ StatusChangeOutcome::Done { .. }) => transaction.commit().await.map(|()| outcome).map_err(Failed::from),
+            Ok(outcome) => transaction.rollback().await.map(|()| outcome).map_err(Failed::from),
+            Err(error) => {
+                drop(transaction);
+                Err(error)
+            }
+        };
+        match applied {
+            Err(Failed::Postgres(error)) if is_denied(&error) => {
+                report_denied(&*client, standing.source, &error).await;
+                Ok(StatusChangeOutcome::Denied(standing.current()))
             }
             Err(Failed::Postgres(error)) if is_refusal(&error) => {
-                transaction.rollback().await?;
                 tracing::info!(error = db::reason(&error), "the shop's table refused a change of status");
                 Ok(refused(&standing, &error))
             }
-            Err(error) => Err(error),
+            applied => applied,
         }
     })
     .await
@@ -175,15 +181,39 @@ pub async fn current_status(
     .await
 }
 
+/// Whether it is an exception that a function of the shop's raises itself: its own word, whatever code it gives it.
+fn is_raised(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().and_then(|db| db.routine()) == Some("exec_stmt_raise")
+}
+
+/// Whether Postgres says that the engine's role may not do it: a grant or a policy was forgotten.
+fn is_denied(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !is_raised(error)
+}
+
 /// Whether Postgres, or a trigger or constraint of the shop's, says that this row does not take this value.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    let code = error.code().map(tokio_postgres::error::SqlState::code);
-    code.is_some_and(|code| ["22", "23", "P0", "42501", "44"].iter().any(|class| code.starts_with(class)))
+    let code = error.code().map(SqlState::code);
+    is_raised(error) || code.is_some_and(|code| ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)))
+}
+
+/// Tells the operator which grants and policies are missing.
+async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
+    let missing = match Table::find(client, &source.table).await {
+        Ok(table) => access::check(client, &table, &source.mapping).await.map_or_else(|_| Vec::new(), |access| access.missing),
+        Err(_) => Vec::new(),
+    };
+    let missing = match missing.is_empty() {
+        // A trigger or function of the shop's that runs with this role's rights.
+        true => "the role of `vestnik serve` needs a right that is not one on the table itself".to_owned(),
+        false => missing.join("; "),
+    };
+    tracing::error!(source = &*source.name, error = db::reason(error), missing, "an answer was not written: a right is missing");
 }
 
 /// What the shop says for people: the message of its own exception. What Postgres says of a constraint is for its owner.
 fn refused(standing: &Standing<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
-    let is_own = error.code().is_some_and(|code| code.code().starts_with("P0"));
+    let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
     let message = error.as_db_error().filter(|_| is_own).map(|db| {
         let message = db.message().chars().filter(|c| !c.is_control());
         message.take(REFUSAL_CHARACTERS).collect()
@@ -211,7 +241,9 @@ async fn apply(
     let expected = change.from.is_none_or(|from| from == now);
     let may = expected && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
     let mapping = &standing.source.mapping;
-    let word = mapping.status.word_of(to);
+    // A function of the shop's may know what to make of a status that has no word.
+    let usual = mapping.answer.function.as_ref().map(|_| to.as_str());
+    let word = mapping.status.word_of(to).or(usual);
     let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
     let Some(word) = word.filter(|_| may) else {
         let current = standing.current();

@@ -1,6 +1,6 @@
 //! An order as it stands in the shop's table, for an answer.
 
-use deadpool_postgres::Transaction;
+use crate::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::CurrentStatus;
@@ -85,7 +85,7 @@ pub async fn find<'a>(
     let meant = sources.all().into_iter().filter(|it| it.mapping.kind == kind && source.is_none_or(|name| it.name.as_ref() == name));
     let mut unreadable = None;
     for source in meant {
-        let savepoint = transaction.transaction().await?;
+        let savepoint = transaction.savepoint().await?;
         let beside = Beside {
             currency: sources.currency_of(store),
             lookup: Found::Nothing,

@@ -190,7 +190,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
 }
 
 /// A node that is up: its session, and its row.
-async fn node_up(database: &Database, node: &str) -> tokio_postgres::Client {
+async fn node_up(database: &Database, node: &str) -> vestnik::db::Client {
     let session = database.client().await;
     let up = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), now()) \
          on conflict (id) do update set pid = excluded.pid, seen_at = now()";

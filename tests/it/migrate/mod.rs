@@ -6,8 +6,8 @@ mod v23;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use tokio_postgres::Client;
 use vestnik::config::Config;
+use vestnik::db::Client;
 use vestnik::migrate::{self, Error, Outcome};
 
 use crate::support::db::Database;

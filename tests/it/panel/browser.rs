@@ -34,6 +34,12 @@ pub struct Browser {
     _permit: SemaphorePermit<'static>,
 }
 
+/// Whether a press missed because the element moved, or was drawn anew.
+fn is_moving(error: &CmdError) -> bool {
+    let said = error.to_string();
+    said.contains("click intercepted") || said.contains("stale element")
+}
+
 /// A command of the driver, or of the browser behind it.
 #[derive(Debug)]
 struct Raw {
@@ -183,11 +189,17 @@ impl Browser {
             "document.querySelector({selector:?})?.checkVisibility() && !(document.querySelector({selector:?}).closest('[data-still]')?.dataset.still > performance.now())"
         ))
         .await;
-        let found = self.page.find(Locator::Css(selector)).await.unwrap();
-        found
-            .click()
-            .await
-            .unwrap_or_else(|error| panic!("{selector}: {error}"));
+        let (begin, mut look) = (Instant::now(), interval(LOOK));
+        loop {
+            look.tick().await;
+            let found = self.page.find(Locator::Css(selector)).await.unwrap();
+            match found.click().await {
+                Ok(()) => return,
+                // It is on its way to another place, and nothing else lies there for long.
+                Err(error) if begin.elapsed() < PATIENCE && is_moving(&error) => {}
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        }
     }
 
     /// The text of what is selected.

@@ -127,7 +127,7 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shell_opens_without_a_server_and_says_that_it_is_offline() {
+async fn the_shell_opens_without_a_server_and_shows_the_last_board_with_its_time() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
     browser.until("navigator.serviceWorker.controller !== null").await;
@@ -146,14 +146,24 @@ async fn the_shell_opens_without_a_server_and_says_that_it_is_offline() {
         kept.len() > 20 && kept.iter().all(|path| !path.contains("/api/")),
         "{kept:?}"
     );
+    browser
+        .until("(sessionStorage.getItem('vestnik.board') ?? '').includes('Пицца')")
+        .await;
     app.engine.shut_down().await;
     browser.page.refresh().await.unwrap();
     browser.until_light("offline").await;
+    // The board as it was, grey, with its time; nothing is called new that may be over.
+    browser
+        .until("document.querySelector('[data-notice=line]')?.innerText.includes('На экране заказы на')")
+        .await;
+    browser.until_in("pending", 1).await;
     assert_eq!(
-        browser.js("return vestnik.items.size").await,
-        0,
-        "no order is served from a cache"
+        browser
+            .js("return ['kept' in document.body.dataset, vestnik.ringer.ringing.has('orders/orders/1')]")
+            .await,
+        serde_json::json!([true, false])
     );
+    browser.picture("32-kept").await;
     browser.close().await;
 }
 
@@ -174,5 +184,28 @@ async fn what_was_said_over_a_line_that_had_died_is_said_again() {
     app.until_so("select bool_or(rung_at is not null) and bool_or(rendered_at is not null) from vestnik.vst_receipt where event_id = 1")
         .await;
     assert_eq!(browser.alerts().await, [1]);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_dies_while_orders_are_open_is_red_within_ten_seconds() {
+    // With the usual heartbeats, every 30 s.
+    let app = App::start().await;
+    let proxy = Proxy::to(app.engine.address()).await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link_through(proxy.address)).await;
+    app.write("insert into orders (store_id, status) values (7, 'preparing')")
+        .await;
+    browser.until_in("preparing", 1).await;
+    browser
+        .js("window.cut = performance.now(); new MutationObserver(() => {
+                if (document.getElementById('light').dataset.state === 'offline') window.red ??= performance.now() - cut;
+             }).observe(document.getElementById('light'), { attributes: true })")
+        .await;
+    proxy.cut();
+    let red = browser.until("window.red").await.as_f64().unwrap();
+    assert!(red < 10_500.0, "{red} ms");
+    proxy.mend();
+    browser.until_light("live").await;
     browser.close().await;
 }

@@ -198,7 +198,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     let card = "[data-key='orders/catering/c0ffee-0001']";
     browser.press(&format!("{card} .yes")).await;
     browser
-        .until("document.querySelector('[data-column=preparing] .card') && vestnik.ringer.ringing.size === 0")
+        .until("document.querySelector('[data-column=later] .card') && vestnik.ringer.ringing.size === 0")
         .await;
     assert_eq!(
         browser.js("return document.querySelector('.card-changed')").await,
@@ -314,5 +314,70 @@ async fn a_closed_order_that_somebody_takes_back_is_whole_again() {
     browser
         .until_text("[data-column=ready] [data-key='orders/catering/c0ffee-0001']", "Плов")
         .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_found_by_its_number_its_customer_or_the_end_of_the_telephone_number() {
+    let app = App::start_with_catering().await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link()).await;
+    app.write(WHOLE).await;
+    app.write(ORDER).await;
+    browser.until("vestnik.items.size === 2").await;
+    for (words, found) in [
+        ("17", "A-17"),
+        ("мар", "A-17"),
+        ("4567", "A-17"),
+        ("№1", "Заказ №1"),
+        ("иван", "Заказ №1"),
+        ("zzz", "Ничего не нашлось"),
+    ] {
+        browser.press("#find-open").await;
+        let field = browser
+            .page
+            .find(fantoccini::Locator::Css("#find-words"))
+            .await
+            .unwrap();
+        field.send_keys(words).await.unwrap();
+        browser.until_text("#find-list", found).await;
+        browser.press("#find-close").await;
+    }
+    browser.press("#find-open").await;
+    let field = browser
+        .page
+        .find(fantoccini::Locator::Css("#find-words"))
+        .await
+        .unwrap();
+    field.send_keys("4567\n").await.unwrap();
+    browser.until("document.getElementById('order').open").await;
+    browser.expect_words("#order", &["Заказ №A-17"]).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_for_later_stands_apart_and_rings_when_it_is_time_to_cook() {
+    let app = App::start_with_catering().await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link()).await;
+    app.write(WHOLE).await;
+    let card = "[data-key='orders/catering/c0ffee-0001']";
+    browser.press(&format!("{card} .yes")).await;
+    browser
+        .until(&format!("document.querySelector(\"[data-column=later] {card}\")"))
+        .await;
+    browser.until_silent().await;
+    assert!(browser.text(&format!("{card} .age")).await.starts_with("к "));
+    browser.picture("34-later").await;
+    // Two hours are wished for, of which the kitchen needs the last twenty minutes.
+    browser
+        .js("Object.defineProperty(vestnik.connection.api, 'clockAhead', { get: () => 101 * 60000, set: () => {} })")
+        .await;
+    browser
+        .until(&format!("document.querySelector(\"[data-column=preparing] {card}\")"))
+        .await;
+    browser.until_text(".toast", "Пора готовить: Заказ №A-17").await;
+    browser.until_heard().await;
+    browser.until_silent().await;
     browser.close().await;
 }

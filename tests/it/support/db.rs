@@ -5,7 +5,7 @@
 //! so tests run side by side.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 use vestnik::config::{Config, Database as DatabaseConfig, ShopSchema};
+use vestnik::db::Client;
 use vestnik::sources::attach::{self, Options};
 use vestnik::sources::registry::Registry;
 
@@ -82,6 +82,17 @@ impl Database {
         Self::from_template("vestnik_without_shop").await
     }
 
+    /// The same in another encoding than UTF-8.
+    pub async fn encoded(encoding: &str) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let template = format!("template0 encoding '{encoding}' locale 'C'");
+        let database = Self::named(&format!("t{}_{number}", std::process::id()), &template).await;
+        let mut config = database.config();
+        config.shop.schema = ShopSchema::Own;
+        vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
+        database
+    }
+
     async fn from_template(template: &str) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Self::named(&format!("t{}_{number}", std::process::id()), template).await
@@ -144,10 +155,16 @@ impl Database {
     /// Attaches a table by its mapping; what is said of it.
     pub async fn attach(&self, mapping: &str) -> Vec<String> {
         let mut said = Vec::new();
-        attach::attach(&mut self.client().await, mapping, Options::default(), &mut |line| said.push(line.to_owned()))
+        attach::attach(&mut self.session().await, mapping, Options::default(), &mut |line| said.push(line.to_owned()))
             .await
             .unwrap();
         said
+    }
+
+    /// A connection with a session of its own, as commands have one that change a table.
+    pub async fn session(&self) -> tokio_postgres::Client {
+        let config = self.config();
+        vestnik::db::connect_directly(&config.database, "command").await.unwrap()
     }
 
     /// A connection, as a shop's application has one.
@@ -170,22 +187,52 @@ async fn cluster() -> String {
     }
 }
 
-/// Starts a cluster for this run through a script. It watches our standard input, and
-/// ends with us, however we end.
 fn start_cluster() -> String {
-    use std::io::{BufRead, BufReader};
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/cluster");
-    let mut child = Command::new(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("tests/it/support/cluster starts a Postgres");
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    let server = Server::start(&[]);
+    let address = server.address.clone();
     // Keeping its standard input open is what keeps it running.
-    std::mem::forget(child);
-    assert!(line.starts_with("postgres://"), "no test cluster: {line:?}");
-    line.trim().to_owned()
+    std::mem::forget(server);
+    address
+}
+
+/// A Postgres of its own, started through a script. It watches our standard input, and ends with us, however we end.
+pub struct Server {
+    /// Its address, without a database.
+    pub address: String,
+    child: Child,
+}
+
+impl Server {
+    /// With these variables for the script.
+    pub fn start(variables: &[(&str, &str)]) -> Self {
+        use std::io::{BufRead, BufReader};
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/cluster");
+        let mut child = Command::new(script)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/it/support/cluster starts a Postgres");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.starts_with("postgres://"), "no test cluster: {line:?}");
+        Self {
+            address: line.trim().to_owned(),
+            child,
+        }
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> &str {
+        self.address.rsplit_once(':').unwrap().1
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
 }

@@ -19,6 +19,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What comes until the socket closes.
+    pub async fn read(mut socket: TcpStream) -> Self {
+        let mut raw = Vec::new();
+        let read = timeout(PATIENCE, socket.read_to_end(&mut raw)).await;
+        read.expect("an answer").unwrap();
+        answer(&raw)
+    }
+
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
@@ -75,16 +83,12 @@ pub async fn call(
     headers: &[(&str, &str)],
     body: Option<&str>,
 ) -> Answer {
-    let mut socket = send(server, method, path, headers, body).await;
-    let mut raw = Vec::new();
-    let read = timeout(PATIENCE, socket.read_to_end(&mut raw)).await;
-    read.expect("an answer").unwrap();
-    answer(&raw)
+    Answer::read(begin(server, method, path, headers, body).await).await
 }
 
 /// The head of an answer that does not end, and its socket.
 pub async fn head(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (Answer, TcpStream) {
-    let mut socket = send(server, "GET", path, headers, None).await;
+    let mut socket = begin(server, "GET", path, headers, None).await;
     let mut raw = Vec::new();
     while !raw.ends_with(b"\r\n\r\n") {
         raw.push(socket.read_u8().await.unwrap());
@@ -92,7 +96,14 @@ pub async fn head(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (
     (answer(&raw), socket)
 }
 
-async fn send(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> TcpStream {
+/// A request whose answer nobody has read yet.
+pub async fn begin(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> TcpStream {
     let given = |name: &str| headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
     let mut request = format!("{method} {path} HTTP/1.1\r\n");
     for (name, value) in [("Connection", "close"), ("Host", "test")] {

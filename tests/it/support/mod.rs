@@ -9,6 +9,7 @@ pub mod hook;
 pub mod http;
 pub mod issuer;
 pub mod node;
+pub mod pooler;
 pub mod proxy;
 pub mod telegram;
 

@@ -1,0 +1,396 @@
+//! A connection string, in either form that libpq takes, with what it leaves out filled in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr as _;
+
+use percent_encoding::percent_decode_str;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio_postgres::config::Host;
+
+use super::libpq::Surroundings;
+use super::tls::Tls;
+
+/// What tokio-postgres takes. Everything else is read here, refused, or ignored and named.
+const TAKEN: [&str; 17] = [
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+];
+/// What would make the connection less safe than was asked for if it were ignored, and the values that ask for nothing.
+const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
+    ("requirepeer", &[]),
+    ("require_auth", &[]),
+    ("gssencmode", &["disable", "prefer"]),
+    ("sslcrldir", &[]),
+    ("sslpassword", &[]),
+];
+/// Of libpq, and without a meaning here.
+const WITHOUT_MEANING: [&str; 6] = [
+    "fallback_application_name",
+    "client_encoding",
+    "sslcompression",
+    "krbsrvname",
+    "gsslib",
+    "gssdelegation",
+];
+
+/// Why a connection string cannot be used. It never shows the string, which may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);
+
+impl Unreadable {
+    fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+/// Names and values.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Parameters(BTreeMap<String, String>);
+
+impl Parameters {
+    /// Of a URL, or of `name=value` pairs.
+    fn read(text: &str) -> Result<Self, Unreadable> {
+        match text.split_once("://") {
+            Some((scheme, rest)) => {
+                // Python's tools name a driver: postgresql+asyncpg.
+                let scheme = scheme.split_once('+').map_or(scheme, |(scheme, _)| scheme);
+                if !matches!(scheme, "postgres" | "postgresql") {
+                    return Err(Unreadable::new("it does not begin with postgres:// or postgresql://"));
+                }
+                Self::of_url(rest)
+            }
+            None => Self::of_pairs(text),
+        }
+    }
+
+    /// `[user[:password]@][host[:port],...][/dbname][?name=value&...]`
+    fn of_url(text: &str) -> Result<Self, Unreadable> {
+        let mut parameters = Self::default();
+        let (text, query) = text.split_once('?').unwrap_or((text, ""));
+        let (authority, database) = text.split_once('/').unwrap_or((text, ""));
+        let (person, hosts) = match authority.rsplit_once('@') {
+            Some((person, hosts)) => (Some(person), hosts),
+            None => (None, authority),
+        };
+        if let Some(person) = person {
+            let (user, password) = person.split_once(':').unwrap_or((person, ""));
+            parameters.put("user", decoded(user)?);
+            parameters.put("password", decoded(password)?);
+        }
+        let (names, ports) = hosts_and_ports(hosts)?;
+        parameters.put("host", decoded(&names)?);
+        parameters.put("port", ports);
+        parameters.put("dbname", decoded(database)?);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Unreadable::new("behind the ? it has a parameter without a value"))?;
+            match (decoded(name)?.as_str(), decoded(value)?) {
+                // As libpq does for JDBC.
+                ("ssl", value) if value == "true" => parameters.put("sslmode", "require".into()),
+                (name, value) => parameters.put(name, value),
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// `name=value name='value with spaces'`
+    fn of_pairs(text: &str) -> Result<Self, Unreadable> {
+        let mut parameters = Self::default();
+        let mut rest = text.trim_start();
+        while !rest.is_empty() {
+            let (name, behind) = rest
+                .split_once('=')
+                .filter(|(name, _)| !name.trim_end().contains(char::is_whitespace))
+                .ok_or_else(|| Unreadable::new("it is neither a URL nor made of name=value"))?;
+            let (value, behind) = value(behind.trim_start())?;
+            parameters.put(name.trim_end(), value);
+            rest = behind.trim_start();
+        }
+        Ok(parameters)
+    }
+
+    /// An empty value is none.
+    fn put(&mut self, name: &str, value: String) {
+        if !value.is_empty() {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Puts a value where there is none.
+    pub fn or_insert(&mut self, name: &str, value: &str) {
+        self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+
+    /// Whether there is a value.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A value.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A value, which nobody else is to read.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+}
+
+/// The names and the ports of `host[:port],...`. A host may be an IPv6 address in brackets.
+fn hosts_and_ports(text: &str) -> Result<(String, String), Unreadable> {
+    let (mut names, mut ports) = (Vec::new(), Vec::new());
+    for host in text.split(',') {
+        let (name, port) = match host.strip_prefix('[') {
+            Some(bracketed) => {
+                let (name, behind) = bracketed
+                    .split_once(']')
+                    .ok_or_else(|| Unreadable::new("an IPv6 address has no closing bracket"))?;
+                (name, behind.strip_prefix(':').unwrap_or(""))
+            }
+            None => host.split_once(':').unwrap_or((host, "")),
+        };
+        names.push(name);
+        ports.push(port);
+    }
+    let none = ports.iter().all(|port| port.is_empty());
+    let ports = ports.iter().map(|port| if port.is_empty() { "5432" } else { port });
+    let ports = if none {
+        String::new()
+    } else {
+        ports.collect::<Vec<_>>().join(",")
+    };
+    Ok((names.join(","), ports))
+}
+
+fn decoded(text: &str) -> Result<String, Unreadable> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    Ok(decoded
+        .map_err(|_| Unreadable::new("a percent sign in it does not stand for a letter: write %25"))?
+        .into_owned())
+}
+
+/// The value that a text begins with, and what is behind it.
+fn value(text: &str) -> Result<(String, &str), Unreadable> {
+    let quoted = text.strip_prefix('\'');
+    let mut value = String::new();
+    let mut letters = quoted.unwrap_or(text).char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => value.extend(letters.next().map(|(_, letter)| letter)),
+            '\'' if quoted.is_some() => return Ok((value, &text[1 + at + 1..])),
+            letter if quoted.is_none() && letter.is_whitespace() => return Ok((value, &text[at..])),
+            letter => value.push(letter),
+        }
+    }
+    match quoted {
+        Some(_) => Err(Unreadable::new("a quoted value has no closing quote")),
+        None => Ok((value, "")),
+    }
+}
+
+/// Where a Postgres is, and how it is to be reached.
+#[derive(Clone)]
+pub struct Address {
+    /// As tokio-postgres takes it. Its `sslmode` is of no account: `tls` says what is tried.
+    pub config: tokio_postgres::Config,
+    /// Whether and how the connection is encrypted, and what is verified.
+    pub tls: Tls,
+    /// Names of parameters that mean nothing here, such as Prisma's.
+    pub ignored: Vec<String>,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address")
+            .field("ignored", &self.ignored)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Address {
+    /// Reads a connection string; an empty one leaves everything to the surroundings.
+    pub fn read(text: &SecretString, surroundings: &Surroundings) -> Result<Self, Unreadable> {
+        let mut parameters = Parameters::read(text.expose_secret())?;
+        surroundings.fill(&mut parameters)?;
+        for (name, harmless) in NOT_TO_IGNORE {
+            if parameters
+                .take(name)
+                .is_some_and(|value| !harmless.contains(&value.as_str()))
+            {
+                return Err(Unreadable(format!(
+                    "{name} is not supported, and must not be ignored: leave it out"
+                )));
+            }
+        }
+        let mut tls = Tls::read(&mut parameters, surroundings)?;
+        let (taken, others): (BTreeMap<_, _>, BTreeMap<_, _>) = parameters
+            .0
+            .into_iter()
+            .partition(|(name, _)| TAKEN.contains(&name.as_str()));
+        let config =
+            tokio_postgres::Config::from_str(&as_pairs(&taken)).map_err(|error| Unreadable(super::reason(&error)))?;
+        if config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_))) {
+            tls.not_over_a_socket();
+        }
+        let ignored = others
+            .into_keys()
+            .filter(|name| !WITHOUT_MEANING.contains(&name.as_str()));
+        Ok(Self {
+            config,
+            tls,
+            ignored: ignored.collect(),
+        })
+    }
+
+    /// The variables by which a program of Postgres finds the same, but for PGSERVICE, which must not be set.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let host = self.config.get_hosts().first().map(|host| match host {
+            Host::Tcp(host) => host.clone(),
+            Host::Unix(directory) => directory.display().to_string(),
+        });
+        let password = self.config.get_password();
+        let of_config = [
+            ("PGHOST", host),
+            (
+                "PGHOSTADDR",
+                self.config.get_hostaddrs().first().map(ToString::to_string),
+            ),
+            ("PGPORT", self.config.get_ports().first().map(ToString::to_string)),
+            ("PGUSER", text(self.config.get_user())),
+            ("PGDATABASE", text(self.config.get_dbname().or(self.config.get_user()))),
+            (
+                "PGPASSWORD",
+                password.map(|password| String::from_utf8_lossy(password).into_owned()),
+            ),
+        ];
+        let of_config = of_config.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        of_config.chain(self.tls.variables()).collect()
+    }
+}
+
+fn as_pairs(parameters: &BTreeMap<String, String>) -> String {
+    let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
+    let pairs = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}='{}'", quoted(value)));
+    pairs.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Address, Unreadable> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Address::read(&SecretString::from(text), &Surroundings::new(variables))
+    }
+
+    fn of(text: &str) -> BTreeMap<String, String> {
+        Parameters::read(text).unwrap().0
+    }
+
+    #[test]
+    fn both_forms_of_a_connection_string_say_the_same() {
+        let url = of("postgresql://me:p%40ss%20word@db.example:5433/shop?sslmode=require&options=-c%20a%3Db");
+        let pairs = of(
+            r"user=me password='p@ss word'  host = db.example port=5433 dbname=shop sslmode=require options='-c a=b'",
+        );
+        assert_eq!(url, pairs);
+        assert_eq!(url["password"], "p@ss word");
+        assert_eq!(of(r"password='it\'s \\ me'")["password"], r"it's \ me");
+        for text in ["postgres+psycopg://h/d", "postgresql+asyncpg://h/d"] {
+            assert_eq!(of(text)["dbname"], "d");
+        }
+        assert_eq!(of("postgres://me:a@b@h/d")["password"], "a@b");
+    }
+
+    #[test]
+    fn several_hosts_ports_and_brackets_are_taken_apart() {
+        let url = of("postgres://a,b:5433,[::1]:5434/d");
+        assert_eq!(
+            (url["host"].as_str(), url["port"].as_str()),
+            ("a,b,::1", "5432,5433,5434")
+        );
+        assert_eq!(of("postgres://%2Frun%2Fpg/d")["host"], "/run/pg");
+        assert!(!of("postgres:///d").contains_key("host"));
+    }
+
+    #[test]
+    fn what_it_does_not_say_comes_from_the_environment_and_what_it_says_does_not() {
+        let variables = [
+            ("PGHOST", "env.example"),
+            ("PGHOSTADDR", "10.0.0.1"),
+            ("PGPORT", "5444"),
+            ("PGUSER", "them"),
+            ("PGPASSWORD", "secret"),
+        ];
+        let address = read("postgres://me@db.example/shop", &variables).unwrap();
+        assert_eq!(address.config.get_hosts(), [Host::Tcp("db.example".into())]);
+        assert!(address.config.get_hostaddrs().is_empty(), "that is another host's");
+        assert_eq!(address.config.get_ports(), [5444]);
+        assert_eq!(address.config.get_user(), Some("me"));
+        assert_eq!(address.config.get_password(), Some("secret".as_bytes()));
+        let address = read("", &variables).unwrap();
+        assert_eq!(address.config.get_hosts(), [Host::Tcp("env.example".into())]);
+        assert_eq!(address.config.get_user(), Some("them"));
+    }
+
+    #[test]
+    fn parameters_of_other_tools_are_ignored_and_named() {
+        let text =
+            "postgres://me@h/d?schema=public&pgbouncer=true&connection_limit=5&pool_timeout=10&client_encoding=utf8";
+        let address = read(text, &[]).unwrap();
+        assert_eq!(
+            address.ignored,
+            ["connection_limit", "pgbouncer", "pool_timeout", "schema"]
+        );
+    }
+
+    #[test]
+    fn what_makes_a_connection_safer_is_refused_rather_than_ignored() {
+        for text in [
+            "postgres://h/d?requirepeer=postgres",
+            "postgres://h/d?gssencmode=require",
+        ] {
+            assert!(read(text, &[]).unwrap_err().0.contains("must not be ignored"), "{text}");
+        }
+        read("postgres://h/d?gssencmode=prefer", &[]).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_without_the_password() {
+        for text in [
+            "mysql://me:hunter2@h/d",
+            "me:hunter2@h",
+            "postgres://me:hunter2@h:port/d",
+            "postgres://me:hunter2@h/d?sslmode=maybe",
+            "password='hunter2",
+            "postgres://me:hunter2@h/d?x",
+        ] {
+            let said = read(text, &[]).unwrap_err().to_string();
+            assert!(!said.is_empty() && !said.contains("hunter2"), "{text}: {said}");
+        }
+    }
+}

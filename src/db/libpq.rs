@@ -1,0 +1,246 @@
+//! What libpq reads of a Postgres' address beside the connection string: the environment, the service file and the
+//! password file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::address::{Parameters, Unreadable};
+
+/// Variables, and the parameter that each stands for. Ours are set deliberately: the application's name and the time-out.
+const VARIABLES: [(&str, &str); 24] = [
+    ("PGHOST", "host"),
+    ("PGHOSTADDR", "hostaddr"),
+    ("PGPORT", "port"),
+    ("PGDATABASE", "dbname"),
+    ("PGUSER", "user"),
+    ("PGPASSWORD", "password"),
+    ("PGPASSFILE", "passfile"),
+    ("PGOPTIONS", "options"),
+    ("PGSSLMODE", "sslmode"),
+    ("PGSSLNEGOTIATION", "sslnegotiation"),
+    ("PGSSLCERT", "sslcert"),
+    ("PGSSLKEY", "sslkey"),
+    ("PGSSLROOTCERT", "sslrootcert"),
+    ("PGSSLCRL", "sslcrl"),
+    ("PGSSLCRLDIR", "sslcrldir"),
+    ("PGSSLSNI", "sslsni"),
+    ("PGSSLMINPROTOCOLVERSION", "ssl_min_protocol_version"),
+    ("PGSSLMAXPROTOCOLVERSION", "ssl_max_protocol_version"),
+    ("PGGSSENCMODE", "gssencmode"),
+    ("PGREQUIREPEER", "requirepeer"),
+    ("PGREQUIREAUTH", "require_auth"),
+    ("PGCHANNELBINDING", "channel_binding"),
+    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
+    ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
+];
+/// Those of them that say which Postgres is meant: where one is set, no private Postgres is started.
+const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
+/// Where the service file of the whole machine is.
+const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
+/// Where a local Postgres has its socket: Debian's directory, and that of Postgres itself.
+const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+/// Where the files of a user are, within the home directory.
+const USER_DIRECTORY: &str = ".postgresql";
+
+/// Where libpq looks.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    variables: HashMap<String, String>,
+}
+
+impl Surroundings {
+    /// With these variables of the environment.
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        // An empty variable is how many tools say "none".
+        let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
+        Self {
+            variables: variables.collect(),
+        }
+    }
+
+    /// The process's own.
+    pub fn of_process() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self::new(std::env::vars_os().filter_map(text))
+    }
+
+    /// Whether the environment says which Postgres is meant.
+    pub fn name_a_postgres(&self) -> bool {
+        NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
+    }
+
+    /// Fills in what the connection string leaves out: from the service that it or the environment names, then from the
+    /// environment, then the password file.
+    pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
+        let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
+        let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));
+        if let Some(service) = service {
+            for (name, value) in self.service(&service)? {
+                parameters.or_insert(&name, &value);
+            }
+        }
+        for (variable, name) in VARIABLES {
+            // An address in the environment is of the host in the environment.
+            if name == "hostaddr" && names_a_host {
+                continue;
+            }
+            if let Some(value) = self.variable(variable) {
+                parameters.or_insert(name, &value);
+            }
+        }
+        if !parameters.contains("host") {
+            let address = parameters.get("hostaddr").map(str::to_owned);
+            parameters.or_insert("host", &address.unwrap_or_else(socket_directory));
+        }
+        let file = parameters.take("passfile").map(PathBuf::from);
+        if !parameters.contains("password")
+            && let Some(file) = file.or_else(|| Some(self.home()?.join(".pgpass")))
+            && let Some(user) = parameters
+                .get("user")
+                .map(str::to_owned)
+                .or_else(|| self.variable("USER"))
+            && let Some(password) = password(&file, parameters, &user)
+        {
+            parameters.or_insert("password", &password);
+        }
+        Ok(())
+    }
+
+    /// A file in the user's own directory for Postgres, if it is there.
+    pub fn user_file(&self, name: &str) -> Option<PathBuf> {
+        let path = self.home()?.join(USER_DIRECTORY).join(name);
+        path.exists().then_some(path)
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.variable("HOME").map(PathBuf::from)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    /// What a service is: from the user's own file, else the machine's.
+    fn service(&self, name: &str) -> Result<Vec<(String, String)>, Unreadable> {
+        let own = self.variable("PGSERVICEFILE").map(PathBuf::from);
+        let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));
+        let system = match self.variable("PGSYSCONFDIR") {
+            Some(directory) => vec![PathBuf::from(directory)],
+            None => SYSTEM_DIRECTORIES.map(PathBuf::from).to_vec(),
+        };
+        let system = system.into_iter().map(|directory| directory.join("pg_service.conf"));
+        for file in own.into_iter().chain(system) {
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            if let Some(service) = section(&text, name) {
+                return Ok(service);
+            }
+        }
+        Err(Unreadable(format!(
+            "there is no service {name:?} in ~/.pg_service.conf, PGSERVICEFILE or pg_service.conf of the machine"
+        )))
+    }
+}
+
+fn socket_directory() -> String {
+    let there = SOCKET_DIRECTORIES
+        .iter()
+        .find(|directory| Path::new(directory).is_dir());
+    there.unwrap_or(&SOCKET_DIRECTORIES[0]).to_string()
+}
+
+/// The settings of a section of a service file.
+fn section(text: &str, name: &str) -> Option<Vec<(String, String)>> {
+    let lines = text.lines().map(str::trim);
+    let mut lines =
+        lines.skip_while(|line| line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) != Some(name));
+    lines.next()?;
+    let settings = lines
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='));
+    Some(
+        settings
+            .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+            .collect(),
+    )
+}
+
+/// The password that a password file has for this address. One that others may read is not used, as libpq does not.
+fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> {
+    let mode = fs::metadata(file).ok()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "the password file is not used, for others may read it: chmod 600");
+        return None;
+    }
+    let host = parameters.get("host")?.split(',').next()?;
+    // A password file says localhost for the usual socket.
+    let host = match SOCKET_DIRECTORIES.contains(&host) {
+        true => "localhost",
+        false => host,
+    };
+    let port = parameters.get("port").and_then(|port| port.split(',').next());
+    let database = parameters.get("dbname").unwrap_or(user);
+    let asked = [
+        host,
+        port.filter(|port| !port.is_empty()).unwrap_or("5432"),
+        database,
+        user,
+    ];
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| password_in(line, asked))
+}
+
+/// The password of a line `host:port:database:user:password`, if it is for this address.
+fn password_in(line: &str, asked: [&str; 4]) -> Option<String> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let mut fields = vec![String::new()];
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            ':' if fields.len() <= asked.len() => fields.push(String::new()),
+            '\\' => fields.last_mut()?.extend(letters.next()),
+            letter => fields.last_mut()?.push(letter),
+        }
+    }
+    let password = fields.pop().filter(|_| fields.len() == asked.len())?;
+    let fits = fields
+        .iter()
+        .zip(asked)
+        .all(|(field, asked)| field == "*" || field == asked);
+    fits.then_some(password)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_password_file_is_read_with_its_stars_and_backslashes() {
+        let asked = ["db.example", "5432", "shop", "me"];
+        for (line, password) in [
+            ("db.example:5432:shop:me:secret", Some("secret")),
+            ("*:*:*:me:a\\:b\\\\c:d", Some("a:b\\c:d")),
+            ("db.example:5433:shop:me:secret", None),
+            ("# db.example:5432:shop:me:secret", None),
+            ("db.example:5432:shop:me", None),
+            ("", None),
+        ] {
+            assert_eq!(password_in(line, asked).as_deref(), password, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_section_of_the_service_file_ends_where_the_next_begins() {
+        let text = "[other]\nhost=elsewhere\n\n[shop]\n# a word\nhost = db.example\nport=5433\n[last]\nuser=me\n";
+        let shop = section(text, "shop").unwrap();
+        let shop: Vec<_> = shop.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(shop, [("host", "db.example"), ("port", "5433")]);
+        assert_eq!(section(text, "none"), None);
+    }
+}

@@ -1,0 +1,385 @@
+//! Whether a connection is encrypted and whom it trusts, with the words of libpq and their meaning there.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, SupportedProtocolVersion};
+use tokio_postgres::config::SslMode as Negotiated;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::address::{Parameters, Unreadable};
+use super::libpq::Surroundings;
+use super::verifier::{Check, Trust, Verifier};
+
+/// `sslmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SslMode {
+    /// Never encrypted.
+    Disable,
+    /// Encrypted where the server refuses anything else.
+    Allow,
+    /// Encrypted where the server can.
+    Prefer,
+    /// Encrypted. Verified like `VerifyCa` where a root certificate is given.
+    Require,
+    /// The server's certificate has to be signed by a given root.
+    VerifyCa,
+    /// The same, and it has to be made out to the host's name.
+    VerifyFull,
+}
+
+const MODES: [(&str, SslMode); 7] = [
+    ("disable", SslMode::Disable),
+    ("allow", SslMode::Allow),
+    ("prefer", SslMode::Prefer),
+    ("require", SslMode::Require),
+    // Node's word for it.
+    ("no-verify", SslMode::Require),
+    ("verify-ca", SslMode::VerifyCa),
+    ("verify-full", SslMode::VerifyFull),
+];
+
+/// `sslrootcert`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Roots {
+    /// Those that the operating system trusts.
+    System,
+    /// Those of a PEM file.
+    File(PathBuf),
+}
+
+/// What is tried, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Plain text.
+    Plain,
+    /// TLS where the server can, else plain text over the same connection.
+    Preferred,
+    /// TLS.
+    Required,
+}
+
+impl Attempt {
+    /// For tokio-postgres.
+    pub fn negotiated(self) -> Negotiated {
+        match self {
+            Self::Plain => Negotiated::Disable,
+            Self::Preferred => Negotiated::Prefer,
+            Self::Required => Negotiated::Require,
+        }
+    }
+}
+
+/// Why TLS cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of certificates or keys.
+    #[error("{what} {}: {problem}", .path.display())]
+    File {
+        /// The parameter that names it.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// The operating system trusts nobody.
+    #[error(
+        "sslrootcert=system: the operating system has no trusted certificates; install ca-certificates, or give \
+         the server's CA as a file with sslrootcert"
+    )]
+    NoSystemRoots,
+    /// What rustls says.
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
+    /// A list of revoked certificates, or no usable root.
+    #[error("{0}")]
+    Verifier(#[from] rustls::client::VerifierBuilderError),
+}
+
+/// How a connection is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    mode: SslMode,
+    roots: Option<Roots>,
+    revoked: Option<PathBuf>,
+    /// Certificate and key of the client.
+    identity: Option<(PathBuf, PathBuf)>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    sni: bool,
+    /// A local socket is never encrypted.
+    over_a_socket: bool,
+}
+
+impl Tls {
+    /// Takes what is about TLS out of the parameters.
+    pub(super) fn read(parameters: &mut Parameters, surroundings: &Surroundings) -> Result<Self, Unreadable> {
+        let file = |parameters: &mut Parameters, name: &str, usual: &str| {
+            let given = parameters.take(name).map(PathBuf::from);
+            given.or_else(|| surroundings.user_file(usual))
+        };
+        let roots = match parameters.take("sslrootcert") {
+            Some(system) if system == "system" => Some(Roots::System),
+            Some(path) => Some(Roots::File(path.into())),
+            None => surroundings.user_file("root.crt").map(Roots::File),
+        };
+        let mode = mode(parameters.take("sslmode").as_deref(), roots.as_ref())?;
+        if roots.is_none() && matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) {
+            return Err(Unreadable(
+                "sslmode verifies the server's certificate, so it needs to know whom to trust: add sslrootcert=FILE with the \
+                 server's CA, sslrootcert=system, or put the CA into ~/.postgresql/root.crt"
+                    .into(),
+            ));
+        }
+        let certificate = file(parameters, "sslcert", "postgresql.crt");
+        let key = file(parameters, "sslkey", "postgresql.key");
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(_), None) => {
+                return Err(Unreadable(
+                    "sslcert needs sslkey, the private key of the certificate".into(),
+                ));
+            }
+            (None, _) => None,
+        };
+        Ok(Self {
+            mode,
+            roots,
+            revoked: file(parameters, "sslcrl", "root.crl"),
+            identity,
+            versions: versions(parameters)?,
+            sni: parameters.take("sslsni").is_none_or(|sni| sni != "0"),
+            over_a_socket: false,
+        })
+    }
+
+    /// The address is a local socket.
+    pub(super) fn not_over_a_socket(&mut self) {
+        self.over_a_socket = true;
+    }
+
+    /// What is tried, in this order.
+    pub fn attempts(&self) -> &'static [Attempt] {
+        match self.mode {
+            _ if self.over_a_socket => &[Attempt::Plain],
+            SslMode::Disable => &[Attempt::Plain],
+            SslMode::Allow => &[Attempt::Plain, Attempt::Required],
+            SslMode::Prefer => &[Attempt::Preferred, Attempt::Plain],
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[Attempt::Required],
+        }
+    }
+
+    /// What is verified of the server's certificate.
+    fn check(&self) -> Check {
+        match (self.mode, &self.roots) {
+            (SslMode::VerifyFull, _) => Check::ChainAndName,
+            (SslMode::VerifyCa, _) => Check::Chain,
+            // As libpq: whoever gives a root means it.
+            (SslMode::Require, Some(Roots::File(path))) if path.exists() => Check::Chain,
+            _ => Check::Nothing,
+        }
+    }
+
+    /// Whether somebody between us and Postgres could read along, or answer in its place.
+    pub fn is_open(&self) -> bool {
+        !self.over_a_socket && self.check() != Check::ChainAndName
+    }
+
+    /// Reads the files, which may have been renewed, and makes the connector.
+    pub fn connector(&self) -> Result<MakeRustlsConnect, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let trust = match self.check() {
+            Check::Nothing => Trust::none(),
+            check => Trust::new(check, self.root_certificates()?, self.revocations()?)?,
+        };
+        let verifier = Verifier::new(trust, &provider);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(self.versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match &self.identity {
+            Some((certificate, key)) => {
+                let chain = certificates("sslcert", certificate)?;
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| Error::File {
+                    what: "sslkey",
+                    path: key.clone(),
+                    problem: format!("{error}; it has to be a private key in PEM, without a passphrase"),
+                })?;
+                // Not checked against each other here: rustls could not read a certificate of version 1.
+                let key = provider.key_provider.load_private_key(key)?;
+                let identity = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+                builder.with_client_cert_resolver(Arc::new(identity))
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.enable_sni = self.sni;
+        // sslnegotiation=direct takes it; otherwise it does no harm.
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        Ok(MakeRustlsConnect::new(config))
+    }
+
+    fn root_certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+        match &self.roots {
+            Some(Roots::File(path)) => certificates("sslrootcert", path),
+            Some(Roots::System) | None => match rustls_native_certs::load_native_certs().certs {
+                none if none.is_empty() => Err(Error::NoSystemRoots),
+                certificates => Ok(certificates),
+            },
+        }
+    }
+
+    fn revocations(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+        let Some(path) = &self.revoked else {
+            return Ok(Vec::new());
+        };
+        let lists = CertificateRevocationListDer::pem_file_iter(path).and_then(Iterator::collect);
+        lists.map_err(|error| Error::File {
+            what: "sslcrl",
+            path: path.clone(),
+            problem: error.to_string(),
+        })
+    }
+
+    /// The variables by which a program of Postgres does the same.
+    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
+        let word = MODES
+            .iter()
+            .find(|(_, mode)| *mode == self.mode)
+            .map(|(word, _)| (*word).to_owned());
+        let text = |path: &PathBuf| path.display().to_string();
+        let roots = self.roots.as_ref().map(|roots| match roots {
+            Roots::System => "system".to_owned(),
+            Roots::File(path) => text(path),
+        });
+        let variables = [
+            ("PGSSLMODE", word),
+            ("PGSSLROOTCERT", roots),
+            ("PGSSLCRL", self.revoked.as_ref().map(text)),
+            (
+                "PGSSLCERT",
+                self.identity.as_ref().map(|(certificate, _)| text(certificate)),
+            ),
+            ("PGSSLKEY", self.identity.as_ref().map(|(_, key)| text(key))),
+        ];
+        variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
+/// What the connection is worth, and what to do where that is little.
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verify = "sslmode=verify-full with sslrootcert=FILE or system verifies it";
+        if self.over_a_socket {
+            return f.write_str("over a local socket");
+        }
+        match (self.mode, self.check()) {
+            (SslMode::Disable, _) => f.write_str("not encrypted (sslmode=disable)"),
+            (SslMode::Allow, _) => f.write_str("encrypted only where the server insists (sslmode=allow), and nothing is verified"),
+            (SslMode::Prefer, _) => {
+                write!(f, "encrypted where the server can (sslmode=prefer), and its certificate is not verified: {verify}")
+            }
+            (_, Check::Nothing) => write!(f, "encrypted, and the server's certificate is not verified: {verify}"),
+            (_, Check::Chain) => f.write_str(
+                "encrypted, and the server's certificate is signed by a trusted CA; its name is not verified: sslmode=verify-full \
+                 verifies it",
+            ),
+            (_, Check::ChainAndName) => f.write_str("encrypted, and the server's certificate is verified"),
+        }
+    }
+}
+
+/// `sslmode`, which has another default where the system's roots are trusted: those sign for anybody's server.
+fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadable> {
+    let system = roots == Some(&Roots::System);
+    let Some(given) = given else {
+        return Ok(if system { SslMode::VerifyFull } else { SslMode::Prefer });
+    };
+    let mode = MODES
+        .iter()
+        .find(|(word, _)| *word == given)
+        .map(|(_, mode)| *mode)
+        .ok_or_else(|| {
+            Unreadable("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".into())
+        })?;
+    if system && mode != SslMode::VerifyFull {
+        return Err(Unreadable(format!(
+            "sslmode={given} is too weak for sslrootcert=system, whose authorities sign for anybody: use verify-full"
+        )));
+    }
+    Ok(mode)
+}
+
+/// The versions of TLS from `ssl_min_protocol_version` to `ssl_max_protocol_version`.
+fn versions(parameters: &mut Parameters) -> Result<&'static [&'static SupportedProtocolVersion], Unreadable> {
+    const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
+    let least = parameters.take("ssl_min_protocol_version");
+    let most = parameters.take("ssl_max_protocol_version");
+    let range = match (least.as_deref(), most.as_deref()) {
+        (None | Some("TLSv1" | "TLSv1.1" | "TLSv1.2"), None | Some("TLSv1.3")) => BOTH,
+        (None | Some("TLSv1" | "TLSv1.1" | "TLSv1.2"), Some("TLSv1.2")) => &BOTH[..1],
+        (Some("TLSv1.3"), None | Some("TLSv1.3")) => &BOTH[1..],
+        _ => {
+            return Err(Unreadable(
+                "of TLS only versions 1.2 and 1.3 are spoken: ssl_min_protocol_version or ssl_max_protocol_version leaves none"
+                    .into(),
+            ));
+        }
+    };
+    Ok(range)
+}
+
+fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let problem = |problem: String| Error::File {
+        what,
+        path: path.clone(),
+        problem,
+    };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    match read {
+        Ok(none) if none.is_empty() => Err(problem("there is no certificate in it: it has to be PEM".into())),
+        read => read.map_err(|error| problem(error.to_string())),
+    }
+}
+
+/// What a failed connection was about, where it is TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The certificate is not signed by anybody who is trusted.
+    Untrusted,
+    /// It is made out to somebody else.
+    OtherName,
+    /// The server has no TLS.
+    NoTls,
+}
+
+/// Tells it from the error of a connection.
+pub(super) fn problem(error: &tokio_postgres::Error) -> Option<Problem> {
+    use std::error::Error as _;
+
+    use rustls::CertificateError as Certificate;
+
+    let source = error.source()?;
+    if source.to_string() == "server does not support TLS" {
+        return Some(Problem::NoTls);
+    }
+    let inner = source
+        .downcast_ref::<std::io::Error>()?
+        .get_ref()?
+        .downcast_ref::<rustls::Error>()?;
+    match inner {
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            Some(Problem::Untrusted)
+        }
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => Some(Problem::OtherName),
+        _ => None,
+    }
+}

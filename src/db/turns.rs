@@ -1,0 +1,172 @@
+//! Requests of stores take turns in the database: a store that asks for much at once waits for itself, and for nobody else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::Pool;
+
+/// Requests of one store that run at once.
+const AT_ONCE: usize = 2;
+/// Requests of one store that wait.
+const WAITING: usize = 8;
+/// How long one waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why a request gets no turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Busy {
+    /// The store has too many requests of its own.
+    #[error("this store asks for too much at once")]
+    Store,
+    /// All stores together have.
+    #[error("as many requests run as may, for {} s already", PATIENCE.as_secs())]
+    Database,
+}
+
+/// The turns of each store.
+#[derive(Debug)]
+pub struct Turns {
+    stores: Mutex<HashMap<Box<str>, Line>>,
+    /// Of all stores together.
+    all: Arc<Semaphore>,
+}
+
+/// The requests of one store that run or wait.
+#[derive(Debug)]
+struct Line {
+    turns: Arc<Semaphore>,
+    standing: usize,
+}
+
+impl Turns {
+    /// At most so many at once, of all stores together.
+    pub fn new(in_all: usize) -> Self {
+        Self {
+            stores: Mutex::default(),
+            all: Arc::new(Semaphore::new(in_all.max(1))),
+        }
+    }
+
+    /// Waits for a turn of this store.
+    pub async fn take(&self, store: &str) -> Result<Turn<'_>, Busy> {
+        let (turns, standing) = self.stand(store)?;
+        let begin = tokio::time::Instant::now();
+        let Ok(Ok(of_store)) = timeout(PATIENCE, turns.acquire_owned()).await else {
+            return Err(Busy::Store);
+        };
+        let left = PATIENCE.saturating_sub(begin.elapsed());
+        match timeout(left, Arc::clone(&self.all).acquire_owned()).await {
+            Ok(Ok(of_all)) => Ok(Turn {
+                _permits: (of_store, of_all),
+                _standing: standing,
+            }),
+            _ => Err(Busy::Database),
+        }
+    }
+
+    fn stand<'a>(&'a self, store: &str) -> Result<(Arc<Semaphore>, Standing<'a>), Busy> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = stores.entry(store.into()).or_insert_with(|| Line {
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            standing: 0,
+        });
+        if line.standing == AT_ONCE + WAITING {
+            return Err(Busy::Store);
+        }
+        line.standing += 1;
+        let standing = Standing {
+            turns: self,
+            store: store.into(),
+        };
+        Ok((Arc::clone(&line.turns), standing))
+    }
+}
+
+/// A place in a store's line.
+struct Standing<'a> {
+    turns: &'a Turns,
+    store: Box<str>,
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        let mut stores = self.turns.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = stores.get_mut(&self.store) {
+            line.standing -= 1;
+            if line.standing == 0 {
+                stores.remove(&self.store);
+            }
+        }
+    }
+}
+
+/// A turn, until it is dropped.
+pub struct Turn<'a> {
+    _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    _standing: Standing<'a>,
+}
+
+/// Lists, history and figures may read for long, so they have connections of their own: tokens and acknowledgements never
+/// wait behind them.
+pub struct Reads {
+    pool: Pool,
+    turns: Turns,
+}
+
+impl Reads {
+    /// Over these connections.
+    pub fn new(pool: Pool) -> Self {
+        Self {
+            turns: Turns::new(pool.max_size()),
+            pool,
+        }
+    }
+
+    /// Waits until this store may read.
+    pub async fn turn(&self, store: &str) -> Result<(Turn<'_>, &Pool), Busy> {
+        Ok((self.turns.take(store).await?, &self.pool))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_waits_for_itself_and_for_no_other() {
+        let turns = Turns::new(100);
+        let first = turns.take("7").await.unwrap();
+        let second = turns.take("7").await.unwrap();
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(turns.take("7"))).collect();
+        for wait in &mut waiting {
+            assert!(wait.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(turns.take("7").await.err(), Some(Busy::Store), "the line is full");
+        assert!(turns.take("8").now_or_never().is_some(), "another store has its own");
+        drop(first);
+        let third = waiting.remove(0).now_or_never();
+        assert!(third.is_some(), "the first that waits is next");
+        drop(waiting);
+        drop((third, second));
+        assert!(
+            turns.stores.lock().unwrap().is_empty(),
+            "a store that asks for nothing is forgotten"
+        );
+    }
+
+    #[tokio::test]
+    async fn all_stores_together_have_no_more_turns_than_there_are() {
+        let turns = Turns::new(2);
+        let held = (turns.take("7").await.unwrap(), turns.take("8").await.unwrap());
+        let mut third = Box::pin(turns.take("9"));
+        assert!(third.as_mut().now_or_never().is_none(), "it waits");
+        drop(held.0);
+        assert!(third.now_or_never().is_some_and(|turn| turn.is_ok()));
+    }
+}

@@ -1,0 +1,142 @@
+//! What a role may do with a source's tables: the grants and the policies of row level security that are missing. The role that
+//! serves needs them, not the one that attached the table.
+
+use crate::db::GenericClient;
+
+use super::catalog::{self, Table};
+use super::mapping::{ItemsRef, Mapping};
+
+/// What is missing, and what somebody should know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// What the role cannot do, and the statement that allows it, a line each.
+    pub missing: Vec<String>,
+    /// Policies that may hide rows.
+    pub notes: Vec<String>,
+}
+
+/// What the role of this client lacks to list and answer the orders of a source.
+pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
+    let mut access = Access::default();
+    let read = mapping.recorded_columns();
+    grants(client, table, "select", &read, "lists are empty", &mut access).await?;
+    match &mapping.answer.function {
+        Some(function) => execute(client, function, &mut access).await?,
+        None => grants(client, table, "update", &written(mapping), "answers fail", &mut access).await?,
+    }
+    access.extend(row_security(client, table, mapping).await?);
+    if let Some(items) = &mapping.items
+        && let ItemsRef::Table { table: name, order_key } = &items.from
+    {
+        // What is not there is another trouble.
+        let Ok(found) = Table::find(client, name).await else { return Ok(access) };
+        let named = [&items.name, &items.quantity, &items.price, &items.note, &items.options];
+        let named = named.into_iter().flatten().map(|column| column.name.as_str());
+        let read: Vec<&str> = named.chain([order_key.as_str()]).collect();
+        grants(client, &found, "select", &read, "items are missing", &mut access).await?;
+        access.extend(policies(client, &found, &[("r", "select", "items are missing")]).await?);
+    }
+    Ok(access)
+}
+
+impl Access {
+    fn extend(&mut self, other: Self) {
+        self.missing.extend(other.missing);
+        self.notes.extend(other.notes);
+    }
+}
+
+/// The columns that an answer writes.
+fn written(mapping: &Mapping) -> Vec<&str> {
+    let answer = &mapping.answer;
+    let optional = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes];
+    std::iter::once(&mapping.status.column.name)
+        .chain(optional.into_iter().flatten())
+        .map(String::as_str)
+        .collect()
+}
+
+async fn grants(
+    client: &impl GenericClient,
+    table: &Table,
+    privilege: &str,
+    columns: &[&str],
+    what: &str,
+    access: &mut Access,
+) -> Result<(), catalog::Error> {
+    const GRANTS: &str = "select quote_ident(current_user), quote_ident(n.nspname), has_schema_privilege(n.oid, 'usage'), \
+             array(select quote_ident(a.attname) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
+                     and a.attname = any ($2) and not has_column_privilege(c.oid, a.attnum, $3) order by a.attnum) \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = $1";
+    let row = client.query_one(GRANTS, &[&table.oid, &columns, &privilege]).await?;
+    let (role, schema): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+    let usage = format!("grant usage on schema {schema} to {role}");
+    if !row.try_get::<_, bool>(2)? && !access.missing.iter().any(|line| line.ends_with(&usage)) {
+        access.missing.push(format!("role {role} may not use the schema of {}, so {what}: {usage}", table.quoted));
+    }
+    let denied: Vec<String> = row.try_get(3)?;
+    if !denied.is_empty() {
+        access.missing.push(format!(
+            "role {role} may not {privilege} all that it needs of {}, so {what}: grant {privilege} ({}) on {} to {role}",
+            table.quoted,
+            denied.join(", "),
+            table.quoted,
+        ));
+    }
+    Ok(())
+}
+
+async fn execute(client: &impl GenericClient, function: &str, access: &mut Access) -> Result<(), catalog::Error> {
+    const FUNCTION: &str = "select quote_ident(current_user), f.it::text, has_function_privilege(f.it, 'execute') \
+         from (select to_regprocedure($1 || '(text, text, text, integer, text)') as it) f where f.it is not null";
+    let found = match client.query_opt(FUNCTION, &[&function]).await {
+        Ok(found) => found,
+        // No name of a function, or of a schema that the role may not look into.
+        Err(error) if error.as_db_error().is_some() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(row) = found else { return Ok(()) };
+    if !row.try_get::<_, bool>(2)? {
+        let (role, function): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let line = format!("role {role} may not execute {function}, so answers fail: grant execute on function {function} to {role}");
+        access.missing.push(line);
+    }
+    Ok(())
+}
+
+/// Row level security may hide the shop's orders from a role, without an error.
+pub async fn row_security(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
+    let select = ("r", "select", "lists are empty");
+    let update = ("w", "update", "answers change nothing");
+    match mapping.answer.function {
+        Some(_) => policies(client, table, &[select]).await,
+        None => policies(client, table, &[select, update]).await,
+    }
+}
+
+async fn policies(
+    client: &impl GenericClient,
+    table: &Table,
+    commands: &[(&str, &str, &str)],
+) -> Result<Access, catalog::Error> {
+    const POLICY: &str = "select row_security_active($1::oid), quote_ident(current_user), \
+             exists (select from pg_policy p where polrelid = $1 and polcmd::text in ($2, '*') and polpermissive \
+                 and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage'))))";
+    let mut access = Access::default();
+    for (code, command, what) in commands {
+        let row = client.query_one(POLICY, &[&table.oid, code]).await?;
+        let role: &str = row.try_get(1)?;
+        match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(2)?) {
+            (false, _) => {}
+            (true, true) => access.notes.push(format!(
+                "row level security of {} holds for {role}: its policies for {command} must let it have every order, or {what}",
+                table.quoted
+            )),
+            (true, false) => access.missing.push(format!(
+                "row level security lets {role} {command} no row, so {what}: create policy vestnik_{command} on {} for {command} to {role} using (true)",
+                table.quoted
+            )),
+        }
+    }
+    Ok(access)
+}

@@ -1,0 +1,239 @@
+//! What one store asks for in the database keeps nobody else waiting, and nothing goes on there that nobody waits for.
+
+use std::time::Instant;
+
+use futures::future::join_all;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use vestnik::db::{ANSWER_DEADLINE, Client};
+
+use crate::support::app::{App, PATIENCE};
+use crate::support::db::Database;
+use crate::support::http::{Answer, begin};
+
+const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
+/// Requests of one store that run or wait, at most.
+const STANDING: usize = 10;
+
+/// Nobody else may read or write the table, until the connection is dropped.
+async fn hold(database: &Database, table: &str) -> Client {
+    let client = database.client().await;
+    client
+        .batch_execute(&format!("begin; lock table {table} in access exclusive mode"))
+        .await
+        .unwrap();
+    client
+}
+
+/// The statements that wait for a lock.
+fn waiting(is: &str) -> String {
+    format!(
+        "select count(*) {is} from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
+             and application_name = 'vestnik reads'"
+    )
+}
+
+/// What a store may ask for that reads this table, and no other request does.
+const SUMMARY: &str = "/api/partner/stores/7/summary?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z";
+const READ_BY_SUMMARY: &str = "vestnik.vst_escalation";
+
+/// Asks for the figures of store 7, and does not read the answer.
+async fn ask_for_summary(app: &App) -> TcpStream {
+    let bearer = format!("Bearer {}", app.token);
+    let path = SUMMARY;
+    begin(app.engine.address(), "GET", path, &[("Authorization", &bearer)], None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_asks_for_much_keeps_neither_tokens_nor_other_stores_waiting() {
+    let app = App::start().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write(ORDER).await;
+    let event = panel.event().await["id"].as_str().unwrap().to_owned();
+    let held = hold(&app.database, READ_BY_SUMMARY).await;
+    let mut asked = Vec::new();
+    for _ in 0..2 * STANDING {
+        asked.push(ask_for_summary(&app).await);
+    }
+    app.database.until(&waiting("= 2")).await;
+    // Those that find the line full are told at once; the others wait.
+    let refused = app.ask(SUMMARY).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "too_much_at_once"));
+    assert!(refused.header("retry-after").is_some());
+    for path in ["stores/8/events", "stores/8/bookings", "stores/8/store", "session/8"] {
+        let answer = app.ask(&format!("/api/partner/{path}")).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    app.panel("8", None).await.live().await;
+    panel.acknowledge(&event).await;
+    app.database
+        .until("select exists (select from vestnik.vst_acknowledgement)")
+        .await;
+    assert!(
+        app.database
+            .client()
+            .await
+            .query_one(&waiting("= 2"), &[])
+            .await
+            .unwrap()
+            .get::<_, bool>(0),
+        "they waited all the while"
+    );
+    drop(held);
+    let answers = join_all(asked.into_iter().map(Answer::read)).await;
+    let answered = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(answered, STANDING, "{answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buttons_of_a_table_that_somebody_holds_leave_connections_for_everything_else() {
+    let app = App::start_with(|config| config.database.pool_size = 4).await;
+    let cursor = app.panel("7", None).await.live().await.cursor;
+    app.write("insert into orders (store_id) select n from generate_series(1, 8) n")
+        .await;
+    let held = hold(&app.database, "orders").await;
+    let path = |store: usize| format!("/api/partner/stores/{store}/orders/{store}/status");
+    let body = serde_json::json!({"status": "preparing"});
+    let paths: Vec<String> = (1..=8).map(path).collect();
+    let presses = paths.iter().map(|path| app.post(path, &body));
+    let presses = async { join_all(presses).await };
+    let others = async {
+        let blocked = "select count(*) = 2 from pg_stat_activity where datname = current_database() \
+             and wait_event_type = 'Lock' and application_name = 'vestnik pool'";
+        app.database.until(blocked).await;
+        let panel = app.panel("7", Some(&cursor)).await.live().await;
+        drop(held);
+        panel
+    };
+    let (answers, panel) = tokio::join!(presses, others);
+    assert_eq!(panel.before_live.len(), 1, "it comes back while buttons wait");
+    for answer in answers {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_that_went_had_asked_for_ends_in_postgres() {
+    let app = App::start().await;
+    let held = hold(&app.database, READ_BY_SUMMARY).await;
+    let begun = Instant::now();
+    let asked = ask_for_summary(&app).await;
+    app.database.until(&waiting("= 1")).await;
+    drop(asked);
+    app.database.until(&waiting("= 0")).await;
+    assert!(begun.elapsed() < ANSWER_DEADLINE, "it ended by its own deadline");
+    drop(held);
+    assert_eq!(app.ask(SUMMARY).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_takes_too_long_is_given_up_by_postgres_too() {
+    let app = App::start().await;
+    let held = hold(&app.database, "vestnik.vst_event").await;
+    let answer = app.ask("/api/partner/stores/7/events").await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "not_ready"));
+    app.database.until(&waiting("= 0")).await;
+    drop(held);
+    assert_eq!(app.ask("/api/partner/stores/7/events").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_not_lent_again() {
+    let database = Database::fresh().await;
+    let mut config = database.config();
+    config.database.pool_size = 1;
+    let pool = vestnik::db::pool(&config.database).unwrap();
+    let process = "select pg_backend_pid()";
+    let first: i32 = pool.get().await.unwrap().query_one(process, &[]).await.unwrap().get(0);
+    let sleeps = "select count(*) = 1 from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active' \
+         and datname = current_database()";
+    {
+        let client = pool.get().await.unwrap();
+        let sleeping = client.execute("select pg_sleep(600)", &[]);
+        tokio::select! {
+            _ = sleeping => panic!("it slept for ten minutes"),
+            () = database.until(sleeps) => {}
+        }
+    }
+    database.until(&sleeps.replace("= 1", "= 0")).await;
+    let second: i32 = pool.get().await.unwrap().query_one(process, &[]).await.unwrap().get(0);
+    assert_ne!(first, second);
+}
+
+#[tokio::test]
+async fn rows_that_nobody_reads_any_more_are_cancelled_and_rows_that_were_enough_are_not() {
+    use futures::TryStreamExt as _;
+    let database = Database::fresh().await;
+    let mut config = database.config();
+    config.database.pool_size = 1;
+    let pool = vestnik::db::pool(&config.database).unwrap();
+    let endless = "select generate_series(1, 1000000000), repeat('x', 1000)";
+    {
+        let client = pool.get().await.unwrap();
+        let mut rows = client.query_raw(endless, &[]).await.unwrap();
+        timeout(PATIENCE, rows.try_next()).await.unwrap().unwrap();
+    }
+    let ended = format!(
+        "select count(*) = 0 from pg_stat_activity where query = '{}' and state = 'active' and datname = current_database()",
+        endless.replace('\'', "''")
+    );
+    database.until(&ended).await;
+    let process = "select pg_backend_pid()";
+    let first: i32 = pool.get().await.unwrap().query_one(process, &[]).await.unwrap().get(0);
+    {
+        let client = pool.get().await.unwrap();
+        let mut rows = client
+            .query_raw("select n from generate_series(1, 10000) n", &[])
+            .await
+            .unwrap();
+        timeout(PATIENCE, rows.try_next()).await.unwrap().unwrap();
+        rows.leave();
+    }
+    let second: i32 = pool.get().await.unwrap().query_one(process, &[]).await.unwrap().get(0);
+    assert_eq!(first, second, "its connection is as good as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_a_role_was_given_reach_no_statement_of_ours() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let name: String = client.query_one("select current_database()", &[]).await.unwrap().get(0);
+    for setting in [
+        "statement_timeout = '100ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '20ms'",
+        "idle_session_timeout = '300ms'",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_read_only = on",
+        "default_transaction_deferrable = on",
+    ] {
+        let alter = format!("alter database {name} set {setting}");
+        client.batch_execute(&alter).await.unwrap();
+    }
+    let slow = database.client().await.execute("select pg_sleep(0.3)", &[]).await;
+    assert!(slow.is_ok(), "{slow:?}");
+    let app = App::start_on(database, |_| ()).await;
+    app.until_listening().await;
+    let cursor = app.panel("7", None).await.live().await.cursor;
+    app.write("insert into orders (store_id, total) select 7, n from generate_series(1, 2000) n")
+        .await;
+    let mut panel = app.panel("7", Some(&cursor)).await.live().await;
+    let mut told: usize = panel.before_live.len();
+    while told < 2_000 {
+        panel.event().await;
+        told += 1;
+    }
+    let path = "/api/partner/stores/7/orders?status=all&limit=500";
+    let listed = app.ask(path).await;
+    assert_eq!(listed.status, 200, "{}", listed.text());
+    let listed: serde_json::Value = serde_json::from_str(&listed.text()).unwrap();
+    assert_eq!(listed["orders"].as_array().unwrap().len(), 500);
+    let answer = app
+        .post(
+            "/api/partner/stores/7/orders/1/status",
+            &serde_json::json!({"status": "preparing"}),
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(panel.event().await["type"], "order_status_changed");
+}
