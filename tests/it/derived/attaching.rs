@@ -72,7 +72,7 @@ async fn every_expression_that_postgres_cannot_read_is_named() {
         .replace("total = \"o.total\"", "total = \"o.totl\"")
         .replace("phone = \"a.phone\"", "phone = \"a.phone ||\"")
         .replace("column = \"order_id\"", "column = \"order\"");
-    let attached = attach::attach(&mut database.client().await, &wrong, Options::default(), &mut |_| ()).await;
+    let attached = attach::attach(&mut database.session().await, &wrong, Options::default(), &mut |_| ()).await;
     let Err(Error::Unfit { problems, .. }) = attached else {
         panic!("{attached:?}");
     };
@@ -110,7 +110,7 @@ async fn a_source_that_is_detached_leaves_nothing() {
         + (select count(*) from pg_proc where proname similar to 'vst_(record|watch|derive)_3%') \
         + (select count(*) from pg_class where relname like 'vst_projection_3%')";
     let database = spree().await;
-    let mut client = database.client().await;
+    let mut client = database.session().await;
     database.attach(&mapping("spree")).await;
     assert!(client.query_one(LEFT, &[]).await.unwrap().get::<_, i64>(0) > 10);
     attach::detach(&mut client, "spree", &mut |_| ()).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_source_that_is_detached_leaves_nothing() {
 #[tokio::test]
 async fn what_is_attached_just_so_is_not_attached_again() {
     let database = spree().await;
-    let mut client = database.client().await;
+    let mut client = database.session().await;
     let mut attach = async |toml: &str| {
         attach::attach(&mut client, toml, Options::default(), &mut |_| ())
             .await
@@ -166,7 +166,7 @@ async fn a_table_of_a_known_system_is_recognised_by_its_columns() {
     ] {
         let database = Database::fresh().await;
         database.client().await.batch_execute(&parts(system).0).await.unwrap();
-        let mut client = database.client().await;
+        let mut client = database.session().await;
         let table = Table::find(&client, table).await.unwrap();
         assert_eq!(preset::recognise(&mut client, &table).await.unwrap(), Some(system));
     }
