@@ -134,6 +134,10 @@ fn describe() {
         "Look-ups of items or details that failed: their orders were told without them"
     );
     describe_counter!(
+        "vestnik_projection_failures_total",
+        "Batches of a derived source whose expressions failed: its orders were shown as far as they could be read"
+    );
+    describe_counter!(
         "vestnik_events_without_store_total",
         "Events whose row named no store: nobody receives them"
     );

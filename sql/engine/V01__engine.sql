@@ -48,6 +48,41 @@ create table vestnik.vst_event (
 create index vst_event_xid on vestnik.vst_event (xid);
 create index vst_event_store_xid on vestnik.vst_event (store_id, xid);
 
+-- Derived sources: tables whose orders follow from expressions over several tables. Their triggers record which orders a
+-- write concerns; the projector takes the keys away, and appends what has changed to the journal. What it said last of each
+-- order stands in a table of the source's own, `vst_projection_<source>`.
+create table vestnik.vst_change (
+    source int         not null,
+    id     bigint      not null generated always as identity (cache 1),
+    watch  smallint    not null default 0,   -- 0: the table of its rows; 1 and above: a watched one; -1: all rows, quietly
+    key    text,                             -- of the order, or what leads to it; null: the table was truncated
+    at     timestamptz not null default clock_timestamp(),
+    primary key (source, id)
+);
+
+-- Orders that have no items yet: they are told when some come, or at the end of the wait.
+create table vestnik.vst_wait (
+    source int         not null references vestnik.vst_source (id) on delete cascade,
+    key    text        not null,
+    until  timestamptz not null,
+    primary key (source, key)
+);
+
+-- The node that projects, and until when it may without saying so again.
+create table vestnik.vst_projector (
+    sole   boolean     not null default true primary key check (sole),
+    holder text,
+    until  timestamptz not null default '-infinity'
+);
+insert into vestnik.vst_projector default values;
+
+-- Derived sources whose expressions fail now, and what Postgres says of it.
+create table vestnik.vst_projection_failure (
+    source  int         not null primary key references vestnik.vst_source (id) on delete cascade,
+    message text        not null,
+    at      timestamptz not null default clock_timestamp()
+);
+
 -- What the trimming of old events has removed: the highest transaction of which an event is gone. A cursor that does
 -- not cover it could be owed something that is no longer there, and is answered with resync_required.
 create table vestnik.vst_retention (

@@ -9,6 +9,7 @@ use vestnik::db;
 use vestnik::domain::status::SubjectKind;
 use vestnik::sources::attach::{self, Attached, Options};
 use vestnik::sources::catalog::{self, Table};
+use vestnik::sources::derived::{self, preset};
 use vestnik::sources::mapping::Mapping;
 use vestnik::sources::preview;
 use vestnik::sources::propose::{Proposal, propose};
@@ -18,14 +19,17 @@ use super::Usage;
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
     /// The table, with its schema: public.orders; in mixed case quoted: 'public."Order"'
-    #[arg(long, required_unless_present = "map", conflicts_with = "map")]
+    #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
     /// What its rows are, where its name does not say it
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
     /// A file that says what its columns mean
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     map: Option<PathBuf>,
+    /// A system whose mapping comes with the program
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(preset::names()))]
+    preset: Option<String>,
     /// Attach a table of another owner with your own rights: its owner could use them
     #[arg(long)]
     trust_owner: bool,
@@ -53,26 +57,37 @@ pub struct DetachArgs {
 /// Attaches a table: by a mapping that is given, or one that is proposed where nothing about it is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
-    let mapping_toml = match &args.map {
-        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
-        None => {
+    let mapping_toml = match (&args.map, &args.preset) {
+        (Some(file), _) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        (None, Some(name)) => preset::mapping(name).unwrap_or_default().to_owned(),
+        (None, None) => {
             let kind = args.kind.map(|kind| match kind {
                 KindArg::Order => SubjectKind::Order,
                 KindArg::Booking => SubjectKind::Booking,
             });
-            let table = Table::find(&client, args.table.as_deref().unwrap_or_default()).await.map_err(refusal)?;
-            let proposal = propose(&client, &table, kind).await?;
-            if !proposal.questions.is_empty() {
-                return Err(ask(&table, &proposal)?);
+            let table = Table::find(&client, args.table.as_deref().unwrap_or_default())
+                .await
+                .map_err(refusal)?;
+            match preset::recognise(&mut client, &table).await? {
+                Some(name) => {
+                    super::say!("{} is one of {name}: attached by --preset {name}", table.quoted);
+                    preset::mapping(name).unwrap_or_default().to_owned()
+                }
+                None => {
+                    let proposal = propose(&client, &table, kind).await?;
+                    if !proposal.questions.is_empty() {
+                        return Err(ask(&table, &proposal)?);
+                    }
+                    proposal.toml
+                }
             }
-            proposal.toml
         }
     };
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
     show_newest(&mut client, &table, &mapping, 1).await?;
     if args.dry_run {
-        super::say!("{mapping_toml}\n{}", attach::attach_sql(&client, &mapping).await?);
+        super::say!("{mapping_toml}\n{}", attach::attach_sql(&mut client, &mapping).await?);
         return Ok(());
     }
     let options = Options {
@@ -101,9 +116,11 @@ pub fn refusal(error: catalog::Error) -> anyhow::Error {
 
 pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     match error {
-        attach::Error::Mapping(_) | attach::Error::Unfit { .. } | attach::Error::ForeignOwner { .. } | attach::Error::NameTaken(_) | attach::Error::Unknown(_) => {
-            Usage(error.to_string()).into()
-        }
+        attach::Error::Mapping(_)
+        | attach::Error::Unfit { .. }
+        | attach::Error::ForeignOwner { .. }
+        | attach::Error::NameTaken(_)
+        | attach::Error::Unknown(_) => Usage(error.to_string()).into(),
         other => other.into(),
     }
 }
@@ -112,7 +129,11 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
 fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
     let file = free_file(&table.name);
     std::fs::write(&file, &proposal.toml).with_context(|| format!("cannot write {}", file.display()))?;
-    let questions: Vec<String> = proposal.questions.iter().map(|question| format!("  {question}")).collect();
+    let questions: Vec<String> = proposal
+        .questions
+        .iter()
+        .map(|question| format!("  {question}"))
+        .collect();
     let file = file.display();
     Ok(Usage(format!(
         "{} was not attached: only you can know this:\n{}\nAnswer it in {file}, then: vestnik attach --map {file}",
@@ -124,7 +145,10 @@ fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
 
 /// A name of a file that is not there yet: what a person has edited is not overwritten.
 fn free_file(table: &str) -> PathBuf {
-    let name: String = table.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let name: String = table
+        .chars()
+        .map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' })
+        .collect();
     let numbered = (2..).map(|number| format!("{name}.mapping.{number}.toml"));
     let mut names = std::iter::once(format!("{name}.mapping.toml")).chain(numbered);
     let free = names.find(|name| !Path::new(name).exists());
@@ -132,15 +156,25 @@ fn free_file(table: &str) -> PathBuf {
 }
 
 /// Prints the newest rows as a partner would see them.
-pub async fn show_newest(client: &mut tokio_postgres::Client, table: &Table, mapping: &Mapping, rows: i64) -> anyhow::Result<()> {
-    let source = attach::unattached(table, mapping);
+pub async fn show_newest(
+    client: &mut tokio_postgres::Client,
+    table: &Table,
+    mapping: &Mapping,
+    rows: i64,
+) -> anyhow::Result<()> {
     let known = vestnik::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
-    match preview::newest(client, &source, table, &currencies, rows).await {
+    let newest = match &mapping.derived {
+        Some(derived) => derived::newest(client, table, mapping, derived, &currencies, rows).await,
+        None => preview::newest(client, &attach::unattached(table, mapping), table, &currencies, rows).await,
+    };
+    match newest {
         Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
         Ok(rows) => {
             super::say!("the newest of {}, as a partner would see it:", table.quoted);
-            rows.iter().flat_map(preview::lines).for_each(|line| super::say!("  {line}"));
+            rows.iter()
+                .flat_map(preview::lines)
+                .for_each(|line| super::say!("  {line}"));
         }
         // What is wrong with the mapping is said when it is attached.
         Err(catalog::Error::Failed(db::Failed::Postgres(error))) if error.as_db_error().is_some() => {}

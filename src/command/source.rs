@@ -11,7 +11,7 @@ use vestnik::sources::attach::{self, Attached, Kept, Options};
 use vestnik::sources::catalog::{NoTable, Table};
 use vestnik::sources::mapping::Mapping;
 use vestnik::sources::validate::validate;
-use vestnik::sources::{catalog, health};
+use vestnik::sources::{catalog, derived, health};
 
 use super::Usage;
 use super::attach::{refusal, show_newest, wrong_mapping};
@@ -88,7 +88,13 @@ async fn check(client: &mut Client, what: &str) -> anyhow::Result<()> {
     };
     let mapping = Mapping::from_toml(&toml).map_err(|error| wrong_mapping(error.into()))?;
     let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
-    let findings = validate(client, &table, &mapping).await?;
+    let findings = match &mapping.derived {
+        Some(derived) => {
+            let mut transaction = client.transaction().await?;
+            derived::check(&mut transaction, &table, derived).await?.findings
+        }
+        None => validate(client, &table, &mapping).await?,
+    };
     findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
     show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
     if !findings.problems.is_empty() {

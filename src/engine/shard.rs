@@ -19,6 +19,7 @@ use crate::presence::Presence;
 use crate::reach;
 use crate::router::Router;
 use crate::session::Hub;
+use crate::sources::derived::projector::Projector;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 use crate::telegram::{self, bot::Bot};
@@ -65,6 +66,8 @@ impl Node {
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
+        let projector = Projector::new(pool.clone(), Arc::clone(&sources));
+        background.spawn(projector.run(self.stop.clone()));
         background.spawn(ledger.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
         background.spawn(look_ups.run(self.stop.clone()));
         let by_token = Arc::clone(&router);

@@ -6,8 +6,9 @@ use tokio_postgres::{Client, Transaction};
 use crate::db::GenericClient;
 
 use super::catalog::{self, Table};
+use super::derived;
 use super::mapping::{Mapping, MappingError};
-use super::install::{carriers, drop_triggers_sql, install};
+use super::install::{Installed, carriers, drop_triggers_sql, install};
 use super::recorder::{self, Recorder};
 use super::registry::bump_version;
 use super::repair::{Lacked, repair};
@@ -106,13 +107,24 @@ pub struct Options {
 pub async fn attach(client: &mut Client, mapping_toml: &str, options: Options, progress: Progress<'_>) -> Result<Attached, Error> {
     let mapping = Mapping::from_toml(mapping_toml)?;
     let table = Table::find(client, &mapping.table).await?;
-    let Findings { problems, warnings } = validate(client, &table, &mapping).await?;
+    let (Findings { problems, warnings }, checked) = check(client, &table, &mapping).await?;
     if !problems.is_empty() {
         let table = table.quoted;
         return Err(Error::Unfit { table, problems });
     }
     warnings.iter().for_each(|warning| progress(warning));
-    put(client, &table, &mapping, mapping_toml, options, progress).await
+    put(client, &table, &mapping, checked.as_ref(), mapping_toml, options, progress).await
+}
+
+/// What is wrong with a mapping, and of a derived one what it needs.
+async fn check(client: &mut Client, table: &Table, mapping: &Mapping) -> Result<(Findings, Option<derived::Checked>), Error> {
+    let Some(derived) = &mapping.derived else {
+        return Ok((validate(client, table, mapping).await?, None));
+    };
+    let mut transaction = client.transaction().await?;
+    let mut checked = derived::check(&mut transaction, table, derived).await?;
+    transaction.rollback().await?;
+    Ok((std::mem::take(&mut checked.findings), Some(checked)))
 }
 
 /// The same for a mapping that is known to fit.
@@ -120,6 +132,7 @@ async fn put(
     client: &mut Client,
     table: &Table,
     mapping: &Mapping,
+    checked: Option<&derived::Checked>,
     mapping_toml: &str,
     options: Options,
     progress: Progress<'_>,
@@ -134,19 +147,21 @@ async fn put(
     let attempt = Attempt {
         table,
         mapping,
+        checked,
         mapping_toml,
         options,
         recorder,
     };
-    let locked: Vec<String> = std::iter::once(&table.quoted).chain(&table.children).cloned().collect();
+    let mut locked: Vec<String> = std::iter::once(&table.quoted).chain(&table.children).cloned().collect();
+    locked.extend(checked.iter().flat_map(|checked| checked.watched_tables()));
     let put = with_lock_retries(client, &locked, progress, async |client: &mut Client, progress: Progress<'_>| {
-        let transaction = client.transaction().await?;
-        let put = attempt.put(&transaction, progress).await?;
+        let mut transaction = client.transaction().await?;
+        let put = attempt.put(&mut transaction, progress).await?;
         transaction.commit().await?;
         Ok::<_, Error>(put)
     });
     let (id, attached, lacked) = put.await?;
-    if !matches!(attached, Attached::New(_)) {
+    if !matches!(attached, Attached::New(_)) && mapping.derived.is_none() {
         let repaired = repair(client, id, table, mapping, &lacked).await?;
         repaired.iter().for_each(|line| progress(line));
     }
@@ -157,13 +172,15 @@ async fn put(
 struct Attempt<'a> {
     table: &'a Table,
     mapping: &'a Mapping,
+    /// Of a derived source.
+    checked: Option<&'a derived::Checked>,
     mapping_toml: &'a str,
     options: Options,
     recorder: Recorder,
 }
 
 impl Attempt<'_> {
-    async fn put(&self, transaction: &Transaction<'_>, progress: Progress<'_>) -> Result<(SourceId, Attached, Lacked), Error> {
+    async fn put(&self, transaction: &mut Transaction<'_>, progress: Progress<'_>) -> Result<(SourceId, Attached, Lacked), Error> {
         const KNOWN: &str = "select id, name, mapping, columns::text, detached_at is not null from vestnik.vst_source \
              where table_name = $1 or id = $2 order by id = $2 desc nulls last, detached_at desc nulls first limit 1 for update";
         const INSERT: &str = "insert into vestnik.vst_source (name, table_name, kind, mapping, columns, owner_trusted) \
@@ -174,14 +191,17 @@ impl Attempt<'_> {
                  attached_at = case when detached_at is null then attached_at else now() end where id = $1";
         let (table, mapping_toml, trusted) = (&self.table.quoted, self.mapping_toml, self.options.trust_owner);
         let kind = self.mapping.kind.as_str();
-        let now = recorded(self.table, self.mapping);
+        let now = match self.checked {
+            Some(checked) => checked.columns.clone(),
+            None => recorded(self.table, self.mapping),
+        };
         let columns = serde_json::to_string(&now).unwrap_or_default();
         let moved = self.options.renamed.map(|id| id.0);
         let Some(row) = transaction.query_opt(KNOWN, &[table, &moved]).await? else {
             let name = self.free_name(transaction, None).await?;
             let row = transaction.query_one(INSERT, &[&name, table, &kind, &mapping_toml, &columns, &trusted]).await?;
             let id = SourceId(row.try_get(0)?);
-            install(transaction, id, self.table, self.mapping, self.recorder, progress).await?;
+            self.install(transaction, id, true, progress).await?;
             bump_version(transaction).await?;
             return Ok((id, Attached::New(name), Lacked::default()));
         };
@@ -190,7 +210,7 @@ impl Attempt<'_> {
         let before: Vec<RecordedColumn> = serde_json::from_str(row.try_get(3)?).unwrap_or_default();
         let was_detached: bool = row.try_get(4)?;
         let is_same = !was_detached && (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml) && before == now;
-        let installed = install(transaction, id, self.table, self.mapping, self.recorder, progress).await?;
+        let installed = self.install(transaction, id, !is_same, progress).await?;
         let is_new = |column: &&RecordedColumn| self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name);
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
@@ -203,6 +223,25 @@ impl Attempt<'_> {
         transaction.execute(UPDATE, &[&id.0, &name, table, &kind, &mapping_toml, &columns, &trusted]).await?;
         bump_version(transaction).await?;
         Ok((id, Attached::Changed(name), lacked))
+    }
+
+    async fn install(
+        &self,
+        transaction: &mut Transaction<'_>,
+        id: SourceId,
+        is_told_otherwise: bool,
+        progress: Progress<'_>,
+    ) -> Result<Installed, Error> {
+        match (&self.mapping.derived, self.checked) {
+            (Some(derived), Some(checked)) => {
+                derived::install(transaction, id, derived, checked, self.recorder, is_told_otherwise, progress).await
+            }
+            _ => {
+                let left = derived::drop_sql(transaction, id).await?;
+                transaction.batch_execute(&left).await?;
+                install(transaction, id, self.table, self.mapping, self.recorder, progress).await
+            }
+        }
     }
 
     /// Whether the mapping before has the key or the store elsewhere.
@@ -259,15 +298,22 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
 async fn reattach(client: &mut Client, mapping_toml: &str, options: Options, progress: Progress<'_>) -> Result<Attached, Error> {
     let mapping = Mapping::from_toml(mapping_toml)?;
     let table = Table::find(client, &mapping.table).await?;
-    put(client, &table, &mapping, mapping_toml, options, progress).await
+    if mapping.derived.is_some() {
+        return attach(client, mapping_toml, options, &mut |_| ()).await;
+    }
+    put(client, &table, &mapping, None, mapping_toml, options, progress).await
 }
 
 /// The SQL that [`attach`] runs, for a person to read; the source's number is the next one.
-pub async fn attach_sql(client: &Client, mapping: &Mapping) -> Result<String, Error> {
+pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String, Error> {
     const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1 order by detached_at desc nulls first limit 1), \
          (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
     let table = Table::find(client, &mapping.table).await?;
     let id = SourceId(client.query_one(NEXT, &[&table.quoted]).await?.try_get(0)?);
+    if let Some(derived) = &mapping.derived {
+        let (_, checked) = check(client, &table, mapping).await?;
+        return Ok(checked.map_or_else(String::new, |checked| derived::install_sql(id, derived, &checked)));
+    }
     Ok(format!("{}\n{}", function_sql(id, &table, mapping), triggers_sql(id, &table)))
 }
 
@@ -320,6 +366,8 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
             transaction.batch_execute(&drop_triggers_sql(&table)).await?;
         }
         transaction.batch_execute(&format!("drop function if exists {function}()")).await?;
+        let derived = derived::drop_sql(&transaction, kept.id).await?;
+        transaction.batch_execute(&derived).await?;
         transaction.execute("update vestnik.vst_source set detached_at = now() where id = $1", &[&kept.id.0]).await?;
         bump_version(&transaction).await?;
         transaction.commit().await?;

@@ -118,6 +118,11 @@ async fn check_one(
         }
         Err(catalog::Error::Failed(error)) => return Err(error),
     };
+    if let Some(derived) = &mapping.derived {
+        let troubles = super::derived::troubles(client, kept.id, &kept.name, &kept.table, derived).await?;
+        health.troubles.extend(troubles);
+        return Ok(health);
+    }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
         let trouble = "its triggers are gone or switched off, and nobody is told of its rows: run `vestnik migrate`";
         health.troubles.push(trouble.to_owned());

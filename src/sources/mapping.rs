@@ -6,6 +6,7 @@ mod section;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::derived::Derived;
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::{Status, StatusSet, SubjectKind};
 
@@ -203,6 +204,8 @@ pub struct Mapping {
     pub answer: Answer,
     /// A query for what a row cannot say: `$1` is an array of keys as text, `key` and fields its columns.
     pub details: Option<String>,
+    /// What of it is SQL; `None`: every value is a column of the row. All else then speaks of the engine's own table.
+    pub derived: Option<Box<Derived>>,
 }
 
 /// What is wrong with a mapping, all of it.

@@ -4,6 +4,7 @@ mod access;
 pub mod attach;
 pub mod catalog;
 pub mod changes;
+pub mod derived;
 pub mod health;
 mod install;
 mod items;

@@ -81,7 +81,7 @@ impl Reconciler {
 async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, tokio_postgres::Error> {
     const SOURCES: &str = "select s.id, s.table_name, quote_ident(a.attname) from vestnik.vst_source s \
          join pg_attribute a on a.attrelid = to_regclass(s.table_name) and a.attname = s.columns -> 0 ->> 'name' \
-         where s.detached_at is null and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) \
+         where s.detached_at is null and to_regclass('vestnik.vst_projection_' || s.id) is null and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) \
            and exists (select from pg_index x join pg_class c on c.oid = x.indexrelid join pg_am m on m.oid = c.relam \
                        where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum \
                          and m.amname = 'btree') \

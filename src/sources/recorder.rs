@@ -29,6 +29,7 @@ pub async fn prepare(client: &Client) -> Result<Recorder, tokio_postgres::Error>
          exception when insufficient_privilege or undefined_object or invalid_grant_operation then null; end $$";
     const GRANT: &str = "grant usage on schema vestnik to vestnik_recorder; \
          grant insert (source, store_id, key, type, data, old) on vestnik.vst_event to vestnik_recorder; \
+         grant insert (source, watch, key) on vestnik.vst_change to vestnik_recorder; \
          grant execute on all functions in schema vestnik to vestnik_recorder";
     client.batch_execute(MAKE).await?;
     client.batch_execute(JOIN).await?;

@@ -8,7 +8,7 @@ use crate::db::Pool;
 use crate::db::GenericClient;
 
 use super::mapping::Mapping;
-use super::{Source, Sources};
+use super::{RecordedColumn, Source, Sources, derived};
 use crate::db::{self, Failed};
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -68,12 +68,19 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, Failed> {
                 continue;
             }
         };
+        let id = SourceId(row.try_get(0)?);
+        let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
+        // Of a derived source, lists and answers speak of the engine's own table.
+        let (table, mapping) = match mapping.derived {
+            Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
+            None => (row.try_get(2)?, mapping),
+        };
         sources.push(Source {
-            id: SourceId(row.try_get(0)?),
+            id,
             name: name.into(),
-            table: row.try_get(2)?,
+            table,
             mapping,
-            columns: serde_json::from_str(row.try_get(4)?).unwrap_or_default(),
+            columns,
         });
     }
     let mut currencies = HashMap::new();

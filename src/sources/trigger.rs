@@ -143,15 +143,9 @@ impl<'a> Expressions<'a> {
         std::iter::once(self.key).chain(store.filter(|store| *store != self.key)).collect()
     }
 
-    /// A value as text. A type that is not Postgres' own is written by its output function, never by a cast, which its
-    /// owner may have made.
     fn text(&self, place: &str, name: &str) -> String {
-        let value = format!("{place}.{}", ident(name));
         let column = self.columns.iter().find(|(known, _)| *known == name).and_then(|(_, column)| *column);
-        match column {
-            Some(column) if !column.is_builtin => format!("case when {value} is not null then pg_catalog.concat({value}) end"),
-            _ => format!("{value}::pg_catalog.text"),
-        }
+        text_of(place, name, column)
     }
 
     fn key(&self, place: &str) -> String {
@@ -185,7 +179,18 @@ impl<'a> Expressions<'a> {
     }
 }
 
-fn same(columns: &[&str], one: &str, other: &str) -> String {
+/// A value as text. A type that is not Postgres' own is written by its output function, never by a cast, which its owner may
+/// have made.
+pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
+    let value = format!("{place}.{}", ident(name));
+    match column {
+        Some(column) if !column.is_builtin => format!("case when {value} is not null then pg_catalog.concat({value}) end"),
+        _ => format!("{value}::pg_catalog.text"),
+    }
+}
+
+/// Whether two rows are the same in these columns, byte by byte.
+pub fn same(columns: &[&str], one: &str, other: &str) -> String {
     let row = |place: &str| {
         let columns: Vec<String> = columns.iter().map(|name| format!("{place}.{}", ident(name))).collect();
         format!("row({})::pg_catalog.record", columns.join(", "))

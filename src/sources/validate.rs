@@ -95,7 +95,7 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
 }
 
 /// The key must tell one row from all others: by it a button finds its order.
-async fn key(client: &impl GenericClient, table: &Table, key: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+pub(super) async fn key(client: &impl GenericClient, table: &Table, key: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
     // Of a partitioned table an index must hold its partition keys, of every level, too.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
          p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \

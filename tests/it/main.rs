@@ -12,6 +12,7 @@ mod command;
 mod cursor;
 mod db;
 mod delivery;
+mod derived;
 mod doctor;
 mod escalation;
 mod faults;

@@ -1,5 +1,7 @@
 //! Reads a mapping from TOML, and reports all that is wrong with it together.
 
+mod derived;
+
 use toml::{Table, Value};
 
 use super::section::{Section, column};
@@ -20,7 +22,10 @@ pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
     })?;
     let mut problems = Vec::new();
     let mut top = Section::top(table, &mut problems);
-    let mapping = whole(&mut top);
+    let mapping = match top.table.contains_key("derived") {
+        true => derived::whole(&mut top),
+        false => whole(&mut top),
+    };
     top.finish();
     match mapping {
         Some(mapping) if problems.is_empty() => Ok(mapping),
@@ -76,6 +81,7 @@ fn whole(top: &mut Section<'_>) -> Option<Mapping> {
         extra,
         answer,
         details,
+        derived: None,
     })
 }
 

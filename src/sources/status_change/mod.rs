@@ -249,9 +249,13 @@ async fn apply(
         let current = standing.current();
         return Ok(if lacks_word { StatusChangeOutcome::NoWord(current) } else { StatusChangeOutcome::NotAllowed(current) });
     };
-    let changed = match &mapping.answer.function {
-        Some(function) => call(transaction, function, word, change).await?,
-        None => update(transaction, standing, word, change).await?,
+    let changed = match (&mapping.derived, &mapping.answer.function) {
+        (Some(derived), _) => {
+            let from = standing.word.as_deref().unwrap_or_default();
+            super::derived::answer(transaction, standing.source, derived, from, change).await?
+        }
+        (None, Some(function)) => call(transaction, function, word, change).await?,
+        (None, None) => update(transaction, standing, word, change).await?,
     };
     if !changed {
         return nothing_changed(transaction, sources, standing, change).await;

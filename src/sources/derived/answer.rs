@@ -1,0 +1,64 @@
+//! A person's answer to an order of a derived source: the mapping's own statements, or kept by the engine and laid over the
+//! shop's status until that moves on.
+
+use crate::db::Transaction;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::super::Source;
+use super::super::status_change::StatusChange;
+use super::Derived;
+use super::project::{Known, Telling, derive, tell};
+
+/// What a statement is given: the key, the status, the reason, the minutes, and who answers.
+pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
+
+/// Answers, if the order still stands at `from`. Whether it did: a first statement that changes no row has failed.
+pub(in crate::sources) async fn answer(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    from: &str,
+    change: &StatusChange<'_>,
+) -> Result<bool, tokio_postgres::Error> {
+    let keys = [change.key.to_owned()];
+    let known = Known::lock(transaction, source, &keys).await?;
+    if known.status(change.key, change.store.as_str()) != Some(from) {
+        return Ok(false);
+    }
+    let statements = derived.answers.iter().find(|(status, _)| *status == change.to);
+    for (place, sql) in statements.iter().flat_map(|(_, statements)| statements).enumerate() {
+        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&change.key, Type::TEXT),
+            (&change.to.as_str(), Type::TEXT),
+            (&change.reason, Type::TEXT),
+            (&change.minutes, Type::INT4),
+            (&change.by, Type::TEXT),
+        ];
+        let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
+        if place == 0 && changed.is_empty() {
+            return Ok(false);
+        }
+    }
+    let said = derive(transaction, source, derived, &keys).await?;
+    tell(
+        transaction,
+        source,
+        derived,
+        known,
+        said,
+        Telling::Answer(change.store.as_str(), change.to),
+    )
+    .await?;
+    Ok(true)
+}
+
+/// A statement that says which rows it has changed.
+fn with_rows(sql: &str) -> String {
+    let sql = sql.trim().trim_end_matches(';');
+    let words = sql.to_ascii_lowercase();
+    let changes = ["update", "insert", "delete"].iter().any(|verb| words.starts_with(verb));
+    match changes && !words.contains("returning") {
+        true => format!("{sql}\nreturning true"),
+        false => sql.to_owned(),
+    }
+}

@@ -1,0 +1,322 @@
+//! Holds a derived mapping against its tables: Postgres itself reads the expressions, as a view that is never kept. So their
+//! types are known, and every table and column that they read.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Transaction;
+use tokio_postgres::types::Type;
+
+use super::super::catalog::{self, Table};
+use super::super::trigger::ident;
+use super::super::validate::{self, Findings};
+use super::watch::Watched;
+use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};
+use crate::db;
+
+/// What a mapping that fits needs to be attached.
+#[derive(Debug)]
+pub struct Checked {
+    /// What is wrong with it, and what its owner should know.
+    pub findings: Findings,
+    /// The types of its expressions, by their names.
+    pub columns: Vec<RecordedColumn>,
+    /// The tables that carry its triggers, its own first.
+    pub(super) watched: Vec<Watched>,
+    /// Every table that its expressions read, as SQL writes it.
+    pub(super) reads: Vec<String>,
+}
+
+impl Checked {
+    /// The tables that carry its triggers, as SQL writes them.
+    pub fn watched_tables(&self) -> impl Iterator<Item = String> {
+        self.watched.iter().flat_map(Watched::tables).cloned()
+    }
+}
+
+/// Checks a mapping against the table of its rows. Nothing that it does stays.
+pub async fn check(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+) -> Result<Checked, catalog::Error> {
+    let mut findings = Findings::default();
+    if table.column(&derived.key).is_some() {
+        validate::key(transaction, table, &derived.key, &mut findings).await?;
+    } else {
+        findings
+            .problems
+            .push(format!("key: {} has no column {}", table.quoted, derived.key));
+    }
+    let mut columns = Vec::new();
+    let mut reads = BTreeMap::new();
+    if findings.problems.is_empty() {
+        values(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
+        items(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
+    }
+    let watched = watched(transaction, table, derived, &reads, &mut findings).await?;
+    statements(transaction, table, derived, &mut findings).await?;
+    let is_watched = |name: &String| watched.iter().any(|watched| watched.table.quoted == *name);
+    let unseen: Vec<&str> = reads
+        .keys()
+        .filter(|name| !is_watched(name))
+        .map(String::as_str)
+        .collect();
+    if !unseen.is_empty() {
+        findings.warnings.push(format!(
+            "a write to {} alone tells nobody: where an order follows from it, name it in [[derived.watch]]",
+            unseen.join(", ")
+        ));
+    }
+    for name in reads.keys() {
+        if has_row_security(transaction, name).await? {
+            findings.warnings.push(format!(
+                "row level security is on for {name}: a policy must let role {} read every row, or its orders are not seen",
+                super::reader::ROLE
+            ));
+        }
+    }
+    Ok(Checked {
+        findings,
+        columns,
+        watched,
+        reads: reads.into_keys().collect(),
+    })
+}
+
+/// The tables that a view reads, with the columns.
+type Reads = BTreeMap<String, Vec<String>>;
+
+/// A view of these columns: their types, and what it reads.
+async fn look(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    select: &str,
+) -> Result<Result<(Vec<RecordedColumn>, Reads), tokio_postgres::Error>, tokio_postgres::Error> {
+    const COLUMNS: &str = "select attname::text, format_type(atttypid, atttypmod) from pg_attribute \
+         where attrelid = 'pg_temp.vst_check'::regclass and attnum > 0 order by attnum";
+    const READS: &str = "select distinct format('%I.%I', n.nspname, c.relname), a.attname::text \
+         from pg_rewrite r join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid \
+             and d.refclassid = 'pg_class'::regclass and d.refobjid <> r.ev_class \
+         join pg_class c on c.oid = d.refobjid join pg_namespace n on n.oid = c.relnamespace \
+         left join pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid and d.refobjsubid > 0 \
+         where r.ev_class = 'pg_temp.vst_check'::regclass and c.relkind in ('r', 'p', 'v', 'm', 'f')";
+    let savepoint = transaction.transaction().await?;
+    let path = format!("set local search_path = {}, pg_temp", ident(&table.schema));
+    savepoint.batch_execute(&path).await?;
+    if let Err(error) = savepoint
+        .batch_execute(&format!("create temporary view vst_check as {select}"))
+        .await
+    {
+        savepoint.rollback().await?;
+        return Ok(Err(error));
+    }
+    let mut columns = Vec::new();
+    for row in savepoint.query(COLUMNS, &[]).await? {
+        columns.push(RecordedColumn {
+            name: row.try_get(0)?,
+            kind: row.try_get(1)?,
+        });
+    }
+    let mut reads = Reads::new();
+    for row in savepoint.query(READS, &[]).await? {
+        let of_table = reads.entry(row.try_get(0)?).or_default();
+        of_table.extend(row.try_get::<_, Option<String>>(1)?);
+    }
+    savepoint.rollback().await?;
+    Ok(Ok((columns, reads)))
+}
+
+async fn values(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+    columns: &mut Vec<RecordedColumn>,
+    reads: &mut Reads,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
+    let from = super::from_clause(&table.quoted, derived);
+    let named = [
+        ("store".to_owned(), derived.store.clone()),
+        ("status".to_owned(), derived.status.clone()),
+    ];
+    let mut all: Vec<(String, String)> = named.into_iter().chain(function::values(derived)).collect();
+    all.retain(|(name, _)| name != "items");
+    let select = |values: &[(String, String)]| {
+        let values: Vec<String> = values
+            .iter()
+            .map(|(name, sql)| format!("({sql}\n) as {}", ident(name)))
+            .collect();
+        format!(
+            "select o.{} as vst_key, {} from {from}",
+            ident(&derived.key),
+            values.join(",\n")
+        )
+    };
+    match look(transaction, table, &select(&all)).await? {
+        Ok((found, read)) => {
+            columns.extend(found.into_iter().filter(|column| column.name != "vst_key"));
+            merge(reads, read);
+        }
+        // Which of them it is, Postgres does not say.
+        Err(whole) => {
+            if let Err(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
+                findings.problems.push(format!("derived.from: {}", db::reason(&error)));
+                return Ok(());
+            }
+            let before = findings.problems.len();
+            for value in &all {
+                if let Err(error) = look(transaction, table, &select(std::slice::from_ref(value))).await? {
+                    let label = value
+                        .0
+                        .strip_prefix("extra_")
+                        .and_then(|number| derived.extra.get(number.parse::<usize>().ok()?));
+                    let name = label.map_or_else(|| value.0.clone(), |(label, _)| format!("extra.{label}"));
+                    findings
+                        .problems
+                        .push(format!("derived.{name}: {}", db::reason(&error)));
+                }
+            }
+            if findings.problems.len() == before {
+                findings.problems.push(format!("derived: {}", db::reason(&whole)));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn items(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+    columns: &mut Vec<RecordedColumn>,
+    reads: &mut Reads,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
+    let Some(query) = &derived.items else {
+        return Ok(());
+    };
+    let query = query.trim().trim_end_matches(';');
+    let from = super::from_clause(&table.quoted, derived);
+    let select = format!("select vst_i.* from {from} cross join lateral (\n{query}\n) vst_i");
+    match look(transaction, table, &select).await? {
+        Ok((found, read)) => {
+            for column in found {
+                if !ITEM_COLUMNS.contains(&column.name.as_str()) {
+                    let known = ITEM_COLUMNS.join(", ");
+                    findings
+                        .problems
+                        .push(format!("derived.items: `{}` is none of {known}", column.name));
+                }
+                columns.push(RecordedColumn {
+                    name: format!("items.{}", column.name),
+                    kind: column.kind,
+                });
+            }
+            if !columns.iter().any(|column| column.name == "items.name") {
+                findings.problems.push("derived.items: has no column `name`".to_owned());
+            }
+            merge(reads, read);
+        }
+        Err(error) => findings.problems.push(format!("derived.items: {}", db::reason(&error))),
+    }
+    Ok(())
+}
+
+fn merge(reads: &mut Reads, more: Reads) {
+    for (table, columns) in more {
+        let known = reads.entry(table).or_default();
+        known.extend(columns);
+        known.sort();
+        known.dedup();
+    }
+}
+
+/// The tables that carry triggers, with the columns that matter: the table of the rows, and those that are watched.
+async fn watched(
+    transaction: &Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+    reads: &Reads,
+    findings: &mut Findings,
+) -> Result<Vec<Watched>, catalog::Error> {
+    let read = |name: &str| reads.get(name).cloned().unwrap_or_default();
+    let mut watched = vec![Watched {
+        number: 0,
+        read: read(&table.quoted),
+        column: derived.key.clone(),
+        table: table.clone(),
+    }];
+    for (at, watch) in derived.watch.iter().enumerate() {
+        let number = at + 1;
+        // A name without a schema is one of the table's own schema.
+        let name = match watch.table.contains('.') {
+            true => watch.table.clone(),
+            false => format!("{}.{}", ident(&table.schema), watch.table),
+        };
+        let found = match Table::find(transaction, &name).await {
+            Ok(found) => found,
+            Err(catalog::Error::NoTable(no)) => {
+                findings.problems.push(format!("derived.watch[{at}].table: {no}"));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if found.column(&watch.column).is_none() {
+            findings.problems.push(format!(
+                "derived.watch[{at}].column: {} has no column {}",
+                found.quoted, watch.column
+            ));
+        }
+        watched.push(Watched {
+            number,
+            read: read(&found.quoted),
+            column: watch.column.clone(),
+            table: found,
+        });
+    }
+    Ok(watched)
+}
+
+/// What leads from a watched table to keys, and what answers run: Postgres must be able to read it.
+async fn statements(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
+    let mut all: Vec<(String, &str, &[Type])> = Vec::new();
+    for (at, watch) in derived.watch.iter().enumerate() {
+        all.extend(
+            watch
+                .keys
+                .as_deref()
+                .map(|sql| (format!("derived.watch[{at}].keys"), sql, &[Type::TEXT_ARRAY][..])),
+        );
+    }
+    for (status, statements) in &derived.answers {
+        all.extend(statements.iter().map(|sql| {
+            (
+                format!("answer.{}", status.as_str()),
+                sql.as_str(),
+                &super::answer::PARAMETERS[..],
+            )
+        }));
+    }
+    for (name, sql, types) in all {
+        let savepoint = transaction.transaction().await?;
+        savepoint
+            .batch_execute(&format!("set local search_path = {}", ident(&table.schema)))
+            .await?;
+        if let Err(error) = savepoint.prepare_typed(sql, types).await {
+            findings.problems.push(format!("{name}: {}", db::reason(&error)));
+        }
+        savepoint.rollback().await?;
+    }
+    Ok(())
+}
+
+async fn has_row_security(transaction: &Transaction<'_>, table: &str) -> Result<bool, tokio_postgres::Error> {
+    const ROW_SECURITY: &str =
+        "select coalesce((select relrowsecurity from pg_class where oid = to_regclass($1)), false)";
+    transaction.query_one(ROW_SECURITY, &[&table]).await?.try_get(0)
+}

@@ -1,0 +1,115 @@
+//! The function that says what a derived source's rows are: the mapping's expressions as one query by keys. It belongs to a
+//! role that may only read what the expressions read.
+
+use super::super::catalog::Table;
+use super::super::trigger::{ident, literal};
+use super::{Derived, extra_name, from_clause, key_text};
+use crate::domain::event::SourceId;
+
+/// Behind the name of a value: without the joins of the mapping, should one of their tables be gone.
+pub(super) const BARE: &str = "!";
+
+/// The name of a source's function.
+pub(super) fn name(source: SourceId) -> String {
+    format!("vestnik.vst_derive_{}", source.0)
+}
+
+/// Its name with its parameters.
+pub(super) fn signature(source: SourceId) -> String {
+    format!("{}(text[], text)", name(source))
+}
+
+/// Every value with its expression, but for store and status: the fields, the items, and what else is shown.
+pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
+    let fields = derived
+        .fields
+        .iter()
+        .map(|(name, sql)| ((*name).to_owned(), sql.clone()));
+    let items = derived.items.iter().map(|query| {
+        let query = query.trim().trim_end_matches(';');
+        (
+            "items".to_owned(),
+            format!("select pg_catalog.json_agg(vst_i) from (\n{query}\n) vst_i"),
+        )
+    });
+    let extra = derived
+        .extra
+        .iter()
+        .enumerate()
+        .map(|(number, (_, sql))| (extra_name(number), sql.clone()));
+    fields.chain(items).chain(extra).collect()
+}
+
+/// A query of rows that are text arrays: key, store, status, and the values as a JSON object.
+pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
+    let values = values(derived)
+        .into_iter()
+        .map(|(name, sql)| format!("{}, ({sql}\n)", literal(&name)));
+    format!(
+        "select array[{key}, ({store}\n)::pg_catalog.text, ({status}\n)::pg_catalog.text,\n    pg_catalog.json_build_object({values})::pg_catalog.text]\nfrom {from}\nwhere {condition}",
+        key = key_text(derived),
+        store = derived.store,
+        status = derived.status,
+        values = values.collect::<Vec<_>>().join(",\n    "),
+        from = from_clause(table, derived),
+    )
+}
+
+/// The SQL of the function. `vst_field` is null for the whole row; else the name of one value, where the whole cannot be
+/// read: so one expression that fails costs no other value.
+pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String {
+    let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
+    let condition = format!("o.{} = any (vst_keys::{kind}[])", ident(&derived.key));
+    let whole = select(&table.quoted, derived, &condition);
+    let mut branches = String::new();
+    let named = [
+        ("store".to_owned(), derived.store.clone()),
+        ("status".to_owned(), derived.status.clone()),
+    ];
+    for (value, sql) in named.into_iter().chain(values(derived)) {
+        for (suffix, from) in [
+            ("", from_clause(&table.quoted, derived)),
+            (BARE, format!("{} o", table.quoted)),
+        ] {
+            branches.push_str(&format!(
+                "    elsif vst_field = {field} then\n        return query select array[{key}, null, null, pg_catalog.json_build_object({name}, ({sql}\n))::pg_catalog.text]\n        from {from}\n        where {condition};\n",
+                field = literal(&format!("{value}{suffix}")),
+                key = key_text(derived),
+                name = literal(&value),
+            ));
+        }
+    }
+    for (number, watch) in derived.watch.iter().enumerate() {
+        if let Some(keys) = &watch.keys {
+            let keys = keys.trim().trim_end_matches(';');
+            branches.push_str(&format!(
+                "    elsif vst_field = {field} then\n        return query select array[vst_k.key::pg_catalog.text, null, null, null] from (\n{keys}\n) vst_k (key);\n",
+                field = literal(&watch_name(number + 1)),
+            ));
+        }
+    }
+    quoted(format!(
+        "create or replace function {name}(vst_keys text[], vst_field text) returns setof text[]\n\
+         language plpgsql stable security definer set search_path = {schema}, pg_temp as {{quote}}\n\
+         #variable_conflict use_column\n\
+         begin\n    if vst_field is null then\n        return query {whole};\n{branches}    end if;\nend {{quote}};",
+        name = name(source),
+        schema = ident(&table.schema),
+    ))
+}
+
+/// The name of what leads from the values of a watched table to keys.
+pub(super) fn watch_name(number: usize) -> String {
+    format!("watch {number}")
+}
+
+/// Puts a quote that does not occur in it where `{quote}` stands. What is before the function is for whoever reads the
+/// template.
+pub(super) fn quoted(mut sql: String) -> String {
+    let begin = sql.find("create or replace").unwrap_or_default();
+    let sql = sql.split_off(begin);
+    let quote = (0..)
+        .map(|number| format!("$vst{number}$"))
+        .find(|quote| !sql.contains(quote.as_str()));
+    sql.replace("{quote}", &quote.unwrap_or_default())
+}

@@ -1,0 +1,189 @@
+//! What a derived source needs in the database: its function, its table, and the triggers of all tables that it watches.
+
+use tokio_postgres::{GenericClient, Transaction};
+
+use super::super::attach::Error;
+use super::super::install::Installed;
+use super::super::recorder::Recorder;
+use super::super::trigger::body_of;
+use super::check::Checked;
+use super::{Derived, function, projection, reader};
+use crate::domain::event::SourceId;
+use crate::table_lock::Progress;
+
+/// Puts all of it in force, where it is not. Where anything is new, the orders that are there are projected, and nobody is
+/// told of them.
+pub(in crate::sources) async fn install(
+    transaction: &mut Transaction<'_>,
+    source: SourceId,
+    derived: &Derived,
+    checked: &Checked,
+    recorder: Recorder,
+    is_told_otherwise: bool,
+    progress: Progress<'_>,
+) -> Result<Installed, Error> {
+    const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
+    let mut done = Installed::default();
+    drop_strange(transaction, source, checked).await?;
+    for watched in &checked.watched {
+        let put = watched.put(transaction, source, recorder).await?;
+        done.function |= put.function;
+        done.triggers |= put.triggers;
+    }
+    transaction.batch_execute(&table_sql(source)).await?;
+    let Some(own) = checked.watched.first() else {
+        return Ok(done);
+    };
+    let sql = function::sql(source, &own.table, derived);
+    if !has_function(transaction, source, body_of(&sql)).await? {
+        let replace = format!(
+            "drop function if exists {0}; {sql} revoke all on function {0} from public",
+            function::signature(source)
+        );
+        transaction.batch_execute(&replace).await?;
+        if reader::prepare(transaction, &checked.reads).await? {
+            reader::own(transaction, source).await?;
+            let grant = format!(
+                "grant execute on function {} to current_user",
+                function::signature(source)
+            );
+            transaction.batch_execute(&grant).await?;
+        } else {
+            progress(&format!(
+                "the expressions run with your rights: the role {} can neither be made nor given its rights",
+                reader::ROLE
+            ));
+        }
+        done.function = true;
+    }
+    if done.any() {
+        transaction.batch_execute(&grant_sql(source)).await?;
+    }
+    if done.any() || is_told_otherwise {
+        transaction.execute(ALL_ROWS, &[&source.0]).await?;
+    }
+    Ok(done)
+}
+
+/// The engine's own table of the source: what the mapping said last of each order.
+fn table_sql(source: SourceId) -> String {
+    let table = projection(source);
+    format!(
+        "create table if not exists {table} ( \
+             key text not null, store_id text not null, \
+             status text not null, \
+             created_at timestamptz not null, \
+             data json not null, \
+             shop_status text not null, \
+             answered_over text, \
+             primary key (key, store_id)); \
+         create index if not exists vst_projection_{}_store on {table} (store_id, status, created_at)",
+        source.0
+    )
+}
+
+/// Whoever serves has rights on the journal, and gets the same on what is new here.
+fn grant_sql(source: SourceId) -> String {
+    format!(
+        "do $$ declare it record; begin \
+             for it in select distinct a.grantee::regrole::text as role from pg_class c, aclexplode(c.relacl) a \
+                 where c.oid = 'vestnik.vst_event'::regclass and a.privilege_type = 'UPDATE' and a.grantee <> 0 loop \
+                 execute 'grant select, insert, update, delete on {} to ' || it.role; \
+                 execute 'grant execute on function {} to ' || it.role; \
+             end loop; end $$",
+        projection(source),
+        function::signature(source)
+    )
+}
+
+async fn has_function(
+    client: &impl GenericClient,
+    source: SourceId,
+    body: &str,
+) -> Result<bool, tokio_postgres::Error> {
+    const FUNCTION: &str = "select prosrc = $2 from pg_proc where oid = to_regprocedure($1)";
+    let row = client
+        .query_opt(FUNCTION, &[&function::signature(source), &body])
+        .await?;
+    row.map_or(Ok(false), |row| row.try_get(0))
+}
+
+/// Takes off the triggers of tables that are not watched any more.
+async fn drop_strange(
+    transaction: &Transaction<'_>,
+    source: SourceId,
+    checked: &Checked,
+) -> Result<(), tokio_postgres::Error> {
+    const FUNCTIONS: &str = "select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+         where n.nspname = 'vestnik' and p.proname like $1 and 'vestnik.' || p.proname <> all ($2)";
+    const ELSEWHERE: &str = "select distinct p.oid::regprocedure::text from pg_trigger g join pg_proc p on p.oid = g.tgfoid \
+         where p.oid = to_regprocedure($1 || '()') and g.tgparentid = 0 \
+             and g.tgrelid not in (select to_regclass(t) from unnest($2::text[]) t)";
+    let functions: Vec<String> = checked.watched.iter().map(|watched| watched.function(source)).collect();
+    let like = format!("vst\\_watch\\_{}\\_%", source.0);
+    let mut strange = Vec::new();
+    for row in transaction.query(FUNCTIONS, &[&like, &functions]).await? {
+        strange.push(row.try_get::<_, String>(0)?);
+    }
+    for watched in &checked.watched {
+        for row in transaction
+            .query(ELSEWHERE, &[&watched.function(source), &watched.tables()])
+            .await?
+        {
+            strange.push(row.try_get::<_, String>(0)?);
+        }
+    }
+    for function in strange {
+        transaction
+            .batch_execute(&format!("drop function if exists {function} cascade"))
+            .await?;
+    }
+    Ok(())
+}
+
+/// The SQL that takes away all of it, but for the triggers and the function of the source's own table.
+pub(in crate::sources) async fn drop_sql(
+    client: &impl GenericClient,
+    source: SourceId,
+) -> Result<String, tokio_postgres::Error> {
+    const FUNCTIONS: &str = "select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
+         where n.nspname = 'vestnik' and (p.proname like $1 or p.proname = $2)";
+    let like = format!("vst\\_watch\\_{}\\_%", source.0);
+    let derive = format!("vst_derive_{}", source.0);
+    let mut sql = String::new();
+    for row in client.query(FUNCTIONS, &[&like, &derive]).await? {
+        sql.push_str(&format!("drop function {} cascade;\n", row.try_get::<_, &str>(0)?));
+    }
+    let is_derived: bool = client
+        .query_one("select to_regclass($1) is not null", &[&projection(source)])
+        .await?
+        .try_get(0)?;
+    if is_derived {
+        sql.push_str(&format!(
+            "drop table {};\ndelete from vestnik.vst_change where source = {};\n",
+            projection(source),
+            source.0
+        ));
+    }
+    Ok(sql)
+}
+
+/// The SQL that puts it in force, for a person to read.
+pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
+    let mut sql = String::new();
+    for watched in &checked.watched {
+        sql.push_str(&format!(
+            "{}\n{}\n",
+            watched.function_sql(source),
+            watched.triggers_sql(source)
+        ));
+    }
+    if let Some(own) = checked.watched.first() {
+        sql.push_str(&format!(
+            "{}\n{};\n",
+            function::sql(source, &own.table, derived),
+            table_sql(source)
+        ));
+    }
+    sql
+}

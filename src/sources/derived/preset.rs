@@ -1,0 +1,70 @@
+//! Mappings of known systems that come with the program: `presets/NAME.toml`.
+
+use tokio_postgres::Client;
+
+use super::super::catalog::{self, Table};
+use super::super::mapping::Mapping;
+use super::check;
+
+/// Each by its name.
+const PRESETS: [(&str, &str); 8] = [
+    ("coopcycle", include_str!("../../../presets/coopcycle.toml")),
+    ("evershop", include_str!("../../../presets/evershop.toml")),
+    ("odoo-pos", include_str!("../../../presets/odoo-pos.toml")),
+    ("openfoodnetwork", include_str!("../../../presets/openfoodnetwork.toml")),
+    ("pretix", include_str!("../../../presets/pretix.toml")),
+    ("saleor", include_str!("../../../presets/saleor.toml")),
+    ("spree", include_str!("../../../presets/spree.toml")),
+    ("vendure", include_str!("../../../presets/vendure.toml")),
+];
+
+/// The names of all.
+pub fn names() -> [&'static str; PRESETS.len()] {
+    PRESETS.map(|(name, _)| name)
+}
+
+/// The mapping of this name, as TOML.
+pub fn mapping(name: &str) -> Option<&'static str> {
+    PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
+}
+
+/// The preset that fits a table with all that it reads: of its name and columns.
+pub async fn recognise(client: &mut Client, table: &Table) -> Result<Option<&'static str>, catalog::Error> {
+    for (name, toml) in PRESETS {
+        let Ok(mapping) = Mapping::from_toml(toml) else {
+            continue;
+        };
+        let Some(derived) = &mapping.derived else { continue };
+        if mapping.table.replace('"', "") != table.quoted.replace('"', "") {
+            continue;
+        }
+        let mut transaction = client.transaction().await?;
+        let checked = check(&mut transaction, table, derived).await?;
+        transaction.rollback().await?;
+        if checked.findings.problems.is_empty() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mapping_of_the_documentation_is_read() {
+        let docs = include_str!("../../../docs/derived-sources.md");
+        let toml = docs.split("```toml").nth(1).and_then(|rest| rest.split("```").next());
+        let mapping = Mapping::from_toml(toml.unwrap()).unwrap();
+        assert_eq!(mapping.derived.unwrap().watch.len(), 2);
+    }
+
+    #[test]
+    fn every_preset_is_a_mapping() {
+        for (name, toml) in PRESETS {
+            let mapping = Mapping::from_toml(toml).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(mapping.derived.is_some(), "{name}");
+        }
+    }
+}

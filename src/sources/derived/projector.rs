@@ -1,0 +1,277 @@
+//! The projector of a database: one task, on whichever node holds its lease. It polls, so that an application's writes need
+//! not notify for it; a node without derived sources asks nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::db::Pool;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::Source;
+use super::super::registry::Registry;
+use super::batch::{Done, Mark, batch};
+use crate::backoff::Backoff;
+use crate::db::{self, Failed};
+use crate::domain::event::SourceId;
+
+/// For how long a node projects without saying so again.
+const LEASE: Duration = Duration::from_secs(3);
+/// Between two times that it says so.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// Between two looks whether the lease is free.
+const STANDBY_PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks for changes.
+const POLL_PAUSE: Duration = Duration::from_millis(20);
+/// The same for a while after there were some.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// How long that while is.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// Between two looks whether there is a derived source by now.
+const IDLE_PAUSE: Duration = Duration::from_millis(250);
+/// How long a source rests whose batch has failed, while the others go on.
+const REST: Duration = Duration::from_secs(1);
+/// How long a batch may take: over a half-open connection it would take for ever.
+const BATCH_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Projects the derived sources of a database.
+pub struct Projector {
+    pool: Pool,
+    sources: Arc<Registry>,
+    /// This node, while it runs.
+    holder: String,
+    marks: HashMap<SourceId, Mark>,
+    failures: HashMap<SourceId, Option<String>>,
+    /// Sources whose batch has failed, and until when they rest.
+    resting: HashMap<SourceId, Instant>,
+}
+
+/// Whether this node projects.
+enum Lease {
+    Held,
+    Elsewhere,
+}
+
+impl Projector {
+    /// Of the database of this pool.
+    pub fn new(pool: Pool, sources: Arc<Registry>) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let started = STARTED.fetch_add(1, Ordering::Relaxed);
+        let since = time::OffsetDateTime::now_utc().unix_timestamp_nanos();
+        Self {
+            pool,
+            sources,
+            // One of its own for each start on each machine.
+            holder: format!("{since}-{}-{started}", std::process::id()),
+            marks: HashMap::new(),
+            failures: HashMap::new(),
+            resting: HashMap::new(),
+        }
+    }
+
+    /// Projects until the shutdown.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let ended = stop.clone();
+        tokio::select! {
+            () = self.project() => {}
+            () = ended.cancelled() => self.give_up().await,
+        }
+    }
+
+    async fn project(&mut self) {
+        let mut renewed: Option<Instant> = None;
+        let mut busy_until = Instant::now();
+        let mut backoff = Backoff::new();
+        loop {
+            let derived = self.derived();
+            if derived.is_empty() {
+                renewed = None;
+                sleep(IDLE_PAUSE).await;
+                continue;
+            }
+            if renewed.is_none_or(|at| at.elapsed() >= RENEWAL) {
+                match db::answered(self.renew()).await {
+                    Ok(Lease::Held) => renewed = Some(Instant::now()),
+                    Ok(Lease::Elsewhere) => {
+                        (renewed, self.marks) = (None, HashMap::new());
+                        sleep(STANDBY_PAUSE).await;
+                        continue;
+                    }
+                    Err(error) => {
+                        renewed = None;
+                        tracing::warn!(%error, "the lease of the projector could not be renewed");
+                        sleep(backoff.next_pause()).await;
+                        continue;
+                    }
+                }
+            }
+            match self.round(&derived).await {
+                Ok(taken) => {
+                    backoff.reset();
+                    if taken > 0 {
+                        busy_until = Instant::now() + BUSY_FOR;
+                    }
+                }
+                Err(error) => {
+                    renewed = None;
+                    tracing::warn!(%error, "the projector could not look for changes");
+                    sleep(backoff.next_pause()).await;
+                }
+            }
+            sleep(if Instant::now() < busy_until {
+                BUSY_PAUSE
+            } else {
+                POLL_PAUSE
+            })
+            .await;
+        }
+    }
+
+    fn derived(&self) -> Vec<Arc<Source>> {
+        let sources = self.sources.current();
+        let all = sources
+            .all()
+            .into_iter()
+            .filter(|source| source.mapping.derived.is_some());
+        all.cloned().collect()
+    }
+
+    async fn renew(&self) -> Result<Lease, Failed> {
+        const RENEW: &str = "update vestnik.vst_projector set holder = $1, until = clock_timestamp() + $2::float8 * interval '1 second' \
+             where holder = $1 or holder is null or until < clock_timestamp()";
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(RENEW).await?;
+        let renewed = client
+            .execute(&statement, &[&self.holder, &LEASE.as_secs_f64()])
+            .await?;
+        Ok(if renewed == 1 { Lease::Held } else { Lease::Elsewhere })
+    }
+
+    /// Leaves the lease to another node at once.
+    async fn give_up(&self) {
+        const GIVE_UP: &str = "update vestnik.vst_projector set holder = null, until = '-infinity' where holder = $1";
+        let given = db::answered(async {
+            self.pool.get().await?.execute(GIVE_UP, &[&self.holder]).await?;
+            Ok::<_, Failed>(())
+        });
+        if let Err(error) = given.await {
+            tracing::debug!(%error, "the lease of the projector was not given up, and ends by itself");
+        }
+    }
+
+    /// One batch of each source that has changes. How many changes that were. What is wrong with one source costs the others
+    /// nothing.
+    async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, Failed> {
+        let with_changes = db::answered(self.with_changes(derived)).await?;
+        let now = Instant::now();
+        self.resting.retain(|_, until| *until > now);
+        let mut taken = 0;
+        for source in derived.iter().filter(|source| with_changes.contains(&source.id)) {
+            if self.resting.contains_key(&source.id) {
+                continue;
+            }
+            match timeout(BATCH_DEADLINE, self.batch(source.id))
+                .await
+                .unwrap_or(Err(db::Unanswered.into()))
+            {
+                Ok(done) => taken += done,
+                Err(error) => {
+                    tracing::warn!(source = &*source.name, %error, "orders could not be projected, and are tried again");
+                    self.marks.remove(&source.id);
+                    self.resting.insert(source.id, now + REST);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn with_changes(&self, derived: &[Arc<Source>]) -> Result<Vec<SourceId>, Failed> {
+        const WITH_CHANGES: &str = "select s.id from unnest($1::int[], $2::int8[]) s (id, through) \
+             where exists (select from vestnik.vst_change c where c.source = s.id and c.id > s.through) \
+                or exists (select from vestnik.vst_wait w where w.source = s.id and w.until <= clock_timestamp())";
+        let ids: Vec<i32> = derived.iter().map(|source| source.id.0).collect();
+        let through = |source: &Arc<Source>| self.marks.get(&source.id).copied().unwrap_or_default().through();
+        let through: Vec<i64> = derived.iter().map(through).collect();
+        let client = self.pool.get().await?;
+        let statement = client.prepare_cached(WITH_CHANGES).await?;
+        let rows = client.query(&statement, &[&ids, &through]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| row.try_get(0).map(SourceId))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Takes a batch, while the lease is this node's: whoever takes it over waits for the end of the transaction.
+    async fn batch(&mut self, id: SourceId) -> Result<usize, Failed> {
+        const FENCE: &str = "select from vestnik.vst_projector where holder = $1 for update";
+        let mut client = self.pool.get().await?;
+        let mut transaction = client.transaction().await?;
+        let statement = transaction.prepare_cached(FENCE).await?;
+        if transaction.query_opt(&statement, &[&self.holder]).await?.is_none() {
+            return Ok(0);
+        }
+        db::bound_silence(&transaction).await?;
+        // By the mapping that is in force, whatever this node has heard of.
+        let sources = self.sources.in_force(&transaction).await?;
+        let Some((source, derived)) = sources
+            .get(id)
+            .and_then(|source| Some((source, source.mapping.derived.as_ref()?)))
+        else {
+            return Ok(0);
+        };
+        let mut mark = self.marks.get(&id).copied().unwrap_or_default();
+        let done = batch(&mut transaction, source, derived, &mut mark).await?;
+        let failure = done.failure.clone();
+        let is_news = done.taken > 0 && self.failures.get(&id) != Some(&failure);
+        if is_news {
+            remember(&transaction, id, failure.as_deref()).await?;
+        }
+        transaction.commit().await?;
+        self.marks.insert(id, mark);
+        report(source, &done, is_news);
+        if is_news {
+            self.failures.insert(id, failure);
+        }
+        Ok(done.taken)
+    }
+}
+
+/// Keeps what is wrong with a source, for its health to say.
+async fn remember(
+    transaction: &crate::db::Transaction<'_>,
+    source: SourceId,
+    failure: Option<&str>,
+) -> Result<(), tokio_postgres::Error> {
+    const FAILED: &str = "insert into vestnik.vst_projection_failure (source, message) values ($1, $2) \
+         on conflict (source) do update set message = excluded.message, at = clock_timestamp()";
+    const WELL: &str = "delete from vestnik.vst_projection_failure where source = $1";
+    match failure {
+        Some(message) => transaction.execute(FAILED, &[&source.0, &message]).await?,
+        None => transaction.execute(WELL, &[&source.0]).await?,
+    };
+    Ok(())
+}
+
+fn report(source: &Source, done: &Done, is_news: bool) {
+    if let Some(failure) = &done.failure {
+        metrics::counter!("vestnik_projection_failures_total").increment(1);
+        if is_news {
+            tracing::error!(
+                source = &*source.name,
+                failure,
+                "the expressions of a derived source fail: its orders are shown as far as they can be read; mend its mapping: \
+                 `vestnik source edit`"
+            );
+        }
+    }
+    if done.taken > 0 {
+        tracing::debug!(
+            source = &*source.name,
+            changes = done.taken,
+            events = done.events,
+            "orders were projected"
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! What is wrong with a derived source now.
+
+use crate::db::GenericClient;
+
+use super::{Derived, function, projection};
+use crate::domain::event::SourceId;
+
+/// A line each, with what to do.
+pub(in crate::sources) async fn troubles(
+    client: &impl GenericClient,
+    source: SourceId,
+    name: &str,
+    table: &str,
+    derived: &Derived,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    const FAILURE: &str = "select message from vestnik.vst_projection_failure where source = $1";
+    const THERE: &str = "select to_regprocedure($1) is not null and to_regclass($2) is not null";
+    const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
+    let mut troubles = Vec::new();
+    if let Some(row) = client.query_opt(FAILURE, &[&source.0]).await? {
+        let message: &str = row.try_get(0)?;
+        troubles.push(format!(
+            "its expressions fail, and orders are shown as far as they can be read: {message}: `vestnik source edit {name}`"
+        ));
+    }
+    let is_there: bool = client
+        .query_one(THERE, &[&function::signature(source), &projection(source)])
+        .await?
+        .try_get(0)?;
+    if !is_there {
+        troubles.push("its function or its table is gone: run `vestnik migrate`".to_owned());
+    }
+    for number in 0..=derived.watch.len() {
+        let function = match number {
+            0 => super::super::trigger::function_name(source),
+            number => format!("vestnik.vst_watch_{}_{number}", source.0),
+        };
+        if !client.query_one(CARRIED, &[&function]).await?.try_get::<_, bool>(0)? {
+            let of = number
+                .checked_sub(1)
+                .and_then(|at| derived.watch.get(at))
+                .map_or(table, |watch| watch.table.as_str());
+            troubles.push(format!(
+                "the triggers of {of} are gone, and nobody is told of its rows: run `vestnik migrate`"
+            ));
+        }
+    }
+    Ok(troubles)
+}

@@ -1,0 +1,174 @@
+//! The triggers of a derived source: `triggers/watch.sql`, filled in for the table of its rows and for each that it watches.
+
+use tokio_postgres::Transaction;
+
+use super::super::attach::Error;
+use super::super::catalog::{Shape, Table};
+use super::super::install::Installed;
+use super::super::recorder::{self, Recorder};
+use super::super::trigger::{body_of, function_name, ident, same, text_of};
+use crate::domain::event::SourceId;
+
+const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
+const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
+
+/// A table that carries triggers for a source.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    /// 0: the table of its rows; else its number among those that are watched.
+    pub number: usize,
+    /// The table.
+    pub table: Table,
+    /// The column that leads to the key.
+    pub column: String,
+    /// The columns that the mapping reads.
+    pub read: Vec<String>,
+}
+
+impl Watched {
+    /// The name of its function. That of a source's own table is called as the one of any source.
+    pub fn function(&self, source: SourceId) -> String {
+        match self.number {
+            0 => function_name(source),
+            number => format!("vestnik.vst_watch_{}_{number}", source.0),
+        }
+    }
+
+    fn trigger(&self, source: SourceId, write: &str) -> String {
+        match self.number {
+            0 => format!("vestnik_record_{write}"),
+            number => format!("vestnik_watch_{}_{number}_{write}", source.0),
+        }
+    }
+
+    /// The SQL of its function.
+    pub fn function_sql(&self, source: SourceId) -> String {
+        let is_partitioned = self.table.shape == Shape::Partitioned;
+        let (old_rows, new_rows) = match is_partitioned {
+            true => ("(select old.*) old_row", "(select new.*) new_row"),
+            false => ("old_rows", "new_rows"),
+        };
+        // Its plan names the table by number, so that Postgres makes it anew when the table is altered.
+        let replan = format!(
+            "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
+            self.table.oid
+        );
+        let (replan, and_replan) = match is_partitioned {
+            true => (format!(" where {replan}"), format!(" and {replan}")),
+            false => (String::new(), String::new()),
+        };
+        let mut columns: Vec<&str> = vec![&self.column];
+        columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
+        let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
+        let nulls: Vec<String> = idents
+            .iter()
+            .map(|name| format!("null::pg_catalog.text as {name}"))
+            .collect();
+        let rows = |rows: &str| {
+            let (nulls, columns) = (nulls.join(", "), idents.join(", "));
+            format!("(select vst_row.* from (select {nulls}) vst_gone, lateral (select {columns} from {rows}) vst_row)")
+        };
+        let key = |place: &str| {
+            format!(
+                "vestnik.vst_key({})",
+                text_of(place, &self.column, self.table.column(&self.column))
+            )
+        };
+        let sql = TEMPLATE
+            .replace("{function}", &self.function(source))
+            .replace("{source}", &source.0.to_string())
+            .replace("{watch}", &self.number.to_string())
+            .replace("{old_rows}", &rows(old_rows))
+            .replace("{new_rows}", &rows(new_rows))
+            .replace("{replan}", &replan)
+            .replace("{and_replan}", &and_replan)
+            .replace("{o.key}", &key("o"))
+            .replace("{n.key}", &key("n"))
+            .replace("{o.key:x}", &key("(o.x)"))
+            .replace("{n.key:x}", &key("(n.x)"))
+            .replace("{same:x}", &same(&columns, "(o.x)", "(n.x)"));
+        super::function::quoted(sql)
+    }
+
+    /// The SQL of its triggers.
+    pub fn triggers_sql(&self, source: SourceId) -> String {
+        let function = self.function(source);
+        let mut sql = String::new();
+        for name in self.tables() {
+            for write in WRITES {
+                let (rows, each) = match (self.table.shape, write) {
+                    (_, "truncate") => ("", "statement"),
+                    (Shape::Partitioned, _) => ("", "row"),
+                    (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
+                    (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
+                    (Shape::Plain, _) => ("referencing old table as old_rows new table as new_rows ", "statement"),
+                };
+                sql.push_str(&format!(
+                    "create or replace trigger {} after {write} on {name}\n    {rows}for each {each} execute function {function}();\n",
+                    self.trigger(source, write)
+                ));
+            }
+        }
+        sql
+    }
+
+    /// The table, and those that inherit from it.
+    pub fn tables(&self) -> Vec<&String> {
+        std::iter::once(&self.table.quoted)
+            .chain(&self.table.children)
+            .collect()
+    }
+
+    /// Puts function and triggers in force, where they are not.
+    pub async fn put(
+        &self,
+        transaction: &Transaction<'_>,
+        source: SourceId,
+        recorder: Recorder,
+    ) -> Result<Installed, Error> {
+        const FUNCTION: &str =
+            "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
+        let (sql, function) = (self.function_sql(source), self.function(source));
+        let mut done = Installed::default();
+        let there = transaction.query_opt(FUNCTION, &[&function]).await?;
+        let is_in_force = match &there {
+            Some(row) => {
+                let is_owned = recorder == Recorder::Attacher || row.try_get::<_, &str>(1)? == recorder::ROLE;
+                is_owned && row.try_get::<_, &str>(0)? == body_of(&sql)
+            }
+            None => false,
+        };
+        if !is_in_force {
+            transaction.batch_execute(&sql).await?;
+            transaction
+                .batch_execute(&format!("revoke all on function {function}() from public"))
+                .await?;
+            done.function = true;
+        }
+        if !self.has_triggers(transaction, source).await? {
+            transaction.batch_execute(&self.triggers_sql(source)).await?;
+            done.triggers = true;
+        }
+        if done.any() && recorder == Recorder::Role {
+            recorder::own(transaction, &function).await?;
+        }
+        Ok(done)
+    }
+
+    /// Whether all its triggers are there, call its function, and fire for what an application writes.
+    pub async fn has_triggers(
+        &self,
+        client: &impl tokio_postgres::GenericClient,
+        source: SourceId,
+    ) -> Result<bool, tokio_postgres::Error> {
+        const TRIGGERS: &str = "select count(*) from unnest($1::text[]) t(name) join pg_trigger g on g.tgrelid = to_regclass(t.name) \
+             where g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
+        let tables = self.tables();
+        let names: Vec<String> = WRITES.iter().map(|write| self.trigger(source, write)).collect();
+        let count: i64 = client
+            .query_one(TRIGGERS, &[&tables, &names, &self.function(source)])
+            .await?
+            .try_get(0)?;
+        Ok(count as usize == tables.len() * names.len())
+    }
+}

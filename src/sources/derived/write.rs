@@ -1,0 +1,124 @@
+//! Writes what has become of orders: the engine's own table of a source, the events, and who waits for items.
+
+use crate::db::Transaction;
+use time::OffsetDateTime;
+
+use super::super::Source;
+use super::{Derived, projection};
+
+/// What has to be written.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    pub rows: Vec<Row>,
+    pub gone: Vec<(String, String)>,
+    pub events: Vec<Event>,
+    pub waiting: Vec<String>,
+}
+
+/// A row of the engine's own table.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub key: String,
+    pub store: String,
+    pub status: String,
+    pub created_at: OffsetDateTime,
+    pub data: String,
+    pub shop_status: String,
+    pub answered_over: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Event {
+    pub key: String,
+    pub store: String,
+    pub kind: &'static str,
+    pub data: String,
+    pub old: Option<String>,
+}
+
+/// Writes it: the engine's own table, the events, and who waits.
+pub(super) async fn put(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    writes: &Writes,
+) -> Result<(), tokio_postgres::Error> {
+    let table = projection(source.id);
+    if !writes.rows.is_empty() {
+        let sql = format!(
+            "insert into {table} (key, store_id, status, created_at, data, shop_status, answered_over) \
+             select key, store_id, status, created_at, data::json, shop_status, answered_over \
+             from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[]) \
+                 r (key, store_id, status, created_at, data, shop_status, answered_over) \
+             on conflict (key, store_id) do update set status = excluded.status, created_at = excluded.created_at, \
+                 data = excluded.data, shop_status = excluded.shop_status, answered_over = excluded.answered_over"
+        );
+        let column = |of: fn(&Row) -> &str| writes.rows.iter().map(of).collect::<Vec<&str>>();
+        let created: Vec<OffsetDateTime> = writes.rows.iter().map(|row| row.created_at).collect();
+        let over: Vec<Option<&str>> = writes.rows.iter().map(|row| row.answered_over.as_deref()).collect();
+        let statement = transaction.prepare_cached(&sql).await?;
+        transaction
+            .execute(
+                &statement,
+                &[
+                    &column(|row| &row.key),
+                    &column(|row| &row.store),
+                    &column(|row| &row.status),
+                    &created,
+                    &column(|row| &row.data),
+                    &column(|row| &row.shop_status),
+                    &over,
+                ],
+            )
+            .await?;
+        const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
+        let statement = transaction.prepare_cached(TOLD).await?;
+        transaction
+            .execute(&statement, &[&source.id.0, &column(|row| &row.key)])
+            .await?;
+    }
+    if !writes.gone.is_empty() {
+        let (keys, stores): (Vec<&str>, Vec<&str>) = writes
+            .gone
+            .iter()
+            .map(|(key, store)| (key.as_str(), store.as_str()))
+            .unzip();
+        let sql =
+            format!("delete from {table} where (key, store_id) in (select * from unnest($1::text[], $2::text[]))");
+        transaction.execute(&sql, &[&keys, &stores]).await?;
+    }
+    if !writes.waiting.is_empty() {
+        const WAIT: &str = "insert into vestnik.vst_wait (source, key, until) \
+             select $1, key, clock_timestamp() + $3::float8 * interval '1 second' from unnest($2::text[]) key on conflict do nothing";
+        let seconds = derived.wait_for_items.as_secs_f64();
+        transaction
+            .execute(WAIT, &[&source.id.0, &writes.waiting, &seconds])
+            .await?;
+    }
+    events(transaction, source, &writes.events).await
+}
+
+async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
+    // Whoever is refused the right to notify must have written before: the sub-select comes first.
+    const APPEND: &str = "insert into vestnik.vst_event (source, store_id, key, type, data, old) \
+         select $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json \
+         from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) with ordinality e (store_id, key, type, data, old, place) \
+         order by place";
+    if events.is_empty() {
+        return Ok(());
+    }
+    let column = |of: fn(&Event) -> &str| events.iter().map(of).collect::<Vec<&str>>();
+    let old: Vec<Option<&str>> = events.iter().map(|event| event.old.as_deref()).collect();
+    let statement = transaction.prepare_cached(APPEND).await?;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] = [
+        &source.id.0,
+        &column(|event| &event.store),
+        &column(|event| &event.key),
+        &column(|event| event.kind),
+        &column(|event| &event.data),
+        &old,
+    ];
+    transaction.execute(&statement, &parameters).await?;
+    transaction.execute("select vestnik.vst_notify()", &[]).await?;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! The part of a mapping that is SQL: `[derived]`, and the statements of its `[answer]`.
+
+use std::time::Duration;
+
+use toml::Value;
+
+use super::{Section, USUAL_ZONE, kind};
+use crate::domain::status::Status;
+use crate::sources::derived::{Derived, FIELDS, Watch};
+use crate::sources::mapping::Mapping;
+
+/// How long an order without items is waited for, where the mapping says nothing, milliseconds.
+const WAIT_FOR_ITEMS_MS: i64 = 3000;
+/// The longest that may be said.
+const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
+
+/// Reads a mapping that has a section `[derived]`.
+pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
+    let table = top.required("table", "the table with its schema, such as 'public.orders'");
+    let kind = kind(top);
+    let name = top.text("name");
+    let key = top.required("key", "the column of the row's key");
+    let answers = answers(top);
+    let mut section = top.below("derived")?;
+    let from = section.text("from").unwrap_or_default();
+    let zone = section.zone(USUAL_ZONE);
+    let unit = section.unit();
+    let store = section.required("store", "SQL for the store's id, such as \"o.store_id\" or \"'1'\"");
+    let status = section.required(
+        "status",
+        "SQL for the status: pending, preparing, ready, delivering, completed, rejected, cancelled or hidden",
+    );
+    let mut fields = Vec::new();
+    for field in FIELDS {
+        fields.extend(section.text(field).map(|sql| (field, sql)));
+    }
+    let items = section.text("items");
+    let wait = wait(&mut section);
+    let extra = extra(&mut section);
+    let watch = watch(&mut section);
+    section.finish();
+    let derived = Derived {
+        key: key?,
+        from,
+        store: store?,
+        status: status?,
+        fields,
+        extra,
+        items,
+        unit,
+        zone,
+        wait_for_items: wait,
+        watch,
+        answers,
+    };
+    Some(derived.mapping(table?, kind?, name))
+}
+
+fn wait(section: &mut Section<'_>) -> Duration {
+    let milliseconds = match section.take("wait_for_items_ms") {
+        None => WAIT_FOR_ITEMS_MS,
+        Some(Value::Integer(given)) if (0..=MAX_WAIT_FOR_ITEMS_MS).contains(&given) => given,
+        Some(_) => {
+            section.problem(
+                "wait_for_items_ms",
+                format!("is a number of milliseconds up to {MAX_WAIT_FOR_ITEMS_MS}"),
+            );
+            WAIT_FOR_ITEMS_MS
+        }
+    };
+    Duration::from_millis(milliseconds.unsigned_abs())
+}
+
+/// Labels, each with an expression.
+fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
+    let table = match section.take("extra") {
+        None => return Vec::new(),
+        Some(Value::Table(table)) => table,
+        Some(_) => {
+            section.problem("extra", "is a table of labels, each with an expression");
+            return Vec::new();
+        }
+    };
+    let mut extra = Vec::new();
+    for (label, sql) in table {
+        match sql {
+            Value::String(sql) if !sql.trim().is_empty() => extra.push((label, sql)),
+            _ => section.problem("extra", format!("`{label}` is an expression in quotes")),
+        }
+    }
+    extra
+}
+
+fn watch(section: &mut Section<'_>) -> Vec<Watch> {
+    let tables = match section.take("watch") {
+        None => return Vec::new(),
+        Some(Value::Array(tables)) => tables,
+        Some(_) => {
+            section.problem("watch", "is a list: [[derived.watch]]");
+            return Vec::new();
+        }
+    };
+    let mut watched = Vec::new();
+    for (number, value) in tables.into_iter().enumerate() {
+        let Value::Table(table) = value else {
+            section.problem("watch", "is a list of tables: [[derived.watch]]");
+            continue;
+        };
+        let mut one = Section {
+            path: format!("{}[{number}]", section.place("watch")),
+            table,
+            asked: Vec::new(),
+            problems: section.problems,
+        };
+        let table = one.required("table", "a table whose rows concern an order");
+        let column = one.required("column", "its column that leads to the order's key");
+        let keys = one.text("keys");
+        one.finish();
+        if let (Some(table), Some(column)) = (table, column) {
+            watched.push(Watch { table, column, keys });
+        }
+    }
+    watched
+}
+
+/// The statements of `[answer]`, by status: one, or a list.
+fn answers(top: &mut Section<'_>) -> Vec<(Status, Vec<String>)> {
+    let Some(mut section) = top.below("answer") else {
+        return Vec::new();
+    };
+    let mut answers = Vec::new();
+    for status in Status::ALL {
+        let statements = match section.take(status.as_str()) {
+            None => continue,
+            Some(Value::String(one)) => Some(vec![one]),
+            Some(Value::Array(several)) => several.into_iter().map(|one| Some(one.as_str()?.to_owned())).collect(),
+            Some(_) => None,
+        };
+        match statements {
+            Some(statements) if statements.iter().all(|one| !one.trim().is_empty()) && !statements.is_empty() => {
+                answers.push((status, statements));
+            }
+            _ => section.problem(status.as_str(), "is a statement, or a list of statements"),
+        }
+    }
+    section.finish();
+    answers
+}

@@ -1,0 +1,62 @@
+//! Derived sources: systems that people run, by the mappings that come with the program. `tests/shops/derived/NAME/life.sql`
+//! has a system's tables and what its application writes; `truth.sql` says in plain SQL what a panel must show. After each
+//! transaction the lists are what the truth says, and the events are what has changed in it.
+
+mod answers;
+mod attaching;
+mod faults;
+mod shop;
+mod truth;
+
+use shop::Shop;
+
+/// Each system under the isolation that its application uses, and under the strictest.
+async fn is_shown_as_it_is(system: &str) {
+    for isolation in ["read committed", "serializable"] {
+        let mut shop = Shop::open(system, isolation).await;
+        for transaction in shop.life() {
+            shop.live(&transaction).await;
+        }
+        shop.close().await;
+    }
+}
+
+#[tokio::test]
+async fn evershop_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("evershop").await;
+}
+
+#[tokio::test]
+async fn spree_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("spree").await;
+}
+
+#[tokio::test]
+async fn openfoodnetwork_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("openfoodnetwork").await;
+}
+
+#[tokio::test]
+async fn pretix_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("pretix").await;
+}
+
+#[tokio::test]
+async fn vendure_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("vendure").await;
+}
+
+#[tokio::test]
+async fn saleor_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("saleor").await;
+}
+
+#[tokio::test]
+async fn odoo_pos_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("odoo-pos").await;
+}
+
+#[tokio::test]
+async fn coopcycle_is_shown_as_its_tables_say() {
+    is_shown_as_it_is("coopcycle").await;
+}

@@ -1,0 +1,181 @@
+//! What a person answers to an order of a derived source: in the shop's own tables, or kept by the engine.
+
+use serde_json::{Value, json};
+
+use super::shop::{Shop, mapping};
+
+const ORDER: &str = "begin; \
+    insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
+        values ('R1', 'complete', 'placed', 'USD', 1, now(), 'paid', 'ready', 19.00, now(), now()); \
+    insert into spree_line_items (variant_id, order_id, quantity, price, currency, created_at, updated_at) values (1, 1, 2, 9.50, 'USD', now(), now()); \
+    commit";
+const STATUS: &str = "/api/partner/stores/1/orders/1/status";
+
+/// A store of Spree with one order that came a moment ago.
+async fn spree() -> Shop {
+    let mut shop = Shop::open("spree", "read committed").await;
+    shop.live(ORDER).await;
+    shop
+}
+
+async fn shown(shop: &Shop) -> Value {
+    shop.list("1").await.remove(0)
+}
+
+#[tokio::test]
+async fn an_answer_without_a_place_in_the_shop_lies_over_its_status_until_that_moves_on() {
+    let mut shop = spree().await;
+    let answer = shop
+        .app
+        .post(STATUS, &json!({"status": "preparing", "minutes": 25, "by": "Кухня"}))
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["previous_status"]),
+        (200, &json!("pending"))
+    );
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["type"], &event["data"]["status"]),
+        (&json!("order_status_changed"), &json!("preparing"))
+    );
+    assert_eq!(
+        (&event["data"]["by"], &event["data"]["promised_minutes"]),
+        (&json!("Кухня"), &json!(25))
+    );
+    let order = shown(&shop).await;
+    assert_eq!(
+        (&order["status"], &order["answer"]["by"], &order["promised_minutes"]),
+        (&json!("preparing"), &json!("Кухня"), &json!(25))
+    );
+
+    // The shop writes something else, and its own status stays: so does the answer.
+    shop.write("update spree_orders set special_instructions = 'Ring twice' where id = 1")
+        .await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["type"], &event["data"]["status"]),
+        (&json!("order_changed"), &json!("preparing"))
+    );
+    assert_eq!(shop.app.post(STATUS, &json!({"status": "ready"})).await.status, 200);
+    assert_eq!(shop.event("1").await["data"]["status"], "ready");
+
+    // The shop's own status moves on.
+    shop.write("update spree_orders set shipment_state = 'shipped' where id = 1")
+        .await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["data"]["status"], &event["data"]["previous_status"]),
+        (&json!("completed"), &json!("ready"))
+    );
+    assert_eq!(shown(&shop).await["status"], "completed");
+    let late = shop.app.post(STATUS, &json!({"status": "preparing"})).await;
+    assert_eq!((late.status, late.code()), (409, "status_conflict".into()));
+}
+
+#[tokio::test]
+async fn an_answer_can_be_taken_back() {
+    let mut shop = spree().await;
+    assert_eq!(
+        shop.app
+            .post(STATUS, &json!({"status": "rejected", "reason": "Sold out"}))
+            .await
+            .status,
+        200
+    );
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["data"]["status"], &event["data"]["reason"]),
+        (&json!("rejected"), &json!("Sold out"))
+    );
+    assert_eq!(shop.app.post(STATUS, &json!({"status": "pending"})).await.status, 200);
+    assert_eq!(shop.event("1").await["type"], "new_order");
+    assert_eq!(shown(&shop).await["status"], "pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_answer_at_once_one_is_first() {
+    let shop = spree().await;
+    let presses: Vec<Value> = ["preparing", "rejected"]
+        .repeat(4)
+        .into_iter()
+        .map(|to| json!({"status": to, "from": "pending"}))
+        .collect();
+    let answers = futures::future::join_all(presses.iter().map(|press| shop.app.post(STATUS, press))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+}
+
+#[tokio::test]
+async fn a_store_of_several_answers_for_itself() {
+    let mut shop = Shop::open("coopcycle", "read committed").await;
+    shop.write(
+        "begin; insert into sylius_order (state, number, takeaway, items_total, adjustments_total, total, created_at, updated_at) \
+             values ('new', '2', true, 2250, 0, 2250, '2026-08-21 19:10:00', '2026-08-21 19:10:00'); \
+         insert into sylius_order_item (order_id, quantity, unit_price, units_total, adjustments_total, total, is_immutable, variant_id) \
+             values (1, 1, 1800, 1800, 0, 1800, false, 1), (1, 1, 450, 450, 0, 450, false, 2); \
+         insert into sylius_order_vendor values (1, 1, 1800, 1600), (1, 2, 450, 400); commit",
+    )
+    .await;
+    assert_eq!(shop.event("restaurant:2").await["data"]["total"], 450);
+    let answer = shop
+        .app
+        .post(
+            "/api/partner/stores/restaurant:1/orders/1/status",
+            &json!({"status": "preparing"}),
+        )
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(shop.list("restaurant:1").await[0]["status"], "preparing");
+    assert_eq!(shop.list("restaurant:2").await[0]["status"], "pending");
+}
+
+const TICKET: &str = "begin; \
+    insert into pretixbase_order (code, status, valid_if_pending, testmode, organizer_id, event_id, secret, datetime, expires, total, comment, \
+        checkin_attention, expiry_reminder_sent, download_reminder_sent, api_meta, last_modified, require_approval, sales_channel_id, email_known_to_work, invoice_dirty) \
+        values ('FZ3KQ', 'n', false, false, 1, 1, 's1', now(), now(), 25, '', false, false, false, '{}', now(), true, 1, false, false); \
+    insert into pretixbase_orderposition (positionid, order_id, item_id, price, attendee_name_parts, is_bundled, tax_rate, tax_value, secret, web_secret, pseudonymization_id, canceled) \
+        values (1, 1, 1, 25, '{}', false, 19, 3.99, 'a', 'w', 'P1', false); commit";
+
+#[tokio::test]
+async fn an_answer_is_the_mappings_own_statement_where_it_has_one() {
+    let mut shop = Shop::open("pretix", "read committed").await;
+    shop.live(TICKET).await;
+    assert_eq!(
+        shop.app
+            .post(STATUS, &json!({"status": "preparing", "by": "Kasse"}))
+            .await
+            .status,
+        200
+    );
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["data"]["status"], &event["data"]["by"]),
+        (&json!("preparing"), &json!("Kasse"))
+    );
+    let row = shop
+        .writer
+        .query_one("select require_approval from pretixbase_order", &[])
+        .await
+        .unwrap();
+    assert!(!row.get::<_, bool>(0), "the shop's own row says it");
+    let kept = shop
+        .writer
+        .query_one("select answered_over from vestnik.vst_projection_3", &[])
+        .await
+        .unwrap();
+    assert_eq!(kept.get::<_, Option<&str>>(0), None, "nothing is laid over it");
+}
+
+#[tokio::test]
+async fn a_statement_that_changes_no_row_is_a_failed_answer() {
+    let mut shop = Shop::open("pretix", "read committed").await;
+    let none = "[answer]\npreparing = \"update pretixbase_order set require_approval = false where id::text = $1 and status = 'x'\"\n";
+    let (before, _) = mapping("pretix")
+        .split_once("[answer]")
+        .map(|(before, after)| (before.to_owned(), after.to_owned()))
+        .unwrap();
+    shop.app.database.attach(&format!("{before}\n{none}")).await;
+    shop.live(TICKET).await;
+    let refused = shop.app.post(STATUS, &json!({"status": "preparing"})).await;
+    assert_eq!((refused.status, refused.code()), (422, "status_refused".into()));
+    assert_eq!(shown(&shop).await["status"], "pending");
+}

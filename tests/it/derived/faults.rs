@@ -1,0 +1,213 @@
+//! What breaks beneath a derived source: its expressions, the shop's tables, the node that projects.
+
+use serde_json::json;
+use vestnik::sources::health;
+
+use super::shop::{Shop, mapping, parts};
+use crate::support::app::App;
+use crate::support::breakable::Breakable;
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
+
+/// An order of Spree with an item, in one transaction.
+fn order(number: usize) -> String {
+    format!(
+        "begin; with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
+             values ('R{number}', 'complete', 'placed', 'USD', 1, now(), 'paid', 'ready', 19.00, now(), now()) returning id) \
+         insert into spree_line_items (variant_id, order_id, quantity, price, currency, created_at, updated_at) \
+             select 1, id, 2, 9.50, 'USD', now(), now() from made; commit"
+    )
+}
+
+/// What is wrong with the source.
+async fn troubles(shop: &Shop) -> Vec<String> {
+    let sources = health::check(&shop.writer).await.unwrap();
+    sources
+        .into_iter()
+        .find(|source| source.name == shop.system)
+        .unwrap()
+        .troubles
+}
+
+#[tokio::test]
+async fn an_expression_that_fails_costs_no_other_value_and_is_reported() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    shop.write("alter table spree_addresses rename column phone to phone_number")
+        .await;
+    shop.write(&order(1)).await;
+    let event = shop.event("1").await;
+    assert_eq!(event["type"], "new_order");
+    assert_eq!(
+        (&event["data"]["number"], &event["data"]["total"]),
+        (&json!("R1"), &json!(1900))
+    );
+    assert_eq!(event["data"]["items"][0]["name"], "Burger");
+    assert_eq!(event["data"]["phone"], "?");
+    let troubles_now = troubles(&shop).await;
+    assert!(
+        troubles_now.iter().any(|line| line.contains("a.phone does not exist")),
+        "{troubles_now:?}"
+    );
+
+    shop.write("alter table spree_addresses rename column phone_number to phone")
+        .await;
+    shop.write(&order(2)).await;
+    assert!(
+        shop.event("1").await["data"].get("phone").is_none(),
+        "there is no address"
+    );
+    assert_eq!(troubles(&shop).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_watched_table_that_is_altered_or_dropped_makes_no_write_fail() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    shop.write("alter table spree_line_items rename column order_id to the_order_id")
+        .await;
+    shop.write("insert into spree_line_items (variant_id, quantity, price, created_at, updated_at) values (1, 1, 1, now(), now())").await;
+    shop.write("drop table spree_option_value_variants").await;
+    shop.write(
+        "insert into spree_orders (number, state, status, currency, store_id, completed_at, total, created_at, updated_at) \
+         values ('R1', 'complete', 'placed', 'USD', 1, now(), 19.00, now(), now())",
+    )
+    .await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["type"], &event["data"]["items"][0]["name"]),
+        (&json!("new_order"), &json!("?"))
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_costs_no_other_order() {
+    let mut shop = Shop::open("vendure", "read committed").await;
+    shop.write(
+        "begin; insert into \"order\" (code, state, active, \"orderPlacedAt\", \"couponCodes\", \"shippingAddress\", \"billingAddress\", \"currencyCode\", \"subTotal\", \"subTotalWithTax\") \
+             values ('A', 'PaymentSettled', false, now(), '', 'no JSON', '{}', 'EUR', 100, 110), ('B', 'PaymentSettled', false, now(), '', '{\"fullName\": \"Gianni\"}', '{}', 'EUR', 100, 110); \
+         insert into order_channels_channel values (1, 1), (1, 2), (2, 1), (2, 2); \
+         insert into order_line (quantity, \"listPriceIncludesTax\", adjustments, \"taxLines\", \"productVariantId\", \"listPrice\", \"orderId\") \
+             values (1, true, '', '', 1, 110, 1), (1, true, '', '', 1, 110, 2); commit",
+    )
+    .await;
+    let events = [shop.event("2").await, shop.event("2").await];
+    let of = |number: &str| &events.iter().find(|event| event["data"]["number"] == number).unwrap()["data"];
+    assert_eq!(
+        (&of("A")["customer_name"], &of("A")["total"]),
+        (&json!("?"), &json!(110))
+    );
+    assert_eq!(
+        (&of("B")["customer_name"], &of("B")["total"]),
+        (&json!("Gianni"), &json!(110))
+    );
+}
+
+#[tokio::test]
+async fn an_order_is_told_with_the_items_that_come_after_it() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    let patient = mapping("spree").replace("wait_for_items_ms = 100", "wait_for_items_ms = 60000");
+    shop.app.database.attach(&patient).await;
+    shop.write(
+        "insert into spree_orders (number, state, status, currency, store_id, completed_at, total, created_at, updated_at) \
+         values ('R1', 'complete', 'placed', 'USD', 1, now(), 19.00, now(), now())",
+    )
+    .await;
+    shop.app
+        .database
+        .until("select exists (select from vestnik.vst_wait) and not exists (select from vestnik.vst_change)")
+        .await;
+    assert_eq!(shop.list("1").await.len(), 0);
+    shop.write("insert into spree_line_items (variant_id, order_id, quantity, price, currency, created_at, updated_at) values (1, 1, 2, 9.50, 'USD', now(), now())")
+        .await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["type"], &event["data"]["items"][0]["quantity"]),
+        (&json!("new_order"), &json!(2))
+    );
+    shop.settle().await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_deleted_is_gone_for_its_panel_and_so_are_all_of_an_emptied_table() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    for number in 1..=3 {
+        shop.write(&order(number)).await;
+        assert_eq!(shop.event("1").await["type"], "new_order");
+    }
+    shop.write("delete from spree_orders where id = 1").await;
+    assert_eq!(shop.event("1").await["type"], "order_removed");
+    assert_eq!(shop.list("1").await.len(), 2);
+    shop.write("truncate spree_orders").await;
+    shop.settle().await;
+    assert_eq!(shop.list("1").await.len(), 0);
+}
+
+#[tokio::test]
+async fn nodes_that_are_killed_while_they_project_lose_nothing_and_tell_nothing_twice() {
+    let (telegram, database) = Telegram::with_chat(701).await;
+    let writer = database.client().await;
+    writer.batch_execute(&parts("spree").0).await.unwrap();
+    database.attach(&mapping("spree")).await;
+    let mut written = 0;
+    // A standstill: nobody projects.
+    for _ in 0..30 {
+        written += 1;
+        writer.batch_execute(&order(written)).await.unwrap();
+    }
+    let mut nodes = vec![Node::serving(&database, &telegram.url(), &[]).await];
+    for _ in 0..3 {
+        nodes.push(Node::serving(&database, &telegram.url(), &[]).await);
+        for _ in 0..30 {
+            written += 1;
+            writer.batch_execute(&order(written)).await.unwrap();
+        }
+        nodes.remove(0).kill();
+        for _ in 0..10 {
+            written += 1;
+            writer.batch_execute(&order(written)).await.unwrap();
+        }
+    }
+    database
+        .until("select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)")
+        .await;
+    const TOLD: &str =
+        "select count(*), count(distinct key), count(*) filter (where type = 'insert') from vestnik.vst_event";
+    let row = writer.query_one(TOLD, &[]).await.unwrap();
+    let written = i64::try_from(written).unwrap();
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)),
+        (written, written, written)
+    );
+}
+
+#[tokio::test]
+async fn a_postgres_that_restarts_while_orders_are_projected_loses_nothing_and_tells_nothing_twice() {
+    let (mut postgres, database) = Breakable::start().await;
+    database.client().await.batch_execute(&parts("spree").0).await.unwrap();
+    database.attach(&mapping("spree")).await;
+    let app = App::start_on(database, |_| ()).await;
+    let mut written = 0;
+    for restart in 0..2 {
+        let writer = app.database.client().await;
+        for _ in 0..20 {
+            written += 1;
+            writer.batch_execute(&order(written)).await.unwrap();
+        }
+        match restart {
+            0 => postgres.restart_immediate().await,
+            _ => postgres.restart_fast().await,
+        }
+    }
+    app.database
+        .until("select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)")
+        .await;
+    let writer = app.database.client().await;
+    let row = writer
+        .query_one("select count(*), count(distinct key) from vestnik.vst_event", &[])
+        .await
+        .unwrap();
+    let written = i64::try_from(written).unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (written, written));
+    drop(writer);
+    app.engine.shut_down().await;
+    postgres.stop().await;
+}

@@ -1,0 +1,209 @@
+//! A system as it runs: its database, what its application writes, an engine, and a panel in each store.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+use tokio::time::timeout;
+use vestnik::db::Client;
+use vestnik::sources::derived::preset;
+
+use super::truth::{self, Orders};
+use crate::support::app::{App, PATIENCE, Panel};
+use crate::support::db::Database;
+
+/// How long an order without items is waited for here, milliseconds.
+const WAIT_FOR_ITEMS_MS: u32 = 100;
+
+/// A system with an engine beside it.
+pub struct Shop {
+    pub system: String,
+    pub app: App,
+    /// As the shop's application writes.
+    pub writer: Client,
+    panels: BTreeMap<String, Panel>,
+    /// What its panels should show now.
+    known: Orders,
+    /// Events that each panel has had.
+    had: BTreeMap<String, usize>,
+}
+
+/// The stores of a system that have a panel.
+fn stores(system: &str) -> &'static [&'static str] {
+    match system {
+        "coopcycle" => &["restaurant:1", "restaurant:2", "store:1"],
+        "odoo-pos" | "saleor" | "spree" => &["1", "2"],
+        "vendure" => &["2"],
+        _ => &["1"],
+    }
+}
+
+/// A file of a system.
+pub fn file(system: &str, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/shops/derived")
+        .join(system)
+        .join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The mapping of a system that comes with the program, in a hurry.
+pub fn mapping(system: &str) -> String {
+    let preset = preset::mapping(system).unwrap();
+    let preset = preset.replace(
+        "# comment = 'o.\"customFieldsComment\"'",
+        "comment = 'o.\"customFieldsComment\"'",
+    );
+    preset.replace(
+        "[derived]\n",
+        &format!("[derived]\nwait_for_items_ms = {WAIT_FOR_ITEMS_MS}\n"),
+    )
+}
+
+/// The tables of a system, and what its application writes.
+pub fn parts(system: &str) -> (String, String) {
+    let life = file(system, "life.sql");
+    let (tables, life) = life.split_once("-- @@ life").unwrap();
+    (tables.to_owned(), life.to_owned())
+}
+
+impl Shop {
+    /// Opens it, with its tables still empty of orders.
+    pub async fn open(system: &str, isolation: &str) -> Self {
+        let database = Database::fresh().await;
+        let writer = database.client().await;
+        writer.batch_execute(&parts(system).0).await.unwrap();
+        writer
+            .batch_execute(&format!("set default_transaction_isolation = '{isolation}'"))
+            .await
+            .unwrap();
+        database.attach(&mapping(system)).await;
+        let app = App::start_on(database, |_| ()).await;
+        let mut panels = BTreeMap::new();
+        for store in stores(system) {
+            panels.insert((*store).to_owned(), app.panel(store, None).await.live().await);
+        }
+        Self {
+            system: system.to_owned(),
+            app,
+            writer,
+            panels,
+            known: Orders::new(),
+            had: BTreeMap::new(),
+        }
+    }
+
+    /// What its application writes, transaction by transaction.
+    pub fn life(&self) -> Vec<String> {
+        let mut transactions = Vec::new();
+        let (mut statement, mut open) = (String::new(), false);
+        for line in parts(&self.system).1.lines() {
+            let line = line.trim_end();
+            if line.trim_start().starts_with("--") || line.is_empty() {
+                continue;
+            }
+            statement.push_str(line);
+            statement.push('\n');
+            let ends = line.split(" -- ").next().unwrap().trim_end().ends_with(';');
+            open |= line.starts_with("begin");
+            open &= !line.starts_with("commit");
+            if ends && !open {
+                transactions.push(std::mem::take(&mut statement));
+            }
+        }
+        assert!(statement.is_empty(), "{statement}");
+        transactions
+    }
+
+    /// Waits until everything that was written has been projected.
+    pub async fn settle(&self) {
+        const SETTLED: &str =
+            "select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)";
+        self.app.database.until(SETTLED).await;
+    }
+
+    /// Writes as its application does.
+    pub async fn write(&self, sql: &str) {
+        self.writer.batch_execute(sql).await.unwrap();
+    }
+
+    /// The next event of a store's panel.
+    pub async fn event(&mut self, store: &str) -> Value {
+        self.panels.get_mut(store).unwrap().event().await
+    }
+
+    /// Writes a transaction, and compares the lists and the events with the truth.
+    pub async fn live(&mut self, transaction: &str) {
+        let written = self.writer.batch_execute(transaction).await;
+        written.unwrap_or_else(|error| panic!("{}: {error:?}\n{transaction}", self.system));
+        self.settle().await;
+        let now = truth::orders(&self.writer, &self.system).await;
+        let expected = truth::events(&self.known, &now);
+        for (store, events) in &expected {
+            let panel = self
+                .panels
+                .get_mut(store)
+                .unwrap_or_else(|| panic!("a panel of {store}"));
+            for _ in events {
+                let event = timeout(PATIENCE / 2, panel.event()).await;
+                let event = event
+                    .unwrap_or_else(|_| panic!("{}: not all of {events:?} came after\n{transaction}", self.system));
+                let got = (
+                    event["data"]["order_id"].as_str().unwrap().to_owned(),
+                    event["type"].as_str().unwrap().to_owned(),
+                );
+                assert!(
+                    events.contains(&got),
+                    "{}: {got:?} is not among {events:?} after\n{transaction}",
+                    self.system
+                );
+            }
+            *self.had.entry(store.clone()).or_default() += events.len();
+        }
+        self.compare(&now, transaction).await;
+        self.known = now;
+    }
+
+    async fn compare(&self, now: &Orders, transaction: &str) {
+        for store in self.panels.keys() {
+            let list = self.list(store).await;
+            let shown: BTreeMap<String, Value> = list
+                .iter()
+                .map(|row| {
+                    (
+                        row["id"].as_str().unwrap().to_owned(),
+                        truth::of_list(row, now.members()),
+                    )
+                })
+                .collect();
+            let expected = now.of_store(store);
+            assert_eq!(shown, expected, "{} in store {store} after\n{transaction}", self.system);
+        }
+    }
+
+    /// All orders of a store, as its list has them.
+    pub async fn list(&self, store: &str) -> Vec<Value> {
+        let list = self
+            .app
+            .get_json(&format!("/api/partner/stores/{store}/orders?status=all"))
+            .await;
+        list["orders"].as_array().unwrap_or_else(|| panic!("{list}")).clone()
+    }
+
+    /// No panel has had more than it was owed.
+    pub async fn close(self) {
+        for store in self.panels.keys() {
+            let history = self
+                .app
+                .get_json(&format!("/api/partner/stores/{store}/events?limit=500"))
+                .await;
+            let events = history["events"].as_array().unwrap().len();
+            assert_eq!(
+                events,
+                self.had.get(store).copied().unwrap_or_default(),
+                "{} in store {store}",
+                self.system
+            );
+        }
+    }
+}
