@@ -15,7 +15,7 @@ pub(super) struct Section<'p> {
     path: String,
     pub(super) table: Table,
     pub(super) asked: Vec<&'static str>,
-    problems: &'p mut Vec<String>,
+    pub(super) problems: &'p mut Vec<String>,
 }
 
 impl<'p> Section<'p> {
