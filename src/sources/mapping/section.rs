@@ -12,7 +12,7 @@ const NEAR_EDITS: usize = 2;
 /// A table of the file, of which each key is taken once; what is left is unknown.
 pub(super) struct Section<'p> {
     /// `fields.total`; empty: the top.
-    path: String,
+    pub(super) path: String,
     pub(super) table: Table,
     pub(super) asked: Vec<&'static str>,
     pub(super) problems: &'p mut Vec<String>,
