@@ -41,7 +41,10 @@ fn events(count: u64, read: u64) -> Vec<JournalEvent> {
         xid: Xid(read),
         store: Some(StoreId::new("7")),
         at: OffsetDateTime::UNIX_EPOCH,
-        body: Body::Engine(EventType::OrderUnanswered, r#"{"order_id": "1", "unanswered_for_s": 60}"#.into()),
+        body: Body::Engine(
+            EventType::OrderUnanswered,
+            r#"{"order_id": "1", "unanswered_for_s": 60}"#.into(),
+        ),
     };
     (0..count).map(event).collect()
 }

@@ -32,7 +32,13 @@ pub struct By<'a> {
 }
 
 /// Stores that somebody has seen the event. The first word counts.
-pub async fn store(pool: &Pool, sources: &Sources, store: &StoreId, event: EventId, by: By<'_>) -> Result<Acknowledged, Failed> {
+pub async fn store(
+    pool: &Pool,
+    sources: &Sources,
+    store: &StoreId,
+    event: EventId,
+    by: By<'_>,
+) -> Result<Acknowledged, Failed> {
     const STORE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
          stored as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
              on conflict do nothing returning event_id), \

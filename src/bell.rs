@@ -248,11 +248,7 @@ mod tests {
         for word in [Word::Drain, Word::Grew, Word::Here] {
             assert_eq!(Word::heard(&word.payload(node)), Some((word, node)));
         }
-        for ring in [
-            r#"{"test":"00000000000000a1"}"#,
-            r#"{"drain":"z"}"#,
-            "",
-        ] {
+        for ring in [r#"{"test":"00000000000000a1"}"#, r#"{"drain":"z"}"#, ""] {
             assert_eq!(Word::heard(ring), None, "{ring}");
         }
     }

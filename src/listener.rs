@@ -264,7 +264,10 @@ async fn bell_lock(client: &Client) -> Result<i32, Lost> {
         return Err(Lost::NotMigrated);
     }
     let row = client
-        .query_one("select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()", &[])
+        .query_one(
+            "select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()",
+            &[],
+        )
         .await?;
     if row.try_get(0)? {
         Ok(row.try_get(1)?)

@@ -127,8 +127,14 @@ pub fn upkeep() {
 }
 
 fn describe() {
-    describe_counter!("vestnik_journal_events_total", "Rows read from the journal, by the kind of write");
-    describe_counter!("vestnik_events_total", "Events published to stores that have a session on this node, by type");
+    describe_counter!(
+        "vestnik_journal_events_total",
+        "Rows read from the journal, by the kind of write"
+    );
+    describe_counter!(
+        "vestnik_events_total",
+        "Events published to stores that have a session on this node, by type"
+    );
     describe_counter!(
         "vestnik_source_lookup_failures_total",
         "Look-ups of items or details that failed: their orders were told without them"

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use crate::db::Client;
 use crate::db::Pool;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use crate::db::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;

@@ -48,7 +48,9 @@ pub async fn with_lock_retries<T, E: LockError>(
                 let there = existing(client, tables).await?;
                 if Instant::now() >= next_line {
                     let holders = holders(client, &there).await?;
-                    progress(&format!("waiting for a lock on the shop's tables or the journal: {holders}"));
+                    progress(&format!(
+                        "waiting for a lock on the shop's tables or the journal: {holders}"
+                    ));
                     next_line = Instant::now() + LINE_INTERVAL;
                 }
                 yield_autovacuum(client, &there).await?;
@@ -64,7 +66,9 @@ pub async fn with_lock_retries<T, E: LockError>(
 
 /// How long the statements that follow wait for a lock, milliseconds; 0: for ever.
 async fn set_timeout(client: &Client, milliseconds: u32) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute(&format!("set lock_timeout = {milliseconds}")).await
+    client
+        .batch_execute(&format!("set lock_timeout = {milliseconds}"))
+        .await
 }
 
 fn is_lock_timeout(error: &impl LockError) -> bool {
@@ -74,7 +78,12 @@ fn is_lock_timeout(error: &impl LockError) -> bool {
 async fn existing(client: &Client, tables: &[String]) -> Result<Vec<String>, tokio_postgres::Error> {
     const THERE: &str = "select distinct name from unnest($1::text[]) name \
          where (select relkind in ('r', 'p') from pg_class where oid = to_regclass(name))";
-    client.query(THERE, &[&tables]).await?.iter().map(|row| row.try_get(0)).collect()
+    client
+        .query(THERE, &[&tables])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect()
 }
 
 /// Waits for each table in a mode that vacuum gives way to, and that no writer waits behind.

@@ -97,7 +97,10 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let attached = attach::attach(&mut client, &mapping_toml, options, &mut |line| super::say!("{line}")).await;
     match attached.map_err(wrong_mapping)? {
         Attached::New(name) => {
-            super::say!("attached {} as source {name}: its rows are events from now on", table.quoted);
+            super::say!(
+                "attached {} as source {name}: its rows are events from now on",
+                table.quoted
+            );
             super::say!("what its columns mean: vestnik source show {name}; to change it: vestnik source edit {name}");
         }
         Attached::Changed(name) => super::say!("attached {} as source {name} again", table.quoted),
@@ -187,7 +190,10 @@ pub async fn show_newest(
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {
-        super::say!("{}", attach::detach_sql(&client, &args.table).await.map_err(wrong_mapping)?);
+        super::say!(
+            "{}",
+            attach::detach_sql(&client, &args.table).await.map_err(wrong_mapping)?
+        );
         return Ok(());
     }
     let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await;

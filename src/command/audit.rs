@@ -57,8 +57,14 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
 }
 
 fn nothing(span: &Span<'_>) -> String {
-    let store = span.store.map_or_else(|| "no store".to_owned(), |store| format!("store {store}"));
-    let events = if span.store.is_some() { "had no events" } else { "had events" };
+    let store = span
+        .store
+        .map_or_else(|| "no store".to_owned(), |store| format!("store {store}"));
+    let events = if span.store.is_some() {
+        "had no events"
+    } else {
+        "had events"
+    };
     let subject = span.subject.map(|subject| format!(" of {subject}")).unwrap_or_default();
     let span = match (span.from, span.to) {
         (Some(from), Some(to)) => format!(" between {} and {}", from.0, to.0),

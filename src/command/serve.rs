@@ -19,7 +19,12 @@ use super::welcome::{self, Screen};
 /// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reads the certificate again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Signals::new()?;
-    for texts in config.shards().iter().filter_map(|(config, _)| config.telegram.as_ref()?.texts.clone()).take(1) {
+    for texts in config
+        .shards()
+        .iter()
+        .filter_map(|(config, _)| config.telegram.as_ref()?.texts.clone())
+        .take(1)
+    {
         words::load_own(&texts)?;
     }
     allow_many_sockets(config.http.max_connections);

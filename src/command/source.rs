@@ -125,8 +125,14 @@ async fn edit(client: &mut Client, name: &str) -> anyhow::Result<()> {
         }
         Err(error) => {
             let file = file.display();
-            let says = format!("{error}\nNothing was changed. What you wrote is in {file}: mend it, then: vestnik attach --map {file}");
-            Err(if super::is_usage(&error) { Usage(says).into() } else { error.context(says) })
+            let says = format!(
+                "{error}\nNothing was changed. What you wrote is in {file}: mend it, then: vestnik attach --map {file}"
+            );
+            Err(if super::is_usage(&error) {
+                Usage(says).into()
+            } else {
+                error.context(says)
+            })
         }
     }
 }
@@ -136,7 +142,10 @@ async fn put(client: &mut Client, kept: &Kept, toml: &str) -> anyhow::Result<Str
     let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
     let is_renamed = table.quoted != kept.table;
     if is_renamed && !is_gone(client, &kept.table).await? {
-        let says = format!("table: {} is there still; attach {} as another source: vestnik attach", kept.table, table.quoted);
+        let says = format!(
+            "table: {} is there still; attach {} as another source: vestnik attach",
+            kept.table, table.quoted
+        );
         return Err(Usage(says).into());
     }
     show_newest(client, &table, &mapping, 1).await?;
@@ -161,18 +170,28 @@ async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
 
 /// A file with the mapping, that nobody else can read: it names the shop's columns.
 fn new_file(kept: &Kept) -> anyhow::Result<PathBuf> {
-    let file = tempfile::Builder::new().prefix("vestnik-").suffix(".mapping.toml").tempfile()?;
+    let file = tempfile::Builder::new()
+        .prefix("vestnik-")
+        .suffix(".mapping.toml")
+        .tempfile()?;
     std::fs::write(file.path(), &kept.mapping_toml)?;
     Ok(file.into_temp_path().keep()?)
 }
 
 fn open(file: &Path) -> anyhow::Result<()> {
-    let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_else(|| "vi".into());
+    let editor = ["VISUAL", "EDITOR"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "vi".into());
     // As a shell reads it: `code --wait`.
-    let status = Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(file).status();
+    let status = Command::new("sh")
+        .args(["-c", &format!("{editor} \"$1\""), "sh"])
+        .arg(file)
+        .status();
     let status = status.with_context(|| format!("cannot start the editor {editor}: set EDITOR"))?;
     if !status.success() {
-        let says = format!("the editor {editor} ended with {status}, and nothing was changed: set EDITOR to one that is here");
+        let says =
+            format!("the editor {editor} ended with {status}, and nothing was changed: set EDITOR to one that is here");
         return Err(Usage(says).into());
     }
     Ok(())

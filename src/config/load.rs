@@ -10,9 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::{
-    Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema, Webhook,
-};
+use super::{Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema, Webhook};
 use crate::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../vestnik.default.toml");

@@ -24,7 +24,9 @@ impl Reading {
                 .get("telegram.api_url", "a URL such as https://api.telegram.org", api_url)
                 .unwrap_or_default(),
             proxy: self.proxy("telegram.proxy"),
-            texts: Some(self.text("telegram.texts")).filter(|path| !path.is_empty()).map(Into::into),
+            texts: Some(self.text("telegram.texts"))
+                .filter(|path| !path.is_empty())
+                .map(Into::into),
             stale: Duration::from_secs(60 * self.number("telegram.stale_minutes", 1..=24 * 60)),
             digest_above: self.number("telegram.digest_above", 2..=1000) as usize,
             deadline: Duration::from_secs(self.number("telegram.deadline_seconds", 1..=60)),

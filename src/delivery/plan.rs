@@ -119,10 +119,7 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
 /// Escalations begin with what waits for an answer, and end with what is no longer so. Rows for the chats that mirror
 /// everything; for the fallback chats, where no panel of the store could ring; and for any chat that has this order's
 /// message, what changes it, and a note that sounds where it is cancelled.
-async fn insert(
-    transaction: &crate::db::Transaction<'_>,
-    due: &[DueEvent],
-) -> Result<(), tokio_postgres::Error> {
+async fn insert(transaction: &crate::db::Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
              select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
                  select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
@@ -173,10 +170,7 @@ async fn insert(
 
 /// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
 /// order for later nobody is before its time.
-async fn begin(
-    transaction: &crate::db::Transaction<'_>,
-    begun: &[&DueEvent],
-) -> Result<(), tokio_postgres::Error> {
+async fn begin(transaction: &crate::db::Transaction<'_>, begun: &[&DueEvent]) -> Result<(), tokio_postgres::Error> {
     const BEGIN: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at, is_held) \
          select e.id, e.store_id, d.subject, \
              greatest(e.at, case when d.stale then clock_timestamp() end, d.wanted_at - make_interval(mins => $6)) \

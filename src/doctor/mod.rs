@@ -187,10 +187,17 @@ async fn tables(client: &Client) -> Result<Vec<Finding>, db::Failed> {
 }
 
 fn source(health: &Health) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = health.troubles.iter().map(|trouble| wrong(&health.table, trouble)).collect();
+    let mut findings: Vec<Finding> = health
+        .troubles
+        .iter()
+        .map(|trouble| wrong(&health.table, trouble))
+        .collect();
     if findings.is_empty() {
         let kind = health.kind.map_or("row", SubjectKind::as_str);
-        findings.push(well(&health.table, format!("each {kind} is an event of source {}", health.name)));
+        findings.push(well(
+            &health.table,
+            format!("each {kind} is an event of source {}", health.name),
+        ));
     }
     findings.extend(health.notes.iter().map(|note| well(&health.table, note)));
     findings

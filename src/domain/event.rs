@@ -267,7 +267,8 @@ impl JournalEvent {
         match (&self.body, &next.body) {
             (Body::Write(one), Body::Write(other)) => {
                 one.key.is_some()
-                    && (self.xid, &self.store, one.source, &one.key) == (next.xid, &next.store, other.source, &other.key)
+                    && (self.xid, &self.store, one.source, &one.key)
+                        == (next.xid, &next.store, other.source, &other.key)
             }
             _ => false,
         }

@@ -80,13 +80,17 @@ impl Decimal {
         let begin = text.find(is_part)?;
         let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
         let (before, number, after) = (text.get(..begin)?, text.get(begin..end)?, &text[end..]);
-        let is_sign = |part: &str| part.chars().all(|c| !c.is_ascii_digit() && !c.is_control()) && part.chars().count() <= 8;
+        let is_sign =
+            |part: &str| part.chars().all(|c| !c.is_ascii_digit() && !c.is_control()) && part.chars().count() <= 8;
         if !is_sign(before) || !is_sign(after) {
             return None;
         }
         let (is_negative, number) = match number.strip_prefix(['-', '\u{2212}']) {
             Some(rest) => (true, rest),
-            None => (before.trim_start().starts_with(['-', '\u{2212}', '(']), number.strip_prefix('+').unwrap_or(number)),
+            None => (
+                before.trim_start().starts_with(['-', '\u{2212}', '(']),
+                number.strip_prefix('+').unwrap_or(number),
+            ),
         };
         // A sign may stand between the minus and the number: -$5.
         let number = number.trim_start_matches(|c: char| !c.is_ascii_digit() && c != '.' && c != ',');
@@ -108,7 +112,11 @@ impl Decimal {
             }
         }
         let behind = behind.checked_sub(exponent)?;
-        Some(Self { is_negative, digits, behind })
+        Some(Self {
+            is_negative,
+            digits,
+            behind,
+        })
     }
 
     /// Times ten to the power of `shift`, rounded half away from zero; `None` where that is too much.
@@ -126,7 +134,13 @@ impl Decimal {
         if keep - leading_zeros > MAX_DIGITS as i64 {
             return None;
         }
-        let digit = |place: i64| usize::try_from(place).ok().and_then(|place| self.digits.get(place)).copied().unwrap_or(0);
+        let digit = |place: i64| {
+            usize::try_from(place)
+                .ok()
+                .and_then(|place| self.digits.get(place))
+                .copied()
+                .unwrap_or(0)
+        };
         let mut value: i64 = 0;
         for place in leading_zeros.min(keep)..keep {
             value = value.checked_mul(10)?.checked_add(i64::from(digit(place)))?;
@@ -150,7 +164,10 @@ impl Point {
         };
         let separator = mantissa.as_bytes()[place];
         let same = mantissa.bytes().filter(|byte| *byte == separator).count();
-        let others = mantissa.bytes().filter(|byte| matches!(byte, b'.' | b',') && *byte != separator).count();
+        let others = mantissa
+            .bytes()
+            .filter(|byte| matches!(byte, b'.' | b',') && *byte != separator)
+            .count();
         let behind = mantissa.len() - place - 1;
         match (same, others) {
             // 1,234,567: more than one of a kind separates thousands.
@@ -216,7 +233,17 @@ mod tests {
 
     #[test]
     fn what_is_no_amount_is_none() {
-        for text in ["", "по счёту", "1e400", "NaN", "Infinity", "99999999999999999999", "1.2.3", "12 pcs of 5", "-"] {
+        for text in [
+            "",
+            "по счёту",
+            "1e400",
+            "NaN",
+            "Infinity",
+            "99999999999999999999",
+            "1.2.3",
+            "12 pcs of 5",
+            "-",
+        ] {
             assert_eq!(minor_units(text, Unit::Major, usd()), None, "{text}");
         }
     }

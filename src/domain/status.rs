@@ -113,7 +113,9 @@ impl Status {
     /// Whether a person may take the step from `previous` back: what was pressed by mistake. A cancellation is the
     /// customer's, and nobody takes it back.
     pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
-        [false, true].iter().any(|delivered| previous.next_of(kind, *delivered, words).contains(&self))
+        [false, true]
+            .iter()
+            .any(|delivered| previous.next_of(kind, *delivered, words).contains(&self))
     }
 }
 
@@ -173,7 +175,10 @@ mod tests {
             (Status::Completed, Status::Delivering),
             (Status::Delivering, Status::Ready),
         ] {
-            assert!(now.can_return_to(before, order, StatusSet::ALL), "{now:?} to {before:?}");
+            assert!(
+                now.can_return_to(before, order, StatusSet::ALL),
+                "{now:?} to {before:?}"
+            );
         }
         assert!(!Status::Ready.can_return_to(Status::Pending, order, StatusSet::ALL));
         assert!(!Status::Cancelled.can_return_to(Status::Pending, order, StatusSet::ALL));
@@ -185,9 +190,16 @@ mod tests {
         let words = |words: &[Status]| words.iter().copied().collect::<StatusSet>();
         let next = |from: Status, known: &[Status]| from.next_of(SubjectKind::Order, true, words(known));
         let few = [Status::Pending, Status::Preparing, Status::Completed, Status::Cancelled];
-        assert_eq!(next(Status::Pending, &few), [Status::Preparing, Status::Rejected], "refused as cancelled");
+        assert_eq!(
+            next(Status::Pending, &few),
+            [Status::Preparing, Status::Rejected],
+            "refused as cancelled"
+        );
         assert_eq!(next(Status::Preparing, &few), [Status::Completed, Status::Rejected]);
-        assert_eq!(next(Status::Pending, &[Status::Pending, Status::Completed]), [Status::Completed]);
+        assert_eq!(
+            next(Status::Pending, &[Status::Pending, Status::Completed]),
+            [Status::Completed]
+        );
         assert_eq!(next(Status::Ready, &[Status::Pending, Status::Ready]), []);
         assert!(Status::Completed.can_return_to(Status::Preparing, SubjectKind::Order, words(&few)));
     }

@@ -234,9 +234,18 @@ impl Subject {
             ("promised_minutes", self.promised_minutes != before.promised_minutes),
             ("extra", self.extra != before.extra),
         ];
-        let mut changed: Vec<&'static str> = fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+        let mut changed: Vec<&'static str> = fields
+            .iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(name, _)| *name)
+            .collect();
         for Unreadable { field, .. } in self.unreadable.iter().chain(&before.unreadable) {
-            let text = |of: &Self| of.unreadable.iter().find(|it| it.field == *field).map(|it| it.text.clone());
+            let text = |of: &Self| {
+                of.unreadable
+                    .iter()
+                    .find(|it| it.field == *field)
+                    .map(|it| it.text.clone())
+            };
             if !changed.contains(field) && text(self) != text(before) {
                 changed.push(field);
             }
@@ -263,17 +272,32 @@ impl Subject {
         put("total", self.total.map(Value::from));
         put("currency", Some(self.currency.as_str().into()));
         put("currency_digits", Some(self.currency.digits().into()));
-        put(name_of_due_at(self.kind), self.due_at.map(|at| WireTime(at).to_string().into()));
+        put(
+            name_of_due_at(self.kind),
+            self.due_at.map(|at| WireTime(at).to_string().into()),
+        );
         put("promised_minutes", self.promised_minutes.map(Value::from));
         put("created_at", self.created_at.map(|at| WireTime(at).to_string().into()));
         if self.kind == SubjectKind::Order || !self.items.list.is_empty() {
             put("items", Some(self.items.list.iter().map(Item::to_json).collect()));
         }
-        put("items_omitted", (self.items.omitted > 0).then(|| self.items.omitted.into()));
-        let extra = self.extra.iter().map(|it| json!({"label": it.label, "value": it.value}));
+        put(
+            "items_omitted",
+            (self.items.omitted > 0).then(|| self.items.omitted.into()),
+        );
+        let extra = self
+            .extra
+            .iter()
+            .map(|it| json!({"label": it.label, "value": it.value}));
         put("extra", (!self.extra.is_empty()).then(|| extra.collect()));
-        let unreadable = self.unreadable.iter().map(|it| json!({"field": it.field, "text": it.text}));
-        put("unreadable", (!self.unreadable.is_empty()).then(|| unreadable.collect()));
+        let unreadable = self
+            .unreadable
+            .iter()
+            .map(|it| json!({"field": it.field, "text": it.text}));
+        put(
+            "unreadable",
+            (!self.unreadable.is_empty()).then(|| unreadable.collect()),
+        );
         json
     }
 
@@ -420,7 +444,10 @@ mod tests {
         let json = Value::Object(order.to_json());
         assert_eq!(json["number"], "A-17");
         assert_eq!(json["order_type"], "curbside");
-        assert_eq!(json["payment"], json!({"method": "cash", "paid": false, "change_from": 200_000}));
+        assert_eq!(
+            json["payment"],
+            json!({"method": "cash", "paid": false, "change_from": 200_000})
+        );
         let item = json!({"name": "Пицца", "quantity": 2, "price": 25_000, "options": ["сыр"], "note": "острая"});
         assert_eq!(json["items"], json!([item]));
         assert_eq!(json["items_omitted"], 3);

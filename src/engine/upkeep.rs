@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::db;
 use crate::db::Pool;
 use crate::domain::event::StoreId;
 use crate::feed::Pulse;
@@ -15,7 +16,6 @@ use crate::journal::{self, Trimmed};
 use crate::listener::{Bell, Hearing};
 use crate::metrics;
 use crate::router::Router;
-use crate::db;
 use crate::sources::health::{self, Health};
 use crate::sources::reconciler::{MissedRows, Reconciler};
 use crate::token::{self, Holder, Opens, Standing, Tokens, Withdrawn};
@@ -52,7 +52,10 @@ pub(super) async fn watch_pulse(pulse: Arc<Pulse>, router: Arc<Router>, stop: Ca
         if age < LET_GO_AFTER {
             are_gone = false;
         } else if !std::mem::replace(&mut are_gone, true) {
-            tracing::warn!(seconds = age.as_secs(), "the journal cannot be read: every session is let go, to come back elsewhere");
+            tracing::warn!(
+                seconds = age.as_secs(),
+                "the journal cannot be read: every session is let go, to come back elsewhere"
+            );
             router.let_all_go();
         }
     }
@@ -213,10 +216,14 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLi
         }
         ::metrics::gauge!("vestnik_notification_queue_usage").set(queue_usage);
         ::metrics::gauge!("vestnik_oldest_transaction_seconds").set(oldest_s);
-        let unhealthy: usize = troubles.iter().map(|of_site: &Vec<(String, String)>| {
-            let names: std::collections::BTreeSet<&str> = of_site.iter().map(|(source, _)| source.as_str()).collect();
-            names.len()
-        }).sum();
+        let unhealthy: usize = troubles
+            .iter()
+            .map(|of_site: &Vec<(String, String)>| {
+                let names: std::collections::BTreeSet<&str> =
+                    of_site.iter().map(|(source, _)| source.as_str()).collect();
+                names.len()
+            })
+            .sum();
         ::metrics::gauge!("vestnik_sources_unhealthy").set(unhealthy as f64);
     }
 }
@@ -237,5 +244,8 @@ async fn look_at_sources(site: &Site, known: &mut Vec<(String, String)>) {
 
 fn troubles(source: Health) -> impl Iterator<Item = (String, String)> {
     let Health { name, table, .. } = source;
-    source.troubles.into_iter().map(move |trouble| (name.clone(), format!("{table}: {trouble}")))
+    source
+        .troubles
+        .into_iter()
+        .map(move |trouble| (name.clone(), format!("{table}: {trouble}")))
 }

@@ -81,7 +81,11 @@ impl Aside {
 
     /// Takes from a read what must not be published yet; the rest is for everybody. `touched`: those of its stores that
     /// the large transactions touch.
-    pub fn part(&mut self, events: Vec<JournalEvent>, touched: &HashSet<StoreId>) -> Result<Vec<JournalEvent>, TooMany> {
+    pub fn part(
+        &mut self,
+        events: Vec<JournalEvent>,
+        touched: &HashSet<StoreId>,
+    ) -> Result<Vec<JournalEvent>, TooMany> {
         let (xids, stores) = self.concerned(&events, touched);
         self.room_for(xids.len(), stores.len())?;
         self.place().extend(&xids);

@@ -374,7 +374,13 @@ impl Feed {
 }
 
 fn is_truncate(event: &JournalEvent) -> bool {
-    matches!(&event.body, Body::Write(RowWrite { write: Write::Truncate, .. }))
+    matches!(
+        &event.body,
+        Body::Write(RowWrite {
+            write: Write::Truncate,
+            ..
+        })
+    )
 }
 
 fn count(events: &[JournalEvent]) {

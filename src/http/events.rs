@@ -69,8 +69,16 @@ async fn read(
             let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
             let told = site.hub.translate(&rows).await.map_err(Problem::database)?;
             HOT.polled.increment(told.len() as u64);
-            let cursor_of = |id: EventId| events.iter().find(|row| row.event.id == id).map_or(cursor.as_str(), |row| &row.cursor);
-            let texts: Vec<String> = told.iter().map(|event| event.to_wire(cursor_of(event.id), Delivery::Replayed)).collect();
+            let cursor_of = |id: EventId| {
+                events
+                    .iter()
+                    .find(|row| row.event.id == id)
+                    .map_or(cursor.as_str(), |row| &row.cursor)
+            };
+            let texts: Vec<String> = told
+                .iter()
+                .map(|event| event.to_wire(cursor_of(event.id), Delivery::Replayed))
+                .collect();
             let more = position.is_none();
             let body = format!(
                 r#"{{"events":[{}],"cursor":"{cursor}","more":{more}}}"#,
@@ -91,7 +99,12 @@ pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem
         session: call.query.panel()?.unwrap_or(NAMELESS),
         way: Way::Polling,
     };
-    let sources = site.hub.sources.loaded(&site.hub.pool).await.map_err(Problem::database)?;
+    let sources = site
+        .hub
+        .sources
+        .loaded(&site.hub.pool)
+        .await
+        .map_err(Problem::database)?;
     let stored = db::answered(ack::store(&site.hub.token_pool, &sources, store, call.event()?, by));
     match stored.await.map_err(Problem::database)? {
         Acknowledged::Stored => Ok(answer::done()),

@@ -127,8 +127,11 @@ async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Respons
     let changed = status_change::change_status(&hub.pool, &sources, &change).await;
     match changed.map_err(Problem::database)? {
         StatusChangeOutcome::Done { source, previous } => {
-            let becomes = sources.by_name(&source).map_or(to, |source| source.mapping.status.becomes(to));
-            let body = json!({"id": key, "source": source, "status": becomes.as_str(), "previous_status": previous.as_str()});
+            let becomes = sources
+                .by_name(&source)
+                .map_or(to, |source| source.mapping.status.becomes(to));
+            let body =
+                json!({"id": key, "source": source, "status": becomes.as_str(), "previous_status": previous.as_str()});
             Ok(answer::json(StatusCode::OK, &body))
         }
         StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),

@@ -132,7 +132,9 @@ impl Problem {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
-            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
             Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
@@ -243,7 +245,10 @@ impl Problem {
             Self::StatusRefused { message: Some(message) } => format!("the shop refuses this change: {message}"),
             Self::StatusUnknownToShop(status) => format!("the shop has no word for {status}: its mapping names none"),
             Self::AmbiguousOrder(sources) => {
-                format!("several sources have an order of this id: say which with `source`: {}", sources.join(", "))
+                format!(
+                    "several sources have an order of this id: say which with `source`: {}",
+                    sources.join(", ")
+                )
             }
             Self::NotReady => "not ready: come back in a few seconds".into(),
         }

@@ -11,9 +11,9 @@ use super::asked::{Call, MAX_PANEL_CHARACTERS, is_name};
 use super::auth::Access;
 use super::problem::Problem;
 use crate::domain::event::EventId;
+use crate::reach::{Way, What, Word};
 use crate::receipts::query::{self, ReceiptQuery};
 use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
-use crate::reach::{Way, What, Word};
 
 /// Events of one page, at most and where nothing else is asked for.
 const EVENTS_LIMIT: usize = 500;
@@ -89,7 +89,9 @@ pub async fn events(access: Access, call: Call) -> Result<Response, Problem> {
     let hub = &access.site.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
     let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
-    let page = query::events(pool, &sources, &wanted).await.map_err(Problem::database)?;
+    let page = query::events(pool, &sources, &wanted)
+        .await
+        .map_err(Problem::database)?;
     let mut body = json!({"events": page.events, "more": page.next_before.is_some()});
     if let Some(next) = page.next_before {
         body["next_before"] = json!(next.to_string());

@@ -9,9 +9,9 @@ use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION, SORT_DEADLINE}
 use super::sql_types::xids;
 use super::{EVENT_COLUMNS, Error, read_epoch};
 use crate::config::Database;
-use crate::domain::cursor::Epoch;
 use crate::db;
-use crate::domain::event::{JournalEvent, EventId, Xid};
+use crate::domain::cursor::Epoch;
+use crate::domain::event::{EventId, JournalEvent, Xid};
 
 /// Chunks of events, by id. Nothing is lost where a wait for the next one is given up.
 pub type Beside = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;

@@ -108,7 +108,9 @@ pub async fn append(
 ) -> Result<EventId, tokio_postgres::Error> {
     const APPEND: &str = "with appended as (insert into vestnik.vst_event (store_id, type, data) values ($1, $2, $3) returning id) \
          select id, vestnik.vst_notify() from appended";
-    let row = transaction.query_one(APPEND, &[&store.as_str(), &kind.as_str(), data]).await?;
+    let row = transaction
+        .query_one(APPEND, &[&store.as_str(), &kind.as_str(), data])
+        .await?;
     Ok(EventId(row.try_get(0)?))
 }
 

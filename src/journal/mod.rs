@@ -80,7 +80,11 @@ const EVENT_COLUMNS: &str = "id, xid, source, vestnik.vst_readable(store_id) as 
 fn event(row: &Row, first: usize) -> Result<Option<JournalEvent>, tokio_postgres::Error> {
     let kind: &str = row.try_get(first + 5)?;
     let data = row.try_get::<_, JsonText>(first + 7)?.0;
-    let body = match (row.try_get::<_, Option<i32>>(first + 2)?, Write::from_name(kind), EventType::from_name(kind)) {
+    let body = match (
+        row.try_get::<_, Option<i32>>(first + 2)?,
+        Write::from_name(kind),
+        EventType::from_name(kind),
+    ) {
         (Some(source), Some(write), _) => Body::Write(RowWrite {
             source: SourceId(source),
             key: row.try_get::<_, Option<&str>>(first + 4)?.map(Into::into),

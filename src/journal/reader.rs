@@ -84,8 +84,7 @@ impl Reader {
 
     async fn prepare(mut client: Client) -> Result<Self, Error> {
         client.set(&SESSION).await?;
-        let there =
-            "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_cluster') is not null";
+        let there = "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_cluster') is not null";
         if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }

@@ -5,9 +5,9 @@ mod list;
 
 use std::time::Duration;
 
+use crate::db::Client;
 use crate::db::Pool;
 use time::Time;
-use crate::db::Client;
 use tokio_postgres::types::ToSql;
 
 use crate::db::{self, Failed};

@@ -44,7 +44,10 @@ pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Re
 /// Writes what the settings say of notifications into functions, which cost the triggers nothing.
 async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say<'_>) -> Result<bool, Error> {
     let now = transaction
-        .query_one("select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()", &[])
+        .query_one(
+            "select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()",
+            &[],
+        )
         .await?;
     let (rings, bell_lock): (bool, i32) = (now.try_get(0)?, now.try_get(1)?);
     let notify = database.notify == Notify::On;

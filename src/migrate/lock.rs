@@ -68,7 +68,12 @@ async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     let mut names = vec!["vestnik.vst_event".to_owned()];
     names.extend(super::v23::TABLES.map(str::to_owned));
     if client.query_one(sources, &[]).await?.try_get(0)? {
-        let attached = client.query("select table_name from vestnik.vst_source where detached_at is null", &[]).await?;
+        let attached = client
+            .query(
+                "select table_name from vestnik.vst_source where detached_at is null",
+                &[],
+            )
+            .await?;
         for row in &attached {
             names.push(row.try_get(0)?);
         }

@@ -38,9 +38,15 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Resul
             Err(error) => return Err(attach::Error::from(error).into()),
         };
         let meant = without_missing(&in_words(reference, words), &table);
-        let known: Option<String> = client.query_opt(KNOWN, &[&name]).await?.map(|row| row.try_get(0)).transpose()?;
+        let known: Option<String> = client
+            .query_opt(KNOWN, &[&name])
+            .await?
+            .map(|row| row.try_get(0))
+            .transpose()?;
         let is_ours = |known: String| {
-            [Words::BeforeV23, Words::SinceV23].iter().any(|words| is_part_of(&known, &in_words(reference, *words)))
+            [Words::BeforeV23, Words::SinceV23]
+                .iter()
+                .any(|words| is_part_of(&known, &in_words(reference, *words)))
         };
         if known.is_some_and(|known| !is_ours(known)) {
             continue;

@@ -6,8 +6,8 @@
 
 use tokio_postgres::{Client, Transaction};
 
-use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
 use super::reference_shop::{self, Words};
+use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
 use super::{Error, SHOP, Say, applied, code, connect, lock};
 use crate::config::Config;
 

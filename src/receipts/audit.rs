@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::db::Client;
 use serde_json::Value;
 use time::OffsetDateTime;
-use crate::db::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::query::described;
@@ -93,7 +93,9 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
         (&PAGE_EVENTS, Type::INT8),
         (&written, Type::TEXT),
     ];
-    let rows = journal::read_where(client, SPAN, &parameters).await.map_err(Failed::from)?;
+    let rows = journal::read_where(client, SPAN, &parameters)
+        .await
+        .map_err(Failed::from)?;
     let sources = registry::load(client).await?;
     let clock = |at: OffsetDateTime| {
         let local = zone::local(at, &times.zone);
@@ -102,7 +104,11 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
     let told = described(client, &sources, &rows, &clock).await?;
     Ok(AuditPage {
         next: rows.last().map(|row| row.id.0),
-        events: told.into_iter().map(|(_, told)| Value::Object(told)).filter(|told| is_meant(told, span.subject)).collect(),
+        events: told
+            .into_iter()
+            .map(|(_, told)| Value::Object(told))
+            .filter(|told| is_meant(told, span.subject))
+            .collect(),
     })
 }
 
@@ -130,7 +136,9 @@ async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
              then ((first at time zone zone) - interval '1 day') at time zone zone else first end, last from span"
     );
     let (from, to) = (span.from.map(|from| &from.0), span.to.map(|to| &to.0));
-    let row = client.query_one(&sql, &[&span.store.map(StoreId::as_str), &from, &to]).await;
+    let row = client
+        .query_one(&sql, &[&span.store.map(StoreId::as_str), &from, &to])
+        .await;
     let row = row.map_err(|error| match error.code() {
         Some(code) if code.code().starts_with("22") => Error::Moment,
         _ => Error::Failed(error.into()),

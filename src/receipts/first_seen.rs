@@ -19,13 +19,19 @@ pub async fn count(client: &impl GenericClient, sources: &Sources, events: &[(Ev
 }
 
 /// Those of some events that made an order new.
-pub async fn new_orders(client: &impl GenericClient, sources: &Sources, ids: &[EventId]) -> Result<Vec<EventId>, Failed> {
+pub async fn new_orders(
+    client: &impl GenericClient,
+    sources: &Sources,
+    ids: &[EventId],
+) -> Result<Vec<EventId>, Failed> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let rows = journal::read_with_siblings(client, ids).await?;
     let rows: Vec<_> = rows.iter().collect();
     let events = sources.partner_events(&rows, &Lookups::default());
-    let new = events.iter().filter(|event| event.kind == EventType::NewOrder && ids.contains(&event.id));
+    let new = events
+        .iter()
+        .filter(|event| event.kind == EventType::NewOrder && ids.contains(&event.id));
     Ok(new.map(|event| event.id).collect())
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::db::GenericClient;
 use crate::db::Pool;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
-use crate::db::GenericClient;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
@@ -61,7 +61,8 @@ pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) ->
             page.next_before = rows.first().map(|row| row.id).filter(|_| !is_last);
             let mut told = described(&transaction, sources, &rows, &|at| WireTime(at).to_string()).await?;
             told.reverse();
-            page.events.extend(told.into_iter().map(|(_, described)| Value::Object(described)));
+            page.events
+                .extend(told.into_iter().map(|(_, described)| Value::Object(described)));
             if is_last || page.events.len() >= query.limit {
                 break;
             }
@@ -84,7 +85,9 @@ async fn newest(
         wheres.push("key = $4".into());
     }
     if before.is_some() {
-        wheres.push("(xid, id) < (select b.xid, b.id from vestnik.vst_event b where b.id = $5 and b.store_id = $1)".into());
+        wheres.push(
+            "(xid, id) < (select b.xid, b.id from vestnik.vst_event b where b.id = $5 and b.store_id = $1)".into(),
+        );
     }
     let store = query.store.as_str();
     let before = before.map(|id| id.0);
@@ -157,7 +160,11 @@ async fn ways(
         put(&mut way, "way", row.try_get::<_, Option<String>>(1)?);
         put(&mut way, "recipient", row.try_get::<_, Option<String>>(2)?);
         for (place, name) in [(3, "sent"), (4, "rendered"), (5, "rung"), (6, "acknowledged")] {
-            put(&mut way, name, row.try_get::<_, Option<OffsetDateTime>>(place)?.map(clock));
+            put(
+                &mut way,
+                name,
+                row.try_get::<_, Option<OffsetDateTime>>(place)?.map(clock),
+            );
         }
         put(&mut way, "by", row.try_get::<_, Option<String>>(7)?);
         put(&mut way, "token", row.try_get::<_, Option<String>>(8)?);
@@ -180,7 +187,11 @@ async fn chats(
         put(&mut chat, "state", row.try_get::<_, Option<String>>(2)?);
         put(&mut chat, "attempts", row.try_get::<_, Option<i32>>(3)?);
         put(&mut chat, "reason", row.try_get::<_, Option<String>>(4)?);
-        put(&mut chat, "settled", row.try_get::<_, Option<OffsetDateTime>>(5)?.map(clock));
+        put(
+            &mut chat,
+            "settled",
+            row.try_get::<_, Option<OffsetDateTime>>(5)?.map(clock),
+        );
         chats.entry(row.try_get(0)?).or_default().push(Value::Object(chat));
     }
     Ok(chats)
@@ -191,13 +202,18 @@ async fn ladders(
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Value>, tokio_postgres::Error> {
-    const LADDERS: &str = "select event_id, rung, outcome, ended_at from vestnik.vst_escalation where event_id = any ($1)";
+    const LADDERS: &str =
+        "select event_id, rung, outcome, ended_at from vestnik.vst_escalation where event_id = any ($1)";
     let mut ladders = HashMap::new();
     for row in client.query(LADDERS, &[&ids]).await? {
         let mut ladder = Map::new();
         put(&mut ladder, "rung", row.try_get::<_, Option<i16>>(1)?);
         put(&mut ladder, "outcome", row.try_get::<_, Option<String>>(2)?);
-        put(&mut ladder, "ended", row.try_get::<_, Option<OffsetDateTime>>(3)?.map(clock));
+        put(
+            &mut ladder,
+            "ended",
+            row.try_get::<_, Option<OffsetDateTime>>(3)?.map(clock),
+        );
         ladders.insert(row.try_get(0)?, Value::Object(ladder));
     }
     Ok(ladders)

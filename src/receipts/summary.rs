@@ -1,8 +1,8 @@
 //! The figures of a store's orders within a span of time: how each was seen first, and how long people took to answer.
 
+use crate::db::GenericClient;
 use crate::db::Pool;
 use time::OffsetDateTime;
-use crate::db::GenericClient;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::db::{self, Failed};
@@ -67,8 +67,11 @@ pub async fn summary(
         let transaction = db::snapshot(&mut client).await?;
         db::read_by_index(&transaction).await?;
         let orders = new_orders(&transaction, sources, store, from, to).await?;
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&orders, Type::INT8_ARRAY), (&bounds, Type::FLOAT8_ARRAY), (&last, Type::INT4)];
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+            (&orders, Type::INT8_ARRAY),
+            (&bounds, Type::FLOAT8_ARRAY),
+            (&last, Type::INT4),
+        ];
         let row = transaction.query_typed_one(COUNT, &parameters).await?;
         transaction.commit().await?;
         Ok(row)
@@ -102,15 +105,26 @@ async fn new_orders(
     let may_be_new: Vec<String> = sources.all().into_iter().map(|source| may_be_new_sql(source)).collect();
     let condition = format!(
         "store_id = $1 and at >= $2 and at < $3 and (type = 'insert' or type = 'update' and ({}))",
-        if may_be_new.is_empty() { "false".to_owned() } else { may_be_new.join(" or ") }
+        if may_be_new.is_empty() {
+            "false".to_owned()
+        } else {
+            may_be_new.join(" or ")
+        }
     );
     let store = store.as_str();
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&store, Type::TEXT), (&from, Type::TIMESTAMPTZ), (&to, Type::TIMESTAMPTZ)];
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+        (&store, Type::TEXT),
+        (&from, Type::TIMESTAMPTZ),
+        (&to, Type::TIMESTAMPTZ),
+    ];
     let rows = journal::read_where(client, &format!("{condition} order by id"), &parameters).await?;
     let rows: Vec<&JournalEvent> = rows.iter().collect();
     let events = sources.partner_events(&rows, &Lookups::default());
-    Ok(events.iter().filter(|event| event.kind == EventType::NewOrder).map(|event| event.id.0).collect())
+    Ok(events
+        .iter()
+        .filter(|event| event.kind == EventType::NewOrder)
+        .map(|event| event.id.0)
+        .collect())
 }
 
 /// SQL that holds for the updates of a source by which an order may have become new: its word was one that no new order
@@ -119,12 +133,19 @@ fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;
     let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);
     let other = other.flat_map(|status| words.words_of(status)).chain(&words.hidden);
-    let texts = other.flat_map(|word| [literal(word), literal(&serde_json::Value::from(word.as_str()).to_string())]);
+    let texts = other.flat_map(|word| {
+        [
+            literal(word),
+            literal(&serde_json::Value::from(word.as_str()).to_string()),
+        ]
+    });
     let texts: Vec<String> = texts.collect();
     if texts.is_empty() {
         return "false".to_owned();
     }
-    let path = std::iter::once(&words.column.name).chain(&words.column.path).map(|name| literal(name));
+    let path = std::iter::once(&words.column.name)
+        .chain(&words.column.path)
+        .map(|name| literal(name));
     let path = path.collect::<Vec<_>>().join(", ");
     let texts = texts.join(", ");
     format!(

@@ -210,7 +210,12 @@ impl Router {
     /// Those of these events that somebody here receives.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
-        let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.stores.contains_key(store));
+        let is_watched = |event: &&JournalEvent| {
+            event
+                .store
+                .as_ref()
+                .is_some_and(|store| inner.stores.contains_key(store))
+        };
         events.iter().filter(is_watched).collect()
     }
 
@@ -238,7 +243,9 @@ impl Router {
             let before: Arc<str> = before.encode(epoch).into();
             for (store, events) in by_store {
                 let events = translation.sources.partner_events(&events, translation.lookups);
-                events.iter().for_each(|event| HOT.events[event.kind as usize].increment(1));
+                events
+                    .iter()
+                    .for_each(|event| HOT.events[event.kind as usize].increment(1));
                 if !events.is_empty() {
                     self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
                 }
@@ -253,8 +260,13 @@ impl Router {
     pub fn resync(&self, stores: Option<&[StoreId]>) {
         let inner = self.lock();
         let Some((_, cursor)) = &inner.reached else { return };
-        let concerned = inner.stores.iter().filter(|(store, _)| stores.is_none_or(|stores| stores.contains(store)));
-        concerned.flat_map(|(_, subscribers)| subscribers).for_each(|subscriber| subscriber.link.resync(cursor));
+        let concerned = inner
+            .stores
+            .iter()
+            .filter(|(store, _)| stores.is_none_or(|stores| stores.contains(store)));
+        concerned
+            .flat_map(|(_, subscribers)| subscribers)
+            .for_each(|subscriber| subscriber.link.resync(cursor));
     }
 
     fn hand_over(&self, inner: &mut Inner, store: &StoreId, batch: &Batch) {

@@ -404,7 +404,8 @@ mod tests {
                         xids.sort();
                         let cut = xids.get(cut % (xids.len() + 1)).map_or(Xid(0), |xid| Xid(xid.0 - 1));
                         let base = Position::after(&self.snapshot(), cut);
-                        let mut events: Vec<JournalEvent> = self.committed.iter().filter(|e| e.xid > cut).cloned().collect();
+                        let mut events: Vec<JournalEvent> =
+                            self.committed.iter().filter(|e| e.xid > cut).cloned().collect();
                         events.sort_by_key(|event| event.id);
                         self.past = Some((wanted, base, events));
                     }

@@ -74,7 +74,9 @@ impl Session {
                     let mut cursors = events.iter();
                     for event in told {
                         // The rows stand in one order, and so do the events that they became.
-                        let Some(row) = cursors.find(|row| row.event.id == event.id) else { continue };
+                        let Some(row) = cursors.find(|row| row.event.id == event.id) else {
+                            continue;
+                        };
                         let text = event.to_wire(&row.cursor, Delivery::Replayed);
                         self.put(Outgoing::WithCursor(row.cursor.as_str().into(), text.into()), transport)
                             .await?;

@@ -29,7 +29,9 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
         && let ItemsRef::Table { table: name, order_key } = &items.from
     {
         // What is not there is another trouble.
-        let Ok(found) = Table::find(client, name).await else { return Ok(access) };
+        let Ok(found) = Table::find(client, name).await else {
+            return Ok(access);
+        };
         let named = [&items.name, &items.quantity, &items.price, &items.note, &items.options];
         let named = named.into_iter().flatten().map(|column| column.name.as_str());
         let read: Vec<&str> = named.chain([order_key.as_str()]).collect();
@@ -72,7 +74,10 @@ async fn grants(
     let (role, schema): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
     let usage = format!("grant usage on schema {schema} to {role}");
     if !row.try_get::<_, bool>(2)? && !access.missing.iter().any(|line| line.ends_with(&usage)) {
-        access.missing.push(format!("role {role} may not use the schema of {}, so {what}: {usage}", table.quoted));
+        access.missing.push(format!(
+            "role {role} may not use the schema of {}, so {what}: {usage}",
+            table.quoted
+        ));
     }
     let denied: Vec<String> = row.try_get(3)?;
     if !denied.is_empty() {
@@ -98,14 +103,20 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
     let Some(row) = found else { return Ok(()) };
     if !row.try_get::<_, bool>(2)? {
         let (role, function): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-        let line = format!("role {role} may not execute {function}, so answers fail: grant execute on function {function} to {role}");
+        let line = format!(
+            "role {role} may not execute {function}, so answers fail: grant execute on function {function} to {role}"
+        );
         access.missing.push(line);
     }
     Ok(())
 }
 
 /// Row level security may hide the shop's orders from a role, without an error.
-pub async fn row_security(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
+pub async fn row_security(
+    client: &impl GenericClient,
+    table: &Table,
+    mapping: &Mapping,
+) -> Result<Access, catalog::Error> {
     let select = ("r", "select", "lists are empty");
     let update = ("w", "update", "answers change nothing");
     match mapping.answer.function {

@@ -7,8 +7,8 @@ use crate::db::GenericClient;
 
 use super::catalog::{self, Table};
 use super::derived;
-use super::mapping::{Mapping, MappingError};
 use super::install::{Installed, carriers, drop_triggers_sql, install};
+use super::mapping::{Mapping, MappingError};
 use super::recorder::{self, Recorder};
 use super::registry::bump_version;
 use super::repair::{Lacked, repair};
@@ -64,7 +64,9 @@ pub enum Error {
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error().map(|db| db.code().code().to_owned()).as_deref() {
-            Some("3F000" | "42P01") if error.to_string().contains("vestnik") || is_about_ours(&error) => Self::NotMigrated,
+            Some("3F000" | "42P01") if error.to_string().contains("vestnik") || is_about_ours(&error) => {
+                Self::NotMigrated
+            }
             _ => Self::Postgres(error),
         }
     }
@@ -104,7 +106,12 @@ pub struct Options {
 }
 
 /// Attaches the table of a mapping, or changes how it is attached. What its owner should know is passed on.
-pub async fn attach(client: &mut Client, mapping_toml: &str, options: Options, progress: Progress<'_>) -> Result<Attached, Error> {
+pub async fn attach(
+    client: &mut Client,
+    mapping_toml: &str,
+    options: Options,
+    progress: Progress<'_>,
+) -> Result<Attached, Error> {
     let mapping = Mapping::from_toml(mapping_toml)?;
     let table = Table::find(client, &mapping.table).await?;
     let (Findings { problems, warnings }, checked) = check(client, &table, &mapping).await?;
@@ -113,11 +120,24 @@ pub async fn attach(client: &mut Client, mapping_toml: &str, options: Options, p
         return Err(Error::Unfit { table, problems });
     }
     warnings.iter().for_each(|warning| progress(warning));
-    put(client, &table, &mapping, checked.as_ref(), mapping_toml, options, progress).await
+    put(
+        client,
+        &table,
+        &mapping,
+        checked.as_ref(),
+        mapping_toml,
+        options,
+        progress,
+    )
+    .await
 }
 
 /// What is wrong with a mapping, and of a derived one what it needs.
-async fn check(client: &mut Client, table: &Table, mapping: &Mapping) -> Result<(Findings, Option<derived::Checked>), Error> {
+async fn check(
+    client: &mut Client,
+    table: &Table,
+    mapping: &Mapping,
+) -> Result<(Findings, Option<derived::Checked>), Error> {
     let Some(derived) = &mapping.derived else {
         return Ok((validate(client, table, mapping).await?, None));
     };
@@ -154,12 +174,17 @@ async fn put(
     };
     let mut locked: Vec<String> = std::iter::once(&table.quoted).chain(&table.children).cloned().collect();
     locked.extend(checked.iter().flat_map(|checked| checked.watched_tables()));
-    let put = with_lock_retries(client, &locked, progress, async |client: &mut Client, progress: Progress<'_>| {
-        let mut transaction = client.transaction().await?;
-        let put = attempt.put(&mut transaction, progress).await?;
-        transaction.commit().await?;
-        Ok::<_, Error>(put)
-    });
+    let put = with_lock_retries(
+        client,
+        &locked,
+        progress,
+        async |client: &mut Client, progress: Progress<'_>| {
+            let mut transaction = client.transaction().await?;
+            let put = attempt.put(&mut transaction, progress).await?;
+            transaction.commit().await?;
+            Ok::<_, Error>(put)
+        },
+    );
     let (id, attached, lacked) = put.await?;
     if !matches!(attached, Attached::New(_)) && mapping.derived.is_none() {
         let repaired = repair(client, id, table, mapping, &lacked).await?;
@@ -180,7 +205,11 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn put(&self, transaction: &mut Transaction<'_>, progress: Progress<'_>) -> Result<(SourceId, Attached, Lacked), Error> {
+    async fn put(
+        &self,
+        transaction: &mut Transaction<'_>,
+        progress: Progress<'_>,
+    ) -> Result<(SourceId, Attached, Lacked), Error> {
         const KNOWN: &str = "select id, name, mapping, columns::text, detached_at is not null from vestnik.vst_source \
              where table_name = $1 or id = $2 order by id = $2 desc nulls last, detached_at desc nulls first limit 1 for update";
         const INSERT: &str = "insert into vestnik.vst_source (name, table_name, kind, mapping, columns, owner_trusted) \
@@ -199,7 +228,9 @@ impl Attempt<'_> {
         let moved = self.options.renamed.map(|id| id.0);
         let Some(row) = transaction.query_opt(KNOWN, &[table, &moved]).await? else {
             let name = self.free_name(transaction, None).await?;
-            let row = transaction.query_one(INSERT, &[&name, table, &kind, &mapping_toml, &columns, &trusted]).await?;
+            let row = transaction
+                .query_one(INSERT, &[&name, table, &kind, &mapping_toml, &columns, &trusted])
+                .await?;
             let id = SourceId(row.try_get(0)?);
             self.install(transaction, id, true, progress).await?;
             bump_version(transaction).await?;
@@ -209,9 +240,13 @@ impl Attempt<'_> {
         let name = self.free_name(transaction, Some(id)).await?;
         let before: Vec<RecordedColumn> = serde_json::from_str(row.try_get(3)?).unwrap_or_default();
         let was_detached: bool = row.try_get(4)?;
-        let is_same = !was_detached && (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml) && before == now;
+        let is_same = !was_detached
+            && (row.try_get::<_, &str>(1)?, row.try_get::<_, &str>(2)?) == (name.as_str(), mapping_toml)
+            && before == now;
         let installed = self.install(transaction, id, !is_same, progress).await?;
-        let is_new = |column: &&RecordedColumn| self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name);
+        let is_new = |column: &&RecordedColumn| {
+            self.table.column(&column.name).is_some() && before.iter().all(|known| known.name != column.name)
+        };
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
             // Of what was written while it was no source nobody should have been told.
@@ -220,7 +255,9 @@ impl Attempt<'_> {
         if is_same && !installed.any() {
             return Ok((id, Attached::Unchanged(name), lacked));
         }
-        transaction.execute(UPDATE, &[&id.0, &name, table, &kind, &mapping_toml, &columns, &trusted]).await?;
+        transaction
+            .execute(UPDATE, &[&id.0, &name, table, &kind, &mapping_toml, &columns, &trusted])
+            .await?;
         bump_version(transaction).await?;
         Ok((id, Attached::Changed(name), lacked))
     }
@@ -234,7 +271,16 @@ impl Attempt<'_> {
     ) -> Result<Installed, Error> {
         match (&self.mapping.derived, self.checked) {
             (Some(derived), Some(checked)) => {
-                derived::install(transaction, id, derived, checked, self.recorder, is_told_otherwise, progress).await
+                derived::install(
+                    transaction,
+                    id,
+                    derived,
+                    checked,
+                    self.recorder,
+                    is_told_otherwise,
+                    progress,
+                )
+                .await
             }
             _ => {
                 let left = derived::drop_sql(transaction, id).await?;
@@ -246,7 +292,8 @@ impl Attempt<'_> {
 
     /// Whether the mapping before has the key or the store elsewhere.
     fn is_told_otherwise(&self, before: &str) -> bool {
-        Mapping::from_toml(before).is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
+        Mapping::from_toml(before)
+            .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
     }
 
     /// What the source is called: as its mapping says, else as its table, with the schema where that is not `public`.
@@ -257,7 +304,10 @@ impl Attempt<'_> {
             None if self.table.schema == "public" => self.table.name.clone(),
             None => format!("{}.{}", self.table.schema, self.table.name),
         };
-        let taken: bool = transaction.query_one(TAKEN, &[&name, &id.map(|id| id.0)]).await?.try_get(0)?;
+        let taken: bool = transaction
+            .query_one(TAKEN, &[&name, &id.map(|id| id.0)])
+            .await?
+            .try_get(0)?;
         if taken { Err(Error::NameTaken(name)) } else { Ok(name) }
     }
 }
@@ -266,7 +316,9 @@ impl Attempt<'_> {
 fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
     let recorded = mapping.recorded_columns().into_iter().map(|name| RecordedColumn {
         name: name.to_owned(),
-        kind: table.column(name).map_or_else(String::new, |column| column.base.clone()),
+        kind: table
+            .column(name)
+            .map_or_else(String::new, |column| column.base.clone()),
     });
     recorded.collect()
 }
@@ -275,7 +327,10 @@ fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
 /// table that cannot be attached keeps its triggers, and is passed on.
 pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result<u64, Error> {
     let rows = client
-        .query("select name, mapping, owner_trusted from vestnik.vst_source where detached_at is null order by id", &[])
+        .query(
+            "select name, mapping, owner_trusted from vestnik.vst_source where detached_at is null order by id",
+            &[],
+        )
         .await?;
     let mut changed = 0;
     for row in &rows {
@@ -295,7 +350,12 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
 }
 
 /// Columns that are gone are recorded as null: the source is unhealthy, and its triggers are in force all the same.
-async fn reattach(client: &mut Client, mapping_toml: &str, options: Options, progress: Progress<'_>) -> Result<Attached, Error> {
+async fn reattach(
+    client: &mut Client,
+    mapping_toml: &str,
+    options: Options,
+    progress: Progress<'_>,
+) -> Result<Attached, Error> {
     let mapping = Mapping::from_toml(mapping_toml)?;
     let table = Table::find(client, &mapping.table).await?;
     if mapping.derived.is_some() {
@@ -314,7 +374,11 @@ pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String
         let (_, checked) = check(client, &table, mapping).await?;
         return Ok(checked.map_or_else(String::new, |checked| derived::install_sql(id, derived, &checked)));
     }
-    Ok(format!("{}\n{}", function_sql(id, &table, mapping), triggers_sql(id, &table)))
+    Ok(format!(
+        "{}\n{}",
+        function_sql(id, &table, mapping),
+        triggers_sql(id, &table)
+    ))
 }
 
 /// A source as the database has it.
@@ -341,7 +405,13 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
              where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1)) order by name = $1 desc limit 1";
     let row = match client.query_opt(FIND, &[&name]).await {
         // What is no name of a table may be one of a source.
-        Err(error) if error.code().is_some_and(|code| ["42601", "42602"].contains(&code.code())) => client.query_opt(BY_NAME, &[&name]).await?,
+        Err(error)
+            if error
+                .code()
+                .is_some_and(|code| ["42601", "42602"].contains(&code.code())) =>
+        {
+            client.query_opt(BY_NAME, &[&name]).await?
+        }
         row => row?,
     };
     let row = row.ok_or_else(|| Error::Unknown(name.to_owned()))?;
@@ -360,19 +430,31 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
     let kept = find(client, name).await?;
     let function = function_name(kept.id);
     let locked = carriers(client, &function).await?;
-    with_lock_retries(client, &locked, progress, async |client: &mut Client, _: Progress<'_>| {
-        let transaction = client.transaction().await?;
-        for table in carriers(&transaction, &function).await? {
-            transaction.batch_execute(&drop_triggers_sql(&table)).await?;
-        }
-        transaction.batch_execute(&format!("drop function if exists {function}()")).await?;
-        let derived = derived::drop_sql(&transaction, kept.id).await?;
-        transaction.batch_execute(&derived).await?;
-        transaction.execute("update vestnik.vst_source set detached_at = now() where id = $1", &[&kept.id.0]).await?;
-        bump_version(&transaction).await?;
-        transaction.commit().await?;
-        Ok::<_, Error>(())
-    })
+    with_lock_retries(
+        client,
+        &locked,
+        progress,
+        async |client: &mut Client, _: Progress<'_>| {
+            let transaction = client.transaction().await?;
+            for table in carriers(&transaction, &function).await? {
+                transaction.batch_execute(&drop_triggers_sql(&table)).await?;
+            }
+            transaction
+                .batch_execute(&format!("drop function if exists {function}()"))
+                .await?;
+            let derived = derived::drop_sql(&transaction, kept.id).await?;
+            transaction.batch_execute(&derived).await?;
+            transaction
+                .execute(
+                    "update vestnik.vst_source set detached_at = now() where id = $1",
+                    &[&kept.id.0],
+                )
+                .await?;
+            bump_version(&transaction).await?;
+            transaction.commit().await?;
+            Ok::<_, Error>(())
+        },
+    )
     .await?;
     Ok(kept)
 }
@@ -381,7 +463,11 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
 pub async fn detach_sql(client: &Client, name: &str) -> Result<String, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);
-    let drops: String = carriers(client, &function).await?.iter().map(|table| drop_triggers_sql(table)).collect();
+    let drops: String = carriers(client, &function)
+        .await?
+        .iter()
+        .map(|table| drop_triggers_sql(table))
+        .collect();
     Ok(format!("{drops}drop function if exists {function}();"))
 }
 

@@ -134,7 +134,13 @@ impl Table {
              where c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
         let row = match client.query_opt(FIND, &[&name]).await {
             // What is no name is none of a table either.
-            Err(error) if error.code().is_some_and(|code| code.code().starts_with("42") || code.code().starts_with("22")) => None,
+            Err(error)
+                if error
+                    .code()
+                    .is_some_and(|code| code.code().starts_with("42") || code.code().starts_with("22")) =>
+            {
+                None
+            }
             row => row?,
         };
         let Some(row) = row else {
@@ -237,6 +243,11 @@ async fn children(client: &impl GenericClient, table: u32, shape: Shape) -> Resu
     match shape {
         // Triggers of a partitioned table are its partitions', too, also of those to come.
         Shape::Partitioned => Ok(Vec::new()),
-        Shape::Plain => client.query(CHILDREN, &[&table]).await?.iter().map(|row| row.try_get(0)).collect(),
+        Shape::Plain => client
+            .query(CHILDREN, &[&table])
+            .await?
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect(),
     }
 }

@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 
 use super::{Beside, Source, Sources};
 use crate::domain::Subject;
-use crate::domain::event::{Body, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid};
+use crate::domain::event::{
+    Body, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
+};
 use crate::domain::status::{Status, SubjectKind};
 
 /// What was looked up in other tables for orders, a JSON object each.
@@ -78,7 +80,10 @@ struct Answer {
 impl Sources {
     /// What partners receive of these rows, in their order.
     pub fn partner_events(&self, events: &[&JournalEvent], lookups: &Lookups) -> Vec<PartnerEvent> {
-        pieces(events).into_iter().filter_map(|piece| self.partner_event(&piece, lookups)).collect()
+        pieces(events)
+            .into_iter()
+            .filter_map(|piece| self.partner_event(&piece, lookups))
+            .collect()
     }
 
     /// What a partner receives of one piece, if anything.
@@ -118,7 +123,10 @@ impl Sources {
     pub fn to_look_up(&self, events: &[&JournalEvent]) -> HashMap<SourceId, Vec<Arc<str>>> {
         let mut wanted: HashMap<SourceId, Vec<Arc<str>>> = HashMap::new();
         for event in events {
-            let Body::Write(RowWrite { source, key: Some(key), .. }) = &event.body else {
+            let Body::Write(RowWrite {
+                source, key: Some(key), ..
+            }) = &event.body
+            else {
                 continue;
             };
             if self.get(*source).is_some_and(|source| source.mapping.needs_lookup()) {
@@ -133,7 +141,10 @@ impl Sources {
 
     fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
         // A row whose key column is gone is shown all the same: nobody can answer it, but nobody misses it either.
-        let key: Arc<str> = change.key.cloned().unwrap_or_else(|| format!("event-{}", change.last.id).into());
+        let key: Arc<str> = change
+            .key
+            .cloned()
+            .unwrap_or_else(|| format!("event-{}", change.last.id).into());
         let subject = SubjectId {
             source: source.id,
             key: Arc::clone(&key),
@@ -144,7 +155,9 @@ impl Sources {
         };
         let translate = |data: &str| source.translate(&key, data, beside);
         let (before, after) = (change.before.map(translate), change.after.map(translate));
-        let answer = change.answer.and_then(|answer| serde_json::from_str::<Answer>(answer).ok());
+        let answer = change
+            .answer
+            .and_then(|answer| serde_json::from_str::<Answer>(answer).ok());
         meaning(before, after, answer.unwrap_or_default())
     }
 }
@@ -183,8 +196,14 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
         // By a button the store itself did it: nobody needs to be told to stop.
-        Status::Cancelled if answer.by.is_none() => of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled),
-        _ => of_kind(after.kind, EventType::OrderStatusChanged, EventType::BookingStatusChanged),
+        Status::Cancelled if answer.by.is_none() => {
+            of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
+        }
+        _ => of_kind(
+            after.kind,
+            EventType::OrderStatusChanged,
+            EventType::BookingStatusChanged,
+        ),
     };
     let whole = status == previous || after.kind == SubjectKind::Booking;
     let mut data = if whole { after.to_json() } else { after.head() };
@@ -194,7 +213,11 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
             let all = after.to_json();
             data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
             // The promise is made with the answer, whether or not the shop's row has a place for it.
-            data.extend(after.promised_minutes.map(|minutes| ("promised_minutes".to_owned(), minutes.into())));
+            data.extend(
+                after
+                    .promised_minutes
+                    .map(|minutes| ("promised_minutes".to_owned(), minutes.into())),
+            );
         }
     }
     if !changed.is_empty() {
@@ -288,7 +311,11 @@ pub fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
             }
         }
     }
-    pieces.extend(groups.into_values().map(|(last, writes)| (last, Piece::Change(change(&writes)))));
+    pieces.extend(
+        groups
+            .into_values()
+            .map(|(last, writes)| (last, Piece::Change(change(&writes)))),
+    );
     pieces.sort_unstable_by_key(|(place, _)| *place);
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
@@ -308,10 +335,19 @@ fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
         Write::Delete => (Some(write.data.as_str()), None),
     };
     let steps: Vec<(Option<&str>, Option<&str>)> = writes.iter().map(|(_, write)| states(write)).collect();
-    let begins = steps.iter().map(|(before, _)| before).filter(|before| steps.iter().all(|(_, after)| after != *before));
-    let ends = steps.iter().map(|(_, after)| after).filter(|after| steps.iter().all(|(before, _)| before != *after));
+    let begins = steps
+        .iter()
+        .map(|(before, _)| before)
+        .filter(|before| steps.iter().all(|(_, after)| after != *before));
+    let ends = steps
+        .iter()
+        .map(|(_, after)| after)
+        .filter(|after| steps.iter().all(|(before, _)| before != *after));
     let (begins, ends): (Vec<_>, Vec<_>) = (begins.collect(), ends.collect());
-    let (first, last) = (steps.first().copied().unwrap_or_default(), steps.last().copied().unwrap_or_default());
+    let (first, last) = (
+        steps.first().copied().unwrap_or_default(),
+        steps.last().copied().unwrap_or_default(),
+    );
     let (event, write) = writes[writes.len() - 1];
     Change {
         last: event,
@@ -359,7 +395,10 @@ mod tests {
     fn told(rows: &[JournalEvent]) -> Vec<(EventType, Value)> {
         let rows: Vec<&JournalEvent> = rows.iter().collect();
         let events = sources().partner_events(&rows, &Lookups::default());
-        events.into_iter().map(|event| (event.kind, serde_json::from_str(&event.data).unwrap())).collect()
+        events
+            .into_iter()
+            .map(|event| (event.kind, serde_json::from_str(&event.data).unwrap()))
+            .collect()
     }
 
     fn kinds(rows: &[JournalEvent]) -> Vec<EventType> {
@@ -411,7 +450,10 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_removed() {
-        assert_eq!(kinds(&[row(1, 1, Write::Delete, None, status("ready"))]), [EventType::OrderRemoved]);
+        assert_eq!(
+            kinds(&[row(1, 1, Write::Delete, None, status("ready"))]),
+            [EventType::OrderRemoved]
+        );
         assert_eq!(update("pending", "cart"), [EventType::OrderRemoved]);
     }
 
@@ -419,7 +461,10 @@ mod tests {
     fn a_word_that_nobody_mapped_rings_and_is_shown() {
         let told = told(&[row(1, 1, Write::Insert, None, status("on_hold"))]);
         assert_eq!(told[0].0, EventType::NewOrder);
-        assert_eq!((&told[0].1["status"], &told[0].1["status_word"]), (&json!("pending"), &json!("on_hold")));
+        assert_eq!(
+            (&told[0].1["status"], &told[0].1["status_word"]),
+            (&json!("pending"), &json!("on_hold"))
+        );
         assert_eq!(update("preparing", "on_hold"), [EventType::OrderStatusChanged]);
         assert_eq!(update("on_hold", "on_fire"), [EventType::OrderChanged]);
     }
@@ -430,7 +475,10 @@ mod tests {
         after["total"] = json!(1700);
         let told = told(&[row(1, 1, Write::Update, Some(status("pending")), after)]);
         assert_eq!(told[0].0, EventType::OrderChanged);
-        assert_eq!((&told[0].1["total"], &told[0].1["changed"]), (&json!(1700), &json!(["total"])));
+        assert_eq!(
+            (&told[0].1["total"], &told[0].1["changed"]),
+            (&json!(1700), &json!(["total"]))
+        );
     }
 
     #[test]
@@ -440,7 +488,10 @@ mod tests {
             write.answer = Some(r#"{"by": "Анна", "minutes": 25}"#.into());
         }
         let told = told(&[event]);
-        assert_eq!((&told[0].1["by"], &told[0].1["promised_minutes"]), (&json!("Анна"), &json!(25)));
+        assert_eq!(
+            (&told[0].1["by"], &told[0].1["promised_minutes"]),
+            (&json!("Анна"), &json!(25))
+        );
     }
 
     #[test]
@@ -452,7 +503,10 @@ mod tests {
         let nested = row(1, 1, Write::Update, Some(status("pending")), status("preparing"));
         let outer = row(2, 1, Write::Insert, None, status("pending"));
         let told = told(&[nested, outer]);
-        assert_eq!((told.len(), told[0].0, &told[0].1["status"]), (1, EventType::NewOrder, &json!("preparing")));
+        assert_eq!(
+            (told.len(), told[0].0, &told[0].1["status"]),
+            (1, EventType::NewOrder, &json!("preparing"))
+        );
     }
 
     #[test]

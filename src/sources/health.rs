@@ -3,6 +3,7 @@
 
 use crate::db::GenericClient;
 
+use super::RecordedColumn;
 use super::access;
 use super::attach::Kept;
 use super::catalog::{self, Table};
@@ -11,7 +12,6 @@ use super::json::{Json, at_path};
 use super::mapping::Mapping;
 use super::recorder;
 use super::trigger::{body_of, function_name, function_sql};
-use super::RecordedColumn;
 use crate::db::Failed;
 use crate::domain::status::SubjectKind;
 
@@ -104,7 +104,10 @@ async fn check_one(
     let mapping = match Mapping::from_toml(&kept.mapping_toml) {
         Ok(mapping) => mapping,
         Err(problems) => {
-            health.troubles.push(format!("its mapping cannot be read ({problems}): `vestnik source edit {}`", kept.name));
+            health.troubles.push(format!(
+                "its mapping cannot be read ({problems}): `vestnik source edit {}`",
+                kept.name
+            ));
             return Ok(health);
         }
     };
@@ -152,7 +155,9 @@ async fn check_one(
 /// Columns that an answer writes: what is gone is left out of it, and nobody would know.
 fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     let (answer, recorded) = (&mapping.answer, mapping.recorded_columns());
-    let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes].into_iter().flatten();
+    let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes]
+        .into_iter()
+        .flatten();
     for name in written.filter(|name| table.column(name).is_none() && !recorded.contains(&name.as_str())) {
         health.troubles.push(format!(
             "it has no column {name} any more, which answers leave out: `vestnik source edit {}` says which one stands for it",
@@ -203,10 +208,13 @@ async fn rights(
     mapping: &Mapping,
     health: &mut Health,
 ) -> Result<(), Failed> {
-    const FUNCTION: &str = "select pg_get_userbyid(proowner)::text, prosrc from pg_proc where oid = to_regprocedure($1 || '()')";
+    const FUNCTION: &str =
+        "select pg_get_userbyid(proowner)::text, prosrc from pg_proc where oid = to_regprocedure($1 || '()')";
     let function = function_name(kept.id);
     let Some(row) = client.query_opt(FUNCTION, &[&function]).await? else {
-        health.troubles.push("its trigger function is gone: run `vestnik migrate`".to_owned());
+        health
+            .troubles
+            .push("its trigger function is gone: run `vestnik migrate`".to_owned());
         return Ok(());
     };
     let owner: &str = row.try_get(0)?;
@@ -222,7 +230,9 @@ async fn rights(
             recorder::ROLE
         );
         match kept.owner_trusted {
-            true => health.notes.push(format!("{says}; its owner is trusted (--trust-owner)")),
+            true => health
+                .notes
+                .push(format!("{says}; its owner is trusted (--trust-owner)")),
             false => health.troubles.push(says),
         }
     }

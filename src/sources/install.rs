@@ -44,7 +44,9 @@ pub(super) async fn install(
     let mut done = Installed::default();
     if !has_function(transaction, &function, body_of(&sql), recorder).await? {
         transaction.batch_execute(&sql).await?;
-        transaction.batch_execute(&format!("revoke all on function {function}() from public")).await?;
+        transaction
+            .batch_execute(&format!("revoke all on function {function}() from public"))
+            .await?;
         done.function = true;
     }
     if !has_right_triggers(transaction, &function, table).await? {
@@ -52,7 +54,9 @@ pub(super) async fn install(
         done.triggers = true;
     }
     for strange in triggers_elsewhere(transaction, &function, table).await? {
-        progress(&format!("took the triggers off {strange}: its name is another table's now"));
+        progress(&format!(
+            "took the triggers off {strange}: its name is another table's now"
+        ));
         transaction.batch_execute(&drop_triggers_sql(&strange)).await?;
         done.moved = true;
     }
@@ -63,8 +67,14 @@ pub(super) async fn install(
 }
 
 /// Whether the function is in force with this body and, where there is one, the recorder's rights.
-async fn has_function(client: &impl GenericClient, function: &str, body: &str, recorder: Recorder) -> Result<bool, Error> {
-    const FUNCTION: &str = "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
+async fn has_function(
+    client: &impl GenericClient,
+    function: &str,
+    body: &str,
+    recorder: Recorder,
+) -> Result<bool, Error> {
+    const FUNCTION: &str =
+        "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
     let row = client.query_opt(FUNCTION, &[&function]).await?;
     let Some(row) = row else { return Ok(false) };
     let owned = recorder == Recorder::Attacher || row.try_get::<_, &str>(1)? == recorder::ROLE;
@@ -72,12 +82,19 @@ async fn has_function(client: &impl GenericClient, function: &str, body: &str, r
 }
 
 /// Whether all triggers are there, call the function, and fire for what an application writes.
-pub(super) async fn has_right_triggers(client: &impl GenericClient, function: &str, table: &Table) -> Result<bool, tokio_postgres::Error> {
+pub(super) async fn has_right_triggers(
+    client: &impl GenericClient,
+    function: &str,
+    table: &Table,
+) -> Result<bool, tokio_postgres::Error> {
     const TRIGGERS: &str = "select count(*) from unnest($1::text[]) t(name) join pg_trigger g on g.tgrelid = to_regclass(t.name) \
          where g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
     let tables: Vec<&String> = std::iter::once(&table.quoted).chain(&table.children).collect();
     let names = trigger_names();
-    let count: i64 = client.query_one(TRIGGERS, &[&tables, &names, &function]).await?.try_get(0)?;
+    let count: i64 = client
+        .query_one(TRIGGERS, &[&tables, &names, &function])
+        .await?
+        .try_get(0)?;
     Ok(count as usize == tables.len() * names.len())
 }
 

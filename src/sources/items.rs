@@ -20,30 +20,102 @@ const LEVELS: usize = 3;
 const OPTION_LEVELS: usize = 6;
 
 const NAMES: [&str; 14] = [
-    "name", "title", "product_name", "productName", "item_name", "itemName", "dish", "label", "product", "item", "menu_item",
-    "menuItem", "название", "наименование",
+    "name",
+    "title",
+    "product_name",
+    "productName",
+    "item_name",
+    "itemName",
+    "dish",
+    "label",
+    "product",
+    "item",
+    "menu_item",
+    "menuItem",
+    "название",
+    "наименование",
 ];
-const QUANTITIES: [&str; 9] = ["quantity", "qty", "count", "amount", "pcs", "number", "quantity_ordered", "количество", "кол-во"];
+const QUANTITIES: [&str; 9] = [
+    "quantity",
+    "qty",
+    "count",
+    "amount",
+    "pcs",
+    "number",
+    "quantity_ordered",
+    "количество",
+    "кол-во",
+];
 const PRICES: [&str; 9] = [
-    "price", "unit_price", "unitPrice", "price_per_unit", "pricePerUnit", "item_price", "cost", "цена", "стоимость",
+    "price",
+    "unit_price",
+    "unitPrice",
+    "price_per_unit",
+    "pricePerUnit",
+    "item_price",
+    "cost",
+    "цена",
+    "стоимость",
 ];
 const OPTIONS: [&str; 15] = [
-    "options", "modifiers", "extras", "addons", "add_ons", "addOns", "toppings", "variants", "variant", "choices", "selections",
-    "ingredients", "attributes", "опции", "добавки",
+    "options",
+    "modifiers",
+    "extras",
+    "addons",
+    "add_ons",
+    "addOns",
+    "toppings",
+    "variants",
+    "variant",
+    "choices",
+    "selections",
+    "ingredients",
+    "attributes",
+    "опции",
+    "добавки",
 ];
 /// What a group of options is called, and what holds its choices, beside the names above.
 const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 const NOTES: [&str; 13] = [
-    "note", "notes", "comment", "comments", "special_instructions", "specialInstructions", "instructions", "remark", "remarks",
-    "wish", "special_request", "комментарий", "примечание",
+    "note",
+    "notes",
+    "comment",
+    "comments",
+    "special_instructions",
+    "specialInstructions",
+    "instructions",
+    "remark",
+    "remarks",
+    "wish",
+    "special_request",
+    "комментарий",
+    "примечание",
 ];
 /// Lists of names and values.
 const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
 /// What no person needs to read.
 const TECHNICAL: [&str; 20] = [
-    "id", "uuid", "guid", "_id", "sku", "key", "slug", "image", "img", "photo", "picture", "thumbnail", "url", "link", "barcode", "ean",
-    "currency", "created_at", "updated_at", "type",
+    "id",
+    "uuid",
+    "guid",
+    "_id",
+    "sku",
+    "key",
+    "slug",
+    "image",
+    "img",
+    "photo",
+    "picture",
+    "thumbnail",
+    "url",
+    "link",
+    "barcode",
+    "ean",
+    "currency",
+    "created_at",
+    "updated_at",
+    "type",
 ];
 
 /// Reads the JSON `raw` as the mapping says, and by usual names where it says nothing.
@@ -81,7 +153,10 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
         Json::Array(elements) => elements.into_iter().map(Cow::Borrowed).collect(),
         Json::Object(members) => elements_of(&members),
         // A list in words is one line for each.
-        Json::Text(text) => text.lines().map(|line| Cow::Owned(serde_json::Value::from(line).to_string())).collect(),
+        Json::Text(text) => text
+            .lines()
+            .map(|line| Cow::Owned(serde_json::Value::from(line).to_string()))
+            .collect(),
         _ => Vec::new(),
     };
     let mut items = Items::default();
@@ -105,17 +180,25 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
         }
     }
     if NAMES.iter().any(|name| member(members, name).is_some()) {
-        let whole: Vec<String> = members.iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str()))).collect();
+        let whole: Vec<String> = members
+            .iter()
+            .map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str())))
+            .collect();
         return vec![Cow::Owned(format!("{{{}}}", whole.join(",")))];
     }
     let named = |(name, value): &(String, &'a str)| match Json::read(value) {
         // {"Soup": 2}
         Json::Number(number) => Cow::Owned(serde_json::json!({"name": name, "quantity": number}).to_string()),
         // {"Soup": {"quantity": 2}}: the name is the member's.
-        Json::Object(inner) if NAMES.iter().all(|known| member(&inner, known).is_none()) && name.parse::<u64>().is_err() => {
+        Json::Object(inner)
+            if NAMES.iter().all(|known| member(&inner, known).is_none()) && name.parse::<u64>().is_err() =>
+        {
             let rest = value.trim().trim_start_matches('{');
             let comma = if inner.is_empty() { "" } else { "," };
-            Cow::Owned(format!("{{\"name\":{}{comma}{rest}", serde_json::Value::from(name.as_str())))
+            Cow::Owned(format!(
+                "{{\"name\":{}{comma}{rest}",
+                serde_json::Value::from(name.as_str())
+            ))
         }
         _ => Cow::Borrowed(*value),
     };
@@ -123,7 +206,12 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
 }
 
 /// Where the mapping says it, or under one of the usual names.
-fn find<T>(members: &[(String, &str)], mapped: &Option<Column>, usual: &[&str], read: impl Fn(&str) -> Option<T>) -> Option<T> {
+fn find<T>(
+    members: &[(String, &str)],
+    mapped: &Option<Column>,
+    usual: &[&str],
+    read: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
     match mapped {
         Some(column) => read(&at_path(member(members, &column.name)?, &column.path)?),
         None => usual.iter().filter_map(|name| member(members, name)).find_map(read),
@@ -132,7 +220,11 @@ fn find<T>(members: &[(String, &str)], mapped: &Option<Column>, usual: &[&str], 
 
 /// A name under a name that is like one: `name_ru`, `dishTitle`.
 fn named_alike(members: &[(String, &str)]) -> Option<String> {
-    let is_alike = |name: &str| ["name", "title", "назван"].iter().any(|part| name.to_lowercase().contains(part));
+    let is_alike = |name: &str| {
+        ["name", "title", "назван"]
+            .iter()
+            .any(|part| name.to_lowercase().contains(part))
+    };
     let alike = members.iter().filter(|(name, _)| is_alike(name));
     alike.filter_map(|(_, value)| name_within(value, LEVELS)).next()
 }
@@ -144,22 +236,38 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
         Json::Null => return None,
         Json::Array(elements) => {
             let name = elements.first().and_then(|first| name_within(first, LEVELS))?;
-            let count = elements.get(1).and_then(|second| Some(quantity(&Json::read(second).plain()?)));
+            let count = elements
+                .get(1)
+                .and_then(|second| Some(quantity(&Json::read(second).plain()?)));
             return Some(plain_item(name, count));
         }
         plain => return Some(plain_item(shortened(&plain.plain()?), None)),
     };
     let name = find(&members, &mapped.name, &NAMES, |value| name_within(value, LEVELS));
     let name = name.or_else(|| named_alike(&members).filter(|_| mapped.name.is_none()));
-    let count = find(&members, &mapped.quantity, &QUANTITIES, |value| Some(quantity(&Json::read(value).plain()?)));
+    let count = find(&members, &mapped.quantity, &QUANTITIES, |value| {
+        Some(quantity(&Json::read(value).plain()?))
+    });
     let price = find(&members, &mapped.price, &PRICES, |value| price(value, unit, currency));
     let options = match &mapped.options {
-        Some(_) => find(&members, &mapped.options, &[], |value| Some(options_of(value, OPTION_LEVELS))).unwrap_or_default(),
-        None => OPTIONS.iter().filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, OPTION_LEVELS)).collect(),
+        Some(_) => find(&members, &mapped.options, &[], |value| {
+            Some(options_of(value, OPTION_LEVELS))
+        })
+        .unwrap_or_default(),
+        None => OPTIONS
+            .iter()
+            .filter_map(|name| member(&members, name))
+            .flat_map(|value| options_of(value, OPTION_LEVELS))
+            .collect(),
     };
     let mut notes: Vec<String> = match &mapped.note {
-        Some(_) => find(&members, &mapped.note, &[], |value| name_within(value, LEVELS)).into_iter().collect(),
-        None => NOTES.iter().filter_map(|name| name_within(member(&members, name)?, LEVELS)).collect(),
+        Some(_) => find(&members, &mapped.note, &[], |value| name_within(value, LEVELS))
+            .into_iter()
+            .collect(),
+        None => NOTES
+            .iter()
+            .filter_map(|name| name_within(member(&members, name)?, LEVELS))
+            .collect(),
     };
     if mapped.name.is_none() && name.is_some() {
         notes.extend(meta(&members));
@@ -211,14 +319,22 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
         Json::Object(_) | Json::Array(_) if levels == 0 => None,
         Json::Object(members) => {
             let named = NAMES.iter().chain(&["value", "text", "ru", "en"]);
-            let named = named.filter_map(|name| member(&members, name)).find_map(|value| name_within(value, levels - 1));
-            named.or_else(|| members.iter().find_map(|(_, value)| match Json::read(value) {
-                Json::Text(text) if !text.trim().is_empty() => Some(shortened(&text)),
-                _ => None,
-            }))
+            let named = named
+                .filter_map(|name| member(&members, name))
+                .find_map(|value| name_within(value, levels - 1));
+            named.or_else(|| {
+                members.iter().find_map(|(_, value)| match Json::read(value) {
+                    Json::Text(text) if !text.trim().is_empty() => Some(shortened(&text)),
+                    _ => None,
+                })
+            })
         }
         Json::Array(elements) => {
-            let names: Vec<String> = elements.iter().take(ITEM_OPTIONS).filter_map(|element| name_within(element, levels - 1)).collect();
+            let names: Vec<String> = elements
+                .iter()
+                .take(ITEM_OPTIONS)
+                .filter_map(|element| name_within(element, levels - 1))
+                .collect();
             (!names.is_empty()).then(|| names.join(", "))
         }
         plain => Some(shortened(&plain.plain()?)),
@@ -230,13 +346,27 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
         Json::Object(_) | Json::Array(_) if levels == 0 => Vec::new(),
-        Json::Array(elements) => elements.iter().take(ITEM_OPTIONS).flat_map(|element| options_of(element, levels - 1)).collect(),
+        Json::Array(elements) => elements
+            .iter()
+            .take(ITEM_OPTIONS)
+            .flat_map(|element| options_of(element, levels - 1))
+            .collect(),
         Json::Object(members) => {
             let names = NAMES.iter().chain(&GROUPS);
-            let name = names.filter_map(|name| member(&members, name)).find_map(|value| name_within(value, levels - 1));
-            let inner: Vec<String> = OPTIONS.iter().chain(&CHOICES).filter_map(|name| member(&members, name)).flat_map(|value| options_of(value, levels - 1)).collect();
+            let name = names
+                .filter_map(|name| member(&members, name))
+                .find_map(|value| name_within(value, levels - 1));
+            let inner: Vec<String> = OPTIONS
+                .iter()
+                .chain(&CHOICES)
+                .filter_map(|name| member(&members, name))
+                .flat_map(|value| options_of(value, levels - 1))
+                .collect();
             let value = member(&members, "value").and_then(|value| name_within(value, levels - 1));
-            let count = QUANTITIES.iter().filter_map(|name| member(&members, name)).find_map(|value| Some(Json::read(value).plain()?.into_owned()));
+            let count = QUANTITIES
+                .iter()
+                .filter_map(|name| member(&members, name))
+                .find_map(|value| Some(Json::read(value).plain()?.into_owned()));
             match (name, value, inner.is_empty()) {
                 (Some(name), _, false) => vec![format!("{name}: {}", inner.join(", "))],
                 (Some(name), Some(value), true) => vec![format!("{name}: {value}")],
@@ -265,9 +395,13 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
     let lists = META.iter().filter_map(|name| member(members, name));
     let mut notes = Vec::new();
     for list in lists {
-        let Json::Array(entries) = Json::read(list) else { continue };
+        let Json::Array(entries) = Json::read(list) else {
+            continue;
+        };
         for entry in entries.iter().take(ITEM_OPTIONS) {
-            let Json::Object(entry) = Json::read(entry) else { continue };
+            let Json::Object(entry) = Json::read(entry) else {
+                continue;
+            };
             let text = |names: [&str; 2]| names.iter().find_map(|name| name_within(member(&entry, name)?, LEVELS));
             // Keys that begin with an underscore are the software's own.
             if let (Some(key), Some(value)) = (text(["display_key", "key"]), text(["display_value", "value"]))
@@ -283,13 +417,22 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
 /// What stands under names that nobody knows, texts above all: shown rather than lost. Numbers are prices and ids.
 fn unknown(members: &[(String, &str)]) -> Vec<String> {
     let is_known = |name: &str| {
-        let known = NAMES.iter().chain(&QUANTITIES).chain(&PRICES).chain(&OPTIONS).chain(&NOTES).chain(&TECHNICAL).chain(&META);
+        let known = NAMES
+            .iter()
+            .chain(&QUANTITIES)
+            .chain(&PRICES)
+            .chain(&OPTIONS)
+            .chain(&NOTES)
+            .chain(&TECHNICAL)
+            .chain(&META);
         let is_technical = name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_');
         known.into_iter().any(|known| *known == name) || is_technical || name.to_lowercase().contains("name")
     };
     let unknown = members.iter().filter(|(name, _)| !is_known(name));
     let told = unknown.filter_map(|(name, value)| match Json::read(value) {
-        Json::Text(text) if !text.trim().is_empty() && !text.starts_with("http") => Some(format!("{name}: {}", shortened(&text))),
+        Json::Text(text) if !text.trim().is_empty() && !text.starts_with("http") => {
+            Some(format!("{name}: {}", shortened(&text)))
+        }
         Json::Bool(true) if !name.starts_with("is") && !name.starts_with("has") => Some(shortened(name)),
         Json::Array(_) | Json::Object(_) => {
             let within = options_of(value, OPTION_LEVELS);
@@ -309,7 +452,11 @@ fn said_of(members: &[(String, &str)]) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    text.trim().chars().filter(|c| *c != '\0').take(TEXT_CHARACTERS).collect()
+    text.trim()
+        .chars()
+        .filter(|c| *c != '\0')
+        .take(TEXT_CHARACTERS)
+        .collect()
 }
 
 #[cfg(test)]
@@ -340,7 +487,11 @@ mod tests {
                 Quantity::Number(number) => number.to_string(),
                 Quantity::Words(words) => words.clone(),
             };
-            let options = if item.options.is_empty() { String::new() } else { format!(" ({})", item.options.join(", ")) };
+            let options = if item.options.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", item.options.join(", "))
+            };
             let note = item.note.map_or_else(String::new, |note| format!(" [{note}]"));
             format!("{quantity} {}{options}{note}", item.name)
         };
@@ -353,33 +504,58 @@ mod tests {
             (r#"[{"name":"Soup","count":2}]"#, vec!["2 Soup"]),
             (r#"["Soup", "Tea"]"#, vec!["1 Soup", "1 Tea"]),
             (r#""[{\"name\":\"Soup\",\"qty\":2}]""#, vec!["2 Soup"]),
-            (r#"{"1":{"name":"Soup"},"2":{"name":"Tea","quantity":"3"}}"#, vec!["1 Soup", "3 Tea"]),
+            (
+                r#"{"1":{"name":"Soup"},"2":{"name":"Tea","quantity":"3"}}"#,
+                vec!["1 Soup", "3 Tea"],
+            ),
             (r#"{"Soup":{"quantity":2},"Tea":1}"#, vec!["2 Soup", "1 Tea"]),
             (r#"{"items":[{"title":"Soup"}],"total":5}"#, vec!["1 Soup"]),
             (r#"[{"product":{"name":"Pizza"},"quantity":2}]"#, vec!["2 Pizza"]),
             (r#"[{"name":{"ru":"Борщ","en":"Soup"}}]"#, vec!["1 Борщ"]),
-            (r#"[{"name":"Burger","special_instructions":"gluten free!","addons":["cheese"]}]"#, vec![
-                "1 Burger (cheese) [gluten free!]",
-            ]),
-            (r#"[{"name":"Pizza","meta_data":[{"key":"Note","value":"NO NUTS"},{"key":"_sku","value":"7"}]}]"#, vec![
-                "1 Pizza [Note: NO NUTS]",
-            ]),
-            (r#"[{"name":"Tea","options":[{"name":"Size","value":"L"},{"name":"Sugar","quantity":2}]}]"#, vec![
-                "1 Tea (Size: L, 2 × Sugar)",
-            ]),
-            (r#"[{"name":"Tea","modifiers":[{"name":"Milk","options":[{"name":"Oat"}]}]}]"#, vec!["1 Tea (Milk: Oat)"]),
-            (r#"[{"name":"Tea","options":{"size":"L","hot":true}}]"#, vec!["1 Tea (size: L, hot)"]),
-            (r#"[{"name":"Tea","colour":"green","id":7,"sku":"T-7"}]"#, vec!["1 Tea [colour: green]"]),
+            (
+                r#"[{"name":"Burger","special_instructions":"gluten free!","addons":["cheese"]}]"#,
+                vec!["1 Burger (cheese) [gluten free!]"],
+            ),
+            (
+                r#"[{"name":"Pizza","meta_data":[{"key":"Note","value":"NO NUTS"},{"key":"_sku","value":"7"}]}]"#,
+                vec!["1 Pizza [Note: NO NUTS]"],
+            ),
+            (
+                r#"[{"name":"Tea","options":[{"name":"Size","value":"L"},{"name":"Sugar","quantity":2}]}]"#,
+                vec!["1 Tea (Size: L, 2 × Sugar)"],
+            ),
+            (
+                r#"[{"name":"Tea","modifiers":[{"name":"Milk","options":[{"name":"Oat"}]}]}]"#,
+                vec!["1 Tea (Milk: Oat)"],
+            ),
+            (
+                r#"[{"name":"Tea","options":{"size":"L","hot":true}}]"#,
+                vec!["1 Tea (size: L, hot)"],
+            ),
+            (
+                r#"[{"name":"Tea","colour":"green","id":7,"sku":"T-7"}]"#,
+                vec!["1 Tea [colour: green]"],
+            ),
             (r#"[["Soup", 2], ["Tea"]]"#, vec!["2 Soup", "1 Tea"]),
             (r#"[{"name":"Сыр","quantity":"200 г"}]"#, vec!["200 г Сыр"]),
             (r#""Soup\nTea""#, vec!["1 Soup", "1 Tea"]),
             (r#"[{"code":"A1","price":5}]"#, vec!["1 code: A1"]),
-            (r#"[{"item":{"id":5},"name_ru":"Борщ","dishTitle":"x"}]"#, vec!["1 Борщ [dishTitle: x]"]),
-            (r#"[{"name":null,"title":"","productName":"Sushi","count":null,"qty":2}]"#, vec!["2 Sushi"]),
-            (r#"[{"name":"Coffee","selectedOptions":{"milk":"oat","shots":2},"allergies":["nuts","milk"],"gluten_free":true}]"#, vec![
-                "1 Coffee [selectedOptions: milk: oat, shots: 2; allergies: nuts, milk; gluten_free]",
-            ]),
-            (r#"[{"name":"Ramen","modifiers":[{"group":"Egg","items":[{"name":"soft","qty":2}]}]}]"#, vec!["1 Ramen (Egg: 2 × soft)"]),
+            (
+                r#"[{"item":{"id":5},"name_ru":"Борщ","dishTitle":"x"}]"#,
+                vec!["1 Борщ [dishTitle: x]"],
+            ),
+            (
+                r#"[{"name":null,"title":"","productName":"Sushi","count":null,"qty":2}]"#,
+                vec!["2 Sushi"],
+            ),
+            (
+                r#"[{"name":"Coffee","selectedOptions":{"milk":"oat","shots":2},"allergies":["nuts","milk"],"gluten_free":true}]"#,
+                vec!["1 Coffee [selectedOptions: milk: oat, shots: 2; allergies: nuts, milk; gluten_free]"],
+            ),
+            (
+                r#"[{"name":"Ramen","modifiers":[{"group":"Egg","items":[{"name":"soft","qty":2}]}]}]"#,
+                vec!["1 Ramen (Egg: 2 × soft)"],
+            ),
             (r#"[null, {"name":"Soup"}]"#, vec!["1 Soup"]),
             ("null", vec![]),
             ("[]", vec![]),
@@ -395,7 +571,10 @@ mod tests {
         assert_eq!(price(r#"[{"name":"a","price":25000}]"#, None), Some(25_000));
         assert_eq!(price(r#"[{"name":"a","price":6.25}]"#, None), Some(625));
         assert_eq!(price(r#"[{"name":"a","price":"6"}]"#, Some(Unit::Major)), Some(600));
-        assert_eq!(price(r#"[{"name":"a","price":{"amount":"6.50","currency":"RUB"}}]"#, None), Some(650));
+        assert_eq!(
+            price(r#"[{"name":"a","price":{"amount":"6.50","currency":"RUB"}}]"#, None),
+            Some(650)
+        );
         assert_eq!(price(r#"[{"name":"a","price":"free"}]"#, None), None);
     }
 
@@ -413,7 +592,12 @@ mod tests {
             note: column("w", &[]),
             ..usual()
         };
-        let items = read(r#"[{"p":{"n":"Soup"},"q":3,"w":"hot","name":"wrong"}]"#, &mapped, None, Currency::DEFAULT);
+        let items = read(
+            r#"[{"p":{"n":"Soup"},"q":3,"w":"hot","name":"wrong"}]"#,
+            &mapped,
+            None,
+            Currency::DEFAULT,
+        );
         let expected = Item {
             note: Some("hot".into()),
             ..plain_item("Soup".into(), Some(Quantity::Number(3.0)))

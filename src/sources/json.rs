@@ -73,7 +73,11 @@ impl<'a> Json<'a> {
 
 /// The member of an object by its name; of several the last, as Postgres has it.
 pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> {
-    members.iter().rev().find(|(member, _)| member == name).map(|(_, value)| *value)
+    members
+        .iter()
+        .rev()
+        .find(|(member, _)| member == name)
+        .map(|(_, value)| *value)
 }
 
 /// What stands at the end of a path of names; `None` where there is nothing but null.
@@ -168,7 +172,10 @@ mod tests {
         assert_eq!(Json::read("-1.50"), Json::Number("-1.50"));
         assert_eq!(Json::read(r#""a\"b""#), Json::Text("a\"b".into()));
         assert_eq!(Json::read("[1, [2]]"), Json::Array(vec!["1", "[2]"]));
-        assert_eq!(Json::read(r#"{"a": {"b": 1}}"#), Json::Object(vec![("a".into(), r#"{"b": 1}"#)]));
+        assert_eq!(
+            Json::read(r#"{"a": {"b": 1}}"#),
+            Json::Object(vec![("a".into(), r#"{"b": 1}"#)])
+        );
         assert_eq!(Json::read("{oops"), Json::Null);
     }
 
@@ -176,14 +183,21 @@ mod tests {
     fn what_no_type_can_hold_is_read_all_the_same() {
         assert_eq!(Json::read("1e400"), Json::Number("1e400"));
         assert_eq!(Json::read(r#""a\u0000b""#), Json::Text("a\0b".into()));
-        let Json::Text(text) = Json::read(r#""a\ud800b""#) else { panic!("a text") };
-        assert!(text.starts_with('a') && text.ends_with('b') && text.contains('\u{fffd}'), "{text}");
+        let Json::Text(text) = Json::read(r#""a\ud800b""#) else {
+            panic!("a text")
+        };
+        assert!(
+            text.starts_with('a') && text.ends_with('b') && text.contains('\u{fffd}'),
+            "{text}"
+        );
         let Json::Object(members) = Json::read(r#"{"\ud800": 1, "b": 2}"#) else {
             panic!("an object")
         };
         assert_eq!(member(&members, "b"), Some("2"));
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        let Json::Array(elements) = Json::read(&deep) else { panic!("an array") };
+        let Json::Array(elements) = Json::read(&deep) else {
+            panic!("an array")
+        };
         assert_eq!(elements[0].len(), deep.len() - 2);
     }
 

@@ -52,7 +52,10 @@ impl Lookup {
                 lookups.fail(id);
                 continue;
             }
-            match timeout(DEADLINE, self.read(source, &keys, &mut lookups)).await.unwrap_or(Err(db::Unanswered.into())) {
+            match timeout(DEADLINE, self.read(source, &keys, &mut lookups))
+                .await
+                .unwrap_or(Err(db::Unanswered.into()))
+            {
                 Ok(()) => self.set_broken(id, None),
                 Err(error) => {
                     self.set_broken(id, Some(Instant::now()));
@@ -70,7 +73,9 @@ impl Lookup {
     }
 
     fn may_try(&self, source: SourceId) -> bool {
-        self.broken().get(&source).is_none_or(|since| since.elapsed() > RECOVERY_PAUSE)
+        self.broken()
+            .get(&source)
+            .is_none_or(|since| since.elapsed() > RECOVERY_PAUSE)
     }
 
     fn set_broken(&self, source: SourceId, since: Option<Instant>) {
@@ -83,13 +88,22 @@ impl Lookup {
     async fn read(&self, source: &Source, keys: &[Arc<str>], lookups: &mut Lookups) -> Result<(), Failed> {
         let mut client = self.pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
-        let limits = format!("set local lock_timeout = {0}; set local statement_timeout = {0}", DEADLINE.as_millis());
+        let limits = format!(
+            "set local lock_timeout = {0}; set local statement_timeout = {0}",
+            DEADLINE.as_millis()
+        );
         transaction.batch_execute(&limits).await?;
         let found = look_up(&transaction, source, keys).await?;
         transaction.commit().await?;
         for (key, found) in found {
             let source = source.id;
-            lookups.insert(SubjectId { source, key: key.into() }, found);
+            lookups.insert(
+                SubjectId {
+                    source,
+                    key: key.into(),
+                },
+                found,
+            );
         }
         Ok(())
     }
@@ -105,7 +119,9 @@ pub async fn look_up(
     let mut found: HashMap<String, String> = HashMap::new();
     if let Some(query) = &source.mapping.details {
         let query = query.trim().trim_end_matches(';');
-        let sql = format!("select details.key::text, row_to_json(details)::text from ({query}) details where details.key is not null");
+        let sql = format!(
+            "select details.key::text, row_to_json(details)::text from ({query}) details where details.key is not null"
+        );
         for row in transaction.query_typed(&sql, &[(&keys, Type::TEXT_ARRAY)]).await? {
             found.insert(row.try_get(0)?, row.try_get(1)?);
         }
@@ -126,12 +142,19 @@ pub async fn look_up(
 }
 
 /// The items of the orders in `$1`, with canonical names, in the order of their primary key.
-async fn items_sql(transaction: &impl GenericClient, items: &Items, table: &str, order_key: &str) -> Result<String, tokio_postgres::Error> {
+async fn items_sql(
+    transaction: &impl GenericClient,
+    items: &Items,
+    table: &str,
+    order_key: &str,
+) -> Result<String, tokio_postgres::Error> {
     const FACTS: &str = "select format_type(a.atttypid, null), \
              array(select quote_ident(p.attname) from pg_index i join pg_attribute p on p.attrelid = i.indrelid and p.attnum = any (i.indkey::int2[]) \
                    where i.indrelid = a.attrelid and i.indisprimary order by array_position(i.indkey::int2[], p.attnum)) \
          from pg_attribute a where a.attrelid = to_regclass($1) and a.attname = $2 and not a.attisdropped";
-    let row = transaction.query_typed_opt(FACTS, &[(&table, Type::TEXT), (&order_key, Type::TEXT)]).await?;
+    let row = transaction
+        .query_typed_opt(FACTS, &[(&table, Type::TEXT), (&order_key, Type::TEXT)])
+        .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
         // Postgres says what is missing.
@@ -144,9 +167,15 @@ async fn items_sql(transaction: &impl GenericClient, items: &Items, table: &str,
         ("note", &items.note),
         ("options", &items.options),
     ];
-    let named = named.into_iter().filter_map(|(name, column)| Some(format!("{} as {name}", expression(column.as_ref()?))));
+    let named = named
+        .into_iter()
+        .filter_map(|(name, column)| Some(format!("{} as {name}", expression(column.as_ref()?))));
     let named: Vec<String> = named.collect();
-    let order = if primary.is_empty() { "ctid".to_owned() } else { primary.join(", ") };
+    let order = if primary.is_empty() {
+        "ctid".to_owned()
+    } else {
+        primary.join(", ")
+    };
     let key = ident(order_key);
     Ok(format!(
         "select key, json_agg(item order by place)::text from ( \

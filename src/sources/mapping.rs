@@ -263,7 +263,9 @@ impl Mapping {
             ItemsRef::Column(column) => Some(column),
             ItemsRef::Table { .. } => None,
         });
-        let single = [persons, payment_method, deleted_at, reason, minutes].into_iter().flatten();
+        let single = [persons, payment_method, deleted_at, reason, minutes]
+            .into_iter()
+            .flatten();
         [&self.status.column]
             .into_iter()
             .chain(&self.number)
@@ -288,7 +290,14 @@ impl Mapping {
 
     /// Whether something of an order must be read after the commit, from another table.
     pub fn needs_lookup(&self) -> bool {
-        self.details.is_some() || matches!(&self.items, Some(Items { from: ItemsRef::Table { .. }, .. }))
+        self.details.is_some()
+            || matches!(
+                &self.items,
+                Some(Items {
+                    from: ItemsRef::Table { .. },
+                    ..
+                })
+            )
     }
 }
 
@@ -327,7 +336,11 @@ impl StatusWords {
 
     /// The statuses that have words.
     pub fn statuses(&self) -> StatusSet {
-        self.words.iter().filter(|(_, words)| !words.is_empty()).map(|(status, _)| *status).collect()
+        self.words
+            .iter()
+            .filter(|(_, words)| !words.is_empty())
+            .map(|(status, _)| *status)
+            .collect()
     }
 
     /// All words for a status.
@@ -417,17 +430,40 @@ mod tests {
     fn a_mapping_is_read_from_toml() {
         let mapping = Mapping::from_toml(WHOLE).unwrap();
         assert_eq!(mapping.store, StoreRef::Column("storeId".into()));
-        assert_eq!(mapping.status.meaning("REFUNDED"), Some(Meaning::Status(Status::Cancelled)));
+        assert_eq!(
+            mapping.status.meaning("REFUNDED"),
+            Some(Meaning::Status(Status::Cancelled))
+        );
         assert_eq!(mapping.status.meaning("CART"), Some(Meaning::Hidden));
         assert_eq!(mapping.status.meaning("LOST"), None);
         assert_eq!(mapping.status.word_of(Status::Preparing), Some("CONFIRMED"));
         assert_eq!(mapping.fields.phone[0].path, ["phone"]);
         assert_eq!(mapping.fields.due_at.as_ref().unwrap().zone, "Europe/Paris");
         assert_eq!(mapping.fields.created_at.as_ref().unwrap().zone, "UTC");
-        assert_eq!(mapping.currency, CurrencyRef::Constant(Currency::from_code("EUR").unwrap()));
+        assert_eq!(
+            mapping.currency,
+            CurrencyRef::Constant(Currency::from_code("EUR").unwrap())
+        );
         assert_eq!(mapping.answer.zone, "UTC");
-        let columns = ["id", "storeId", "status", "shortNo", "customerName", "contact", "street", "city", "note", "deletedAt",
-            "cancelReason", "prepMinutes", "mode", "total", "readyBy", "createdAt", "tableNo"];
+        let columns = [
+            "id",
+            "storeId",
+            "status",
+            "shortNo",
+            "customerName",
+            "contact",
+            "street",
+            "city",
+            "note",
+            "deletedAt",
+            "cancelReason",
+            "prepMinutes",
+            "mode",
+            "total",
+            "readyBy",
+            "createdAt",
+            "tableNo",
+        ];
         assert_eq!(mapping.recorded_columns(), columns);
         assert!(mapping.needs_lookup());
     }
@@ -435,18 +471,36 @@ mod tests {
     #[test]
     fn one_word_for_rejected_and_cancelled_may_stand_at_both() {
         let words = |lists: &str| {
-            let text = format!("table = 't'\nkind = 'order'\nkey = 'id'\nstore = 's'\n[status]\ncolumn = 'status'\npending = ['p']\n{lists}");
+            let text = format!(
+                "table = 't'\nkind = 'order'\nkey = 'id'\nstore = 's'\n[status]\ncolumn = 'status'\npending = ['p']\n{lists}"
+            );
             Mapping::from_toml(&text).map(|mapping| mapping.status)
         };
         let both = words("rejected = ['X', 'NO']\ncancelled = ['C', 'X']").unwrap();
-        assert_eq!(both.meaning("X"), Some(Meaning::Status(Status::Cancelled)), "the louder one");
+        assert_eq!(
+            both.meaning("X"),
+            Some(Meaning::Status(Status::Cancelled)),
+            "the louder one"
+        );
         assert_eq!(both.meaning("NO"), Some(Meaning::Status(Status::Rejected)));
-        assert_eq!((both.word_of(Status::Rejected), both.becomes(Status::Rejected)), (Some("X"), Status::Cancelled));
-        assert_eq!((both.word_of(Status::Cancelled), both.becomes(Status::Cancelled)), (Some("C"), Status::Cancelled));
+        assert_eq!(
+            (both.word_of(Status::Rejected), both.becomes(Status::Rejected)),
+            (Some("X"), Status::Cancelled)
+        );
+        assert_eq!(
+            (both.word_of(Status::Cancelled), both.becomes(Status::Cancelled)),
+            (Some("C"), Status::Cancelled)
+        );
         let one = words("cancelled = ['X']").unwrap();
-        assert_eq!((one.word_of(Status::Rejected), one.becomes(Status::Rejected)), (Some("X"), Status::Cancelled));
+        assert_eq!(
+            (one.word_of(Status::Rejected), one.becomes(Status::Rejected)),
+            (Some("X"), Status::Cancelled)
+        );
         let own = words("rejected = ['NO']\ncancelled = ['X']").unwrap();
-        assert_eq!((own.word_of(Status::Rejected), own.becomes(Status::Rejected)), (Some("NO"), Status::Rejected));
+        assert_eq!(
+            (own.word_of(Status::Rejected), own.becomes(Status::Rejected)),
+            (Some("NO"), Status::Rejected)
+        );
         let problems = words("ready = ['X']\ncancelled = ['X']").unwrap_err().problems;
         assert_eq!(problems, ["status.cancelled: `X` stands at `ready`, too"]);
     }
@@ -494,7 +548,10 @@ mod tests {
             "fields.due_at.zone: `Europe/Pariss` is no time zone: write a name such as \"Europe/Paris\"",
             "fields.phon: is no key of [fields]: did you mean `phone`?",
         ] {
-            assert!(problems.iter().any(|problem| problem == expected), "{expected} in {problems:#?}");
+            assert!(
+                problems.iter().any(|problem| problem == expected),
+                "{expected} in {problems:#?}"
+            );
         }
         assert_eq!(problems.len(), 9, "{problems:#?}");
     }
@@ -510,7 +567,10 @@ mod tests {
     #[test]
     fn every_mapping_of_the_documentation_is_read() {
         let document = include_str!("../../docs/sources.md");
-        let mappings = document.split("```toml\n").skip(1).filter_map(|block| block.split("```").next());
+        let mappings = document
+            .split("```toml\n")
+            .skip(1)
+            .filter_map(|block| block.split("```").next());
         let mappings: Vec<&str> = mappings.collect();
         assert!(mappings.len() > 5);
         for mapping in mappings {

@@ -75,13 +75,19 @@ impl Source {
 
     /// Of what an amount counts: as the mapping says, else a column that has a scale is in major units.
     fn unit_of(&self, money: &MoneyColumn) -> Unit {
-        money.unit.unwrap_or_else(|| usual_unit(self.type_of(&money.column).unwrap_or_default()))
+        money
+            .unit
+            .unwrap_or_else(|| usual_unit(self.type_of(&money.column).unwrap_or_default()))
     }
 
     /// Of what the prices of items count; `None`: each says it by its fraction.
     fn unit_of_items(&self) -> Option<Unit> {
         let of_total = || self.mapping.fields.total.as_ref().map(|total| self.unit_of(total));
-        self.mapping.items.as_ref().and_then(|items| items.unit).or_else(of_total)
+        self.mapping
+            .items
+            .as_ref()
+            .and_then(|items| items.unit)
+            .or_else(of_total)
     }
 
     /// Of what a total of the mapping's own query counts.
@@ -91,7 +97,13 @@ impl Source {
     }
 
     fn has_items_table(&self) -> bool {
-        matches!(&self.mapping.items, Some(Items { from: ItemsRef::Table { .. }, .. }))
+        matches!(
+            &self.mapping.items,
+            Some(Items {
+                from: ItemsRef::Table { .. },
+                ..
+            })
+        )
     }
 }
 
@@ -127,7 +139,10 @@ pub enum Changes {
 impl Sources {
     /// From what the database holds.
     pub fn new(version: i64, sources: Vec<Source>, currencies: HashMap<StoreId, Currency>) -> Self {
-        let by_id = sources.into_iter().map(|source| (source.id, Arc::new(source))).collect();
+        let by_id = sources
+            .into_iter()
+            .map(|source| (source.id, Arc::new(source)))
+            .collect();
         Self {
             version,
             by_id,
@@ -158,7 +173,9 @@ impl Sources {
             return Changes::All;
         }
         let stores: HashSet<&StoreId> = self.currencies.keys().chain(before.currencies.keys()).collect();
-        let changed = stores.into_iter().filter(|store| self.currency_of(store) != before.currency_of(store));
+        let changed = stores
+            .into_iter()
+            .filter(|store| self.currency_of(store) != before.currency_of(store));
         Changes::Stores(changed.cloned().collect())
     }
 
@@ -182,7 +199,12 @@ pub mod fixtures {
     /// A source of this mapping, of which all columns have the types that are given, or `text`.
     pub fn source(mapping: &str, types: &[(&str, &str)]) -> Source {
         let mapping = Mapping::from_toml(mapping).unwrap();
-        let kind = |name: &str| types.iter().find(|(known, _)| *known == name).map_or("text", |(_, kind)| kind);
+        let kind = |name: &str| {
+            types
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map_or("text", |(_, kind)| kind)
+        };
         let columns = mapping.recorded_columns().into_iter().map(|name| RecordedColumn {
             name: name.to_owned(),
             kind: kind(name).to_owned(),

@@ -27,13 +27,27 @@ pub struct Preview {
 }
 
 /// The newest rows of a table, as this source's partners would see them.
-pub async fn newest(client: &mut Client, source: &Source, table: &Table, currencies: &HashMap<StoreId, Currency>, rows: i64) -> Result<Vec<Preview>, catalog::Error> {
+pub async fn newest(
+    client: &mut Client,
+    source: &Source,
+    table: &Table,
+    currencies: &HashMap<StoreId, Currency>,
+    rows: i64,
+) -> Result<Vec<Preview>, catalog::Error> {
     let mapping = &source.mapping;
-    let recorded = mapping.recorded_columns().into_iter().map(|name| match table.column(name) {
-        Some(_) => format!("t.{}", ident(name)),
-        None => format!("null as {}", ident(name)),
-    });
-    let newest = match mapping.fields.created_at.as_ref().filter(|created| created.column.path.is_empty()) {
+    let recorded = mapping
+        .recorded_columns()
+        .into_iter()
+        .map(|name| match table.column(name) {
+            Some(_) => format!("t.{}", ident(name)),
+            None => format!("null as {}", ident(name)),
+        });
+    let newest = match mapping
+        .fields
+        .created_at
+        .as_ref()
+        .filter(|created| created.column.path.is_empty())
+    {
         Some(created) if table.column(&created.column.name).is_some() => ident(&created.column.name),
         _ => ident(&mapping.key),
     };
@@ -50,18 +64,31 @@ pub async fn newest(client: &mut Client, source: &Source, table: &Table, currenc
         table.quoted,
         key = ident(&mapping.key),
     );
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start().await?;
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
     let rows = transaction.query(&sql, &[&rows]).await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         let key: Option<String> = row.try_get(1)?;
-        found.push((row.try_get::<_, Option<&str>>(0)?.map(StoreId::new), key.unwrap_or_default(), row.try_get::<_, String>(2)?));
+        found.push((
+            row.try_get::<_, Option<&str>>(0)?.map(StoreId::new),
+            key.unwrap_or_default(),
+            row.try_get::<_, String>(2)?,
+        ));
     }
     let keys: Vec<Arc<str>> = found.iter().map(|(_, key, _)| key.as_str().into()).collect();
     let lookups = look_up(&transaction, source, &keys).await?;
     transaction.commit().await?;
     let preview = |(store, key, data): (Option<StoreId>, String, String)| {
-        let currency = store.as_ref().and_then(|store| currencies.get(store)).copied().unwrap_or(Currency::DEFAULT);
+        let currency = store
+            .as_ref()
+            .and_then(|store| currencies.get(store))
+            .copied()
+            .unwrap_or(Currency::DEFAULT);
         let lookup = lookups.get(&key).map_or(Found::Nothing, |found| Found::Found(found));
         Preview {
             subject: source.translate(&key, &data, Beside { currency, lookup }),
@@ -92,7 +119,11 @@ pub fn lines(preview: &Preview) -> Vec<String> {
         serde_json::Value::String(words) => words,
         number => number.to_string(),
     };
-    let mut lines = vec![format!("{} #{} of store {store}: {status}", it.kind.as_str(), it.number)];
+    let mut lines = vec![format!(
+        "{} #{} of store {store}: {status}",
+        it.kind.as_str(),
+        it.number
+    )];
     let mut fact = |name: &str, value: Option<String>| lines.extend(value.map(|value| format!("  {name:<12} {value}")));
     fact("key", (*it.number != *it.id.key).then(|| it.id.key.to_string()));
     fact("type", it.order_type.as_ref().map(|it| it.as_str().to_owned()));
@@ -103,8 +134,12 @@ pub fn lines(preview: &Preview) -> Vec<String> {
     fact("persons", it.persons.as_ref().map(quantity));
     let payment = [
         it.payment.method.clone(),
-        it.payment.is_paid.map(|paid| if paid { "paid" } else { "not paid" }.to_owned()),
-        it.payment.change_from.map(|from| format!("change from {}", money(from))),
+        it.payment
+            .is_paid
+            .map(|paid| if paid { "paid" } else { "not paid" }.to_owned()),
+        it.payment
+            .change_from
+            .map(|from| format!("change from {}", money(from))),
     ];
     let payment: Vec<String> = payment.into_iter().flatten().collect();
     fact("payment", (!payment.is_empty()).then(|| payment.join(", ")));
@@ -117,10 +152,20 @@ pub fn lines(preview: &Preview) -> Vec<String> {
         fact(&extra.label, Some(extra.value.clone()));
     }
     for item in &it.items.list {
-        let options = if item.options.is_empty() { String::new() } else { format!(" + {}", item.options.join(", ")) };
+        let options = if item.options.is_empty() {
+            String::new()
+        } else {
+            format!(" + {}", item.options.join(", "))
+        };
         let note = item.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
-        let price = item.price.map_or_else(String::new, |price| format!(", {} each", money(price)));
-        lines.push(format!("  - {} x {}{options}{note}{price}", quantity(&item.quantity), item.name));
+        let price = item
+            .price
+            .map_or_else(String::new, |price| format!(", {} each", money(price)));
+        lines.push(format!(
+            "  - {} x {}{options}{note}{price}",
+            quantity(&item.quantity),
+            item.name
+        ));
     }
     for unreadable in &it.unreadable {
         lines.push(format!("  ! {} cannot be read: {}", unreadable.field, unreadable.text));

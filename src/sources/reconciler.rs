@@ -64,7 +64,11 @@ impl Reconciler {
                     }
                     Err(error) if error.as_db_error().is_some() => {
                         savepoint.rollback().await?;
-                        tracing::debug!(table = source.table, error = db::reason(&error), "a table was not compared with the journal");
+                        tracing::debug!(
+                            table = source.table,
+                            error = db::reason(&error),
+                            "a table was not compared with the journal"
+                        );
                     }
                     Err(error) => return Err(error.into()),
                 }

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::db::Pool;
 use crate::db::GenericClient;
+use crate::db::Pool;
 
 use super::mapping::Mapping;
 use super::{RecordedColumn, Source, Sources, derived};
@@ -54,7 +54,8 @@ impl Registry {
 
 /// Reads the sources of a database.
 pub async fn load(client: &impl GenericClient) -> Result<Sources, Failed> {
-    const SOURCES: &str = "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
+    const SOURCES: &str =
+        "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
     // The version comes first: what changes meanwhile is read again with the next one.
     let version = version(client).await?;
@@ -93,7 +94,10 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, Failed> {
 }
 
 async fn version(client: &impl GenericClient) -> Result<i64, tokio_postgres::Error> {
-    client.query_one("select version from vestnik.vst_source_version", &[]).await?.try_get(0)
+    client
+        .query_one("select version from vestnik.vst_source_version", &[])
+        .await?
+        .try_get(0)
 }
 
 /// Tells every node that sources or stores' settings have changed: part of the transaction that changes them.

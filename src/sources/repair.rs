@@ -24,12 +24,21 @@ pub(super) struct Lacked {
 
 /// Gives the newest events the columns that they lack, as the rows have them now, and records the rows of which
 /// nobody was told. Runs behind the attaching, for which writers wait.
-pub(super) async fn repair(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping, lacked: &Lacked) -> Result<Vec<String>, Error> {
+pub(super) async fn repair(
+    client: &mut Client,
+    id: SourceId,
+    table: &Table,
+    mapping: &Mapping,
+    lacked: &Lacked,
+) -> Result<Vec<String>, Error> {
     let mut done = Vec::new();
     if !lacked.columns.is_empty() {
         let events = fill(client, id, table, mapping, &lacked.columns).await?;
         if events > 0 {
-            done.push(format!("{events} earlier events have {} now", lacked.columns.join(", ")));
+            done.push(format!(
+                "{events} earlier events have {} now",
+                lacked.columns.join(", ")
+            ));
         }
     }
     if lacked.rows {
@@ -42,12 +51,16 @@ pub(super) async fn repair(client: &mut Client, id: SourceId, table: &Table, map
 }
 
 /// The values are put before the others, for of two of one name the last one counts: a value that was recorded stays.
-async fn fill(client: &Client, id: SourceId, table: &Table, mapping: &Mapping, columns: &[String]) -> Result<u64, Error> {
+async fn fill(
+    client: &Client,
+    id: SourceId,
+    table: &Table,
+    mapping: &Mapping,
+    columns: &[String],
+) -> Result<u64, Error> {
     let columns: Vec<String> = columns.iter().map(|name| format!("t.{}", ident(name))).collect();
     let filled = |what: &str| {
-        format!(
-            "(pg_catalog.left(r.columns, -1) || ',' || pg_catalog.substr(pg_catalog.ltrim({what}::text), 2))::json"
-        )
+        format!("(pg_catalog.left(r.columns, -1) || ',' || pg_catalog.substr(pg_catalog.ltrim({what}::text), 2))::json")
     };
     let sql = format!(
         "with newest as (select id, key from vestnik.vst_event where source = $1 and type in ('insert', 'update') order by id desc limit $2), \
@@ -66,21 +79,33 @@ async fn fill(client: &Client, id: SourceId, table: &Table, mapping: &Mapping, c
 /// Rows of a table that took another's place may have been copied from it, so their transaction says nothing: where the
 /// mapping has the moment of an order, rows that are younger than the source count, and else those of younger transactions.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
-    let created = mapping.fields.created_at.as_ref().filter(|created| created.column.path.is_empty());
+    let created = mapping
+        .fields
+        .created_at
+        .as_ref()
+        .filter(|created| created.column.path.is_empty());
     let created = created.and_then(|created| Some((table.column(&created.column.name)?, created)));
     let is_younger = match created {
         Some((column, _)) if column.base.starts_with("timestamp") && column.base.ends_with("with time zone") => {
             format!("t.{} >= s.attached_at", ident(&column.name))
         }
         Some((column, created)) if column.base.starts_with("timestamp") => {
-            format!("t.{} >= s.attached_at at time zone {}", ident(&column.name), literal(&created.zone))
+            format!(
+                "t.{} >= s.attached_at at time zone {}",
+                ident(&column.name),
+                literal(&created.zone)
+            )
         }
         _ => "age(t.xmin) <= age(s.attached_xid::xid)".to_owned(),
     };
-    let columns: Vec<String> = mapping.recorded_columns().into_iter().map(|name| match table.column(name) {
-        Some(_) => format!("t.{}", ident(name)),
-        None => format!("null as {}", ident(name)),
-    }).collect();
+    let columns: Vec<String> = mapping
+        .recorded_columns()
+        .into_iter()
+        .map(|name| match table.column(name) {
+            Some(_) => format!("t.{}", ident(name)),
+            None => format!("null as {}", ident(name)),
+        })
+        .collect();
     let store = match &mapping.store {
         StoreRef::Column(name) => format!("vestnik.vst_store_id(t.{}::text)", ident(name)),
         StoreRef::Constant(store) => literal(store),
@@ -98,7 +123,9 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
     );
     let transaction = client.transaction().await?;
     // Two that attach the same source record a row once.
-    transaction.execute("select from vestnik.vst_source where id = $1 for update", &[&id.0]).await?;
+    transaction
+        .execute("select from vestnik.vst_source where id = $1 for update", &[&id.0])
+        .await?;
     let rows = transaction.execute(&sql, &[&id.0, &RECORDED_ROWS]).await?;
     if rows > 0 {
         transaction.execute("select vestnik.vst_notify()", &[]).await?;

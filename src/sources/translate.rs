@@ -61,7 +61,14 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
     subject.payment.is_paid = fields.paid.as_ref().and_then(|words| paid(words, source, &row));
     let mut money = |column: &Option<MoneyColumn>, field| {
         let column = column.as_ref()?;
-        amount(&row, &column.column, source.unit_of(column), currency, field, &mut unreadable)
+        amount(
+            &row,
+            &column.column,
+            source.unit_of(column),
+            currency,
+            field,
+            &mut unreadable,
+        )
     };
     subject.total = money(&fields.total, "total");
     subject.payment.change_from = money(&fields.change_from, "payment");
@@ -69,13 +76,18 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
     subject.due_at = time(&fields.due_at, name_of_due_at(mapping.kind));
     subject.created_at = time(&fields.created_at, "created_at");
     subject.persons = fields.persons.as_ref().and_then(|column| row.quantity(column));
-    subject.promised_minutes = fields.minutes.as_ref().and_then(|column| row.text(column)?.parse().ok());
+    subject.promised_minutes = fields
+        .minutes
+        .as_ref()
+        .and_then(|column| row.text(column)?.parse().ok());
     if let Some(items) = &mapping.items {
         let unit = source.unit_of_items();
         subject.items = match &items.from {
             ItemsRef::Column(column) => items::read(&row.raw(column).unwrap_or_default(), items, unit, currency),
             // The query has given the columns their canonical names.
-            ItemsRef::Table { .. } => items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency),
+            ItemsRef::Table { .. } => {
+                items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency)
+            }
         };
     }
     for (label, column) in &mapping.extra {
@@ -140,7 +152,10 @@ impl<'a> Row<'a> {
         let Some(Json::Array(omitted)) = member(columns, "vst_omitted").map(Json::read) else {
             return Vec::new();
         };
-        let omitted: Vec<String> = omitted.iter().filter_map(|name| Some(Json::read(name).plain()?.into_owned())).collect();
+        let omitted: Vec<String> = omitted
+            .iter()
+            .filter_map(|name| Some(Json::read(name).plain()?.into_owned()))
+            .collect();
         let fields = fields_of(source);
         let is_omitted = |column: &Column| omitted.contains(&column.name);
         let lost = fields.into_iter().filter(|(_, column)| is_omitted(column));
@@ -163,15 +178,33 @@ fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
         ("comment", &fields.comment),
     ];
     let mut all: Vec<(&'static str, &Column)> = Vec::new();
-    all.extend(texts.into_iter().flat_map(|(field, columns)| columns.iter().map(move |column| (field, column))));
+    all.extend(
+        texts
+            .into_iter()
+            .flat_map(|(field, columns)| columns.iter().map(move |column| (field, column))),
+    );
     all.extend(mapping.number.iter().map(|column| ("number", column)));
-    all.extend(fields.persons.iter().map(|column| (name_of_persons(mapping.kind), column)));
+    all.extend(
+        fields
+            .persons
+            .iter()
+            .map(|column| (name_of_persons(mapping.kind), column)),
+    );
     all.extend(fields.payment_method.iter().map(|column| ("payment", column)));
     all.extend(fields.total.iter().map(|money| ("total", &money.column)));
-    all.extend(fields.due_at.iter().map(|time| (name_of_due_at(mapping.kind), &time.column)));
+    all.extend(
+        fields
+            .due_at
+            .iter()
+            .map(|time| (name_of_due_at(mapping.kind), &time.column)),
+    );
     all.extend(fields.reason.iter().map(|column| ("reason", column)));
     all.extend(mapping.extra.iter().map(|(_, column)| ("extra", column)));
-    if let Some(super::mapping::Items { from: ItemsRef::Column(column), .. }) = &mapping.items {
+    if let Some(super::mapping::Items {
+        from: ItemsRef::Column(column),
+        ..
+    }) = &mapping.items
+    {
         all.push(("items", column));
     }
     all
@@ -216,7 +249,10 @@ fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
         }
     }
     let deleted = source.mapping.fields.deleted_at.as_ref();
-    if deleted.and_then(|column| row.text(column)).is_some_and(|text| !says_no(&text)) {
+    if deleted
+        .and_then(|column| row.text(column))
+        .is_some_and(|text| !says_no(&text))
+    {
         subject.visibility = Visibility::Deleted;
     }
 }
@@ -283,7 +319,12 @@ fn paid(words: &PaidWords, source: &Source, row: &Row<'_>) -> Option<bool> {
         Some(word) if words.words.is_empty() => yes_or_no(&word),
         Some(word) => Some(words.words.contains(&word)),
         // No time of payment is an answer; no word is none.
-        None if source.type_of(&words.column).is_some_and(|kind| kind.starts_with("timestamp")) => Some(false),
+        None if source
+            .type_of(&words.column)
+            .is_some_and(|kind| kind.starts_with("timestamp")) =>
+        {
+            Some(false)
+        }
         None => None,
     }
 }
@@ -321,7 +362,12 @@ fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadab
     if source.mapping.details.is_none() {
         return;
     }
-    let zone = source.mapping.fields.due_at.as_ref().map_or("UTC", |due| due.zone.as_str());
+    let zone = source
+        .mapping
+        .fields
+        .due_at
+        .as_ref()
+        .map_or("UTC", |due| due.zone.as_str());
     for (name, raw) in looked_up.columns.iter().flatten() {
         let mut held = String::new();
         let value = Json::read_encoded_twice(raw, &mut held);
@@ -347,7 +393,8 @@ fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadab
             "minutes" => subject.promised_minutes = text.parse().ok(),
             "total" => {
                 let unit = source.unit_of_details(&text);
-                subject.total = minor_units(&text, unit, subject.currency).or_else(|| not_read("total", &text, unreadable));
+                subject.total =
+                    minor_units(&text, unit, subject.currency).or_else(|| not_read("total", &text, unreadable));
             }
             "due_at" | "starts_at" => {
                 let field = name_of_due_at(subject.kind);
@@ -382,35 +429,68 @@ mod tests {
 
     #[test]
     fn the_items_of_a_details_query_are_read() {
-        let items = serde_json::json!([{"name": "Soup", "quantity": 2, "price": 12.5, "options": ["hot"]}, {"name": "Tea"}]);
+        let items =
+            serde_json::json!([{"name": "Soup", "quantity": 2, "price": 12.5, "options": ["hot"]}, {"name": "Tea"}]);
         let encoded = serde_json::Value::from(items.to_string());
         for items in [items, encoded] {
-            let order = order(DETAILS, &[], serde_json::json!({}), Some(serde_json::json!({"key": 1, "items": items, "table": "5"})));
-            let told: Vec<_> = order.items.list.iter().map(|item| (item.name.as_str(), item.price, item.options.len())).collect();
+            let order = order(
+                DETAILS,
+                &[],
+                serde_json::json!({}),
+                Some(serde_json::json!({"key": 1, "items": items, "table": "5"})),
+            );
+            let told: Vec<_> = order
+                .items
+                .list
+                .iter()
+                .map(|item| (item.name.as_str(), item.price, item.options.len()))
+                .collect();
             assert_eq!(told, [("Soup", Some(1250), 1), ("Tea", None, 0)]);
             assert_eq!(order.extra.len(), 1, "{:?}", order.extra);
         }
         let row = serde_json::json!({"items": [{"name": "Soup"}]});
-        let order = order(&format!("[items]\ncolumn = 'items'\n{DETAILS}"), &[], row, Some(serde_json::json!({"key": 1, "items": null})));
-        assert_eq!(order.items.list.len(), 1, "a query that says nothing of them leaves the row's");
+        let order = order(
+            &format!("[items]\ncolumn = 'items'\n{DETAILS}"),
+            &[],
+            row,
+            Some(serde_json::json!({"key": 1, "items": null})),
+        );
+        assert_eq!(
+            order.items.list.len(),
+            1,
+            "a query that says nothing of them leaves the row's"
+        );
     }
 
     #[test]
     fn prices_of_a_details_query_count_as_the_total_does() {
         let price = |more: &str, types: &[(&str, &str)], price: serde_json::Value| {
             let found = serde_json::json!({"items": [{"name": "Soup", "price": price}]});
-            order(&format!("{more}{DETAILS}"), types, serde_json::json!({}), Some(found)).items.list[0].price
+            order(&format!("{more}{DETAILS}"), types, serde_json::json!({}), Some(found))
+                .items
+                .list[0]
+                .price
         };
         let total = "[fields]\ntotal = { column = 'total', unit = 'major' }\n";
         assert_eq!(price(total, &[("total", "integer")], 12.into()), Some(1200));
-        assert_eq!(price("[fields]\ntotal = 'total'\n", &[("total", "numeric(10,2)")], 12.into()), Some(1200));
-        assert_eq!(price("[fields]\ntotal = 'total'\n", &[("total", "integer")], 12.into()), Some(12));
+        assert_eq!(
+            price("[fields]\ntotal = 'total'\n", &[("total", "numeric(10,2)")], 12.into()),
+            Some(1200)
+        );
+        assert_eq!(
+            price("[fields]\ntotal = 'total'\n", &[("total", "integer")], 12.into()),
+            Some(12)
+        );
         assert_eq!(price("", &[], 12.into()), Some(12), "nobody says it");
     }
 
     #[test]
     fn a_word_for_the_payment_that_nobody_mapped_says_nothing() {
-        let paid = |value: serde_json::Value| order("[fields]\npaid = 'pay'\n", &[], serde_json::json!({"pay": value}), None).payment.is_paid;
+        let paid = |value: serde_json::Value| {
+            order("[fields]\npaid = 'pay'\n", &[], serde_json::json!({"pay": value}), None)
+                .payment
+                .is_paid
+        };
         for unknown in ["UNPAID", "pending", "refused", "cash"] {
             assert_eq!(paid(unknown.into()), None, "{unknown}");
         }
@@ -420,9 +500,16 @@ mod tests {
         for no in ["false", "No", "0", "off"] {
             assert_eq!(paid(no.into()), Some(false), "{no}");
         }
-        assert_eq!((paid(true.into()), paid(0.into()), paid(3.into())), (Some(true), Some(false), Some(true)));
+        assert_eq!(
+            (paid(true.into()), paid(0.into()), paid(3.into())),
+            (Some(true), Some(false), Some(true))
+        );
         let mapped = "[fields]\npaid = { column = 'pay', words = ['PAID'] }\n";
-        let mapped = |word: &str| order(mapped, &[], serde_json::json!({"pay": word}), None).payment.is_paid;
+        let mapped = |word: &str| {
+            order(mapped, &[], serde_json::json!({"pay": word}), None)
+                .payment
+                .is_paid
+        };
         assert_eq!((mapped("PAID"), mapped("UNPAID")), (Some(true), Some(false)));
     }
 
@@ -430,6 +517,9 @@ mod tests {
     fn what_the_shops_function_answers_needs_no_word() {
         let next = |more: &str| order(more, &[], serde_json::json!({"status": "new"}), None).next();
         assert_eq!(next(""), []);
-        assert_eq!(next("[answer]\nfunction = 'app.answer'\n"), [Status::Preparing, Status::Rejected]);
+        assert_eq!(
+            next("[answer]\nfunction = 'app.answer'\n"),
+            [Status::Preparing, Status::Rejected]
+        );
     }
 }

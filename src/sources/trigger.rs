@@ -17,7 +17,11 @@ const TRUNCATE_TRIGGER: &str = "vestnik_record_truncate";
 
 /// The names of all triggers of a source.
 pub fn trigger_names() -> Vec<&'static str> {
-    TRIGGERS.iter().map(|(_, name)| *name).chain([TRUNCATE_TRIGGER]).collect()
+    TRIGGERS
+        .iter()
+        .map(|(_, name)| *name)
+        .chain([TRUNCATE_TRIGGER])
+        .collect()
 }
 
 /// The name of a source's function. Its number is in it, so whatever tables are called, no two names collide.
@@ -50,12 +54,18 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
         true => ("(select old.*) old_row", "(select new.*) new_row", "false"),
         false => ("old_rows", "new_rows", "exists (select from new_rows offset 1)"),
     };
-    let replan = format!("(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null", table.oid);
+    let replan = format!(
+        "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
+        table.oid
+    );
     let (replan, and_replan) = match is_partitioned {
         true => (format!("\n        where {replan}"), format!(" and {replan}")),
         false => (String::new(), String::new()),
     };
-    let nulls: Vec<String> = idents.iter().map(|name| format!("null::pg_catalog.text as {name}")).collect();
+    let nulls: Vec<String> = idents
+        .iter()
+        .map(|name| format!("null::pg_catalog.text as {name}"))
+        .collect();
     let recorded = |rows: &str| {
         let (nulls, columns) = (nulls.join(", "), idents.join(", "));
         format!("(select vst_row.* from (select {nulls}) vst_gone, lateral (select {columns} from {rows}) vst_row)")
@@ -83,13 +93,18 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
     // The first lines are for whoever reads the template.
     let begin = sql.find("create or replace").unwrap_or_default();
     let sql = sql.split_off(begin);
-    let quote = (0..).map(|number| format!("$vst{number}$")).find(|quote| !sql.contains(quote.as_str()));
+    let quote = (0..)
+        .map(|number| format!("$vst{number}$"))
+        .find(|quote| !sql.contains(quote.as_str()));
     sql.replace("{quote}", &quote.unwrap_or_default())
 }
 
 /// The body between the quotes, as `pg_proc` keeps it: by it a function that is in force is known again.
 pub fn body_of(function_sql: &str) -> &str {
-    let quote = function_sql.find("$vst").map(|at| &function_sql[at..]).and_then(|rest| Some(&rest[..=rest[1..].find('$')? + 1]));
+    let quote = function_sql
+        .find("$vst")
+        .map(|at| &function_sql[at..])
+        .and_then(|rest| Some(&rest[..=rest[1..].find('$')? + 1]));
     let Some(quote) = quote else { return function_sql };
     function_sql.split(quote).nth(1).unwrap_or(function_sql)
 }
@@ -140,11 +155,17 @@ impl<'a> Expressions<'a> {
             StoreRef::Column(name) => Some(name.as_str()),
             StoreRef::Constant(_) => None,
         };
-        std::iter::once(self.key).chain(store.filter(|store| *store != self.key)).collect()
+        std::iter::once(self.key)
+            .chain(store.filter(|store| *store != self.key))
+            .collect()
     }
 
     fn text(&self, place: &str, name: &str) -> String {
-        let column = self.columns.iter().find(|(known, _)| *known == name).and_then(|(_, column)| *column);
+        let column = self
+            .columns
+            .iter()
+            .find(|(known, _)| *known == name)
+            .and_then(|(_, column)| *column);
         text_of(place, name, column)
     }
 
@@ -160,14 +181,23 @@ impl<'a> Expressions<'a> {
     }
 
     fn data(&self, place: &str) -> String {
-        let whole = if place.starts_with('(') { place.to_owned() } else { format!("{place}.*") };
+        let whole = if place.starts_with('(') {
+            place.to_owned()
+        } else {
+            format!("{place}.*")
+        };
         let bounded = format!("vestnik.vst_bounded({whole})");
         let is_foreign = |(_, column): &(&str, Option<&TableColumn>)| column.is_some_and(|column| !column.is_builtin);
         if self.columns.iter().any(is_foreign) {
             return bounded;
         }
-        let long = self.columns.iter().filter(|(_, column)| column.is_some_and(|column| column.is_long));
-        let sizes: Vec<String> = long.map(|(name, _)| format!("vestnik.vst_size({place}.{})", ident(name))).collect();
+        let long = self
+            .columns
+            .iter()
+            .filter(|(_, column)| column.is_some_and(|column| column.is_long));
+        let sizes: Vec<String> = long
+            .map(|(name, _)| format!("vestnik.vst_size({place}.{})", ident(name)))
+            .collect();
         let whole = format!("pg_catalog.row_to_json({whole})");
         match sizes.is_empty() {
             true => whole,
@@ -184,7 +214,9 @@ impl<'a> Expressions<'a> {
 pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
     let value = format!("{place}.{}", ident(name));
     match column {
-        Some(column) if !column.is_builtin => format!("case when {value} is not null then pg_catalog.concat({value}) end"),
+        Some(column) if !column.is_builtin => {
+            format!("case when {value} is not null then pg_catalog.concat({value}) end")
+        }
         _ => format!("{value}::pg_catalog.text"),
     }
 }

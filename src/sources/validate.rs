@@ -45,7 +45,12 @@ pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Resu
 
 fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let there = || {
-        let names: Vec<&str> = table.columns.iter().take(NAMED_COLUMNS).map(|column| column.name.as_str()).collect();
+        let names: Vec<&str> = table
+            .columns
+            .iter()
+            .take(NAMED_COLUMNS)
+            .map(|column| column.name.as_str())
+            .collect();
         format!("it has {}", names.join(", "))
     };
     let missing = |key: &str, name: &str| match table.column(name) {
@@ -77,15 +82,24 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
         findings.problems.extend(missing(&format!("`{column}`"), &column.name));
         path(table, column, findings);
     }
-    for name in mapping.recorded_columns().into_iter().filter(|name| name.starts_with("vst_")) {
-        findings.problems.push(format!("`{name}`: names that begin with vst_ are the engine's own: leave it out"));
+    for name in mapping
+        .recorded_columns()
+        .into_iter()
+        .filter(|name| name.starts_with("vst_"))
+    {
+        findings.problems.push(format!(
+            "`{name}`: names that begin with vst_ are the engine's own: leave it out"
+        ));
     }
 }
 
 /// A path leads into JSON only, or into text that may hold some.
 fn path(table: &Table, column: &Column, findings: &mut Findings) {
-    let Some(found) = table.column(&column.name) else { return };
-    let holds_json = matches!(found.base.as_str(), "json" | "jsonb" | "text") || found.base.starts_with("character varying");
+    let Some(found) = table.column(&column.name) else {
+        return;
+    };
+    let holds_json =
+        matches!(found.base.as_str(), "json" | "jsonb" | "text") || found.base.starts_with("character varying");
     if !column.path.is_empty() && !holds_json {
         findings.problems.push(format!(
             "`{column}`: {} is of type {}, and a dot reaches into JSON only",
@@ -95,7 +109,12 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
 }
 
 /// The key must tell one row from all others: by it a button finds its order.
-pub(super) async fn key(client: &impl GenericClient, table: &Table, key: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+pub(super) async fn key(
+    client: &impl GenericClient,
+    table: &Table,
+    key: &str,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
     // Of a partitioned table an index must hold its partition keys, of every level, too.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
          p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
@@ -138,7 +157,9 @@ pub(super) async fn key(client: &impl GenericClient, table: &Table, key: &str, f
 fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let words = &mapping.status;
     let column = table.column(&words.column.name);
-    let labels = column.filter(|_| words.column.path.is_empty()).map_or(&[][..], |column| column.labels.as_slice());
+    let labels = column
+        .filter(|_| words.column.path.is_empty())
+        .map_or(&[][..], |column| column.labels.as_slice());
     if words.words_of(Status::Pending).is_empty() {
         let why = "pending: no word means that an order is new: none would ever ring";
         findings.problems.push(format!("status.{why}"));
@@ -147,26 +168,39 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     if !has(Status::Rejected) {
         findings.warnings.push(match words.word_of(Status::Rejected) {
             Some(word) => format!("status.rejected: no word says it: whoever rejects an order writes `{word}`"),
-            None => "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel".to_owned(),
+            None => {
+                "status.rejected: no word says it, nor that an order is cancelled: nobody can reject one from a panel"
+                    .to_owned()
+            }
         });
     }
     if !has(Status::Completed) {
-        findings.warnings.push("status.completed: no word says it: nobody can finish an order from a panel".to_owned());
+        findings
+            .warnings
+            .push("status.completed: no word says it: nobody can finish an order from a panel".to_owned());
     }
     if labels.is_empty() {
         return;
     }
     for word in words.all().filter(|word| !labels.iter().any(|label| label == word)) {
-        findings.problems.push(format!("status: the type of {} has no label `{word}`: it has {}", words.column, labels.join(", ")));
+        findings.problems.push(format!(
+            "status: the type of {} has no label `{word}`: it has {}",
+            words.column,
+            labels.join(", ")
+        ));
     }
     for label in labels.iter().filter(|label| words.meaning(label).is_none()) {
-        findings.warnings.push(format!("status: `{label}` means nothing yet: an order that has it rings, and shows that word"));
+        findings.warnings.push(format!(
+            "status: `{label}` means nothing yet: an order that has it rings, and shows that word"
+        ));
     }
 }
 
 /// A word for the payment says nothing by itself.
 fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
-    let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else { return };
+    let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else {
+        return;
+    };
     let column = table.column(&paid.column.name).filter(|_| paid.column.path.is_empty());
     let holds_words = |base: &str| base == "text" || base.starts_with("character");
     if column.is_some_and(|column| !column.labels.is_empty() || holds_words(&column.base)) {
@@ -190,17 +224,38 @@ async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Fi
         }
         Err(error) => return Err(error),
     };
-    let named = [("name", &items.name), ("quantity", &items.quantity), ("price", &items.price), ("note", &items.note), ("options", &items.options)];
-    let named = named.into_iter().filter_map(|(key, column)| Some((key, column.as_ref()?.name.as_str())));
+    let named = [
+        ("name", &items.name),
+        ("quantity", &items.quantity),
+        ("price", &items.price),
+        ("note", &items.note),
+        ("options", &items.options),
+    ];
+    let named = named
+        .into_iter()
+        .filter_map(|(key, column)| Some((key, column.as_ref()?.name.as_str())));
     for (key, column) in named.chain([("order_key", order_key.as_str())]) {
         if found.column(column).is_none() {
-            let names: Vec<&str> = found.columns.iter().take(NAMED_COLUMNS).map(|column| column.name.as_str()).collect();
-            findings.problems.push(format!("items.{key}: {} has no column {column}: it has {}", found.quoted, names.join(", ")));
+            let names: Vec<&str> = found
+                .columns
+                .iter()
+                .take(NAMED_COLUMNS)
+                .map(|column| column.name.as_str())
+                .collect();
+            findings.problems.push(format!(
+                "items.{key}: {} has no column {column}: it has {}",
+                found.quoted,
+                names.join(", ")
+            ));
         }
     }
     let index = "select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] \
          where i.indrelid = $1 and i.indisvalid and a.attname = $2)";
-    if !client.query_one(index, &[&found.oid, order_key]).await?.try_get::<_, bool>(0)? {
+    if !client
+        .query_one(index, &[&found.oid, order_key])
+        .await?
+        .try_get::<_, bool>(0)?
+    {
         let column = ident(order_key);
         findings.warnings.push(format!(
             "items: {} has no index on {order_key}, so each order reads all of it: create index concurrently on {} ({column})",
@@ -210,7 +265,11 @@ async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Fi
     Ok(())
 }
 
-async fn answer_function(client: &impl GenericClient, function: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
+async fn answer_function(
+    client: &impl GenericClient,
+    function: &str,
+    findings: &mut Findings,
+) -> Result<(), catalog::Error> {
     const FUNCTION: &str = "select to_regprocedure($1 || '(text, text, text, integer, text)') is not null";
     let found = match client.query_one(FUNCTION, &[&function]).await {
         Ok(row) => row.try_get(0)?,
@@ -226,11 +285,18 @@ async fn answer_function(client: &impl GenericClient, function: &str, findings: 
 }
 
 async fn details(client: &Client, query: &str, findings: &mut Findings) -> Result<(), catalog::Error> {
-    match client.prepare_typed(query, &[tokio_postgres::types::Type::TEXT_ARRAY]).await {
+    match client
+        .prepare_typed(query, &[tokio_postgres::types::Type::TEXT_ARRAY])
+        .await
+    {
         Ok(statement) if statement.columns().iter().any(|column| column.name() == "key") => {}
-        Ok(_) => findings.problems.push("details.query: has no column `key`: it says which order a row is about".to_owned()),
+        Ok(_) => findings
+            .problems
+            .push("details.query: has no column `key`: it says which order a row is about".to_owned()),
         Err(error) if error.as_db_error().is_some() => {
-            findings.problems.push(format!("details.query: {}", crate::db::reason(&error)));
+            findings
+                .problems
+                .push(format!("details.query: {}", crate::db::reason(&error)));
         }
         Err(error) => return Err(error.into()),
     }

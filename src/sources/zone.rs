@@ -52,7 +52,11 @@ fn since_1970(number: f64) -> Option<OffsetDateTime> {
     if !number.is_finite() || number < 0.0 {
         return None;
     }
-    let seconds = if number >= FIRST_MILLISECONDS { number / 1e3 } else { number };
+    let seconds = if number >= FIRST_MILLISECONDS {
+        number / 1e3
+    } else {
+        number
+    };
     OffsetDateTime::from_unix_timestamp_nanos((seconds * 1e9) as i128).ok()
 }
 
@@ -95,14 +99,32 @@ mod tests {
 
     #[test]
     fn a_time_without_a_zone_is_of_the_zone_that_the_mapping_says() {
-        assert_eq!(moment("2026-11-28T15:00:00", "Europe/Moscow"), Some(datetime!(2026-11-28 12:00 UTC)));
-        assert_eq!(moment("2026-07-01T12:00:00", "Europe/Paris"), Some(datetime!(2026-07-01 10:00 UTC)));
-        assert_eq!(moment("2026-11-28T12:00:00Z", "Europe/Moscow"), Some(datetime!(2026-11-28 12:00 UTC)));
+        assert_eq!(
+            moment("2026-11-28T15:00:00", "Europe/Moscow"),
+            Some(datetime!(2026-11-28 12:00 UTC))
+        );
+        assert_eq!(
+            moment("2026-07-01T12:00:00", "Europe/Paris"),
+            Some(datetime!(2026-07-01 10:00 UTC))
+        );
+        assert_eq!(
+            moment("2026-11-28T12:00:00Z", "Europe/Moscow"),
+            Some(datetime!(2026-11-28 12:00 UTC))
+        );
     }
 
     #[test]
     fn what_is_no_moment_is_none() {
-        for text in ["", "завтра в семь", "infinity", "-infinity", "0044-03-15T00:00:00 BC", "1e400", "-5", "19:30"] {
+        for text in [
+            "",
+            "завтра в семь",
+            "infinity",
+            "-infinity",
+            "0044-03-15T00:00:00 BC",
+            "1e400",
+            "-5",
+            "19:30",
+        ] {
             assert_eq!(moment(text, "UTC"), None, "{text}");
         }
     }

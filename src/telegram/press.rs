@@ -194,7 +194,9 @@ async fn ask_why(
 
 /// What a person may make of it.
 fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
-    let words = sources.by_name(&standing.source).map_or(StatusSet::ALL, |source| source.mapping.reachable());
+    let words = sources
+        .by_name(&standing.source)
+        .map_or(StatusSet::ALL, |source| source.mapping.reachable());
     standing.status.next_of(pressed.kind, standing.is_delivered, words)
 }
 
@@ -275,7 +277,12 @@ async fn change(
     if let StatusChangeOutcome::Done { .. } = &changed {
         reach::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
-    Ok(told(words::of_store(&pressed.language, pressed.store.as_str()), pressed.kind, &changed, wish.to))
+    Ok(told(
+        words::of_store(&pressed.language, pressed.store.as_str()),
+        pressed.kind,
+        &changed,
+        wish.to,
+    ))
 }
 
 /// What came of it, as people read it.
@@ -289,8 +296,14 @@ fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Sta
         } => {
             return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
         }
-        StatusChangeOutcome::NotAllowed(current) | StatusChangeOutcome::Denied(current) | StatusChangeOutcome::Refused { current, .. } => {
-            let text = if current.by.is_none() { "pressed.not_allowed" } else { "pressed.not_allowed_by" };
+        StatusChangeOutcome::NotAllowed(current)
+        | StatusChangeOutcome::Denied(current)
+        | StatusChangeOutcome::Refused { current, .. } => {
+            let text = if current.by.is_none() {
+                "pressed.not_allowed"
+            } else {
+                "pressed.not_allowed_by"
+            };
             (text, Some(current))
         }
         StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),

@@ -113,7 +113,10 @@ fn read_own(
     let language = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml"));
     let Some(ours) = language.and_then(|language| LANGUAGES.get(language)) else {
         let known: Vec<&str> = languages().collect();
-        return Err(wrong(format!("a file of texts is called LANGUAGE.toml, with one of {}", known.join(", "))));
+        return Err(wrong(format!(
+            "a file of texts is called LANGUAGE.toml, with one of {}",
+            known.join(", ")
+        )));
     };
     let text = std::fs::read_to_string(path).map_err(|source| OwnTextsError::Unreadable {
         path: path.to_owned(),
@@ -127,7 +130,10 @@ fn read_own(
         };
         let unknown = places(text).into_iter().find(|place| !places(ours).contains(place));
         if let Some(place) = unknown {
-            return Err(wrong(format!("{key} has no place {{{place}}}; it has {}", places(ours).join(", "))));
+            return Err(wrong(format!(
+                "{key} has no place {{{place}}}; it has {}",
+                places(ours).join(", ")
+            )));
         }
         if !super::html::is_well_formed(text) {
             return Err(wrong(format!("{key}: a tag is not closed, or not one of Telegram's")));
@@ -154,7 +160,9 @@ fn places(text: &str) -> Vec<&str> {
 
 /// The texts of a language for a store.
 pub fn of_store(language: &str, store: &str) -> &'static Words {
-    let own = OWN.get().and_then(|own| own.get(&(language.to_owned(), Some(store.to_owned()))));
+    let own = OWN
+        .get()
+        .and_then(|own| own.get(&(language.to_owned(), Some(store.to_owned()))));
     own.unwrap_or_else(|| of(language))
 }
 
@@ -230,10 +238,17 @@ mod tests {
         let own = read("[title]\norder_pending = \"<b>#{number}!</b>\"").unwrap();
         let words = &own[&("en".to_owned(), None)];
         assert_eq!(words.get("title.order_pending"), "<b>#{number}!</b>");
-        assert_eq!(words.get("button.accept"), of("en").get("button.accept"), "the rest is ours");
+        assert_eq!(
+            words.get("button.accept"),
+            of("en").get("button.accept"),
+            "the rest is ours"
+        );
         for (wrong, problem) in [
             ("[title]\norder_eaten = \"x\"", "there is no text title.order_eaten"),
-            ("[title]\norder_pending = \"{name}\"", "title.order_pending has no place {name}; it has number"),
+            (
+                "[title]\norder_pending = \"{name}\"",
+                "title.order_pending has no place {name}; it has number",
+            ),
             ("[title]\norder_pending = \"<b>\"", "a tag is not closed"),
             ("[title", "TOML"),
         ] {

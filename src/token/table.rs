@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::db::{Client, GenericClient, Pool};
 use subtle::ConstantTimeEq as _;
 use tokio_postgres::types::ToSql;
-use crate::db::{Client, GenericClient, Pool};
 
 use super::jwt::Claims;
 use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};

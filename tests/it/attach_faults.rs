@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vestnik::db::Client;
+use tokio_postgres::Client;
 use vestnik::db;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
@@ -38,7 +38,10 @@ async fn role(database: &Database, name: &str, options: &str) -> (String, Databa
     let (cluster, own) = database.url().rsplit_once('/').unwrap();
     let role = format!("{name}_{own}");
     let client = database.session().await;
-    client.batch_execute(&format!("create role {role} login {options}")).await.unwrap();
+    client
+        .batch_execute(&format!("create role {role} login {options}"))
+        .await
+        .unwrap();
     let (_, host) = cluster.split_once('@').unwrap();
     let other = Database::at(format!("postgres://{role}@{host}/{own}").into());
     (role, other)
@@ -46,7 +49,10 @@ async fn role(database: &Database, name: &str, options: &str) -> (String, Databa
 
 fn vestnik(database: &Database, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
-    command.args(arguments).current_dir(std::env::temp_dir()).env("DATABASE_URL", database.url());
+    command
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .env("DATABASE_URL", database.url());
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
@@ -97,7 +103,11 @@ async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
         .await
         .unwrap()
         .get(0);
-    let only_admin = if is_16 { "admin true, inherit false, set false" } else { "admin option" };
+    let only_admin = if is_16 {
+        "admin true, inherit false, set false"
+    } else {
+        "admin option"
+    };
     client
         .batch_execute(&format!(
             "grant vestnik_recorder to {creator} with {only_admin}; \
@@ -115,7 +125,10 @@ async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
     let attached = attach::attach(&mut as_creator.session().await, &boxes, Options::default(), &mut |_| ()).await;
     assert_eq!(attached.unwrap(), Attached::New("boxes".into()));
     let owner = "select pg_get_userbyid(p.proowner)::text from pg_proc p join pg_trigger t on t.tgfoid = p.oid where t.tgrelid = 'boxes'::regclass";
-    assert_eq!(client.query(owner, &[]).await.unwrap()[0].get::<_, &str>(0), "vestnik_recorder");
+    assert_eq!(
+        client.query(owner, &[]).await.unwrap()[0].get::<_, &str>(0),
+        "vestnik_recorder"
+    );
 }
 
 #[tokio::test]
@@ -129,7 +142,16 @@ async fn one_word_for_rejected_and_cancelled_is_written_for_both_and_read_as_a_c
     let (head, _) = TICKETS.split_once("pending").unwrap();
     database.attach(&format!("{head}{words}\n")).await;
     let done = answer(&database, "1", Status::Rejected).await.unwrap();
-    assert!(matches!(done, StatusChangeOutcome::Done { previous: Status::Pending, .. }), "{done:?}");
+    assert!(
+        matches!(
+            done,
+            StatusChangeOutcome::Done {
+                previous: Status::Pending,
+                ..
+            }
+        ),
+        "{done:?}"
+    );
     let row = client.query_one("select status::text from tickets", &[]).await.unwrap();
     assert_eq!(row.get::<_, &str>(0), "CANCELLED");
     let again = answer(&database, "1", Status::Rejected).await.unwrap();
@@ -148,7 +170,9 @@ async fn the_shops_function_answers_where_the_mapping_has_no_word() {
     )
     .await;
     let (head, _) = TICKETS.split_once("preparing").unwrap();
-    database.attach(&format!("{head}\n[answer]\nfunction = 'public.set_ticket'\n")).await;
+    database
+        .attach(&format!("{head}\n[answer]\nfunction = 'public.set_ticket'\n"))
+        .await;
     let done = answer(&database, "1", Status::Rejected).await.unwrap();
     assert!(matches!(done, StatusChangeOutcome::Done { .. }), "{done:?}");
     let row = client.query_one("select status from tickets", &[]).await.unwrap();
@@ -166,7 +190,11 @@ async fn words_that_a_table_can_have_and_no_row_has_yet_are_asked_for() {
     assert_eq!(asked.questions.len(), 2, "{asked:#?}");
     assert!(asked.questions[0].contains("accepted"), "{asked:#?}");
     assert!(asked.questions[1].contains("rejected"), "{asked:#?}");
-    assert!(asked.toml.contains("# preparing = []") && asked.toml.contains("# rejected = []"), "{}", asked.toml);
+    assert!(
+        asked.toml.contains("# preparing = []") && asked.toml.contains("# rejected = []"),
+        "{}",
+        asked.toml
+    );
     client
         .batch_execute("insert into tickets values (3, 7, 'cooking'), (4, 7, 'cancelled')")
         .await
@@ -177,7 +205,8 @@ async fn words_that_a_table_can_have_and_no_row_has_yet_are_asked_for() {
 
 #[tokio::test]
 async fn the_source_of_an_owner_who_is_trusted_is_edited() {
-    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, place text)").await;
+    let (database, client) =
+        shop("create table tickets (id int primary key, store_id int, status text, place text)").await;
     let (owner, _) = role(&database, "owner", "").await;
     let (attacher, as_attacher) = role(&database, "attacher", "").await;
     client
@@ -211,9 +240,15 @@ async fn row_security_that_hides_orders_is_named_with_the_policy_that_is_missing
     )
     .await;
     database
-        .attach(&format!("{TICKETS}[items]\ntable = 'public.lines'\norder_key = 'ticket_id'\nname = 'title'\n"))
+        .attach(&format!(
+            "{TICKETS}[items]\ntable = 'public.lines'\norder_key = 'ticket_id'\nname = 'title'\n"
+        ))
         .await;
-    assert_eq!(troubles(&client, "tickets").await, [""; 0], "a superuser sees everything");
+    assert_eq!(
+        troubles(&client, "tickets").await,
+        [""; 0],
+        "a superuser sees everything"
+    );
     let (server, as_server) = role(&database, "server", "").await;
     client
         .batch_execute(&format!(
@@ -233,7 +268,11 @@ async fn row_security_that_hides_orders_is_named_with_the_policy_that_is_missing
         assert!(trouble.contains(&policy), "{trouble}");
         client.batch_execute(&policy).await.unwrap();
     }
-    assert_eq!(troubles(&served, "tickets").await, [""; 0], "each policy mends what it was named for");
+    assert_eq!(
+        troubles(&served, "tickets").await,
+        [""; 0],
+        "each policy mends what it was named for"
+    );
 }
 
 #[tokio::test]
@@ -246,7 +285,9 @@ async fn a_grant_that_was_forgotten_is_the_operators_and_not_the_shops_refusal()
          create trigger say_no before update on tickets for each row execute function say_no()",
     )
     .await;
-    database.attach(&format!("{TICKETS}[answer]\nupdated_at = 'changed'\n")).await;
+    database
+        .attach(&format!("{TICKETS}[answer]\nupdated_at = 'changed'\n"))
+        .await;
     let (owner, _) = role(&database, "owner", "").await;
     let (server, as_server) = role(&database, "server", "").await;
     client
@@ -267,61 +308,146 @@ async fn a_grant_that_was_forgotten_is_the_operators_and_not_the_shops_refusal()
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
         let path = format!("/api/partner/stores/7/orders/{key}/status");
-        http::call(node.address().await, "POST", &path, &headers, Some(&json!({"status": "preparing"}).to_string())).await
+        http::call(
+            node.address().await,
+            "POST",
+            &path,
+            &headers,
+            Some(&json!({"status": "preparing"}).to_string()),
+        )
+        .await
     };
     let denied = press("1").await;
-    assert_eq!((denied.status, denied.code().as_str()), (422, "status_not_possible"), "{}", denied.text());
+    assert_eq!(
+        (denied.status, denied.code().as_str()),
+        (422, "status_not_possible"),
+        "{}",
+        denied.text()
+    );
     let line = node.until_said("was not written").await;
     assert!(line.contains("ERROR") && line.contains(&grant), "{line}");
 
     client.batch_execute(&grant).await.unwrap();
     assert_eq!(press("1").await.status, 200);
     let refused = press("2").await;
-    assert_eq!((refused.status, refused.code().as_str()), (422, "status_refused"), "{}", refused.text());
-    assert_eq!(refused.json()["error"]["shop_message"], "The kitchen is closed", "what it raises itself is its own word");
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (422, "status_refused"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(
+        refused.json()["error"]["shop_message"],
+        "The kitchen is closed",
+        "what it raises itself is its own word"
+    );
     assert_eq!(troubles(&served, "tickets").await, [""; 0]);
 }
 
 #[tokio::test]
 async fn a_column_that_an_answer_writes_must_be_there() {
-    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, why text, eta int, changed timestamptz)").await;
+    let (database, client) = shop(
+        "create table tickets (id int primary key, store_id int, status text, why text, eta int, changed timestamptz)",
+    )
+    .await;
     let fields = "[fields]\nreason = 'why'\nminutes = 'eta'\n";
     let wrong = format!("{TICKETS}{fields}[answer]\nreason = 'refusal'\nminutes = 'promise'\n");
     let refused = attach::attach(&mut database.session().await, &wrong, Options::default(), &mut |_| ()).await;
-    let Err(Error::Unfit { problems, .. }) = refused else { panic!("{refused:?}") };
+    let Err(Error::Unfit { problems, .. }) = refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!(problems.len(), 2, "{problems:#?}");
-    assert!(problems[0].starts_with("answer.reason: public.tickets has no column refusal"), "{problems:#?}");
-    assert!(problems[1].starts_with("answer.minutes: public.tickets has no column promise"), "{problems:#?}");
+    assert!(
+        problems[0].starts_with("answer.reason: public.tickets has no column refusal"),
+        "{problems:#?}"
+    );
+    assert!(
+        problems[1].starts_with("answer.minutes: public.tickets has no column promise"),
+        "{problems:#?}"
+    );
     // One that is gone later is said, too.
-    database.attach(&format!("{TICKETS}[answer]\nupdated_at = 'changed'\n")).await;
-    client.batch_execute("alter table tickets drop column changed").await.unwrap();
+    database
+        .attach(&format!("{TICKETS}[answer]\nupdated_at = 'changed'\n"))
+        .await;
+    client
+        .batch_execute("alter table tickets drop column changed")
+        .await
+        .unwrap();
     let found = troubles(&client, "tickets").await;
-    assert!(found.len() == 1 && found[0].contains("no column changed any more"), "{found:#?}");
+    assert!(
+        found.len() == 1 && found[0].contains("no column changed any more"),
+        "{found:#?}"
+    );
 }
 
 #[tokio::test]
 async fn a_soft_delete_means_the_same_in_lists_and_in_events() {
     for (kind, values) in [
-        ("text", vec!["null", "''", "'no'", "' No '", "'0'", "'00.0'", "'f'", "'off'", "'yes'", "'1'", "'2026-11-28'", "'gone'"]),
+        (
+            "text",
+            vec![
+                "null",
+                "''",
+                "'no'",
+                "' No '",
+                "'0'",
+                "'00.0'",
+                "'f'",
+                "'off'",
+                "'yes'",
+                "'1'",
+                "'2026-11-28'",
+                "'gone'",
+            ],
+        ),
         ("numeric", vec!["null", "0", "0.00", "1"]),
         ("char(3)", vec!["null", "'n'", "'y'"]),
         ("boolean", vec!["null", "false", "true"]),
         ("smallint", vec!["null", "0", "1"]),
         ("timestamp", vec!["null", "now()"]),
         ("date", vec!["null", "now()"]),
-        ("jsonb", vec!["null", "'null'", "'false'", "'\"no\"'", "'0'", "'true'", "'\"2026-11-28\"'"]),
+        (
+            "jsonb",
+            vec![
+                "null",
+                "'null'",
+                "'false'",
+                "'\"no\"'",
+                "'0'",
+                "'true'",
+                "'\"2026-11-28\"'",
+            ],
+        ),
     ] {
-        let (database, client) = shop(&format!("create table tickets (id int primary key, store_id int, status text, deleted {kind})")).await;
-        database.attach(&format!("{TICKETS}[fields]\ndeleted_at = 'deleted'\n")).await;
+        let (database, client) = shop(&format!(
+            "create table tickets (id int primary key, store_id int, status text, deleted {kind})"
+        ))
+        .await;
+        database
+            .attach(&format!("{TICKETS}[fields]\ndeleted_at = 'deleted'\n"))
+            .await;
         let app = App::start_on(database, |config| config.shop.schema = vestnik::config::ShopSchema::Own).await;
         for (id, value) in values.iter().enumerate() {
-            client.batch_execute(&format!("insert into tickets values ({id}, 7, 'new', {value})")).await.unwrap();
+            client
+                .batch_execute(&format!("insert into tickets values ({id}, 7, 'new', {value})"))
+                .await
+                .unwrap();
         }
         let value_of = |id: &Value| values[id.as_str().unwrap().parse::<usize>().unwrap()];
         let events = app.get_json("/api/partner/stores/7/events").await;
-        let told: Vec<&str> = events["events"].as_array().unwrap().iter().map(|event| value_of(&event["data"]["order_id"])).collect();
+        let told: Vec<&str> = events["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| value_of(&event["data"]["order_id"]))
+            .collect();
         let list = app.get_json("/api/partner/stores/7/orders").await;
-        let mut listed: Vec<&str> = list["orders"].as_array().unwrap().iter().map(|order| value_of(&order["id"])).collect();
+        let mut listed: Vec<&str> = list["orders"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|order| value_of(&order["id"]))
+            .collect();
         listed.reverse();
         assert_eq!(told, listed, "{kind}");
         assert!(told.contains(&"null") && told.len() < values.len(), "{kind}: {told:?}");
@@ -332,7 +458,10 @@ async fn a_soft_delete_means_the_same_in_lists_and_in_events() {
 async fn a_word_that_nobody_mapped_is_wrong_until_its_row_is_mended() {
     let (database, client) = shop("create table tickets (id int primary key, store_id int, status text)").await;
     database.attach(TICKETS).await;
-    for sql in ["insert into tickets values (1, 7, 'on_hold'), (3, 7, 'lost')", "insert into tickets values (2, 7, null)"] {
+    for sql in [
+        "insert into tickets values (1, 7, 'on_hold'), (3, 7, 'lost')",
+        "insert into tickets values (2, 7, null)",
+    ] {
         client.batch_execute(sql).await.unwrap();
     }
     let found = troubles(&client, "tickets").await;
@@ -340,7 +469,10 @@ async fn a_word_that_nobody_mapped_is_wrong_until_its_row_is_mended() {
     for word in ["`on_hold`", "`lost`", "NULL"] {
         assert!(found[0].contains(word), "{word} in {found:#?}");
     }
-    for sql in ["update tickets set status = 'new' where id < 3", "delete from tickets where id = 3"] {
+    for sql in [
+        "update tickets set status = 'new' where id < 3",
+        "delete from tickets where id = 3",
+    ] {
         client.batch_execute(sql).await.unwrap();
     }
     assert_eq!(troubles(&client, "tickets").await, [""; 0]);
@@ -358,14 +490,21 @@ async fn what_is_no_source_is_wrong_usage_for_every_command() {
     ] {
         let output = vestnik(&database, command, &[]);
         assert_eq!(output.status.code(), Some(2), "{command:?}: {}", said(&output));
-        assert!(said(&output).contains("vestnik source list"), "{command:?}: {}", said(&output));
+        assert!(
+            said(&output).contains("vestnik source list"),
+            "{command:?}: {}",
+            said(&output)
+        );
     }
 }
 
 #[tokio::test]
 async fn an_audit_finds_an_order_by_what_people_call_it() {
-    let (database, client) = shop("create table tickets (id int primary key, store_id int, status text, no text)").await;
-    database.attach(&TICKETS.replace("[status]", "number = 'no'\n[status]")).await;
+    let (database, client) =
+        shop("create table tickets (id int primary key, store_id int, status text, no text)").await;
+    database
+        .attach(&TICKETS.replace("[status]", "number = 'no'\n[status]"))
+        .await;
     for sql in [
         "insert into tickets values (1, 7, 'new', 'A-17'), (2, 7, 'new', 'A-18'), (17, 8, 'new', 'B-1')",
         "update tickets set status = 'accepted' where id = 1",
@@ -378,7 +517,12 @@ async fn an_audit_finds_an_order_by_what_people_call_it() {
     };
     let (table, code) = audit(&["--order", "A-17"]);
     assert_eq!((table.lines().count(), code), (2, Some(0)), "{table}");
-    assert!(table.lines().all(|line| line.contains(" A-17 ")) && table.contains("new_order") && table.contains("order_status_changed"), "{table}");
+    assert!(
+        table.lines().all(|line| line.contains(" A-17 "))
+            && table.contains("new_order")
+            && table.contains("order_status_changed"),
+        "{table}"
+    );
     let (by_key, _) = audit(&["--store", "8", "--order", "17"]);
     assert!(by_key.lines().count() == 1 && by_key.contains(" B-1 "), "{by_key}");
     let (none, code) = audit(&["--store", "8", "--order", "A-17"]);
@@ -413,7 +557,10 @@ async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
 #[test]
 fn every_document_that_the_sources_name_is_there() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec!["src", "sql", "triggers", "panel"].into_iter().map(|name| root.join(name)).collect::<Vec<_>>();
+    let mut folders = vec!["src", "sql", "triggers", "panel"]
+        .into_iter()
+        .map(|name| root.join(name))
+        .collect::<Vec<_>>();
     let mut named = 0;
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -422,10 +569,14 @@ fn every_document_that_the_sources_name_is_there() {
                 folders.push(path);
                 continue;
             }
-            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
             for (at, _) in text.match_indices("docs/") {
                 let rest = &text[at..];
-                let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c))).unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c)))
+                    .unwrap_or(rest.len());
                 let document = rest[..end].trim_end_matches('.');
                 if document.ends_with(".md") || document.ends_with(".yaml") {
                     named += 1;
@@ -441,11 +592,17 @@ fn every_document_that_the_sources_name_is_there() {
 async fn a_table_that_is_attached_again_takes_up_its_source() {
     let (database, client) = shop("create table tickets (id int primary key, store_id int, status text)").await;
     database.attach(TICKETS).await;
-    client.batch_execute("insert into tickets values (1, 7, 'new')").await.unwrap();
+    client
+        .batch_execute("insert into tickets values (1, 7, 'new')")
+        .await
+        .unwrap();
     answer(&database, "1", Status::Preparing).await.unwrap();
     let mut attaching = database.session().await;
     let detached = attach::detach(&mut attaching, "tickets", &mut |_| ()).await.unwrap();
-    assert!(matches!(attach::find(&client, "tickets").await, Err(Error::Unknown(_))), "it is no source now");
+    assert!(
+        matches!(attach::find(&client, "tickets").await, Err(Error::Unknown(_))),
+        "it is no source now"
+    );
     assert!(health::check(&client).await.unwrap().is_empty());
     assert!(database.sources().await.current().all().is_empty());
     // Its name is free meanwhile, and nobody is told of rows that come without triggers.
@@ -453,24 +610,45 @@ async fn a_table_that_is_attached_again_takes_up_its_source() {
         .batch_execute("insert into tickets values (2, 7, 'new'); create table boxes (like tickets including all)")
         .await
         .unwrap();
-    let named = format!("name = 'tickets'\n{}", TICKETS.replace("public.tickets", "public.boxes"));
+    let named = format!(
+        "name = 'tickets'\n{}",
+        TICKETS.replace("public.tickets", "public.boxes")
+    );
     database.attach(&named).await;
     attach::detach(&mut attaching, "tickets", &mut |_| ()).await.unwrap();
 
     database.attach(TICKETS).await;
     let taken_up = attach::find(&client, "tickets").await.unwrap();
     assert_eq!((taken_up.id, taken_up.table.as_str()), (detached.id, "public.tickets"));
-    client.batch_execute("insert into tickets values (3, 7, 'new')").await.unwrap();
+    client
+        .batch_execute("insert into tickets values (3, 7, 'new')")
+        .await
+        .unwrap();
     let app = App::start_on(database, |config| config.shop.schema = vestnik::config::ShopSchema::Own).await;
     let events = app.get_json("/api/partner/stores/7/events").await;
     let told: Vec<String> = events["events"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|event| format!("{} {}", event["type"].as_str().unwrap(), event["data"]["order_id"].as_str().unwrap()))
+        .map(|event| {
+            format!(
+                "{} {}",
+                event["type"].as_str().unwrap(),
+                event["data"]["order_id"].as_str().unwrap()
+            )
+        })
         .collect();
-    assert_eq!(told, ["new_order 1", "order_status_changed 1", "new_order 3"], "earlier events are read again");
+    assert_eq!(
+        told,
+        ["new_order 1", "order_status_changed 1", "new_order 3"],
+        "earlier events are read again"
+    );
     let list = app.get_json("/api/partner/stores/7/orders").await;
-    let first = list["orders"].as_array().unwrap().iter().find(|order| order["id"] == "1").unwrap();
+    let first = list["orders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|order| order["id"] == "1")
+        .unwrap();
     assert_eq!(first["answer"]["by"], "Anna", "who answered is known still: {first}");
 }

@@ -168,9 +168,14 @@ async fn a_table_is_attached_and_detached() {
     let directory = tempfile::tempdir().unwrap();
     let attach = |arguments: &[&str]| {
         let mut command = vestnik(&[&["attach"][..], arguments].concat());
-        command.env("DATABASE_URL", database.url()).current_dir(directory.path()).output().unwrap()
+        command
+            .env("DATABASE_URL", database.url())
+            .current_dir(directory.path())
+            .output()
+            .unwrap()
     };
-    let triggers = "select count(*) from pg_trigger where tgname like 'vestnik_record_%' and tgrelid = to_regclass('tickets')";
+    let triggers =
+        "select count(*) from pg_trigger where tgname like 'vestnik_record_%' and tgrelid = to_regclass('tickets')";
     let triggers = async || client.query_one(triggers, &[]).await.unwrap().get::<_, i64>(0);
 
     // Nothing says which of its words mean what: the questions are asked in a file, and nothing is changed.
@@ -178,11 +183,19 @@ async fn a_table_is_attached_and_detached() {
     let said = text(&asked.stderr);
     assert_eq!(asked.status.code(), Some(2), "{said}");
     assert_eq!(triggers().await, 0, "nothing was changed");
-    let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path()).collect();
-    let [file] = files.as_slice() else { panic!("{files:?}: {said}") };
+    let files: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    let [file] = files.as_slice() else {
+        panic!("{files:?}: {said}")
+    };
     assert!(said.contains(file.file_name().unwrap().to_str().unwrap()), "{said}");
     let proposal = std::fs::read_to_string(file).unwrap();
-    assert!(proposal.contains("column = \"state\"") && proposal.contains('?'), "{proposal}");
+    assert!(
+        proposal.contains("column = \"state\"") && proposal.contains('?'),
+        "{proposal}"
+    );
 
     let mapping = directory.path().join("tickets.toml");
     let wrong = "table = \"public.tickets\"\nkind = \"order\"\nkey = \"no\"\nstore = \"place\"\n[status]\ncolumn = \"status\"\npending = [\"new\"]\n";
@@ -190,16 +203,25 @@ async fn a_table_is_attached_and_detached() {
     let refused = attach(&["--map", "tickets.toml"]);
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("public.tickets has no column status: it has no, place, state"), "{said}");
+    assert!(
+        said.contains("public.tickets has no column status: it has no, place, state"),
+        "{said}"
+    );
 
     std::fs::write(&mapping, wrong.replace("column = \"status\"", "column = \"state\"")).unwrap();
     let sql = text(&attach(&["--map", "tickets.toml", "--dry-run"]).stdout);
-    assert!(sql.contains("create or replace trigger vestnik_record_insert after insert on public.tickets"), "{sql}");
+    assert!(
+        sql.contains("create or replace trigger vestnik_record_insert after insert on public.tickets"),
+        "{sql}"
+    );
     assert_eq!(triggers().await, 0, "nothing was changed");
     let attached = attach(&["--map", "tickets.toml"]);
     assert!(attached.status.success(), "{}", text(&attached.stderr));
     assert_eq!(triggers().await, 4);
-    client.batch_execute("insert into tickets values ('A-1', 7, 'new')").await.unwrap();
+    client
+        .batch_execute("insert into tickets values ('A-1', 7, 'new')")
+        .await
+        .unwrap();
     let events = "select count(*) from vestnik.vst_event where store_id = '7'";
     assert_eq!(client.query_one(events, &[]).await.unwrap().get::<_, i64>(0), 1);
     assert!(on(&database, &["detach", "--table", "tickets"]).status.success());

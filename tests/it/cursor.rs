@@ -74,7 +74,10 @@ fn event(xid: u64) -> JournalEvent {
         xid: Xid(xid),
         store: Some(StoreId::new("7")),
         at: OffsetDateTime::UNIX_EPOCH,
-        body: Body::Engine(EventType::OrderUnanswered, format!(r#"{{"order_id":"{}"}}"#, "x".repeat(QUEUE_BYTES))),
+        body: Body::Engine(
+            EventType::OrderUnanswered,
+            format!(r#"{{"order_id":"{}"}}"#, "x".repeat(QUEUE_BYTES)),
+        ),
     }
 }
 
@@ -205,7 +208,10 @@ async fn a_session_that_is_stale_hears_nothing_until_the_journal_is_read_again()
     })
     .await;
     assert_eq!(why, Close::Draining);
-    let said: Vec<_> = received.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    let said: Vec<_> = received
+        .iter()
+        .map(|message| message["type"].as_str().unwrap())
+        .collect();
     assert_eq!(said, ["connected", "live", "stale", "heartbeat"]);
 }
 

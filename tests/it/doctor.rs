@@ -111,7 +111,9 @@ async fn a_database_without_attached_tables_is_told_how() {
     let database = Database::fresh().await;
     let mut client = database.session().await;
     for table in ["public.orders", "public.bookings"] {
-        vestnik::sources::attach::detach(&mut client, table, &mut |_| ()).await.unwrap();
+        vestnik::sources::attach::detach(&mut client, table, &mut |_| ())
+            .await
+            .unwrap();
     }
     let (said, _) = doctor(&database, &["--set", "shop.schema=own"]).await;
     assert!(line(&said, "sources").contains("vestnik attach"), "{said}");

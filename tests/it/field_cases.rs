@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use vestnik::db::Client;
+use tokio_postgres::Client;
 use vestnik::config::ShopSchema;
 
 use crate::support::app::{App, PATIENCE};

@@ -231,7 +231,11 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
         .await;
     node.until_metric("vestnik_telegram_oldest_seconds", |age| age > 0.0)
         .await;
-    until(&client, "select state in ('pending', 'retrying') from vestnik.vst_delivery").await;
+    until(
+        &client,
+        "select state in ('pending', 'retrying') from vestnik.vst_delivery",
+    )
+    .await;
     let tries = telegram.calls().iter().filter(|call| call.is_message_to(CHAT)).count();
     assert!(tries <= 1, "{tries} tries");
     // What comes meanwhile is planned, and waits.

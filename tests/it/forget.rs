@@ -50,8 +50,9 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
         ("delivery", "words", "new,open"),
         ("chat", "telegram_id", "2,3,4"),
     ] {
-        let sql =
-            format!("select string_agg(distinct ({column})::text, ',' order by ({column})::text) from vestnik.vst_{table}");
+        let sql = format!(
+            "select string_agg(distinct ({column})::text, ',' order by ({column})::text) from vestnik.vst_{table}"
+        );
         let there: String = client.query_one(&sql, &[]).await.unwrap().get(0);
         assert_eq!(there, kept, "{table}");
     }

@@ -111,7 +111,10 @@ async fn of_many_at_once_exactly_one_is_first() {
         assert_eq!((&error["status"], &error["by"]), (&first["status"], &first["by"]));
     }
     let client = app.database.client().await;
-    let kept = client.query("select by_whom from vestnik.vst_status_change", &[]).await.unwrap();
+    let kept = client
+        .query("select by_whom from vestnik.vst_status_change", &[])
+        .await
+        .unwrap();
     assert_eq!(kept.len(), 1, "only one is remembered");
 }
 

@@ -237,8 +237,14 @@ async fn orders_of_several_tables_are_one_list() {
          create table counter (id int primary key, store_id int, status text default 'pending')",
     )
     .await;
-    let plain = |table: &str| format!("table = \"public.{table}\"\nkey = \"id\"\nstore = \"store_id\"\nkind = \"order\"\n[status]\ncolumn = \"status\"\npending = [\"pending\"]\n");
-    app.database.attach(&(plain("catering") + "[fields]\ncreated_at = \"created_at\"\n")).await;
+    let plain = |table: &str| {
+        format!(
+            "table = \"public.{table}\"\nkey = \"id\"\nstore = \"store_id\"\nkind = \"order\"\n[status]\ncolumn = \"status\"\npending = [\"pending\"]\n"
+        )
+    };
+    app.database
+        .attach(&(plain("catering") + "[fields]\ncreated_at = \"created_at\"\n"))
+        .await;
     app.database.attach(&plain("counter")).await;
     app.write(
         "insert into catering select 'c' || i, 7, 'pending', '2026-01-01'::timestamptz + (i / 2) * interval '1 hour' from generate_series(1, 9) i; \

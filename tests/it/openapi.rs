@@ -583,8 +583,7 @@ async fn lists(tour: &mut Tour<'_>) {
         .go("GET", template, "/api/partner/stores/8/store", 200, None)
         .await
         .json();
-    let expected =
-        json!({"id": "8", "currency": "RUB", "time_zone": "Europe/Moscow", "answer_seconds": 60, "telegram": "on", "chats_disabled": []});
+    let expected = json!({"id": "8", "currency": "RUB", "time_zone": "Europe/Moscow", "answer_seconds": 60, "telegram": "on", "chats_disabled": []});
     assert_eq!(card, expected);
 }
 

@@ -365,18 +365,29 @@ impl Pending {
     }
 
     fn tags(&self) -> impl Iterator<Item = &String> {
-        self.changes.iter().map(|change| &change.tag).chain(self.passing.iter().map(|(tag, _)| tag))
+        self.changes
+            .iter()
+            .map(|change| &change.tag)
+            .chain(self.passing.iter().map(|(tag, _)| tag))
     }
 
     /// The tags that come, each with its store, and those that do not.
     fn owed(&self) -> (Tags, Tags) {
         let (events, none): (Vec<_>, Vec<_>) = self.changes.iter().partition(|change| change.is_event());
-        let tags = |changes: Vec<&Change>| changes.into_iter().map(|change| (change.tag.clone(), change.store)).collect::<Tags>();
+        let tags = |changes: Vec<&Change>| {
+            changes
+                .into_iter()
+                .map(|change| (change.tag.clone(), change.store))
+                .collect::<Tags>()
+        };
         (tags(events), [tags(none), self.passing.clone()].concat())
     }
 
     fn silent(&self) -> impl Iterator<Item = String> {
-        let silent = self.changes.iter().filter(|change| change.before.is_none() && !change.is_event());
+        let silent = self
+            .changes
+            .iter()
+            .filter(|change| change.before.is_none() && !change.is_event());
         silent.map(|change| change.order.to_string())
     }
 }

@@ -155,7 +155,10 @@ async fn hours_go_on_after_midnight_and_closing_ends_an_alarm() {
     client.batch_execute(open).await.unwrap();
     client.batch_execute(&ALWAYS.replace("(1, 7)", "(2, 7)")).await.unwrap();
     assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1);
-    client.batch_execute("delete from vestnik.vst_opening_hours").await.unwrap();
+    client
+        .batch_execute("delete from vestnik.vst_opening_hours")
+        .await
+        .unwrap();
     assert_eq!(
         watch_with(&pool, 0.0).await.unwrap(),
         1,

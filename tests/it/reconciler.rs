@@ -105,12 +105,18 @@ async fn a_row_with_its_event_is_never_found() {
 async fn the_program_says_and_counts_what_was_written_past_the_triggers() {
     let telegram = Telegram::start().await;
     let database = Database::fresh().await;
-    let node = Node::serving(&database, &telegram.url(), &[("JOURNAL_RECONCILE_INTERVAL_SECONDS", "1")]).await;
+    let node = Node::serving(
+        &database,
+        &telegram.url(),
+        &[("JOURNAL_RECONCILE_INTERVAL_SECONDS", "1")],
+    )
+    .await;
     node.until_said("compared with the journal").await;
     database.client().await.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
     let line = node.until_said("past the triggers").await;
     assert!(line.contains("public.orders") && line.contains("rows=2"), "{line}");
-    node.until_metric("vestnik_rows_without_event_total", |rows| rows == 2.0).await;
+    node.until_metric("vestnik_rows_without_event_total", |rows| rows == 2.0)
+        .await;
 }
 
 #[test]

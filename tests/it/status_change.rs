@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use vestnik::db::Pool;
 use vestnik::db;
+use vestnik::db::Pool;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
 use vestnik::sources::Sources;
-use vestnik::sources::status_change::{CurrentStatus, StatusChange, StatusChangeOutcome, Way, change_status, current_status};
+use vestnik::sources::status_change::{
+    CurrentStatus, StatusChange, StatusChangeOutcome, Way, change_status, current_status,
+};
 
 use crate::support::db::{Database, until};
 
@@ -48,7 +50,11 @@ impl Shop {
     async fn of(database: Database) -> Self {
         let pool = db::pool(&database.config().database).unwrap();
         let sources = database.sources().await.current();
-        Self { database, pool, sources }
+        Self {
+            database,
+            pool,
+            sources,
+        }
     }
 
     async fn run(&self, sql: &str) {
@@ -175,7 +181,11 @@ async fn every_change_is_allowed_or_refused_by_where_the_order_stands() {
                 ),
             )
             .await;
-            assert_eq!(noted == "1", matches!(changed, StatusChangeOutcome::Done { .. }), "{what}");
+            assert_eq!(
+                noted == "1",
+                matches!(changed, StatusChangeOutcome::Done { .. }),
+                "{what}"
+            );
             seen += 1;
         }
     }
@@ -197,7 +207,11 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
         let names = ["Anna", "Boris", "Vera", "Gleb"];
         let presses = names.map(|by| {
             let (pool, sources, store, key) = (shop.pool.clone(), shop.sources.clone(), store.clone(), key.clone());
-            tokio::spawn(async move { change_status(&pool, &sources, &change(&store, &key, to, by)).await.unwrap() })
+            tokio::spawn(async move {
+                change_status(&pool, &sources, &change(&store, &key, to, by))
+                    .await
+                    .unwrap()
+            })
         });
         let waiting = "select count(*) >= 4 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         until(&watcher, waiting).await;
@@ -229,14 +243,23 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
 async fn a_row_that_the_shop_holds_is_not_waited_for_for_ever() {
     let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
     let client = shop.database.client().await;
-    client.batch_execute("insert into orders (id, store_id) values (1, 7)").await.unwrap();
-    client.batch_execute("begin; select from orders where id = 1 for update").await.unwrap();
+    client
+        .batch_execute("insert into orders (id, store_id) values (1, 7)")
+        .await
+        .unwrap();
+    client
+        .batch_execute("begin; select from orders where id = 1 for update")
+        .await
+        .unwrap();
     let error = change_status(&shop.pool, &shop.sources, &change(&store, "1", "preparing", "Anna"))
         .await
         .unwrap_err();
     assert!(!error.may_pass(), "it is said at once, not tried again: {error}");
     client.batch_execute("commit").await.unwrap();
-    assert_eq!(shop.change(&change(&store, "1", "preparing", "Anna")).await, done("orders", "pending"));
+    assert_eq!(
+        shop.change(&change(&store, "1", "preparing", "Anna")).await,
+        done("orders", "pending")
+    );
 }
 
 #[tokio::test]
@@ -267,7 +290,10 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
         )
         .await;
     let shop = Shop::of(database).await;
-    let (one, other) = ("0b3c4b7e-6f0e-4a77-9a55-0d4f7a0c1111", "0b3c4b7e-6f0e-4a77-9a55-0d4f7a0c2222");
+    let (one, other) = (
+        "0b3c4b7e-6f0e-4a77-9a55-0d4f7a0c1111",
+        "0b3c4b7e-6f0e-4a77-9a55-0d4f7a0c2222",
+    );
     shop.run(&format!(
         "insert into \"Shop Tickets\" (\"No\", \"Place\", \"State\") values ('{one}', 'Пекарня', 'ОЖИДАЕТ'), ('{other}', 'Пекарня', 'ОЖИДАЕТ')"
     ))
@@ -278,7 +304,8 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
         ..change(&bakery, one, "rejected", "Анна")
     };
     assert_eq!(shop.change(&rejected).await, done("tickets", "pending"));
-    let row = "select \"State\" || ' ' || why || ' ' || (\"acceptedAt\" is null) from \"Shop Tickets\" where why is not null";
+    let row =
+        "select \"State\" || ' ' || why || ' ' || (\"acceptedAt\" is null) from \"Shop Tickets\" where why is not null";
     assert_eq!(text(&shop.database, row).await, "ОТКАЗ долго true");
     let answer = "select by_whom || ' ' || way || ' ' || previous || ' ' || status from vestnik.vst_status_change";
     assert_eq!(text(&shop.database, answer).await, "Анна telegram pending rejected");
@@ -310,9 +337,15 @@ async fn an_answer_may_be_a_function_of_the_shops() {
          insert into orders (id, store_id) values (1, 7), (2, 7)",
     )
     .await;
-    let mapping: String = text(&shop.database, "select mapping from vestnik.vst_source where name = 'orders'").await;
+    let mapping: String = text(
+        &shop.database,
+        "select mapping from vestnik.vst_source where name = 'orders'",
+    )
+    .await;
     let (head, _) = mapping.split_once("[answer]").unwrap();
-    shop.database.attach(&format!("{head}\n[answer]\nfunction = 'app.answer'\n")).await;
+    shop.database
+        .attach(&format!("{head}\n[answer]\nfunction = 'app.answer'\n"))
+        .await;
     let shop = Shop::of(shop.database).await;
     let store = StoreId::new("7");
     let accepted = StatusChange {
@@ -320,7 +353,10 @@ async fn an_answer_may_be_a_function_of_the_shops() {
         ..change(&store, "1", "preparing", "Анна")
     };
     assert_eq!(shop.change(&accepted).await, done("orders", "pending"));
-    assert_eq!(text(&shop.database, "select said from app.calls").await, "1|preparing|20|Анна");
+    assert_eq!(
+        text(&shop.database, "select said from app.calls").await,
+        "1|preparing|20|Анна"
+    );
     let refused = StatusChange {
         reason: Some("never"),
         ..change(&store, "2", "rejected", "Анна")
@@ -338,7 +374,8 @@ async fn an_answer_may_be_a_function_of_the_shops() {
 #[tokio::test]
 async fn what_was_pressed_by_mistake_is_taken_back_within_its_time() {
     let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
-    shop.run("insert into orders (id, store_id, order_type) values (1, 7, 'delivery')").await;
+    shop.run("insert into orders (id, store_id, order_type) values (1, 7, 'delivery')")
+        .await;
     let within = Duration::from_secs(600);
     let press = async |to: &str, step_back: Duration| {
         let wanted = StatusChange {
@@ -363,10 +400,17 @@ async fn what_was_pressed_by_mistake_is_taken_back_within_its_time() {
         status = to;
         if let Some(back) = back {
             let late = press(back, Duration::ZERO).await;
-            assert!(matches!(late, StatusChangeOutcome::NotAllowed(_)), "its time is over: {late:?}");
+            assert!(
+                matches!(late, StatusChangeOutcome::NotAllowed(_)),
+                "its time is over: {late:?}"
+            );
             let elsewhere = press("pending", within).await;
             let is_there = back == "pending";
-            assert_eq!(matches!(elsewhere, StatusChangeOutcome::Done { .. }), is_there, "{to} to pending");
+            assert_eq!(
+                matches!(elsewhere, StatusChangeOutcome::Done { .. }),
+                is_there,
+                "{to} to pending"
+            );
             if !is_there {
                 assert_eq!(press(back, within).await, done("orders", to), "{to} to {back}");
             }
@@ -375,10 +419,16 @@ async fn what_was_pressed_by_mistake_is_taken_back_within_its_time() {
     }
     // A step that was taken back is the last one: it leads no further back.
     assert_eq!(status, "delivering");
-    assert!(matches!(press("ready", within).await, StatusChangeOutcome::NotAllowed(_)));
+    assert!(matches!(
+        press("ready", within).await,
+        StatusChangeOutcome::NotAllowed(_)
+    ));
     // What the customer has cancelled stays so.
     shop.run("update orders set status = 'cancelled'").await;
-    assert!(matches!(press("delivering", within).await, StatusChangeOutcome::NotAllowed(_)));
+    assert!(matches!(
+        press("delivering", within).await,
+        StatusChangeOutcome::NotAllowed(_)
+    ));
 }
 
 #[tokio::test]
@@ -408,7 +458,8 @@ async fn of_two_sources_with_the_same_key_one_is_meant_or_neither() {
 #[tokio::test]
 async fn a_key_that_cannot_be_one_and_another_stores_order_are_unknown() {
     let shop = Shop::fresh().await;
-    shop.run("insert into orders (id, store_id) values (1, 7), (2, 8)").await;
+    shop.run("insert into orders (id, store_id) values (1, 7), (2, 8)")
+        .await;
     let (seven, eight) = (StoreId::new("7"), StoreId::new("eight"));
     for key in [
         "",
@@ -431,10 +482,20 @@ async fn a_key_that_cannot_be_one_and_another_stores_order_are_unknown() {
         kind: SubjectKind::Booking,
         ..change(&seven, "1", "preparing", "Anna")
     };
-    assert_eq!(shop.change(&booking).await, StatusChangeOutcome::Unknown, "it is no booking");
+    assert_eq!(
+        shop.change(&booking).await,
+        StatusChangeOutcome::Unknown,
+        "it is no booking"
+    );
     let database = &shop.database;
-    assert_eq!(text(database, "select string_agg(distinct status, ',') from orders").await, "pending");
-    assert_eq!(text(database, "select count(*) from vestnik.vst_status_change").await, "0");
+    assert_eq!(
+        text(database, "select string_agg(distinct status, ',') from orders").await,
+        "pending"
+    );
+    assert_eq!(
+        text(database, "select count(*) from vestnik.vst_status_change").await,
+        "0"
+    );
 }
 
 #[tokio::test]
@@ -457,11 +518,24 @@ async fn what_the_shops_own_table_refuses_is_told_apart_and_changes_nothing() {
         assert_eq!(shop.change(&change(&store, "1", to, "Anna")).await, expected, "{to}");
     }
     // A trigger that returns null changes no row, and raises nothing: that is no success.
-    shop.run("insert into orders (id, store_id, status, order_type) values (2, 7, 'pending', 'delivery'); \
-              alter table orders drop constraint kitchen_is_slow; update orders set status = 'ready' where id = 2").await;
+    shop.run(
+        "insert into orders (id, store_id, status, order_type) values (2, 7, 'pending', 'delivery'); \
+              alter table orders drop constraint kitchen_is_slow; update orders set status = 'ready' where id = 2",
+    )
+    .await;
     let silent = shop.change(&change(&store, "2", "delivering", "Anna")).await;
-    assert!(matches!(silent, StatusChangeOutcome::Refused { message: None, .. }), "{silent:?}");
+    assert!(
+        matches!(silent, StatusChangeOutcome::Refused { message: None, .. }),
+        "{silent:?}"
+    );
     let database = &shop.database;
-    assert_eq!(text(database, "select string_agg(status, ',' order by id) from orders").await, "preparing,ready");
-    assert_eq!(text(database, "select count(*) from vestnik.vst_status_change").await, "0", "nobody did anything");
+    assert_eq!(
+        text(database, "select string_agg(status, ',' order by id) from orders").await,
+        "preparing,ready"
+    );
+    assert_eq!(
+        text(database, "select count(*) from vestnik.vst_status_change").await,
+        "0",
+        "nobody did anything"
+    );
 }

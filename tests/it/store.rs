@@ -107,9 +107,13 @@ async fn hours_are_set_as_people_write_them_and_holidays_differ() {
 async fn who_attends_a_store_is_said_and_nobody_else() {
     let database = Database::fresh().await;
     assert!(set(&database, &["--attended-by", "chats"]).status.success());
-    database.until("select attended_by = 'chats' from vestnik.vst_store").await;
+    database
+        .until("select attended_by = 'chats' from vestnik.vst_store")
+        .await;
     assert!(set(&database, &["--name", "Bakery"]).status.success());
-    database.until("select attended_by = 'chats' from vestnik.vst_store").await;
+    database
+        .until("select attended_by = 'chats' from vestnik.vst_store")
+        .await;
     assert_eq!(set(&database, &["--attended-by", "nobody"]).status.code(), Some(2));
 }
 

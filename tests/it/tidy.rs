@@ -10,15 +10,44 @@ const LAYERS: [&[&str]; 9] = [
     &["http"],
     &["session", "delivery", "telegram"],
     &["feed", "listener", "router"],
-    &["link", "poll", "ack", "bell", "receipts", "reach", "migrate", "embedded"],
+    &[
+        "link", "poll", "ack", "bell", "receipts", "reach", "migrate", "embedded",
+    ],
     &["sources", "journal", "token", "presence", "store"],
-    &["db", "table_lock", "config", "metrics", "backoff", "rate_limiter", "telemetry", "programs"],
+    &[
+        "db",
+        "table_lock",
+        "config",
+        "metrics",
+        "backoff",
+        "rate_limiter",
+        "telemetry",
+        "programs",
+    ],
     &["domain"],
 ];
 /// Who may name tokio_postgres.
 const KNOW_POSTGRES: [&str; 20] = [
-    "bell", "cli", "command", "config", "db", "delivery", "doctor", "embedded", "journal", "link", "listener", "main",
-    "migrate", "poll", "reach", "receipts", "sources", "store", "table_lock", "token",
+    "bell",
+    "cli",
+    "command",
+    "config",
+    "db",
+    "delivery",
+    "doctor",
+    "embedded",
+    "journal",
+    "link",
+    "listener",
+    "main",
+    "migrate",
+    "poll",
+    "reach",
+    "receipts",
+    "sources",
+    "store",
+    "table_lock",
+    "token",
 ];
 /// Who may name warp.
 const KNOW_WARP: [&str; 1] = ["http"];

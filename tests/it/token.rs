@@ -39,7 +39,10 @@ async fn what_was_looked_up_is_kept_for_seconds_and_a_revocation_counts_at_once(
     let silently = "alter table vestnik.vst_token disable trigger user; update vestnik.vst_token set label = 'other' where label = 'brief'; \
          alter table vestnik.vst_token enable trigger user";
     client.batch_execute(silently).await.unwrap();
-    client.batch_execute("begin; lock table vestnik.vst_token").await.unwrap();
+    client
+        .batch_execute("begin; lock table vestnik.vst_token")
+        .await
+        .unwrap();
     assert_eq!(app.get(SESSION, Some(token.reveal())).await.0, 200);
     client.batch_execute("rollback").await.unwrap();
     assert_eq!(token::revoke(&client, &Which::Label("other".into())).await.unwrap(), 1);
@@ -53,7 +56,10 @@ async fn made_up_tokens_take_few_connections_however_many_they_are() {
     let app = App::start_with(|config| config.http.requests_per_address = 1000).await;
     assert_eq!(app.get(SESSION, Some(&app.token)).await.0, 200);
     let locker = app.database.client().await;
-    locker.batch_execute("begin; lock table vestnik.vst_token").await.unwrap();
+    locker
+        .batch_execute("begin; lock table vestnik.vst_token")
+        .await
+        .unwrap();
     let tries = join_all((0..TRIES).map(|number| {
         let (token, app) = (made_up(number), &app);
         async move { app.get(SESSION, Some(&token)).await.0 }
@@ -336,9 +342,21 @@ async fn what_is_changed_in_the_tokens_row_counts_at_once() {
     let client = app.database.client().await;
     let cases = [
         ("delete from vestnik.vst_token where id = $1", 4503, 401),
-        ("update vestnik.vst_token set stores = array['8'] where id = $1", 4503, 403),
-        ("update vestnik.vst_token set revoked_at = now() where id = $1", 4503, 401),
-        ("update vestnik.vst_token set expires_at = now() where id = $1", 4401, 401),
+        (
+            "update vestnik.vst_token set stores = array['8'] where id = $1",
+            4503,
+            403,
+        ),
+        (
+            "update vestnik.vst_token set revoked_at = now() where id = $1",
+            4503,
+            401,
+        ),
+        (
+            "update vestnik.vst_token set expires_at = now() where id = $1",
+            4401,
+            401,
+        ),
         ("update vestnik.vst_token set scope = 'read' where id = $1", 1012, 200),
         (
             "update vestnik.vst_token set expires_at = now() + interval '1 hour' where id = $1",

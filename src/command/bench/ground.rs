@@ -182,7 +182,8 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
 
 /// The bench's events were nobody's news. One of an emptied table is of no store.
 async fn forget(client: &Client) -> anyhow::Result<()> {
-    const EVENTS: &str = "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";
+    const EVENTS: &str =
+        "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";
     client.execute(EVENTS, &[&Table::Watched.name()]).await?;
     Ok(())
 }

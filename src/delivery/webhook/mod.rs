@@ -7,9 +7,9 @@ pub mod signature;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::db::Client;
 use crate::db::Pool;
 use tokio::task::JoinSet;
-use crate::db::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::Pauses;

@@ -56,7 +56,9 @@ pub(in crate::sources) async fn answer(
 fn with_rows(sql: &str) -> String {
     let sql = sql.trim().trim_end_matches(';');
     let words = sql.to_ascii_lowercase();
-    let changes = ["update", "insert", "delete"].iter().any(|verb| words.starts_with(verb));
+    let changes = ["update", "insert", "delete"]
+        .iter()
+        .any(|verb| words.starts_with(verb));
     match changes && !words.contains("returning") {
         true => format!("{sql}\nreturning true"),
         false => sql.to_owned(),

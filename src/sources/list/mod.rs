@@ -21,8 +21,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::domain::wire_time::WireTime;
 use crate::journal;
 pub use table::StatusFilter;
-use table::{Anchor, Look, SourceTable};
 pub(super) use table::TypedColumn;
+use table::{Anchor, Look, SourceTable};
 
 /// Rows of one page at most.
 pub const MAX_ROWS: usize = 500;
@@ -37,7 +37,10 @@ impl StatusFilter {
     /// What somebody still has to do something for.
     pub fn active(kind: SubjectKind) -> Self {
         let open = Status::ALL.into_iter().filter(|status| status.is_open());
-        Self::These(open.filter(|status| kind == SubjectKind::Order || *status != Status::Delivering).collect())
+        Self::These(
+            open.filter(|status| kind == SubjectKind::Order || *status != Status::Delivering)
+                .collect(),
+        )
     }
 }
 
@@ -196,7 +199,11 @@ async fn end<T>(
         }
         Err(error) if error.as_db_error().is_some() => {
             savepoint.rollback().await?;
-            tracing::warn!(source = &*source.name, error = db::reason(&error), "a source is missing in a list");
+            tracing::warn!(
+                source = &*source.name,
+                error = db::reason(&error),
+                "a source is missing in a list"
+            );
             unavailable.push(source.name.to_string());
             Ok(None)
         }
@@ -213,7 +220,9 @@ async fn anchor(
     before: &str,
 ) -> Result<Option<Anchor>, tokio_postgres::Error> {
     let store = query.store.as_str();
-    let is_meant = query.before_source.is_none_or(|name| table.source.name.as_ref() == name);
+    let is_meant = query
+        .before_source
+        .is_none_or(|name| table.source.name.as_ref() == name);
     if !is_meant || !table.can_have(store) || !table.key.can_hold(before) {
         return Ok(None);
     }
@@ -244,13 +253,24 @@ async fn part<'a>(
     }
     let words = &table.source.mapping.status;
     let wanted: Vec<&str> = match &query.statuses {
-        StatusFilter::Any => Status::ALL.iter().flat_map(|status| words.words_of(*status)).map(String::as_str).collect(),
-        StatusFilter::These(statuses) => statuses.iter().flat_map(|status| words.words_of(*status)).map(String::as_str).collect(),
+        StatusFilter::Any => Status::ALL
+            .iter()
+            .flat_map(|status| words.words_of(*status))
+            .map(String::as_str)
+            .collect(),
+        StatusFilter::These(statuses) => statuses
+            .iter()
+            .flat_map(|status| words.words_of(*status))
+            .map(String::as_str)
+            .collect(),
     };
     let mapped: Vec<&str> = words.all().collect();
     let sql = table.list_sql(place, anchor, &query.statuses);
     let (store, limit) = (query.store.as_str(), query.limit as i64 + 1);
-    let (at, key) = (anchor.and_then(|anchor| anchor.at), anchor.map(|anchor| anchor.key.as_str()));
+    let (at, key) = (
+        anchor.and_then(|anchor| anchor.at),
+        anchor.map(|anchor| anchor.key.as_str()),
+    );
     // Not prepared: each has its own best plan, and the statements would be many.
     let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&store, Type::TEXT),
@@ -297,7 +317,10 @@ fn merged<'a>(parts: Vec<Part<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
         (Some(one), Some(other)) => other.cmp(&one),
         (one, other) => one.is_some().cmp(&other.is_some()),
     });
-    let whole = rows.iter().position(|(_, is_cut)| *is_cut).map_or(rows.len(), |at| at + 1);
+    let whole = rows
+        .iter()
+        .position(|(_, is_cut)| *is_cut)
+        .map_or(rows.len(), |at| at + 1);
     let keep = whole.min(limit);
     more |= rows.len() > keep;
     rows.truncate(keep);
@@ -313,7 +336,11 @@ async fn told(
 ) -> Result<Vec<Map<String, Value>>, Error> {
     let mut lookups = Lookups::default();
     for source in sources.all().into_iter().filter(|source| source.mapping.needs_lookup()) {
-        let keys: Vec<Arc<str>> = rows.iter().filter(|row| row.source.id == source.id).map(|row| row.key.as_str().into()).collect();
+        let keys: Vec<Arc<str>> = rows
+            .iter()
+            .filter(|row| row.source.id == source.id)
+            .map(|row| row.key.as_str().into())
+            .collect();
         if keys.is_empty() {
             continue;
         }
@@ -322,7 +349,13 @@ async fn told(
         match end(savepoint, found, source, &mut Vec::new()).await? {
             Some(found) => found.into_iter().for_each(|(key, found)| {
                 let source = source.id;
-                lookups.insert(SubjectId { source, key: key.into() }, found);
+                lookups.insert(
+                    SubjectId {
+                        source,
+                        key: key.into(),
+                    },
+                    found,
+                );
             }),
             None => lookups.fail(source.id),
         }
@@ -338,7 +371,9 @@ async fn told(
         let lookup: Found<'_> = lookups.get(&id);
         let mut subject = row.source.translate(&row.key, &row.data, Beside { currency, lookup });
         let answer = answers.get(&id);
-        subject.promised_minutes = subject.promised_minutes.or(answer.and_then(|answer| answer["minutes"].as_i64()?.try_into().ok()));
+        subject.promised_minutes = subject
+            .promised_minutes
+            .or(answer.and_then(|answer| answer["minutes"].as_i64()?.try_into().ok()));
         let mut json = subject.to_json();
         json.insert("id".into(), row.key.as_str().into());
         if let Some((event, acknowledged)) = events.get(&id) {
@@ -374,13 +409,18 @@ async fn new_events(
     let ids: Vec<i64> = new.values().map(|(event, _)| event.0).collect();
     for row in transaction.query(ACKNOWLEDGED, &[&ids]).await? {
         let acknowledged = EventId(row.try_get(0)?);
-        new.values_mut().filter(|(event, _)| *event == acknowledged).for_each(|(_, is)| *is = true);
+        new.values_mut()
+            .filter(|(event, _)| *event == acknowledged)
+            .for_each(|(_, is)| *is = true);
     }
     Ok(new)
 }
 
 /// Who changed each order by a button last.
-async fn answers(transaction: &Transaction<'_>, rows: &[Row<'_>]) -> Result<HashMap<SubjectId, Value>, tokio_postgres::Error> {
+async fn answers(
+    transaction: &Transaction<'_>,
+    rows: &[Row<'_>],
+) -> Result<HashMap<SubjectId, Value>, tokio_postgres::Error> {
     const ANSWERS: &str = "select distinct on (a.source, a.key) a.source, a.key, a.by_whom, a.at, a.status, a.minutes \
          from unnest($1::int[], $2::text[]) k(source, key) join vestnik.vst_status_change a using (source, key) \
          order by a.source, a.key, a.id desc";

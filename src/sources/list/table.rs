@@ -121,14 +121,23 @@ impl<'a> SourceTable<'a> {
                     where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum) \
              from pg_attribute a where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped";
         let mapping = &source.mapping;
-        let created = mapping.fields.created_at.as_ref().map(|created| &created.column).filter(|column| column.path.is_empty());
+        let created = mapping
+            .fields
+            .created_at
+            .as_ref()
+            .map(|created| &created.column)
+            .filter(|column| column.path.is_empty());
         let created_name = created.map_or("", |column| column.name.as_str());
         let rows = transaction
             .query_typed(COLUMNS, &[(&source.table, Type::TEXT), (&created_name, Type::TEXT)])
             .await?;
         let mut columns = Vec::with_capacity(rows.len());
         for row in &rows {
-            columns.push((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?, row.try_get::<_, bool>(2)?));
+            columns.push((
+                row.try_get::<_, String>(0)?,
+                row.try_get::<_, String>(1)?,
+                row.try_get::<_, bool>(2)?,
+            ));
         }
         Ok(match Self::of(source, &columns, created) {
             Some(table) => Look::Readable(table),
@@ -147,7 +156,9 @@ impl<'a> SourceTable<'a> {
         };
         let status_column = typed(&mapping.status.column.name)?;
         let status = value_text("t", &mapping.status.column);
-        let is_indexed = columns.iter().any(|(name, _, indexed)| *indexed && *name == mapping.status.column.name);
+        let is_indexed = columns
+            .iter()
+            .any(|(name, _, indexed)| *indexed && *name == mapping.status.column.name);
         let recorded = mapping.recorded_columns().into_iter().map(|name| match typed(name) {
             Some(column) => format!("t.{}", column.name),
             None => format!("null as {}", ident(name)),
@@ -239,7 +250,9 @@ impl<'a> SourceTable<'a> {
         // newest: a shop has few statuses and many rows. Otherwise whatever other index there is may do.
         match &self.indexed_status {
             Some(status) => {
-                let least = |also: &str| format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1");
+                let least = |also: &str| {
+                    format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1")
+                };
                 // A row without a status is in no index entry that is greater than another.
                 let nulls = match wants_unmapped(filter) {
                     true => format!("union all ({})", rows(format!("t.{status} is null"))),
@@ -274,7 +287,10 @@ impl<'a> SourceTable<'a> {
         };
         let (at, kind) = (&created.name, &created.kind);
         match anchor.at {
-            Some(_) if same => format!("(t.{at}, t.{0}) < ($4::{kind}, $5::text::{1})", self.key.name, self.key.kind),
+            Some(_) if same => format!(
+                "(t.{at}, t.{0}) < ($4::{kind}, $5::text::{1})",
+                self.key.name, self.key.kind
+            ),
             Some(_) if earlier => format!("t.{at} < $4::{kind}"),
             Some(_) => format!("t.{at} <= $4::{kind}"),
             None if same => format!("(t.{at} is not null or {key})"),
@@ -315,12 +331,17 @@ fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
     let text = match (typed.kind.as_str(), column.path.is_empty()) {
         ("boolean", true) => return format!("{name} is not true"),
-        ("smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision", true) => return format!("coalesce({name}, 0) = 0"),
+        ("smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision", true) => {
+            return format!("coalesce({name}, 0) = 0");
+        }
         (kind, true) if kind.starts_with("timestamp") || kind == "date" => return format!("{name} is null"),
         ("json" | "jsonb", true) => format!("({name}::jsonb #>> '{{}}')"),
         _ => value_text("t", column),
     };
-    format!("coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'", NO.join("|"))
+    format!(
+        "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",
+        NO.join("|")
+    )
 }
 
 #[cfg(test)]

@@ -101,13 +101,17 @@ fn store(top: &mut Section<'_>) -> Option<StoreRef> {
         section.finish();
         return constant.map(StoreRef::Constant);
     }
-    top.required("store", "the column of the store's id, or { constant = \"1\" }").map(StoreRef::Column)
+    top.required("store", "the column of the store's id, or { constant = \"1\" }")
+        .map(StoreRef::Column)
 }
 
 fn status(top: &mut Section<'_>) -> Option<StatusWords> {
     if !top.table.contains_key("status") {
         top.asked.push("status");
-        top.problem("status", "is missing: the column of the status, and what its words mean");
+        top.problem(
+            "status",
+            "is missing: the column of the status, and what its words mean",
+        );
         return None;
     }
     let mut section = top.below("status")?;
@@ -144,7 +148,10 @@ fn twice(section: &mut Section<'_>, key: &'static str, words: &[String], seen: &
 fn constant_currency(section: &mut Section<'_>, code: &str) -> Option<CurrencyRef> {
     let currency = Currency::from_code(code).map(CurrencyRef::Constant);
     if currency.is_none() {
-        section.problem("currency", format!("`{code}` is no currency: write three letters, such as \"EUR\""));
+        section.problem(
+            "currency",
+            format!("`{code}` is no currency: write three letters, such as \"EUR\""),
+        );
     }
     currency
 }
@@ -172,7 +179,9 @@ fn fields(mut section: Section<'_>, zone: &str) -> (Fields, CurrencyRef) {
         order_type: section.column_or_table("type").and_then(order_type),
         total,
         due_at: section.column_or_table("due_at").and_then(|below| time(below, zone)),
-        created_at: section.column_or_table("created_at").and_then(|below| time(below, zone)),
+        created_at: section
+            .column_or_table("created_at")
+            .and_then(|below| time(below, zone)),
         deleted_at: section.column("deleted_at"),
         reason: section.column("reason"),
         minutes: section.column("minutes"),
@@ -215,16 +224,26 @@ fn order_type(mut section: Section<'_>) -> Option<TypeWords> {
 }
 
 fn items(mut section: Section<'_>) -> Option<Items> {
-    let (table, order_key, column) = (section.text("table"), section.text("order_key"), section.column("column"));
+    let (table, order_key, column) = (
+        section.text("table"),
+        section.text("order_key"),
+        section.column("column"),
+    );
     let from = match (table, order_key, column) {
         (None, None, Some(column)) => Some(ItemsRef::Column(column)),
         (Some(table), Some(order_key), None) => Some(ItemsRef::Table { table, order_key }),
         (Some(_), None, _) => {
-            section.problem("order_key", "is missing: the column of the items' table that holds the order's key");
+            section.problem(
+                "order_key",
+                "is missing: the column of the items' table that holds the order's key",
+            );
             None
         }
         _ => {
-            section.problem("column", "is missing: either the JSON `column` of the items, or their `table` and `order_key`");
+            section.problem(
+                "column",
+                "is missing: either the JSON `column` of the items, or their `table` and `order_key`",
+            );
             None
         }
     };

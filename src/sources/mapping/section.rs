@@ -90,7 +90,10 @@ impl<'p> Section<'p> {
     pub(super) fn parsed(&mut self, key: &'static str, text: &str) -> Option<Column> {
         let column = column(text);
         if column.is_none() {
-            self.problem(key, format!("`{text}` is no column: write its name, and names behind dots for a path into JSON"));
+            self.problem(
+                key,
+                format!("`{text}` is no column: write its name, and names behind dots for a path into JSON"),
+            );
         }
         column
     }
@@ -101,7 +104,8 @@ impl<'p> Section<'p> {
             None => Vec::new(),
             Some(Value::String(text)) => self.parsed(key, &text).into_iter().collect(),
             Some(Value::Array(texts)) => {
-                let texts: Option<Vec<String>> = texts.into_iter().map(|text| Some(text.as_str()?.to_owned())).collect();
+                let texts: Option<Vec<String>> =
+                    texts.into_iter().map(|text| Some(text.as_str()?.to_owned())).collect();
                 match texts {
                     Some(texts) => texts.iter().filter_map(|text| self.parsed(key, text)).collect(),
                     None => {
@@ -169,7 +173,10 @@ impl<'p> Section<'p> {
         };
         if !zone::is_known(&name) {
             let meant = zone::nearest(&name).unwrap_or("Europe/Moscow");
-            self.problem("zone", format!("`{name}` is no time zone: write a name such as \"{meant}\""));
+            self.problem(
+                "zone",
+                format!("`{name}` is no time zone: write a name such as \"{meant}\""),
+            );
         }
         name
     }
@@ -182,7 +189,10 @@ impl<'p> Section<'p> {
         };
         for key in self.table.keys() {
             let place = self.place(key);
-            let near = self.asked.iter().find(|known| strsim::damerau_levenshtein(known, key) <= NEAR_EDITS);
+            let near = self
+                .asked
+                .iter()
+                .find(|known| strsim::damerau_levenshtein(known, key) <= NEAR_EDITS);
             let hint = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
             self.problems.push(format!("{place}: is no key of {section}{hint}"));
         }

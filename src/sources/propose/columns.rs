@@ -10,7 +10,10 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     pub(super) fn new(table: &'a Table) -> Self {
-        let all = table.columns.iter().map(|column| (column, underscored(&column.name), false));
+        let all = table
+            .columns
+            .iter()
+            .map(|column| (column, underscored(&column.name), false));
         Self { all: all.collect() }
     }
 
@@ -18,9 +21,14 @@ impl<'a> Columns<'a> {
     /// may be the second of two clocks; one that says its unit comes behind.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
-        let named = names.iter().flat_map(|name| suffixes.clone().map(move |suffix| format!("{name}{suffix}")));
+        let named = names
+            .iter()
+            .flat_map(|name| suffixes.clone().map(move |suffix| format!("{name}{suffix}")));
         for name in named {
-            let found = self.all.iter_mut().find(|(column, known, used)| *known == name && !used && may(column));
+            let found = self
+                .all
+                .iter_mut()
+                .find(|(column, known, used)| *known == name && !used && may(column));
             if let Some((column, _, used)) = found {
                 *used = true;
                 return Some(column);
@@ -40,11 +48,18 @@ impl<'a> Columns<'a> {
 
     /// One of this very name.
     pub(super) fn use_named(&mut self, name: &str) {
-        self.all.iter_mut().filter(|(column, ..)| column.name == name).for_each(|(.., used)| *used = true);
+        self.all
+            .iter_mut()
+            .filter(|(column, ..)| column.name == name)
+            .for_each(|(.., used)| *used = true);
     }
 
     pub(super) fn rest(&self) -> Vec<String> {
-        self.all.iter().filter(|(.., used)| !used).map(|(column, ..)| column.name.clone()).collect()
+        self.all
+            .iter()
+            .filter(|(.., used)| !used)
+            .map(|(column, ..)| column.name.clone())
+            .collect()
     }
 }
 
@@ -53,7 +68,10 @@ pub(super) fn is_json(column: &TableColumn) -> bool {
 }
 
 pub(super) fn is_text(column: &TableColumn) -> bool {
-    column.base == "text" || column.base.starts_with("character") || column.base == "citext" || column.base.ends_with(".citext")
+    column.base == "text"
+        || column.base.starts_with("character")
+        || column.base == "citext"
+        || column.base.ends_with(".citext")
 }
 
 pub(super) fn is_whole(column: &TableColumn) -> bool {
@@ -61,7 +79,9 @@ pub(super) fn is_whole(column: &TableColumn) -> bool {
 }
 
 pub(super) fn is_number(column: &TableColumn) -> bool {
-    is_whole(column) || column.base.starts_with("numeric") || matches!(column.base.as_str(), "real" | "double precision" | "money")
+    is_whole(column)
+        || column.base.starts_with("numeric")
+        || matches!(column.base.as_str(), "real" | "double precision" | "money")
 }
 
 pub(super) fn is_time(column: &TableColumn) -> bool {

@@ -71,7 +71,11 @@ enum Items {
 }
 
 /// Proposes a mapping of a table. `kind`: as a person has said it.
-pub async fn propose(client: &impl GenericClient, table: &Table, kind: Option<SubjectKind>) -> Result<Proposal, catalog::Error> {
+pub async fn propose(
+    client: &impl GenericClient,
+    table: &Table,
+    kind: Option<SubjectKind>,
+) -> Result<Proposal, catalog::Error> {
     let table = &table.with_defaults(client).await?;
     let mut draft = Draft {
         table: table.quoted.clone(),
@@ -90,7 +94,9 @@ pub async fn propose(client: &impl GenericClient, table: &Table, kind: Option<Su
     times(client, &mut columns, kind, &mut draft).await?;
     items(client, table, &mut columns, &mut draft).await?;
     // When it is wished, in words: `18:00-19:00`.
-    let in_words = columns.all(synonyms::DUE, |column| is_text(column) || column.base.starts_with("time "));
+    let in_words = columns.all(synonyms::DUE, |column| {
+        is_text(column) || column.base.starts_with("time ")
+    });
     for column in columns.all(synonyms::EXTRA, is_plain).into_iter().chain(in_words) {
         draft.extra.push((label(&column.name), column.name.clone()));
     }
@@ -114,10 +120,17 @@ impl Draft {
 fn label(name: &str) -> String {
     let words = synonyms::spaced(name);
     let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-async fn identity(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
+async fn identity(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &mut Columns<'_>,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
     // The primary key, or the first unique index of one column that is never null; of a partitioned table without its
     // partitions' columns.
     const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
@@ -151,26 +164,45 @@ async fn identity(client: &impl GenericClient, table: &Table, columns: &mut Colu
             "which column says whose order it is? Where there is one store only: store = { constant = \"1\" }",
         ),
     }
-    draft.number = columns.take(synonyms::NUMBERS, is_plain).map(|column| column.name.clone());
+    draft.number = columns
+        .take(synonyms::NUMBERS, is_plain)
+        .map(|column| column.name.clone());
     Ok(())
 }
 
 fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     let text = |column: &TableColumn| is_text(column) || is_json(column);
-    match (columns.take(synonyms::FIRST_NAMES, is_text), columns.take(synonyms::LAST_NAMES, is_text)) {
-        (Some(first), Some(last)) => draft.fields.push(("customer_name", vec![first.name.clone(), last.name.clone()])),
+    match (
+        columns.take(synonyms::FIRST_NAMES, is_text),
+        columns.take(synonyms::LAST_NAMES, is_text),
+    ) {
+        (Some(first), Some(last)) => draft
+            .fields
+            .push(("customer_name", vec![first.name.clone(), last.name.clone()])),
         (one, other) => {
             let single = columns.take(synonyms::CUSTOMER_NAMES, is_text).or(one).or(other);
             draft.put("customer_name", single);
         }
     }
-    draft.put("phone", columns.take(synonyms::PHONES, |column| is_text(column) || is_whole(column)));
+    draft.put(
+        "phone",
+        columns.take(synonyms::PHONES, |column| is_text(column) || is_whole(column)),
+    );
     draft.put("address", columns.take(synonyms::ADDRESSES, text));
     draft.put("comment", columns.take(synonyms::COMMENTS, is_text));
-    draft.put("persons", columns.take(synonyms::PERSONS, |column| is_number(column) || is_text(column)));
+    draft.put(
+        "persons",
+        columns.take(synonyms::PERSONS, |column| is_number(column) || is_text(column)),
+    );
     draft.put("payment_method", columns.take(synonyms::PAYMENT_METHODS, is_plain));
-    draft.put("paid", columns.take(synonyms::PAID, |column| column.base == "boolean" || is_time(column)));
-    draft.put("deleted_at", columns.take(synonyms::DELETED, |column| column.base == "boolean" || is_time(column)));
+    draft.put(
+        "paid",
+        columns.take(synonyms::PAID, |column| column.base == "boolean" || is_time(column)),
+    );
+    draft.put(
+        "deleted_at",
+        columns.take(synonyms::DELETED, |column| column.base == "boolean" || is_time(column)),
+    );
     for (key, names, may) in [
         ("updated_at", synonyms::UPDATED, is_time as fn(&TableColumn) -> bool),
         ("accepted_at", synonyms::ACCEPTED, is_time),
@@ -183,27 +215,39 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-async fn money(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
+async fn money(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &mut Columns<'_>,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
     let may = |column: &TableColumn| is_number(column) || is_text(column);
     if let Some(total) = columns.take(synonyms::TOTALS, may) {
         let unit = unit_of(total);
         if unit == "major" && total.base == "numeric" && whole_numbers_only(client, table, &total.name).await? {
             draft.ask(
                 "total",
-                format!("is 1250 in {} 12.50 (unit = \"minor\") or 1250.00 (unit = \"major\")? No row has a fraction", total.name),
+                format!(
+                    "is 1250 in {} 12.50 (unit = \"minor\") or 1250.00 (unit = \"major\")? No row has a fraction",
+                    total.name
+                ),
             );
         }
         draft.total = Some((total.name.clone(), unit));
     }
     draft.put("change_from", columns.take(synonyms::CHANGE_FROM, is_number));
-    draft.currency = columns.take(synonyms::CURRENCIES, is_plain).map(|column| column.name.clone());
+    draft.currency = columns
+        .take(synonyms::CURRENCIES, is_plain)
+        .map(|column| column.name.clone());
     Ok(())
 }
 
 /// What a number counts: a type with a fraction is in major units, a whole number in minor ones, and a name may say it.
 fn unit_of(column: &TableColumn) -> &'static str {
     let name = underscored(&column.name);
-    let says_minor = synonyms::MINOR_UNITS.iter().any(|suffix| name.ends_with(suffix.trim_start_matches('_')));
+    let says_minor = synonyms::MINOR_UNITS
+        .iter()
+        .any(|suffix| name.ends_with(suffix.trim_start_matches('_')));
     match says_minor || super::usual_unit(&column.base) == crate::domain::money::Unit::Minor {
         true => "minor",
         false => "major",
@@ -217,22 +261,38 @@ async fn whole_numbers_only(client: &impl GenericClient, table: &Table, column: 
         "select count(*) > 0 and bool_and({name} = trunc({name})) from (select {name} from {} where {name} is not null limit 1000) sample",
         table.quoted
     );
-    Ok(client.query_one(&sql, &[]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(false))
+    Ok(client
+        .query_one(&sql, &[])
+        .await?
+        .try_get::<_, Option<bool>>(0)?
+        .unwrap_or(false))
 }
 
-async fn times(client: &impl GenericClient, columns: &mut Columns<'_>, kind: SubjectKind, draft: &mut Draft) -> Result<(), catalog::Error> {
-    let zone: String = client.query_one("select current_setting('TimeZone')", &[]).await?.try_get(0)?;
+async fn times(
+    client: &impl GenericClient,
+    columns: &mut Columns<'_>,
+    kind: SubjectKind,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
+    let zone: String = client
+        .query_one("select current_setting('TimeZone')", &[])
+        .await?
+        .try_get(0)?;
     let zone_is_utc = matches!(zone.as_str(), "UTC" | "Etc/UTC" | "GMT" | "Etc/UCT" | "UCT" | "Zulu");
     let due = match kind {
         SubjectKind::Order => columns.take(synonyms::DUE, is_moment),
-        SubjectKind::Booking => columns.take(synonyms::STARTS, is_moment).or_else(|| columns.take(synonyms::DUE, is_moment)),
+        SubjectKind::Booking => columns
+            .take(synonyms::STARTS, is_moment)
+            .or_else(|| columns.take(synonyms::DUE, is_moment)),
     };
     let created = columns.take(synonyms::CREATED, is_moment);
     for (key, column) in [("due_at", due), ("created_at", created)] {
         let Some(column) = column else { continue };
         let is_naive = column.base.contains("without");
         let by_database = column.default.as_deref().is_some_and(is_now);
-        let says_utc = synonyms::ZONES.iter().any(|suffix| underscored(&column.name).ends_with(suffix));
+        let says_utc = synonyms::ZONES
+            .iter()
+            .any(|suffix| underscored(&column.name).ends_with(suffix));
         if is_naive && by_database && !zone_is_utc && !says_utc {
             draft.ask(
                 key,
@@ -249,10 +309,17 @@ async fn times(client: &impl GenericClient, columns: &mut Columns<'_>, kind: Sub
 
 fn is_now(default: &str) -> bool {
     let default = default.to_lowercase();
-    ["now()", "current_timestamp", "localtimestamp", "clock_timestamp()"].iter().any(|now| default.starts_with(now))
+    ["now()", "current_timestamp", "localtimestamp", "clock_timestamp()"]
+        .iter()
+        .any(|now| default.starts_with(now))
 }
 
-async fn items(client: &impl GenericClient, table: &Table, columns: &mut Columns<'_>, draft: &mut Draft) -> Result<(), catalog::Error> {
+async fn items(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &mut Columns<'_>,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
     if draft.kind == Some(SubjectKind::Booking) {
         return Ok(());
     }
@@ -261,7 +328,11 @@ async fn items(client: &impl GenericClient, table: &Table, columns: &mut Columns
         return Ok(());
     }
     let candidates = referencing(client, table).await?;
-    let looks_like_items = |name: &str| synonyms::ITEM_TABLES.iter().any(|part| name.to_lowercase().contains(part));
+    let looks_like_items = |name: &str| {
+        synonyms::ITEM_TABLES
+            .iter()
+            .any(|part| name.to_lowercase().contains(part))
+    };
     let mut with_items: Vec<(Table, String)> = Vec::new();
     for (name, column) in candidates {
         let found = Table::find(client, &name).await?;
@@ -270,7 +341,8 @@ async fn items(client: &impl GenericClient, table: &Table, columns: &mut Columns
         }
     }
     // A table of items says how many; one of addresses or shipments does not.
-    with_items.sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
+    with_items
+        .sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
     let Some((found, order_key)) = with_items.first() else {
         return Ok(());
     };
@@ -293,7 +365,12 @@ async fn items(client: &impl GenericClient, table: &Table, columns: &mut Columns
     let price = theirs.take(synonyms::PRICES, price);
     let note = theirs.take(synonyms::ITEM_NOTES, is_text);
     let options = theirs.take(synonyms::ITEM_OPTIONS, text);
-    for (key, column) in [("name", named), ("quantity", quantity), ("note", note), ("options", options)] {
+    for (key, column) in [
+        ("name", named),
+        ("quantity", quantity),
+        ("note", note),
+        ("options", options),
+    ] {
         mapped.extend(column.map(|column| (key, column.name.clone())));
     }
     mapped.extend(price.map(|column| ("price", column.name.clone())));
@@ -307,7 +384,10 @@ async fn items(client: &impl GenericClient, table: &Table, columns: &mut Columns
 }
 
 /// Tables with a foreign key of one column to this one, and that column.
-async fn referencing(client: &impl GenericClient, table: &Table) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+async fn referencing(
+    client: &impl GenericClient,
+    table: &Table,
+) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
     const REFERENCING: &str = "select format('%I.%I', n.nspname, c.relname), a.attname::text from pg_constraint f \
          join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace \
          join pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.conkey[1] \

@@ -69,7 +69,10 @@ pub async fn find(
         let found = words_of(client, table, column).await?.words;
         if is_whole(column) {
             for (word, rows) in &found {
-                draft.ask("type", format!("is {word} delivery, pickup or dine_in? {rows} rows have it"));
+                draft.ask(
+                    "type",
+                    format!("is {word} delivery, pickup or dine_in? {rows} rows have it"),
+                );
             }
         }
         for (word, _) in found {
@@ -94,20 +97,37 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
     let has = |status: Status| words.known.iter().any(|(known, _)| *known == status);
     let first = default_word(column);
     for (word, rows) in &words.unknown {
-        let begins = if first.as_ref() == Some(word) { ", and a new row begins with it" } else { "" };
+        let begins = if first.as_ref() == Some(word) {
+            ", and a new row begins with it"
+        } else {
+            ""
+        };
         draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
     }
     // A table that lists its words has no other; one that takes any has those, too, that no row has yet.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
-    let can_accept = if is_closed { answers.into_iter().any(has) } else { has(Status::Preparing) };
+    let can_accept = if is_closed {
+        answers.into_iter().any(has)
+    } else {
+        has(Status::Preparing)
+    };
     if words.unknown.is_empty() && !can_accept {
-        draft.ask("status", "which word does an order get that is accepted? Without one nobody can accept it from a panel");
+        draft.ask(
+            "status",
+            "which word does an order get that is accepted? Without one nobody can accept it from a panel",
+        );
     }
     if words.unknown.is_empty() && !is_closed && !has(Status::Rejected) && !has(Status::Cancelled) {
-        draft.ask("status", "which word does an order get that is rejected? Without one nobody can reject it from a panel");
+        draft.ask(
+            "status",
+            "which word does an order get that is rejected? Without one nobody can reject it from a panel",
+        );
     }
     if !has(Status::Pending) {
-        draft.ask("status", "which word has an order that waits for an answer? Without one nothing ever rings");
+        draft.ask(
+            "status",
+            "which word has an order that waits for an answer? Without one nothing ever rings",
+        );
     }
 }
 
@@ -134,12 +154,18 @@ fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) 
     {
         let moved = std::mem::take(preparing);
         words.known.retain(|(_, words)| !words.is_empty());
-        moved.into_iter().for_each(|word| put(&mut words.known, Status::Pending, word));
+        moved
+            .into_iter()
+            .for_each(|word| put(&mut words.known, Status::Pending, word));
     }
     // Where nothing else is over, what is picked up is.
     let has_completed = words.known.iter().any(|(status, _)| *status == Status::Completed);
-    if !has_completed && let Some((_, delivering)) = words.known.iter_mut().find(|(status, _)| *status == Status::Delivering) {
-        let (over, others) = std::mem::take(delivering).into_iter().partition(|word| synonyms::spaced(word) == "picked up");
+    if !has_completed
+        && let Some((_, delivering)) = words.known.iter_mut().find(|(status, _)| *status == Status::Delivering)
+    {
+        let (over, others) = std::mem::take(delivering)
+            .into_iter()
+            .partition(|word| synonyms::spaced(word) == "picked up");
         *delivering = others;
         words.known.retain(|(_, words)| !words.is_empty());
         for word in Vec::<String>::into_iter(over) {
@@ -209,18 +235,25 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
 /// The texts and numbers that a CHECK lists: `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
 fn listed_words(check: &str) -> Vec<String> {
     // A range or a pattern lists nothing.
-    if [" ~", ">", "<", " LIKE ", "length("].iter().any(|part| check.contains(part)) {
+    if [" ~", ">", "<", " LIKE ", "length("]
+        .iter()
+        .any(|part| check.contains(part))
+    {
         return Vec::new();
     }
     let mut words = Vec::new();
     let mut rest = check;
     while let Some((_, behind)) = rest.split_once('\'') {
-        let Some((word, after)) = behind.split_once('\'') else { break };
+        let Some((word, after)) = behind.split_once('\'') else {
+            break;
+        };
         words.push(word.to_owned());
         rest = after;
     }
     if words.is_empty() {
-        let numbers = check.split(|c: char| !c.is_ascii_digit() && c != '-').filter(|part| part.parse::<i64>().is_ok());
+        let numbers = check
+            .split(|c: char| !c.is_ascii_digit() && c != '-')
+            .filter(|part| part.parse::<i64>().is_ok());
         words.extend(numbers.map(str::to_owned));
     }
     words
@@ -245,7 +278,10 @@ mod tests {
             listed_words("CHECK ((status = ANY (ARRAY['new'::text, 'in work'::text])))"),
             ["new", "in work"]
         );
-        assert_eq!(listed_words("CHECK ((status = ANY (ARRAY[10, 20, 30])))"), ["10", "20", "30"]);
+        assert_eq!(
+            listed_words("CHECK ((status = ANY (ARRAY[10, 20, 30])))"),
+            ["10", "20", "30"]
+        );
         assert_eq!(listed_words("CHECK ((total > 0))"), Vec::<String>::new());
     }
 }

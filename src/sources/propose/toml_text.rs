@@ -20,15 +20,34 @@ pub fn write(draft: &Draft) -> Proposal {
     statuses(&mut text, draft);
     fields(&mut text, draft);
     items(&mut text, draft);
-    section(&mut text, "extra", draft.extra.iter().map(|(label, column)| (bare_or_quoted(label), reference(column))));
-    section(&mut text, "answer", draft.answer.iter().map(|(key, column)| ((*key).to_owned(), quoted(column))));
+    section(
+        &mut text,
+        "extra",
+        draft
+            .extra
+            .iter()
+            .map(|(label, column)| (bare_or_quoted(label), reference(column))),
+    );
+    section(
+        &mut text,
+        "answer",
+        draft
+            .answer
+            .iter()
+            .map(|(key, column)| ((*key).to_owned(), quoted(column))),
+    );
     if !draft.left.is_empty() {
         let left: Vec<&str> = draft.left.iter().take(NAMED_LEFT).map(String::as_str).collect();
-        text.text.push_str(&format!("\n# Not shown to anybody: {}\n", left.join(", ")));
+        text.text
+            .push_str(&format!("\n# Not shown to anybody: {}\n", left.join(", ")));
     }
     Proposal {
         toml: text.text,
-        questions: draft.questions.iter().map(|(key, question)| format!("{key}: {question}")).collect(),
+        questions: draft
+            .questions
+            .iter()
+            .map(|(key, question)| format!("{key}: {question}"))
+            .collect(),
     }
 }
 
@@ -77,7 +96,10 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
     };
     text.text.push_str(&format!("column = {}\n", reference(column)));
     let list = |words: &[String], is_bare: bool| {
-        let words: Vec<String> = words.iter().map(|word| if is_bare { word.clone() } else { quoted(word) }).collect();
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| if is_bare { word.clone() } else { quoted(word) })
+            .collect();
         format!("[{}]", words.join(", "))
     };
     let mut first = true;
@@ -85,20 +107,32 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
         let Some((_, of_status)) = words.known.iter().find(|(known, _)| *known == status) else {
             continue;
         };
-        let hint = if std::mem::take(&mut first) { "   # the first word is the one written back" } else { "" };
-        text.text.push_str(&format!("{} = {}{hint}\n", status.as_str(), list(of_status, words.is_bare)));
+        let hint = if std::mem::take(&mut first) {
+            "   # the first word is the one written back"
+        } else {
+            ""
+        };
+        text.text.push_str(&format!(
+            "{} = {}{hint}\n",
+            status.as_str(),
+            list(of_status, words.is_bare)
+        ));
     }
     if !words.hidden.is_empty() {
-        text.text.push_str(&format!("hidden = {}\n", list(&words.hidden, words.is_bare)));
+        text.text
+            .push_str(&format!("hidden = {}\n", list(&words.hidden, words.is_bare)));
     }
     text.questions("status");
-    let missing = Status::ALL.into_iter().filter(|status| words.known.iter().all(|(known, _)| known != status));
+    let missing = Status::ALL
+        .into_iter()
+        .filter(|status| words.known.iter().all(|(known, _)| known != status));
     if draft.questions.iter().any(|(about, _)| *about == "status") || words.known.is_empty() {
         for status in missing {
             text.text.push_str(&format!("# {} = []\n", status.as_str()));
         }
         if words.hidden.is_empty() {
-            text.text.push_str("# hidden = []              # carts, and what waits for its payment\n");
+            text.text
+                .push_str("# hidden = []              # carts, and what waits for its payment\n");
         }
     }
 }
@@ -117,8 +151,17 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
         text.line("type", Some(type_words(column, words)));
     }
     if let Some((column, unit)) = &draft.total {
-        let currency = draft.currency.as_ref().map_or_else(String::new, |column| format!(", currency_column = {}", reference(column)));
-        text.line("total", Some(format!("{{ column = {}, unit = {}{currency} }}", reference(column), quoted(unit))));
+        let currency = draft.currency.as_ref().map_or_else(String::new, |column| {
+            format!(", currency_column = {}", reference(column))
+        });
+        text.line(
+            "total",
+            Some(format!(
+                "{{ column = {}, unit = {}{currency} }}",
+                reference(column),
+                quoted(unit)
+            )),
+        );
     }
     for (key, column, zone) in &draft.times {
         let value = match zone {
@@ -131,7 +174,11 @@ fn fields(text: &mut Text<'_>, draft: &Draft) {
 
 fn type_words(column: &str, words: &TypeWords) -> String {
     let mut parts = vec![format!("column = {}", reference(column))];
-    for (key, words) in [("delivery", &words.delivery), ("pickup", &words.pickup), ("dine_in", &words.dine_in)] {
+    for (key, words) in [
+        ("delivery", &words.delivery),
+        ("pickup", &words.pickup),
+        ("dine_in", &words.dine_in),
+    ] {
         if !words.is_empty() {
             let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
             parts.push(format!("{key} = [{}]", words.join(", ")));
@@ -152,7 +199,11 @@ fn items(text: &mut Text<'_>, draft: &Draft) {
             columns,
             unit,
         } => {
-            text.text.push_str(&format!("table = {}\norder_key = {}\n", quoted(table), quoted(order_key)));
+            text.text.push_str(&format!(
+                "table = {}\norder_key = {}\n",
+                quoted(table),
+                quoted(order_key)
+            ));
             for (key, column) in columns {
                 let value = match (*key, unit) {
                     ("price", Some(unit)) => format!("{{ column = {}, unit = {} }}", reference(column), quoted(unit)),

@@ -12,8 +12,8 @@ use tokio_postgres::types::Type;
 
 use super::access;
 use super::catalog::Table;
-use super::{Source, Sources};
 use super::changes::{Lookups, pieces};
+use super::{Source, Sources};
 use crate::db::{self, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
@@ -126,12 +126,24 @@ const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
 /// Changes the status, if that is allowed from where it stands, and the shop's own table takes it.
-pub async fn change_status(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Result<StatusChangeOutcome, Failed> {
+pub async fn change_status(
+    pool: &Pool,
+    sources: &Sources,
+    change: &StatusChange<'_>,
+) -> Result<StatusChangeOutcome, Failed> {
     db::answered(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
         transaction.execute(LIMITS, &[]).await?;
-        let mut found = find(&mut transaction, sources, change.store, change.kind, change.source, change.key).await?;
+        let mut found = find(
+            &mut transaction,
+            sources,
+            change.store,
+            change.kind,
+            change.source,
+            change.key,
+        )
+        .await?;
         if found.len() > 1 {
             let names = found.iter().map(|standing| standing.source.name.to_string()).collect();
             return Ok(StatusChangeOutcome::Ambiguous(names));
@@ -141,7 +153,9 @@ pub async fn change_status(pool: &Pool, sources: &Sources, change: &StatusChange
         };
         let applied = match apply(&mut transaction, sources, &standing, change).await {
             // A constraint of the shop's may be checked at the end.
-            Ok(outcome @ StatusChangeOutcome::Done { .. }) => transaction.commit().await.map(|()| outcome).map_err(Failed::from),
+            Ok(outcome @ StatusChangeOutcome::Done { .. }) => {
+                transaction.commit().await.map(|()| outcome).map_err(Failed::from)
+            }
             Ok(outcome) => transaction.rollback().await.map(|()| outcome).map_err(Failed::from),
             Err(error) => {
                 drop(transaction);
@@ -154,7 +168,10 @@ pub async fn change_status(pool: &Pool, sources: &Sources, change: &StatusChange
                 Ok(StatusChangeOutcome::Denied(standing.current()))
             }
             Err(Failed::Postgres(error)) if is_refusal(&error) => {
-                tracing::info!(error = db::reason(&error), "the shop's table refused a change of status");
+                tracing::info!(
+                    error = db::reason(&error),
+                    "the shop's table refused a change of status"
+                );
                 Ok(refused(&standing, &error))
             }
             applied => applied,
@@ -200,7 +217,9 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
 /// Tells the operator which grants and policies are missing.
 async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
     let missing = match Table::find(client, &source.table).await {
-        Ok(table) => access::check(client, &table, &source.mapping).await.map_or_else(|_| Vec::new(), |access| access.missing),
+        Ok(table) => access::check(client, &table, &source.mapping)
+            .await
+            .map_or_else(|_| Vec::new(), |access| access.missing),
         Err(_) => Vec::new(),
     };
     let missing = match missing.is_empty() {
@@ -208,7 +227,12 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
         true => "the role of `vestnik serve` needs a right that is not one on the table itself".to_owned(),
         false => missing.join("; "),
     };
-    tracing::error!(source = &*source.name, error = db::reason(error), missing, "an answer was not written: a right is missing");
+    tracing::error!(
+        source = &*source.name,
+        error = db::reason(error),
+        missing,
+        "an answer was not written: a right is missing"
+    );
 }
 
 /// What the shop says for people: the message of its own exception. What Postgres says of a constraint is for its owner.
@@ -239,7 +263,8 @@ async fn apply(
         return Ok(StatusChangeOutcome::Already(standing.current()));
     }
     let expected = change.from.is_none_or(|from| from == now);
-    let may = expected && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
+    let may = expected
+        && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
     let mapping = &standing.source.mapping;
     // A function of the shop's may know what to make of a status that has no word.
     let usual = mapping.answer.function.as_ref().map(|_| to.as_str());
@@ -247,7 +272,11 @@ async fn apply(
     let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
     let Some(word) = word.filter(|_| may) else {
         let current = standing.current();
-        return Ok(if lacks_word { StatusChangeOutcome::NoWord(current) } else { StatusChangeOutcome::NotAllowed(current) });
+        return Ok(if lacks_word {
+            StatusChangeOutcome::NoWord(current)
+        } else {
+            StatusChangeOutcome::NotAllowed(current)
+        });
     };
     let changed = match (&mapping.derived, &mapping.answer.function) {
         (Some(derived), _) => {
@@ -276,7 +305,9 @@ async fn nothing_changed(
     change: &StatusChange<'_>,
 ) -> Result<StatusChangeOutcome, Failed> {
     let source = Some(standing.source.name.as_ref());
-    let now = find(transaction, sources, change.store, change.kind, source, change.key).await?.pop();
+    let now = find(transaction, sources, change.store, change.kind, source, change.key)
+        .await?
+        .pop();
     Ok(match now {
         None => StatusChangeOutcome::Unknown,
         Some(now) if now.word == standing.word => StatusChangeOutcome::Refused {
@@ -304,19 +335,29 @@ async fn may_return(
     let events: Vec<_> = events.iter().collect();
     let mut last = None;
     for piece in pieces(&events) {
-        let Some(event) = sources.partner_event(&piece, &Lookups::default()) else { continue };
+        let Some(event) = sources.partner_event(&piece, &Lookups::default()) else {
+            continue;
+        };
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
-        let is_this = event.subject.as_ref().is_some_and(|subject| subject.id == standing.subject.id);
+        let is_this = event
+            .subject
+            .as_ref()
+            .is_some_and(|subject| subject.id == standing.subject.id);
         if let (true, Some(previous)) = (is_this, data["previous_status"].as_str()) {
             last = Some((Status::from_name(previous), data["by"].is_string(), event.at));
         }
     }
-    let Some((previous, was_pressed, at)) = last else { return Ok(false) };
+    let Some((previous, was_pressed, at)) = last else {
+        return Ok(false);
+    };
     // The shop has one word for both, and the store itself has rejected it.
     if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
         return Ok(false);
     }
     const AGE: &str = "select extract(epoch from clock_timestamp() - $1::timestamptz)::float8";
-    let age: f64 = transaction.query_typed_one(AGE, &[(&at, Type::TIMESTAMPTZ)]).await?.try_get(0)?;
+    let age: f64 = transaction
+        .query_typed_one(AGE, &[(&at, Type::TIMESTAMPTZ)])
+        .await?
+        .try_get(0)?;
     Ok(previous == Some(change.to) && age <= change.step_back.as_secs_f64())
 }

@@ -82,7 +82,10 @@ pub async fn find<'a>(
     key: &str,
 ) -> Result<Vec<Standing<'a>>, Failed> {
     let mut found = Vec::new();
-    let meant = sources.all().into_iter().filter(|it| it.mapping.kind == kind && source.is_none_or(|name| it.name.as_ref() == name));
+    let meant = sources
+        .all()
+        .into_iter()
+        .filter(|it| it.mapping.kind == kind && source.is_none_or(|name| it.name.as_ref() == name));
     let mut unreadable = None;
     for source in meant {
         let savepoint = transaction.savepoint().await?;
@@ -97,7 +100,11 @@ pub async fn find<'a>(
             }
             Err(error) if error.as_db_error().is_some() => {
                 savepoint.rollback().await?;
-                tracing::warn!(source = &*source.name, error = db::reason(&error), "an order was not looked for in a source");
+                tracing::warn!(
+                    source = &*source.name,
+                    error = db::reason(&error),
+                    "an order was not looked for in a source"
+                );
                 unreadable = Some(error);
             }
             Err(error) => return Err(error.into()),
@@ -122,10 +129,14 @@ async fn find_in<'a>(
     if !table.key.can_hold(key) {
         return Ok(None);
     }
-    let recorded = source.mapping.recorded_columns().into_iter().map(|name| match table.column(name) {
-        Some(_) => format!("t.{}", ident(name)),
-        None => format!("null as {}", ident(name)),
-    });
+    let recorded = source
+        .mapping
+        .recorded_columns()
+        .into_iter()
+        .map(|name| match table.column(name) {
+            Some(_) => format!("t.{}", ident(name)),
+            None => format!("null as {}", ident(name)),
+        });
     let sql = format!(
         "select vestnik.vst_readable(row_to_json((select one from (select {}) one)))::text, \
              (select a.by_whom from vestnik.vst_status_change a where a.source = $3 and a.key = $1 order by a.id desc limit 1), \
@@ -139,8 +150,11 @@ async fn find_in<'a>(
         ident(&source.mapping.key),
         store_is(source, "$2"),
     );
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&key, Type::TEXT), (&store.as_str(), Type::TEXT), (&source.id.0, Type::INT4)];
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+        (&key, Type::TEXT),
+        (&store.as_str(), Type::TEXT),
+        (&source.id.0, Type::INT4),
+    ];
     let Some(row) = transaction.query_typed_opt(&sql, &parameters).await? else {
         return Ok(None);
     };
@@ -156,7 +170,10 @@ async fn find_in<'a>(
     }))
 }
 
-async fn answer_table(transaction: &Transaction<'_>, source: &Source) -> Result<Option<AnswerTable>, tokio_postgres::Error> {
+async fn answer_table(
+    transaction: &Transaction<'_>,
+    source: &Source,
+) -> Result<Option<AnswerTable>, tokio_postgres::Error> {
     const COLUMNS: &str = "select attname::text, format_type(atttypid, null), format_type(atttypid, atttypmod), typcategory = 'S' \
          from pg_attribute join pg_type t on t.oid = atttypid where attrelid = to_regclass($1) and attnum > 0 and not attisdropped";
     let rows = transaction.query_typed(COLUMNS, &[(&source.table, Type::TEXT)]).await?;

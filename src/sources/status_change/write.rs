@@ -53,17 +53,28 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
         put(&answer.accepted_at, &written_now);
     }
     put(&answer.reason, &|name, column| {
-        format!("coalesce({}, t.{name})", column.of_text("nullif(vestnik.vst_storable($5), '')"))
+        format!(
+            "coalesce({}, t.{name})",
+            column.of_text("nullif(vestnik.vst_storable($5), '')")
+        )
     });
-    put(&answer.minutes, &|name, column| format!("coalesce($6::{}, t.{name})", column.kind));
+    put(&answer.minutes, &|name, column| {
+        format!("coalesce($6::{}, t.{name})", column.kind)
+    });
     let status = &mapping.status.column;
     let (name, column) = (ident(&status.name), table.column(&status.name));
     set.push(match status.path.is_empty() {
-        true => format!("{name} = {}", column.map_or_else(|| "$3".to_owned(), |column| column.of_text("$3"))),
+        true => format!(
+            "{name} = {}",
+            column.map_or_else(|| "$3".to_owned(), |column| column.of_text("$3"))
+        ),
         false => {
             let path: Vec<String> = status.path.iter().map(|name| literal(name)).collect();
             let kind = column.map_or("jsonb", |column| column.kind.as_str());
-            format!("{name} = jsonb_set(t.{name}::jsonb, array[{}], to_jsonb($3))::{kind}", path.join(", "))
+            format!(
+                "{name} = jsonb_set(t.{name}::jsonb, array[{}], to_jsonb($3))::{kind}",
+                path.join(", ")
+            )
         }
     });
     format!(
@@ -101,7 +112,11 @@ pub async fn call(
 }
 
 /// Remembers who it was, for those who press second, and in the event that the change has just become.
-pub async fn note(transaction: &Transaction<'_>, standing: &Standing<'_>, change: &StatusChange<'_>) -> Result<(), tokio_postgres::Error> {
+pub async fn note(
+    transaction: &Transaction<'_>,
+    standing: &Standing<'_>,
+    change: &StatusChange<'_>,
+) -> Result<(), tokio_postgres::Error> {
     const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, way, by_whom, minutes, token_id) \
          values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9)";
     const ANNOTATE: &str = "update vestnik.vst_event set answer = vestnik.vst_storable($4)::json \

@@ -12,14 +12,24 @@ async fn an_operators_texts_are_told_to_the_store_that_has_them_and_a_wrong_one_
     let texts = std::env::temp_dir().join(format!("vestnik-own-texts-{}", std::process::id()));
     std::fs::create_dir_all(texts.join("7")).unwrap();
     std::fs::write(texts.join("en.toml"), "[button]\naccept = \"We cook it\"").unwrap();
-    std::fs::write(texts.join("7/en.toml"), "[title]\norder_pending = \"<b>Cook #{number}!</b>\"").unwrap();
+    std::fs::write(
+        texts.join("7/en.toml"),
+        "[title]\norder_pending = \"<b>Cook #{number}!</b>\"",
+    )
+    .unwrap();
     let mut serve = command(&database, &telegram, &["serve"]);
     serve.env("VESTNIK_TELEGRAM_TEXTS", &texts);
     let server = Server::start(serve);
     server.until_log("serving;").await;
     let client = database.client().await;
-    client.batch_execute("insert into orders (store_id) values (7)").await.unwrap();
-    client.batch_execute("insert into orders (store_id) values (8)").await.unwrap();
+    client
+        .batch_execute("insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    client
+        .batch_execute("insert into orders (store_id) values (8)")
+        .await
+        .unwrap();
     for (chat, title) in [(ANNA, "Cook #1!"), (BORIS, "🔔 New order #2")] {
         let told = telegram.until_messages(chat, 1).await.remove(0);
         assert!(told.text.starts_with(title), "{}", told.text);
@@ -40,7 +50,9 @@ async fn run_with(
 ) -> String {
     let mut serve = command(database, telegram, &["serve"]);
     serve.env("VESTNIK_TELEGRAM_TEXTS", texts);
-    let output = tokio::task::spawn_blocking(move || serve.output().unwrap()).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || serve.output().unwrap())
+        .await
+        .unwrap();
     assert!(!output.status.success());
     text(&output.stderr)
 }

@@ -242,4 +242,3 @@ async fn the_golden_schema_is_what_the_migrations_make() {
         "sql/schema.sql is stale: run the tests with VESTNIK_TEST_BLESS=1 and look at what changed"
     );
 }
-

@@ -229,7 +229,10 @@ async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
         count(&client, "select count(*) from orders where status = 'pending'").await,
         2
     );
-    assert!(count(&client, "select count(*) from vestnik.vst_event").await > 0, "they are in the journal");
+    assert!(
+        count(&client, "select count(*) from vestnik.vst_event").await > 0,
+        "they are in the journal"
+    );
     assert_eq!(partner_events(&database).await, 0);
     client
         .batch_execute("update orders set status = 'ready' where id = 1")

@@ -136,8 +136,13 @@ async fn every_language_has_the_same_words() {
         .await;
     browser.picture("19-english").await;
     // What stood there before is said anew, too.
-    let rest = browser.js("return document.querySelector('.bar').innerText + document.getElementById('notices').innerText").await;
-    assert!(!rest.as_str().unwrap().chars().any(|c| ('а'..='я').contains(&c)), "{rest}");
+    let rest = browser
+        .js("return document.querySelector('.bar').innerText + document.getElementById('notices').innerText")
+        .await;
+    assert!(
+        !rest.as_str().unwrap().chars().any(|c| ('а'..='я').contains(&c)),
+        "{rest}"
+    );
     // The narrowest and the widest screen: nothing runs out of it.
     for width in [320, 1920] {
         browser.size(width, 1080).await;

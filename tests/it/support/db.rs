@@ -155,16 +155,20 @@ impl Database {
     /// Attaches a table by its mapping; what is said of it.
     pub async fn attach(&self, mapping: &str) -> Vec<String> {
         let mut said = Vec::new();
-        attach::attach(&mut self.session().await, mapping, Options::default(), &mut |line| said.push(line.to_owned()))
-            .await
-            .unwrap();
+        attach::attach(&mut self.session().await, mapping, Options::default(), &mut |line| {
+            said.push(line.to_owned())
+        })
+        .await
+        .unwrap();
         said
     }
 
     /// A connection with a session of its own, as commands have one that change a table.
     pub async fn session(&self) -> tokio_postgres::Client {
         let config = self.config();
-        vestnik::db::connect_directly(&config.database, "command").await.unwrap()
+        vestnik::db::connect_directly(&config.database, "command")
+            .await
+            .unwrap()
     }
 
     /// A connection, as a shop's application has one.
