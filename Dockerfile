@@ -11,14 +11,14 @@ RUN cargo chef prepare --recipe-path recipe.json
 
 FROM chef AS build
 COPY --from=plan /build/recipe.json recipe.json
-RUN cargo chef cook --release --locked --bin vestnik --recipe-path recipe.json
+RUN cargo chef cook --profile dist --locked --bin vestnik --recipe-path recipe.json
 COPY . .
-RUN cargo build --release --locked --bin vestnik
+RUN cargo build --profile dist --locked --bin vestnik
 
 # Nothing but the program: certificates of well-known authorities are in it. It needs DATABASE_URL, and writes nothing:
 # `docker run --read-only -e DATABASE_URL=... vestnik`.
 FROM docker.io/library/debian:bookworm-slim
-COPY --from=build /build/target/release/vestnik /usr/local/bin/vestnik
+COPY --from=build /build/target/dist/vestnik /usr/local/bin/vestnik
 USER 10001:10001
 ENV VESTNIK_LISTEN=0.0.0.0:8000 VESTNIK_LOG_FORMAT=json
 EXPOSE 8000

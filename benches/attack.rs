@@ -193,7 +193,7 @@ async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack,
 }
 
 /// An order, whose total is its number.
-async fn write(client: &tokio_postgres::Client, written: &Mutex<Vec<Instant>>) {
+async fn write(client: &vestnik::db::Client, written: &Mutex<Vec<Instant>>) {
     let number = {
         let mut written = written.lock().expect("no panic");
         written.push(Instant::now());
@@ -230,7 +230,7 @@ async fn live(server: SocketAddr, token: &str) -> Result<Socket, Box<dyn std::er
     Err("it was closed".into())
 }
 
-async fn token(client: &tokio_postgres::Client) -> String {
+async fn token(client: &vestnik::db::Client) -> String {
     let token = token::create(client, &New::of(&Stores::These(vec!["7".into()]))).await;
     token.expect("a token").reveal().to_owned()
 }

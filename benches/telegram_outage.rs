@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bot_api::{BotApi, Line};
 use engine::{serve, start, until_listening};
 use shop::{Ended, Shop};
-use tokio_postgres::Client;
+use vestnik::db::Client;
 
 const CHAT: i64 = 11;
 /// Moves what was planned, told and tried into the past, as if an hour had gone by.

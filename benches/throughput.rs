@@ -31,17 +31,14 @@ const TURN: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLOW_DISK: &str = "alter system set commit_delay = 1000; alter system set commit_siblings = 0";
 /// A table whose trigger does one insert of what an event says, into a journal that is read in order only.
-const LEAST: &str = "drop index vestnik.event_store_subject, vestnik.event_store_xid; \
+const LEAST: &str = "drop index vestnik.vst_event_store_xid; \
      create table least_orders (like orders including all); \
      create function vestnik.emit_least() returns trigger \
      language plpgsql security definer set search_path = pg_catalog, pg_temp as $$ begin \
-         insert into vestnik.vst_event (store_id, type, data) \
-         select n.store_id::text, 'new_order', jsonb_build_object('order_ids', jsonb_build_array(n.id::text), \
-             'order_id', n.id::text, 'status', n.status, 'customer_name', n.customer_name, 'total', n.total, \
-             'order_type', n.order_type, 'items', n.items) \
-         from inserted_rows n; \
+         insert into vestnik.vst_event (source, store_id, key, type, data) \
+         select 1, n.store_id::text, n.id::text, 'insert', row_to_json(n) from inserted_rows n; \
          if vestnik.vst_should_notify() then \
-             perform vestnik.send_ring((select n.store_id::text from inserted_rows n limit 1), 'new_order'); \
+             perform pg_notify('vestnik', ''); \
          end if; \
          return null; \
      end $$; \

@@ -282,6 +282,21 @@ CREATE TABLE vestnik.vst_bot_update (
     body text NOT NULL,
     taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
+CREATE TABLE vestnik.vst_change (
+    source integer NOT NULL,
+    id bigint NOT NULL,
+    watch smallint DEFAULT 0 NOT NULL,
+    key text,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+ALTER TABLE vestnik.vst_change ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.vst_change_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE vestnik.vst_chat (
     id bigint NOT NULL,
     telegram_id bigint NOT NULL,
@@ -513,6 +528,17 @@ CREATE TABLE vestnik.vst_presence (
     node_id text NOT NULL,
     store_id text NOT NULL
 );
+CREATE TABLE vestnik.vst_projection_failure (
+    source integer NOT NULL,
+    message text NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+CREATE TABLE vestnik.vst_projector (
+    sole boolean DEFAULT true NOT NULL,
+    holder text,
+    until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT vst_projector_sole_check CHECK (sole)
+);
 CREATE TABLE vestnik.vst_promise (
     store_id text NOT NULL,
     subject text NOT NULL,
@@ -624,6 +650,11 @@ CREATE TABLE vestnik.vst_unattended (
     store_id text NOT NULL,
     since timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
+CREATE TABLE vestnik.vst_wait (
+    source integer NOT NULL,
+    key text NOT NULL,
+    until timestamp with time zone NOT NULL
+);
 CREATE TABLE vestnik.vst_webhook (
     event_id bigint NOT NULL,
     store_id text NOT NULL,
@@ -652,6 +683,8 @@ ALTER TABLE ONLY vestnik.vst_bot_slot
     ADD CONSTRAINT vst_bot_slot_pkey PRIMARY KEY (slot);
 ALTER TABLE ONLY vestnik.vst_bot_update
     ADD CONSTRAINT vst_bot_update_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.vst_change
+    ADD CONSTRAINT vst_change_pkey PRIMARY KEY (source, id);
 ALTER TABLE ONLY vestnik.vst_chat_link
     ADD CONSTRAINT vst_chat_link_pkey PRIMARY KEY (chat_id, store_id);
 ALTER TABLE ONLY vestnik.vst_chat
@@ -684,6 +717,10 @@ ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_pkey PRIMARY KEY (store_id, weekday, opens);
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_pkey PRIMARY KEY (node_id, store_id);
+ALTER TABLE ONLY vestnik.vst_projection_failure
+    ADD CONSTRAINT vst_projection_failure_pkey PRIMARY KEY (source);
+ALTER TABLE ONLY vestnik.vst_projector
+    ADD CONSTRAINT vst_projector_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.vst_promise
     ADD CONSTRAINT vst_promise_pkey PRIMARY KEY (store_id, subject);
 ALTER TABLE ONLY vestnik.vst_receipt
@@ -708,6 +745,8 @@ ALTER TABLE ONLY vestnik.vst_token_use
     ADD CONSTRAINT vst_token_use_pkey PRIMARY KEY (node);
 ALTER TABLE ONLY vestnik.vst_unattended
     ADD CONSTRAINT vst_unattended_pkey PRIMARY KEY (store_id);
+ALTER TABLE ONLY vestnik.vst_wait
+    ADD CONSTRAINT vst_wait_pkey PRIMARY KEY (source, key);
 ALTER TABLE ONLY vestnik.vst_webhook
     ADD CONSTRAINT vst_webhook_pkey PRIMARY KEY (event_id);
 CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status, created_at);
@@ -776,6 +815,8 @@ ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_node_id_fkey FOREIGN KEY (node_id) REFERENCES vestnik.vst_node(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_projection_failure
+    ADD CONSTRAINT vst_projection_failure_source_fkey FOREIGN KEY (source) REFERENCES vestnik.vst_source(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_promise
     ADD CONSTRAINT vst_promise_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_receipt
@@ -784,6 +825,8 @@ ALTER TABLE ONLY vestnik.vst_status_change
     ADD CONSTRAINT vst_status_change_source_fkey FOREIGN KEY (source) REFERENCES vestnik.vst_source(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_unattended
     ADD CONSTRAINT vst_unattended_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_wait
+    ADD CONSTRAINT vst_wait_source_fkey FOREIGN KEY (source) REFERENCES vestnik.vst_source(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_webhook
     ADD CONSTRAINT vst_webhook_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 GRANT USAGE ON SCHEMA vestnik TO vestnik_recorder;
@@ -808,6 +851,9 @@ REVOKE ALL ON FUNCTION vestnik.vst_store_id(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_store_id(value text) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_token_changed() FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_token_changed() TO vestnik_recorder;
+GRANT INSERT(source) ON TABLE vestnik.vst_change TO vestnik_recorder;
+GRANT INSERT(watch) ON TABLE vestnik.vst_change TO vestnik_recorder;
+GRANT INSERT(key) ON TABLE vestnik.vst_change TO vestnik_recorder;
 GRANT INSERT(source) ON TABLE vestnik.vst_event TO vestnik_recorder;
 GRANT INSERT(store_id) ON TABLE vestnik.vst_event TO vestnik_recorder;
 GRANT INSERT(key) ON TABLE vestnik.vst_event TO vestnik_recorder;

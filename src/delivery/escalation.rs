@@ -86,7 +86,7 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
     let transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     db::read_by_index(&transaction).await?;
-    let statement = transaction.prepare_cached(&DUE).await?;
+    let statement = transaction.prepare_cached(DUE).await?;
     let rows = transaction.query(&statement, &[&BATCH]).await?;
     let (mut due, mut ended) = (Vec::new(), Vec::new());
     for row in &rows {

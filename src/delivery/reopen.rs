@@ -66,7 +66,7 @@ pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String])
             let age_s = first.get(&item.id).copied().unwrap_or_default();
             item.age = std::time::Duration::try_from_secs_f64(age_s).unwrap_or_default();
         }
-        told.sort_by(|one, other| other.age.cmp(&one.age));
+        told.sort_by_key(|one| std::cmp::Reverse(one.age));
         told.truncate(LISTED);
         Ok(told)
     })

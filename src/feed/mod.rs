@@ -349,9 +349,9 @@ impl Feed {
                 lookups: &lookups,
                 looked_up: needs_lookup.then(|| watched.iter().filter_map(|event| event.store.clone()).collect()),
             };
-            match self.router.publish(epoch, events, before, after, &translation) {
-                Ok(()) => break,
-                Err(Newcomer) => {}
+            let published = self.router.publish(epoch, events, before, after, &translation);
+            if published != Err(Newcomer) {
+                break;
             }
         }
         if events.iter().any(is_truncate) {

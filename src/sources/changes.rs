@@ -295,7 +295,7 @@ impl<'a> Piece<'a> {
 /// Puts together what belongs together; each piece stands where the last of its rows stood.
 pub fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
-    let mut groups: HashMap<GroupKey<'a>, (usize, Vec<(&'a JournalEvent, &'a RowWrite)>)> = HashMap::new();
+    let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
     for (place, event) in events.iter().enumerate() {
         match &event.body {
             Body::Engine(kind, data) => pieces.push((place, Piece::Engine(event, *kind, data))),
@@ -320,6 +320,8 @@ pub fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
+/// The place of the last of a group's rows, and all of them.
+type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 
 fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {

@@ -22,7 +22,7 @@ use crate::domain::wire_time::WireTime;
 use crate::journal;
 pub use table::StatusFilter;
 pub(super) use table::TypedColumn;
-use table::{Anchor, Look, SourceTable};
+use table::{Anchor, SourceTable};
 
 /// Rows of one page at most.
 pub const MAX_ROWS: usize = 500;
@@ -145,8 +145,8 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     });
     for source in wanted {
         match SourceTable::look(&transaction, source).await? {
-            Look::Readable(table) => tables.push(table),
-            Look::Incomplete => unavailable.push(source.name.to_string()),
+            Some(table) => tables.push(table),
+            None => unavailable.push(source.name.to_string()),
         }
     }
     let mut anchored = None;

@@ -104,18 +104,12 @@ pub enum StatusFilter {
     These(Vec<Status>),
 }
 
-/// A table as it was found.
-#[derive(Debug)]
-pub enum Look<'a> {
-    /// It can be read.
-    Readable(SourceTable<'a>),
-    /// A column is gone without which no row is found.
-    Incomplete,
-}
-
 impl<'a> SourceTable<'a> {
-    /// Looks at the table as it is now.
-    pub async fn look(transaction: &Transaction<'_>, source: &'a Source) -> Result<Look<'a>, tokio_postgres::Error> {
+    /// Looks at the table as it is now; `None`: a column is gone without which no row is found.
+    pub async fn look(
+        transaction: &Transaction<'_>,
+        source: &'a Source,
+    ) -> Result<Option<Self>, tokio_postgres::Error> {
         const COLUMNS: &str = "select a.attname::text, format_type(a.atttypid, null), \
                  exists (select from pg_index x join pg_attribute c on c.attrelid = a.attrelid and c.attname = $2 and c.attnum = x.indkey[1] \
                     where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum) \
@@ -139,10 +133,7 @@ impl<'a> SourceTable<'a> {
                 row.try_get::<_, bool>(2)?,
             ));
         }
-        Ok(match Self::of(source, &columns, created) {
-            Some(table) => Look::Readable(table),
-            None => Look::Incomplete,
-        })
+        Ok(Self::of(source, &columns, created))
     }
 
     fn of(source: &'a Source, columns: &[(String, String, bool)], created: Option<&Column>) -> Option<Self> {
