@@ -23,7 +23,7 @@ pub use libpq::Surroundings;
 pub use pool::{Lent, POOL_WAIT, Pool, PoolError};
 pub use statement::Statement;
 pub use tls::Tls;
-pub use turns::{Busy, Reads, Turns};
+pub use turns::{Busy, Reads, Turns, WAITING_PRESSES};
 
 use std::time::Duration;
 

@@ -11,8 +11,10 @@ use super::Pool;
 
 /// Requests of one store that run at once.
 const AT_ONCE: usize = 2;
-/// Requests of one store that wait.
-const WAITING: usize = 32;
+/// Reads of one store that wait.
+const WAITING: usize = 8;
+/// Presses of one store that wait: several people may press at once, and each is told who was first.
+pub const WAITING_PRESSES: usize = 32;
 /// How long one waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -33,6 +35,8 @@ pub struct Turns {
     stores: Mutex<HashMap<Box<str>, Line>>,
     /// Of all stores together.
     all: Arc<Semaphore>,
+    /// Of one store, as many may wait.
+    waiting: usize,
 }
 
 /// The requests of one store that run or wait.
@@ -43,11 +47,12 @@ struct Line {
 }
 
 impl Turns {
-    /// At most so many at once, of all stores together.
-    pub fn new(in_all: usize) -> Self {
+    /// At most so many at once, of all stores together; of one store, as many may wait as said.
+    pub fn new(in_all: usize, waiting: usize) -> Self {
         Self {
             stores: Mutex::default(),
             all: Arc::new(Semaphore::new(in_all.max(1))),
+            waiting,
         }
     }
 
@@ -74,7 +79,7 @@ impl Turns {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             standing: 0,
         });
-        if line.standing == AT_ONCE + WAITING {
+        if line.standing == AT_ONCE + self.waiting {
             return Err(Busy::Store);
         }
         line.standing += 1;
@@ -121,7 +126,7 @@ impl Reads {
     /// Over these connections.
     pub fn new(pool: Pool) -> Self {
         Self {
-            turns: Turns::new(pool.max_size()),
+            turns: Turns::new(pool.max_size(), WAITING),
             pool,
         }
     }
@@ -140,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_waits_for_itself_and_for_no_other() {
-        let turns = Turns::new(100);
+        let turns = Turns::new(100, WAITING);
         let first = turns.take("7").await.unwrap();
         let second = turns.take("7").await.unwrap();
         let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(turns.take("7"))).collect();
@@ -162,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_stores_together_have_no_more_turns_than_there_are() {
-        let turns = Turns::new(2);
+        let turns = Turns::new(2, WAITING);
         let held = (turns.take("7").await.unwrap(), turns.take("8").await.unwrap());
         let mut third = Box::pin(turns.take("9"));
         assert!(third.as_mut().now_or_never().is_none(), "it waits");

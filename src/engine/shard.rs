@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Error, upkeep};
 use crate::config::{Config, Notify};
-use crate::db::{self, Turns};
+use crate::db::{self, Turns, WAITING_PRESSES};
 use crate::delivery::{forget, worker::Worker};
 use crate::feed::{Feed, Pulse};
 use crate::http::{self, Site};
@@ -142,7 +142,7 @@ impl Node {
             pool,
             token_pool,
             reads: db::reads(&config.database)?,
-            changes: Turns::new(config.database.pool_size / 2),
+            changes: Turns::new(config.database.pool_size / 2, WAITING_PRESSES),
             tokens,
             ping_interval: config.session.ping_interval,
             presence,

@@ -97,7 +97,7 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
         pool,
         token_pool: vestnik::db::token_pool(&config.database).unwrap(),
         reads: vestnik::db::reads(&config.database).unwrap(),
-        changes: vestnik::db::Turns::new(1),
+        changes: vestnik::db::Turns::new(1, vestnik::db::WAITING_PRESSES),
         ping_interval: Duration::from_millis(1),
     });
     let grant = Arc::new(Grant {

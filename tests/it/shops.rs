@@ -47,6 +47,8 @@ async fn every_shop_is_understood_and_told_as_it_is_written_down() {
     let mut shops: Vec<PathBuf> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        // Those are tried by `derived`.
+        .filter(|shop| !shop.ends_with("derived"))
         .collect();
     shops.sort();
     assert!(shops.len() >= 12, "{shops:?}");

@@ -2,6 +2,8 @@
 
 mod columns;
 mod statuses;
+// Lists of words, as many a line as there is room for.
+#[rustfmt::skip]
 mod synonyms;
 mod toml_text;
 
