@@ -421,9 +421,9 @@ pub(super) mod tests {
 
     #[test]
     fn an_address_leads_to_a_map_and_its_text_to_nothing_else() {
-        let mut data = order("pending");
-        data["address"] = json!("ул. Мира, 5 \"А\" <b>");
-        let text = text("en", EventType::NewOrder, &data);
+        let mut told = told(EventType::NewOrder, &order("pending"));
+        Arc::get_mut(&mut told.subject).unwrap().address = Some("ул. Мира, 5 \"А\" <b>".into());
+        let text = subject(&style("en"), &told, &told, None, None).text;
         let link = "📍 <a href=\"https://www.google.com/maps/search/?api=1&query=%D1%83%D0%BB.%20%D0%9C%D0%B8%D1%80%D0%B0%2C%205%20%22%D0%90%22%20%3Cb%3E\">\
             ул. Мира, 5 \"А\" &lt;b&gt;</a>";
         assert!(text.contains(link), "{text}");
