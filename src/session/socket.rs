@@ -22,7 +22,7 @@ pub enum Socket {
     Secure(Box<TlsStream<Tcp>>),
 }
 
-/// A TCP connection that fails where its peer takes nothing of what is written for [`WRITE_PROGRESS_DEADLINE`].
+/// A TCP connection that fails where its peer takes nothing of what is written for `WRITE_PROGRESS_DEADLINE`.
 pub struct Tcp {
     stream: TcpStream,
     /// Runs while a write waits. An idle session has none.

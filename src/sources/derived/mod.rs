@@ -70,7 +70,7 @@ pub struct Derived {
     pub store: String,
     /// One of the canonical statuses, or `hidden`.
     pub status: String,
-    /// An expression for each value that there is, by its name in [`FIELDS`].
+    /// An expression for each value that there is, by its name in `FIELDS`.
     pub fields: Vec<(&'static str, String)>,
     /// What else is shown, by its label.
     pub extra: Vec<(String, String)>,

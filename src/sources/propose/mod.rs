@@ -44,7 +44,7 @@ struct Draft {
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,
-    /// Keys of [answer].
+    /// Keys of `[answer]`.
     answer: Vec<(&'static str, String)>,
     /// Columns that nothing was made of.
     left: Vec<String>,
