@@ -10,7 +10,8 @@ use crate::domain::event::{EventType, JournalEvent, StoreId};
 use crate::domain::status::Status;
 use crate::journal;
 use crate::sources::changes::Lookups;
-use crate::sources::{Source, Sources, literal};
+use crate::sources::sql::{self, literal};
+use crate::sources::{Source, Sources};
 
 /// Upper bounds of the summary's buckets, seconds; what took longer is in one more.
 pub const BUCKETS_S: [i32; 7] = [5, 15, 30, 60, 120, 300, 600];
@@ -143,13 +144,10 @@ fn may_be_new_sql(source: &Source) -> String {
     if texts.is_empty() {
         return "false".to_owned();
     }
-    let path = std::iter::once(&words.column.name)
-        .chain(&words.column.path)
-        .map(|name| literal(name));
-    let path = path.collect::<Vec<_>>().join(", ");
+    let path = sql::path_array(std::iter::once(&words.column.name).chain(&words.column.path));
     let texts = texts.join(", ");
     format!(
-        "source = {} and (old #> array[{path}])::text in ({texts}) and (data #> array[{path}])::text not in ({texts})",
+        "source = {} and (old #> {path})::text in ({texts}) and (data #> {path})::text not in ({texts})",
         source.id.0
     )
 }

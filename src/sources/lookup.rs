@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 use super::changes::Lookups;
 use super::items::LISTED_ITEMS;
 use super::mapping::{Column, Items, ItemsRef};
-use super::trigger::{ident, literal};
+use super::sql::{ident, path_array};
 use super::{Source, Sources};
 use crate::db::{self, Failed};
 use crate::domain::event::{JournalEvent, SourceId, SubjectId};
@@ -194,6 +194,5 @@ fn expression(column: &Column) -> String {
     if column.path.is_empty() {
         return name;
     }
-    let path: Vec<String> = column.path.iter().map(|name| literal(name)).collect();
-    format!("{name}::jsonb #> array[{}]", path.join(", "))
+    format!("{name}::jsonb #> {}", path_array(&column.path))
 }

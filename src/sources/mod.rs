@@ -18,6 +18,7 @@ pub mod reconciler;
 mod recorder;
 pub mod registry;
 mod repair;
+pub mod sql;
 pub mod status_change;
 mod translate;
 mod trigger;
@@ -34,7 +35,6 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::{Currency, Unit};
 use mapping::{Column, Items, ItemsRef, Mapping, MoneyColumn};
 pub use translate::Beside;
-pub use trigger::literal;
 
 /// An attached table with its mapping.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use super::catalog::{self, Table};
 use super::changes::Found;
 use super::lookup::look_up;
 use super::mapping::StoreRef;
-use super::trigger::ident;
+use super::sql::{ident, literal};
 use super::{Beside, Source};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
@@ -53,7 +53,7 @@ pub async fn newest(
     };
     let store = match &mapping.store {
         StoreRef::Column(name) => format!("t.{}::text", ident(name)),
-        StoreRef::Constant(store) => super::literal(store),
+        StoreRef::Constant(store) => literal(store),
     };
     let sql = format!(
         "select vestnik.vst_readable({store}), vestnik.vst_readable(t.{}::text), \

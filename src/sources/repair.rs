@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use super::attach::Error;
 use super::catalog::Table;
 use super::mapping::{Mapping, StoreRef};
-use super::trigger::{ident, literal};
+use super::sql::{ident, literal};
 use crate::domain::event::SourceId;
 
 /// The newest events of a source that get the columns which they lack.

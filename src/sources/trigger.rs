@@ -2,6 +2,7 @@
 
 use super::catalog::{Shape, Table, TableColumn};
 use super::mapping::{Mapping, StoreRef};
+use super::sql::{ident, literal, quoted};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
@@ -27,20 +28,6 @@ pub fn trigger_names() -> Vec<&'static str> {
 /// The name of a source's function. Its number is in it, so whatever tables are called, no two names collide.
 pub fn function_name(source: SourceId) -> String {
     format!("vestnik.vst_record_{}", source.0)
-}
-
-/// An identifier as SQL writes it.
-pub fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as SQL writes it, whatever `standard_conforming_strings` is.
-pub fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    match quoted.contains('\\') {
-        true => format!("E'{}'", quoted.replace('\\', "\\\\")),
-        false => format!("'{quoted}'"),
-    }
 }
 
 /// The SQL of the source's function. Columns that the table has not are recorded as null.
@@ -90,13 +77,7 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
             .replace(&format!("{{same{form}}}"), &same(&columns, old, new))
             .replace(&format!("{{stays{form}}}"), &same(&row.identity(), old, new));
     }
-    // The first lines are for whoever reads the template.
-    let begin = sql.find("create or replace").unwrap_or_default();
-    let sql = sql.split_off(begin);
-    let quote = (0..)
-        .map(|number| format!("$vst{number}$"))
-        .find(|quote| !sql.contains(quote.as_str()));
-    sql.replace("{quote}", &quote.unwrap_or_default())
+    quoted(sql)
 }
 
 /// The body between the quotes, as `pg_proc` keeps it: by it a function that is in force is known again.

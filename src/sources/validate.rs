@@ -7,7 +7,7 @@ use crate::db::GenericClient;
 use super::access;
 use super::catalog::{self, Shape, Table};
 use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
-use super::trigger::ident;
+use super::sql::ident;
 use crate::domain::status::Status;
 
 /// Columns that are named where one is missing.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::db::Transaction;
 
 use super::super::Source;
-use super::super::trigger::ident;
+use super::super::sql::ident;
 use super::project::{Known, Telling, derive, derive_parts, tell};
 use super::{Derived, function, projection};
 use crate::db::{self, Failed};

@@ -7,7 +7,7 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::Type;
 
 use super::super::catalog::{self, Table};
-use super::super::trigger::ident;
+use super::super::sql::ident;
 use super::super::validate::{self, Findings};
 use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};

@@ -2,7 +2,7 @@
 //! role that may only read what the expressions read.
 
 use super::super::catalog::Table;
-use super::super::trigger::{ident, literal};
+use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
@@ -101,15 +101,4 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
 /// The name of what leads from the values of a watched table to keys.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
-}
-
-/// Puts a quote that does not occur in it where `{quote}` stands. What is before the function is for whoever reads the
-/// template.
-pub(super) fn quoted(mut sql: String) -> String {
-    let begin = sql.find("create or replace").unwrap_or_default();
-    let sql = sql.split_off(begin);
-    let quote = (0..)
-        .map(|number| format!("$vst{number}$"))
-        .find(|quote| !sql.contains(quote.as_str()));
-    sql.replace("{quote}", &quote.unwrap_or_default())
 }

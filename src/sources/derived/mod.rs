@@ -22,7 +22,7 @@ use super::mapping::{
     Answer, Column, CurrencyRef, Fields, Items, ItemsRef, Mapping, MoneyColumn, PaidWords, StatusWords, StoreRef,
     TimeColumn, TypeWords,
 };
-use super::trigger::ident;
+use super::sql::ident;
 use super::{RecordedColumn, usual_unit};
 use crate::domain::event::SourceId;
 use crate::domain::money::Unit;

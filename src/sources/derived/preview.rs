@@ -10,7 +10,7 @@ use super::super::catalog::{self, Table};
 use super::super::changes::Found;
 use super::super::mapping::Mapping;
 use super::super::preview::Preview;
-use super::super::trigger::ident;
+use super::super::sql::ident;
 use super::super::{Beside, RecordedColumn, Source, zone};
 use super::project::row_json;
 use super::{Derived, check, function, reader, with_units};

@@ -3,7 +3,7 @@
 use tokio_postgres::Transaction;
 
 use super::super::catalog::Table;
-use super::super::trigger::ident;
+use super::super::sql::ident;
 use super::function;
 use crate::domain::event::SourceId;
 

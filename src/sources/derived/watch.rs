@@ -6,7 +6,8 @@ use super::super::attach::Error;
 use super::super::catalog::{Shape, Table};
 use super::super::install::Installed;
 use super::super::recorder::{self, Recorder};
-use super::super::trigger::{body_of, function_name, ident, same, text_of};
+use super::super::sql::{ident, quoted};
+use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
@@ -87,7 +88,7 @@ impl Watched {
             .replace("{o.key:x}", &key("(o.x)"))
             .replace("{n.key:x}", &key("(n.x)"))
             .replace("{same:x}", &same(&columns, "(o.x)", "(n.x)"));
-        super::function::quoted(sql)
+        quoted(sql)
     }
 
     /// The SQL of its triggers.

@@ -7,8 +7,8 @@ use tokio_postgres::types::Type;
 use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::mapping::{Column, StoreRef};
+use crate::sources::sql::{ident, literal, value_text};
 use crate::sources::translate::NO;
-use crate::sources::trigger::{ident, literal};
 
 /// A column of the table, and its type.
 #[derive(Debug, Clone)]
@@ -146,7 +146,7 @@ impl<'a> SourceTable<'a> {
             })
         };
         let status_column = typed(&mapping.status.column.name)?;
-        let status = value_text("t", &mapping.status.column);
+        let status = value_text(&mapping.status.column);
         let is_indexed = columns
             .iter()
             .any(|(name, _, indexed)| *indexed && *name == mapping.status.column.name);
@@ -307,16 +307,6 @@ fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     }
 }
 
-/// A value as text: a whole column, or what is at its path.
-fn value_text(row: &str, column: &Column) -> String {
-    let name = ident(&column.name);
-    if column.path.is_empty() {
-        return format!("{row}.{name}::text");
-    }
-    let path: Vec<String> = column.path.iter().map(|name| literal(name)).collect();
-    format!("({row}.{name}::jsonb #>> array[{}])", path.join(", "))
-}
-
 /// SQL that holds where a row is not soft-deleted, as the translation has it: null, or what says no.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
@@ -327,7 +317,7 @@ fn is_alive(column: &Column, typed: &TypedColumn) -> String {
         }
         (kind, true) if kind.starts_with("timestamp") || kind == "date" => return format!("{name} is null"),
         ("json" | "jsonb", true) => format!("({name}::jsonb #>> '{{}}')"),
-        _ => value_text("t", column),
+        _ => value_text(column),
     };
     format!(
         "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",

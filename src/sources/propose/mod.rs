@@ -10,7 +10,7 @@ mod toml_text;
 use crate::db::GenericClient;
 
 use super::catalog::{self, Table, TableColumn};
-use super::trigger::ident;
+use super::sql::ident;
 use crate::domain::status::SubjectKind;
 use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole, may_list};
 use statuses::Words;

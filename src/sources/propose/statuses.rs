@@ -6,7 +6,7 @@ use super::synonyms::{self, Usual, usual_status};
 use super::{Columns, Draft, TypeWords, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
-use crate::sources::trigger::ident;
+use crate::sources::sql::ident;
 
 /// Rows that are looked at for words that occur.
 const SAMPLED_ROWS: i64 = 200_000;

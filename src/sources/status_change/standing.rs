@@ -10,8 +10,8 @@ use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;
 use crate::sources::changes::Found;
 use crate::sources::list::TypedColumn;
-use crate::sources::mapping::{Column, StoreRef};
-use crate::sources::trigger::{ident, literal};
+use crate::sources::mapping::StoreRef;
+use crate::sources::sql::{ident, literal, value_text};
 use crate::sources::{Beside, Source, Sources};
 
 /// A row as it stands, with what its table has.
@@ -144,7 +144,7 @@ async fn find_in<'a>(
              vestnik.vst_readable({}) \
          from {} t where {} and t.{}::text = $1 and {}",
         recorded.collect::<Vec<_>>().join(", "),
-        status_text(&source.mapping.status.column),
+        value_text(&source.mapping.status.column),
         source.table,
         table.key.is("t", "$1"),
         ident(&source.mapping.key),
@@ -198,16 +198,5 @@ pub fn store_is(source: &Source, parameter: &str) -> String {
     match &source.mapping.store {
         StoreRef::Column(name) => format!("t.{}::text = {parameter}", ident(name)),
         StoreRef::Constant(store) => format!("{parameter} = {}", literal(store)),
-    }
-}
-
-/// The status as text.
-pub fn status_text(column: &Column) -> String {
-    match column.path.is_empty() {
-        true => format!("t.{}::text", ident(&column.name)),
-        false => {
-            let path: Vec<String> = column.path.iter().map(|name| literal(name)).collect();
-            format!("(t.{}::jsonb #>> array[{}])", ident(&column.name), path.join(", "))
-        }
     }
 }

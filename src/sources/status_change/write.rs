@@ -5,9 +5,9 @@ use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::StatusChange;
-use super::standing::{AnswerColumn, Standing, status_text, store_is};
+use super::standing::{AnswerColumn, Standing, store_is};
 use crate::domain::status::Status;
-use crate::sources::trigger::{ident, literal};
+use crate::sources::sql::{ident, literal, path_array, value_text};
 
 /// Writes the shop's word, if the status is still what it was. Whether a row was changed.
 pub async fn update(
@@ -69,11 +69,10 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
             column.map_or_else(|| "$3".to_owned(), |column| column.of_text("$3"))
         ),
         false => {
-            let path: Vec<String> = status.path.iter().map(|name| literal(name)).collect();
             let kind = column.map_or("jsonb", |column| column.kind.as_str());
             format!(
-                "{name} = jsonb_set(t.{name}::jsonb, array[{}], to_jsonb($3))::{kind}",
-                path.join(", ")
+                "{name} = jsonb_set(t.{name}::jsonb, {}, to_jsonb($3))::{kind}",
+                path_array(&status.path)
             )
         }
     });
@@ -85,7 +84,7 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
         table.key.is("t", "$1"),
         ident(&mapping.key),
         store_is(standing.source, "$2"),
-        status_text(status),
+        value_text(status),
     )
 }
 
