@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::db::{self, Failed};
 use crate::domain::Subject as Canonical;
-use crate::domain::event::{EventId, EventType, PartnerEvent, SubjectId};
+use crate::domain::event::{EventId, EventType, PartnerEvent};
 use crate::domain::status::Status;
 use crate::journal;
 use crate::sources::Sources;
@@ -110,10 +110,7 @@ pub(super) async fn told_events(
         match look_up(&savepoint, source, &keys).await {
             Ok(found) => {
                 savepoint.commit().await?;
-                for (key, found) in found {
-                    let key = key.into();
-                    lookups.insert(SubjectId { source: id, key }, found);
-                }
+                lookups.extend(id, found);
             }
             // An order is told without its items rather than late.
             Err(error) => {

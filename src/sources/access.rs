@@ -32,8 +32,7 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
         let Ok(found) = Table::find(client, name).await else {
             return Ok(access);
         };
-        let named = [&items.name, &items.quantity, &items.price, &items.note, &items.options];
-        let named = named.into_iter().flatten().map(|column| column.name.as_str());
+        let named = items.named_columns().map(|(_, column)| column.name.as_str());
         let read: Vec<&str> = named.chain([order_key.as_str()]).collect();
         grants(client, &found, "select", &read, "items are missing", &mut access).await?;
         access.extend(policies(client, &found, &[("r", "select", "items are missing")]).await?);

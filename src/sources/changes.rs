@@ -32,9 +32,13 @@ pub enum Found<'a> {
 }
 
 impl Lookups {
-    /// Keeps what was found for an order.
-    pub fn insert(&mut self, subject: SubjectId, found: String) {
-        self.found.insert(subject, found);
+    /// Keeps what was found for orders of a source, by their keys.
+    pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
+        let found = found.into_iter().map(|(key, found)| {
+            let key = key.into();
+            (SubjectId { source, key }, found)
+        });
+        self.found.extend(found);
     }
 
     /// The orders of this source could not be looked up.
@@ -54,7 +58,7 @@ impl Lookups {
 
 /// All that one transaction wrote to one order of a store.
 #[derive(Debug)]
-pub struct Change<'a> {
+struct Change<'a> {
     /// The last of its rows.
     pub last: &'a JournalEvent,
     /// Where the row is.
@@ -87,7 +91,7 @@ impl Sources {
     }
 
     /// What a partner receives of one piece, if anything.
-    pub fn partner_event(&self, piece: &Piece<'_>, lookups: &Lookups) -> Option<PartnerEvent> {
+    fn partner_event(&self, piece: &Piece<'_>, lookups: &Lookups) -> Option<PartnerEvent> {
         let event = piece.last();
         let store = event.store.clone()?;
         let mut told = PartnerEvent {
@@ -275,7 +279,7 @@ fn of_kind(kind: SubjectKind, order: EventType, booking: EventType) -> EventType
 
 /// What becomes one event at most.
 #[derive(Debug)]
-pub enum Piece<'a> {
+enum Piece<'a> {
     /// The writes of one transaction to one order.
     Change(Change<'a>),
     /// What the engine itself says.
@@ -293,7 +297,7 @@ impl<'a> Piece<'a> {
 }
 
 /// Puts together what belongs together; each piece stands where the last of its rows stood.
-pub fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
+fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
     let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
     for (place, event) in events.iter().enumerate() {

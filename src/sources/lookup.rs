@@ -15,7 +15,7 @@ use super::mapping::{Column, Items, ItemsRef};
 use super::sql::{ident, path_array};
 use super::{Source, Sources};
 use crate::db::{self, Failed};
-use crate::domain::event::{JournalEvent, SourceId, SubjectId};
+use crate::domain::event::{JournalEvent, SourceId};
 
 /// How long the look-ups of a source may take: other stores' orders wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -95,16 +95,7 @@ impl Lookup {
         transaction.batch_execute(&limits).await?;
         let found = look_up(&transaction, source, keys).await?;
         transaction.commit().await?;
-        for (key, found) in found {
-            let source = source.id;
-            lookups.insert(
-                SubjectId {
-                    source,
-                    key: key.into(),
-                },
-                found,
-            );
-        }
+        lookups.extend(source.id, found);
         Ok(())
     }
 }
@@ -160,16 +151,9 @@ async fn items_sql(
         // Postgres says what is missing.
         None => ("text".to_owned(), Vec::new()),
     };
-    let named = [
-        ("name", &items.name),
-        ("quantity", &items.quantity),
-        ("price", &items.price),
-        ("note", &items.note),
-        ("options", &items.options),
-    ];
-    let named = named
-        .into_iter()
-        .filter_map(|(name, column)| Some(format!("{} as {name}", expression(column.as_ref()?))));
+    let named = items
+        .named_columns()
+        .map(|(name, column)| format!("{} as {name}", expression(column)));
     let named: Vec<String> = named.collect();
     let order = if primary.is_empty() {
         "ctid".to_owned()

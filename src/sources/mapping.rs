@@ -158,6 +158,22 @@ pub struct Items {
     pub options: Option<Column>,
 }
 
+impl Items {
+    /// The columns that the mapping names, by their keys in it.
+    pub fn named_columns(&self) -> impl Iterator<Item = (&'static str, &Column)> {
+        let columns = [
+            ("name", &self.name),
+            ("quantity", &self.quantity),
+            ("price", &self.price),
+            ("note", &self.note),
+            ("options", &self.options),
+        ];
+        columns
+            .into_iter()
+            .filter_map(|(key, column)| Some((key, column.as_ref()?)))
+    }
+}
+
 /// What a person's answer writes beside the status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {

@@ -224,16 +224,7 @@ async fn items(client: &impl GenericClient, mapping: &Mapping, findings: &mut Fi
         }
         Err(error) => return Err(error),
     };
-    let named = [
-        ("name", &items.name),
-        ("quantity", &items.quantity),
-        ("price", &items.price),
-        ("note", &items.note),
-        ("options", &items.options),
-    ];
-    let named = named
-        .into_iter()
-        .filter_map(|(key, column)| Some((key, column.as_ref()?.name.as_str())));
+    let named = items.named_columns().map(|(key, column)| (key, column.name.as_str()));
     for (key, column) in named.chain([("order_key", order_key.as_str())]) {
         if found.column(column).is_none() {
             let names: Vec<&str> = found

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::changes::{Found, Lookups, pieces};
+use super::changes::{Found, Lookups};
 use super::lookup::look_up;
 use super::{Beside, Source, Sources};
 use crate::db;
@@ -347,16 +347,7 @@ async fn told(
         let savepoint = transaction.savepoint().await?;
         let found = look_up(&savepoint, source, &keys).await;
         match end(savepoint, found, source, &mut Vec::new()).await? {
-            Some(found) => found.into_iter().for_each(|(key, found)| {
-                let source = source.id;
-                lookups.insert(
-                    SubjectId {
-                        source,
-                        key: key.into(),
-                    },
-                    found,
-                );
-            }),
+            Some(found) => lookups.extend(source.id, found),
             None => lookups.fail(source.id),
         }
     }
@@ -398,11 +389,8 @@ async fn new_events(
     let events = journal::newest_of(transaction, store, &keys, SCANNED_EVENTS).await?;
     let events: Vec<&JournalEvent> = events.iter().collect();
     let mut new = HashMap::new();
-    for piece in pieces(&events) {
-        let event = sources.partner_event(&piece, &Lookups::default());
-        if let Some(event) = event.filter(|event| matches!(event.kind, EventType::NewOrder | EventType::NewBooking))
-            && let Some(subject) = &event.subject
-        {
+    for event in sources.partner_events(&events, &Lookups::default()) {
+        if let (EventType::NewOrder | EventType::NewBooking, Some(subject)) = (event.kind, &event.subject) {
             new.insert(subject.id.clone(), (event.id, false));
         }
     }

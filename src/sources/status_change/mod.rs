@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 
 use super::access;
 use super::catalog::Table;
-use super::changes::{Lookups, pieces};
+use super::changes::Lookups;
 use super::{Source, Sources};
 use crate::db::{self, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
@@ -334,10 +334,7 @@ async fn may_return(
     let events = journal::newest_of(transaction, change.store, &[change.key], SCANNED_EVENTS).await?;
     let events: Vec<_> = events.iter().collect();
     let mut last = None;
-    for piece in pieces(&events) {
-        let Some(event) = sources.partner_event(&piece, &Lookups::default()) else {
-            continue;
-        };
+    for event in sources.partner_events(&events, &Lookups::default()) {
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
         let is_this = event
             .subject
