@@ -36,7 +36,7 @@ enum Action {
     Status,
     /// Send a message to a store's chats, by the same way as its orders, and say whether it arrived
     Test {
-        /// The store
+        /// The store's id, as its orders carry it
         #[arg(long)]
         store: String,
         /// One of its chats, by its number at Telegram; all of them otherwise
@@ -56,7 +56,7 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Link {
-    /// The store
+    /// The store's id, as its orders carry it
     #[arg(long)]
     store: String,
     /// mirror: everything; fallback: what no panel could ring; manager: what nobody answers for long

@@ -22,13 +22,13 @@ pub struct Args {
 enum Action {
     /// Post a message of the type "test" to a store's webhook, and say what it answers
     Test {
-        /// The store
+        /// The store's id, as its orders carry it
         #[arg(long)]
         store: String,
     },
     /// Sign with a new secret, from VESTNIK_WEBHOOK_SECRET or made here, and with the old one beside it
     Rotate {
-        /// The store
+        /// The store's id, as its orders carry it
         #[arg(long)]
         store: String,
         /// The receiver knows the new secret: sign with the old one no more

@@ -20,16 +20,16 @@ pub struct Jwt {
 /// Where a JWK set is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeys {
-    /// In a file.
+    /// The path of the file that holds it.
     File(PathBuf),
-    /// At an address.
+    /// The URL from which it is fetched.
     Url(String),
 }
 
 /// An algorithm that signatures are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
-    /// Ed25519.
+    /// EdDSA, by keys of Ed25519 only.
     EdDsa,
     /// ECDSA on P-256 with SHA-256.
     Es256,
@@ -50,7 +50,7 @@ impl JwtAlgorithm {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }

@@ -78,7 +78,7 @@ macro_rules! statements {
             }
         }
 
-        /// All rows.
+        /// Every row of the answer, in its order.
         pub async fn query(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Vec<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed(text, &typed(parameters)).await,
@@ -90,7 +90,7 @@ macro_rules! statements {
             }
         }
 
-        /// The one row.
+        /// The only row of the answer; another number of rows is an error.
         pub async fn query_one(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Row> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_one(text, &typed(parameters)).await,

@@ -13,14 +13,14 @@ pub trait GenericClient: Sync {
     /// Prepares a statement, once for the connection where it is one of ours.
     fn prepare_cached(&self, sql: &str) -> impl Future<Output = Result<Statement>> + Send;
 
-    /// All rows.
+    /// Every row of the answer, in its order.
     fn query(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
-    /// The one row.
+    /// The only row of the answer; another number of rows is an error.
     fn query_one(
         &self,
         sql: &(impl Sql + ?Sized),

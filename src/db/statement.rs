@@ -35,11 +35,11 @@ const SENT_AS: [Type; 24] = [
 
 /// A statement: its text, or one that was prepared.
 pub trait Sql: Sync {
-    /// Either of them.
+    /// The text, or the statement that was prepared.
     fn spoken(&self) -> Spoken<'_>;
 }
 
-/// What [`Sql`] is.
+/// The two forms in which SQL reaches the database.
 #[derive(Clone, Copy)]
 pub enum Spoken<'a> {
     /// Its text.

@@ -40,7 +40,7 @@ impl Note {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|note| note.as_str() == name)
     }

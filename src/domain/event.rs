@@ -104,7 +104,7 @@ impl Write {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }

@@ -23,7 +23,7 @@ impl SubjectKind {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
@@ -74,7 +74,7 @@ impl Status {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }

@@ -8,9 +8,10 @@ mod batch;
 mod queue;
 mod recent;
 mod rush;
+mod subscription;
+mod translation;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::future::poll_fn;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +21,13 @@ pub use queue::Queued;
 use recent::Recent;
 pub use recent::{RECENT_BYTES, Recalled};
 use rush::Rush;
+pub use subscription::Subscription;
+pub use translation::{Newcomer, Translation};
 
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{JournalEvent, StoreId};
 use crate::journal::Past;
 use crate::metrics::HOT;
-use crate::sources::Sources;
-use crate::sources::changes::Lookups;
 use crate::token::{Holder, TokenId, Withdrawn};
 
 /// Time for each session that comes back after a restart.
@@ -54,36 +55,6 @@ pub enum Refused {
     Draining,
     /// The store, or the token for it, has as many sessions as it may.
     TooMany,
-}
-
-/// How the rows of a read become what partners receive.
-pub struct Translation<'a> {
-    /// What the rows mean.
-    pub sources: &'a Sources,
-    /// What was looked up in other tables.
-    pub lookups: &'a Lookups,
-    /// The stores for whose orders that was done; `None`: no source needs it.
-    pub looked_up: Option<HashSet<StoreId>>,
-}
-
-impl Translation<'_> {
-    fn covers(&self, store: &StoreId) -> bool {
-        self.looked_up.as_ref().is_none_or(|stores| stores.contains(store))
-    }
-}
-
-/// A session has come for a store whose orders were not looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Newcomer;
-
-/// A session's end of its queue. Dropping it ends the subscription.
-pub struct Subscription {
-    router: Arc<Router>,
-    store: StoreId,
-    number: u64,
-    link: Arc<Link>,
-    /// What the session had been sent if nothing ever came: the events after it follow.
-    pub cursor: Arc<str>,
 }
 
 struct Subscriber {
@@ -417,70 +388,8 @@ impl Router {
     }
 }
 
-impl Subscription {
-    /// The next of what waits; `Err` when the router has let the session go. What still waits then is not sent: the cursor
-    /// of what has been sent brings it back.
-    pub async fn next(&mut self) -> Result<Queued, End> {
-        poll_fn(|context| self.link.poll(context, |link| link.take().transpose())).await
-    }
-
-    /// The next of what waits, if anything does.
-    pub fn try_next(&mut self) -> Option<Queued> {
-        self.link.take_rest()
-    }
-
-    /// What the session has been sent once it has taken everything that waits now. `Err` when the router has let it go,
-    /// which it does before it says that it has published what it left out: so look at the cursor first.
-    pub fn reached(&self) -> Result<Arc<str>, End> {
-        let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
-        match self.link.ended() {
-            Some(end) => Err(end),
-            None => Ok(reached),
-        }
-    }
-
-    /// The session is held with another token from now on, if that one may have one more of this store.
-    pub fn hold(&self, holder: Holder) -> Result<(), Refused> {
-        let mut inner = self.router.lock();
-        let Some(subscribers) = inner.stores.get_mut(&self.store) else {
-            return Err(Refused::Draining);
-        };
-        let has_more = held_by(subscribers, holder.token) >= self.router.max_per_token;
-        let mut ours = subscribers
-            .iter_mut()
-            .filter(|subscriber| subscriber.number == self.number);
-        match ours.next() {
-            Some(ours) if ours.holder.token == holder.token || !has_more => ours.holder = holder,
-            Some(_) => return Err(Refused::TooMany),
-            None => return Err(Refused::Draining),
-        }
-        Ok(())
-    }
-
-    /// Resolves when the router lets the session go.
-    pub async fn let_go(&self) -> End {
-        poll_fn(|context| self.link.poll(context, Link::ended)).await
-    }
-}
-
 /// Sessions of these that a token has.
 fn held_by(subscribers: &[Subscriber], token: TokenId) -> usize {
     let of_token = subscribers.iter().filter(|subscriber| subscriber.holder.token == token);
     of_token.count()
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let mut inner = self.router.lock();
-        let Some(subscribers) = inner.stores.get_mut(&self.store) else {
-            return;
-        };
-        let before = subscribers.len();
-        subscribers.retain(|subscriber| subscriber.number != self.number);
-        let gone = before - subscribers.len();
-        if subscribers.is_empty() {
-            inner.stores.remove(&self.store);
-        }
-        inner.sessions -= gone;
-    }
 }

@@ -6,6 +6,7 @@
 mod clock;
 mod frame;
 mod frame_meter;
+mod hub;
 mod outbox;
 mod renewal;
 mod replay;
@@ -25,19 +26,17 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use clock::{Clock, Due};
 pub use frame::Close;
 use frame::{FromClient, Mistake};
+pub use hub::Hub;
 pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::ack::{self, Acknowledged};
-use crate::db::{Pool, Reads, Turns};
 use crate::domain::cursor::Position;
 use crate::domain::event::{EventId, StoreId};
 use crate::metrics::HOT;
-use crate::presence::{Presence, Present};
-use crate::reach::{Recorder, Way, What, Word};
-use crate::router::{End, Part, Published, Queued, Refused, Router, Subscription};
-use crate::sources::lookup::Lookup;
-use crate::sources::registry::Registry;
-use crate::token::{Grant, Scope, Tokens, Withdrawn};
+use crate::presence::Present;
+use crate::reach::{Way, What, Word};
+use crate::router::{End, Part, Published, Queued, Refused, Subscription};
+use crate::token::{Grant, Scope, Withdrawn};
 
 /// Bytes written before a flush, so that a client's buffer stays small however much waits.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -45,32 +44,6 @@ const FLUSH_BYTES: usize = 256 * 1024;
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long an acknowledgement may take to be stored; the session waits meanwhile.
 const ACK_DEADLINE: Duration = Duration::from_secs(2);
-
-/// What all sessions of a node share.
-pub struct Hub {
-    /// Hands them their events.
-    pub router: Arc<Router>,
-    /// For replays, and changes of status.
-    pub pool: Pool,
-    /// For tokens and acknowledgements.
-    pub token_pool: Pool,
-    /// For lists, history and figures.
-    pub reads: Reads,
-    /// Whose turn it is to change a status.
-    pub changes: Turns,
-    /// What tokens open.
-    pub tokens: Arc<Tokens>,
-    /// Between two pings.
-    pub ping_interval: Duration,
-    /// Which stores have a panel here that can ring.
-    pub presence: Arc<Presence>,
-    /// Takes the proof of each alert.
-    pub recorder: Recorder,
-    /// What the rows of the journal mean.
-    pub sources: Arc<Registry>,
-    /// Looks up what they do not say.
-    pub lookup: Arc<Lookup>,
-}
 
 /// One live client.
 pub struct Session {

@@ -1,23 +1,24 @@
 //! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. Nothing waits for a lock
 //! longer than `table_lock` allows, and what is attached just so already takes none.
 
-use tokio_postgres::{Client, Transaction};
+mod detach;
 
-use crate::db::GenericClient;
+use tokio_postgres::{Client, Transaction};
 
 use super::catalog::{self, Table};
 use super::derived;
-use super::install::{Installed, carriers, drop_triggers_sql, install};
+use super::install::{Installed, install};
 use super::mapping::{Mapping, MappingError};
 use super::recorder::{self, Recorder};
 use super::registry::bump_version;
 use super::repair::{Lacked, repair};
-use super::trigger::{function_name, function_sql, triggers_sql};
+use super::trigger::{function_sql, triggers_sql};
 use super::validate::{Findings, validate};
 use super::{RecordedColumn, Source};
 use crate::db::{self, Failed};
 use crate::domain::event::SourceId;
 use crate::table_lock::{LockError, Progress, with_lock_retries};
+pub use detach::{Kept, detach, detach_sql, find};
 
 /// Why a table was not attached or detached.
 #[derive(Debug, thiserror::Error)]
@@ -379,96 +380,6 @@ pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String
         function_sql(id, &table, mapping),
         triggers_sql(id, &table)
     ))
-}
-
-/// A source as the database has it.
-#[derive(Debug)]
-pub struct Kept {
-    /// Its number.
-    pub id: SourceId,
-    /// Its name.
-    pub name: String,
-    /// Its table, as SQL writes it.
-    pub table: String,
-    /// Its mapping as TOML.
-    pub mapping_toml: String,
-    /// Whether its table's owner is trusted.
-    pub owner_trusted: bool,
-}
-
-/// A source by its name, or by its table's.
-pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error> {
-    const FIND: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
-             where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1) \
-                 or to_regclass(table_name) = (select oid from pg_class where oid = to_regclass($1))) order by name = $1 desc limit 1";
-    const BY_NAME: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
-             where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1)) order by name = $1 desc limit 1";
-    let row = match client.query_opt(FIND, &[&name]).await {
-        // What is no name of a table may be one of a source.
-        Err(error)
-            if error
-                .code()
-                .is_some_and(|code| ["42601", "42602"].contains(&code.code())) =>
-        {
-            client.query_opt(BY_NAME, &[&name]).await?
-        }
-        row => row?,
-    };
-    let row = row.ok_or_else(|| Error::Unknown(name.to_owned()))?;
-    Ok(Kept {
-        id: SourceId(row.try_get(0)?),
-        name: row.try_get(1)?,
-        table: row.try_get(2)?,
-        mapping_toml: row.try_get(3)?,
-        owner_trusted: row.try_get(4)?,
-    })
-}
-
-/// Takes the triggers off, wherever they are by now: its rows are no events any more, and nobody reads those that are. What was
-/// recorded and answered waits for the table to be attached again.
-pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> Result<Kept, Error> {
-    let kept = find(client, name).await?;
-    let function = function_name(kept.id);
-    let locked = carriers(client, &function).await?;
-    with_lock_retries(
-        client,
-        &locked,
-        progress,
-        async |client: &mut Client, _: Progress<'_>| {
-            let transaction = client.transaction().await?;
-            for table in carriers(&transaction, &function).await? {
-                transaction.batch_execute(&drop_triggers_sql(&table)).await?;
-            }
-            transaction
-                .batch_execute(&format!("drop function if exists {function}()"))
-                .await?;
-            let derived = derived::drop_sql(&transaction, kept.id).await?;
-            transaction.batch_execute(&derived).await?;
-            transaction
-                .execute(
-                    "update vestnik.vst_source set detached_at = now() where id = $1",
-                    &[&kept.id.0],
-                )
-                .await?;
-            bump_version(&transaction).await?;
-            transaction.commit().await?;
-            Ok::<_, Error>(())
-        },
-    )
-    .await?;
-    Ok(kept)
-}
-
-/// The SQL that [`detach`] runs.
-pub async fn detach_sql(client: &Client, name: &str) -> Result<String, Error> {
-    let kept = find(client, name).await?;
-    let function = function_name(kept.id);
-    let drops: String = carriers(client, &function)
-        .await?
-        .iter()
-        .map(|table| drop_triggers_sql(table))
-        .collect();
-    Ok(format!("{drops}drop function if exists {function}();"))
 }
 
 /// A source of this mapping that is not attached yet: for showing what a partner would see.

@@ -1,7 +1,11 @@
 //! Reads what was ordered, in whatever shape a shop keeps it: objects in an array or by their numbers, text that holds JSON,
 //! names one level down, options and notes under their usual names.
 
+mod names;
+
 use std::borrow::Cow;
+
+use names::{CHOICES, GROUPS, META, NAMES, NOTES, OPTIONS, PRICES, QUANTITIES, TECHNICAL};
 
 use super::json::{Json, at_path, member};
 use super::mapping::{self, Column};
@@ -18,105 +22,6 @@ const TEXT_CHARACTERS: usize = 1000;
 const LEVELS: usize = 3;
 /// The same for options: a list of groups, each with a list of choices.
 const OPTION_LEVELS: usize = 6;
-
-const NAMES: [&str; 14] = [
-    "name",
-    "title",
-    "product_name",
-    "productName",
-    "item_name",
-    "itemName",
-    "dish",
-    "label",
-    "product",
-    "item",
-    "menu_item",
-    "menuItem",
-    "название",
-    "наименование",
-];
-const QUANTITIES: [&str; 9] = [
-    "quantity",
-    "qty",
-    "count",
-    "amount",
-    "pcs",
-    "number",
-    "quantity_ordered",
-    "количество",
-    "кол-во",
-];
-const PRICES: [&str; 9] = [
-    "price",
-    "unit_price",
-    "unitPrice",
-    "price_per_unit",
-    "pricePerUnit",
-    "item_price",
-    "cost",
-    "цена",
-    "стоимость",
-];
-const OPTIONS: [&str; 15] = [
-    "options",
-    "modifiers",
-    "extras",
-    "addons",
-    "add_ons",
-    "addOns",
-    "toppings",
-    "variants",
-    "variant",
-    "choices",
-    "selections",
-    "ingredients",
-    "attributes",
-    "опции",
-    "добавки",
-];
-/// What a group of options is called, and what holds its choices, beside the names above.
-const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
-const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
-const NOTES: [&str; 13] = [
-    "note",
-    "notes",
-    "comment",
-    "comments",
-    "special_instructions",
-    "specialInstructions",
-    "instructions",
-    "remark",
-    "remarks",
-    "wish",
-    "special_request",
-    "комментарий",
-    "примечание",
-];
-/// Lists of names and values.
-const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
-/// What no person needs to read.
-const TECHNICAL: [&str; 20] = [
-    "id",
-    "uuid",
-    "guid",
-    "_id",
-    "sku",
-    "key",
-    "slug",
-    "image",
-    "img",
-    "photo",
-    "picture",
-    "thumbnail",
-    "url",
-    "link",
-    "barcode",
-    "ean",
-    "currency",
-    "created_at",
-    "updated_at",
-    "type",
-];
 
 /// Reads the JSON `raw` as the mapping says, and by usual names where it says nothing.
 pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Items {

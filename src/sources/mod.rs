@@ -23,6 +23,7 @@ pub mod status_change;
 mod translate;
 mod trigger;
 pub mod validate;
+mod yes_no;
 pub mod zone;
 
 use std::collections::{HashMap, HashSet};

@@ -8,6 +8,7 @@ use super::changes::Found;
 use super::items;
 use super::json::{Json, at_path, member};
 use super::mapping::{Column, CurrencyRef, Fields, ItemsRef, Meaning, MoneyColumn, PaidWords, TimeColumn, TypeWords};
+use super::yes_no::{says_no, yes_or_no};
 use super::zone;
 use crate::domain::Subject;
 use crate::domain::event::SubjectId;
@@ -255,27 +256,6 @@ fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     {
         subject.visibility = Visibility::Deleted;
     }
-}
-
-/// Words that say no, in lower case. Lists find what is soft-deleted by the same.
-pub const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
-const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
-
-/// Whether a text says no: by a word, by a zero, or by nothing.
-fn says_no(text: &str) -> bool {
-    let text = text.trim().to_lowercase();
-    let digits = text.trim_start_matches(['+', '-']);
-    let is_zero = digits.starts_with('0') && digits.chars().all(|c| matches!(c, '0' | '.'));
-    text.is_empty() || is_zero || NO.contains(&text.as_str())
-}
-
-/// What a text says to a question: a moment is when it became so. `None`: it says something else.
-fn yes_or_no(text: &str) -> Option<bool> {
-    if says_no(text) {
-        return Some(false);
-    }
-    let is_yes = YES.contains(&text.to_lowercase().as_str());
-    (is_yes || text.parse::<f64>().is_ok_and(f64::is_finite) || zone::moment(text, "UTC").is_some()).then_some(true)
 }
 
 fn texts(subject: &mut Subject, fields: &Fields, row: &Row<'_>) {

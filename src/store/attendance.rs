@@ -18,7 +18,7 @@ impl AttendedBy {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Panel, Self::Chats].into_iter().find(|it| it.as_str() == name)
     }
@@ -42,7 +42,7 @@ impl Escalates {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Open, Self::Always].into_iter().find(|it| it.as_str() == name)
     }

@@ -194,7 +194,7 @@ impl Scope {
         }
     }
 
-    /// From the name.
+    /// The one that has this name; `None`: none has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }

@@ -54,7 +54,7 @@ const KNOW_WARP: [&str; 1] = ["http"];
 /// Who may name teloxide.
 const KNOW_TELOXIDE: [&str; 1] = ["telegram"];
 /// Where to stop and look.
-const LINES_OF_A_FILE: usize = 500;
+const LINES_OF_A_FILE: usize = 400;
 
 /// Every source file: its module of the first level, and its text.
 fn sources() -> Vec<(PathBuf, String, String)> {

@@ -2,27 +2,23 @@
 //! snapshot that they were read in. So a list, and the stream opened with its cursor, meet exactly.
 
 mod table;
-
-use std::collections::HashMap;
-use std::sync::Arc;
+mod told;
 
 use crate::db::{Pool, Transaction};
 use futures::TryStreamExt as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::changes::{Found, Lookups};
-use super::lookup::look_up;
-use super::{Beside, Source, Sources};
+use super::{Source, Sources};
 use crate::db;
-use crate::domain::event::{EventId, EventType, JournalEvent, StoreId, SubjectId};
+use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
-use crate::domain::wire_time::WireTime;
 use crate::journal;
 pub use table::StatusFilter;
 pub(super) use table::TypedColumn;
 use table::{Anchor, SourceTable};
+use told::told;
 
 /// Rows of one page at most.
 pub const MAX_ROWS: usize = 500;
@@ -30,8 +26,6 @@ pub const MAX_ROWS: usize = 500;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How long a table that somebody holds is waited for, milliseconds.
 const LOCK_MS: u32 = 500;
-/// The newest events of a store among which those of its open orders are looked for.
-const SCANNED_EVENTS: i64 = 5000;
 
 impl StatusFilter {
     /// What somebody still has to do something for.
@@ -325,110 +319,6 @@ fn merged<'a>(parts: Vec<Part<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     more |= rows.len() > keep;
     rows.truncate(keep);
     (rows.into_iter().map(|(row, _)| row).collect(), more)
-}
-
-/// What is told of the rows: the orders that they are, their events, and who answered them last.
-async fn told(
-    transaction: &mut Transaction<'_>,
-    sources: &Sources,
-    store: &StoreId,
-    rows: Vec<Row<'_>>,
-) -> Result<Vec<Map<String, Value>>, Error> {
-    let mut lookups = Lookups::default();
-    for source in sources.all().into_iter().filter(|source| source.mapping.needs_lookup()) {
-        let keys: Vec<Arc<str>> = rows
-            .iter()
-            .filter(|row| row.source.id == source.id)
-            .map(|row| row.key.as_str().into())
-            .collect();
-        if keys.is_empty() {
-            continue;
-        }
-        let savepoint = transaction.savepoint().await?;
-        let found = look_up(&savepoint, source, &keys).await;
-        match end(savepoint, found, source, &mut Vec::new()).await? {
-            Some(found) => lookups.extend(source.id, found),
-            None => lookups.fail(source.id),
-        }
-    }
-    let events = new_events(transaction, sources, store, &rows).await?;
-    let answers = answers(transaction, &rows).await?;
-    let currency = sources.currency_of(store);
-    let one = |row: &Row<'_>| {
-        let id = SubjectId {
-            source: row.source.id,
-            key: row.key.as_str().into(),
-        };
-        let lookup: Found<'_> = lookups.get(&id);
-        let mut subject = row.source.translate(&row.key, &row.data, Beside { currency, lookup });
-        let answer = answers.get(&id);
-        subject.promised_minutes = subject
-            .promised_minutes
-            .or(answer.and_then(|answer| answer["minutes"].as_i64()?.try_into().ok()));
-        let mut json = subject.to_json();
-        json.insert("id".into(), row.key.as_str().into());
-        if let Some((event, acknowledged)) = events.get(&id) {
-            json.insert("event_id".into(), event.to_string().into());
-            json.insert("acknowledged".into(), (*acknowledged).into());
-        }
-        json.extend(answer.map(|answer| ("answer".to_owned(), answer.clone())));
-        json
-    };
-    Ok(rows.iter().map(one).collect())
-}
-
-/// The events by which the open ones of these orders came, and whether somebody has acknowledged them.
-async fn new_events(
-    transaction: &Transaction<'_>,
-    sources: &Sources,
-    store: &StoreId,
-    rows: &[Row<'_>],
-) -> Result<HashMap<SubjectId, (EventId, bool)>, Error> {
-    const ACKNOWLEDGED: &str = "select distinct event_id from vestnik.vst_acknowledgement where event_id = any ($1)";
-    let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-    let events = journal::newest_of(transaction, store, &keys, SCANNED_EVENTS).await?;
-    let events: Vec<&JournalEvent> = events.iter().collect();
-    let mut new = HashMap::new();
-    for event in sources.partner_events(&events, &Lookups::default()) {
-        if let (EventType::NewOrder | EventType::NewBooking, Some(subject)) = (event.kind, &event.subject) {
-            new.insert(subject.id.clone(), (event.id, false));
-        }
-    }
-    let ids: Vec<i64> = new.values().map(|(event, _)| event.0).collect();
-    for row in transaction.query(ACKNOWLEDGED, &[&ids]).await? {
-        let acknowledged = EventId(row.try_get(0)?);
-        new.values_mut()
-            .filter(|(event, _)| *event == acknowledged)
-            .for_each(|(_, is)| *is = true);
-    }
-    Ok(new)
-}
-
-/// Who changed each order by a button last.
-async fn answers(
-    transaction: &Transaction<'_>,
-    rows: &[Row<'_>],
-) -> Result<HashMap<SubjectId, Value>, tokio_postgres::Error> {
-    const ANSWERS: &str = "select distinct on (a.source, a.key) a.source, a.key, a.by_whom, a.at, a.status, a.minutes \
-         from unnest($1::int[], $2::text[]) k(source, key) join vestnik.vst_status_change a using (source, key) \
-         order by a.source, a.key, a.id desc";
-    let sources: Vec<i32> = rows.iter().map(|row| row.source.id.0).collect();
-    let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-    let statement = transaction.prepare_cached(ANSWERS).await?;
-    let mut answers = HashMap::new();
-    for row in transaction.query(&statement, &[&sources, &keys]).await? {
-        let id = SubjectId {
-            source: crate::domain::event::SourceId(row.try_get(0)?),
-            key: row.try_get::<_, &str>(1)?.into(),
-        };
-        let (by, at, status): (&str, OffsetDateTime, &str) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
-        let mut answer = json!({"by": by, "at": WireTime(at), "status": status});
-        if let Some(minutes) = row.try_get::<_, Option<i32>>(5)? {
-            answer["minutes"] = minutes.into();
-        }
-        answers.insert(id, answer);
-    }
-    Ok(answers)
 }
 
 #[cfg(test)]

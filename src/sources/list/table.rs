@@ -8,7 +8,7 @@ use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::mapping::{Column, StoreRef};
 use crate::sources::sql::{ident, literal, value_text};
-use crate::sources::translate::NO;
+use crate::sources::yes_no::NO;
 
 /// A column of the table, and its type.
 #[derive(Debug, Clone)]

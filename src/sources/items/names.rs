@@ -1,0 +1,100 @@
+//! What shops call the members of an item.
+
+pub(super) const NAMES: [&str; 14] = [
+    "name",
+    "title",
+    "product_name",
+    "productName",
+    "item_name",
+    "itemName",
+    "dish",
+    "label",
+    "product",
+    "item",
+    "menu_item",
+    "menuItem",
+    "название",
+    "наименование",
+];
+pub(super) const QUANTITIES: [&str; 9] = [
+    "quantity",
+    "qty",
+    "count",
+    "amount",
+    "pcs",
+    "number",
+    "quantity_ordered",
+    "количество",
+    "кол-во",
+];
+pub(super) const PRICES: [&str; 9] = [
+    "price",
+    "unit_price",
+    "unitPrice",
+    "price_per_unit",
+    "pricePerUnit",
+    "item_price",
+    "cost",
+    "цена",
+    "стоимость",
+];
+pub(super) const OPTIONS: [&str; 15] = [
+    "options",
+    "modifiers",
+    "extras",
+    "addons",
+    "add_ons",
+    "addOns",
+    "toppings",
+    "variants",
+    "variant",
+    "choices",
+    "selections",
+    "ingredients",
+    "attributes",
+    "опции",
+    "добавки",
+];
+/// What a group of options is called, and what holds its choices, beside the names above.
+pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
+pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
+pub(super) const NOTES: [&str; 13] = [
+    "note",
+    "notes",
+    "comment",
+    "comments",
+    "special_instructions",
+    "specialInstructions",
+    "instructions",
+    "remark",
+    "remarks",
+    "wish",
+    "special_request",
+    "комментарий",
+    "примечание",
+];
+/// Lists of names and values.
+pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
+/// What no person needs to read.
+pub(super) const TECHNICAL: [&str; 20] = [
+    "id",
+    "uuid",
+    "guid",
+    "_id",
+    "sku",
+    "key",
+    "slug",
+    "image",
+    "img",
+    "photo",
+    "picture",
+    "thumbnail",
+    "url",
+    "link",
+    "barcode",
+    "ean",
+    "currency",
+    "created_at",
+    "updated_at",
+    "type",
+];
