@@ -107,8 +107,14 @@ impl Engine {
                 .spawn(ops.run(routes, node.background.clone(), node.stop.clone()));
         }
         let (connections, stopped, served) = (node.connections.clone(), stop_accepting.clone(), sites.clone());
+        let (background, stop) = (node.background.clone(), node.stop.clone());
         node.background.spawn(async move {
-            join_all(served.iter().map(|site| warm::warm(site))).await;
+            join_all(
+                served
+                    .into_iter()
+                    .map(|site| warm::warm(site, &background, stop.clone())),
+            )
+            .await;
             server.run(http::routes(all, &ROUTES), connections, stopped).await;
         });
         Ok(Self {
