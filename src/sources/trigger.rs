@@ -158,28 +158,46 @@ impl<'a> Expressions<'a> {
         }
     }
 
+    /// The recorded columns as JSON. A small row is written at once; a row with a type that is not Postgres' own never.
     fn data(&self, place: &str) -> String {
-        let whole = format!("{place}.*");
-        let bounded = format!("vestnik.vst_bounded({whole})");
-        let is_foreign = |(_, column): &(&str, Option<&TableColumn>)| column.is_some_and(|column| !column.is_builtin);
-        if self.columns.iter().any(is_foreign) {
-            return bounded;
-        }
-        let long = self
+        let long = |column: &TableColumn| column.is_builtin && column.is_long;
+        let sizes: Vec<String> = self
             .columns
             .iter()
-            .filter(|(_, column)| column.is_some_and(|column| column.is_long));
-        let sizes: Vec<String> = long
+            .filter(|(_, column)| column.is_some_and(long))
             .map(|(name, _)| format!("vestnik.vst_size({place}.{})", ident(name)))
             .collect();
-        let whole = format!("pg_catalog.row_to_json({whole})");
-        match sizes.is_empty() {
-            true => whole,
-            false => format!(
-                "case when {} operator(pg_catalog.<=) {SMALL_ROW_BYTES} then {whole} else {bounded} end",
-                sizes.join(" operator(pg_catalog.+) ")
+        let whole = format!("pg_catalog.row_to_json({place}.*)");
+        let is_foreign = |(_, column): &(&str, Option<&TableColumn>)| column.is_some_and(|column| !column.is_builtin);
+        match (self.columns.iter().any(is_foreign), sizes.as_slice()) {
+            (true, []) => format!("vestnik.vst_bounded({place}.*)"),
+            (true, _) => self.bounded(place),
+            (false, []) => whole,
+            (false, sizes) => format!(
+                "case when {} operator(pg_catalog.<=) {SMALL_ROW_BYTES} then {whole} else {} end",
+                sizes.join(" operator(pg_catalog.+) "),
+                self.bounded(place)
             ),
         }
+    }
+
+    fn bounded(&self, place: &str) -> String {
+        let columns = self.columns.iter().map(|(name, column)| {
+            let value = format!("{place}.{}", ident(name));
+            match column {
+                Some(column) if column.is_builtin && column.is_long => {
+                    let is_text = ["text", "character varying"].contains(&column.base.as_str());
+                    let cast = if is_text { "::pg_catalog.text" } else { "" };
+                    format!("vestnik.vst_short({value}{cast}) as {}", ident(name))
+                }
+                _ => value,
+            }
+        });
+        let columns: Vec<String> = columns.collect();
+        format!(
+            "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
+            columns.join(", ")
+        )
     }
 }
 
