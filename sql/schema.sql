@@ -1,6 +1,6 @@
 CREATE SCHEMA vestnik;
 CREATE FUNCTION vestnik.vst_bounded(columns record) RETURNS json
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql STABLE
     AS $$
 declare
     whole text;
@@ -170,7 +170,7 @@ CREATE FUNCTION vestnik.vst_size(value anyelement) RETURNS integer
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ select coalesce(pg_catalog.pg_column_size(value), 0) $$;
 CREATE FUNCTION vestnik.vst_storable(value bytea) RETURNS text
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
@@ -851,7 +851,6 @@ ALTER TABLE ONLY vestnik.vst_wait
 ALTER TABLE ONLY vestnik.vst_webhook
     ADD CONSTRAINT vst_webhook_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 GRANT USAGE ON SCHEMA vestnik TO vestnik_recorder;
-REVOKE ALL ON FUNCTION vestnik.vst_bounded(columns record) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_bounded(columns record) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_key(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_key(value text) TO vestnik_recorder;
@@ -863,9 +862,7 @@ GRANT ALL ON FUNCTION vestnik.vst_readable(value json) TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_readable(value text) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_record_1() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.vst_record_2() FROM PUBLIC;
-REVOKE ALL ON FUNCTION vestnik.vst_short(value anyelement) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_short(value anyelement) TO vestnik_recorder;
-REVOKE ALL ON FUNCTION vestnik.vst_short(value text) FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_short(value text) TO vestnik_recorder;
 REVOKE ALL ON FUNCTION vestnik.vst_should_notify() FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_should_notify() TO vestnik_recorder;

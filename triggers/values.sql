@@ -1,4 +1,5 @@
--- What the trigger functions are made of. All of it is inlined where it is called, but for `vst_bounded`.
+-- What the trigger functions are made of. All of it is inlined where it is called, but for what
+-- catches an error: no parallel worker may do that, so those functions are `parallel unsafe`.
 
 -- A row's store; null, which nobody receives, where it is longer than an index can hold.
 create or replace function vestnik.vst_store_id(value text) returns text
@@ -34,7 +35,7 @@ $$;
 -- The recorded columns of a large row, or of one with a column of a type that is not Postgres' own: the only place that
 -- may raise. Values that `vst_short` marked, and those of more than 64 KiB in a row of more than 1 MiB, are left out and named.
 create or replace function vestnik.vst_bounded(columns record) returns json
-language plpgsql stable parallel safe as $$
+language plpgsql stable parallel unsafe as $$
 declare
     whole text;
     is_large boolean;
@@ -68,7 +69,7 @@ begin
         language sql immutable parallel safe as 'select value';
     else
         create or replace function vestnik.vst_readable(value text) returns text
-        language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $readable$
+        language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $readable$
         begin
             perform convert_to(value, 'UTF8');
             return value;
@@ -87,13 +88,13 @@ begin
         language sql immutable parallel safe as 'select value';
     else
         create or replace function vestnik.vst_readable(value json) returns json
-        language sql stable parallel safe as 'select vestnik.vst_readable(value::pg_catalog.text)::pg_catalog.json';
+        language sql stable parallel unsafe as 'select vestnik.vst_readable(value::pg_catalog.text)::pg_catalog.json';
     end if;
 end $$;
 
 -- The reverse: a text of ours, in UTF-8, without what the database's encoding cannot hold.
 create or replace function vestnik.vst_storable(value bytea) returns text
-language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin
     return convert_from(value, 'UTF8');
 exception when others then
@@ -117,6 +118,6 @@ exception when others then
     end;
 end $$;
 
-revoke all on function vestnik.vst_store_id(text), vestnik.vst_key(text), vestnik.vst_size(anyelement), vestnik.vst_short(text),
-    vestnik.vst_short(anyelement), vestnik.vst_bounded(record) from public;
-grant execute on function vestnik.vst_readable(text), vestnik.vst_readable(json), vestnik.vst_storable(bytea) to public;
+revoke all on function vestnik.vst_store_id(text), vestnik.vst_key(text), vestnik.vst_size(anyelement) from public;
+grant execute on function vestnik.vst_short(text), vestnik.vst_short(anyelement), vestnik.vst_bounded(record),
+    vestnik.vst_readable(text), vestnik.vst_readable(json), vestnik.vst_storable(bytea) to public;

@@ -2,7 +2,7 @@
 
 use super::catalog::{Shape, Table, TableColumn};
 use super::mapping::{Mapping, StoreRef};
-use super::sql::{ident, literal, quoted};
+use super::sql::{columns_json, ident, literal, quoted};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
@@ -170,7 +170,6 @@ impl<'a> Expressions<'a> {
         let whole = format!("pg_catalog.row_to_json({place}.*)");
         let is_foreign = |(_, column): &(&str, Option<&TableColumn>)| column.is_some_and(|column| !column.is_builtin);
         match (self.columns.iter().any(is_foreign), sizes.as_slice()) {
-            (true, []) => format!("vestnik.vst_bounded({place}.*)"),
             (true, _) => self.bounded(place),
             (false, []) => whole,
             (false, sizes) => format!(
@@ -182,22 +181,14 @@ impl<'a> Expressions<'a> {
     }
 
     fn bounded(&self, place: &str) -> String {
-        let columns = self.columns.iter().map(|(name, column)| {
-            let value = format!("{place}.{}", ident(name));
-            match column {
-                Some(column) if column.is_builtin && column.is_long => {
-                    let is_text = ["text", "character varying"].contains(&column.base.as_str());
-                    let cast = if is_text { "::pg_catalog.text" } else { "" };
-                    format!("vestnik.vst_short({value}{cast}) as {}", ident(name))
-                }
-                _ => value,
-            }
-        });
-        let columns: Vec<String> = columns.collect();
-        format!(
-            "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
-            columns.join(", ")
-        )
+        // The types of others are looked at where an error is caught. A column that is gone is in the row all the same.
+        let kind = |column: &Option<&'a TableColumn>| {
+            column
+                .filter(|column| column.is_builtin)
+                .map_or("", |column| &column.base)
+        };
+        let columns = self.columns.iter().map(|(name, column)| (*name, Some(kind(column))));
+        columns_json(place, columns)
     }
 }
 
