@@ -131,7 +131,7 @@ fn events(read: u64) -> Vec<JournalEvent> {
         at: OffsetDateTime::UNIX_EPOCH,
         body: Body::Write(RowWrite {
             source: SourceId(1),
-            key: Some(Arc::from((read * EVENTS + number).to_string())),
+            key: Some(u64::to_string(&(read * EVENTS + number)).into()),
             write: Write::Insert,
             data: ROW.to_owned(),
             old: None,
