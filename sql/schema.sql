@@ -667,6 +667,9 @@ CREATE TABLE vestnik.vst_token_use (
     tokens bigint[] NOT NULL,
     sessions integer[] NOT NULL
 );
+CREATE TABLE vestnik.vst_turn (
+    task text NOT NULL
+);
 CREATE TABLE vestnik.vst_unattended (
     store_id text NOT NULL,
     since timestamp with time zone DEFAULT clock_timestamp() NOT NULL
@@ -764,6 +767,8 @@ ALTER TABLE ONLY vestnik.vst_token
     ADD CONSTRAINT vst_token_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_token_use
     ADD CONSTRAINT vst_token_use_pkey PRIMARY KEY (node);
+ALTER TABLE ONLY vestnik.vst_turn
+    ADD CONSTRAINT vst_turn_pkey PRIMARY KEY (task);
 ALTER TABLE ONLY vestnik.vst_unattended
     ADD CONSTRAINT vst_unattended_pkey PRIMARY KEY (store_id);
 ALTER TABLE ONLY vestnik.vst_wait

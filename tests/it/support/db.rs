@@ -136,6 +136,15 @@ impl Database {
         }
     }
 
+    /// A database with the engine's schema and the reference shop, on a Postgres of its own.
+    pub async fn on(server: &Server) -> Self {
+        let database = Self {
+            url: format!("{}/postgres", server.address),
+        };
+        vestnik::migrate::run(&database.config(), &mut |_| ()).await.unwrap();
+        database
+    }
+
     /// One that somebody else has made.
     pub fn at(url: SecretString) -> Self {
         use secrecy::ExposeSecret as _;
