@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
-use super::late;
+use super::{late, pause};
 use crate::db;
 use crate::domain::event::{EventId, EventType, JournalEvent, PartnerEvent};
 use crate::domain::status::{Status, SubjectKind};
@@ -67,6 +67,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
         insert(&transaction, &due).await?;
         late::promise(&transaction, &due).await?;
     }
+    pause::tell(&transaction, &batch.events, stale).await?;
     // Where nothing of it concerns anybody, the cursor need not be written at each order: reading a little again costs
     // less than a flush. After a busy time it is written once it has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
@@ -92,7 +93,7 @@ pub(super) struct DueEvent {
     is_for_those_who_know: bool,
 }
 
-/// What of these rows is told. The engine's own events are for panels.
+/// What of these rows is told of orders. Of the engine's own events, `pause` tells.
 fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
     let ages: HashMap<EventId, f64> = rows.iter().map(|due| (due.event.id, due.age_s)).collect();
     let rows: Vec<&JournalEvent> = rows.iter().map(|due| &due.event).collect();

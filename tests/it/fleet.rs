@@ -301,7 +301,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
     );
     telegram.write(CHAT, 1, &format!("/link {CUSTOMER}"));
     telegram
-        .until_call("the answer", |call| call.text.contains("code does not fit"))
+        .until_call("the answer", |call| call.text.contains("code is not valid"))
         .await;
     let message = telegram.messages(CHAT)[0].0;
     telegram.push_press(CHAT, 1, message, "s:1:preparing");

@@ -44,7 +44,7 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
     }
     // What is said in a topic is about its store alone.
     telegram.write_in(FORUM, 8, ANNA, "/mute 30m");
-    assert_eq!(answer(&telegram, FORUM, "Silent for 30 min").await.topic, Some(8));
+    assert_eq!(answer(&telegram, FORUM, "No sound for 30 min").await.topic, Some(8));
     let muted = "select string_agg(store_id, ',') from vestnik.vst_chat_link where muted_until > now()";
     assert_eq!(value(&app.database, muted).await, "8");
     telegram.write_in(FORUM, 7, ANNA, "/unlink");
@@ -274,7 +274,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
     let hours = value(&app.database, hours).await;
     let set = ask(&telegram, ANNA, ANNA, &format!("/quiet {hours}")).await;
     assert!(set.contains("No sound from"), "{set}");
-    assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("Silent from"));
+    assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("No sound from"));
     app.write("insert into orders (store_id) values (7)").await;
     assert!(telegram.until_call("the order", order(ANNA, 1)).await.silent);
     let (from, to) = hours.split_once('-').unwrap();
@@ -287,7 +287,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
     assert!(
         ask(&telegram, ANNA, ANNA, "/quiet off")
             .await
-            .contains("No quiet hours")
+            .contains("Quiet hours are off")
     );
     app.engine.shut_down().await;
 }
