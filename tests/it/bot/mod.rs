@@ -4,6 +4,7 @@ mod chats;
 mod day;
 mod orders;
 mod own_texts;
+mod pictures;
 mod poll;
 mod press;
 mod proxy;
