@@ -177,7 +177,7 @@ async fn begin(transaction: &crate::db::Transaction<'_>, begun: &[&DueEvent]) ->
              greatest(e.at, case when d.stale then clock_timestamp() end, d.wanted_at - make_interval(mins => $6)) \
                  + make_interval(secs => s.answer_seconds), \
              s.escalates = 'open' and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
-                 and (d.wanted_at > clock_timestamp() + make_interval(mins => $6) \
+                 and (coalesce(d.wanted_at > clock_timestamp() + make_interval(mins => $6), false) \
                      or not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) \
          from unnest($1::bigint[], $2::text[], $3::boolean[], $4::timestamptz[]) d(id, subject, stale, wanted_at) \
          join vestnik.vst_event e on e.id = d.id join vestnik.vst_store s on s.id = e.store_id \

@@ -760,3 +760,23 @@ async fn what_came_during_a_standstill_is_escalated_and_what_was_answered_in_it_
     );
     app.engine.shut_down().await;
 }
+
+#[tokio::test]
+async fn an_order_that_came_before_closing_is_escalated_to_its_end() {
+    let shop = Shop::with_store().await;
+    shop.run(
+        "update vestnik.vst_store set time_zone = 'UTC'; \
+         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', d, '00:00', '24:00' from generate_series(1, 7) d; \
+         insert into orders (store_id) values (7)",
+    )
+    .await;
+    shop.plan().await;
+    // It closes. Somebody has ordered, and waits.
+    shop.run(
+        "delete from vestnik.vst_opening_hours; \
+         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
+             (at + interval '2 h')::time, (at + interval '3 h')::time from (select now() at time zone 'UTC' as at) now",
+    )
+    .await;
+    assert_eq!(shop.climb().await, 1);
+}
