@@ -691,6 +691,12 @@ async fn an_order_for_later_of_a_shop_that_is_closed_now_begins_when_it_is_due_a
     )
     .await;
     shop.plan().await;
+    let looked_at = "vestnik.vst_escalation l join later on l.due_at = wanted_at - interval '60 minutes'";
+    assert_eq!(
+        shop.count(looked_at).await,
+        1,
+        "then it is looked whether the shop is open"
+    );
     // Due, and the shop is still closed: nobody is woken.
     assert_eq!(shop.climb().await, 0);
     assert_eq!(shop.rungs().await, [(0, None)]);

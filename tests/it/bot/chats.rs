@@ -435,3 +435,25 @@ async fn a_test_says_when_nobody_sends_it_and_a_store_that_nobody_knows_is_warne
     let known = run(&database, &telegram, &["telegram", "link", "--store", "7"]).await;
     assert_eq!(text(&known.stderr), "");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_without_a_name_in_one_chat_are_told_apart() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let alone = telegram.until_call("the order", order(ANNA, 1)).await;
+    assert!(
+        !alone.text.contains("🏪"),
+        "there is nothing to tell apart: {}",
+        alone.text
+    );
+    telegram.link(&app.database, "8", ANNA, "mirror").await;
+    for (number, store) in [(2, "7"), (3, "8")] {
+        app.write(&format!("insert into orders (store_id) values ({store})"))
+            .await;
+        let told = telegram.until_call("the order", order(ANNA, number)).await;
+        assert!(told.text.contains(&format!("🏪 {store}\n")), "{}", told.text);
+    }
+    app.engine.shut_down().await;
+}
