@@ -16,7 +16,6 @@ import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
 import { setUpFind } from "./find.js";
-import { setUpHistory, showHistory } from "./history.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
 import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
@@ -29,12 +28,17 @@ import { perform, Ringer } from "./sound.js";
 import { printWhen, setTicketStore } from "./ticket.js";
 import { onPressed, sendQueued } from "./work.js";
 
+/** What the first orders need not wait for waits for so long. */
+const SETTLE_MS = 500;
+
 /** @type {Record<import("./orders.js").Kind, Board>} */
 let boards;
 /** Whose orders are shown. */
 let store = "";
 /** What the server says of it. @type {any} */
 let card = null;
+/** What can wait until the first orders are there has been done. */
+let isSettled = false;
 
 // Before anything else: what the address has must not stay there.
 const linked = takeKeyFromAddress();
@@ -50,7 +54,6 @@ async function start() {
     bookings: new Board(at("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
   };
   setUpOrder((key) => redrawOne(key, true));
-  setUpHistory();
   setUpFind();
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
@@ -67,7 +70,6 @@ async function start() {
   // A finger counts as a press when it is lifted.
   for (const press of ["pointerup", "touchend", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
   addEventListener("click", swallow, { capture: true });
-  keepShell();
   const kept = keptKey();
   if (!linked && kept && isStarted(kept)) begin(kept);
   else showShift(linked ?? kept);
@@ -88,6 +90,7 @@ async function reopen(key) {
 /** The store is open. @param {import("./settings.js").Key} key */
 async function begin(key) {
   live.connection?.close();
+  isSettled = false;
   store = key.store;
   showKept();
   show("orders");
@@ -96,8 +99,13 @@ async function begin(key) {
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
   describeStore();
-  learnScope();
+}
+
+/** What the first orders need not wait for. */
+function afterFirstLoad() {
   countToday();
+  learnScope();
+  keepShell();
 }
 
 /** The board as it was, until the lists have come. */
@@ -147,6 +155,8 @@ async function loadLists(why) {
   if (unavailable.length) notice("unavailable", "problem", "stop", say("notice.unavailable"), say("notice.unavailableWhy", { sources: unavailable.join(", ") }));
   else unnotice("unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
+  if (!isSettled) setTimeout(afterFirstLoad, SETTLE_MS);
+  isSettled = true;
   return cursor;
 }
 
@@ -202,7 +212,7 @@ function show(view) {
   });
   showAlarm();
   showCalm();
-  if (view === "history") showHistory();
+  if (view === "history") import("./history.js").then(({ showHistory }) => showHistory());
   if (view === "settings") showKnownGrants();
 }
 

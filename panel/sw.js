@@ -3,23 +3,16 @@
  * else below /api are never touched: what is on the screen is the truth, or it is not there.
  */
 
-const SHELL = "vestnik-shell-1";
-const FILES = [
-  "/",
-  "/manifest.webmanifest",
-  ...[
-    "panel.css", "print.css", "panel.js", "vestnik.js", "alarm.js", "alerts.js", "ask.js", "badge.js", "board.js",
-    "card.js", "device.js", "dom.js", "facts.js", "find.js", "figures.js", "history.js", "i18n.js", "keep.js", "live.js", "minutes.js",
-    "order.js", "orders.js", "preferences.js", "queue.js", "settings.js", "shift.js", "sound.js", "still.js", "ticket.js", "toast.js",
-    "undo.js", "work.js", "lang/ru.js", "lang/en.js", "icon.svg", "icon-192.png", "icon-512.png", "onest-latin.woff2", "onest-cyrillic.woff2",
-    "onest.LICENSE",
-  ].map((name) => `/panel/${name}`),
-];
+/** Both are filled in where it is built: another version is another worker. */
+const SHELL = "vestnik-shell-VERSION";
+const FILES = ["FILES"];
 /** A server that has not answered by then is away. */
 const PATIENCE_MS = 3_000;
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(SHELL).then((shell) => shell.addAll(FILES)).then(() => self.skipWaiting()));
+  // What the page has just loaded is not loaded again.
+  const requests = FILES.map((file) => new Request(file, { cache: "force-cache" }));
+  event.waitUntil(caches.open(SHELL).then((shell) => shell.addAll(requests)).then(() => self.skipWaiting()));
 });
 
 self.addEventListener("activate", (event) => {

@@ -12,6 +12,7 @@ mod press;
 mod scenes;
 mod shift;
 mod webkit;
+mod weight;
 mod work;
 
 use serde_json::Value;
