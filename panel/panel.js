@@ -16,17 +16,19 @@ import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
 import { setUpFind } from "./find.js";
+import { holdBack, leavePage, setUpGuard } from "./guard.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
 import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
 import { items, kindOf, load, unanswered } from "./orders.js";
+import { setPause, showPause } from "./pause.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { setUpPreferences, showKnownGrants } from "./preferences.js";
 import { applyTheme, isStarted, keepKey, keptKey, setStarted, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { printWhen, setTicketStore } from "./ticket.js";
-import { onPressed, sendQueued } from "./work.js";
+import { onPressed, restorePresses, sendQueued } from "./work.js";
 
 /** What the first orders need not wait for waits for so long. */
 const SETTLE_MS = 500;
@@ -55,6 +57,9 @@ async function start() {
   };
   setUpOrder((key) => redrawOne(key, true));
   setUpFind();
+  setUpGuard(show);
+  at("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
+  at("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
   setUpShift(begin, redraw);
@@ -84,7 +89,7 @@ async function reopen(key) {
   live.connection.close();
   keepKey(key, false);
   setStarted(false);
-  location.reload();
+  leavePage();
 }
 
 /** The store is open. @param {import("./settings.js").Key} key */
@@ -92,7 +97,9 @@ async function begin(key) {
   live.connection?.close();
   isSettled = false;
   store = key.store;
+  restorePresses(store);
   showKept();
+  holdBack();
   show("orders");
   connect(key, { onEvent: handleEvent, onState, load: loadLists });
   // After a reload nobody has pressed anything: some browsers give sound all the same.
@@ -129,6 +136,7 @@ async function describeStore() {
   if (card) {
     setZone(card.time_zone);
     live.answerMs = card.answer_seconds * 1000;
+    setPause(card.pause);
   }
   redraw();
 }
@@ -189,6 +197,7 @@ function redraw() {
   showSound();
   showLight();
   showStore();
+  showPause();
   showRefused();
 }
 

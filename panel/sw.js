@@ -8,6 +8,9 @@ const SHELL = "vestnik-shell-VERSION";
 const FILES = ["FILES"];
 /** A server that has not answered by then is away. */
 const PATIENCE_MS = 3_000;
+/** One that is away is not waited for again so soon: a page has several files. */
+const AWAY_MS = 5_000;
+let awaySince = -Infinity;
 
 self.addEventListener("install", (event) => {
   // What the page has just loaded is not loaded again.
@@ -28,11 +31,14 @@ self.addEventListener("fetch", (event) => {
 
 /** The server's own, for a page must not be of two versions; the kept one only where it is away. */
 async function newestOrKept(request, path) {
+  const mayBeAway = performance.now() - awaySince < AWAY_MS && (await caches.match(path));
+  if (mayBeAway) return mayBeAway;
   try {
     const answer = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
     if (answer.ok) (await caches.open(SHELL)).put(path, answer.clone());
     return answer;
   } catch (error) {
+    awaySince = performance.now();
     const kept = await caches.match(path);
     if (kept) return kept;
     throw error;

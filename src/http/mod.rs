@@ -121,7 +121,7 @@ macro_rules! route {
 }
 
 /// Every route of the panels' address.
-pub static ROUTES: [Route; 18] = [
+pub static ROUTES: [Route; 19] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
@@ -132,6 +132,7 @@ pub static ROUTES: [Route; 18] = [
     route!(Read GET "/api/partner/stores/{store}/store" store::card),
     route!(Read GET "/api/partner/stores/{store}/events" events::history),
     route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
+    route!(Read GET "/api/partner/stores/{store}/events/{id}/ack" events::acknowledgement),
     route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
     route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),

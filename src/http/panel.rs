@@ -25,7 +25,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      frame-ancestors 'none'; connect-src ";
 
 /// Files that a browser may open as a page, or run as a worker, by how their names end.
-const RULED: [&str; 3] = [".html", ".svg", "sw.js"];
+const RULED: [&str; 4] = [".html", ".svg", "sw.js", ".webmanifest"];
 
 /// No page that opened this one, or was opened by it, can reach into it.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
