@@ -178,11 +178,15 @@ pub enum EventType {
     OrderUnanswered,
     /// A chat of the store takes no messages any more.
     ChatDisabled,
+    /// The store takes no new orders for a while, or until another time than was said before.
+    StorePaused,
+    /// It takes orders again.
+    StoreResumed,
 }
 
 impl EventType {
     /// All of them, each at its own number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::NewOrder,
         Self::OrderStatusChanged,
         Self::OrderCancelled,
@@ -195,6 +199,8 @@ impl EventType {
         Self::BookingRemoved,
         Self::OrderUnanswered,
         Self::ChatDisabled,
+        Self::StorePaused,
+        Self::StoreResumed,
     ];
 
     /// The name on the wire.
@@ -212,6 +218,8 @@ impl EventType {
             Self::BookingRemoved => "booking_removed",
             Self::OrderUnanswered => "order_unanswered",
             Self::ChatDisabled => "chat_disabled",
+            Self::StorePaused => "store_paused",
+            Self::StoreResumed => "store_resumed",
         }
     }
 

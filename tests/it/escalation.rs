@@ -14,6 +14,7 @@ use vestnik::sources::registry::Registry;
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook};
+use crate::support::http::call;
 use crate::support::telegram::Telegram;
 use crate::webhook::is_signed;
 
@@ -183,10 +184,7 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
 
 #[tokio::test]
 async fn an_answer_of_any_kind_ends_the_ladder() {
-    const ACK: &str = "insert into vestnik.vst_token (hash) values (sha256('x')); \
-        insert into vestnik.vst_acknowledgement (event_id, token_id, session) select min(id), 1, 's' from vestnik.vst_event";
     for answer in [
-        ACK,
         "update orders set status = 'preparing'",
         "update orders set status = 'rejected'",
         "update orders set status = 'cancelled'",
@@ -209,6 +207,61 @@ async fn an_answer_of_any_kind_ends_the_ladder() {
             assert_eq!(shop.count(UNANSWERED).await, i64::from(climbed_before), "{answer}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn opening_an_order_ends_no_escalation_and_answering_does() {
+    let telegram = Telegram::start().await;
+    let mut hook = Hook::start(&[]).await;
+    let app = App::start_with(|config| {
+        config.telegram = Some(telegram.settings());
+        config.webhook.allow_private = true;
+    })
+    .await;
+    let client = app.database.client().await;
+    telegram.add_private(12, "Boris");
+    telegram.link(&app.database, "7", 12, "manager").await;
+    let set = "update vestnik.vst_store set webhook_url = $1, webhook_secret = $2";
+    client.execute(set, &[&hook.url(), &SECRET]).await.unwrap();
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    // Somebody looks at it, in a panel and over HTTP, and goes away.
+    let order = panel.event().await["id"].as_str().unwrap().to_owned();
+    panel.acknowledge(&order).await;
+    let bearer = format!("Bearer {}", app.token);
+    let headers = [("Authorization", bearer.as_str())];
+    let ack = format!("/api/partner/stores/7/events/{order}/ack?panel=till");
+    assert_eq!(
+        call(app.engine.address(), "POST", &ack, &headers, None).await.status,
+        204
+    );
+    until(
+        &client,
+        "select count(*) = 1 from vestnik.vst_acknowledgement where event_id = (select min(id) from vestnik.vst_event)",
+    )
+    .await;
+    until(&client, "select exists (select from vestnik.vst_escalation)").await;
+    client.batch_execute(HURRY).await.unwrap();
+    let told = telegram.until_messages(12, 1).await;
+    assert!(told[0].text.contains("New order #1"), "{}", told[0].text);
+    until_rung(&client, 3).await;
+    client.batch_execute(HURRY).await.unwrap();
+    let post = hook.until(1).await.remove(0);
+    assert!(post.body.contains("order_unanswered"), "{}", post.body);
+    until_rung(&client, 4).await;
+
+    let status = "/api/partner/stores/7/orders/1/status";
+    let answer = call(
+        app.engine.address(),
+        "POST",
+        status,
+        &headers,
+        Some(r#"{"status":"preparing"}"#),
+    )
+    .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    until(&client, "select outcome = 'answered' from vestnik.vst_escalation").await;
+    app.engine.shut_down().await;
 }
 
 #[tokio::test]
