@@ -122,7 +122,7 @@ macro_rules! route {
 }
 
 /// Every route of the panels' address.
-pub static ROUTES: [Route; 21] = [
+pub static ROUTES: [Route; 22] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
@@ -136,6 +136,7 @@ pub static ROUTES: [Route; 21] = [
     route!(Panel DELETE "/api/partner/stores/{store}/pause" pause::end),
     route!(Read GET "/api/partner/stores/{store}/events" events::history),
     route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
+    route!(Read GET "/api/partner/stores/{store}/events/{id}/ack" events::acknowledgement),
     route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
     route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),

@@ -644,6 +644,10 @@ async fn proof(tour: &mut Tour<'_>) {
         None,
     )
     .await;
+    tour.go("GET", ack, "/api/partner/stores/7/events/1/ack", 200, None)
+        .await;
+    tour.go("GET", ack, "/api/partner/stores/7/events/9999/ack", 404, None)
+        .await;
     tour.go("POST", ack, "/api/partner/stores/7/events/9999/ack", 404, None)
         .await;
     tour.go("POST", ack, "/api/partner/stores/7/events/1/ack?panel=", 400, None)
