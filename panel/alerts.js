@@ -14,6 +14,7 @@ import { dayAndTime, say } from "./i18n.js";
 import { live, notice } from "./live.js";
 import { forgetMinutes } from "./minutes.js";
 import { apply, fromList, items, keepClosed, subject, unanswered } from "./orders.js";
+import { setPause } from "./pause.js";
 import { printWhen } from "./ticket.js";
 import { announce, dropToast, toast } from "./toast.js";
 import { pressed } from "./work.js";
@@ -26,6 +27,8 @@ const CLOSED = 500;
 const MEASURES = 1_000;
 /** How often it is looked whether somebody has waited too long. */
 const LATE_LOOK_MS = 2_000;
+/** How often it is asked whether somebody has noticed a cancellation on another panel. */
+const NOTICED_LOOK_MS = 2_000;
 /** What sounds once is heard for so long. */
 const ONCE_MS = 1_500;
 
@@ -50,6 +53,7 @@ export const alerted = new Map();
 export function setUpAlerts(changed) {
   update = changed;
   setInterval(ringHarder, LATE_LOOK_MS);
+  setInterval(lookWhatWasNoticed, NOTICED_LOOK_MS);
   document.addEventListener("vestnik:cook", (event) => callToCook(items.get(event.detail)));
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return;
@@ -74,6 +78,8 @@ export function handleEvent(event) {
     booking_changed: handleChanged,
     order_unanswered: handleUnanswered,
     chat_disabled: handleChatDisabled,
+    store_paused: handlePause,
+    store_resumed: handlePause,
   }[event.type];
   handle?.(event);
   performance.measure(`vestnik:handled:${event.id}`, `vestnik:received:${event.id}`);
@@ -235,6 +241,11 @@ function urge(item) {
   showAlarm();
 }
 
+/** Somebody closed the store for a while, or opened it again. @param {VestnikEvent} event */
+export function handlePause(event) {
+  setPause(event.type === "store_paused" ? event.data : null);
+}
+
 /** A chat of Telegram is off. @param {VestnikEvent} event */
 export function handleChatDisabled(event) {
   const { title, chat, reason } = event.data;
@@ -331,6 +342,15 @@ function proveRendered({ id }) {
 export function noticed(keys) {
   keys.map((key) => takenBack.get(key)?.event).forEach((event) => event && live.connection?.ack(event));
   dropTakenBack(keys);
+}
+
+/** One person who has noticed it is enough: what was noticed on another panel is silent on this one. */
+async function lookWhatWasNoticed() {
+  if (!live.connection) return;
+  for (const [key, { event }] of [...takenBack]) {
+    const word = event && (await live.connection?.api.acknowledgement(event).catch(() => null));
+    if (word?.acknowledged && takenBack.get(key)?.event === event) dropTakenBack([key]);
+  }
 }
 
 /** @param {string[]} keys */

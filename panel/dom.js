@@ -22,6 +22,7 @@ const ICONS = {
   person: "M12 4a4 4 0 1 0 .1 0M4 21c1-5 4-7 8-7s7 2 8 7",
   phone: "M7 3h10v18H7zM11 18h2",
   stop: "M8 3h8l5 5v8l-5 5H8l-5-5V8zM12 7.5v5.5M12 16.5h.01",
+  pause: "M8 5v14M16 5v14",
   minus: "M6 12h12",
   plus: "M6 12h12M12 6v12",
   undo: "M9 6L4 11l5 5M4 11h10a6 6 0 0 1 0 12h-3",

@@ -18,7 +18,9 @@ const SIGNS = { new_order: "bell", new_booking: "table", order_cancelled: "stop"
 let asked = { order: "", from: "", to: "" };
 let turn = 0;
 
-export function setUpHistory() {
+setUp();
+
+function setUp() {
   at("history-filter").addEventListener("submit", (event) => {
     event.preventDefault();
     showHistory();

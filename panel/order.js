@@ -9,10 +9,12 @@ import { stepper } from "./minutes.js";
 import { find, items, unanswered } from "./orders.js";
 import { still } from "./still.js";
 import { printTicket } from "./ticket.js";
-import { act, pressed, stepBefore, takeBack } from "./work.js";
+import { act, delay, pressed, stepBefore, takeBack } from "./work.js";
 
 /** Characters of a reason that the server takes. */
 const REASON_CHARS = 500;
+/** By how much later it may be ready than was promised, minutes. */
+const DELAYS = [5, 10, 15];
 /** Numbers of other orders that the dialog names. */
 const OTHERS = 5;
 
@@ -137,8 +139,11 @@ function footer(item) {
   const before = stepBefore(item);
   const back = before && button("quiet step-back", "undo", say("order.stepBack", { status: say(`status.${item.kind}.${before}`) }), () => goBack(item, before), { disabled: Boolean(busy) });
   if (!yes.length && !back) return null;
+  const isDelayable = item.kind === "orders" && item.status === "preparing" && next.length > 0;
+  const longer = (n) => button("quiet delay", null, `+${say("order.minutes", { n })}`, () => delay(item, n), { data: { delay: n }, disabled: Boolean(busy) });
+  const delays = isDelayable && h("div", { class: "minutes delays", role: "group", "aria-label": say("order.delay") }, h("span", { text: say("order.delay") }), ...DELAYS.map(longer));
   const steps = asksMinutes(item) && h("div", { class: "minutes" }, h("span", { text: say("order.readyIn") }), stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing"))));
-  return h("footer", { class: "order-foot" }, steps || null, h("div", { class: "card-actions" }, ...yes, reject || null), back || null);
+  return h("footer", { class: "order-foot" }, steps || delays || null, h("div", { class: "card-actions" }, ...yes, reject || null), back || null);
 }
 
 /** @param {Item} item @param {string|undefined} busy */

@@ -16,18 +16,22 @@ import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
 import { setUpFind } from "./find.js";
-import { setUpHistory, showHistory } from "./history.js";
+import { holdBack, leavePage, setUpGuard } from "./guard.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
 import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
 import { items, kindOf, load, unanswered } from "./orders.js";
+import { setPause, showPause } from "./pause.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { setUpPreferences, showKnownGrants } from "./preferences.js";
 import { applyTheme, isStarted, keepKey, keptKey, setStarted, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { printWhen, setTicketStore } from "./ticket.js";
-import { onPressed, sendQueued } from "./work.js";
+import { onPressed, restorePresses, sendQueued } from "./work.js";
+
+/** What the first orders need not wait for waits for so long. */
+const SETTLE_MS = 500;
 
 /** @type {Record<import("./orders.js").Kind, Board>} */
 let boards;
@@ -35,6 +39,8 @@ let boards;
 let store = "";
 /** What the server says of it. @type {any} */
 let card = null;
+/** What can wait until the first orders are there has been done. */
+let isSettled = false;
 
 // Before anything else: what the address has must not stay there.
 const linked = takeKeyFromAddress();
@@ -50,8 +56,10 @@ async function start() {
     bookings: new Board(at("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
   };
   setUpOrder((key) => redrawOne(key, true));
-  setUpHistory();
   setUpFind();
+  setUpGuard(show);
+  at("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
+  at("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
   setUpShift(begin, redraw);
@@ -67,7 +75,6 @@ async function start() {
   // A finger counts as a press when it is lifted.
   for (const press of ["pointerup", "touchend", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
   addEventListener("click", swallow, { capture: true });
-  keepShell();
   const kept = keptKey();
   if (!linked && kept && isStarted(kept)) begin(kept);
   else showShift(linked ?? kept);
@@ -82,22 +89,30 @@ async function reopen(key) {
   live.connection.close();
   keepKey(key, false);
   setStarted(false);
-  location.reload();
+  leavePage();
 }
 
 /** The store is open. @param {import("./settings.js").Key} key */
 async function begin(key) {
   live.connection?.close();
+  isSettled = false;
   store = key.store;
+  restorePresses(store);
   showKept();
+  holdBack();
   show("orders");
   connect(key, { onEvent: handleEvent, onState, load: loadLists });
   // After a reload nobody has pressed anything: some browsers give sound all the same.
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
   describeStore();
-  learnScope();
+}
+
+/** What the first orders need not wait for. */
+function afterFirstLoad() {
   countToday();
+  learnScope();
+  keepShell();
 }
 
 /** The board as it was, until the lists have come. */
@@ -121,6 +136,7 @@ async function describeStore() {
   if (card) {
     setZone(card.time_zone);
     live.answerMs = card.answer_seconds * 1000;
+    setPause(card.pause);
   }
   redraw();
 }
@@ -147,6 +163,8 @@ async function loadLists(why) {
   if (unavailable.length) notice("unavailable", "problem", "stop", say("notice.unavailable"), say("notice.unavailableWhy", { sources: unavailable.join(", ") }));
   else unnotice("unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
+  if (!isSettled) setTimeout(afterFirstLoad, SETTLE_MS);
+  isSettled = true;
   return cursor;
 }
 
@@ -179,6 +197,7 @@ function redraw() {
   showSound();
   showLight();
   showStore();
+  showPause();
   showRefused();
 }
 
@@ -202,7 +221,7 @@ function show(view) {
   });
   showAlarm();
   showCalm();
-  if (view === "history") showHistory();
+  if (view === "history") import("./history.js").then(({ showHistory }) => showHistory());
   if (view === "settings") showKnownGrants();
 }
 

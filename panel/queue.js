@@ -1,27 +1,68 @@
-/** What was pressed while there was no line: it waits, is seen waiting, and is sent when the line is back. @module queue */
+/**
+ * What was pressed while there was no line: it waits, is seen waiting, and is sent when the line is back. It is kept as the key
+ * is, on the device or in the tab, so that a reload does not lose it.
+ *
+ * @module queue
+ */
 
 import { button, h, icon } from "./dom.js";
 import { say } from "./i18n.js";
+import { keptKey, read, write } from "./settings.js";
+
+const QUEUE = "vestnik.queue";
+/** What was pressed longer ago was pressed in another shift. */
+const OLD_MS = 12 * 3_600_000;
 
 /** @typedef {{item: import("./orders.js").Item, to: string, more: object}} Waiting item: as it stood when it was pressed */
 
-/** By the order's key: one press for each. @type {Map<string, Waiting>} */
+/** By the order's key: one press for each. @type {Map<string, Waiting & {at: number}>} */
 const waiting = new Map();
+/** Whose orders they are. */
+let store = "";
+
+/** What was pressed before the page was loaded anew. @param {string} opened the store @returns {Waiting[]} */
+export function restoreQueue(opened) {
+  store = opened;
+  const kept = read("sessionStorage", QUEUE) ?? read("localStorage", QUEUE);
+  if (kept?.store !== store) return [];
+  kept.presses.filter(({ at }) => Date.now() - at < OLD_MS).forEach((press) => waiting.set(press.item.key, press));
+  return [...waiting.values()];
+}
 
 /** @param {Waiting} press */
-export const queueUp = (press) => waiting.set(press.item.key, press);
+export function queueUp(press) {
+  waiting.set(press.item.key, { ...press, at: Date.now() });
+  save();
+}
 
 /** @param {string} key */
 export const isQueued = (key) => waiting.has(key);
 
 /** @param {string} key */
-export const unqueue = (key) => waiting.delete(key);
+export function unqueue(key) {
+  waiting.delete(key);
+  save();
+}
 
 /** All of them, which wait no longer. */
 export function takeQueued() {
   const taken = [...waiting.values()];
   waiting.clear();
+  if (taken.length) save();
   return taken;
+}
+
+/** With the end of the shift. */
+export function forgetQueue() {
+  waiting.clear();
+  save();
+}
+
+function save() {
+  const kept = waiting.size ? { store, presses: [...waiting.values()] } : null;
+  const isRemembered = keptKey()?.remembered;
+  write("sessionStorage", QUEUE, isRemembered ? null : kept);
+  write("localStorage", QUEUE, isRemembered ? kept : null);
 }
 
 /** Says on a card that it waits. @param {string} key @param {() => void} cancel */

@@ -3,10 +3,12 @@
 import { ask } from "./ask.js";
 import { askForNotifications, keepAwake, letSleep } from "./device.js";
 import { at, button, h, icon } from "./dom.js";
+import { leavePage } from "./guard.js";
 import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, notice, unnotice } from "./live.js";
 import { forgetBoard } from "./keep.js";
 import { items } from "./orders.js";
+import { forgetQueue } from "./queue.js";
 import { change, forgetKey, keepKey, keepsThings, setStarted, settings } from "./settings.js";
 import { Api, ApiError } from "./vestnik.js";
 
@@ -170,15 +172,16 @@ export async function endShift() {
 /** Takes the key off this device, too. */
 export async function forgetDevice() {
   if (!(await ask({ title: say("set.forgetAsk"), words: say("set.forgetWords"), yes: say("set.forgetNow"), no: say("order.back") }))) return;
-  forgetKey();
   leave();
+  forgetKey();
 }
 
 function leave() {
   live.connection?.close();
   live.connection = null;
   forgetBoard();
+  forgetQueue();
   letSleep();
   setStarted(false);
-  location.reload();
+  leavePage();
 }

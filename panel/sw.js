@@ -3,23 +3,19 @@
  * else below /api are never touched: what is on the screen is the truth, or it is not there.
  */
 
-const SHELL = "vestnik-shell-1";
-const FILES = [
-  "/",
-  "/manifest.webmanifest",
-  ...[
-    "panel.css", "print.css", "panel.js", "vestnik.js", "alarm.js", "alerts.js", "ask.js", "badge.js", "board.js",
-    "card.js", "device.js", "dom.js", "facts.js", "find.js", "figures.js", "history.js", "i18n.js", "keep.js", "live.js", "minutes.js",
-    "order.js", "orders.js", "preferences.js", "queue.js", "settings.js", "shift.js", "sound.js", "still.js", "ticket.js", "toast.js",
-    "undo.js", "work.js", "lang/ru.js", "lang/en.js", "icon.svg", "icon-192.png", "icon-512.png", "onest-latin.woff2", "onest-cyrillic.woff2",
-    "onest.LICENSE",
-  ].map((name) => `/panel/${name}`),
-];
+/** Both are filled in where it is built: another version is another worker. */
+const SHELL = "vestnik-shell-VERSION";
+const FILES = ["FILES"];
 /** A server that has not answered by then is away. */
 const PATIENCE_MS = 3_000;
+/** One that is away is not waited for again so soon: a page has several files. */
+const AWAY_MS = 5_000;
+let awaySince = -Infinity;
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(SHELL).then((shell) => shell.addAll(FILES)).then(() => self.skipWaiting()));
+  // What the page has just loaded is not loaded again.
+  const requests = FILES.map((file) => new Request(file, { cache: "force-cache" }));
+  event.waitUntil(caches.open(SHELL).then((shell) => shell.addAll(requests)).then(() => self.skipWaiting()));
 });
 
 self.addEventListener("activate", (event) => {
@@ -35,11 +31,14 @@ self.addEventListener("fetch", (event) => {
 
 /** The server's own, for a page must not be of two versions; the kept one only where it is away. */
 async function newestOrKept(request, path) {
+  const mayBeAway = performance.now() - awaySince < AWAY_MS && (await caches.match(path));
+  if (mayBeAway) return mayBeAway;
   try {
     const answer = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
     if (answer.ok) (await caches.open(SHELL)).put(path, answer.clone());
     return answer;
   } catch (error) {
+    awaySince = performance.now();
     const kept = await caches.match(path);
     if (kept) return kept;
     throw error;

@@ -29,6 +29,7 @@
  * @typedef {object} VestnikEvent
  * @property {"new_order"|"order_status_changed"|"order_cancelled"|"order_changed"|"order_removed"|"new_booking"|
  *   "booking_status_changed"|"booking_cancelled"|"booking_changed"|"booking_removed"|"order_unanswered"|"chat_disabled"|
+ *   "store_paused"|"store_resumed"|
  *   string} type ignore what you do not know
  * @property {string} id names the event
  * @property {string} cursor
@@ -556,9 +557,24 @@ export class Api {
     return this.#of("POST", `events/${encodeURIComponent(id)}/ack`, { panel });
   }
 
+  /** Whether somebody has seen this event, here or elsewhere. @param {string} id @returns {Promise<{acknowledged: boolean}>} */
+  acknowledgement(id) {
+    return this.#of("GET", `events/${encodeURIComponent(id)}/ack`);
+  }
+
   /** Events after a cursor, or the newest. @param {{after?: string|null, limit?: number, panel?: string}} query */
   events(query) {
     return this.#of("GET", "events", query);
+  }
+
+  /** Closes the store for a while: `minutes`, or `until` a time or "tomorrow". @param {{minutes?: number, until?: string, by?: string, reason?: string}} span */
+  setPause(span) {
+    return this.#of("PUT", "pause", {}, span, CHANGE_DEADLINE_MS);
+  }
+
+  /** Opens it again. @param {string} [panel] who does it */
+  endPause(panel) {
+    return this.#of("DELETE", "pause", { panel }, undefined, CHANGE_DEADLINE_MS);
   }
 
   /** The panel's word, where it has no socket. @param {object} words */

@@ -1,10 +1,10 @@
 /** What a person presses: it changes Postgres, and the page changes when the event comes back. @module work */
 
-import { numberOf } from "./facts.js";
+import { dueAt, now, numberOf } from "./facts.js";
 import { knows, say } from "./i18n.js";
 import { live } from "./live.js";
 import { find, items } from "./orders.js";
-import { isQueued, queueUp, takeQueued, unqueue } from "./queue.js";
+import { isQueued, queueUp, restoreQueue, takeQueued, unqueue } from "./queue.js";
 import { settings } from "./settings.js";
 import { toast } from "./toast.js";
 import { offerUndo } from "./undo.js";
@@ -17,7 +17,10 @@ const PATIENCE_MS = 10_000;
 export const pressed = new Map();
 
 /** @typedef {import("./orders.js").Item} Item */
-/** @typedef {{reason?: string, minutes?: number}} More */
+/** @typedef {{reason?: string, minutes?: number, readyAt?: number}} More readyAt: a new promise, milliseconds */
+const MINUTE_MS = 60_000;
+/** What the server takes, minutes. */
+const MOST_MINUTES = 600;
 
 /** @type {{changed: (key: string) => void, done: (item: Item, to: string) => void}} */
 let page = { changed: () => {}, done: () => {} };
@@ -38,11 +41,20 @@ export function settle(key) {
  */
 export async function act(item, to, more = {}) {
   const isDone = await send(item, to, more);
-  if (isDone) {
+  // A new promise is no step that could be taken back.
+  if (isDone && item.status !== to) {
     offerUndo(item, to, () => takeBack({ ...item, status: to }, item.status));
     page.done(item, to);
   }
   return isDone;
+}
+
+/** It will be ready so much later than was promised; what is late already, from now on. @param {Item} item @param {number} minutes */
+export const delay = (item, minutes) => act(item, "preparing", { readyAt: Math.max(now(), dueAt(item) ?? 0) + minutes * MINUTE_MS });
+
+/** What was pressed before a reload, and has not been sent. @param {string} store */
+export function restorePresses(store) {
+  restoreQueue(store).forEach(({ item, to }) => pressed.set(item.key, to));
 }
 
 /** It is not sent after all. @param {string} key */
@@ -55,9 +67,10 @@ export function cancelQueued(key) {
 export function sendQueued() {
   for (const { item, to, more } of takeQueued()) {
     pressed.delete(item.key);
-    const now = items.get(item.key);
-    if (now?.status === item.status) act(now, to, more);
-    else tellOvertaken(item, find(item.key)?.status);
+    const known = find(item.key);
+    // What is not known here any more, the server knows; it does nothing that is overtaken.
+    if (known && known.status !== item.status) tellOvertaken(item, known.status);
+    else act(items.get(item.key) ?? item, to, more);
     page.changed(item.key);
   }
 }
@@ -105,7 +118,8 @@ async function send(item, to, more) {
 }
 
 /** Tries twice: the first may go into a line that has died since. `from` keeps it from being done twice. */
-async function change(item, to, more) {
+async function change(item, to, { readyAt, ...more }) {
+  if (readyAt) more.minutes = Math.min(MOST_MINUTES, Math.max(1, Math.round((readyAt - now()) / MINUTE_MS)));
   const wanted = { source: item.source, status: to, from: item.status, by: settings.name || undefined, ...more };
   const { api } = live.connection;
   try {
@@ -127,8 +141,8 @@ function tellFailure(item, to, more, error) {
     tellOvertaken(item, status, by);
     return live.connection.pollNow();
   }
-  const words = knows(`work.failed.${item.kind}.${to}`) ? `work.failed.${item.kind}.${to}` : "work.failed.other";
-  const again = () => send(item, to, more);
+  const words = item.status !== to && knows(`work.failed.${item.kind}.${to}`) ? `work.failed.${item.kind}.${to}` : "work.failed.other";
+  const again = () => act(item, to, more);
   toast(say(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [say("notice.retry"), again], stays: true });
 }
 

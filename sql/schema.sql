@@ -545,6 +545,22 @@ CREATE VIEW vestnik.vst_open_now AS
                     WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
                     ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
                 END));
+CREATE TABLE vestnik.vst_pause (
+    store_id text NOT NULL,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone NOT NULL,
+    paused_by text,
+    reason text,
+    CONSTRAINT vst_pause_store_id_check CHECK (((octet_length(store_id) >= 1) AND (octet_length(store_id) <= 200)))
+);
+CREATE VIEW vestnik.vst_paused_now AS
+ SELECT vst_pause.store_id,
+    vst_pause.since,
+    vst_pause.until,
+    vst_pause.paused_by,
+    vst_pause.reason
+   FROM vestnik.vst_pause
+  WHERE (vst_pause.until > clock_timestamp());
 CREATE TABLE vestnik.vst_presence (
     node_id text NOT NULL,
     store_id text NOT NULL
@@ -739,6 +755,8 @@ ALTER TABLE ONLY vestnik.vst_node
     ADD CONSTRAINT vst_node_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_pkey PRIMARY KEY (store_id, weekday, opens);
+ALTER TABLE ONLY vestnik.vst_pause
+    ADD CONSTRAINT vst_pause_pkey PRIMARY KEY (store_id);
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_pkey PRIMARY KEY (node_id, store_id);
 ALTER TABLE ONLY vestnik.vst_projection_failure
@@ -794,6 +812,7 @@ CREATE INDEX vst_escalation_subject ON vestnik.vst_escalation USING btree (subje
 CREATE INDEX vst_event_store_xid ON vestnik.vst_event USING btree (store_id, xid);
 CREATE INDEX vst_event_xid ON vestnik.vst_event USING btree (xid);
 CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
+CREATE INDEX vst_pause_until ON vestnik.vst_pause USING btree (until);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
 CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at);
 CREATE INDEX vst_promise_event ON vestnik.vst_promise USING btree (event_id);

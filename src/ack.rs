@@ -84,3 +84,13 @@ pub async fn store(
         Acknowledged::Stored
     })
 }
+
+/// Whether somebody has seen the event; `None`: the store has no such event.
+pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, Failed> {
+    const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
+         from vestnik.vst_event e where e.id = $1 and e.store_id = $2";
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(SEEN).await?;
+    let row = client.query_opt(&statement, &[&event.0, &store.as_str()]).await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
+}

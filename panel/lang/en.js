@@ -53,6 +53,7 @@ export default {
   payment: { paid: "Paid", unpaid: "Not paid", cash: "cash", card: "card", online: "online", changeFrom: "change from {amount}" },
   order: {
     sign: "#{id}", number: "Order #{id}", acceptIn: "Accept · {n} min", acceptFor: "Accept for {time}", reject: "Reject", rejectOne: "{number}: reject", rejectWhy: "Reject…",
+    delay: "Running late by",
     readyIn: "Preparation time", minutes: "{n} min", less: "{n} minutes less", more: "{n} minutes more",
     to: { preparing: "Accept", ready: "Order ready", delivering: "Hand to courier", completed: "Delivered", handed: "Hand over" },
     noItems: "No items given", itemsOmitted: { one: "{n} more item: see the till", other: "{n} more items: see the till" }, moreItems: "and {n} more…",
@@ -106,6 +107,10 @@ export default {
     orders: { one: "New order", other: "{n} new orders" },
     bookings: { one: "New booking", other: "{n} new bookings" },
   },
+  pause: {
+    open: "Pause new orders", title: "Pause new orders?", words: "The shop's system is told and stops taking orders. Accepted orders stay on the screen.",
+    tomorrow: "Until tomorrow", now: "Paused until {time}", nowWhy: "No new orders are taken.", end: "Resume", failed: "Couldn't change the pause",
+  },
   find: { title: "Find an order", like: "number, name or end of the phone", none: "Nothing found" },
   toast: { label: "Notifications", close: "Dismiss" },
   time: { hours: "{n} h {m} min", days: "{n} d", seconds: "{n} s", at: "by {time}" },
@@ -118,7 +123,7 @@ export default {
   event: {
     new_order: "New order #{id}", order_status_changed: "Order #{id}: {status}", order_cancelled: "Order #{id} was cancelled", order_changed: "Order #{id} was changed", order_removed: "Order #{id} was deleted",
     new_booking: "New booking #{id}", booking_status_changed: "Booking #{id}: {status}", booking_cancelled: "Booking #{id} was cancelled", booking_changed: "Booking #{id} was changed", booking_removed: "Booking #{id} was deleted",
-    order_unanswered: "Order #{id}: nobody answered", chat_disabled: "A Telegram chat was turned off",
+    order_unanswered: "Order #{id}: nobody answered", chat_disabled: "A Telegram chat was turned off", store_paused: "The store was paused", store_resumed: "The store is open again",
   },
   proof: {
     sent: "sent", rendered: "shown", rung: "rang", acknowledged: "seen", none: "Not delivered to anybody", ladder: "Reminders",
@@ -130,7 +135,10 @@ export default {
     orders: "Orders", median: "Median response", slow: "90% within", escalated: "Reminded",
     ways: "How orders arrived", waits: "Time to respond", upTo: "{from}–{to} s", upToMinutes: "{from}–{to} min", longer: "over {n} min",
   },
+  guard: { back: "A shift is running. You can end it in Settings." },
+  handover: { title: "The shift on another device", words: "Point the other device's camera at the code. The code contains the key: don't show it to anybody else.", tooLong: "The key is too long for a code. Open your administrator's link on the other device." },
   set: {
+    fullScreen: "Full screen", install: "Install as an app", handover: "Open on another device",
     sound: "Sound", soundHint: "Tap to listen.", volume: "Volume (and the tablet's buttons)",
     offline: "Signal while offline", offlineHint: "Short, every 20 seconds until the connection is back",
     grants: "Browser permissions", askAgain: "Ask again", work: "Shift", name: "Who is on shift",

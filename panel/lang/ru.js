@@ -53,6 +53,7 @@ export default {
   payment: { paid: "Оплачен", unpaid: "Не оплачен", cash: "наличными", card: "картой", online: "онлайн", changeFrom: "сдача с {amount}" },
   order: {
     sign: "№{id}", number: "Заказ №{id}", acceptIn: "Принять · {n} мин", acceptFor: "Принять на {time}", reject: "Отклонить", rejectOne: "{number}: отклонить", rejectWhy: "Отклонить…",
+    delay: "Задерживается на",
     readyIn: "Время приготовления", minutes: "{n} мин", less: "На {n} минут меньше", more: "На {n} минут больше",
     to: { preparing: "Принять", ready: "Заказ готов", delivering: "Передать курьеру", completed: "Доставлен", handed: "Выдать" },
     noItems: "Состав не указан", itemsOmitted: { one: "Ещё {n} позиция — посмотрите в кассе", few: "Ещё {n} позиции — посмотрите в кассе", many: "Ещё {n} позиций — посмотрите в кассе", other: "Ещё {n} позиций — посмотрите в кассе" }, moreItems: "и ещё {n}…",
@@ -106,6 +107,10 @@ export default {
     orders: { one: "Новый заказ", few: "{n} новых заказа", many: "{n} новых заказов", other: "{n} новых заказов" },
     bookings: { one: "Новая бронь", few: "{n} новые брони", many: "{n} новых броней", other: "{n} новых броней" },
   },
+  pause: {
+    open: "Приостановить приём заказов", title: "Приостановить приём заказов?", words: "Система заведения узнает о паузе и закроет приём. Принятые заказы остаются на экране.",
+    tomorrow: "До завтра", now: "Пауза до {time}", nowWhy: "Новые заказы не принимаются.", end: "Открыть приём", failed: "Не удалось изменить паузу",
+  },
   find: { title: "Найти заказ", like: "номер, имя или конец телефона", none: "Ничего не нашлось" },
   toast: { label: "Уведомления", close: "Скрыть" },
   time: { hours: "{n} ч {m} мин", days: "{n} дн", seconds: "{n} с", at: "к {time}" },
@@ -118,7 +123,7 @@ export default {
   event: {
     new_order: "Новый заказ №{id}", order_status_changed: "Заказ №{id}: {status}", order_cancelled: "Заказ №{id} отменён", order_changed: "Заказ №{id} изменён", order_removed: "Заказ №{id} удалён из системы",
     new_booking: "Новая бронь №{id}", booking_status_changed: "Бронь №{id}: {status}", booking_cancelled: "Бронь №{id} отменена", booking_changed: "Бронь №{id} изменена", booking_removed: "Бронь №{id} удалена из системы",
-    order_unanswered: "Заказ №{id}: никто не ответил", chat_disabled: "Чат Telegram отключён",
+    order_unanswered: "Заказ №{id}: никто не ответил", chat_disabled: "Чат Telegram отключён", store_paused: "Приём приостановлен", store_resumed: "Приём открыт",
   },
   proof: {
     sent: "отправлено", rendered: "показано", rung: "прозвучало", acknowledged: "увидели", none: "Не дошло ни до кого", ladder: "Напоминания",
@@ -130,7 +135,10 @@ export default {
     orders: "Заказов", median: "Обычное время ответа", slow: "90 % ответов быстрее", escalated: "С напоминаниями",
     ways: "Каким путём заказ дошёл", waits: "Время до ответа", upTo: "{from}–{to} с", upToMinutes: "{from}–{to} мин", longer: "дольше {n} мин",
   },
+  guard: { back: "Смена идёт. Закончить её можно в настройках." },
+  handover: { title: "Смена на другом устройстве", words: "Наведите на код камеру второго устройства. В коде есть ключ: не показывайте его посторонним.", tooLong: "Ключ слишком длинный для кода. Откройте ссылку администратора на другом устройстве." },
   set: {
+    fullScreen: "На весь экран", install: "Установить как приложение", handover: "Открыть на другом устройстве",
     sound: "Звук", soundHint: "Нажмите, чтобы послушать.", volume: "Громкость (и кнопками планшета)",
     offline: "Сигнал, когда нет связи", offlineHint: "Короткий, раз в 20 секунд, пока связь не вернётся",
     grants: "Разрешения браузера", askAgain: "Спросить ещё раз", work: "Смена", name: "Кто на смене",

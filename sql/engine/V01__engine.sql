@@ -245,6 +245,21 @@ create view vestnik.vst_open_now as
         where case when d.is_today then now.at::time >= span.opens and (now.at::time < span.closes or span.closes <= span.opens)
                    else span.closes <= span.opens and now.at::time < span.closes end);
 
+-- A pause: the store takes no new orders for a while. The engine refuses none: whatever takes the orders reads
+-- `vst_paused_now`. A row is there from the event `store_paused` to the event `store_resumed`.
+create table vestnik.vst_pause (
+    store_id  text        not null primary key check (octet_length(store_id) between 1 and 200),
+    since     timestamptz not null default clock_timestamp(),
+    until     timestamptz not null,
+    paused_by text,
+    reason    text
+);
+create index vst_pause_until on vestnik.vst_pause (until);
+
+-- The stores that are paused now.
+create view vestnik.vst_paused_now as
+    select store_id, since, until, paused_by, reason from vestnik.vst_pause where until > clock_timestamp();
+
 -- The nodes that are up. One that stops saying so is gone, with everything that it was the only one to know.
 create table vestnik.vst_node (
     id    text        not null primary key,

@@ -1,5 +1,6 @@
-//! The ladder of an order that nobody answers for. Its rungs are rows: it survives restarts, and two nodes make one
-//! alarm, for who climbs holds the row.
+//! The escalation of an order that nobody answers. Its steps are rows: it survives restarts, and two nodes make one
+//! alarm, for who takes a step holds the row. Only an answer ends it, or the order's end: an order that somebody has opened
+//! is not an order that somebody cooks.
 
 use std::collections::HashMap;
 
@@ -75,7 +76,6 @@ pub async fn climb(pool: &Pool, sources: &Registry) -> Result<u64, Failed> {
 async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Failed> {
     const DUE: &str = "select l.event_id, l.store_id, l.subject, l.rung, s.answer_seconds, \
              extract(epoch from clock_timestamp() - e.at)::float8, \
-             exists (select from vestnik.vst_acknowledgement a where a.event_id = l.event_id), \
              l.is_held, l.is_held and s.escalates = 'open' \
                  and exists (select from vestnik.vst_opening_hours o where o.store_id = l.store_id) \
                  and not exists (select from vestnik.vst_open_now n where n.store_id = l.store_id) \
@@ -88,7 +88,7 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
     db::read_by_index(&transaction).await?;
     let statement = transaction.prepare_cached(DUE).await?;
     let rows = transaction.query(&statement, &[&BATCH]).await?;
-    let (mut due, mut ended) = (Vec::new(), Vec::new());
+    let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
         let ladder = Ladder {
             event: row.try_get(0)?,
@@ -98,21 +98,15 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
             answer_s: row.try_get(4)?,
             waited_s: row.try_get(5)?,
         };
-        match row.try_get(6)? {
-            true => ended.push((ladder.event, "answered")),
-            false => due.push((
-                ladder,
-                row.try_get(7)?,
-                row.try_get::<_, Option<bool>>(8)? == Some(true),
-            )),
-        }
+        let is_closed = row.try_get::<_, Option<bool>>(7)? == Some(true);
+        due.push((ladder, row.try_get(6)?, is_closed));
     }
     let sources = sources.in_force(&transaction).await?;
     let over = over(&transaction, &sources, &due).await?;
-    let (mut closed, mut opened, mut climbed) = (Vec::new(), Vec::new(), 0);
+    let (mut ended, mut closed, mut opened, mut climbed) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for (ladder, is_held, is_closed) in &due {
         match (over.get(&ladder.event), is_held, is_closed) {
-            (Some(outcome), ..) => ended.push((ladder.event, outcome)),
+            (Some(outcome), ..) => ended.push((ladder.event, *outcome)),
             (None, true, true) => closed.push(ladder.event),
             (None, true, false) if ladder.answer_s.is_some() => opened.push(ladder.event),
             _ => climbed += u64::from(step(&transaction, &sources, ladder).await?),

@@ -178,11 +178,15 @@ pub enum EventType {
     OrderUnanswered,
     /// A chat of the store takes no messages any more.
     ChatDisabled,
+    /// The store takes no new orders for a while, or until another time than was said before.
+    StorePaused,
+    /// It takes orders again.
+    StoreResumed,
 }
 
 impl EventType {
     /// All of them, each at its own number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::NewOrder,
         Self::OrderStatusChanged,
         Self::OrderCancelled,
@@ -195,6 +199,8 @@ impl EventType {
         Self::BookingRemoved,
         Self::OrderUnanswered,
         Self::ChatDisabled,
+        Self::StorePaused,
+        Self::StoreResumed,
     ];
 
     /// The name on the wire.
@@ -212,6 +218,8 @@ impl EventType {
             Self::BookingRemoved => "booking_removed",
             Self::OrderUnanswered => "order_unanswered",
             Self::ChatDisabled => "chat_disabled",
+            Self::StorePaused => "store_paused",
+            Self::StoreResumed => "store_resumed",
         }
     }
 
@@ -240,6 +248,8 @@ pub struct PartnerEvent {
     pub previous: Option<Status>,
     /// The fields that changed, as the wire calls them.
     pub changed: Vec<&'static str>,
+    /// Of a change of fields: the order or booking before it.
+    pub before: Option<Arc<Subject>>,
     /// The payload as JSON text.
     pub data: String,
 }
@@ -328,6 +338,7 @@ mod tests {
             subject: None,
             previous: None,
             changed: Vec::new(),
+            before: None,
             data: r#"{"order_id": "123"}"#.into(),
         };
         let value: serde_json::Value = serde_json::from_str(&event.to_wire("abc", Delivery::Replayed)).unwrap();

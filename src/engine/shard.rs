@@ -141,6 +141,7 @@ impl Node {
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
         background.spawn(upkeep::trim(pool.clone(), config.journal.retention, self.stop.clone()));
+        background.spawn(upkeep::end_pauses(pool.clone(), self.stop.clone()));
         if let Some(pause) = config.journal.reconcile_interval {
             background.spawn(upkeep::reconcile(pool.clone(), name.clone(), pause, self.stop.clone()));
         }

@@ -18,6 +18,7 @@ use crate::metrics;
 use crate::router::Router;
 use crate::sources::health::{self, Health};
 use crate::sources::reconciler::{MissedRows, Reconciler};
+use crate::store::pause;
 use crate::token::{self, Holder, Opens, Standing, Tokens, Withdrawn};
 
 /// Between two looks for revoked tokens, should a notification be lost.
@@ -34,6 +35,9 @@ const TRIM_DEADLINE: Duration = Duration::from_secs(60);
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at the figures of Postgres itself.
 const VITALS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Between two looks for pauses that are over.
+const PAUSE_LOOK: Duration = Duration::from_secs(5);
 
 /// Between two looks at when the journal was read last.
 const STALE_LOOK: Duration = Duration::from_millis(250);
@@ -147,6 +151,17 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
             Ok(Trimmed::Done(gone)) => ::metrics::counter!("vestnik_events_trimmed_total").increment(gone),
             Ok(Trimmed::Elsewhere) => {}
             Err(error) => tracing::warn!(%error, "old events could not be trimmed"),
+        }
+    }
+}
+
+/// Ends the pauses of stores whose time is over.
+pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
+    let mut looks = interval(PAUSE_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(looks.tick()).await.is_some() {
+        if let Err(error) = pause::end_due(&pool).await {
+            tracing::warn!(%error, "pauses that are over could not be ended");
         }
     }
 }

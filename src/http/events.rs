@@ -1,6 +1,7 @@
 //! The events of a store: its history, which is what a panel polls while it can have no socket, and that somebody has
 //! seen one.
 
+use serde_json::json;
 use time::OffsetDateTime;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -109,5 +110,15 @@ pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem
     match stored.await.map_err(Problem::database)? {
         Acknowledged::Stored => Ok(answer::done()),
         Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),
+    }
+}
+
+/// Whether somebody has seen an event: a panel that rings for it asks, so that all are silent when one was told to be.
+pub async fn acknowledgement(access: Access, call: Call) -> Result<Response, Problem> {
+    let Access { site, store, .. } = &access;
+    let seen = db::answered(ack::is_seen(&site.hub.pool, store, call.event()?));
+    match seen.await.map_err(Problem::database)? {
+        Some(is_seen) => Ok(answer::json(StatusCode::OK, &json!({"acknowledged": is_seen}))),
+        None => Err(Problem::UnknownEvent),
     }
 }

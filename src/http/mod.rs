@@ -7,6 +7,7 @@ mod events;
 mod operator;
 mod orders;
 mod panel;
+mod pause;
 mod problem;
 mod proof;
 mod request_limits;
@@ -73,7 +74,7 @@ pub enum Bot {
 
 /// An address, and what answers there.
 pub struct Route {
-    /// GET or POST; what answers GET answers HEAD.
+    /// GET, POST, PUT or DELETE; what answers GET answers HEAD.
     pub method: Method,
     /// `{store}` and `{id}` stand for one part of the path, `{file}` for all that follows.
     pub path: &'static str,
@@ -121,7 +122,7 @@ macro_rules! route {
 }
 
 /// Every route of the panels' address.
-pub static ROUTES: [Route; 18] = [
+pub static ROUTES: [Route; 22] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
@@ -130,8 +131,12 @@ pub static ROUTES: [Route; 18] = [
     route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events),
     route!(Read GET "/api/partner/session/{store}" sessions::check),
     route!(Read GET "/api/partner/stores/{store}/store" store::card),
+    route!(Read GET "/api/partner/stores/{store}/pause" pause::show),
+    route!(Panel PUT "/api/partner/stores/{store}/pause" pause::begin),
+    route!(Panel DELETE "/api/partner/stores/{store}/pause" pause::end),
     route!(Read GET "/api/partner/stores/{store}/events" events::history),
     route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
+    route!(Read GET "/api/partner/stores/{store}/events/{id}/ack" events::acknowledgement),
     route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
     route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),

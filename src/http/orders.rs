@@ -17,11 +17,11 @@ use crate::token::Grant;
 /// Rows of a page, where nothing else is asked for.
 const LIST_DEFAULT: usize = 100;
 /// Bytes of a change's body.
-const MAX_CHANGE_BYTES: usize = 4 * 1024;
+pub(super) const MAX_CHANGE_BYTES: usize = 4 * 1024;
 /// Characters of a reason.
 const MAX_REASON_CHARACTERS: usize = 500;
 /// Characters of who changed it.
-const MAX_BY_CHARACTERS: usize = 60;
+pub(super) const MAX_BY_CHARACTERS: usize = 60;
 /// Minutes that a preparation may take.
 const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
@@ -153,20 +153,21 @@ fn conflict(current: CurrentStatus) -> Problem {
 fn check(wish: &Wish) -> Result<(), Problem> {
     let named = wish.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS));
     let minutes = wish.minutes.is_none_or(|minutes| MINUTES.contains(&minutes));
-    let reason = wish.reason.as_deref().unwrap_or_default();
-    let reason_fits = reason.chars().count() <= MAX_REASON_CHARACTERS
-        && !reason
-            .chars()
-            .any(|letter| letter.is_control() && !matches!(letter, '\n' | '\r' | '\t'));
-    if named && minutes && reason_fits {
+    if named && minutes && wish.reason.as_deref().is_none_or(is_reason) {
         Ok(())
     } else {
         Err(Problem::BadBody(WISH))
     }
 }
 
+/// Whether a person may give this as a reason.
+pub(super) fn is_reason(reason: &str) -> bool {
+    let is_text = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\r' | '\t');
+    reason.chars().count() <= MAX_REASON_CHARACTERS && reason.chars().all(is_text)
+}
+
 /// What others are told of who holds a token.
-fn name(grant: &Grant) -> String {
+pub(super) fn name(grant: &Grant) -> String {
     match &grant.label {
         Some(label) => label.chars().take(MAX_BY_CHARACTERS).collect(),
         None => format!("token {}", grant.id),

@@ -1,12 +1,7 @@
-//! The panel's own files, embedded in the program. They say nothing of any store, so they need no token.
+//! The panel's own files, as `build.rs` made them, embedded in the program. They say nothing of any store, so they need no token.
 
-use std::collections::HashMap;
-use std::io::Write as _;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use percent_encoding::percent_decode_str;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use warp::http::header::{self, HeaderMap, HeaderValue};
@@ -18,13 +13,19 @@ use super::asked::Call;
 use super::problem::Problem;
 
 #[derive(RustEmbed)]
-#[folder = "panel/"]
+#[folder = "$OUT_DIR/panel/"]
 struct Files;
+
+/// The codings that texts are kept in, the smallest first: what a client calls it, and how its file ends.
+const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
 /// Everything comes from here, and nothing that was not written into a file runs; `connect-src` stands apart.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
+
+/// Files that a browser may open as a page, or run as a worker, by how their names end.
+const RULED: [&str; 4] = [".html", ".svg", "sw.js", ".webmanifest"];
 
 /// No page that opened this one, or was opened by it, can reach into it.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -57,11 +58,18 @@ pub async fn any(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
 }
 
 fn file(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
-    let file = Files::get(name).ok_or(Problem::NotFound)?;
-    let kind = with_charset(file.metadata.mimetype());
-    let is_text = kind.ends_with("charset=utf-8");
-    let compressed = (is_text && takes_gzip(asked)).then(|| compressed(&file));
-    let tag = tag(&file, if compressed.is_some() { "-gzip" } else { "" });
+    if CODINGS.iter().any(|(_, end)| name.ends_with(end)) {
+        return Err(Problem::NotFound);
+    }
+    let plain = Files::get(name).ok_or(Problem::NotFound)?;
+    let kind = with_charset(plain.metadata.mimetype());
+    let is_text = Files::get(&format!("{name}.gz")).is_some();
+    let coded = CODINGS
+        .iter()
+        .filter(|(coding, _)| takes(asked, coding))
+        .find_map(|(coding, end)| Some((*coding, Files::get(&format!("{name}{end}"))?)));
+    let (coding, file) = coded.map_or((None, plain), |(coding, file)| (Some(coding), file));
+    let tag = tag(&file);
     let known = asked.get_all(header::IF_NONE_MATCH).iter();
     let is_known = known
         .filter_map(|value| value.to_str().ok())
@@ -73,12 +81,10 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        let is_compressed = compressed.is_some();
-        let body = compressed.unwrap_or_else(|| file.data.into_owned().into());
-        let mut response = Response::new(body.into());
+        let mut response = Response::new(file.data.into_owned().into());
         set(&mut response, header::CONTENT_TYPE, &kind);
-        if is_compressed {
-            set(&mut response, header::CONTENT_ENCODING, "gzip");
+        if let Some(coding) = coding {
+            set(&mut response, header::CONTENT_ENCODING, coding);
         }
         response
     };
@@ -88,11 +94,14 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
     set(&mut response, header::ETAG, &tag);
     // Asked for again each time, and sent again only when it has changed: a panel is never older than its server.
     set(&mut response, header::CACHE_CONTROL, "no-cache");
-    set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
-    set(&mut response, OPENER_POLICY, "same-origin");
-    set(&mut response, PERMISSIONS_POLICY, PERMISSIONS);
+    // What is no page and no worker has no use for these, and a first load has ten files.
+    if RULED.iter().any(|end| name.ends_with(end)) {
+        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
+        set(&mut response, OPENER_POLICY, "same-origin");
+        set(&mut response, PERMISSIONS_POLICY, PERMISSIONS);
+    }
     Ok(response)
 }
 
@@ -102,38 +111,24 @@ fn set(response: &mut Response, name: HeaderName, value: &str) {
     }
 }
 
-/// Whether the client takes a body that is compressed with gzip.
-fn takes_gzip(asked: &HeaderMap) -> bool {
+/// Whether the client takes a body in this coding.
+fn takes(asked: &HeaderMap, coding: &str) -> bool {
     let accepted = asked
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+    accepted.flat_map(|value| value.split(',')).any(|accepted| {
+        let mut parts = accepted.split(';').map(str::trim);
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
         let weight = parts.find_map(|part| part.strip_prefix("q="));
-        is_gzip && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+        is_it && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
     })
 }
 
-/// A text, compressed: once for each, for the program's life.
-fn compressed(file: &EmbeddedFile) -> Bytes {
-    static COMPRESSED: LazyLock<Mutex<HashMap<[u8; 32], Bytes>>> = LazyLock::new(Mutex::default);
-    let mut compressed = COMPRESSED.lock().unwrap_or_else(PoisonError::into_inner);
-    let body = compressed.entry(file.metadata.sha256_hash()).or_insert_with(|| {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        // Writing to a Vec cannot fail.
-        let _ = encoder.write_all(&file.data);
-        encoder.finish().unwrap_or_default().into()
-    });
-    body.clone()
-}
-
-/// `coding`: what is appended for a body that is compressed, which is another one.
-fn tag(file: &EmbeddedFile, coding: &str) -> String {
+fn tag(file: &EmbeddedFile) -> String {
     let hash = file.metadata.sha256_hash();
     let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}{coding}\"")
+    format!("\"{hex}\"")
 }
 
 fn with_charset(mime: &str) -> String {

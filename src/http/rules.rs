@@ -69,7 +69,7 @@ impl Rules {
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("GET, POST"),
+            HeaderValue::from_static("GET, POST, PUT, DELETE"),
         );
         let allowed = HeaderValue::from_static("authorization, content-type, last-event-id");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);

@@ -29,5 +29,8 @@ pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
     if let Some(name) = card.name {
         body["name"] = json!(name);
     }
+    if let Some(pause) = card.pause {
+        body["pause"] = pause.to_json();
+    }
     Ok(answer::json(StatusCode::OK, &body))
 }

@@ -103,6 +103,7 @@ impl Sources {
             subject: None,
             previous: None,
             changed: Vec::new(),
+            before: None,
             data: String::new(),
         };
         match piece {
@@ -116,6 +117,7 @@ impl Sources {
                 told.kind = meaning.kind;
                 told.previous = meaning.previous;
                 told.changed = meaning.changed;
+                told.before = meaning.before.map(Arc::new);
                 told.data = Value::Object(meaning.data).to_string();
                 told.subject = Some(Arc::new(meaning.subject));
             }
@@ -172,6 +174,8 @@ struct Meaning {
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
+    /// Of a change of fields.
+    before: Option<Subject>,
     data: Map<String, Value>,
 }
 
@@ -192,7 +196,11 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     if status == Status::Pending && matches!(previous, Status::Cancelled | Status::Rejected) {
         return Some(new(after, Some(previous)));
     }
-    let changed = after.changed_fields(&before);
+    let mut changed = after.changed_fields(&before);
+    // A new promise, whether or not the shop's row has a place for it, and though it were as many minutes as before.
+    if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
+        changed.push("promised_minutes");
+    }
     let words_differ = after.status_word != before.status_word;
     if status == previous && changed.is_empty() && !words_differ {
         return None;
@@ -234,6 +242,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         kind,
         subject: after,
         previous: Some(previous),
+        before: (status == previous).then_some(before),
         changed,
         data,
     })
@@ -247,6 +256,7 @@ fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<
         subject: after.unwrap_or(before),
         previous: Some(previous),
         changed: Vec::new(),
+        before: None,
         data,
     })
 }
@@ -266,6 +276,7 @@ fn new(subject: Subject, previous: Option<Status>) -> Meaning {
         subject,
         previous,
         changed: Vec::new(),
+        before: None,
         data,
     }
 }
@@ -497,6 +508,21 @@ mod tests {
         assert_eq!(
             (&told[0].1["by"], &told[0].1["promised_minutes"]),
             (&json!("Анна"), &json!(25))
+        );
+    }
+
+    #[test]
+    fn a_new_promise_is_a_change_that_says_who_made_it() {
+        let mut event = row(1, 1, Write::Update, Some(status("preparing")), status("preparing"));
+        assert_eq!(kinds(std::slice::from_ref(&event)), []);
+        if let Body::Write(write) = &mut event.body {
+            write.answer = Some(r#"{"by": "Анна", "minutes": 35}"#.into());
+        }
+        let told = told(&[event]);
+        assert_eq!(told[0].0, EventType::OrderChanged);
+        assert_eq!(
+            (&told[0].1["by"], &told[0].1["promised_minutes"], &told[0].1["changed"]),
+            (&json!("Анна"), &json!(35), &json!(["promised_minutes"]))
         );
     }
 

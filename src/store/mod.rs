@@ -2,6 +2,7 @@
 
 mod attendance;
 pub mod hours;
+pub mod pause;
 pub mod secret;
 mod zone;
 
@@ -13,6 +14,7 @@ use crate::db::{self, Client, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
+use pause::Pause;
 
 /// What may be set; `None` leaves it as it is.
 #[derive(Debug, Default)]
@@ -348,6 +350,8 @@ pub struct Card {
     pub bot_stopped: bool,
     /// Its chats that take no messages, any more or now.
     pub chats_disabled: Vec<DisabledChat>,
+    /// Its pause; `None`: it takes orders.
+    pub pause: Option<Pause>,
 }
 
 /// A chat that takes no messages.
@@ -368,6 +372,7 @@ pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
     const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), coalesce(c.disabled_why, l.blocked_why) \
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
          where l.store_id = $1 and (c.disabled_at is not null or l.blocked_at is not null) order by c.id";
+    let pause = pause::current(pool, store).await?;
     db::answered(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(CARD).await?;
@@ -387,6 +392,7 @@ pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
             answer_seconds: row.try_get(3)?,
             bot_stopped: row.try_get(4)?,
             chats_disabled: chats.iter().map(chat).collect::<Result<_, _>>()?,
+            pause,
         })
     })
     .await

@@ -22,6 +22,61 @@ fn refused(answer: &Answer) -> (u16, String) {
 }
 
 #[tokio::test]
+async fn an_order_that_is_late_is_promised_anew_and_all_are_told() {
+    let app = with_order().await;
+    app.post(ORDER, &json!({"status": "preparing", "minutes": 20})).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let again = json!({"status": "preparing", "from": "preparing", "minutes": 35, "by": "Кухня"});
+    let answer = app.post(ORDER, &again).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["previous_status"], "preparing");
+    let event = loop {
+        let event = panel.event().await;
+        if event["type"] == "order_changed" {
+            break event;
+        }
+    };
+    let data = &event["data"];
+    assert_eq!(
+        (
+            &data["changed"],
+            &data["promised_minutes"],
+            &data["by"],
+            &data["status"]
+        ),
+        (
+            &json!(["promised_minutes"]),
+            &json!(35),
+            &json!("Кухня"),
+            &json!("preparing")
+        )
+    );
+    let order = &app.get_json("/api/partner/stores/7/orders").await["orders"][0];
+    assert_eq!(
+        (&order["promised_minutes"], &order["answer"]["minutes"]),
+        (&json!(35), &json!(35))
+    );
+    // Whoever accepts second is told so, and promises nothing.
+    for second in [
+        json!({"status": "preparing", "minutes": 10}),
+        json!({"status": "preparing", "from": "pending", "minutes": 10}),
+    ] {
+        assert_eq!(
+            refused(&app.post(ORDER, &second).await),
+            (409, "status_conflict".into())
+        );
+    }
+    // It can still be taken back to where it was before it was accepted.
+    assert_eq!(
+        app.post(ORDER, &json!({"status": "pending", "from": "preparing"}))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(refused(&app.post(ORDER, &again).await), (409, "status_conflict".into()));
+}
+
+#[tokio::test]
 async fn accepting_changes_the_order_and_the_event_comes_back() {
     let app = with_order().await;
     let mut panel = app.panel("7", None).await.live().await;

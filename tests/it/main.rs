@@ -32,6 +32,7 @@ mod oracle;
 mod outage;
 mod panel;
 mod panel_files;
+mod pause;
 mod pooler;
 mod pools;
 mod presence;

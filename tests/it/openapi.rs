@@ -175,6 +175,7 @@ fn guarded() -> Vec<Example> {
                 false => path,
             };
             let body = match route.path {
+                path if path.ends_with("pause") && route.method == "PUT" => Some(json!({"minutes": 30})),
                 path if path.ends_with("status") => Some(json!({"status": "preparing"})),
                 path if path.ends_with("reach") && route.method == "POST" => {
                     Some(json!({"panel": "kitchen", "way": "polling"}))
@@ -313,6 +314,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     streams(&mut tour, &app).await;
     lists(&mut tour).await;
     changes(&mut tour).await;
+    pause(&mut tour).await;
     proof(&mut tour).await;
     too_much_at_once(&mut tour, &app).await;
     too_slow(&mut tour).await;
@@ -612,6 +614,26 @@ async fn changes(tour: &mut Tour<'_>) {
     }
 }
 
+async fn pause(tour: &mut Tour<'_>) {
+    let (template, path) = ("/api/partner/stores/{store}/pause", "/api/partner/stores/7/pause");
+    let wish = json!({"until": "tomorrow", "by": "Кухня", "reason": "печь"});
+    tour.go("PUT", template, path, 200, Some(wish)).await;
+    tour.go("PUT", template, path, 400, Some(json!({"minutes": 0}))).await;
+    let huge = json!({"minutes": 5, "x": "x".repeat(5000)});
+    tour.go("PUT", template, path, 413, Some(huge)).await;
+    let told = tour.go("GET", template, path, 200, None).await.json();
+    assert_eq!(told["by"], "Кухня");
+    let card = "/api/partner/stores/{store}/store";
+    let card = tour
+        .go("GET", card, "/api/partner/stores/7/store", 200, None)
+        .await
+        .json();
+    assert_eq!(card["pause"]["reason"], "печь");
+    let nameless = format!("{path}?panel=");
+    tour.go("DELETE", template, &nameless, 400, None).await;
+    tour.go("DELETE", template, path, 200, None).await;
+}
+
 async fn proof(tour: &mut Tour<'_>) {
     let ack = "/api/partner/stores/{store}/events/{id}/ack";
     tour.go(
@@ -622,6 +644,10 @@ async fn proof(tour: &mut Tour<'_>) {
         None,
     )
     .await;
+    tour.go("GET", ack, "/api/partner/stores/7/events/1/ack", 200, None)
+        .await;
+    tour.go("GET", ack, "/api/partner/stores/7/events/9999/ack", 404, None)
+        .await;
     tour.go("POST", ack, "/api/partner/stores/7/events/9999/ack", 404, None)
         .await;
     tour.go("POST", ack, "/api/partner/stores/7/events/1/ack?panel=", 400, None)

@@ -65,24 +65,31 @@ async fn texts_are_sent_compressed_to_whoever_takes_them() {
         (plain.header("content-encoding"), plain.header("vary")),
         (None, Some("accept-encoding"))
     );
-    for accepted in ["gzip", "br, GZIP;q=0.5"] {
+    for (accepted, coding) in [
+        ("gzip", "gzip"),
+        ("br;q=0, GZIP;q=0.5", "gzip"),
+        ("gzip, deflate, br", "br"),
+    ] {
         let small = app
             .call("GET", "/panel/panel.js", &[("Accept-Encoding", accepted)], None)
             .await;
-        assert_eq!(small.header("content-encoding"), Some("gzip"), "{accepted}");
+        assert_eq!(small.header("content-encoding"), Some(coding), "{accepted}");
         assert!(small.body.len() * 2 < plain.body.len());
         let mut text = Vec::new();
-        flate2::read::GzDecoder::new(&small.body[..])
-            .read_to_end(&mut text)
-            .unwrap();
+        if coding == "br" {
+            brotli::Decompressor::new(&small.body[..], 4096).read_to_end(&mut text)
+        } else {
+            flate2::read::GzDecoder::new(&small.body[..]).read_to_end(&mut text)
+        }
+        .unwrap();
         assert_eq!(text, plain.body);
-        // Each of both is another body, and has a tag of its own.
+        // Each of them is another body, and has a tag of its own.
         let tag = small.header("etag").unwrap();
         assert_ne!(Some(tag), plain.header("etag"));
         let known = [("Accept-Encoding", accepted), ("If-None-Match", tag)];
         assert_eq!(app.call("GET", "/panel/panel.js", &known, None).await.status, 304);
     }
-    for accepted in ["", "br", "gzip;q=0", "gzipped"] {
+    for accepted in ["", "deflate", "gzip;q=0", "gzipped"] {
         let asked = app
             .call("GET", "/panel/panel.js", &[("Accept-Encoding", accepted)], None)
             .await;
@@ -105,6 +112,9 @@ async fn nothing_but_the_panels_files_is_served() {
         "/panel",
         "/panel/",
         "/panel/nothing.js",
+        "/panel/board.js",
+        "/panel/panel.js.br",
+        "/panel/panel.js.gz",
         "/panel/../Cargo.toml",
         "/panel/..%2FCargo.toml",
         "/panel/%2e%2e/Cargo.toml",
@@ -122,4 +132,28 @@ async fn nothing_but_the_panels_files_is_served() {
     }
     let post = app.call("POST", "/", &[], Some("x")).await;
     assert_eq!((post.status, post.code().as_str()), (405, "method_not_allowed"));
+}
+
+#[tokio::test]
+async fn the_client_is_served_as_it_was_written_and_all_that_the_worker_keeps_is_there() {
+    let app = App::start().await;
+    let client = app.call("GET", "/panel/vestnik.js", &[], None).await;
+    assert_eq!(client.body, include_bytes!("../../panel/vestnik.js"));
+    let worker = app.call("GET", "/sw.js", &[], None).await;
+    let worker = String::from_utf8(worker.body).unwrap();
+    let list = worker
+        .split_once("const FILES = [")
+        .unwrap()
+        .1
+        .split_once(']')
+        .unwrap()
+        .0;
+    let kept: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(
+        kept.contains(&"/") && kept.contains(&"/panel/panel.js") && kept.len() == 10,
+        "{kept:?}"
+    );
+    for path in kept {
+        assert_eq!(app.call("GET", path, &[], None).await.status, 200, "{path}");
+    }
 }

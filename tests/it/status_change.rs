@@ -318,6 +318,17 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
     let row = "select eta || ' ' || (now() - \"acceptedAt\" between '-1 min' and '1 min') \
          || ' ' || (now() at time zone 'Asia/Tokyo' - seen between '-1 min' and '1 min') from \"Shop Tickets\" where eta is not null";
     assert_eq!(text(&shop.database, row).await, "25 true true");
+    // It will take longer: the shop's own column says so, and when it was accepted stays.
+    shop.run("update \"Shop Tickets\" set \"acceptedAt\" = '2020-01-01' where eta is not null")
+        .await;
+    let later = StatusChange {
+        minutes: Some(40),
+        from: Some(Status::Preparing),
+        ..accepted
+    };
+    assert_eq!(shop.change(&later).await, done("tickets", "preparing"));
+    let row = "select eta || ' ' || extract(year from \"acceptedAt\") from \"Shop Tickets\" where eta is not null";
+    assert_eq!(text(&shop.database, row).await, "40 2020");
     // The shop has no word for it.
     let standing = StatusChangeOutcome::NoWord(current("tickets", "preparing", Some("Анна")));
     assert_eq!(shop.change(&change(&bakery, other, "ready", "Анна")).await, standing);

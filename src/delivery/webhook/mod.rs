@@ -23,8 +23,8 @@ const LEASE_S: f64 = 30.0;
 /// Posts of this node at once, one a store: a receiver that hangs holds up its own only.
 const POSTS_AT_ONCE: usize = 8;
 /// Whether the order of event `e` has its answer.
-const ANSWERED: &str = "(exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
-     or exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed')))";
+const ANSWERED: &str =
+    "exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed'))";
 /// Posts that are given up at once.
 const BATCH_OVER: i64 = 100;
 /// Between two looks for posts.

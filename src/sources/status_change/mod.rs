@@ -1,6 +1,7 @@
 //! Changes the status of an order or booking for a person who pressed a button, in the shop's own table and words, and
 //! remembers who it was. The step is checked in the statement that makes it, so of two people one is first.
 
+mod promise;
 mod standing;
 mod write;
 
@@ -258,6 +259,9 @@ async fn apply(
     let (now, to) = (standing.subject.status, change.to);
     if standing.subject.visible_status().is_none() {
         return Ok(StatusChangeOutcome::Unknown);
+    }
+    if promise::is_promise(standing, change) {
+        return promise::promise(transaction, standing, change).await;
     }
     if now == to && standing.subject.status_word.is_none() {
         return Ok(StatusChangeOutcome::Already(standing.current()));

@@ -49,7 +49,8 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     };
     let written_now = |_: &str, column: &AnswerColumn| format!("{}::{}", now(&column.kind), column.kind);
     put(&answer.updated_at, &written_now);
-    if to == Status::Preparing {
+    // A new promise is no acceptance.
+    if to == Status::Preparing && standing.subject.status != Status::Preparing {
         put(&answer.accepted_at, &written_now);
     }
     put(&answer.reason, &|name, column| {
@@ -110,16 +111,16 @@ pub async fn call(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Remembers who it was, for those who press second, and in the event that the change has just become.
+/// Remembers who it was, for those who press second, and in the events that the change has just become: how many there are.
 pub async fn note(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
-) -> Result<(), tokio_postgres::Error> {
+) -> Result<u64, tokio_postgres::Error> {
     const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, way, by_whom, minutes, token_id) \
          values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9)";
     const ANNOTATE: &str = "update vestnik.vst_event set answer = vestnik.vst_storable($4)::json \
-         where xid = pg_current_xact_id() and source = $1 and key = $2 and store_id = $3 and type in ('insert', 'update')";
+         where xid = pg_current_xact_id() and source = $1 and key = $2 and store_id = $3 and type in ('insert', 'update') returning id";
     let (source, store, by) = (standing.source.id.0, change.store.as_str(), change.by.as_bytes());
     let token = change.token.map(|token| token.0);
     let noted: [(&(dyn ToSql + Sync), Type); 9] = [
@@ -141,6 +142,6 @@ pub async fn note(
         (&store, Type::TEXT),
         (&answer.as_bytes(), Type::BYTEA),
     ];
-    transaction.query_typed(ANNOTATE, &annotated).await?;
-    Ok(())
+    let told = transaction.query_typed(ANNOTATE, &annotated).await?;
+    Ok(told.len() as u64)
 }

@@ -151,3 +151,28 @@ async fn an_order_that_has_waited_too_long_rings_harder_though_nobody_says_so() 
     );
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_that_is_noticed_on_one_panel_is_silent_on_all() {
+    let app = App::start().await;
+    let [kitchen, counter] = Browser::start_some().await;
+    for browser in [&kitchen, &counter] {
+        browser.start_shift(&app.panel_link()).await;
+    }
+    app.write(ORDER).await;
+    kitchen.until_in("pending", 1).await;
+    kitchen.press("[data-key='orders/orders/1'] .yes").await;
+    counter.until_in("preparing", 1).await;
+    app.write("update orders set status = 'cancelled' where id = 1").await;
+    for browser in [&kitchen, &counter] {
+        browser
+            .until("vestnik.ringer.ringing.has('cancelled/orders/orders/1')")
+            .await;
+    }
+    kitchen.press(".alarm-cancelled button").await;
+    counter
+        .until("!document.querySelector('.alarm-cancelled') && vestnik.ringer.ringing.size === 0")
+        .await;
+    kitchen.close().await;
+    counter.close().await;
+}

@@ -1,6 +1,5 @@
 //! The panel's files as they lie there: what a machine can hold of how they are written.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where to stop and look. `vestnik.js` is one file, so that others can take it with them.
@@ -30,27 +29,6 @@ fn files() -> Vec<(String, PathBuf)> {
     }
     assert!(files.len() > 20);
     files
-}
-
-#[test]
-fn the_shell_that_is_kept_is_all_of_the_panel_and_nothing_else() {
-    let worker = std::fs::read_to_string(panel().join("sw.js")).unwrap();
-    let list = &worker[worker.find("const FILES = [").unwrap()..worker.find(".map((name)").unwrap()];
-    let kept: BTreeSet<String> = list
-        .split('"')
-        .skip(1)
-        .step_by(2)
-        .filter(|name| !name.starts_with('/'))
-        .map(str::to_owned)
-        .collect();
-    let elsewhere = ["index.html", "manifest.webmanifest", "sw.js"];
-    let there: BTreeSet<String> = files()
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| !elsewhere.contains(&name.as_str()))
-        .collect();
-    assert_eq!(kept, there);
-    assert!(list.contains("\"/\"") && list.contains("\"/manifest.webmanifest\"") && !list.contains("/api"));
 }
 
 #[test]

@@ -5,13 +5,16 @@ mod browser;
 mod client;
 mod files;
 mod grants;
+mod guard;
 mod line;
 mod look;
 mod order;
+mod pause;
 mod press;
 mod scenes;
 mod shift;
 mod webkit;
+mod weight;
 mod work;
 
 use serde_json::Value;

@@ -268,3 +268,82 @@ async fn what_is_pressed_while_the_line_is_out_waits_and_is_sent_when_it_is_back
     assert_eq!(app.value(statuses).await.unwrap(), "preparing,rejected,pending");
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pressed_while_the_line_was_out_outlives_a_reload() {
+    let app = App::start_with(|config| config.session.ping_interval = std::time::Duration::from_secs(1)).await;
+    let proxy = Proxy::to(app.engine.address()).await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link_through(proxy.address)).await;
+    browser.until("navigator.serviceWorker.controller !== null").await;
+    for _ in 0..2 {
+        app.write(ORDER).await;
+    }
+    browser.until_in("pending", 2).await;
+    browser
+        .until("(sessionStorage.getItem('vestnik.board') ?? '').includes('orders/orders/2')")
+        .await;
+    proxy.cut();
+    browser.until_light("offline").await;
+    for order in 1..=2 {
+        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
+    }
+    let waits = "document.querySelectorAll('#board-orders .card-waits').length === 2";
+    browser.until(waits).await;
+    browser.page.refresh().await.unwrap();
+    browser.until_light("offline").await;
+    browser.until(waits).await;
+    // Somebody else was quicker with the second.
+    app.write("update orders set status = 'rejected' where id = 2").await;
+    proxy.mend();
+    browser.until_light("live").await;
+    browser.until_in("preparing", 1).await;
+    browser
+        .until("document.querySelector('.toast-problem')?.innerText.includes('Заказ №2 уже отклонён')")
+        .await;
+    assert_eq!(
+        app.value("select string_agg(status, ',' order by id) from orders")
+            .await
+            .unwrap(),
+        "preparing,rejected"
+    );
+    let kept = "return sessionStorage.getItem('vestnik.queue') ?? localStorage.getItem('vestnik.queue')";
+    assert_eq!(browser.js(kept).await, serde_json::Value::Null);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_takes_longer_is_promised_anew_on_all_panels() {
+    let app = App::start().await;
+    let [kitchen, counter] = Browser::start_some().await;
+    for browser in [&kitchen, &counter] {
+        browser.start_shift(&app.panel_link()).await;
+    }
+    app.write(ORDER).await;
+    kitchen.until_in("pending", 1).await;
+    kitchen.press("[data-key='orders/orders/1'] .yes").await;
+    counter.until_in("preparing", 1).await;
+    // Twenty minutes were promised, and ten more are.
+    kitchen.press("[data-key='orders/orders/1'] .card-open").await;
+    kitchen.press(".delay[data-delay='10']").await;
+    for browser in [&kitchen, &counter] {
+        browser
+            .until("/^(29|30):/.test(document.querySelector('[data-key=\"orders/orders/1\"] .age').textContent)")
+            .await;
+        // Nobody is told that the shop changed the order, and it does not ring.
+        assert_eq!(
+            browser
+                .js("return document.querySelector('.card-changed') === null && vestnik.ringer.ringing.size === 0")
+                .await,
+            true
+        );
+    }
+    assert_eq!(
+        app.value("select minutes from vestnik.vst_status_change order by id desc limit 1")
+            .await
+            .unwrap(),
+        "30"
+    );
+    kitchen.close().await;
+    counter.close().await;
+}

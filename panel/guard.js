@@ -1,0 +1,71 @@
+/**
+ * Keeps a shift from ending by accident: "back" closes what is open and leads to the orders, closing and reloading are asked
+ * about. And makes an app of the page: full screen, on the home screen, and a new version where nobody is disturbed.
+ *
+ * @module guard
+ */
+
+import { at } from "./dom.js";
+import { say } from "./i18n.js";
+import { live } from "./live.js";
+import { items } from "./orders.js";
+import { toast } from "./toast.js";
+
+/** A page that nobody has touched for so long, with nothing open, may load itself anew. */
+const QUIET_MS = 60_000;
+const LOOK_MS = 15_000;
+
+let mayLeave = false;
+let hasNewVersion = false;
+let touchedAt = performance.now();
+/** The browser's own question, kept until somebody wants it. @type {any} */
+let install = null;
+
+/** @param {(view: string) => void} show */
+export function setUpGuard(show) {
+  addEventListener("beforeunload", (event) => {
+    if (live.connection && !mayLeave) event.preventDefault();
+  });
+  addEventListener("popstate", () => {
+    if (!live.connection || mayLeave) return;
+    holdBack();
+    const open = [...document.querySelectorAll("dialog[open]")].at(-1);
+    if (open) return /** @type {HTMLDialogElement} */ (open).close();
+    if (document.body.dataset.view !== "orders") return show("orders");
+    toast(say("guard.back"), { sign: "leave", about: "back" });
+  });
+  addEventListener("beforeinstallprompt", (event) => {
+    event.preventDefault();
+    install = event;
+    at("install").hidden = false;
+  });
+  at("install").addEventListener("click", async () => {
+    await install?.prompt();
+    at("install").hidden = true;
+  });
+  const full = at("full-screen");
+  full.hidden = !document.fullscreenEnabled;
+  full.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
+  document.addEventListener("fullscreenchange", () => full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement))));
+  for (const touch of ["pointerdown", "keydown"]) addEventListener(touch, () => (touchedAt = performance.now()), { capture: true, passive: true });
+  const had = navigator.serviceWorker?.controller;
+  navigator.serviceWorker?.addEventListener("controllerchange", () => (hasNewVersion = Boolean(had)));
+  setInterval(loadQuietly, LOOK_MS);
+}
+
+/** From here on "back" stays in the shift. */
+export function holdBack() {
+  if (history.state !== "shift") history.pushState("shift", "");
+}
+
+/** The page is left, or loaded anew, by its own doing. */
+export function leavePage() {
+  mayLeave = true;
+  location.reload();
+}
+
+/** A new version is there: it is loaded where nothing is open and nobody is at the tablet. */
+function loadQuietly() {
+  const isQuiet = items.size === 0 && performance.now() - touchedAt > QUIET_MS && !document.querySelector("dialog[open]");
+  if (hasNewVersion && isQuiet && live.connection?.state.name === "live") leavePage();
+}

@@ -1,0 +1,42 @@
+/** Shows a code by which another device opens this shift. @module handover */
+
+import { at, button, h } from "./dom.js";
+import { say } from "./i18n.js";
+import { qr } from "./qr.js";
+import { keptKey } from "./settings.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+/** What stays white around it, modules. */
+const EDGE = 4;
+
+/** The key stands behind the #, which no browser sends to anybody. */
+export function showHandover() {
+  const key = keptKey();
+  if (!key) return;
+  const link = `${location.origin}/#${new URLSearchParams({ store: key.store, token: key.token })}`;
+  const dialog = at("ask");
+  dialog.onclose = () => dialog.replaceChildren();
+  dialog.replaceChildren(
+    h("h2", { id: "ask-title", text: say("handover.title") }),
+    h("p", { text: say("handover.words") }),
+    picture(qr(link)) ?? h("p", { text: say("handover.tooLong") }),
+    h("div", { class: "card-actions" }, button("quiet", null, say("order.close"), () => dialog.close())),
+  );
+  dialog.showModal();
+}
+
+/** @param {boolean[][]|null} rows */
+function picture(rows) {
+  if (!rows) return null;
+  const svg = document.createElementNS(SVG, "svg");
+  const side = rows.length + 2 * EDGE;
+  svg.setAttribute("viewBox", `0 0 ${side} ${side}`);
+  svg.setAttribute("class", "qr");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", say("handover.title"));
+  svg.setAttribute("shape-rendering", "crispEdges");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", rows.flatMap((row, y) => row.flatMap((dark, x) => (dark ? [`M${x + EDGE} ${y + EDGE}h1v1h-1z`] : []))).join(""));
+  svg.append(path);
+  return svg;
+}

@@ -1,0 +1,50 @@
+/** The store is closed for a while: shown to all, begun and ended by anybody who may press. @module pause */
+
+import { button } from "./dom.js";
+import { now } from "./facts.js";
+import { dayAndTime, say } from "./i18n.js";
+import { live, notice, unnotice } from "./live.js";
+import { settings } from "./settings.js";
+import { toast } from "./toast.js";
+import { reasonOf } from "./work.js";
+
+/** @typedef {{since: string, until: string, by?: string, reason?: string}} Pause */
+
+/** The pause that is now, if any. @type {Pause|null} */
+let pause = null;
+let timer = 0;
+
+/** What the server says of it: the store's card, an event, or an answer. @param {Pause|null|undefined} told */
+export function setPause(told) {
+  pause = told?.until ? told : null;
+  showPause();
+}
+
+/** Shows it, in the language that is spoken now, until its time is over. */
+export function showPause() {
+  clearTimeout(timer);
+  const left = pause ? Date.parse(pause.until) - now() : 0;
+  document.body.dataset.paused = String(left > 0);
+  if (left <= 0) return unnotice("pause");
+  // A browser counts no further than 24 days; a pause is a week at most.
+  timer = setTimeout(showPause, left);
+  const title = say("pause.now", { time: dayAndTime(pause.until) });
+  const words = [pause.by, pause.reason].filter(Boolean).join(" · ") || say("pause.nowWhy");
+  notice("pause", "warning", "pause", title, words, button("pause-end", null, say("pause.end"), end));
+}
+
+/** @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether it is paused */
+export const beginPause = (span) => change(() => live.connection.api.setPause({ ...span, by: settings.name || undefined }));
+
+const end = () => change(() => live.connection.api.endPause(settings.name));
+
+/** @param {() => Promise<any>} ask */
+async function change(ask) {
+  try {
+    setPause(await ask());
+    return true;
+  } catch (error) {
+    toast(say("pause.failed"), { kind: "problem", detail: reasonOf(error), sign: "stop", about: "pause" });
+    return false;
+  }
+}

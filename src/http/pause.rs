@@ -1,0 +1,77 @@
+//! The pause of a store: whether there is one, its beginning, and its end.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::answer;
+use super::asked::{Call, is_name};
+use super::auth::Access;
+use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, is_reason, name};
+use super::problem::Problem;
+use crate::store::pause::{self, LONGEST, Pause, Until};
+
+/// What begins a pause.
+#[derive(Deserialize)]
+struct Wish {
+    minutes: Option<u32>,
+    until: Option<String>,
+    by: Option<String>,
+    reason: Option<String>,
+}
+
+const WISH: &str = "{\"minutes\":30}, or {\"until\":\"tomorrow\"}, or {\"until\":\"2026-11-24T19:00:00Z\"}: later than now, and within a week; and if you \
+     like \"by\" (up to 60 characters) and \"reason\" (up to 500 characters)";
+
+/// Whether the store is paused.
+pub async fn show(access: Access, _: Call) -> Result<Response, Problem> {
+    let pause = pause::current(&access.site.hub.pool, &access.store).await;
+    Ok(answer_of(pause.map_err(Problem::database)?.as_ref()))
+}
+
+/// Pauses it, or changes until when.
+pub async fn begin(access: Access, call: Call) -> Result<Response, Problem> {
+    let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
+    let until = until(&wish).ok_or(Problem::BadBody(WISH))?;
+    let reason = wish.reason.as_deref().filter(|reason| !reason.trim().is_empty());
+    if !reason.is_none_or(is_reason) || !wish.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS)) {
+        return Err(Problem::BadBody(WISH));
+    }
+    let by = wish.by.unwrap_or_else(|| name(&access.grant));
+    let pause = pause::begin(&access.site.hub.pool, &access.store, until, &by, reason).await;
+    match pause.map_err(Problem::database)? {
+        Some(pause) => Ok(answer_of(Some(&pause))),
+        None => Err(Problem::BadBody(WISH)),
+    }
+}
+
+/// Ends it. The store takes orders then, whether it was paused or not.
+pub async fn end(access: Access, call: Call) -> Result<Response, Problem> {
+    let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
+    let ended = pause::end(&access.site.hub.pool, &access.store, &by).await;
+    ended.map_err(Problem::database)?;
+    Ok(answer_of(None))
+}
+
+fn answer_of(pause: Option<&Pause>) -> Response {
+    let mut body = pause.map_or_else(|| json!({}), Pause::to_json);
+    body["paused"] = json!(pause.is_some());
+    answer::json(StatusCode::OK, &body)
+}
+
+fn until(wish: &Wish) -> Option<Until> {
+    match (wish.minutes, wish.until.as_deref()) {
+        (Some(minutes), None) => {
+            let time = Duration::from_secs(u64::from(minutes) * 60);
+            (!time.is_zero() && time <= LONGEST).then_some(Until::After(time))
+        }
+        (None, Some("tomorrow")) => Some(Until::Tomorrow),
+        (None, Some(at)) => OffsetDateTime::parse(at, &Rfc3339).ok().map(Until::At),
+        _ => None,
+    }
+}

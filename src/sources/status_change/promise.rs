@@ -1,0 +1,77 @@
+//! A new promise for an order that is being prepared: it will be ready in so many minutes from now.
+
+use serde_json::json;
+use tokio_postgres::types::Type;
+
+use super::standing::Standing;
+use super::write::{call, note, update};
+use super::{SCANNED_EVENTS, StatusChange, StatusChangeOutcome};
+use crate::db::{Failed, Transaction};
+use crate::domain::status::{Status, SubjectKind};
+
+/// Whether this is a new promise, and no change of status. Whoever accepts second names another `from`, or none.
+pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
+    change.kind == SubjectKind::Order
+        && change.minutes.is_some()
+        && change.to == Status::Preparing
+        && change.from == Some(Status::Preparing)
+        && standing.subject.status == Status::Preparing
+        && standing.subject.status_word.is_none()
+}
+
+/// Writes it where the shop has a place for it, or gives it to the shop's function; and tells everybody.
+pub async fn promise(
+    transaction: &Transaction<'_>,
+    standing: &Standing<'_>,
+    change: &StatusChange<'_>,
+) -> Result<StatusChangeOutcome, Failed> {
+    let mapping = &standing.source.mapping;
+    let word = standing.word.as_deref().unwrap_or(change.to.as_str());
+    let written = match (&mapping.derived, &mapping.answer.function) {
+        // Its statements make steps, and this is none.
+        (Some(_), _) => true,
+        (None, Some(function)) => call(transaction, function, word, change).await?,
+        (None, None) => update(transaction, standing, word, change).await?,
+    };
+    if !written {
+        return Ok(StatusChangeOutcome::Refused {
+            current: standing.current(),
+            message: None,
+        });
+    }
+    if note(transaction, standing, change).await? == 0 {
+        append(transaction, standing, change).await?;
+    }
+    Ok(StatusChangeOutcome::Done {
+        source: standing.source.name.to_string(),
+        previous: Status::Preparing,
+    })
+}
+
+/// The shop's row says nothing of it, so that no trigger has told: the engine tells, by the row as it was told last.
+async fn append(
+    transaction: &Transaction<'_>,
+    standing: &Standing<'_>,
+    change: &StatusChange<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    const APPEND: &str = "with newest as (select source, store_id, key, type, data from vestnik.vst_event \
+             where store_id = $3 order by xid desc, id desc limit $5), \
+         last as (select * from newest where source = $1 and key = $2 and type in ('insert', 'update') limit 1), \
+         appended as (insert into vestnik.vst_event (source, store_id, key, type, data, old, answer) \
+             select source, store_id, key, 'update', data, data, vestnik.vst_storable($4)::json from last returning id) \
+         select vestnik.vst_notify() from appended";
+    let answer = json!({"by": change.by, "minutes": change.minutes}).to_string();
+    transaction
+        .query_typed(
+            APPEND,
+            &[
+                (&standing.source.id.0, Type::INT4),
+                (&change.key, Type::TEXT),
+                (&change.store.as_str(), Type::TEXT),
+                (&answer.as_bytes(), Type::BYTEA),
+                (&SCANNED_EVENTS, Type::INT8),
+            ],
+        )
+        .await?;
+    Ok(())
+}

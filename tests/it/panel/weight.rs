@@ -1,0 +1,104 @@
+//! What a tablet loads before the first order is seen: requests and bytes, counted on the wire.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::panel::ORDER;
+use crate::panel::browser::Browser;
+use crate::support::app::App;
+
+/// The most that a first load may take.
+const REQUESTS: usize = 12;
+const BYTES: usize = 80_000;
+
+/// What went over the wire.
+#[derive(Default)]
+struct Seen {
+    /// Each request, and the bytes that had been answered when it came.
+    requests: Vec<(String, usize)>,
+    bytes: usize,
+}
+
+impl Seen {
+    fn note(&mut self, text: &str) {
+        let lines = text.lines().filter(|line| line.ends_with(" HTTP/1.1"));
+        self.requests.extend(lines.map(|line| (line.to_owned(), self.bytes)));
+    }
+}
+
+/// Passes everything on, and counts it.
+async fn scales(target: SocketAddr) -> (SocketAddr, Arc<Mutex<Seen>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let counted = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(target).await.unwrap();
+            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                (client.into_split(), server.into_split());
+            let (asked, answered) = (Arc::clone(&counted), Arc::clone(&counted));
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+                    let text = String::from_utf8_lossy(&buffer[..read]);
+                    asked.lock().unwrap().note(&text);
+                    if to_server.write_all(&buffer[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                    answered.lock().unwrap().bytes += read;
+                    if to_client.write_all(&buffer[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_order_is_seen_after_twelve_requests_and_eighty_kilobytes_at_most() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    app.write(ORDER).await;
+    let (address, seen) = scales(app.engine.address()).await;
+    browser.open_shift(&app.panel_link_through(address)).await;
+    browser
+        .js_later("document.fonts.ready.then(() => arguments[0](true))")
+        .await;
+    browser.press("#shift-start").await;
+    browser.until_in("pending", 1).await;
+    browser.until("navigator.serviceWorker.controller !== null").await;
+    expect_light(&seen.lock().unwrap());
+    browser.close().await;
+}
+
+fn expect_light(seen: &Seen) {
+    // The lists have come before the day's orders are counted; the socket is no load.
+    let settled = seen.requests.iter().position(|(line, _)| line.contains("status=all"));
+    let settled = settled.expect("the day's orders are counted");
+    let bytes = seen.requests[settled].1;
+    let first: Vec<_> = seen.requests[..settled]
+        .iter()
+        .filter(|(line, _)| !line.contains("/ws/"))
+        .collect();
+    println!(
+        "the first order: {} requests, {bytes} bytes; with all that follows {} and {}",
+        first.len(),
+        seen.requests.len(),
+        seen.bytes
+    );
+    assert!(
+        first.iter().any(|(line, _)| line.contains("/orders?status=active")),
+        "{first:#?}"
+    );
+    assert!(first.len() <= REQUESTS && bytes <= BYTES, "{bytes} bytes: {first:#?}");
+}
