@@ -4,6 +4,8 @@
 //! K is what a writer asks for, shared, before it rings. R is what a node holds, shared, while it sleeps. Whoever holds
 //! both exclusively has muted the bell.
 
+pub mod disturbance;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -210,6 +212,15 @@ impl Gate {
         })
         .await?;
         Ok(Self { client, key })
+    }
+
+    /// The same with the key that the triggers know.
+    pub async fn connect_of_triggers(url: &SecretString) -> Result<Self, db::Failed> {
+        const KEY: &str = "select vestnik.vst_notify_lock_key()";
+        let mut gate = Self::connect(url, 0).await?;
+        let key = db::answered(async { Ok::<_, db::Failed>(gate.client.query_one(KEY, &[]).await?.try_get(0)?) });
+        gate.key = key.await?;
+        Ok(gate)
     }
 
     /// Waits a turn for R, exclusively: until nobody sleeps.

@@ -179,6 +179,14 @@ fn describe() {
         "vestnik_bell_muted",
         "1 while this node reads all the time so that no writer rings"
     );
+    describe_gauge!(
+        "vestnik_notification_queue_suppressing",
+        "1 while orders do not notify because Postgres' notification queue fills up"
+    );
+    describe_gauge!(
+        "vestnik_notify_locks_held_by_others",
+        "Holds on the two locks of NOTIFY suppression by sessions that are no node's"
+    );
     describe_counter!("vestnik_bell_mutings_total", "Times that this node muted the bell");
     describe_counter!("vestnik_events_trimmed_total", "Events removed after their time");
     describe_gauge!(

@@ -1,4 +1,5 @@
--- What the trigger functions are made of. All of it is inlined where it is called, but for `vst_bounded`.
+-- What the trigger functions are made of. All of it is inlined where it is called, but for what
+-- catches an error: no parallel worker may do that, so those functions are `parallel unsafe`.
 
 -- A row's store; null, which nobody receives, where it is longer than an index can hold.
 create or replace function vestnik.vst_store_id(value text) returns text
@@ -16,25 +17,45 @@ $$;
 create or replace function vestnik.vst_size(value anyelement) returns integer
 language sql stable parallel safe as $$ select coalesce(pg_catalog.pg_column_size(value), 0) $$;
 
+-- A value as JSON, or a mark where it is far too long: to read 60 MB from the disk would cost the shop's statement seconds. The
+-- length of a text is known without reading it.
+create or replace function vestnik.vst_short(value text) returns json
+language sql stable parallel safe as $$
+    select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 1048576 then pg_catalog.to_json(value)
+        when value is not null then '{"vst_omitted":true}' end
+$$;
+
+-- The same for other types, by the bytes that the value takes as it is stored.
+create or replace function vestnik.vst_short(value anyelement) returns json
+language sql stable parallel safe as $$
+    select case when pg_catalog.pg_column_size(value) operator(pg_catalog.<=) 1048576 then pg_catalog.to_json(value)
+        when value is not null then '{"vst_omitted":true}' end
+$$;
+
 -- The recorded columns of a large row, or of one with a column of a type that is not Postgres' own: the only place that
--- may raise. Values of more than 64 KiB are left out of a row of more than 1 MiB, and named.
+-- may raise. Values that `vst_short` marked, and those of more than 64 KiB in a row of more than 1 MiB, are left out and named.
 create or replace function vestnik.vst_bounded(columns record) returns json
-language plpgsql stable parallel safe as $$
+language plpgsql stable parallel unsafe as $$
 declare
-    whole json;
+    whole text;
+    is_large boolean;
 begin
     whole := pg_catalog.row_to_json(columns);
-    if pg_catalog.octet_length(whole::pg_catalog.text) operator(pg_catalog.<=) 1048576 then
+    is_large := pg_catalog.octet_length(whole) operator(pg_catalog.>) 1048576;
+    if not is_large and pg_catalog.strpos(whole, '{"vst_omitted":true}') operator(pg_catalog.=) 0 then
         return whole;
     end if;
     return (
-        select pg_catalog.json_object_agg(part.name, part.value)
+        with part as materialized (
+            select key as name, value,
+                value::pg_catalog.text operator(pg_catalog.=) '{"vst_omitted":true}'
+                or is_large and pg_catalog.octet_length(value::pg_catalog.text) operator(pg_catalog.>) 65536 as is_omitted
+            from pg_catalog.json_each(whole::pg_catalog.json))
+        select pg_catalog.json_object_agg(named.name, named.value)
         from (
-            select key as name, value from pg_catalog.json_each(whole)
-            where pg_catalog.octet_length(value::pg_catalog.text) operator(pg_catalog.<=) 65536
+            select name, value from part where not is_omitted
             union all
-            select 'vst_omitted', pg_catalog.json_agg(key) from pg_catalog.json_each(whole)
-            where pg_catalog.octet_length(value::pg_catalog.text) operator(pg_catalog.>) 65536) part);
+            select 'vst_omitted', pg_catalog.json_agg(name) from part where is_omitted having pg_catalog.count(*) operator(pg_catalog.>) 0) named);
 exception when others then
     return pg_catalog.json_build_object('vst_unreadable', sqlstate);
 end $$;
@@ -48,7 +69,7 @@ begin
         language sql immutable parallel safe as 'select value';
     else
         create or replace function vestnik.vst_readable(value text) returns text
-        language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $readable$
+        language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $readable$
         begin
             perform convert_to(value, 'UTF8');
             return value;
@@ -67,13 +88,13 @@ begin
         language sql immutable parallel safe as 'select value';
     else
         create or replace function vestnik.vst_readable(value json) returns json
-        language sql stable parallel safe as 'select vestnik.vst_readable(value::pg_catalog.text)::pg_catalog.json';
+        language sql stable parallel unsafe as 'select vestnik.vst_readable(value::pg_catalog.text)::pg_catalog.json';
     end if;
 end $$;
 
 -- The reverse: a text of ours, in UTF-8, without what the database's encoding cannot hold.
 create or replace function vestnik.vst_storable(value bytea) returns text
-language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin
     return convert_from(value, 'UTF8');
 exception when others then
@@ -97,6 +118,6 @@ exception when others then
     end;
 end $$;
 
-revoke all on function vestnik.vst_store_id(text), vestnik.vst_key(text), vestnik.vst_size(anyelement),
-    vestnik.vst_bounded(record) from public;
-grant execute on function vestnik.vst_readable(text), vestnik.vst_readable(json), vestnik.vst_storable(bytea) to public;
+revoke all on function vestnik.vst_store_id(text), vestnik.vst_key(text), vestnik.vst_size(anyelement) from public;
+grant execute on function vestnik.vst_short(text), vestnik.vst_short(anyelement), vestnik.vst_bounded(record),
+    vestnik.vst_readable(text), vestnik.vst_readable(json), vestnik.vst_storable(bytea) to public;

@@ -91,6 +91,13 @@ create table vestnik.vst_retention (
 );
 insert into vestnik.vst_retention default values;
 
+-- What one node at a time does: it locks the row of the task. Anybody with the right to connect may hold an advisory lock; this
+-- one takes a right to the table.
+create table vestnik.vst_turn (
+    task text not null primary key
+);
+insert into vestnik.vst_turn values ('trim'), ('watch');
+
 -- The cluster that the journal's transaction numbers belong to. A journal restored into another cluster carries
 -- numbers that mean nothing there; `vestnik migrate` sees it here and makes all of them the past.
 create table vestnik.vst_cluster (

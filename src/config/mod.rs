@@ -105,6 +105,8 @@ pub struct Database {
     pub notify: Notify,
     /// The first half of the keys of the bell's two advisory locks; the triggers know it since the last migration.
     pub bell_lock: i32,
+    /// Share of Postgres' notification queue in use above which orders do not notify, 0 to 1.
+    pub notify_queue_limit: f64,
     /// After this long a sleeping feed reads though nothing rang. It finds nothing.
     pub safety_read: Duration,
     /// Connections for replays, changes of status, and what runs in the background.

@@ -329,6 +329,12 @@ pub async fn bound_silence(transaction: &Transaction<'_>) -> Result<(), tokio_po
         .await
 }
 
+/// Whether this transaction may do what one node at a time does: it has the task's row until it ends, and waits for nobody.
+pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
+    const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
+    Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
+}
+
 /// For the rest of a transaction: no table is read as a whole, and nothing is compiled. For statements that find a few
 /// rows of the journal, but of which Postgres cannot know that they are few.
 pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {

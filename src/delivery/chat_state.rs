@@ -152,7 +152,7 @@ async fn tell(
     let mut told = Told::default();
     for row in transaction.query(OTHERS, &[&chat.0, &stores]).await? {
         let (store, name, other): (&str, &str, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        let words = words::of(row.try_get(4)?);
+        let words = words::of_store(row.try_get(4)?, row.try_get(0)?);
         let text = match news {
             News::Gone => "chat.gone",
             News::Blocked => "chat.blocked",

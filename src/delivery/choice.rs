@@ -31,6 +31,7 @@ pub(super) struct Open {
     alarm: Option<Alarm>,
     words: Option<String>,
     buttons: Option<serde_json::Value>,
+    urgent: bool,
     stale: bool,
     /// Somebody asked for it: it comes as a message of its own.
     alone: bool,
@@ -56,6 +57,7 @@ pub(super) async fn next_work(
                 buttons: buttons
                     .map_err(|_| Failed::Inconsistent("buttons that are none"))?
                     .unwrap_or_default(),
+                sounds: first.urgent,
                 item: first.id,
             }));
         }
@@ -91,7 +93,7 @@ async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Fa
 /// The deliveries that may be next.
 async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result<Vec<Open>, Failed> {
     let sql = format!(
-        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, \
+        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
          from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
@@ -112,7 +114,8 @@ async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result
             note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),
             buttons: row.try_get(7)?,
             alone: row.try_get(8)?,
-            alarm: match row.try_get(9)? {
+            urgent: row.try_get(9)?,
+            alarm: match row.try_get(10)? {
                 None => None,
                 Some("raised") => Some(Alarm::Raised),
                 Some("closing") => Some(Alarm::ClearedByClosing),

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
-use super::late;
+use super::{late, pause};
 use crate::db;
 use crate::domain::event::{EventId, EventType, JournalEvent, PartnerEvent};
 use crate::domain::status::{Status, SubjectKind};
@@ -67,6 +67,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
         insert(&transaction, &due).await?;
         late::promise(&transaction, &due).await?;
     }
+    pause::tell(&transaction, &batch.events, stale).await?;
     // Where nothing of it concerns anybody, the cursor need not be written at each order: reading a little again costs
     // less than a flush. After a busy time it is written once it has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
@@ -92,7 +93,7 @@ pub(super) struct DueEvent {
     is_for_those_who_know: bool,
 }
 
-/// What of these rows is told. The engine's own events are for panels.
+/// What of these rows is told of orders. Of the engine's own events, `pause` tells.
 fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
     let ages: HashMap<EventId, f64> = rows.iter().map(|due| (due.event.id, due.age_s)).collect();
     let rows: Vec<&JournalEvent> = rows.iter().map(|due| &due.event).collect();
@@ -169,17 +170,18 @@ async fn insert(transaction: &crate::db::Transaction<'_>, due: &[DueEvent]) -> R
 }
 
 /// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
-/// order for later nobody is before its time.
+/// order for later nobody is before its time. One that is held is looked at then: from its store's opening on, somebody has the
+/// usual time to answer.
 async fn begin(transaction: &crate::db::Transaction<'_>, begun: &[&DueEvent]) -> Result<(), tokio_postgres::Error> {
     const BEGIN: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at, is_held) \
          select e.id, e.store_id, d.subject, \
              greatest(e.at, case when d.stale then clock_timestamp() end, d.wanted_at - make_interval(mins => $6)) \
-                 + make_interval(secs => s.answer_seconds), \
-             s.escalates = 'open' and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
-                 and (d.wanted_at > clock_timestamp() + make_interval(mins => $6) \
-                     or not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) \
+                 + case when h.is_held then interval '0' else make_interval(secs => s.answer_seconds) end, h.is_held \
          from unnest($1::bigint[], $2::text[], $3::boolean[], $4::timestamptz[]) d(id, subject, stale, wanted_at) \
          join vestnik.vst_event e on e.id = d.id join vestnik.vst_store s on s.id = e.store_id \
+         cross join lateral (select s.escalates = 'open' and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
+                 and (coalesce(d.wanted_at > clock_timestamp() + make_interval(mins => $6), false) \
+                     or not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) as is_held) h \
          where e.at >= s.created_at and e.at > clock_timestamp() - make_interval(hours => $5) \
          on conflict (event_id) do nothing";
     let ids: Vec<i64> = begun.iter().map(|due| due.event.id.0).collect();

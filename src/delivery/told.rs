@@ -43,6 +43,8 @@ pub struct Told {
     pub previous: Option<Status>,
     /// The fields that changed, as the wire calls them.
     pub changed: Vec<&'static str>,
+    /// Of a change of fields: the order or booking before it.
+    pub before: Option<Arc<Canonical>>,
     /// When.
     pub at: OffsetDateTime,
 }
@@ -132,6 +134,7 @@ pub(super) async fn told_events(
             subject: event.subject?,
             previous: event.previous,
             changed: event.changed,
+            before: event.before,
             at: event.at,
         };
         ids.contains(&event.id).then_some((event.id.0, told))

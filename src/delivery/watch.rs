@@ -5,8 +5,6 @@ use crate::db::{self, Failed, Pool};
 
 /// How long an open store may be without a panel, seconds: a page that is loaded again is no alarm.
 pub const GRACE_S: f64 = 60.0;
-/// The advisory lock that one node at a time watches under: "vest", "wtch".
-const WATCH_LOCK: i64 = 0x7665_7374_7774_6368;
 
 /// Looks once. How many alarms were raised or cleared.
 pub async fn watch(pool: &Pool) -> Result<u64, Failed> {
@@ -47,10 +45,7 @@ pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         db::bound_silence(&transaction).await?;
-        let ours = transaction
-            .query_one("select pg_try_advisory_xact_lock($1)", &[&WATCH_LOCK])
-            .await?;
-        if !ours.try_get::<_, bool>(0)? {
+        if !db::take_turn(&transaction, "watch").await? {
             return Ok(0);
         }
         let statement = transaction.prepare_cached(&note).await?;

@@ -85,12 +85,14 @@ pub enum Work {
         /// Its delivery.
         item: i64,
     },
-    /// An answer to a command.
+    /// An answer to a command, or news of the store.
     Words {
         /// HTML.
         text: String,
         /// Rows of buttons below it.
         buttons: Vec<Vec<Button>>,
+        /// Whether it makes a sound.
+        sounds: bool,
         /// Its delivery.
         item: i64,
     },
@@ -146,7 +148,8 @@ impl Work {
             Self::Digest { sounds, .. } => !sounds,
             Self::Note(noted) => noted.style.muted && !noted.note.is_heard_by_all(),
             Self::Alarm { style, .. } => style.muted,
-            Self::Words { .. } | Self::Keyboard { .. } => false,
+            Self::Words { sounds, .. } => !sounds,
+            Self::Keyboard { .. } => false,
         }
     }
 

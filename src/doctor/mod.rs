@@ -2,24 +2,23 @@
 //! waits for no lock, so that it may be taken while the shop is at its busiest.
 
 mod bot;
+mod notifications;
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio_postgres::Row;
 
-use crate::config::{Config, Notify};
+use crate::config::Config;
 use crate::db::Client;
 use crate::domain::status::SubjectKind;
 use crate::sources::health::{self, Health};
-use crate::{db, listener, migrate};
+use crate::{db, migrate};
 
 /// The first version of Postgres that has what the journal is read by.
 const OLDEST_POSTGRES: i32 = 14;
 /// Transactions that are named, at most.
 const NAMED_TRANSACTIONS: i64 = 20;
-/// Share of the notification queue in use above which some listener is taken not to read.
-const QUEUE_USAGE: f64 = 0.1;
 /// Share of the connections in use above which the next node may not get its own.
 const CONNECTION_USAGE: f64 = 0.9;
 
@@ -78,14 +77,15 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     findings.push(schema);
     if is_migrated {
         findings.extend(tables(&client).await?);
-        findings.extend(notifications(config, url, &client).await?);
+        findings.extend(notifications::examine(config, url, &client).await?);
         if let Some(telegram) = &config.telegram {
             findings.extend(bot::examine(telegram, &client).await?);
         }
     }
-    findings.push(queue(
-        ask(&client, "select pg_notification_queue_usage()").await?.try_get(0)?,
-    ));
+    findings.push(notifications::queue(config, &client).await?);
+    if is_migrated {
+        findings.push(notifications::locks(&client).await?);
+    }
     findings.extend(transactions(&client, old).await?);
     Ok(findings)
 }
@@ -203,46 +203,6 @@ fn source(health: &Health) -> Vec<Finding> {
     findings
 }
 
-/// Whether a node listens, and whether a notification of ours comes back on the address that nodes listen on.
-async fn notifications(config: &Config, url: &SecretString, client: &Client) -> Result<Vec<Finding>, db::Failed> {
-    if config.database.notify == Notify::Off {
-        let off = "switched off (database.notify): nodes read every 50 ms";
-        return Ok(vec![well("notifications", off)]);
-    }
-    // First: a node is known by its LISTEN session, and the proof has one, too.
-    let nodes = listeners(client).await?;
-    let proof = match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
-        Ok(()) => well("notifications", "they come back"),
-        Err(lost) => wrong("notifications", lost.to_string()),
-    };
-    Ok(vec![nodes, proof])
-}
-
-/// Whether a node listens. Every node probes its channels, which shows whatever its connections are called.
-async fn listeners(client: &Client) -> Result<Finding, db::Failed> {
-    const LISTENERS: &str = "select count(*) from pg_stat_activity \
-         where datname = current_database() and pid <> pg_backend_pid() \
-           and (application_name = 'vestnik listener' or query like '%pg_listening_channels()%')";
-    Ok(match ask(client, LISTENERS).await?.try_get::<_, i64>(0)? {
-        0 => wrong("nodes", "none listens to this database: start `vestnik serve`"),
-        1 => well("nodes", "one listens"),
-        many => well("nodes", format!("{many} listen")),
-    })
-}
-
-fn queue(usage: f64) -> Finding {
-    let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
-    match usage > QUEUE_USAGE {
-        true => wrong(
-            "queue",
-            format!(
-                "{says}; once it is full, orders that ring are refused: end the old transaction of a session that listens"
-            ),
-        ),
-        false => well("queue", says),
-    }
-}
-
 /// The transactions that keep vacuum from cleaning up, and the notification queue from being emptied. Never what they do: a
 /// query's text may hold a customer's name.
 async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::Failed> {
@@ -287,17 +247,4 @@ async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db
         });
     }
     Ok(findings)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_that_fills_is_wrong_and_says_what_to_do() {
-        assert_eq!(queue(0.0).verdict, Verdict::Well);
-        let filling = queue(0.34);
-        assert_eq!(filling.verdict, Verdict::Wrong);
-        assert!(filling.says.starts_with("34 % "), "{}", filling.says);
-    }
 }

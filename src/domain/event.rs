@@ -248,6 +248,8 @@ pub struct PartnerEvent {
     pub previous: Option<Status>,
     /// The fields that changed, as the wire calls them.
     pub changed: Vec<&'static str>,
+    /// Of a change of fields: the order or booking before it.
+    pub before: Option<Arc<Subject>>,
     /// The payload as JSON text.
     pub data: String,
 }
@@ -336,6 +338,7 @@ mod tests {
             subject: None,
             previous: None,
             changed: Vec::new(),
+            before: None,
             data: r#"{"order_id": "123"}"#.into(),
         };
         let value: serde_json::Value = serde_json::from_str(&event.to_wire("abc", Delivery::Replayed)).unwrap();

@@ -1,5 +1,6 @@
 //! Puts the parts together and runs them: what `vestnik serve` is, and what the tests and benches start.
 
+mod notify_guard;
 mod shard;
 mod upkeep;
 mod warm;

@@ -7,6 +7,7 @@ use tokio::sync::{Notify as Wake, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::notify_guard::NotifyGuard;
 use super::{Error, upkeep};
 use crate::config::{Config, Notify};
 use crate::db::{self, Turns, WAITING_PRESSES};
@@ -126,6 +127,14 @@ impl Node {
         ));
         match config.database.notify {
             Notify::On => {
+                let guard = NotifyGuard {
+                    pool: pool.clone(),
+                    url: listen_url.clone(),
+                    bell: Arc::clone(&bell),
+                    limit: config.database.notify_queue_limit,
+                    database: name.clone(),
+                };
+                background.spawn(guard.run(self.stop.clone()));
                 let stop = self.stop.clone();
                 background.spawn(async move { listener::run(listen_url, url, &bell, hearing, stop).await });
             }

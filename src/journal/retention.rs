@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::db::Pool;
+use crate::db::{self, Pool};
 
 /// Events removed in one transaction.
 pub const TRIM_BATCH: i64 = 1000;
-/// The advisory lock that one node at a time trims under: "vest", "trim".
-const TRIM_LOCK: i64 = 0x7665_7374_7472_696d;
 
 /// What one batch did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +31,8 @@ pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Err
          select count(*) from gone";
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
-    let ours: bool = transaction
-        .query_one("select pg_try_advisory_xact_lock($1)", &[&TRIM_LOCK])
-        .await?
-        .try_get(0)?;
-    if !ours {
+    db::bound_silence(&transaction).await?;
+    if !db::take_turn(&transaction, "trim").await? {
         return Ok(Trimmed::Elsewhere);
     }
     let statement = transaction.prepare_cached(TRIM).await?;

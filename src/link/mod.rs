@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::db::Client;
 use crate::db::Pool;
-use time::Time;
+use time::{OffsetDateTime, Time};
 use tokio_postgres::types::ToSql;
 
 use crate::db::{self, Failed};
@@ -88,6 +88,10 @@ pub struct Link {
     pub quiet: Option<Span>,
     /// The topic that it is to; `None`: the chat, or its general topic.
     pub topic: Option<i32>,
+    /// The IANA name of the store's time zone.
+    pub time_zone: String,
+    /// Until when the store takes no new orders; `None`: it takes them.
+    pub paused_until: Option<OffsetDateTime>,
 }
 
 /// Who sent a code, and where.
@@ -163,8 +167,9 @@ pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
 async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
              coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
-             l.quiet_from, l.quiet_to, l.thread_id \
+             l.quiet_from, l.quiet_to, l.thread_id, s.time_zone, p.until \
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id join vestnik.vst_store s on s.id = l.store_id \
+         left join vestnik.vst_paused_now p on p.store_id = s.id \
          where c.telegram_id = $1 order by 1";
     let rows = client.query(LINKS, &[&chat]).await?;
     let read = |row: &tokio_postgres::Row| {
@@ -178,6 +183,8 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
             muted_minutes: row.try_get(4)?,
             quiet: from.zip(to).map(|(opens, closes)| Span { opens, closes }),
             topic: row.try_get(7)?,
+            time_zone: row.try_get(8)?,
+            paused_until: row.try_get(9)?,
         })
     };
     rows.iter().map(read).collect()

@@ -6,10 +6,13 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
 use super::{Error, Say};
+use crate::db::GenericClient;
 use crate::table_lock::{LockError, with_lock_retries};
 
 /// The advisory lock that one migration at a time holds: "vest", "migr".
 const LOCK: i64 = 0x7665_7374_6d69_6772;
+/// What a migration calls its connection.
+const APPLICATION: &str = "vestnik migrate";
 /// How long to wait for another migration to end.
 const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
 /// Between two looks. A statement that waited inside Postgres would hold a snapshot, and the other migration's
@@ -18,21 +21,62 @@ const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Waits until no other migration runs.
 pub async fn acquire(client: &Client, say: Say<'_>) -> Result<(), Error> {
     let deadline = Instant::now() + LOCK_WAIT;
-    let mut said = false;
+    let mut known = None;
     loop {
         let row = client.query_one("select pg_try_advisory_lock($1)", &[&LOCK]).await?;
         if row.try_get(0)? {
             return Ok(());
         }
+        let holder = holder(client).await?;
         if Instant::now() > deadline {
-            return Err(Error::Locked(LOCK_WAIT.as_secs() / 60));
+            return Err(Error::Locked {
+                minutes: LOCK_WAIT.as_secs() / 60,
+                holder: holder.map_or_else(|| "nobody".to_owned(), |holder| holder.says),
+            });
         }
-        if !said {
-            say("another migration is running: waiting for it");
-            said = true;
+        match &holder {
+            Some(holder) if known != Some(holder.pid) => {
+                known = Some(holder.pid);
+                say(&holder.says);
+            }
+            _ => {}
         }
         sleep(LOCK_LOOK_INTERVAL).await;
     }
+}
+
+/// Who holds the lock of migrations.
+pub struct Holder {
+    pid: i32,
+    /// Whether it is a migration, as far as its name tells.
+    pub is_migration: bool,
+    /// Who it is, and what to do.
+    pub says: String,
+}
+
+/// Looks it up. `None`: nobody holds it.
+pub async fn holder(client: &impl GenericClient) -> Result<Option<Holder>, tokio_postgres::Error> {
+    const HOLDER: &str = "select l.pid, coalesce(a.application_name, ''), coalesce(a.usename, '') \
+         from pg_locks l left join pg_stat_activity a using (pid) \
+         where l.locktype = 'advisory' and l.granted and l.objsubid = 1 \
+           and l.database = (select oid from pg_database where datname = current_database()) \
+           and l.classid::bigint = $1::bigint >> 32 and l.objid::bigint = $1::bigint & 4294967295 and l.pid <> pg_backend_pid() limit 1";
+    let Some(row) = client.query_opt(HOLDER, &[&LOCK]).await? else {
+        return Ok(None);
+    };
+    let (pid, name, role): (i32, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let is_migration = name == APPLICATION;
+    Ok(Some(Holder {
+        pid,
+        is_migration,
+        says: match is_migration {
+            true => format!("another migration is running (pid {pid}, role {role}): waiting for it"),
+            false => format!(
+                "somebody else holds the lock of migrations, which wait for it: pid {pid} ({name}, role {role}); end it: \
+                 select pg_terminate_backend({pid})"
+            ),
+        },
+    }))
 }
 
 /// Lets the next one go on. The lock ends with the connection anyway, so an error changes nothing.

@@ -17,6 +17,7 @@ use crate::config::{Config, ShopSchema};
 use crate::db;
 use crate::sources::attach;
 
+pub use lock::holder;
 pub use undo::undo_v23;
 
 mod engine {
@@ -82,8 +83,13 @@ pub enum Error {
         migration: String,
     },
     /// Another migration does not end.
-    #[error("another migration has held the lock for {0} minutes: look for it in pg_stat_activity")]
-    Locked(u64),
+    #[error("the lock of migrations was held for {minutes} minutes: {holder}")]
+    Locked {
+        /// How long it was waited for.
+        minutes: u64,
+        /// Who holds it.
+        holder: String,
+    },
     /// V23 does not know what to make of some rows.
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]

@@ -146,6 +146,7 @@ mod tests {
             subject: None,
             previous: None,
             changed: Vec::new(),
+            before: None,
             data: format!("\"{}\"", "ж".repeat(*size)),
         };
         sizes.iter().enumerate().map(event).collect()

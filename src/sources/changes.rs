@@ -103,6 +103,7 @@ impl Sources {
             subject: None,
             previous: None,
             changed: Vec::new(),
+            before: None,
             data: String::new(),
         };
         match piece {
@@ -116,6 +117,7 @@ impl Sources {
                 told.kind = meaning.kind;
                 told.previous = meaning.previous;
                 told.changed = meaning.changed;
+                told.before = meaning.before.map(Arc::new);
                 told.data = Value::Object(meaning.data).to_string();
                 told.subject = Some(Arc::new(meaning.subject));
             }
@@ -172,6 +174,8 @@ struct Meaning {
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
+    /// Of a change of fields.
+    before: Option<Subject>,
     data: Map<String, Value>,
 }
 
@@ -238,6 +242,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         kind,
         subject: after,
         previous: Some(previous),
+        before: (status == previous).then_some(before),
         changed,
         data,
     })
@@ -251,6 +256,7 @@ fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<
         subject: after.unwrap_or(before),
         previous: Some(previous),
         changed: Vec::new(),
+        before: None,
         data,
     })
 }
@@ -270,6 +276,7 @@ fn new(subject: Subject, previous: Option<Status>) -> Meaning {
         subject,
         previous,
         changed: Vec::new(),
+        before: None,
         data,
     }
 }

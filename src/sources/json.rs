@@ -16,7 +16,7 @@ pub enum Json<'a> {
     Bool(bool),
     /// The number in its text, for it may have more digits than any type.
     Number(&'a str),
-    /// The text, with U+FFFD for what is none.
+    /// The text, with U+FFFD for what is none, and for NUL: many a reader of JSON, Postgres too, refuses that one.
     Text(String),
     /// The texts of its elements.
     Array(Vec<&'a str>),
@@ -152,12 +152,16 @@ impl Visitor<'_> for Lossy {
     }
 
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-        Ok(String::from_utf8_lossy(bytes).into_owned())
+        Ok(without_nul(&String::from_utf8_lossy(bytes)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
+        Ok(without_nul(text))
     }
+}
+
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn what_no_type_can_hold_is_read_all_the_same() {
         assert_eq!(Json::read("1e400"), Json::Number("1e400"));
-        assert_eq!(Json::read(r#""a\u0000b""#), Json::Text("a\0b".into()));
+        assert_eq!(Json::read(r#""a\u0000b""#), Json::Text("a\u{fffd}b".into()));
         let Json::Text(text) = Json::read(r#""a\ud800b""#) else {
             panic!("a text")
         };

@@ -1,6 +1,8 @@
 //! Sources: the shop's tables that are attached, what their columns mean, and what becomes of their rows.
 
 mod access;
+#[cfg(test)]
+mod any_row;
 pub mod attach;
 pub mod catalog;
 pub mod changes;

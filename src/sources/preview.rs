@@ -9,7 +9,7 @@ use super::catalog::{self, Table};
 use super::changes::Found;
 use super::lookup::look_up;
 use super::mapping::StoreRef;
-use super::sql::{ident, literal};
+use super::sql::{columns_json, ident, literal};
 use super::{Beside, Source};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
@@ -38,10 +38,7 @@ pub async fn newest(
     let recorded = mapping
         .recorded_columns()
         .into_iter()
-        .map(|name| match table.column(name) {
-            Some(_) => format!("t.{}", ident(name)),
-            None => format!("null as {}", ident(name)),
-        });
+        .map(|name| (name, table.column(name).map(|column| column.base.as_str())));
     let newest = match mapping
         .fields
         .created_at
@@ -57,10 +54,10 @@ pub async fn newest(
     };
     let sql = format!(
         "select vestnik.vst_readable({store}), vestnik.vst_readable(t.{}::text), \
-             vestnik.vst_readable(row_to_json((select one from (select {}) one)))::text \
+             vestnik.vst_readable({})::text \
          from {} t order by t.{newest} desc nulls last, t.{key} desc limit $1",
         ident(&mapping.key),
-        recorded.collect::<Vec<_>>().join(", "),
+        columns_json("t", recorded),
         table.quoted,
         key = ident(&mapping.key),
     );

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use super::attach::Error;
 use super::catalog::Table;
 use super::mapping::{Mapping, StoreRef};
-use super::sql::{ident, literal};
+use super::sql::{columns_json, ident, literal};
 use crate::domain::event::SourceId;
 
 /// The newest events of a source that get the columns which they lack.
@@ -58,16 +58,18 @@ async fn fill(
     mapping: &Mapping,
     columns: &[String],
 ) -> Result<u64, Error> {
-    let columns: Vec<String> = columns.iter().map(|name| format!("t.{}", ident(name))).collect();
+    let columns = columns
+        .iter()
+        .map(|name| (name.as_str(), table.column(name).map(|column| column.base.as_str())));
     let filled = |what: &str| {
         format!("(pg_catalog.left(r.columns, -1) || ',' || pg_catalog.substr(pg_catalog.ltrim({what}::text), 2))::json")
     };
     let sql = format!(
         "with newest as (select id, key from vestnik.vst_event where source = $1 and type in ('insert', 'update') order by id desc limit $2), \
-           r as (select n.id, row_to_json((select one from (select {columns}) one))::text as columns \
+           r as (select n.id, {columns}::text as columns \
                  from newest n join {table} t on t.{key}::text = n.key) \
          update vestnik.vst_event e set data = {data}, old = {old} from r where e.id = r.id",
-        columns = columns.join(", "),
+        columns = columns_json("t", columns),
         table = table.quoted,
         key = ident(&mapping.key),
         data = filled("e.data"),
@@ -98,14 +100,10 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
         }
         _ => "age(t.xmin) <= age(s.attached_xid::xid)".to_owned(),
     };
-    let columns: Vec<String> = mapping
+    let columns = mapping
         .recorded_columns()
         .into_iter()
-        .map(|name| match table.column(name) {
-            Some(_) => format!("t.{}", ident(name)),
-            None => format!("null as {}", ident(name)),
-        })
-        .collect();
+        .map(|name| (name, table.column(name).map(|column| column.base.as_str())));
     let store = match &mapping.store {
         StoreRef::Column(name) => format!("vestnik.vst_store_id(t.{}::text)", ident(name)),
         StoreRef::Constant(store) => literal(store),
@@ -113,11 +111,11 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
     let key = format!("vestnik.vst_key(t.{}::text)", ident(&mapping.key));
     let sql = format!(
         "insert into vestnik.vst_event (source, store_id, key, type, data) \
-         select $1, {store}, {key}, 'insert', vestnik.vst_bounded((select one from (select {columns}) one)) \
+         select $1, {store}, {key}, 'insert', {columns} \
          from {table} t, (select attached_at, attached_xid from vestnik.vst_source where id = $1) s \
          where {is_younger} and not exists (select from vestnik.vst_event e where e.source = $1 and e.key = t.{bare}::text and e.store_id is not null) \
          order by t.{bare} desc limit $2",
-        columns = columns.join(", "),
+        columns = columns_json("t", columns),
         table = table.quoted,
         bare = ident(&mapping.key),
     );

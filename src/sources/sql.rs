@@ -31,6 +31,34 @@ pub fn value_text(column: &Column) -> String {
     }
 }
 
+/// The columns of the row `place` as one JSON object. Each has its name and its type; a column that is gone has none, and is
+/// null. What is far too long is left out and named, and what cannot be read costs only itself (`triggers/values.sql`).
+pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
+    let columns: Vec<String> = columns
+        .into_iter()
+        .map(|(name, kind)| {
+            let name = ident(name);
+            match kind {
+                None => format!("null as {name}"),
+                Some("text" | "character varying") => {
+                    format!("vestnik.vst_short({place}.{name}::pg_catalog.text) as {name}")
+                }
+                Some(kind) if is_long(kind) => format!("vestnik.vst_short({place}.{name}) as {name}"),
+                Some(_) => format!("{place}.{name}"),
+            }
+        })
+        .collect();
+    format!(
+        "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
+        columns.join(", ")
+    )
+}
+
+/// Whether a value of this type, of Postgres' own, may be far too long.
+fn is_long(kind: &str) -> bool {
+    ["json", "jsonb", "bytea", "xml"].contains(&kind) || kind.ends_with("[]")
+}
+
 /// The function of a template, with a quote that does not occur in it where `{quote}` stands. What is before the function is
 /// for whoever reads the template.
 pub(super) fn quoted(mut template: String) -> String {

@@ -11,6 +11,7 @@ use super::bot::Bot;
 use super::client::ASK_DEADLINE;
 use super::digest;
 use super::html::filled;
+use super::pause;
 use super::words::{self, Words};
 use crate::db::Failed;
 use crate::delivery::reopen;
@@ -20,8 +21,8 @@ use crate::store::hours::{self, Span};
 /// The longest that a chat may be muted for.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The commands, as help and the menu list them.
-pub(super) const COMMANDS: [&str; 9] = [
-    "orders", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
+pub(super) const COMMANDS: [&str; 11] = [
+    "orders", "today", "pause", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
 ];
 /// Stores that a status tells of: more than a chat has, and few enough for one message.
 const STATUS_STORES: usize = 20;
@@ -45,11 +46,18 @@ impl Commands<'_> {
         let language = links
             .first()
             .map_or_else(|| words::known(asked_in), |link| link.language.as_str());
-        let words = words::of(language);
+        // A chat of several stores has the texts of the first.
+        let words = links
+            .first()
+            .map_or_else(|| words::of(language), |link| words::of_store(language, &link.store));
         let answer = match said {
             Said::Command(Command::Help, _) => help(words),
             Said::Command(Command::Status, _) => status(words, &links),
             Said::Command(Command::Orders, _) if !links.is_empty() => return self.orders(message, &links, words).await,
+            Said::Command(Command::Today, _) if !links.is_empty() => return self.today(message, &links).await,
+            Said::Command(Command::Pause, argument) if !links.is_empty() => {
+                return self.pause(message, argument, &links, words).await;
+            }
             Said::Command(command, argument) => match self.may(message).await {
                 Some(true) => self.change(message, command, argument, &links, words).await?,
                 Some(false) => words.get("command.admins_only").to_owned(),
@@ -143,7 +151,7 @@ impl Commands<'_> {
         };
         Ok(match link::link(&self.bot.pool, applicant, code).await? {
             Linked::Done(link) => {
-                let words = words::of(&link.language);
+                let words = words::of_store(&link.language, &link.store);
                 let store = link.store_name.as_deref().unwrap_or(&link.store);
                 let mode = mode_name(words, link.mode);
                 filled(words.get("command.linked"), &[("store", store), ("mode", mode)])
@@ -220,6 +228,8 @@ enum Command {
     Link,
     Status,
     Orders,
+    Today,
+    Pause,
     Mode,
     Mute,
     Unmute,
@@ -261,6 +271,8 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<S
         "start" | "link" => Command::Link,
         "status" => Command::Status,
         "orders" => Command::Orders,
+        "today" => Command::Today,
+        "pause" => Command::Pause,
         "mode" => Command::Mode,
         "mute" => Command::Mute,
         "unmute" => Command::Unmute,
@@ -290,20 +302,20 @@ fn change_of(command: Command, argument: &str) -> Option<Change> {
 }
 
 /// The topic of a forum in which it is said.
-fn topic(message: &Message) -> Option<i32> {
+pub(super) fn topic(message: &Message) -> Option<i32> {
     let topic = message.thread_id.map(|topic| topic.0.0);
     // Outside of forums, a thread is only a row of replies.
     topic.filter(|_| message.is_topic_message)
 }
 
 /// What is said in a topic concerns the stores that are linked there; where none is, those of the chat.
-fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
+pub(super) fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
     let here: Vec<Link> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }
 }
 
 /// What a chat is called: a group by its title, a person by the name that they show.
-fn name(chat: &Chat) -> Option<String> {
+pub(super) fn name(chat: &Chat) -> Option<String> {
     let person = [chat.first_name(), chat.last_name()];
     let person: Vec<&str> = person.into_iter().flatten().collect();
     let person = (!person.is_empty()).then(|| person.join(" "));
@@ -356,6 +368,7 @@ fn status(words: &Words, links: &[Link]) -> String {
             let minutes = link.muted_minutes.to_string();
             lines.push(filled(words.get("command.status_muted"), &[("minutes", &minutes)]));
         }
+        lines.extend(pause::standing(words, link));
         lines.extend(
             link.quiet
                 .map(|span| with_hours(words.get("command.status_quiet"), span)),

@@ -9,7 +9,8 @@ use super::text::{amount, inline, moment};
 use super::words::{self, Words};
 use crate::delivery::told::{Item as Delivered, Told};
 use crate::delivery::work::Style;
-use crate::domain::event::EventType;
+use crate::domain::Subject;
+use crate::domain::event::{EventType, PartnerEvent};
 use crate::domain::status::Status;
 
 /// Buttons of one message: Telegram takes a hundred.
@@ -121,13 +122,26 @@ pub(super) fn open_buttons<'a>(words: &Words, events: impl Iterator<Item = &'a T
     buttons(words, waiting)
 }
 
+/// The same for events that no delivery tells of.
+pub(super) fn waiting_buttons<'a>(words: &Words, last: impl Iterator<Item = &'a PartnerEvent>) -> Vec<Vec<Button>> {
+    let waiting = last.filter_map(|event| {
+        let subject = event.subject.as_deref()?;
+        (subject.visible_status() == Some(Status::Pending)).then_some((event.id.0, subject))
+    });
+    rows(words, waiting)
+}
+
 fn buttons(words: &Words, events: Vec<&Told>) -> Vec<Vec<Button>> {
-    let button = |event: &&Told| {
-        let number: String = inline(&event.subject.number).chars().take(NUMBER_CHARACTERS).collect();
+    rows(words, events.into_iter().map(|event| (event.id, &*event.subject)))
+}
+
+fn rows<'a>(words: &Words, events: impl Iterator<Item = (i64, &'a Subject)>) -> Vec<Vec<Button>> {
+    let button = |(event, subject): (i64, &Subject)| {
+        let number: String = inline(&subject.number).chars().take(NUMBER_CHARACTERS).collect();
         let label = words.get("button.open").replace("{number}", &number);
-        (label, format!("o:{}", event.id))
+        (label, format!("o:{event}"))
     };
-    let buttons: Vec<Button> = events.iter().take(BUTTONS).map(button).collect();
+    let buttons: Vec<Button> = events.take(BUTTONS).map(button).collect();
     buttons.chunks(BUTTONS_OF_A_ROW).map(<[Button]>::to_vec).collect()
 }
 

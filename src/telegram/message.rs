@@ -1,5 +1,6 @@
 //! What a message says, and the buttons below it. Pure: a claim's work in, text and buttons out.
 
+use super::changed::changed;
 use super::digest::digest;
 use super::html::{Html, MESSAGE_UNITS};
 use super::note;
@@ -100,10 +101,7 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     if let Some(reason) = &it.reason {
         line("message.reason", &[("reason", &inline(reason))]);
     }
-    if !latest.changed.is_empty() && matches!(latest.kind, EventType::OrderChanged | EventType::BookingChanged) {
-        let fields: Vec<&str> = latest.changed.iter().map(|field| field_name(words, field)).collect();
-        line("message.changed", &[("fields", &fields.join(", "))]);
-    }
+    changed(&mut html, words, style, latest);
     facts(&mut html, words, style, it);
     html.line(words.get("message.at"), &[("time", &moment(base.at, style, words))]);
     items(&mut html, words, it);
@@ -113,7 +111,7 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     }
 }
 
-fn field_name<'a>(words: &'a Words, field: &'a str) -> &'a str {
+pub(super) fn field_name<'a>(words: &'a Words, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
@@ -180,7 +178,7 @@ fn facts(html: &mut Html, words: &Words, style: &Style, it: &Canonical) {
 }
 
 /// How it is paid, in a few words.
-fn payment(it: &Canonical, words: &Words) -> Option<String> {
+pub(super) fn payment(it: &Canonical, words: &Words) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {
         let known = words.find(&format!("payment.{}", method.to_lowercase()));
@@ -358,6 +356,7 @@ pub(super) mod tests {
             subject: Arc::new(source.translate(key, &data.to_string(), beside)),
             previous: None,
             changed: Vec::new(),
+            before: None,
             at: OffsetDateTime::now_utc(),
         }
     }
@@ -381,7 +380,7 @@ pub(super) mod tests {
         let time = moment(told.at, &style("ru"), words::of("ru"));
         let expected = format!(
             "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
-             💰 <b>12\u{a0}500,00\u{a0}₽</b>\n🕒 Получен в {time}\n• 2 × Пицца &amp; сыр\n   + халапеньо\n   ✎ <b>без лука</b>\n• вода"
+             💰 <b>12\u{a0}500,00\u{a0}₽</b>\n🕒 Получено: {time}\n• 2 × Пицца &amp; сыр\n   + халапеньо\n   ✎ <b>без лука</b>\n• вода"
         );
         assert_eq!(message.text, expected);
         let presses: Vec<&str> = message.buttons[0].iter().map(|(_, press)| press.as_str()).collect();

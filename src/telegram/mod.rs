@@ -1,9 +1,10 @@
 //! Telegram: the only place that knows teloxide. `api` is one request and its answer, `refusal` what an error means, `line`
 //! whether Telegram is reached. `sender` sends what a claim says, `bot` polls, `updates` deals with what people write
-//! (`command`) and press (`press`); `message`, `html` and `words` make the texts.
+//! (`command`, `pause`, `today`) and press (`press`); `message`, `changed`, `html` and `words` make the texts.
 
 mod api;
 pub mod bot;
+mod changed;
 mod client;
 mod command;
 pub mod digest;
@@ -11,10 +12,12 @@ pub mod html;
 mod line;
 pub mod message;
 mod note;
+pub mod pause;
 mod press;
 mod refusal;
 pub mod sender;
 mod text;
+mod today;
 mod updates;
 pub mod words;
 

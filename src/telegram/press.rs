@@ -12,6 +12,7 @@ use super::bot::Bot;
 use super::client::{ASK_DEADLINE, Client};
 use super::html::plain;
 use super::message::{self, Button, status_name};
+use super::pause;
 use super::text::inline;
 use super::words::{self, Words};
 use crate::db::Failed;
@@ -26,7 +27,7 @@ use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way
 /// What Telegram shows of an answer to a press, characters.
 const ANSWER_CHARACTERS: usize = 200;
 /// Of a person's name, characters.
-const NAME_CHARACTERS: usize = 60;
+pub(super) const NAME_CHARACTERS: usize = 60;
 /// Of a reason that somebody wrote, characters.
 const REASON_CHARACTERS: usize = 300;
 
@@ -107,6 +108,10 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
     let sources = &*bot.sources.loaded(pool).await?;
     let Some(place) = &query.message else { return Ok(()) };
     let chat = place.chat().id;
+    if let Some(text) = pause::press(bot, query).await? {
+        bot.answers.give(query.id.clone(), text);
+        return Ok(());
+    }
     let Some((event, press)) = query.data.as_deref().and_then(read) else {
         return Ok(());
     };

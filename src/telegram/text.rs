@@ -1,5 +1,6 @@
 //! Single values as people read them: a moment, an amount, a customer's own words.
 
+use jiff::civil::Date;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use time::OffsetDateTime;
 
@@ -13,11 +14,19 @@ use crate::sources::zone;
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 /// Of an address, what a map is asked for, characters: Telegram takes no longer link.
 const MAP_CHARACTERS: usize = 120;
-/// A moment by the store's clock: `19:03`, and the day where it is another one than today: `24 November, 19:03`.
+/// A day that is further away has its year, hours: some ten months.
+const FAR_HOURS: i64 = 300 * 24;
+
+/// A moment by the store's clock: `19:03`, and the day where it is another one than today: `Tuesday, November 24, 19:03`.
 pub(super) fn moment(at: OffsetDateTime, style: &Style, words: &Words) -> String {
+    moment_in(at, &style.time_zone, words)
+}
+
+/// The same by the clock of a zone.
+pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Words) -> String {
     let (Some(local), Some(today)) = (
-        zone::local(at, &style.time_zone),
-        zone::local(OffsetDateTime::now_utc(), &style.time_zone),
+        zone::local(at, time_zone),
+        zone::local(OffsetDateTime::now_utc(), time_zone),
     ) else {
         return String::new();
     };
@@ -25,14 +34,33 @@ pub(super) fn moment(at: OffsetDateTime, style: &Style, words: &Words) -> String
     if local.date() == today.date() {
         return time;
     }
-    let month = usize::from(local.month().unsigned_abs()) - 1;
-    let month = words.get("language.months").split(' ').nth(month).unwrap_or_default();
-    let day = local.day().to_string();
+    let date = day(local.date(), today.date(), words);
     words
         .get("language.date")
-        .replace("{day}", &day)
-        .replace("{month}", month)
+        .replace("{date}", &date)
         .replace("{time}", &time)
+}
+
+/// A day in words: `Tuesday, November 24`; with its year, where that is not clear by itself.
+pub(super) fn day(date: Date, today: Date, words: &Words) -> String {
+    let nth = |names: &str, number: i8| {
+        let name = words.get(names).split(' ').nth(usize::from(number.unsigned_abs()));
+        name.unwrap_or_default().to_owned()
+    };
+    let away = date.duration_since(today).as_hours().abs();
+    let form = match away > FAR_HOURS {
+        true => "language.day_year",
+        false => "language.day",
+    };
+    words
+        .get(form)
+        .replace(
+            "{weekday}",
+            &nth("language.weekdays", date.weekday().to_monday_zero_offset()),
+        )
+        .replace("{day}", &date.day().to_string())
+        .replace("{month}", &nth("language.months", date.month() - 1))
+        .replace("{year}", &date.year().to_string())
 }
 
 /// A customer's text in one line: no text of theirs looks like a line of ours, or turns the direction of one.
@@ -101,6 +129,32 @@ mod tests {
     fn no_text_turns_the_direction_of_a_line() {
         assert_eq!(inline("Иван\u{202e} 00,0\u{2069}"), "\u{2068}Иван\u{202e} 00,0\u{2069}");
         assert_eq!(inline("שלום\nעולם"), "\u{2068}שלום עולם\u{2069}");
+    }
+
+    #[test]
+    fn a_day_is_told_in_words_with_its_weekday_and_far_away_with_its_year() {
+        let today = jiff::civil::date(2026, 11, 28);
+        for (date, ru, en) in [
+            (
+                jiff::civil::date(2026, 12, 31),
+                "четверг, 31 декабря",
+                "Thursday, December 31",
+            ),
+            (jiff::civil::date(2027, 1, 1), "пятница, 1 января", "Friday, January 1"),
+            (
+                jiff::civil::date(2027, 11, 28),
+                "воскресенье, 28 ноября 2027 года",
+                "Sunday, November 28, 2027",
+            ),
+            (
+                jiff::civil::date(2025, 11, 24),
+                "понедельник, 24 ноября 2025 года",
+                "Monday, November 24, 2025",
+            ),
+        ] {
+            assert_eq!(day(date, today, words::of("ru")), ru);
+            assert_eq!(day(date, today, words::of("en")), en);
+        }
     }
 
     #[test]

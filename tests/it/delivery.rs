@@ -388,3 +388,55 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     blocker.batch_execute("commit").await.unwrap();
     assert_eq!(planning.await.unwrap(), [0, 1]);
 }
+
+/// As many changes as there may be, and as old as they may be: what stands in the chat says where its order stands, in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_old_buttons() {
+    const ORDERS: usize = 5;
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let settings = || vestnik::config::Telegram {
+        digest_above: 2,
+        ..telegram.settings()
+    };
+    let app = App::start_on(database, |config| config.telegram = Some(settings())).await;
+    for number in 1..=ORDERS {
+        app.write("insert into orders (store_id) values (7)").await;
+        telegram.until_messages(CHAT, number).await;
+    }
+    let mut config = app.database.config();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.telegram = Some(settings());
+    let client = app.database.client().await;
+    app.engine.shut_down().await;
+    client
+        .batch_execute("update orders set status = 'preparing'")
+        .await
+        .unwrap();
+    client
+        .batch_execute("update orders set status = 'completed'")
+        .await
+        .unwrap();
+    client
+        .batch_execute("update vestnik.vst_event set at = at - interval '1 hour'")
+        .await
+        .unwrap();
+    let engine = vestnik::engine::Engine::start(&config).await.unwrap();
+    telegram
+        .until_calls_within(Duration::from_secs(40), "an edit of each", |calls| {
+            let edits = calls
+                .iter()
+                .filter(|call| call.method == "editMessageText" && call.said == "ok");
+            edits.count() >= ORDERS
+        })
+        .await;
+    let there = telegram.messages(CHAT);
+    assert_eq!(there.len(), ORDERS, "nothing is told again: {there:?}");
+    for (_, message) in there {
+        assert!(
+            message.text.starts_with('✅') && message.buttons.is_empty(),
+            "{}",
+            message.text
+        );
+    }
+    engine.shut_down().await;
+}

@@ -7,7 +7,7 @@ use crate::support::db::Database;
 use crate::support::telegram::{TOKEN, Telegram};
 
 /// What `vestnik doctor` prints, and its exit code.
-async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<i32>) {
+pub async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command
         .arg("doctor")
@@ -22,7 +22,7 @@ async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<i32>
 }
 
 /// The line about this.
-fn line<'a>(said: &'a str, subject: &str) -> &'a str {
+pub fn line<'a>(said: &'a str, subject: &str) -> &'a str {
     let about = |line: &&str| line.split_whitespace().nth(1) == Some(subject);
     said.lines()
         .find(about)

@@ -604,3 +604,185 @@ async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be(
         }
     }
 }
+
+/// A table of orders for later, beside the reference shop's.
+const LATER: &str = r#"table = "public.later"
+kind = "order"
+key = "id"
+store = "store_id"
+[status]
+column = "status"
+pending = ["pending"]
+preparing = ["preparing"]
+rejected = ["rejected"]
+[fields]
+due_at = "wanted_at"
+"#;
+
+async fn later(database: &Database) {
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "create table later (id int primary key, store_id int not null, status text not null default 'pending', wanted_at timestamptz)",
+        )
+        .await
+        .unwrap();
+    database.attach(LATER).await;
+}
+
+/// An order for later has an hour before it is wanted; who wants it sooner, or says no time, waits for an answer at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_escalation_of_an_order_for_later_begins_an_hour_before_it_is_wanted() {
+    let (telegram, database) = Telegram::with_chat(11).await;
+    later(&database).await;
+    let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    app.write(
+        "insert into later (id, store_id, wanted_at) values (1, 7, now() + interval '3 hours'), (2, 7, now() + interval '30 minutes'), (3, 7, null)",
+    )
+    .await;
+    telegram.until_messages(11, 3).await;
+    until(&client, "select count(*) = 3 from vestnik.vst_escalation").await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    let begins = "select extract(epoch from l.due_at - e.at)::float8 from vestnik.vst_escalation l join vestnik.vst_event e on e.id = l.event_id order by e.key";
+    let begins: Vec<f64> = client
+        .query(begins, &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    for (begins, expected) in begins.iter().zip([2.0 * 3600.0 + 60.0, 60.0, 60.0]) {
+        assert!((begins - expected).abs() < 2.0, "{begins} for {expected}");
+    }
+    // Its time comes: the clock is moved by what is left.
+    client
+        .batch_execute("update vestnik.vst_escalation set due_at = due_at - interval '7261 seconds' where due_at > now() + interval '1 hour'")
+        .await
+        .unwrap();
+    let reminder = telegram
+        .until_call("a reminder", |call| {
+            call.is_new_to(11) && call.text.contains("has waited for an answer")
+        })
+        .await;
+    assert!(
+        reminder.text.contains("Order #1") && !reminder.silent,
+        "{}",
+        reminder.text
+    );
+    until(
+        &client,
+        "select count(*) = 1 from vestnik.vst_escalation where rung = 1",
+    )
+    .await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_order_for_later_of_a_shop_that_is_closed_now_begins_when_it_is_due_and_the_shop_is_open() {
+    let shop = Shop::with_store().await;
+    later(&shop.database).await;
+    shop.sources.reload(&shop.database.client().await).await.unwrap();
+    shop.run(
+        "update vestnik.vst_store set time_zone = 'UTC'; \
+         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
+             (at + interval '2 h')::time, (at + interval '3 h')::time from (select now() at time zone 'UTC' as at) now; \
+         insert into later (id, store_id, wanted_at) values (1, 7, now() + interval '150 minutes')",
+    )
+    .await;
+    shop.plan().await;
+    let looked_at = "vestnik.vst_escalation l join later on l.due_at = wanted_at - interval '60 minutes'";
+    assert_eq!(
+        shop.count(looked_at).await,
+        1,
+        "then it is looked whether the shop is open"
+    );
+    // Due, and the shop is still closed: nobody is woken.
+    assert_eq!(shop.climb().await, 0);
+    assert_eq!(shop.rungs().await, [(0, None)]);
+    // It opens: somebody has the usual time, and then it climbs.
+    shop.run("update vestnik.vst_opening_hours set opens = '00:00', closes = '24:00'; \
+        insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', d, '00:00', '24:00' from generate_series(1, 7) d on conflict do nothing")
+        .await;
+    assert_eq!(shop.climb().await, 0);
+    assert_eq!(shop.climb().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_during_a_standstill_is_escalated_and_what_was_answered_in_it_is_not() {
+    let (telegram, database) = Telegram::with_chat(11).await;
+    telegram.add_private(12, "Boris");
+    telegram.link(&database, "7", 12, "manager").await;
+    let client = database.client().await;
+    // Nobody serves. The shop goes on.
+    client
+        .batch_execute(
+            "insert into orders (store_id) values (7); insert into orders (store_id) values (7); insert into bookings (store_id) values (7); \
+             update vestnik.vst_store set created_at = created_at - interval '1 day'",
+        )
+        .await
+        .unwrap();
+    client
+        .batch_execute("update orders set status = 'preparing' where id = 2")
+        .await
+        .unwrap();
+    client
+        .batch_execute("update vestnik.vst_event set at = at - interval '45 minutes'")
+        .await
+        .unwrap();
+    let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
+    let digest = telegram.until_messages(11, 1).await.remove(0);
+    assert!(digest.text.contains("While you were away"), "{}", digest.text);
+    until(&client, "select count(*) >= 2 from vestnik.vst_escalation").await;
+    let waits = "select bool_and(due_at > clock_timestamp() + interval '30 s') from vestnik.vst_escalation where ended_at is null";
+    assert!(
+        client.query_one(waits, &[]).await.unwrap().get::<_, bool>(0),
+        "after the standstill, somebody may still answer"
+    );
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    client.batch_execute(HURRY).await.unwrap();
+    until(
+        &client,
+        "select count(*) = 2 from vestnik.vst_escalation where rung = 1 and ended_at is null",
+    )
+    .await;
+    client.batch_execute(HURRY).await.unwrap();
+    for title in ["New order #1", "New booking #1"] {
+        let told = telegram
+            .until_call(title, |call| call.is_new_to(12) && call.text.contains(title))
+            .await;
+        assert!(
+            told.text.contains("has waited for an answer for 45 min"),
+            "{}",
+            told.text
+        );
+    }
+    assert!(
+        !telegram
+            .calls()
+            .iter()
+            .any(|call| call.chat == 12 && call.text.contains("order #2")),
+        "it was answered"
+    );
+    app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_order_that_came_before_closing_is_escalated_to_its_end() {
+    let shop = Shop::with_store().await;
+    shop.run(
+        "update vestnik.vst_store set time_zone = 'UTC'; \
+         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', d, '00:00', '24:00' from generate_series(1, 7) d; \
+         insert into orders (store_id) values (7)",
+    )
+    .await;
+    shop.plan().await;
+    // It closes. Somebody has ordered, and waits.
+    shop.run(
+        "delete from vestnik.vst_opening_hours; \
+         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
+             (at + interval '2 h')::time, (at + interval '3 h')::time from (select now() at time zone 'UTC' as at) now",
+    )
+    .await;
+    assert_eq!(shop.climb().await, 1);
+}

@@ -301,7 +301,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
     );
     telegram.write(CHAT, 1, &format!("/link {CUSTOMER}"));
     telegram
-        .until_call("the answer", |call| call.text.contains("code does not fit"))
+        .until_call("the answer", |call| call.text.contains("code is not valid"))
         .await;
     let message = telegram.messages(CHAT)[0].0;
     telegram.push_press(CHAT, 1, message, "s:1:preparing");
@@ -351,7 +351,8 @@ async fn the_figures_tell_how_the_sends_stand() {
     ] {
         node.until_metric(name, |value| value >= least).await;
     }
-    assert_eq!(node.metric("vestnik_telegram_open{state=\"pending\"}").await, Some(0.0));
+    node.until_metric("vestnik_telegram_open{state=\"pending\"}", |value| value == 0.0)
+        .await;
 
     let token = database.token(vestnik::token::Stores::All).await;
     let panel = crate::support::app::Panel::connect(node.address().await, "7", None, &token).await;

@@ -26,6 +26,7 @@ mod list;
 mod memory;
 mod migrate;
 mod model;
+mod notify_guard;
 mod openapi;
 mod oracle;
 mod outage;

@@ -316,7 +316,7 @@ async fn who_presses_while_postgres_is_away_is_told_so_and_it_is_done_when_it_is
         .await;
     assert_eq!(
         told.body["text"],
-        "The database is away; it will be done as soon as it is back"
+        "The database is down. Your press is kept, and counts as soon as it is back"
     );
     until(&client, "select status = 'pending' from orders").await;
     proxy.mend();

@@ -187,7 +187,7 @@ async fn a_muted_panel_counts_as_absent_and_the_chats_are_told() {
 
     panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
     let told = telegram.until_messages(11, 2).await;
-    assert!(told[1].text.contains("new orders are heard again"), "{}", told[1].text);
+    assert!(told[1].text.contains("a panel is back"), "{}", told[1].text);
     assert_eq!(alarms(&client).await, [Some("panel".into())]);
 
     panel.say(&json!({"type": "panel", "rings": false}).to_string()).await;

@@ -104,7 +104,7 @@ async fn a_chat_that_is_gone_is_told_to_the_panels_and_to_the_stores_other_chats
             })
             .await;
         assert!(
-            told.text.contains("gets no orders any more") && !told.silent,
+            told.text.contains("no longer gets orders") && !told.silent,
             "{}",
             told.text
         );

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::mapping::{Column, StoreRef};
-use crate::sources::sql::{ident, literal, value_text};
+use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::yes_no::NO;
 
 /// A column of the table, and its type.
@@ -150,9 +150,9 @@ impl<'a> SourceTable<'a> {
         let is_indexed = columns
             .iter()
             .any(|(name, _, indexed)| *indexed && *name == mapping.status.column.name);
-        let recorded = mapping.recorded_columns().into_iter().map(|name| match typed(name) {
-            Some(column) => format!("t.{}", column.name),
-            None => format!("null as {}", ident(name)),
+        let recorded = mapping.recorded_columns().into_iter().map(|name| {
+            let known = columns.iter().find(|(known, ..)| known == name);
+            (name, known.map(|(_, kind, _)| kind.as_str()))
         });
         let sortable = |column: &TypedColumn| column.kind.starts_with("timestamp") || column.kind == "date";
         let deleted = mapping.fields.deleted_at.as_ref();
@@ -166,7 +166,7 @@ impl<'a> SourceTable<'a> {
             indexed_status: (is_indexed && mapping.status.column.path.is_empty()).then(|| status_column.name.clone()),
             created: created.and_then(|column| typed(&column.name)).filter(sortable),
             alive: deleted.and_then(|column| Some(is_alive(column, &typed(&column.name)?))),
-            recorded: recorded.collect::<Vec<_>>().join(", "),
+            recorded: columns_json("t", recorded),
             source,
         })
     }
@@ -210,7 +210,7 @@ impl<'a> SourceTable<'a> {
         format!(
             "with recursive {pick} \
              select {at}, vestnik.vst_readable(t.{key}::text), \
-                 vestnik.vst_readable(row_to_json((select one from (select {recorded}) one)))::text \
+                 vestnik.vst_readable({recorded})::text \
              from page join {table} t on t.ctid = page.place and t.tableoid = page.part order by {order}",
             pick = self.pick(place, anchor, filter),
             key = self.key.name,

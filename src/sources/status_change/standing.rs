@@ -11,7 +11,7 @@ use crate::domain::status::SubjectKind;
 use crate::sources::changes::Found;
 use crate::sources::list::TypedColumn;
 use crate::sources::mapping::StoreRef;
-use crate::sources::sql::{ident, literal, value_text};
+use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::{Beside, Source, Sources};
 
 /// A row as it stands, with what its table has.
@@ -133,17 +133,14 @@ async fn find_in<'a>(
         .mapping
         .recorded_columns()
         .into_iter()
-        .map(|name| match table.column(name) {
-            Some(_) => format!("t.{}", ident(name)),
-            None => format!("null as {}", ident(name)),
-        });
+        .map(|name| (name, table.column(name).map(|column| column.kind.as_str())));
     let sql = format!(
-        "select vestnik.vst_readable(row_to_json((select one from (select {}) one)))::text, \
+        "select vestnik.vst_readable({})::text, \
              (select a.by_whom from vestnik.vst_status_change a where a.source = $3 and a.key = $1 order by a.id desc limit 1), \
              (select a.status from vestnik.vst_status_change a where a.source = $3 and a.key = $1 order by a.id desc limit 1), \
              vestnik.vst_readable({}) \
          from {} t where {} and t.{}::text = $1 and {}",
-        recorded.collect::<Vec<_>>().join(", "),
+        columns_json("t", recorded),
         value_text(&source.mapping.status.column),
         source.table,
         table.key.is("t", "$1"),

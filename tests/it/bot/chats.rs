@@ -44,7 +44,7 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
     }
     // What is said in a topic is about its store alone.
     telegram.write_in(FORUM, 8, ANNA, "/mute 30m");
-    assert_eq!(answer(&telegram, FORUM, "Silent for 30 min").await.topic, Some(8));
+    assert_eq!(answer(&telegram, FORUM, "No sound for 30 min").await.topic, Some(8));
     let muted = "select string_agg(store_id, ',') from vestnik.vst_chat_link where muted_until > now()";
     assert_eq!(value(&app.database, muted).await, "8");
     telegram.write_in(FORUM, 7, ANNA, "/unlink");
@@ -274,7 +274,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
     let hours = value(&app.database, hours).await;
     let set = ask(&telegram, ANNA, ANNA, &format!("/quiet {hours}")).await;
     assert!(set.contains("No sound from"), "{set}");
-    assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("Silent from"));
+    assert!(ask(&telegram, ANNA, ANNA, "/status").await.contains("No sound from"));
     app.write("insert into orders (store_id) values (7)").await;
     assert!(telegram.until_call("the order", order(ANNA, 1)).await.silent);
     let (from, to) = hours.split_once('-').unwrap();
@@ -287,7 +287,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
     assert!(
         ask(&telegram, ANNA, ANNA, "/quiet off")
             .await
-            .contains("No quiet hours")
+            .contains("Quiet hours are off")
     );
     app.engine.shut_down().await;
 }
@@ -434,4 +434,26 @@ async fn a_test_says_when_nobody_sends_it_and_a_store_that_nobody_knows_is_warne
     assert!(said.contains("store \"sevn\"") && said.contains("known: 7"), "{said}");
     let known = run(&database, &telegram, &["telegram", "link", "--store", "7"]).await;
     assert_eq!(text(&known.stderr), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stores_without_a_name_in_one_chat_are_told_apart() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let alone = telegram.until_call("the order", order(ANNA, 1)).await;
+    assert!(
+        !alone.text.contains("🏪"),
+        "there is nothing to tell apart: {}",
+        alone.text
+    );
+    telegram.link(&app.database, "8", ANNA, "mirror").await;
+    for (number, store) in [(2, "7"), (3, "8")] {
+        app.write(&format!("insert into orders (store_id) values ({store})"))
+            .await;
+        let told = telegram.until_call("the order", order(ANNA, number)).await;
+        assert!(told.text.contains(&format!("🏪 {store}\n")), "{}", told.text);
+    }
+    app.engine.shut_down().await;
 }

@@ -1,8 +1,10 @@
 //! What people write to the bot and press, against a Bot API that keeps Telegram's rules.
 
 mod chats;
+mod day;
 mod orders;
 mod own_texts;
+mod pictures;
 mod poll;
 mod press;
 mod proxy;
@@ -175,7 +177,7 @@ async fn a_used_an_expired_and_an_unknown_code_get_the_same_answer() {
             .contains("linked")
     );
     let unknown = ask(&telegram, ANNA, ANNA, "/link ABCDEFGHJKLM").await;
-    assert!(unknown.contains("does not fit"), "{unknown}");
+    assert!(unknown.contains("is not valid"), "{unknown}");
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/link {used}")).await, unknown);
     assert_eq!(ask(&telegram, ANNA, ANNA, &format!("/start {expired}")).await, unknown);
     assert_eq!(
@@ -195,7 +197,7 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
     let app = start(&telegram).await;
     let good = code(&app.database, "7", Mode::Mirror, "en").await;
     for _ in 0..5 {
-        assert!(ask(&telegram, ANNA, ANNA, "/link WRONG").await.contains("does not fit"));
+        assert!(ask(&telegram, ANNA, ANNA, "/link WRONG").await.contains("is not valid"));
     }
     assert!(
         ask(&telegram, ANNA, ANNA, &format!("/link {good}"))
@@ -209,7 +211,7 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
     assert!(
         ask(&telegram, BORIS, BORIS, "/link WRONG")
             .await
-            .contains("does not fit"),
+            .contains("is not valid"),
         "another chat may try"
     );
     // A minute passes.
@@ -232,7 +234,10 @@ async fn in_a_group_only_an_administrator_changes_anything() {
     assert!(refused.contains("only an administrator"), "{refused}");
     telegram.write(KITCHEN, ANNA, &format!("/link@some_other_bot {code}"));
     let linked = ask(&telegram, KITCHEN, ANNA, &format!("/link@vestnik_test_bot {code}")).await;
-    assert!(linked.contains("linked") && linked.contains("for long"), "{linked}");
+    assert!(
+        linked.contains("linked") && linked.contains("for a long time"),
+        "{linked}"
+    );
     for command in ["/mode mirror", "/mute 30m", "/unlink"] {
         assert!(
             ask(&telegram, KITCHEN, BORIS, command)
@@ -242,7 +247,9 @@ async fn in_a_group_only_an_administrator_changes_anything() {
         );
     }
     assert!(
-        ask(&telegram, KITCHEN, BORIS, "/status").await.contains("for long"),
+        ask(&telegram, KITCHEN, BORIS, "/status")
+            .await
+            .contains("for a long time"),
         "anybody may ask"
     );
     let link = "select mode || ' ' || (muted_until < now()) from vestnik.vst_chat_link";
@@ -395,7 +402,7 @@ async fn a_chat_that_throws_the_bot_out_is_disabled_which_all_are_told_and_hears
     assert_eq!(told["data"]["chat"], "Kitchen");
     let told = telegram.until_messages(ANNA, 1).await;
     assert!(
-        told[0].text.contains("“Kitchen” gets no orders any more"),
+        told[0].text.contains("“Kitchen” no longer gets orders"),
         "{}",
         told[0].text
     );

@@ -75,7 +75,7 @@ async fn what_is_open_is_listed_and_a_button_leads_to_it() {
     let app = start(&telegram).await;
     let client = app.database.client().await;
     telegram.link(&app.database, "7", ANNA, "mirror").await;
-    assert_eq!(ask(&telegram, ANNA, ANNA, "/orders").await, "Nothing is open.");
+    assert_eq!(ask(&telegram, ANNA, ANNA, "/orders").await, "There are no open orders.");
     for _ in 0..3 {
         app.write("insert into orders (store_id) values (7)").await;
     }

@@ -154,6 +154,9 @@ async fn a_journal_restored_into_another_cluster_is_history() {
 #[tokio::test]
 async fn a_dump_restores_and_goes_on() {
     let (database, restored) = (Database::fresh().await, Database::empty().await);
+    if !database.can_be_dumped().await {
+        return;
+    }
     database
         .client()
         .await
@@ -185,12 +188,18 @@ async fn a_dump_restores_and_goes_on() {
         4,
         "written rows are events here too"
     );
+    // A restored table has another number, which its function knows.
+    let again = ["orders", "bookings"].map(|table| format!("attached public.{table} again"));
+    assert_eq!(
+        run(&restored.config()).await.unwrap(),
+        (Outcome::Migrated, again.to_vec())
+    );
     assert_eq!(run(&restored.config()).await.unwrap(), (Outcome::Unchanged, vec![]));
 }
 
 /// The tables' own numbers, which the functions of their triggers know, are others in each database.
 fn without_numbers(schema: &str) -> String {
-    const BEFORE: &str = "is_as_attached('";
+    const BEFORE: &str = "(tg_relid operator(pg_catalog.=) '";
     let mut parts = schema.split(BEFORE);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| {
@@ -202,6 +211,9 @@ fn without_numbers(schema: &str) -> String {
 #[tokio::test]
 async fn the_golden_schema_is_what_the_migrations_make() {
     let database = Database::fresh().await;
+    if !database.can_be_dumped().await {
+        return;
+    }
     let binaries = ["pg_dump".into()].into_iter().chain(
         std::fs::read_dir("/usr/lib/postgresql")
             .into_iter()

@@ -52,6 +52,26 @@ impl Database {
         until(&self.client().await, sql).await;
     }
 
+    /// Whether this machine's pg_dump reads the server: one that is newer is refused, and the test that needs it says so.
+    pub async fn can_be_dumped(&self) -> bool {
+        let client = self.client().await;
+        let server: String = client.query_one("show server_version", &[]).await.unwrap().get(0);
+        let dump = Command::new("pg_dump").arg("--version").output().unwrap();
+        let dump = String::from_utf8(dump.stdout).unwrap();
+        let major = |version: &str| {
+            version
+                .split('.')
+                .next()
+                .and_then(|major| major.parse::<u32>().ok())
+                .unwrap()
+        };
+        let can = major(dump.split_whitespace().nth(2).unwrap()) >= major(&server);
+        if !can {
+            eprintln!("not tested: {} reads no server {server}", dump.trim());
+        }
+        can
+    }
+
     /// A database that Vestnik has never seen.
     pub async fn empty() -> Self {
         Self::from_template("template0").await
@@ -114,6 +134,15 @@ impl Database {
         Self {
             url: format!("{cluster}/{name}"),
         }
+    }
+
+    /// A database with the engine's schema and the reference shop, on a Postgres of its own.
+    pub async fn on(server: &Server) -> Self {
+        let database = Self {
+            url: format!("{}/postgres", server.address),
+        };
+        vestnik::migrate::run(&database.config(), &mut |_| ()).await.unwrap();
+        database
     }
 
     /// One that somebody else has made.

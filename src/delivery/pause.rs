@@ -1,0 +1,51 @@
+//! A store is paused, or takes orders again: its chats are told, without a sound, and behind its orders.
+
+use std::time::Duration;
+
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::db::Transaction;
+use crate::domain::event::{Body, EventType};
+use crate::journal::Due;
+use crate::telegram::pause::{Notice, notice};
+
+/// Plans a message for each chat of each store that was paused or resumed, of what was said last. What is old is no news.
+pub(super) async fn tell(
+    transaction: &Transaction<'_>,
+    due: &[Due],
+    stale: Duration,
+) -> Result<(), tokio_postgres::Error> {
+    const CHATS: &str = "select l.chat_id, l.thread_id, l.language, coalesce(s.name, s.id), s.time_zone \
+         from vestnik.vst_chat_link l join vestnik.vst_store s on s.id = l.store_id join vestnik.vst_chat c on c.id = l.chat_id \
+         where l.store_id = $1 and c.disabled_at is null and l.blocked_at is null order by 1";
+    const PLAN: &str = "with planned as (insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, false)) \
+         update vestnik.vst_chat set waiting = true where id = $1";
+    let mut last: Vec<(&str, bool, &str)> = Vec::new();
+    for Due { event, age_s } in due {
+        let (Body::Engine(kind @ (EventType::StorePaused | EventType::StoreResumed), data), Some(store)) =
+            (&event.body, &event.store)
+        else {
+            continue;
+        };
+        last.retain(|(of, ..)| *of != store.as_str());
+        if *age_s <= stale.as_secs_f64() {
+            last.push((store.as_str(), *kind == EventType::StorePaused, data));
+        }
+    }
+    for (store, is_paused, data) in last {
+        for row in transaction.query(CHATS, &[&store]).await? {
+            let (chat, topic): (i64, Option<i32>) = (row.try_get(0)?, row.try_get(1)?);
+            let of = Notice {
+                id: store,
+                language: row.try_get(2)?,
+                store: row.try_get(3)?,
+                time_zone: row.try_get(4)?,
+            };
+            let text = notice(&of, is_paused, data);
+            let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+                [(&chat, Type::INT8), (&text, Type::TEXT), (&topic, Type::INT4)];
+            transaction.query_typed(PLAN, &parameters).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What a store's day has brought so far: its new orders and bookings, each as it stands, and how fast people answered.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::db::{self, Failed, Pool};
+use crate::domain::event::{EventType, PartnerEvent, SubjectId};
+use crate::domain::status::Status;
+use crate::journal;
+use crate::sources::changes::Lookups;
+use crate::sources::registry::Registry;
+use crate::store::pause::DAY_BEGINS_HOUR;
+
+/// Writes of the shop that a day is counted from, the newest.
+const WRITES: i64 = 10_000;
+
+/// An order or booking that became new today.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// When it became new.
+    pub at: OffsetDateTime,
+    /// The last that happened to it.
+    pub last: PartnerEvent,
+    /// How long somebody took to answer it; `None`: nobody has.
+    pub answered_after: Option<Duration>,
+}
+
+/// A day of a store.
+#[derive(Debug)]
+pub struct Today {
+    /// What people call it.
+    pub store: String,
+    /// The IANA name of its time zone.
+    pub time_zone: String,
+    /// When the day began: at 5:00 by the store's clock, so that a night belongs to the day before.
+    pub began: OffsetDateTime,
+    /// The newest last.
+    pub newcomers: Vec<Newcomer>,
+    /// Whether there were more writes than are counted.
+    pub is_cut: bool,
+}
+
+/// Reads it; `None`: the store is not set up.
+pub async fn today(pool: &Pool, sources: &Registry, store: &str) -> Result<Option<Today>, Failed> {
+    const DAY: &str = "select coalesce(name, id), time_zone, \
+             (date_trunc('day', clock_timestamp() at time zone time_zone - make_interval(hours => $2)) + make_interval(hours => $2)) at time zone time_zone \
+         from vestnik.vst_store where id = $1";
+    const SINCE: &str = "id in (select e.id from vestnik.vst_event e where e.store_id = $1 and e.at >= $2 and e.source is not null \
+         order by e.id desc limit $3) order by id";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = db::snapshot(&mut client).await?;
+        db::read_by_index(&transaction).await?;
+        let Some(row) = transaction.query_opt(DAY, &[&store, &DAY_BEGINS_HOUR]).await? else {
+            return Ok(None);
+        };
+        let began: OffsetDateTime = row.try_get(2)?;
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&store, Type::TEXT), (&began, Type::TIMESTAMPTZ), (&WRITES, Type::INT8)];
+        let rows = journal::read_where(&transaction, SINCE, &parameters).await?;
+        let is_cut = rows.len() as i64 >= WRITES;
+        let rows: Vec<_> = rows.iter().collect();
+        let sources = sources.in_force(&transaction).await?;
+        let events = sources.partner_events(&rows, &Lookups::default());
+        transaction.commit().await?;
+        Ok(Some(Today {
+            store: row.try_get(0)?,
+            time_zone: row.try_get(1)?,
+            began,
+            newcomers: newcomers(events),
+            is_cut,
+        }))
+    })
+    .await
+}
+
+fn newcomers(events: Vec<PartnerEvent>) -> Vec<Newcomer> {
+    let mut found: HashMap<SubjectId, Newcomer> = HashMap::new();
+    for event in events {
+        let Some(subject) = &event.subject else { continue };
+        let is_new = matches!(event.kind, EventType::NewOrder | EventType::NewBooking);
+        let status = subject.visible_status();
+        match found.get_mut(&subject.id) {
+            Some(newcomer) => {
+                let is_answer = status.is_some_and(|status| status != Status::Pending);
+                if is_answer && newcomer.answered_after.is_none() {
+                    newcomer.answered_after = Duration::try_from(event.at - newcomer.at).ok();
+                }
+                newcomer.last = event;
+            }
+            None if is_new => {
+                let newcomer = Newcomer {
+                    at: event.at,
+                    answered_after: None,
+                    last: event.clone(),
+                };
+                found.insert(subject.id.clone(), newcomer);
+            }
+            None => {}
+        }
+    }
+    let mut newcomers: Vec<Newcomer> = found.into_values().collect();
+    newcomers.sort_by_key(|newcomer| newcomer.at);
+    newcomers
+}

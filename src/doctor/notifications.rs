@@ -1,0 +1,97 @@
+//! Notifications, as the doctor looks at them: whether they come back, who listens, and what others do to them.
+
+use secrecy::SecretString;
+
+use super::{Finding, ask, well, wrong};
+use crate::bell::disturbance;
+use crate::config::{Config, Notify};
+use crate::db::{self, Client};
+use crate::{listener, migrate};
+
+/// Share of the notification queue in use above which some listener is taken not to read.
+const QUEUE_USAGE: f64 = 0.1;
+/// A node asks its LISTEN session every 2 s. One that has not asked for so long stands still, seconds.
+const OVERDUE_S: f64 = 8.0;
+
+/// Whether a node listens, and whether a notification of ours comes back on the address that nodes listen on.
+pub(super) async fn examine(config: &Config, url: &SecretString, client: &Client) -> Result<Vec<Finding>, db::Failed> {
+    if config.database.notify == Notify::Off {
+        let off = "switched off (database.notify): nodes read every 50 ms";
+        return Ok(vec![well("notifications", off)]);
+    }
+    // First: a node is known by its LISTEN session, and the proof has one, too.
+    let mut findings = nodes(client).await?;
+    findings.push(
+        match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
+            Ok(()) => well("notifications", "they come back"),
+            Err(lost) => wrong("notifications", lost.to_string()),
+        },
+    );
+    Ok(findings)
+}
+
+/// Whether a node listens, and whether each goes on. Every node probes its channels, which shows whatever its connections are
+/// called.
+async fn nodes(client: &Client) -> Result<Vec<Finding>, db::Failed> {
+    const NODES: &str = "select pid, coalesce(extract(epoch from clock_timestamp() - query_start), 0)::float8 from pg_stat_activity \
+         where datname = current_database() and pid <> pg_backend_pid() \
+           and (application_name = 'vestnik listener' or query like '%pg_listening_channels()%') order by pid";
+    let rows = db::answered(async { Ok::<_, db::Failed>(client.query(NODES, &[]).await?) }).await?;
+    let mut findings = vec![match rows.len() {
+        0 => wrong("nodes", "none listens to this database: start `vestnik serve`"),
+        1 => well("nodes", "one listens"),
+        many => well("nodes", format!("{many} listen")),
+    }];
+    for row in &rows {
+        let (pid, silent_s): (i32, f64) = (row.try_get(0)?, row.try_get(1)?);
+        if silent_s > OVERDUE_S {
+            let says = format!(
+                "the node behind pid {pid} has asked nothing for {silent_s:.0} s, and asks every 2 s: its process is stopped, or its \
+                 machine is gone; start it again, its panels move to another node"
+            );
+            findings.push(wrong("nodes", says));
+        }
+    }
+    Ok(findings)
+}
+
+/// How full the notification queue is, and who keeps it from being emptied.
+pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, db::Failed> {
+    let usage: f64 = ask(client, "select pg_notification_queue_usage()").await?.try_get(0)?;
+    let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
+    if usage <= QUEUE_USAGE.min(config.database.notify_queue_limit) {
+        return Ok(well("queue", says));
+    }
+    let oldest = db::answered(async { Ok::<_, db::Failed>(disturbance::oldest_transaction(client).await?) }).await?;
+    let end = match oldest {
+        Some(oldest) => format!("the oldest is {oldest}: end it with pg_terminate_backend"),
+        None => "this role sees none: grant it pg_read_all_stats".to_owned(),
+    };
+    Ok(wrong(
+        "queue",
+        format!(
+            "{says}: a session that listens is in an old transaction, and does not read; {end}. Above {:.0} % orders do not notify, and \
+             once it is full, everybody else's NOTIFY is refused",
+            config.database.notify_queue_limit * 100.0
+        ),
+    ))
+}
+
+/// Whether somebody else holds the locks of the nodes.
+pub(super) async fn locks(client: &Client) -> Result<Finding, db::Failed> {
+    let holders = db::answered(async { Ok::<_, db::Failed>(disturbance::holders(client).await?) }).await?;
+    let mut told: Vec<String> = holders
+        .iter()
+        .map(|holder| {
+            let disturbance::Holder { pid, who, effect } = holder;
+            format!("pid {pid} ({who}) holds one: {effect}; select pg_terminate_backend({pid})")
+        })
+        .collect();
+    if let Some(holder) = migrate::holder(client).await?.filter(|holder| !holder.is_migration) {
+        told.push(holder.says);
+    }
+    Ok(match told.as_slice() {
+        [] => well("locks", "nobody else holds the nodes' locks"),
+        told => wrong("locks", told.join("; ")),
+    })
+}

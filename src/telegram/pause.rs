@@ -1,0 +1,210 @@
+//! `/pause`: the store takes no new orders for a while. Whoever answers orders in a chat may say so, for it is said in a rush.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::bot::Bot;
+use super::command::{self, Commands};
+use super::html::filled;
+use super::message::Button;
+use super::text::{inline, moment_in};
+use super::words::{self, Words};
+use crate::db::Failed;
+use crate::domain::event::StoreId;
+use crate::link::{self, Link};
+use crate::store::pause::{self, LONGEST, Until};
+
+/// What is offered, minutes.
+const MINUTES: [u64; 3] = [15, 30, 60];
+/// What a press begins with that is about a pause.
+const PRESS: &str = "z:";
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Pause(Until),
+    Resume,
+}
+
+/// `30`, `30m`, `2h`, `tomorrow`, `off`, as people write it.
+fn read(text: &str) -> Option<Wish> {
+    let text = text.trim().to_lowercase();
+    match text.as_str() {
+        "off" | "0" | "none" | "stop" | "нет" | "выкл" => return Some(Wish::Resume),
+        "tomorrow" | "завтра" | "до завтра" => return Some(Wish::Pause(Until::Tomorrow)),
+        _ => {}
+    }
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim() {
+        "" | "m" | "min" | "м" | "мин" => 60,
+        "h" | "ч" | "час" => 60 * 60,
+        _ => return None,
+    };
+    let time = Duration::from_secs(u64::from(digits.parse::<u32>().ok()?) * unit);
+    (!time.is_zero() && time <= LONGEST).then_some(Wish::Pause(Until::After(time)))
+}
+
+impl Commands<'_> {
+    /// Does it, or asks for how long. What is done is told to all chats of the store, and so to this one.
+    pub async fn pause(&self, message: &Message, argument: &str, links: &[Link], words: &Words) -> Result<(), Failed> {
+        let by = message.from.as_ref().map(|from| from.full_name());
+        let by = by.or_else(|| command::name(&message.chat)).unwrap_or_default();
+        match read(argument) {
+            Some(wish) => match carry_out(self.bot, links, wish, &by).await? {
+                true => Ok(()),
+                false => self.say(message, words.get("pause.not_paused"), None).await,
+            },
+            None => {
+                let standing = links.iter().filter_map(|link| standing(words, link));
+                let lines: Vec<String> = standing.chain([words.get("pause.ask").to_owned()]).collect();
+                let buttons = serde_json::json!(buttons(words));
+                self.say(message, &lines.join("\n"), Some(&buttons)).await
+            }
+        }
+    }
+}
+
+/// Of a link whose store is paused: until when.
+pub(super) fn standing(words: &Words, link: &Link) -> Option<String> {
+    let time = moment_in(link.paused_until?, &link.time_zone, words);
+    let store = link.store_name.as_deref().unwrap_or(&link.store);
+    Some(filled(
+        words.get("pause.standing"),
+        &[("store", store), ("time", &time)],
+    ))
+}
+
+fn buttons(words: &Words) -> Vec<Vec<Button>> {
+    let minutes = |minutes: u64| {
+        let label = words.get("pause.minutes").replace("{minutes}", &minutes.to_string());
+        (label, format!("{PRESS}{minutes}"))
+    };
+    let of = |key: &str, press: &str| vec![(words.get(key).to_owned(), format!("{PRESS}{press}"))];
+    vec![
+        MINUTES.map(minutes).to_vec(),
+        of("pause.tomorrow", "tomorrow"),
+        of("pause.off", "off"),
+    ]
+}
+
+/// A press that is about a pause: does it; what to answer. `None`: it is about something else.
+pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, Failed> {
+    let wish = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
+    let (Some(wish), Some(place)) = (wish, &query.message) else {
+        return Ok(None);
+    };
+    let topic = match place {
+        MaybeInaccessibleMessage::Regular(message) => command::topic(message),
+        MaybeInaccessibleMessage::Inaccessible(_) => None,
+    };
+    let links = command::of_topic(&link::links(&bot.pool, place.chat().id.0).await?, topic);
+    let language = links.first().map_or_else(
+        || words::known(query.from.language_code.as_deref()),
+        |link| link.language.as_str(),
+    );
+    let words = links
+        .first()
+        .map_or_else(|| words::of(language), |link| words::of_store(language, &link.store));
+    if links.is_empty() {
+        return Ok(Some(words.get("pressed.unknown").to_owned()));
+    }
+    let is_done = carry_out(bot, &links, wish, &query.from.full_name()).await?;
+    let text = match wish {
+        Wish::Pause(_) => "pause.done",
+        Wish::Resume if is_done => "pause.done_off",
+        Wish::Resume => "pause.not_paused",
+    };
+    Ok(Some(words.get(text).to_owned()))
+}
+
+/// Whether anything came of it.
+async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, Failed> {
+    let by: String = inline(by).chars().take(super::press::NAME_CHARACTERS).collect();
+    let mut is_any = false;
+    for link in links {
+        let store = StoreId::new(&link.store);
+        is_any |= match wish {
+            Wish::Pause(until) => pause::begin(&bot.pool, &store, until, &by, None).await?.is_some(),
+            Wish::Resume => pause::end(&bot.pool, &store, &by).await?,
+        };
+    }
+    Ok(is_any)
+}
+
+/// What a chat is told of: whose, and by which clock and in which language.
+#[derive(Debug)]
+pub struct Notice<'a> {
+    /// The store's id.
+    pub id: &'a str,
+    /// What people call the store.
+    pub store: &'a str,
+    /// The IANA name of its time zone.
+    pub time_zone: &'a str,
+    /// Of the chat.
+    pub language: &'a str,
+}
+
+/// What `store_paused` (`is_paused`) or `store_resumed` says, by its data.
+pub fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
+    #[derive(Default, Deserialize)]
+    struct Data {
+        until: Option<String>,
+        by: Option<String>,
+        reason: Option<String>,
+    }
+    let data: Data = serde_json::from_str(data).unwrap_or_default();
+    let words = words::of_store(notice.language, notice.id);
+    let by = inline(data.by.as_deref().unwrap_or_default());
+    let values = [("store", notice.store), ("by", by.as_str())];
+    if !is_paused {
+        let name = if by.is_empty() {
+            "pause.resumed"
+        } else {
+            "pause.resumed_by"
+        };
+        return filled(words.get(name), &values);
+    }
+    let until = data
+        .until
+        .and_then(|until| OffsetDateTime::parse(&until, &Rfc3339).ok());
+    let time = until
+        .map(|until| moment_in(until, notice.time_zone, words))
+        .unwrap_or_default();
+    let mut lines = vec![filled(
+        words.get("pause.paused"),
+        &[values[0], values[1], ("time", &time)],
+    )];
+    if let Some(reason) = data.reason {
+        lines.push(filled(words.get("pause.reason"), &[("reason", &inline(&reason))]));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_read_as_people_write_it() {
+        let minutes = |minutes: u64| Some(Wish::Pause(Until::After(Duration::from_secs(minutes * 60))));
+        for (text, wish) in [
+            ("30", minutes(30)),
+            ("30m", minutes(30)),
+            ("15 мин", minutes(15)),
+            ("2h", minutes(120)),
+            ("Tomorrow", Some(Wish::Pause(Until::Tomorrow))),
+            ("до завтра", Some(Wish::Pause(Until::Tomorrow))),
+            ("OFF", Some(Wish::Resume)),
+            ("0", Some(Wish::Resume)),
+        ] {
+            assert_eq!(read(text), wish, "{text}");
+        }
+        for wrong in ["", "soon", "-5", "0m", "99999999999", "30 days", "200h", "m"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

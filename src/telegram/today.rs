@@ -1,0 +1,163 @@
+//! `/today`: the day's figures and orders of each store of a chat.
+
+use std::time::Duration;
+
+use teloxide::types::Message;
+use time::OffsetDateTime;
+
+use super::command::Commands;
+use super::html::{Html, MESSAGE_UNITS};
+use super::message::{Button, status_name};
+use super::text::{amount, day, inline, moment_in};
+use super::words::{self, Words};
+use super::{digest, note};
+use crate::db::Failed;
+use crate::delivery::today::{Newcomer, Today, today};
+use crate::domain::status::{Status, SubjectKind};
+use crate::link::Link;
+use crate::sources::zone;
+
+/// Units that the line about what is missing may take.
+const MORE_UNITS: usize = 60;
+/// Stores that are told of: a message each.
+const STORES: usize = 5;
+
+impl Commands<'_> {
+    /// Tells it, a message for each store.
+    pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), Failed> {
+        for link in links.iter().take(STORES) {
+            let words = words::of_store(&link.language, &link.store);
+            if let Some(today) = today(&self.bot.pool, &self.bot.sources, &link.store).await? {
+                let (text, buttons) = tell(words, &today);
+                self.say(message, &text, Some(&serde_json::json!(buttons))).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The figures, and as many of the orders as there is room for, the newest first; with a button for each that waits.
+fn tell(words: &Words, today: &Today) -> (String, Vec<Vec<Button>>) {
+    let mut html = Html::new(MESSAGE_UNITS);
+    let date = |at| zone::local(at, &today.time_zone).map(|local| local.date());
+    let (began, now) = (date(today.began), date(OffsetDateTime::now_utc()));
+    let date = began
+        .zip(now)
+        .map(|(began, now)| day(began, now, words))
+        .unwrap_or_default();
+    html.line(words.get("today.title"), &[("date", &date)]);
+    html.line(words.get("message.store"), &[("store", &today.store)]);
+    figures(&mut html, words, today);
+    if today.newcomers.is_empty() {
+        html.line(words.get("today.none"), &[]);
+    }
+    if today.is_cut {
+        html.line(words.get("today.cut"), &[]);
+    }
+    for (shown, newcomer) in today.newcomers.iter().rev().enumerate() {
+        let before = html.left();
+        if before < MORE_UNITS + 2 * MORE_UNITS {
+            let count = (today.newcomers.len() - shown).to_string();
+            html.line(words.get("today.more"), &[("count", &count)]);
+            break;
+        }
+        line(&mut html, words, today, newcomer);
+    }
+    let waiting = today.newcomers.iter().map(|newcomer| &newcomer.last);
+    (html.finish(), digest::waiting_buttons(words, waiting))
+}
+
+fn figures(html: &mut Html, words: &Words, today: &Today) {
+    for kind in [SubjectKind::Order, SubjectKind::Booking] {
+        let of_kind: Vec<&Newcomer> = today
+            .newcomers
+            .iter()
+            .filter(|newcomer| newcomer.last.subject.as_ref().is_some_and(|it| it.kind == kind))
+            .collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        let count = of_kind.len().to_string();
+        match (kind, sum(words, &of_kind)) {
+            (SubjectKind::Booking, _) => html.line(words.get("today.bookings"), &[("count", &count)]),
+            (SubjectKind::Order, None) => html.line(words.get("today.orders"), &[("count", &count)]),
+            (SubjectKind::Order, Some(total)) => {
+                html.line(words.get("today.orders_total"), &[("count", &count), ("total", &total)]);
+            }
+        }
+        let parts: Vec<String> = Status::ALL
+            .iter()
+            .map(|status| (Some(*status), status_name(words, kind, status.as_str()).to_owned()))
+            .chain([(None, String::new())])
+            .filter_map(|(status, name)| {
+                let count = of_kind.iter().filter(|newcomer| stands(newcomer) == status).count();
+                let count = (count > 0).then(|| count.to_string())?;
+                Some(match status {
+                    Some(_) => words
+                        .get("today.by_status")
+                        .replace("{status}", &name)
+                        .replace("{count}", &count),
+                    None => words.get("today.removed").replace("{count}", &count),
+                })
+            })
+            .collect();
+        html.push("\n");
+        html.push(&parts.join(" · "));
+    }
+    let mut answers: Vec<Duration> = today.newcomers.iter().filter_map(|it| it.answered_after).collect();
+    answers.sort_unstable();
+    if let Some(median) = answers.get(answers.len() / 2) {
+        html.line(words.get("today.answer"), &[("time", &note::time(words, *median))]);
+    }
+}
+
+/// Where it stands; `None`: it was removed.
+fn stands(newcomer: &Newcomer) -> Option<Status> {
+    newcomer.last.subject.as_ref()?.visible_status()
+}
+
+/// What they come to, without those that came to nothing; `None`: no total is known.
+fn sum(words: &Words, orders: &[&Newcomer]) -> Option<String> {
+    let counts = |newcomer: &&&Newcomer| {
+        stands(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))
+    };
+    let totals: Vec<(i64, _)> = orders
+        .iter()
+        .filter(counts)
+        .filter_map(|newcomer| {
+            let subject = newcomer.last.subject.as_ref()?;
+            Some((subject.total?, subject.currency))
+        })
+        .collect();
+    let (_, currency) = totals.first()?;
+    let sum = totals
+        .iter()
+        .try_fold(0_i64, |sum, (total, _)| sum.checked_add(*total))?;
+    Some(amount(sum, *currency, words))
+}
+
+fn line(html: &mut Html, words: &Words, today: &Today, newcomer: &Newcomer) {
+    let Some(it) = &newcomer.last.subject else { return };
+    let status = match (&it.status_word, stands(newcomer)) {
+        (_, None) => words.get("today.gone").to_owned(),
+        (Some(word), _) => inline(word),
+        (None, Some(status)) => status_name(words, it.kind, status.as_str()).to_owned(),
+    };
+    let time = moment_in(newcomer.at, &today.time_zone, words);
+    let total = it.total.map(|total| amount(total, it.currency, words));
+    let name = match (it.kind, &total) {
+        (SubjectKind::Booking, _) => "today.line_booking",
+        (SubjectKind::Order, Some(_)) => "today.line_order_total",
+        (SubjectKind::Order, None) => "today.line_order",
+    };
+    let (number, total) = (inline(&it.number), total.unwrap_or_default());
+    html.line(
+        words.get(name),
+        &[
+            ("number", number.as_str()),
+            ("time", &time),
+            ("total", &total),
+            ("status", &status),
+        ],
+    );
+}

@@ -1,0 +1,164 @@
+//! What anybody with the right to connect can do to notifications: the shop goes on writing, and the nodes go on reading.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vestnik::db::Client;
+
+use crate::doctor::{doctor, line};
+use crate::support::app::{App, PATIENCE};
+use crate::support::db::{Database, Server};
+
+/// Long enough that no test sees it: what nobody notifies of would be late for ever.
+const NEVER: Duration = Duration::from_secs(3600);
+/// 80 MB of Postgres' 8 GB, and some more.
+const FILL: &str = "select pg_notify('whatever', lpad(n::text, 7990, 'x')) from generate_series(1, 14000) n";
+/// As a node that is alone holds it while it waits for notifications.
+const ASLEEP: &str = "select count(*) = 1 from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' \
+     and l.objid = 2 and l.mode = 'ShareLock' and a.application_name = 'vestnik listener' and a.datname = current_database()";
+
+async fn pid(client: &Client) -> i32 {
+    client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0)
+}
+
+/// Whether an order that is written now notifies. It is rolled back.
+async fn notifies(client: &Client) -> bool {
+    client.batch_execute("begin").await.unwrap();
+    let asked = client.query_one("select vestnik.vst_should_notify()", &[]).await;
+    client.batch_execute("rollback").await.unwrap();
+    asked.unwrap().get(0)
+}
+
+async fn until_notifies(client: &Client, so: bool) {
+    timeout(PATIENCE, async { while notifies(client).await != so {} })
+        .await
+        .unwrap_or_else(|_| panic!("orders notify: not {so}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
+    // The queue is one for a whole cluster.
+    let server = Server::start(&[]);
+    let database = Database::on(&server).await;
+    let app = App::start_on(database, |config| {
+        config.database.safety_read = NEVER;
+        config.database.notify_queue_limit = 0.01;
+    })
+    .await;
+    app.until_listening().await;
+    let mut panel = app.panel("7", None).await.live().await;
+    let (reader, writer, shop) = tokio::join!(app.database.client(), app.database.client(), app.database.client());
+    until_notifies(&shop, true).await;
+    reader.batch_execute("listen whatever").await.unwrap();
+    reader.batch_execute("begin; select 1").await.unwrap();
+    writer.batch_execute(FILL).await.unwrap();
+    until_notifies(&shop, false).await;
+    for _ in 0..3 {
+        app.write("insert into orders (store_id) values (7)").await;
+        panel.event().await;
+    }
+    app.until_metric("vestnik_notification_queue_suppressing", |now| now >= 1.0)
+        .await;
+    let (said, _) = doctor(&app.database, &["--set", "database.notify_queue_percent=1"]).await;
+    let queue = line(&said, "queue");
+    assert!(queue.starts_with("WRONG"), "{said}");
+    assert!(queue.contains(&format!("pid {} ", pid(&reader).await)), "{said}");
+    reader.batch_execute("commit; unlisten *").await.unwrap();
+    until_notifies(&shop, true).await;
+    app.write("insert into orders (store_id) values (7)").await;
+    panel.event().await;
+    app.engine.shut_down().await;
+}
+
+/// Takes a lock of the nodes: 1 is K, 2 is R. Each order comes all the same, and the operator is told who it is.
+async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
+    let hold = format!("select pg_advisory_lock(vestnik.vst_notify_lock_key(), {lock})");
+    timeout(PATIENCE, stranger.batch_execute(&hold)).await.unwrap().unwrap();
+    let mut panel = app.panel("7", None).await.live().await;
+    for _ in 0..3 {
+        app.write("insert into orders (store_id) values (7)").await;
+        timeout(PATIENCE, panel.event()).await.unwrap();
+    }
+    app.until_metric("vestnik_notify_locks_held_by_others", |now| now >= 1.0)
+        .await;
+    let (said, _) = doctor(&app.database, &[]).await;
+    let locks = line(&said, "locks");
+    assert!(locks.starts_with("WRONG"), "{said}");
+    let end = format!("select pg_terminate_backend({})", pid(&stranger).await);
+    assert!(locks.contains(&end), "{said}");
+    drop(stranger);
+    app.database.until(ASLEEP).await;
+    app.write("insert into orders (store_id) values (7)").await;
+    timeout(PATIENCE, panel.event()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_somebody_else_keeps_orders_from_notifying_each_comes_all_the_same_and_he_is_named() {
+    let app = App::start_with(|config| config.database.safety_read = NEVER).await;
+    app.database.until(ASLEEP).await;
+    hold_and_write(&app, app.database.client().await, 1).await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_order_comes_and_he_is_named() {
+    let database = Database::fresh().await;
+    let stranger = database.client().await;
+    // Before the node has it: it would keep the stranger waiting.
+    stranger
+        .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2)")
+        .await
+        .unwrap();
+    let app = App::start_on(database, |config| config.database.safety_read = NEVER).await;
+    app.until_listening().await;
+    hold_and_write(&app, stranger, 2).await;
+    app.engine.shut_down().await;
+}
+
+/// The locks that trimming, alarms and migrations once had: anybody could take them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_advisory_lock_that_anybody_may_take_stops_neither_trimming_nor_alarms_and_a_migration_names_who_has_it() {
+    let database = Database::fresh().await;
+    let stranger = database.client().await;
+    stranger
+        .batch_execute(
+            "select pg_advisory_lock(x'766573747472696d'::bigint), pg_advisory_lock(x'7665737477746368'::bigint), \
+                    pg_advisory_lock(x'766573746d696772'::bigint)",
+        )
+        .await
+        .unwrap();
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "insert into orders (store_id) values (7); update vestnik.vst_event set at = at - interval '40 days'; \
+             insert into vestnik.vst_store (id) values ('7'); \
+             insert into vestnik.vst_opening_hours select '7', weekday, '00:00', '00:00' from generate_series(1, 7) weekday",
+        )
+        .await
+        .unwrap();
+    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let month = Duration::from_secs(30 * 24 * 3600);
+    assert_eq!(
+        vestnik::journal::trim_batch(&pool, month).await.unwrap(),
+        vestnik::journal::Trimmed::Done(1)
+    );
+    let raised = vestnik::delivery::watch::watch_with(&pool, 0.0).await.unwrap();
+    assert_eq!(raised, 1, "an alarm");
+
+    let config = database.config();
+    let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
+    let mut tell = |line: &str| drop(told.send(line.to_owned()));
+    let migration = vestnik::migrate::run(&config, &mut tell);
+    let operator = async {
+        let said = timeout(PATIENCE, tells.recv()).await.unwrap().unwrap();
+        let end = format!("select pg_terminate_backend({})", pid(&stranger).await);
+        assert!(said.contains(&end), "{said}");
+        let (said, _) = doctor(&database, &[]).await;
+        assert!(line(&said, "locks").contains(&end), "{said}");
+        client.batch_execute(&end).await.unwrap();
+    };
+    let (migrated, ()) = timeout(PATIENCE, async { tokio::join!(migration, operator) })
+        .await
+        .unwrap();
+    migrated.unwrap();
+}
