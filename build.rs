@@ -17,7 +17,7 @@ const WORKER: &str = "sw.js";
 const WORKER_FILES: &str = "[\"FILES\"]";
 const WORKER_VERSION: &str = "VERSION";
 /// What the worker keeps: with these the page opens without a network.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     "panel.css",
     FIRST,
     LATER,
@@ -26,6 +26,7 @@ const KEPT: [&str; 9] = [
     "icon.svg",
     "icon-192.png",
     "onest-latin.woff2",
+    "onest-latin-more.woff2",
     "onest-cyrillic.woff2",
 ];
 

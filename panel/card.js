@@ -6,6 +6,7 @@ import { clock, dayAndTime, say, time } from "./i18n.js";
 import { live } from "./live.js";
 import { isLater, minutesFor, stepper } from "./minutes.js";
 import { isQueued, queuedRow } from "./queue.js";
+import { isTickable, isTicked, lineIds, toggleTick } from "./ticks.js";
 import { act, cancelQueued, pressed } from "./work.js";
 
 /** Lines of an order that a card shows. */
@@ -65,18 +66,16 @@ function lines(item) {
   if (!all.length) return h("p", { class: "card-none", text: say("order.noItems") });
   const shown = all.slice(0, all.length > LINES ? LINES - 1 : LINES);
   const more = all.length - shown.length + (item.items_omitted ?? 0);
-  const list = h("ul", { class: "lines" }, ...shown.map((line) => lineRow(line)));
+  const list = h("ul", { class: "lines" }, ...shown.map((line, number) => lineRow(line, item, number)));
   if (more) list.append(h("li", { class: "lines-more", text: say("order.moreItems", { n: more }) }));
   return list;
 }
 
-/** @param {import("./orders.js").Line} line @param {(minor: number) => string} [price] */
-export function lineRow(line, price) {
+/** @param {import("./orders.js").Line} line @param {Item} item @param {number} number of the line @param {(minor: number) => string} [price] */
+export function lineRow(line, item, number, price) {
   const count = Number.isFinite(line.quantity) ? `${line.quantity}×` : String(line.quantity);
   const cost = price && line.price !== undefined && Number.isFinite(line.quantity) ? line.price * Number(line.quantity) : undefined;
-  return h(
-    "li",
-    {},
+  const parts = [
     h("span", { class: line.quantity === 1 ? "count" : "count count-many", text: count }),
     h(
       "span",
@@ -86,7 +85,17 @@ export function lineRow(line, price) {
       line.note && h("small", { class: "line-note", text: line.note }),
     ),
     cost !== undefined && h("span", { class: "line-price", text: price(cost) }),
-  );
+  ];
+  if (!isTickable(item) || live.scope === "read") return h("li", {}, ...parts);
+  const id = lineIds(item)[number];
+  return h("li", {}, h("button", { type: "button", class: "tick", data: { of: item.key, line: id }, "aria-pressed": String(isTicked(item, id)), on: { click: () => tick(item, id) } }, ...parts));
+}
+
+/** Done, or not done after all: wherever the line stands. @param {Item} item @param {string} id */
+function tick(item, id) {
+  const isDone = toggleTick(item, id);
+  document.querySelectorAll(".tick").forEach((row) => row.dataset.of === item.key && row.dataset.line === id && row.setAttribute("aria-pressed", String(isDone)));
+  document.dispatchEvent(new Event("vestnik:tick"));
 }
 
 /** @param {Item} item @param {(key: string, focus?: string) => void} open */
@@ -106,9 +115,13 @@ function actions(item, open) {
     else row.append(...yes, reject || "");
     return row;
   }
-  row.append(...yes);
+  const noShow = isNoShow(item) && button("quiet", "cross", say("booking.noShow"), () => act(item, "rejected", { reason: say("booking.noShow") }), { disabled: Boolean(busy), data: { to: "no-show" } });
+  row.append(...yes, noShow || "");
   return row;
 }
+
+/** Whether guests who were awaited may be said not to have come. @param {Item} item */
+const isNoShow = (item) => item.kind === "bookings" && item.status !== "pending" && item.next.includes("rejected") && Date.parse(item.starts_at ?? "") < now();
 
 /** Whether a person says in how many minutes it will be ready. @param {Item} item */
 export const asksMinutes = (item) => item.kind === "orders" && item.status === "pending" && item.next.includes("preparing");

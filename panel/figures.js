@@ -1,31 +1,15 @@
 /** What a manager asks for: by which way orders came first, and how soon somebody answered. @module figures */
 
 import { at, h } from "./dom.js";
-import { say, seconds } from "./i18n.js";
-import { live } from "./live.js";
+import { say } from "./i18n.js";
 
 const MINUTE_S = 60;
 const WAYS = ["websocket", "sse", "polling", "telegram", "none"];
 
-/** @param {{from: string, to: string}} span */
-export async function showFigures(span) {
-  const place = at("figures");
-  const figures = await live.connection.api.summary(span).catch(() => null);
-  if (!figures) return place.replaceChildren();
-  place.replaceChildren(totals(figures), ways(figures), waits(figures));
-}
-
-/** @param {any} figures */
-function totals({ orders, acknowledge_seconds: waits, escalated }) {
-  const figure = (name, value) => h("div", { class: "figure" }, h("dt", { text: say(`figures.${name}`) }), h("dd", { text: value }));
-  return h(
-    "dl",
-    { class: "totals" },
-    figure("orders", String(orders)),
-    figure("median", waits?.p50 != null ? seconds(waits.p50) : "–"),
-    figure("slow", waits?.p90 != null ? seconds(waits.p90) : "–"),
-    figure("escalated", String(escalated ?? 0)),
-  );
+/** @param {Promise<any>} asked */
+export async function showFigures(asked) {
+  const figures = await asked;
+  at("figures").replaceChildren(...(figures ? [ways(figures), waits(figures)] : []));
 }
 
 /**

@@ -9,14 +9,17 @@ import { closed, items } from "./orders.js";
 /** Orders that are listed. */
 const MOST = 12;
 
-export function setUpFind() {
+setUp();
+
+export function showFind() {
+  at("find-words").value = "";
+  show();
+  at("find").showModal();
+  at("find-words").focus();
+}
+
+function setUp() {
   const dialog = at("find");
-  at("find-open").addEventListener("click", () => {
-    at("find-words").value = "";
-    show();
-    dialog.showModal();
-    at("find-words").focus();
-  });
   at("find-words").addEventListener("input", show);
   at("find-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -27,7 +30,7 @@ export function setUpFind() {
 }
 
 /** @param {import("./orders.js").Item} item @param {string} words in lower case */
-function fits({ number, customer_name: name, phone }, words) {
+export function fits({ number, customer_name: name, phone }, words) {
   const digits = words.replace(/\D/g, "");
   const isInPhone = digits.length >= 3 && (phone ?? "").replace(/\D/g, "").includes(digits);
   return String(number).toLowerCase().includes(words.replace(/^[#№]/, "")) || (name ?? "").toLowerCase().includes(words) || isInPhone;

@@ -4,12 +4,14 @@ import { at, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
 import { dayAndTime, exactTime, say, seconds, startOfDay } from "./i18n.js";
 import { isManager, live } from "./live.js";
+import { ordersOf, showDay } from "./day.js";
 import { showFigures } from "./figures.js";
+import { fits } from "./find.js";
 import { openOrder } from "./order.js";
-import { fromList, keepClosed } from "./orders.js";
+import { isOpen, keepClosed } from "./orders.js";
 import { reasonOf } from "./work.js";
 
-const PAGE = 50;
+const PAGE = 100;
 /** What happens just now, by a clock that is ahead of ours, belongs to the figures. */
 const AHEAD_MS = 60_000;
 const SIGNS = { new_order: "bell", new_booking: "table", order_cancelled: "stop", booking_cancelled: "stop" };
@@ -26,24 +28,39 @@ function setUp() {
     showHistory();
   });
   at("closed").addEventListener("toggle", () => at("closed").open && live.connection && showClosed());
+  at("closed-words").addEventListener("input", showFound);
+  at("receipts").addEventListener("toggle", () => at("receipts").open && showReceipts());
   document.querySelectorAll("[data-span]").forEach((chip) => chip.addEventListener("click", () => choose(chip)));
 }
 
-/** The newest orders that are over. */
+/** What was closed in the span, as far as it has been loaded. @type {import("./orders.js").Item[]} */
+let over = [];
+
+/** The orders of the span that are over. */
 async function showClosed() {
-  const list = await live.connection.api.list("orders", { status: "completed,rejected,cancelled", limit: PAGE }).catch(() => ({ orders: [] }));
-  const row = (order) => {
-    const words = [order.customer_name, totalOf(order)].filter(Boolean).join(" · ");
-    const how = [say(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ");
-    const open = () => (keepClosed(order), openOrder(order.key));
-    return h(
-      "li",
-      {},
-      h("button", { type: "button", class: "closed-open", title: order.number, on: { click: open } }, h("b", { text: numberOf(order) }), h("span", { text: words }), h("span", { class: "closed-how", text: how }), h("time", { datetime: order.created_at, text: dayAndTime(order.since) })),
-    );
-  };
-  const rows = list.orders.map((order) => row(fromList("orders", order)));
-  at("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { text: say("history.closedNone") })]));
+  const { orders } = await ordersOf(span()).catch(() => ({ orders: [] }));
+  over = orders.filter((order) => !isOpen(order));
+  showFound();
+}
+
+/** Those of them that people look for: by number, name, or digits of the telephone. */
+function showFound() {
+  const words = at("closed-words").value.trim().toLowerCase();
+  const found = words ? over.filter((order) => fits(order, words)) : over;
+  const rows = found.slice(0, PAGE).map(closedRow);
+  at("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { class: "quiet-words", text: say(words ? "find.none" : "history.closedNone") })]));
+}
+
+/** @param {import("./orders.js").Item} order */
+function closedRow(order) {
+  const words = [order.customer_name, order.phone, totalOf(order)].filter(Boolean).join(" · ");
+  const how = [say(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ");
+  const open = () => (keepClosed(order), openOrder(order.key));
+  return h(
+    "li",
+    {},
+    h("button", { type: "button", class: "closed-open", title: order.number, on: { click: open } }, h("b", { text: numberOf(order) }), h("span", { text: words }), h("span", { class: "closed-how", text: how }), h("time", { datetime: new Date(order.since).toISOString(), text: dayAndTime(order.since) })),
+  );
 }
 
 /** @param {any} chip */
@@ -59,17 +76,33 @@ function choose(chip) {
 /** As `datetime-local` has it. @param {Date} date */
 const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 
+/** What the filter says; without one, since the store's day began. @returns {{from: string, to: string}} */
+function span() {
+  if (!at("history-from").value) at("history-from").value = local(startOfDay());
+  const iso = (value) => (value ? new Date(value).toISOString() : "");
+  return { from: iso(at("history-from").value), to: iso(at("history-to").value) };
+}
+
 /** Asks for what the filter says, and shows it. */
 export async function showHistory() {
   if (at("closed").open) showClosed();
   if (!isManager()) return;
-  if (!at("history-from").value) at("history-from").value = local(startOfDay());
-  const iso = (value) => (value ? new Date(value).toISOString() : "");
-  asked = { order: at("history-order").value.trim().replace(/^[#№]\s*/, ""), from: iso(at("history-from").value), to: iso(at("history-to").value) };
+  const { from, to } = span();
+  const summary = live.connection.api.summary({ from, to: to || new Date(Date.now() + AHEAD_MS).toISOString() });
+  const known = summary.catch(() => null);
+  showDay({ from, to }, known);
+  showFigures(known);
+  const failure = await summary.then(() => "", reasonOf);
+  at("history-problem").textContent = failure && say("history.failed", { why: Date.parse(to || "9999") < Date.parse(from) ? say("history.backwards") : failure });
+  if (at("receipts").open) await showReceipts();
+}
+
+/** The proof of each event, for who wants it. */
+async function showReceipts() {
+  asked = { order: at("history-order").value.trim().replace(/^[#№]\s*/, ""), ...span() };
   const mine = (turn += 1);
   at("history-list").replaceChildren();
   at("history-more").replaceChildren(h("p", { class: "quiet-words", text: say("history.loading") }));
-  showFigures({ from: asked.from, to: asked.to || new Date(Date.now() + AHEAD_MS).toISOString() });
   await more(mine);
 }
 

@@ -109,6 +109,19 @@ export function dayAndTime(when) {
   return `${day.format(date)}, ${time(date)}`;
 }
 
+/** Names the store's day of a moment: the same for two moments of one day. @param {number} when */
+export const dayOf = (when) => timeFormat("year", { day: "numeric", month: "long", year: "numeric" }).format(new Date(when));
+
+/** The hour by the store's clock, 0 to 23. @param {number} when */
+export const hourOf = (when) => Number(timeFormat("hour", { hour: "2-digit", hourCycle: "h23" }).formatToParts(new Date(when)).find(({ type }) => type === "hour")?.value);
+
+/** Today or tomorrow, with its date. @param {number} when @param {0|1} offset days from today */
+export function dayName(when, offset) {
+  const word = new Intl.RelativeTimeFormat(language, { numeric: "auto" }).format(offset, "day");
+  const date = timeFormat("day", { day: "numeric", month: "long" }).format(new Date(when));
+  return `${word[0].toUpperCase()}${word.slice(1)}, ${date}`;
+}
+
 /** When the store's day began. */
 export function startOfDay() {
   const parts = timeFormat("parts", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).formatToParts(new Date());

@@ -122,7 +122,7 @@ function facts(item) {
 function lineList(item) {
   const lines = item.items ?? [];
   if (item.kind !== "orders" && !lines.length) return null;
-  const list = h("ul", { class: "lines lines-full" }, ...lines.map((line) => lineRow(line, (minor) => amount(item, minor))));
+  const list = h("ul", { class: "lines lines-full" }, ...lines.map((line, number) => lineRow(line, item, number, (minor) => amount(item, minor))));
   if (!lines.length) list.append(h("li", { text: say("order.noItems") }));
   if (item.items_omitted) list.append(h("li", { class: "lines-more", text: say("order.itemsOmitted", { n: item.items_omitted }) }));
   const total = totalOf(item);

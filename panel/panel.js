@@ -2,7 +2,7 @@
  * The panel: puts the page together. One file a noun; the wire is in vestnik.js, which knows nothing of the page.
  *
  * `window.vestnik` shows the inside to who looks for a fault, or writes a test: `connection` (its state, its cursor),
- * `ringer` (the audio graph: everything that sounds goes through `ringer.master`), `items` (what is open) and `alerted`
+ * `ringer` (the audio graph: everything that sounds goes through `ringer.master`), `items` (what is open), `settings` and `alerted`
  * (how many alerts there were for each event: never two).
  *
  * @module panel
@@ -10,12 +10,12 @@
 
 import { countToday, setUpAlarm, showAlarm, showCalm } from "./alarm.js";
 import { alerted, alertWhatWaits, alertWhatWasTakenBack, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, tellWaiting } from "./alerts.js";
+import { countAllDay, setUpAllDay, showAllDay } from "./allday.js";
 import { ask } from "./ask.js";
 import { showBadge } from "./badge.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
-import { setUpFind } from "./find.js";
 import { holdBack, leavePage, setUpGuard } from "./guard.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
@@ -23,8 +23,7 @@ import { connect, isReached, live, notice, showLight, unnotice } from "./live.js
 import { items, kindOf, load, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
 import { openOrder, refreshOrder, setUpOrder } from "./order.js";
-import { setUpPreferences, showKnownGrants } from "./preferences.js";
-import { applyTheme, isStarted, keepKey, keptKey, setStarted, takeKeyFromAddress } from "./settings.js";
+import { applyTheme, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { printWhen, setTicketStore } from "./ticket.js";
@@ -46,7 +45,7 @@ let isSettled = false;
 const linked = takeKeyFromAddress();
 applyTheme();
 live.ringer = new Ringer(proveRung, showSound);
-Object.assign(window, { vestnik: { get connection() { return live.connection; }, get ringer() { return live.ringer; }, items, alerted, perform } });
+Object.assign(window, { vestnik: { get connection() { return live.connection; }, get ringer() { return live.ringer; }, items, settings, alerted, perform } });
 start();
 
 async function start() {
@@ -56,14 +55,16 @@ async function start() {
     bookings: new Board(at("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
   };
   setUpOrder((key) => redrawOne(key, true));
-  setUpFind();
+  at("find-open").addEventListener("click", () => import("./find.js").then(({ showFind }) => showFind()));
+  setUpAllDay();
+  document.addEventListener("vestnik:tick", showAllDay);
   setUpGuard(show);
   at("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
   at("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
   setUpShift(begin, redraw);
-  setUpPreferences(redraw);
+  live.ringer.setVolume(settings.volume);
   onPressed({ changed: (key) => redrawOne(key, true), done: (item, to) => to === "preparing" && printWhen(item, "accept") });
   document.addEventListener("vestnik:key", (event) => showShift(keptKey(), event.detail));
   document.querySelectorAll("[data-view-of]").forEach((tab) => tab.addEventListener("click", () => show(tab.dataset.viewOf)));
@@ -110,6 +111,7 @@ async function begin(key) {
 
 /** What the first orders need not wait for. */
 function afterFirstLoad() {
+  if (!live.connection) return;
   countToday();
   learnScope();
   keepShell();
@@ -127,8 +129,9 @@ function showKept() {
 
 /** What the key allows: a screen that only shows has no buttons. */
 async function learnScope() {
-  const known = await live.connection.api.session().catch(() => null);
+  const known = await live.connection?.api.session().catch(() => null);
   if (known?.scope) document.body.dataset.scope = live.scope = known.scope;
+  if (document.body.dataset.view === "history") show("history");
 }
 
 async function describeStore() {
@@ -202,6 +205,8 @@ function redraw() {
 }
 
 function showCount() {
+  countAllDay();
+  if (document.body.dataset.view === "bookings") import("./bookday.js").then(({ showBookingDay }) => showBookingDay());
   live.connection?.watchClosely(items.size > 0);
   if (live.connection && live.keptAt === null) keepBoard(store);
   showCalm();
@@ -212,8 +217,18 @@ function showCount() {
   }
 }
 
+/** Views whose pieces come when they are asked for, and what shows them. @type {Record<string, () => Promise<() => void>>} */
+const LATER = {
+  history: () => import("./history.js").then(({ showHistory }) => showHistory),
+  settings: () => import("./preferences.js").then(({ openPreferences }) => () => openPreferences(redraw)),
+};
+let turn = 0;
+
 /** @param {string} view */
-function show(view) {
+async function show(view) {
+  const mine = (turn += 1);
+  const fill = LATER[view] && (await LATER[view]());
+  if (mine !== turn) return;
   document.body.dataset.view = view;
   document.querySelectorAll("[data-view-of]").forEach((tab) => {
     if (tab.dataset.viewOf === view) tab.setAttribute("aria-current", "page");
@@ -221,8 +236,8 @@ function show(view) {
   });
   showAlarm();
   showCalm();
-  if (view === "history") import("./history.js").then(({ showHistory }) => showHistory());
-  if (view === "settings") showKnownGrants();
+  if (view === "bookings") showCount();
+  fill?.();
 }
 
 /** Shows what rings, wherever the person is. @param {string} key */

@@ -8,6 +8,7 @@ import { change, settings, USUAL_MINUTES } from "./settings.js";
 import { askAgain, endShift, forgetDevice, showGrant, tryOut } from "./shift.js";
 
 const THEMES = ["", "light", "dark"];
+const DENSITIES = ["large", "", "small"];
 const POLL_SECONDS = [10, 30, 60];
 const PRINT = ["", "arrival", "accept"];
 /** Millimetres. */
@@ -16,8 +17,17 @@ const MINUTES = [10, 15, 20, 25, 30, 40, 45, 60, 90];
 /** Types of orders that have usual minutes of their own. */
 const TYPES = ["delivery", "pickup", "dine_in"];
 
-/** @param {() => void} redraw called when the words have changed */
-export function setUpPreferences(redraw) {
+let isSetUp = false;
+
+/** Shows what is set, and listens. @param {() => void} redraw called when the words have changed */
+export function openPreferences(redraw) {
+  if (!isSetUp) setUp(redraw);
+  isSetUp = true;
+  showPreferences();
+}
+
+/** @param {() => void} redraw */
+function setUp(redraw) {
   at("set-language").addEventListener("change", async (event) => {
     change({ language: event.target.value });
     await loadLanguage();
@@ -25,6 +35,7 @@ export function setUpPreferences(redraw) {
     redraw();
   });
   at("set-theme").addEventListener("change", (event) => change({ theme: event.target.value }));
+  at("set-density").addEventListener("change", (event) => change({ density: event.target.value }));
   at("set-poll").addEventListener("change", (event) => change({ pollSeconds: Number(event.target.value) }));
   at("set-name").addEventListener("change", (event) => change({ name: event.target.value.trim().slice(0, 60) }));
   at("set-print").addEventListener("change", (event) => change({ autoPrint: event.target.value }));
@@ -45,17 +56,16 @@ export function setUpPreferences(redraw) {
     live.ringer.setVolume(settings.volume);
     tryOut("order");
   });
-  live.ringer.setVolume(settings.volume);
   at("ask-again").addEventListener("click", askAgain);
   at("end-shift").addEventListener("click", endShift);
   at("forget").addEventListener("click", forgetDevice);
-  showPreferences();
 }
 
 /** Fills in what is set. */
 export function showPreferences() {
   options("set-language", Object.entries(LANGUAGES), spoken());
   options("set-theme", THEMES.map((theme) => [theme, say(`theme.${theme || "auto"}`)]), settings.theme);
+  options("set-density", DENSITIES.map((density) => [density, say(`density.${density || "usual"}`)]), settings.density);
   options("set-poll", POLL_SECONDS.map((s) => [String(s), say("set.seconds", { n: s })]), String(settings.pollSeconds));
   at("set-name").value = settings.name;
   options("set-print", PRINT.map((when) => [when, say(`print.${when || "never"}`)]), settings.autoPrint);

@@ -21,6 +21,10 @@ const DEFAULTS = {
   /** width of the roll, millimetres: 58 or 80 */
   paper: 80,
   offlineSound: true,
+  /** whether the dishes to be cooked now are counted above the board */
+  allDay: false,
+  /** "", "large" or "small" */
+  density: "",
   /** beside the device's own, 0.25 to 1: never silent */
   volume: 1,
   pollSeconds: 30,
@@ -65,6 +69,7 @@ export const keepsThings = () => write("localStorage", SETTINGS, settings);
 export function applyTheme() {
   if (settings.theme) document.documentElement.dataset.theme = settings.theme;
   else delete document.documentElement.dataset.theme;
+  document.documentElement.dataset.density = settings.density;
 }
 
 /**

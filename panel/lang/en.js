@@ -61,8 +61,9 @@ export default {
     changed: "Changed: {fields}", statusWord: "Status at the till: {word}",
     total: "Total", others: "Not accepted yet: {numbers}", all: "All about the order", print: "Print", close: "Close", back: "Back", stepBack: "Back to: {status}",
   },
+  bookday: { days: "Day", none: "No bookings on this day" },
   booking: {
-    number: "Booking #{id}", one: "Booking", noTime: "No time given",
+    noShow: "No-show",     number: "Booking #{id}", one: "Booking", noTime: "No time given",
     guests: { one: "{n} guest", other: "{n} guests" },
     to: { preparing: "Confirm", ready: "Table ready", completed: "Guests arrived" },
   },
@@ -116,7 +117,16 @@ export default {
   time: { hours: "{n} h {m} min", days: "{n} d", seconds: "{n} s", at: "by {time}" },
   ticket: { printed: "Printed: {time}" },
   link: { title: "Open store {store}?", words: "A shift is running, with {n} open. The new link ends it on this tablet.", yes: "Open", no: "Stay" },
+  day: {
+    orders: "Orders", sum: "Total", answer: "Median response", preparation: "Median preparation", late: "Late", refused: "Rejected, cancelled",
+    ninety: "90% within {time}", of: "{n} of {all}", part: "Only the last {n} orders are counted: the span is too long.", csv: "Download a table (CSV)",
+  },
+  csv: {
+    number: "Number", at: "Time", status: "Status", type: "Type", customer_name: "Customer", phone: "Phone", total: "Total", currency: "Currency",
+    payment: "Payment", by: "Answered by", reason: "Reason", items: "Items",
+  },
   history: {
+    backwards: "it begins after its end",
     order: "Order number", orderLike: "all", from: "From", to: "To", show: "Show", hour: "Last hour", today: "Today", week: "Week",
     events: "Delivery log", loading: "Loading…", more: "Show more", closed: "Closed orders", closedNone: "No closed orders", end: "That's all", none: "Nothing found in this time", failed: "Couldn't load: {why}",
   },
@@ -137,8 +147,10 @@ export default {
   },
   guard: { back: "A shift is running. You can end it in Settings." },
   handover: { title: "The shift on another device", words: "Point the other device's camera at the code. The code contains the key: don't show it to anybody else.", tooLong: "The key is too long for a code. Open your administrator's link on the other device." },
+  density: { large: "Large", usual: "Normal", small: "Compact" },
+  allDay: { title: "To cook now", open: "How many of each dish to cook now", none: "Nothing to cook right now" },
   set: {
-    fullScreen: "Full screen", install: "Install as an app", handover: "Open on another device",
+    density: "Size",     fullScreen: "Full screen", install: "Install as an app", handover: "Open on another device",
     sound: "Sound", soundHint: "Tap to listen.", volume: "Volume (and the tablet's buttons)",
     offline: "Signal while offline", offlineHint: "Short, every 20 seconds until the connection is back",
     grants: "Browser permissions", askAgain: "Ask again", work: "Shift", name: "Who is on shift",

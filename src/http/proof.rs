@@ -121,6 +121,7 @@ fn shown(summary: &Summary) -> serde_json::Value {
     let seen: i64 = summary.first_seen.iter().map(|(_, count)| count).sum();
     let bounds = BUCKETS_S.iter().map(|bound| json!(bound)).chain([json!(null)]);
     let buckets = bounds.zip(&summary.buckets);
+    let prepared = &summary.prepared;
     let buckets: Vec<_> = buckets.map(|(le, count)| json!({"le": le, "count": count})).collect();
     json!({
         "orders": summary.orders,
@@ -129,6 +130,8 @@ fn shown(summary: &Summary) -> serde_json::Value {
             "none": summary.orders - seen,
         },
         "acknowledge_seconds": {"buckets": buckets, "p50": summary.p50, "p90": summary.p90},
+        "preparation_seconds": {"orders": prepared.orders, "p50": prepared.p50, "p90": prepared.p90,
+            "promised": prepared.promised, "late": prepared.late},
         "escalated": summary.escalated,
     })
 }

@@ -32,6 +32,23 @@ pub struct Summary {
     pub p90: Option<f64>,
     /// Orders that nobody answered in time.
     pub escalated: i64,
+    /// How the preparation went of those that were accepted and made ready by buttons.
+    pub prepared: Prepared,
+}
+
+/// From the moment of acceptance until an order was ready, handed over or completed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Prepared {
+    /// So many orders.
+    pub orders: i64,
+    /// Half of them took no longer, seconds.
+    pub p50: Option<f64>,
+    /// Nine of ten took no longer, seconds.
+    pub p90: Option<f64>,
+    /// Of so many a time was promised.
+    pub promised: i64,
+    /// So many of these were ready later than was promised last.
+    pub late: i64,
 }
 
 /// Counts the new orders of a store.
@@ -52,14 +69,26 @@ pub async fn summary(
                  (select min(a.at) from vestnik.vst_status_change a where a.source = o.source and a.key = o.key \
                     and a.at >= o.at)) - o.at)::float8 as seconds from orders o), \
          counted as (select width_bucket(seconds, $2::float8[]) as bucket, count(*) as count \
-             from answered where seconds is not null group by 1) \
+             from answered where seconds is not null group by 1), \
+         prepared as (select extract(epoch from r.at - a.at)::float8 as seconds, r.at > p.at as late from orders o, \
+             lateral (select min(c.at) as at from vestnik.vst_status_change c where c.source = o.source and c.key = o.key \
+                 and c.at >= o.at and c.previous = 'pending' and c.status = 'preparing') a, \
+             lateral (select min(c.at) as at from vestnik.vst_status_change c where c.source = o.source and c.key = o.key \
+                 and c.at > a.at and c.status in ('ready', 'delivering', 'completed')) r left join \
+             lateral (select c.at + make_interval(mins => c.minutes) as at from vestnik.vst_status_change c where c.source = o.source \
+                 and c.key = o.key and c.at between a.at and r.at and c.minutes is not null order by c.id desc limit 1) p on true \
+             where r.at is not null) \
          select (select count(*) from orders), \
              array(select way from seen where way is not null group by way order by way), \
              array(select count(*) from seen where way is not null group by way order by way), \
              array(select coalesce((select count from counted c where c.bucket = b), 0) from generate_series(0, $3) b order by b), \
              (select percentile_cont(0.5) within group (order by seconds) from answered), \
              (select percentile_cont(0.9) within group (order by seconds) from answered), \
-             (select count(*) from orders o join vestnik.vst_escalation l on l.event_id = o.id where l.rung > 0)";
+             (select count(*) from orders o join vestnik.vst_escalation l on l.event_id = o.id where l.rung > 0), \
+             (select count(*) from prepared), \
+             (select percentile_cont(0.5) within group (order by seconds) from prepared), \
+             (select percentile_cont(0.9) within group (order by seconds) from prepared), \
+             (select count(late) from prepared), (select count(*) from prepared where late)";
     // A bucket holds what is at most its bound, where Postgres would have it below.
     let bounds: Vec<f64> = BUCKETS_S.iter().map(|bound| f64::from(*bound).next_up()).collect();
     let last = BUCKETS_S.len() as i32;
@@ -92,6 +121,13 @@ pub async fn summary(
         p50: row.try_get(4)?,
         p90: row.try_get(5)?,
         escalated: row.try_get(6)?,
+        prepared: Prepared {
+            orders: row.try_get(7)?,
+            p50: row.try_get(8)?,
+            p90: row.try_get(9)?,
+            promised: row.try_get(10)?,
+            late: row.try_get(11)?,
+        },
     })
 }
 

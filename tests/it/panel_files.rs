@@ -150,7 +150,7 @@ async fn the_client_is_served_as_it_was_written_and_all_that_the_worker_keeps_is
         .0;
     let kept: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
     assert!(
-        kept.contains(&"/") && kept.contains(&"/panel/panel.js") && kept.len() == 10,
+        kept.contains(&"/") && kept.contains(&"/panel/panel.js") && kept.len() == 11,
         "{kept:?}"
     );
     for path in kept {

@@ -379,3 +379,29 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
     let after = until(&|[_, by_index, _]| by_index >= filled[1] + 12).await;
     assert_eq!(after[0], filled[0], "nobody has read the whole journal");
 }
+
+#[tokio::test]
+async fn a_summary_says_how_long_preparation_took_and_how_many_were_late() {
+    let app = App::start().await;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 4)")
+        .await;
+    app.write(
+        "update vestnik.vst_event set at = '2026-11-23 20:00+00'; \
+         insert into vestnik.vst_status_change (source, store_id, key, previous, status, way, by_whom, minutes, at) values \
+             (1, '7', '1', 'pending', 'preparing', 'panel', 'A', 20, '2026-11-23 20:01:00+00'), \
+             (1, '7', '1', 'preparing', 'ready', 'panel', 'A', null, '2026-11-23 20:11:00+00'), \
+             (1, '7', '2', 'pending', 'preparing', 'panel', 'A', 20, '2026-11-23 20:01:00+00'), \
+             (1, '7', '2', 'preparing', 'preparing', 'panel', 'A', 10, '2026-11-23 20:20:00+00'), \
+             (1, '7', '2', 'preparing', 'ready', 'panel', 'A', null, '2026-11-23 20:31:00+00'), \
+             (1, '7', '2', 'ready', 'completed', 'panel', 'A', null, '2026-11-23 21:31:00+00'), \
+             (1, '7', '3', 'pending', 'preparing', 'panel', 'A', null, '2026-11-23 20:01:00+00'), \
+             (1, '7', '3', 'preparing', 'completed', 'panel', 'A', null, '2026-11-23 20:21:00+00'), \
+             (1, '7', '4', 'pending', 'preparing', 'panel', 'A', 5, '2026-11-23 20:01:00+00')",
+    )
+    .await;
+    let span = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z";
+    let summary = app.get_json(&format!("{STORE}/summary?{span}")).await;
+    // Ten, thirty and twenty minutes; the second was promised anew, and was a minute late all the same.
+    let expected = json!({"orders": 3, "p50": 1200.0, "p90": 1680.0, "promised": 2, "late": 1});
+    assert_eq!(summary["preparation_seconds"], expected);
+}

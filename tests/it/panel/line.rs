@@ -143,7 +143,7 @@ async fn the_shell_opens_without_a_server_and_shows_the_last_board_with_its_time
         .filter_map(|path| path.as_str())
         .collect();
     assert!(
-        kept.len() == 10 && kept.iter().all(|path| !path.contains("/api/")),
+        kept.len() == 11 && kept.iter().all(|path| !path.contains("/api/")),
         "{kept:?}"
     );
     browser

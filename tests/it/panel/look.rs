@@ -87,6 +87,10 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
     browser.until_silent().await;
     browser.press("[data-view-of=history]").await;
     browser
+        .until("document.querySelectorAll('#day .figure').length === 6")
+        .await;
+    browser.press("#receipts summary").await;
+    browser
         .until("document.querySelectorAll('#history-list li.event').length > 5 && document.querySelector('.chart')")
         .await;
     browser
@@ -98,12 +102,31 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.picture("17-history").await;
     browser
-        .js("document.querySelector('#history-list').previousElementSibling.scrollIntoView()")
+        .js("document.querySelector('#history-list').scrollIntoView()")
         .await;
     browser.picture("17-proof").await;
     browser.press("[data-view-of=settings]").await;
     browser.expect_accessible("settings").await;
     browser.picture("18-settings").await;
+    // The questions that the page asks.
+    for (opener, name) in [("#end-shift", "end of shift"), ("#handover", "another device")] {
+        browser.press(opener).await;
+        browser.until("document.getElementById('ask').open").await;
+        browser.expect_accessible(name).await;
+        browser.press("#ask .quiet").await;
+    }
+    browser.press("[data-view-of=orders]").await;
+    browser.press("#pause-open").await;
+    browser.until("document.getElementById('ask').open").await;
+    browser.expect_accessible("pause").await;
+    browser.press("#ask .card-actions .quiet").await;
+    browser.press("#find-open").await;
+    browser
+        .js("const field = document.getElementById('find-words'); field.value = '1'; field.dispatchEvent(new Event('input'))")
+        .await;
+    browser.until("document.querySelector('.found') !== null").await;
+    browser.expect_accessible("find").await;
+    browser.press("#find-close").await;
     browser.expect_clean(&app).await;
     browser.close().await;
 }
@@ -115,8 +138,11 @@ async fn every_language_has_the_same_words() {
     let keys = "const done = arguments[0];
         const plural = (words) => 'other' in words && Object.values(words).every((word) => typeof word === 'string' && word.includes('{n}') || word === words.one);
         const keys = (words, at) => typeof words === 'string' || (at !== '' && 'one' in words && plural(words)) ? [at] : Object.entries(words).flatMap(([name, word]) => keys(word, `${at}.${name}`));
-        import('/panel/i18n.js').then(({ LANGUAGES }) => Promise.all(Object.keys(LANGUAGES).map((language) => import(`/panel/lang/${language}.js`)
-            .then((words) => [language, keys(words.default, '').sort()])))).then((all) => done(all))";
+        Promise.all([...document.querySelectorAll('#shift-languages [lang]')].map(({ lang }) => import(`/panel/lang/${lang}.js`)
+            .then((words) => [lang, keys(words.default, '').sort()]))).then((all) => done(all))";
+    browser
+        .until("document.querySelectorAll('#shift-languages [lang]').length > 1")
+        .await;
     let all = browser.js_later(keys).await;
     let all: Vec<(String, Vec<String>)> = serde_json::from_value(all).unwrap();
     assert!(all.len() >= 2 && all[0].1.len() > 150);
@@ -125,6 +151,9 @@ async fn every_language_has_the_same_words() {
     }
     browser.start_shift(&app.panel_link()).await;
     browser.press("[data-view-of=settings]").await;
+    browser
+        .until("document.querySelectorAll('#set-language option').length > 1")
+        .await;
     browser.js("const choose = document.getElementById('set-language'); choose.value = 'en'; choose.dispatchEvent(new Event('change'))").await;
     browser.until("document.documentElement.lang === 'en' && document.querySelector('#settings-title').innerText === 'Settings'").await;
     app.write(ORDER).await;

@@ -1,11 +1,14 @@
 //! The panel in a real Chromium, and in a WebKit, with the real engine and a real Postgres behind it.
 
 mod alarm;
+mod bookings;
 mod browser;
 mod client;
+mod day;
 mod files;
 mod grants;
 mod guard;
+mod kitchen;
 mod line;
 mod look;
 mod order;

@@ -199,6 +199,8 @@ async fn a_hidden_tab_rings_and_tells_for_a_minute() {
     let granted = serde_json::json!({"origin": origin, "permissions": ["notifications"]});
     browser.cdp("Browser.grantPermissions", granted).await;
     browser.start_shift(&app.panel_link()).await;
+    // Notifications are the worker's, which comes after the first orders.
+    browser.until("navigator.serviceWorker.controller !== null").await;
     browser.page.minimize_window().await.unwrap();
     browser.until("document.hidden").await;
 
@@ -273,10 +275,7 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
 
     // Both at once: one is first, and the other is told who.
     for (browser, name) in [(&kitchen, "Анна"), (&counter, "Олег")] {
-        let named = format!(
-            "const done = arguments[0]; import('/panel/settings.js').then((page) => done(page.change({{ name: '{name}' }})))"
-        );
-        browser.js_later(&named).await;
+        browser.js(&format!("vestnik.settings.name = '{name}'")).await;
     }
     let shop = app.database.client().await;
     shop.batch_execute("begin; select from orders where id = 2 for update")

@@ -83,8 +83,11 @@ async fn the_first_order_is_seen_after_twelve_requests_and_eighty_kilobytes_at_m
 
 fn expect_light(seen: &Seen) {
     // The lists have come before the day's orders are counted; the socket is no load.
-    let settled = seen.requests.iter().position(|(line, _)| line.contains("status=all"));
-    let settled = settled.expect("the day's orders are counted");
+    let mut lines = seen.requests.iter();
+    let lists = lines.position(|(line, _)| line.contains("/bookings?"));
+    let lists = lists.expect("the bookings are loaded");
+    let later = lines.position(|(line, _)| line.contains("status=all") || line.contains("/session/"));
+    let settled = lists + 1 + later.expect("the day's orders are counted");
     let bytes = seen.requests[settled].1;
     let first: Vec<_> = seen.requests[..settled]
         .iter()

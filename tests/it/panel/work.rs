@@ -169,10 +169,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     browser.cdp("Emulation.setEmulatedMedia", json!({"media": ""})).await;
     // The page is as large as the ticket: as wide as the roll, and no longer than what stands on it.
     for (paper, width) in [(80, 80.0), (58, 58.0)] {
-        let choose = format!(
-            "const done = arguments[0]; import('/panel/settings.js').then((page) => {{ page.change({{ paper: {paper} }}); done(); }})"
-        );
-        browser.js_later(&choose).await;
+        browser.js(&format!("vestnik.settings.paper = {paper}")).await;
         browser.js("printed.length = 0").await;
         browser.press("[data-key='orders/orders/1'] .card-open").await;
         browser.press("#order .order-print").await;
@@ -288,6 +285,7 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
         .await;
     app.write("insert into orders (id, store_id) values ('А/7:2', 7)").await;
     browser.press("[data-view-of=history]").await;
+    browser.press("#receipts summary").await;
     browser
         .until("document.getElementById('history-list').innerText.includes('А/7:2')")
         .await;

@@ -1,0 +1,58 @@
+/** What has to be cooked now, over all orders: how many of each dish. @module allday */
+
+import { at, h } from "./dom.js";
+import { say } from "./i18n.js";
+import { isLater } from "./minutes.js";
+import { items } from "./orders.js";
+import { change, settings } from "./settings.js";
+import { isTickable, isTicked, lineIds } from "./ticks.js";
+
+/** It is counted anew no more often than this. */
+const COUNT_MS = 250;
+/** Dishes that are named. */
+const MOST = 40;
+
+let timer = 0;
+let shown = "";
+
+export function setUpAllDay() {
+  at("all-day-open").addEventListener("click", () => {
+    change({ allDay: !settings.allDay });
+    showAllDay();
+  });
+}
+
+/** Counts again, soon. */
+export function countAllDay() {
+  if (!timer) timer = setTimeout(showAllDay, COUNT_MS);
+}
+
+/** Shows the counts, where somebody wants them. */
+export function showAllDay() {
+  clearTimeout(timer);
+  timer = 0;
+  at("all-day-open").setAttribute("aria-pressed", String(settings.allDay));
+  const dishes = settings.allDay ? count() : [];
+  at("all-day").hidden = !settings.allDay;
+  const shows = document.documentElement.lang + JSON.stringify(dishes) + settings.allDay;
+  if (shows === shown) return;
+  shown = shows;
+  const row = ([name, number]) => h("li", {}, h("b", { text: `${number}×` }), h("span", { text: name }));
+  at("all-day").replaceChildren(...(dishes.length ? dishes.slice(0, MOST).map(row) : [h("li", { class: "quiet-words", text: say("allDay.none") })]));
+}
+
+/** What is not ticked yet of the orders that are being made, the most first. @returns {[string, number][]} */
+function count() {
+  /** @type {Map<string, number>} */
+  const dishes = new Map();
+  for (const item of items.values()) {
+    if (!isTickable(item) || isLater(item)) continue;
+    const ids = lineIds(item);
+    (item.items ?? []).forEach(({ name, quantity, options }, number) => {
+      if (isTicked(item, ids[number])) return;
+      const dish = [name, ...(options ?? [])].join(", ");
+      dishes.set(dish, (dishes.get(dish) ?? 0) + (Number(quantity) || 1));
+    });
+  }
+  return [...dishes].sort(([one, a], [other, b]) => b - a || one.localeCompare(other));
+}

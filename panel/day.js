@@ -1,0 +1,113 @@
+/** The closed orders of a span: what they came to, what was refused and why, and a table of them to take away. @module day */
+
+import { at, button, h } from "./dom.js";
+import { now, paymentOf, typeOf } from "./facts.js";
+import { dayAndTime, money, say, seconds } from "./i18n.js";
+import { live } from "./live.js";
+import { fromList } from "./orders.js";
+
+const PAGE = 500;
+/** Pages of closed orders that are looked through: 5,000 orders. */
+const PAGES = 10;
+const REASONS = 8;
+
+/** @typedef {import("./orders.js").Item} Item */
+
+/** All orders that came within a span, the newest first. @param {{from: string, to: string}} span @returns {Promise<{orders: Item[], isWhole: boolean}>} */
+export async function ordersOf({ from, to }) {
+  /** @type {Item[]} */
+  const orders = [];
+  const [begin, end] = [Date.parse(from), to ? Date.parse(to) : now()];
+  let last;
+  for (let page = 0; page < PAGES; page += 1) {
+    const list = await live.connection.api.list("orders", { status: "all", limit: PAGE, before: last?.id, before_source: last?.source });
+    last = list.orders.at(-1);
+    orders.push(...list.orders.map((row) => fromList("orders", row)).filter(({ since }) => since >= begin && since <= end));
+    if (!list.more || !last || Date.parse(last.created_at) < begin) return { orders, isWhole: true };
+  }
+  return { orders, isWhole: false };
+}
+
+/** The day in figures. @param {{from: string, to: string}} span @param {Promise<any>} asked the server's own figures */
+export async function showDay(span, asked) {
+  const [{ orders, isWhole }, summary] = await Promise.all([ordersOf(span).catch(() => ({ orders: [], isWhole: false })), asked]);
+  const done = orders.filter(({ status }) => status !== "rejected" && status !== "cancelled");
+  const preparation = summary?.preparation_seconds;
+  const figure = (name, value, note) => h("div", { class: "figure" }, h("dt", { text: say(`day.${name}`) }), h("dd", { text: value }, note && h("small", { text: note })));
+  const took = (value) => (value == null ? "–" : value < 60 ? seconds(value) : say("order.minutes", { n: Math.round(value / 60) }));
+  const late = preparation?.promised ? `${Math.round((100 * preparation.late) / preparation.promised)} %` : "–";
+  const share = orders.length ? `${Math.round((100 * (orders.length - done.length)) / orders.length)} %` : "";
+  at("day").replaceChildren(
+    h(
+      "dl",
+      { class: "totals" },
+      figure("orders", String(orders.length)),
+      figure("sum", sums(done) || "–"),
+      figure("answer", took(summary?.acknowledge_seconds?.p50), say("day.ninety", { time: took(summary?.acknowledge_seconds?.p90) })),
+      figure("preparation", took(preparation?.p50), say("day.ninety", { time: took(preparation?.p90) })),
+      figure("late", late, preparation?.promised ? say("day.of", { n: preparation.late, all: preparation.promised }) : ""),
+      figure("refused", String(orders.length - done.length), share),
+    ),
+    reasons(orders) ?? "",
+    isWhole ? "" : h("p", { class: "quiet-words", text: say("day.part", { n: orders.length }) }),
+    button("quiet csv", null, say("day.csv"), () => download(orders), { disabled: !orders.length }),
+  );
+}
+
+/** What they came to, by currency. @param {Item[]} orders */
+function sums(orders) {
+  /** @type {Map<string, {sum: number, digits: number}>} */
+  const found = new Map();
+  for (const { total, currency, currency_digits: digits } of orders) {
+    if (total !== undefined) found.set(currency, { sum: (found.get(currency)?.sum ?? 0) + total, digits });
+  }
+  return [...found].map(([currency, { sum, digits }]) => money(sum, currency, digits)).join(" + ");
+}
+
+/** Why orders were refused or taken back, the most frequent first. @param {Item[]} orders */
+function reasons(orders) {
+  const found = new Map();
+  for (const { status, reason } of orders.filter((order) => order.status === "rejected" || order.status === "cancelled")) {
+    const words = [say(`status.orders.${status}`), reason].filter(Boolean).join(": ");
+    found.set(words, (found.get(words) ?? 0) + 1);
+  }
+  if (!found.size) return null;
+  const rows = [...found].sort(([, a], [, b]) => b - a).slice(0, REASONS);
+  return h("ul", { class: "reasons-of" }, ...rows.map(([words, count]) => h("li", {}, h("b", { text: String(count) }), h("span", { text: words }))));
+}
+
+/** As a table that any office program opens. @param {Item[]} orders @returns {string} */
+export function csv(orders) {
+  const columns = ["number", "at", "status", "type", "customer_name", "phone", "total", "currency", "payment", "by", "reason", "items"];
+  const head = columns.map((name) => say(`csv.${name}`));
+  const rows = orders.map((order) => [
+    order.number,
+    new Date(order.since).toISOString(),
+    say(`status.orders.${order.status}`),
+    typeOf(order),
+    order.customer_name,
+    order.phone,
+    order.total === undefined ? "" : (order.total / 10 ** order.currency_digits).toFixed(order.currency_digits),
+    order.total === undefined ? "" : order.currency,
+    paymentOf(order).join(", "),
+    order.by,
+    order.reason,
+    (order.items ?? []).map(({ quantity, name }) => `${quantity} × ${name}`).join("; "),
+  ]);
+  return [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n");
+}
+
+/** What begins like a formula would be one to an office program: customers write these texts. @param {unknown} value */
+function cell(value) {
+  const text = String(value ?? "");
+  return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+}
+
+/** @param {Item[]} orders */
+function download(orders) {
+  // The mark at its beginning says that it is UTF-8.
+  const url = URL.createObjectURL(new Blob([`\ufeff${csv(orders)}`], { type: "text/csv" }));
+  const link = h("a", { href: url, download: `vestnik-${dayAndTime(orders.at(-1).since).replace(/[^\p{L}\d]+/gu, "-")}.csv` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url));
+}

@@ -1,0 +1,49 @@
+/** Dishes that are done already, ticked by who cooks them: on this device, until the order leaves the kitchen. @module ticks */
+
+import { items } from "./orders.js";
+import { keptKey, read, write } from "./settings.js";
+
+const TICKS = "vestnik.ticks";
+
+/** By the order's key: what is done of it. @type {Map<string, Set<string>>} */
+const ticked = new Map(read("sessionStorage", TICKS) ?? read("localStorage", TICKS) ?? []);
+ticked.forEach((done, key) => ticked.set(key, new Set(done)));
+
+/** @typedef {import("./orders.js").Item} Item */
+
+/** Whether its dishes can be ticked: they are being made. @param {Item} item */
+export const isTickable = (item) => item.kind === "orders" && item.status === "preparing";
+
+/**
+ * Names its lines, so that a tick stays with its dish where the shop changes the order.
+ * @param {Item} item
+ * @returns {string[]} one for each line
+ */
+export function lineIds({ items: lines = [] }) {
+  const seen = new Map();
+  return lines.map(({ name, quantity, options, note }) => {
+    const id = JSON.stringify([name, quantity, options, note]);
+    seen.set(id, (seen.get(id) ?? 0) + 1);
+    return `${seen.get(id)} ${id}`;
+  });
+}
+
+/** @param {Item} item @param {string} id of a line */
+export const isTicked = (item, id) => isTickable(item) && Boolean(ticked.get(item.key)?.has(id));
+
+/** @param {Item} item @param {string} id of a line @returns {boolean} whether it is done now */
+export function toggleTick(item, id) {
+  const done = ticked.get(item.key) ?? new Set();
+  if (!done.delete(id)) done.add(id);
+  ticked.set(item.key, done);
+  save();
+  return done.has(id);
+}
+
+function save() {
+  for (const key of ticked.keys()) if (!items.has(key)) ticked.delete(key);
+  const kept = [...ticked].map(([key, done]) => [key, [...done]]);
+  const isRemembered = keptKey()?.remembered;
+  write("sessionStorage", TICKS, isRemembered ? null : kept);
+  write("localStorage", TICKS, isRemembered ? kept : null);
+}
