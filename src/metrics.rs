@@ -318,6 +318,10 @@ fn describe_reach() {
         "Orders that were not ready when it was promised"
     );
     describe_counter!(
+        "vestnik_events_not_planned_total",
+        "Events of which no chat is told, because Postgres refuses what would be written for them: a defect"
+    );
+    describe_counter!(
         "vestnik_escalations_total",
         "Orders that nobody answered for in time, by rung: panels, fallback, manager, webhook"
     );

@@ -24,6 +24,8 @@ const BATCH_EVENTS: usize = 500;
 const ESCALATED_HOURS: i32 = 24;
 /// So long before it is wanted, minutes, somebody has to answer an order for later.
 const BEFORE_WANTED_MINUTES: i32 = 60;
+/// Classes of errors of Postgres that are about a value: another attempt fails as well.
+const REFUSED_VALUES: [&str; 2] = ["22", "23"];
 /// How long a batch may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -48,7 +50,7 @@ pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Pl
 async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     let mut client = pool.get().await?;
     // The lock comes first, so that the snapshot behind it sees what the last planner committed.
-    let transaction = client.transaction().await?;
+    let mut transaction = client.transaction().await?;
     db::bound_silence(&transaction).await?;
     let statement = transaction
         .prepare_cached("select cursor from vestnik.vst_delivery_cursor for update skip locked")
@@ -63,9 +65,12 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
         &batch.events,
         stale,
     );
-    if !due.is_empty() {
-        insert(&transaction, &due).await?;
-        late::promise(&transaction, &due).await?;
+    if !due.is_empty() && !write(&mut transaction, &due).await? {
+        for due in due.chunks(1) {
+            if !write(&mut transaction, due).await? {
+                metrics::counter!("vestnik_events_not_planned_total").increment(1);
+            }
+        }
     }
     pause::tell(&transaction, &batch.events, stale).await?;
     // Where nothing of it concerns anybody, the cursor need not be written at each order: reading a little again costs
@@ -78,6 +83,32 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     }
     transaction.commit().await?;
     Ok(if batch.more { Planned::Batch } else { Planned::All })
+}
+
+/// Plans these events, all or none. `false`: Postgres refuses a value, so that the same would fail again.
+async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Result<bool, tokio_postgres::Error> {
+    let attempt = transaction.savepoint().await?;
+    let written = match insert(&attempt, due).await {
+        Ok(()) => late::promise(&attempt, due).await,
+        refused => refused,
+    };
+    let error = match written {
+        Ok(()) => return attempt.commit().await.map(|()| true),
+        Err(error) => error,
+    };
+    let is_refused = error
+        .code()
+        .is_some_and(|code| REFUSED_VALUES.iter().any(|class| code.code().starts_with(class)));
+    if !is_refused {
+        return Err(error);
+    }
+    attempt.rollback().await?;
+    let events: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
+    if let [event] = events.as_slice() {
+        let error = db::Failed::from(error);
+        tracing::error!(event, %error, "an event cannot be planned: no chat is told of it, and no escalation begins");
+    }
+    Ok(false)
 }
 
 /// An event of which somebody may have to be told.

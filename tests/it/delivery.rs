@@ -39,6 +39,27 @@ async fn an_order_is_a_message_with_buttons_and_its_status_edits_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_planned_stands_before_no_other() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let refuse = "alter table vestnik.vst_delivery add check (subject not like '% 2')";
+    database.client().await.batch_execute(refuse).await.unwrap();
+    for _ in 0..3 {
+        let insert = "insert into orders (store_id) values (7)";
+        database.client().await.batch_execute(insert).await.unwrap();
+    }
+    let app = start(&telegram, database).await;
+    telegram.until_messages(CHAT, 2).await;
+    let told: Vec<String> = telegram
+        .messages(CHAT)
+        .into_iter()
+        .map(|(_, message)| message.text)
+        .collect();
+    assert!(told[0].contains("#1") && told[1].contains("#3"), "{told:?}");
+    app.until_metric("vestnik_events_not_planned_total", |count| count >= 1.0)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn any_text_of_a_customer_arrives_as_it_is() {
     let names = [
         "</b><b>&amp;&lt;&#33;\"'",
