@@ -5,6 +5,7 @@ mod backup;
 mod code;
 mod lock;
 mod reference_shop;
+mod refusals;
 mod undo;
 mod v23;
 
@@ -94,6 +95,10 @@ pub enum Error {
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
+    /// The shop's tables would refuse V23.
+    #[error("V23 unifies the statuses, and would be refused; mend this first (nothing was changed):\n{}",
+        .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<String>),
     /// The column cannot hold the statuses' names.
     #[error(
         "{table}.status is of type {found}, and V23 unifies statuses that are text: keep your own statuses with \

@@ -4,7 +4,7 @@
 use refinery::SchemaVersion;
 use tokio_postgres::Client;
 
-use super::{Error, Say, backup, lock};
+use super::{Error, Say, backup, lock, refusals};
 use crate::config::Config;
 
 /// Its number.
@@ -12,7 +12,7 @@ pub const VERSION: SchemaVersion = 23;
 /// What it rewrites.
 pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
 /// What it rewrites to what.
-const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
+pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
 /// What it adds: each is validated afterwards, while writers go on.
 pub const CONSTRAINTS: [(&str, &str); 3] = [
@@ -27,7 +27,7 @@ const SWEEP_ROWS: u64 = 1000;
 /// How long an index that is built beside the writers may wait for old transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
-/// Stops, with a list, where a row's status belongs to neither list. Changes nothing.
+/// Stops, with a list, where a row's status belongs to neither list, or a table would refuse the new ones. Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -62,10 +62,12 @@ pub async fn check(client: &Client) -> Result<(), Error> {
             unknown.push(format!("{table}: {count} rows with status {status}{why}"));
         }
     }
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::UnknownStatuses(unknown))
+    if !unknown.is_empty() {
+        return Err(Error::UnknownStatuses(unknown));
+    }
+    match refusals::find(client).await? {
+        refusals if refusals.is_empty() => Ok(()),
+        refusals => Err(Error::Refused(refusals)),
     }
 }
 
@@ -217,12 +219,17 @@ async fn sweep(client: &mut Client, table: &str) -> Result<(), Error> {
     }
 }
 
+/// The schema and name of a table's index, quoted. In the schema of its table, which `create index` takes for granted.
+pub async fn index_name(client: &Client, part: &str) -> Result<(String, String), Error> {
+    const NAME: &str = "select quote_ident(n.nspname), quote_ident(left('idx_' || c.relname, 48) || '_status_created') \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
+    let row = client.query_one(NAME, &[&part]).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
 /// Builds the index while writers go on; the migration finds it there. That of a partitioned table cannot be built so,
 /// but those of its partitions can, and the migration puts them together.
 async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> Result<(), Error> {
-    // In the schema of its table, which `create index` takes for granted.
-    const NAME: &str = "select quote_ident(n.nspname), quote_ident(left('idx_' || c.relname, 48) || '_status_created') \
-         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
     const UNFINISHED: &str =
         "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
     let columns = match column_type(client, table, "created_at").await? {
@@ -230,8 +237,7 @@ async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> 
         None => "status",
     };
     for part in parts {
-        let row = client.query_one(NAME, &[part]).await?;
-        let (schema, index): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let (schema, index) = index_name(client, part).await?;
         let qualified = format!("{schema}.{index}");
         if client.query_one(UNFINISHED, &[&qualified]).await?.try_get(0)? {
             client

@@ -1,5 +1,7 @@
 //! What Postgres knows of a shop's table: the facts that a mapping is checked against and proposed from.
 
+use tokio_postgres::error::SqlState;
+
 use crate::db::GenericClient;
 
 use crate::db::Failed;
@@ -127,12 +129,20 @@ impl Table {
 
     /// Looks a table up by its name as SQL writes it; without a schema, in `public` first.
     pub async fn find(client: &impl GenericClient, name: &str) -> Result<Self, Error> {
-        const FIND: &str = "select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, \
+        const COLUMNS: &str = "select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, \
                  pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'), \
                  case when c.relispartition then pg_partition_root(c.oid)::regclass::text end \
-             from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-             where c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
-        let row = match client.query_opt(FIND, &[&name]).await {
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace where ";
+        const BY_NAME: &str = "c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
+        // Where the role may not use the schema, Postgres does not look the name up.
+        const BY_SPELLING: &str = "format('%I.%I', n.nspname, c.relname) = $1";
+        let found = match client.query_opt(&format!("{COLUMNS}{BY_NAME}"), &[&name]).await {
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                client.query_opt(&format!("{COLUMNS}{BY_SPELLING}"), &[&name]).await
+            }
+            found => found,
+        };
+        let row = match found {
             // What is no name is none of a table either.
             Err(error)
                 if error

@@ -50,7 +50,18 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, Failed> {
             owner_trusted: row.try_get(5)?,
         };
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        all.push(check_one(client, kept, &columns, &newest).await?);
+        let (name, table) = (kept.name.clone(), kept.table.clone());
+        all.push(match check_one(client, kept, &columns, &newest).await {
+            // What is wrong with one source hides nothing of the others.
+            Err(Failed::Postgres(error)) if error.as_db_error().is_some() => Health {
+                name,
+                table,
+                kind: None,
+                troubles: vec![format!("it cannot be looked at: {}", crate::db::reason(&error))],
+                notes: Vec::new(),
+            },
+            looked => looked?,
+        });
     }
     Ok(all)
 }

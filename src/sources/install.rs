@@ -87,8 +87,8 @@ pub(super) async fn has_right_triggers(
     function: &str,
     table: &Table,
 ) -> Result<bool, tokio_postgres::Error> {
-    const TRIGGERS: &str = "select count(*) from unnest($1::text[]) t(name) join pg_trigger g on g.tgrelid = to_regclass(t.name) \
-         where g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
+    const TRIGGERS: &str = "select count(*) from pg_trigger g join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
+         where format('%I.%I', n.nspname, c.relname) = any ($1) and g.tgname = any ($2) and g.tgenabled in ('O', 'A') and g.tgfoid = to_regprocedure($3 || '()')";
     let tables: Vec<&String> = std::iter::once(&table.quoted).chain(&table.children).collect();
     let names = trigger_names();
     let count: i64 = client

@@ -10,6 +10,9 @@ use crate::db;
 /// Rows of a table that are compared at once, the newest: writing past the triggers is seldom about one row.
 const ROWS: i64 = 1000;
 
+/// How long a table that somebody holds is waited for, milliseconds: the others are compared then.
+const LOCK_MS: u32 = 500;
+
 /// What was written past the triggers of a source since the last look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissedRows {
@@ -26,6 +29,8 @@ pub struct MissedRows {
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: HashMap<String, Mark>,
+    /// Tables that could not be read at the last look.
+    unread: Vec<String>,
 }
 
 /// Where the last look at a table ended.
@@ -46,14 +51,18 @@ struct Comparable {
 
 impl Reconciler {
     /// Looks at the rows that have come since the last time. The first time it notes where each table ends, for what was
-    /// there before may be older than the triggers. A table that cannot be read is left out: its health says so.
+    /// there before may be older than the triggers. A table that cannot be read is left out, which is said once, and what is written
+    /// meanwhile is compared when it can be read again.
     pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::Failed> {
         db::answered(async {
             let mut client = pool.get().await?;
             // A row and its event are of one transaction, so one snapshot has both.
             let mut transaction = db::snapshot(&mut client).await?;
             db::read_by_index(&transaction).await?;
-            let (mut tables, mut missed) = (HashMap::new(), Vec::new());
+            transaction
+                .batch_execute(&format!("set local lock_timeout = {LOCK_MS}"))
+                .await?;
+            let (mut tables, mut missed, mut unread) = (HashMap::new(), Vec::new(), Vec::new());
             for source in comparable(&transaction).await? {
                 let savepoint = transaction.savepoint().await?;
                 match compare(&savepoint, &source, self.tables.get(&source.table)).await {
@@ -64,27 +73,36 @@ impl Reconciler {
                     }
                     Err(error) if error.as_db_error().is_some() => {
                         savepoint.rollback().await?;
-                        tracing::debug!(
-                            table = source.table,
-                            error = db::reason(&error),
-                            "a table was not compared with the journal"
-                        );
+                        if !self.unread.contains(&source.table) {
+                            tracing::warn!(
+                                table = source.table,
+                                error = db::reason(&error),
+                                "a table is not compared with the journal until it can be read"
+                            );
+                        }
+                        if let Some(mark) = self.tables.remove(&source.table) {
+                            tables.insert(source.table.clone(), mark);
+                        }
+                        unread.push(source.table);
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
             transaction.commit().await?;
-            self.tables = tables;
+            (self.tables, self.unread) = (tables, unread);
             Ok(missed)
         })
         .await
     }
 }
 
-/// The sources whose keys are numbers with an index.
+/// The sources whose keys are numbers with an index. `to_regclass` fails where a role may not use a schema, and all others would
+/// not be compared: their health names those.
 async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, tokio_postgres::Error> {
     const SOURCES: &str = "select s.id, s.table_name, quote_ident(a.attname) from vestnik.vst_source s \
-         join pg_attribute a on a.attrelid = to_regclass(s.table_name) and a.attname = s.columns -> 0 ->> 'name' \
+         join pg_namespace ns on has_schema_privilege(ns.oid, 'usage') \
+         join pg_class t on t.relnamespace = ns.oid and format('%I.%I', ns.nspname, t.relname) = s.table_name \
+         join pg_attribute a on a.attrelid = t.oid and a.attname = s.columns -> 0 ->> 'name' \
          where s.detached_at is null and to_regclass('vestnik.vst_projection_' || s.id) is null and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) \
            and exists (select from pg_index x join pg_class c on c.oid = x.indexrelid join pg_am m on m.oid = c.relam \
                        where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum \

@@ -590,7 +590,7 @@ async fn a_key_of_any_type_can_be_answered() {
 // Row level security
 
 /// A role that has what `docs/operations.md` gives the engine, and no more of the shop than this.
-async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
+pub async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
     let client = database.session().await;
     let sql = format!(
         "do $$ begin create role {role} login; exception when duplicate_object then null; end $$; \

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vestnik::sources::reconciler::{MissedRows, Reconciler};
 
+use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
@@ -123,4 +124,69 @@ async fn the_program_says_and_counts_what_was_written_past_the_triggers() {
 fn the_reconciler_is_on_unless_it_is_switched_off() {
     let config = vestnik::config::Config::default();
     assert_eq!(config.journal.reconcile_interval, Some(Duration::from_secs(60)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_may_not_be_read_and_one_that_is_locked_cost_no_other_source_anything() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client
+        .batch_execute(
+            "create schema kitchen; create table kitchen.orders (id int primary key, store_id int, status text default 'pending'); \
+             create table counter (id int primary key, store_id int, status text default 'pending')",
+        )
+        .await
+        .unwrap();
+    for table in ["kitchen.orders", "public.counter"] {
+        let mapping = format!(
+            "table = \"{table}\"\nkey = \"id\"\nstore = \"store_id\"\nkind = \"order\"\n[status]\ncolumn = \"status\"\npending = [\"pending\"]\n"
+        );
+        database.attach(&mapping).await;
+    }
+    let role = format!("vestnik_test_reader_{}", std::process::id());
+    let url = crate::field_cases::engine_role(
+        &database,
+        &role,
+        "grant select, update on orders, bookings, counter to ROLE",
+    )
+    .await;
+    let served = Database::at(url.into());
+    let app = App::start_on(served, |_| ()).await;
+    client
+        .batch_execute("insert into orders (store_id) values (7); insert into kitchen.orders values (1, 7); insert into counter values (1, 7)")
+        .await
+        .unwrap();
+    let mut reconciler = Reconciler::default();
+    let pool = vestnik::db::pool(&app.database.config().database).unwrap();
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+
+    let holder = database.client().await;
+    holder
+        .batch_execute("begin; lock table counter in access exclusive mode")
+        .await
+        .unwrap();
+    let list = app.get_json("/api/partner/stores/7/orders").await;
+    assert_eq!(list["orders"].as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list["unavailable"].as_array().unwrap().len(), 2, "{list}");
+    client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
+    assert_eq!(reconciler.look(&pool).await.unwrap()[0].rows, 2);
+    let health = vestnik::sources::health::check(&app.database.client().await)
+        .await
+        .unwrap();
+    let troubles = |table: &str| {
+        let found = health.iter().find(|health| health.table == table).unwrap();
+        found.troubles.join("\n")
+    };
+    assert!(
+        troubles("kitchen.orders").contains("grant usage on schema kitchen"),
+        "{health:?}"
+    );
+    assert_eq!(troubles("public.orders"), "", "{health:?}");
+
+    // What was written meanwhile is found when the table can be read again.
+    let past = "set session_replication_role = replica; insert into counter values (2, 7); reset session_replication_role; commit";
+    holder.batch_execute(past).await.unwrap();
+    let found = reconciler.look(&pool).await.unwrap();
+    assert_eq!((found[0].table.as_str(), found[0].newest), ("public.counter", 2));
+    app.engine.shut_down().await;
 }

@@ -138,9 +138,12 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
         source.mapping.kind == query.kind && query.source.is_none_or(|name| source.name.as_ref() == name)
     });
     for source in wanted {
-        match SourceTable::look(&transaction, source).await? {
-            Some(table) => tables.push(table),
-            None => unavailable.push(source.name.to_string()),
+        let savepoint = transaction.savepoint().await?;
+        let looked = SourceTable::look(&savepoint, source).await;
+        match end(savepoint, looked, source, &mut unavailable).await? {
+            Some(Some(table)) => tables.push(table),
+            Some(None) => unavailable.push(source.name.to_string()),
+            None => {}
         }
     }
     let mut anchored = None;
