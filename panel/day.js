@@ -33,9 +33,10 @@ export async function showDay(span, asked) {
   const [{ orders, isWhole }, summary] = await Promise.all([ordersOf(span).catch(() => ({ orders: [], isWhole: false })), asked]);
   const done = orders.filter(({ status }) => status !== "rejected" && status !== "cancelled");
   const preparation = summary?.preparation_seconds;
-  const figure = (name, value, note) => h("div", { class: "figure" }, h("dt", { text: say(`day.${name}`) }), h("dd", { text: value }, note && h("small", { text: note })));
+  const figure = (name, value, note) => h("div", { class: "figure" }, h("dt", { text: say(`day.${name}`) }, note && h("small", { text: note })), h("dd", { text: value }));
   const took = (value) => (value == null ? "–" : value < 60 ? seconds(value) : say("order.minutes", { n: Math.round(value / 60) }));
   const late = preparation?.promised ? `${Math.round((100 * preparation.late) / preparation.promised)} %` : "–";
+  const ninety = (value) => (value == null ? "" : say("day.ninety", { time: took(value) }));
   const share = orders.length ? `${Math.round((100 * (orders.length - done.length)) / orders.length)} %` : "";
   at("day").replaceChildren(
     h(
@@ -43,8 +44,8 @@ export async function showDay(span, asked) {
       { class: "totals" },
       figure("orders", String(orders.length)),
       figure("sum", sums(done) || "–"),
-      figure("answer", took(summary?.acknowledge_seconds?.p50), say("day.ninety", { time: took(summary?.acknowledge_seconds?.p90) })),
-      figure("preparation", took(preparation?.p50), say("day.ninety", { time: took(preparation?.p90) })),
+      figure("answer", took(summary?.acknowledge_seconds?.p50), ninety(summary?.acknowledge_seconds?.p90)),
+      figure("preparation", took(preparation?.p50), ninety(preparation?.p90)),
       figure("late", late, preparation?.promised ? say("day.of", { n: preparation.late, all: preparation.promised }) : ""),
       figure("refused", String(orders.length - done.length), share),
     ),

@@ -1,7 +1,5 @@
 //! The day as a manager sees it: figures, search, and a table to take away.
 
-use serde_json::json;
-
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
@@ -59,11 +57,8 @@ async fn a_day_has_its_figures_its_search_and_its_table() {
     browser
         .until("document.getElementById('history-problem').innerText.includes('начало позже конца')")
         .await;
-    assert_eq!(
-        browser
-            .js("return document.querySelectorAll('.closed-open').length")
-            .await,
-        json!(0)
-    );
+    browser
+        .until("document.querySelectorAll('.closed-open').length === 0")
+        .await;
     browser.close().await;
 }
