@@ -137,7 +137,7 @@ async fn main() {
 
 /// Looks on for a span.
 async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack, usize)>) -> Seen {
-    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
     let attacker = token(&client).await;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let written: Arc<Mutex<Vec<Instant>>> = Arc::default();
@@ -193,7 +193,7 @@ async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack,
 }
 
 /// An order, whose total is its number.
-async fn write(client: &vestnik::db::Client, written: &Mutex<Vec<Instant>>) {
+async fn write(client: &vestnik::infra::db::Client, written: &Mutex<Vec<Instant>>) {
     let number = {
         let mut written = written.lock().expect("no panic");
         written.push(Instant::now());
@@ -230,7 +230,7 @@ async fn live(server: SocketAddr, token: &str) -> Result<Socket, Box<dyn std::er
     Err("it was closed".into())
 }
 
-async fn token(client: &vestnik::db::Client) -> String {
+async fn token(client: &vestnik::infra::db::Client) -> String {
     let token = token::create(client, &New::of(&Stores::These(vec!["7".into()]))).await;
     token.expect("a token").reveal().to_owned()
 }

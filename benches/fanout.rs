@@ -140,11 +140,11 @@ fn figures(deliveries: f64, rounds: Vec<(f64, f64)>) -> Figures {
 }
 
 /// The shop's connections, each with its statement.
-type Writers = Vec<(vestnik::db::Client, vestnik::db::Statement)>;
+type Writers = Vec<(vestnik::infra::db::Client, vestnik::infra::db::Statement)>;
 
 async fn writers(shop: &Shop) -> Writers {
     let connecting = (0..WRITERS).map(|_| async {
-        let client = vestnik::db::connect_as(&shop.url, "writer")
+        let client = vestnik::infra::db::connect_as(&shop.url, "writer")
             .await
             .expect("a connection");
         let insert = client.prepare_cached(ORDER).await.expect("prepared");

@@ -226,7 +226,7 @@ async fn beside_live(
 
 /// The first process of Postgres, which has started all others.
 async fn postmaster(shop: &Shop) -> u32 {
-    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
     let row = client
         .query_one("select pg_backend_pid()", &[])
         .await
@@ -262,7 +262,7 @@ async fn cursor(address: SocketAddr, token: &str) -> String {
 
 /// What they miss: as many transactions as there are events a store.
 async fn miss(shop: &Shop, stores: usize) {
-    let client = vestnik::db::connect_as(&shop.url, "writer")
+    let client = vestnik::infra::db::connect_as(&shop.url, "writer")
         .await
         .expect("a connection");
     let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
@@ -314,7 +314,7 @@ fn figures(latencies: &[(Instant, f64)], during: Option<std::ops::Range<Instant>
 /// Writes live orders at their rate: when each was sent, and how long it took to its socket, ms.
 async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     heard.lock().expect("no panic").clear();
-    let client = Arc::new(vestnik::db::connect_as(&shop.url, "live").await.expect("a connection"));
+    let client = Arc::new(vestnik::infra::db::connect_as(&shop.url, "live").await.expect("a connection"));
     let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
          values ($1, 'Пётр', 1, 'pickup', '[]') returning id";
     let insert = client.prepare_cached(insert).await.expect("prepared");

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::domain::event::{Body, EventId, EventType, JournalEvent, StoreId, Xid};
-use vestnik::router::{Router, Translation};
+use vestnik::fanout::router::{Router, Translation};
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 use vestnik::token::{Holder, Scope, TokenId};

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::domain::event::{Body, EventId, JournalEvent, RowWrite, SourceId, StoreId, Write, Xid};
 use vestnik::domain::money::Currency;
-use vestnik::router::{Router, Translation};
+use vestnik::fanout::router::{Router, Translation};
 use vestnik::sources::Beside;
 use vestnik::sources::changes::{Found, Lookups};
 use vestnik::sources::mapping::Mapping;

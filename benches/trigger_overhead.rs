@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use quantile::quantile;
 use shop::Shop;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 
 /// The tables: without a trigger, with the least one, and attached.
 const SIDES: [(&str, &str); 3] = [
@@ -47,9 +47,9 @@ const BULK_TURNS: usize = 7;
 #[tokio::main]
 async fn main() {
     let shop = Shop::open().await;
-    let client = vestnik::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
     client.batch_execute(TABLES).await.expect("the tables");
-    let reading = vestnik::db::connect_as(&shop.url, "reading")
+    let reading = vestnik::infra::db::connect_as(&shop.url, "reading")
         .await
         .expect("a connection");
     let suppress = "select pg_advisory_lock(vestnik.vst_notify_lock_key(), 1)";
@@ -125,7 +125,7 @@ async fn bulk(client: &Client) {
 async fn connect(shop: &Shop, count: usize) -> Vec<Arc<Client>> {
     let mut writers = Vec::new();
     for _ in 0..count {
-        let writer = vestnik::db::connect_as(&shop.url, "writer").await;
+        let writer = vestnik::infra::db::connect_as(&shop.url, "writer").await;
         writers.push(Arc::new(writer.expect("a connection")));
     }
     writers

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use vestnik::config::{self, Config, Sources};
-use vestnik::{embedded, telemetry};
+use vestnik::infra::config::{self, Config, Sources};
+use vestnik::embedded;
+use vestnik::infra::telemetry;
 
 /// Exit code of wrong usage and wrong settings.
 const USAGE: u8 = 2;

@@ -1,44 +1,28 @@
 //! Vestnik: an event engine on Postgres. The modules, in the order in which an event passes them.
 //!
-//! A row that the shop writes fires a trigger (`triggers/`), which writes the event and rings. From there:
-
-pub mod listener;
+//! A row that the shop writes fires a trigger (`triggers/`), which records it and notifies. From there:
 
 pub mod feed;
 pub mod journal;
+pub mod sources;
 
-pub mod router;
-
-pub mod session;
+pub mod fanout;
 
 pub mod http;
 
 // The durable branch: what must reach a person though everything was away.
 pub mod delivery;
+pub mod receipts;
 pub mod telegram;
 
+// What starts all of it, and what looks at it.
+pub mod doctor;
 pub mod engine;
 
 // What they stand on.
-pub mod ack;
-pub mod backoff;
-pub mod bell;
-pub mod config;
-pub mod db;
-pub mod doctor;
 pub mod domain;
 pub mod embedded;
-pub mod link;
-pub mod metrics;
+pub mod infra;
 pub mod migrate;
-pub mod poll;
-pub mod presence;
-pub mod programs;
-pub mod rate_limiter;
-pub mod reach;
-pub mod receipts;
-pub mod sources;
 pub mod store;
-pub mod table_lock;
-pub mod telemetry;
 pub mod token;

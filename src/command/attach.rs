@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::domain::status::SubjectKind;
 use vestnik::sources::attach::{self, Attached, Options};
 use vestnik::sources::catalog::{self, Table};

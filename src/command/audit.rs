@@ -1,8 +1,8 @@
 //! `vestnik audit`: tells what became of a store's events.
 
 use serde_json::Value;
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::domain::event::StoreId;
 use vestnik::receipts::audit::{self, Moment, Span};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use vestnik::config::Config;
+use vestnik::infra::config::Config;
 use vestnik::doctor::{self, Verdict};
 
 use super::duration;

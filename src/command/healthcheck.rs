@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use vestnik::config::Config;
+use vestnik::infra::config::Config;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(3);

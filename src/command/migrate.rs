@@ -1,6 +1,6 @@
 //! `vestnik migrate`.
 
-use vestnik::config::Config;
+use vestnik::infra::config::Config;
 use vestnik::migrate::{self, Outcome};
 
 #[derive(Debug, clap::Args)]

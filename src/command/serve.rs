@@ -5,13 +5,13 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use vestnik::backoff::Backoff;
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::backoff::Backoff;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::embedded::Embedded;
 use vestnik::engine::Engine;
 use vestnik::migrate;
-use vestnik::telegram::words;
+use vestnik::telegram::catalog;
 use vestnik::token::Token;
 
 use super::welcome::{self, Screen};
@@ -25,7 +25,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .filter_map(|(config, _)| config.telegram.as_ref()?.texts.clone())
         .take(1)
     {
-        words::load_own(&texts)?;
+        catalog::load_own(&texts)?;
     }
     allow_many_sockets(config.http.max_connections);
     if config.database.url.is_some() || !config.databases.is_empty() {

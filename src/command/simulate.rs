@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
-use vestnik::config::Config;
-use vestnik::db::{self, Client};
+use vestnik::infra::config::Config;
+use vestnik::infra::db::{self, Client};
 
 use super::duration;
 

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use tokio_postgres::Client;
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::sources::attach::{self, Attached, Kept, Options};
 use vestnik::sources::catalog::{NoTable, Table};
 use vestnik::sources::mapping::Mapping;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use time::Time;
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::delivery::webhook::{address, signature};
 use vestnik::domain::event::StoreId;
 use vestnik::store::hours::{self, Rule};

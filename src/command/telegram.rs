@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::domain::event::StoreId;
-use vestnik::link::{self, Listed, Mode, Tried};
-use vestnik::telegram::{Client, html, words};
-use vestnik::{poll, store};
+use vestnik::delivery::chat_links::{self, Listed, Mode, Tried};
+use vestnik::telegram::{Client, html, catalog};
+use vestnik::delivery::shared_bot;
+use vestnik::store;
 
 /// How long a test waits for its message to be sent.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);
@@ -63,7 +64,7 @@ struct Link {
     #[arg(long, default_value = "mirror", value_parser = mode)]
     mode: Mode,
     /// The language of the messages
-    #[arg(long, default_value = words::DEFAULT, value_parser = language)]
+    #[arg(long, default_value = catalog::DEFAULT, value_parser = language)]
     language: String,
 }
 
@@ -72,7 +73,7 @@ fn mode(text: &str) -> Result<Mode, String> {
 }
 
 fn language(text: &str) -> Result<String, String> {
-    let known: Vec<&str> = words::languages().collect();
+    let known: Vec<&str> = catalog::languages().collect();
     let message = || format!("there are: {}", known.join(", "));
     known.contains(&text).then(|| text.to_owned()).ok_or_else(message)
 }
@@ -102,8 +103,8 @@ async fn print_code(config: &Config, link: Link) -> anyhow::Result<()> {
             link.store
         );
     }
-    let code = link::create_code(&mut client, &store, link.mode, &link.language).await?;
-    let minutes = link::CODE_LIFE.as_secs() / 60;
+    let code = chat_links::create_code(&mut client, &store, link.mode, &link.language).await?;
+    let minutes = chat_links::CODE_LIFE.as_secs() / 60;
     super::say!("Code:     {}", code.reveal());
     let code = code.reveal();
     match bot {
@@ -129,8 +130,8 @@ async fn print_code(config: &Config, link: Link) -> anyhow::Result<()> {
 
 async fn print_status(config: &Config) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
-    let state = poll::state(&client).await?;
-    let chats = link::list(&client).await?;
+    let state = shared_bot::state(&client).await?;
+    let chats = chat_links::list(&client).await?;
     let bot = match (&config.telegram, &state.stopped) {
         (None, _) => "off, for no token is configured".to_owned(),
         (Some(_), Some(why)) => format!("stopped: {why}"),
@@ -153,7 +154,7 @@ async fn print_status(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Whether somebody takes what people press.
-fn poll_health(state: &poll::State) -> String {
+fn poll_health(state: &shared_bot::State) -> String {
     let polled = match state.polled_s {
         Some(since_s) => format!("answered {} ago", ago(since_s)),
         None => "never answered".to_owned(),
@@ -215,7 +216,7 @@ fn ago(seconds: f64) -> String {
 async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let stores = store.map(|store| vec![store]);
-    match link::end(&client, chat, stores.as_deref()).await? {
+    match chat_links::end(&client, chat, stores.as_deref()).await? {
         0 => bail!("chat {chat} is linked to no such store: `vestnik telegram status` lists the chats"),
         1 => super::say!("chat {chat} is unlinked from one store"),
         many => super::say!("chat {chat} is unlinked from {many} stores"),
@@ -226,14 +227,14 @@ async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Re
 /// A message to each chat, by the nodes that send the orders.
 async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
-    let chats: Vec<Listed> = link::list(&client).await?;
+    let chats: Vec<Listed> = chat_links::list(&client).await?;
     let chats = chats
         .into_iter()
         .filter(|it| it.store == store && chat.is_none_or(|chat| chat == it.telegram_id));
     let (mut tests, mut failed) = (Vec::new(), 0);
     for chat in chats {
-        let text = html::filled(words::of(&chat.language).get("command.test"), &[("store", store)]);
-        let delivery = link::test(&client, store, chat.telegram_id, &text).await?;
+        let text = html::filled(catalog::of(&chat.language).get("command.test"), &[("store", store)]);
+        let delivery = chat_links::test(&client, store, chat.telegram_id, &text).await?;
         tests.push((chat, delivery));
     }
     if tests.is_empty() {
@@ -259,21 +260,21 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
 
 /// Waits until a message has arrived, or why it has not.
 async fn arrival(
-    client: &vestnik::db::Client,
+    client: &vestnik::infra::db::Client,
     delivery: i64,
     began: Instant,
 ) -> anyhow::Result<Result<String, String>> {
     loop {
         let is_late = began.elapsed() > TEST_DEADLINE;
-        match link::tried(client, delivery).await? {
+        match chat_links::tried(client, delivery).await? {
             Tried::Sent => return Ok(Ok(format!("sent within {:.1} s", began.elapsed().as_secs_f64()))),
             Tried::Not(Some(why)) => {
-                link::give_up(client, delivery).await?;
+                chat_links::give_up(client, delivery).await?;
                 return Ok(Err(why));
             }
             Tried::Not(None) if is_late => {
-                link::give_up(client, delivery).await?;
-                let state = poll::state(client).await?;
+                chat_links::give_up(client, delivery).await?;
+                let state = shared_bot::state(client).await?;
                 let why = state
                     .error
                     .map(|(why, _)| format!("Telegram is not reached: {why}"))

@@ -1,8 +1,8 @@
 //! `vestnik webhook`: what a store's own address gets.
 
 use anyhow::bail;
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::delivery::webhook::{self, signature};
 use vestnik::domain::event::StoreId;
 use vestnik::store::secret;

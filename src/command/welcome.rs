@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 use vestnik::token::{self, New, Scope, Stores, Token, Which};
 
 /// The store that the example is about.

@@ -1,21 +1,21 @@
 //! A chat that takes nothing any more, or not now, or takes messages again: the panels of its stores are told, and the
 //! stores' other chats. Who is back hears what it missed.
 
-use crate::db::{Client, Pool, Transaction};
+use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::plan;
+use super::enqueue;
 use super::queue::ChatId;
-use super::settle::Block;
-use crate::db::{self, Failed};
+use super::complete::Block;
+use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 use crate::telegram::html::filled;
-use crate::telegram::words;
+use crate::telegram::catalog;
 
 /// Between two tries of a link that is blocked, seconds: in the first minute, in the first hour, and from then on.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
@@ -152,7 +152,7 @@ async fn tell(
     let mut told = Told::default();
     for row in transaction.query(OTHERS, &[&chat.0, &stores]).await? {
         let (store, name, other): (&str, &str, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        let words = words::of_store(row.try_get(4)?, row.try_get(0)?);
+        let words = catalog::of_store(row.try_get(4)?, row.try_get(0)?);
         let text = match news {
             News::Gone => "chat.gone",
             News::Blocked => "chat.blocked",
@@ -267,7 +267,7 @@ async fn missed(
     let rows = journal::read_where(transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
     let mut missed = sources.partner_events(&rows, &Lookups::default());
-    missed.retain(|event| plan::is_new(event.kind));
+    missed.retain(|event| enqueue::is_new(event.kind));
     let newest = missed.split_off(missed.len().saturating_sub(MISSED));
     let ids: Vec<i64> = newest.iter().map(|event| event.id.0).collect();
     let stores: Vec<&str> = newest.iter().map(|event| event.store.as_str()).collect();

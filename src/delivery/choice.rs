@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 
 use super::lane::{self, Lane};
 use super::note::{self, Note};
-use super::plan;
+use super::enqueue;
 use super::queue::ChatId;
-use super::told::{Item, told_events, told_of};
-use super::work::{Alarm, Escalated, Style, Subject, Work};
-use crate::db::Failed;
-use crate::link;
+use super::event_view::{Item, told_events, told_of};
+use super::next_message::{Alarm, Escalated, Style, Subject, Work};
+use crate::infra::db::Failed;
+use crate::delivery::chat_links;
 use crate::sources::Sources;
 use crate::telegram::digest;
 
@@ -196,7 +196,7 @@ async fn digest(
     let fitting: Vec<&Open> = told.iter().filter(fits).copied().collect();
     let is_of_them = |note: &&Open| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
     let notes: Vec<&Open> = open.iter().filter(is_of_them).collect();
-    let is_urgent = items.iter().any(|item| plan::is_urgent(item.event.kind));
+    let is_urgent = items.iter().any(|item| enqueue::is_urgent(item.event.kind));
     Ok(Some(Work::Digest {
         was_away: fitting.iter().all(|open| open.stale),
         sounds: note::must_be_heard(&notes) || is_urgent && !style.muted,
@@ -276,7 +276,7 @@ async fn subject_work(
         .await?;
     let escalated = escalated(transaction, chat, &items).await?;
     // A change that is told by a message of its own, for there is none to edit, is no news that somebody must hear.
-    let is_new = events.iter().any(|item| plan::is_new(item.event.kind));
+    let is_new = events.iter().any(|item| enqueue::is_new(item.event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
     // A new message says what its notes would; beside an edit, they reply to the message.
     if message.is_none() {
@@ -322,7 +322,7 @@ async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resu
         "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
              s.time_zone, coalesce(l.language, 'ru'), coalesce({}, false) \
          from vestnik.vst_store s left join vestnik.vst_chat_link l on l.store_id = s.id and l.chat_id = $1 where s.id = $2",
-        link::IS_SILENT
+        chat_links::IS_SILENT
     );
     let statement = transaction.prepare_cached(&sql).await?;
     let Some(row) = transaction.query_opt(&statement, &[&chat.0, &store]).await? else {

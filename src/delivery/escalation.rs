@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 
-use crate::db::{Pool, Transaction};
+use crate::infra::db::{Pool, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventType, StoreId, SubjectId};
 use crate::domain::status::{Status, SubjectKind};
 use crate::journal;

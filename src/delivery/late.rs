@@ -1,9 +1,9 @@
 //! Orders that are being prepared longer than was promised: the chats that have them are told once, with a sound.
 
-use crate::db::{Pool, Transaction};
+use crate::infra::db::{Pool, Transaction};
 
-use super::plan::DueEvent;
-use crate::db::{self, Failed};
+use super::enqueue::DueEvent;
+use crate::infra::db::{self, Failed};
 use crate::domain::event::EventId;
 use crate::domain::status::{Status, SubjectKind};
 

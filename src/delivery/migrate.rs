@@ -1,9 +1,9 @@
 //! A group that became a supergroup has another number at Telegram.
 
-use crate::db::{Pool, Transaction};
+use crate::infra::db::{Pool, Transaction};
 
 use super::queue::ChatId;
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 
 /// A message of the group's own says that it has another number. Whether the old one was known.
 pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, Failed> {

@@ -5,25 +5,27 @@
 //! answers, `watch` looks for stores that nobody could ring, `pause` tells that a store takes no orders, `today` counts a day, `webhook` is the last rung; `forget` ends what is over,
 //! `figures` says how it all stands.
 
-mod aside;
+pub mod chat_links;
 pub mod chat_state;
 mod choice;
+pub mod cleanup;
+pub mod complete;
+mod dead_letter;
+pub mod enqueue;
 pub mod escalation;
-mod figures;
-pub mod forget;
+pub mod event_view;
+mod gauges;
 pub mod lane;
 pub mod late;
 pub mod migrate;
+pub mod next_message;
 pub mod note;
 mod pause;
-pub mod plan;
 pub mod queue;
 pub mod reopen;
 pub mod retry;
-pub mod settle;
+pub mod shared_bot;
 pub mod today;
-pub mod told;
-pub mod watch;
+pub mod unattended_alarm;
 pub mod webhook;
-pub mod work;
 pub mod worker;

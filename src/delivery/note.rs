@@ -1,13 +1,13 @@
 //! Messages beside an order's own: it was cancelled, or nobody answers. An edit makes no sound, so they do: each replies to the
 //! order's message, which is one tap away then.
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 
 use super::choice::Open;
 use super::queue::ChatId;
-use super::told::{Item, told_of};
-use super::work::{Style, Work};
-use crate::db::Failed;
+use super::event_view::{Item, told_of};
+use super::next_message::{Style, Work};
+use crate::infra::db::Failed;
 use crate::sources::Sources;
 
 /// Notes of a kind that come one by one; above, they come as one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 use crate::domain::event::{Body, EventType};
 use crate::journal::Due;
 use crate::telegram::pause::{Notice, notice};

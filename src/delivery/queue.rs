@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
-use crate::db::{Client, Pool, Transaction};
+use crate::infra::db::{Client, Pool, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use super::choice::next_work;
 use super::lane::{self, Lane};
-use super::work::Work;
-use super::{aside, settle};
-use crate::db::{self, Failed};
+use super::next_message::Work;
+use super::{dead_letter, complete};
+use crate::infra::db::{self, Failed};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
@@ -97,7 +97,7 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
     }
     db::answered(async {
         let client = pool.get().await?;
-        settle::reap(&client).await?;
+        complete::reap(&client).await?;
         Ok(Claimed::Idle(next_due(&client, rules).await?))
     })
     .await
@@ -112,7 +112,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     db::bound_silence(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
     // A send that begins and ends at the last moment of its lease still has its distance from the next.
-    let held_s = rules.lease.as_secs_f64() + settle::CHAT_SPACING_S;
+    let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
         return Ok(None);
@@ -122,10 +122,10 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let work = match next(&mut transaction, &sources, chat, lane, rules.digest_above).await {
         Ok(work) => work,
         // Postgres is away, or busy: all chats wait for the same.
-        Err(error) if aside::may_pass(&error) => return Err(error),
+        Err(error) if dead_letter::may_pass(&error) => return Err(error),
         Err(error) => {
             transaction.rollback().await?;
-            aside::set_aside(&mut client, &sources, chat, lane, &error).await?;
+            dead_letter::set_aside(&mut client, &sources, chat, lane, &error).await?;
             return Ok(Some(Claimed::Empty));
         }
     };

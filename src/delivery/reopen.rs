@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::db::Pool;
+use crate::infra::db::Pool;
 
-use super::told::{Item, told_of};
-use crate::db::{self, Failed};
+use super::event_view::{Item, told_of};
+use crate::infra::db::{self, Failed};
 use crate::domain::status::Status;
-use crate::link::Pressed;
+use crate::delivery::chat_links::Pressed;
 use crate::sources::registry::Registry;
 
 /// Orders of a chat that are looked through for open ones, the newest.

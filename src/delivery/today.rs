@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::db::{self, Failed, Pool};
+use crate::infra::db::{self, Failed, Pool};
 use crate::domain::event::{EventType, PartnerEvent, SubjectId};
 use crate::domain::status::Status;
 use crate::journal;

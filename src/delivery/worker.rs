@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::db::Pool;
+use crate::infra::db::Pool;
 use metrics::Label;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::figures::{self, database_label};
-use super::plan::{self, Planned};
+use super::gauges::{self, database_label};
+use super::enqueue::{self, Planned};
 use super::queue::{self, Claim, Claimed, Rules};
-use super::settle::{self, MOST_REFUSALS, Outcome, Settled};
-use super::{escalation, late, watch, webhook};
-use crate::backoff::Backoff;
-use crate::config::{Telegram, Webhook};
-use crate::poll;
+use super::complete::{self, MOST_REFUSALS, Outcome, Settled};
+use super::{escalation, late, unattended_alarm, webhook};
+use crate::infra::backoff::Backoff;
+use crate::infra::config::{Telegram, Webhook};
+use crate::delivery::shared_bot;
 use crate::sources::registry::Registry;
 use crate::telegram::{Client, Outage, sender};
 
@@ -69,14 +69,14 @@ impl Worker {
             worker.client.keep_probing(&stop),
             worker.tell_of_outages(&stop),
             webhook::run(&worker.pool, &worker.webhook, &stop),
-            figures::run(&worker.pool, worker.database.as_deref(), &stop),
+            gauges::run(&worker.pool, worker.database.as_deref(), &stop),
         );
     }
 
     async fn plan(&self, planned: &Notify, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
         loop {
-            let pause = match plan::plan(&self.pool, &self.sources, self.settings.stale).await {
+            let pause = match enqueue::plan(&self.pool, &self.sources, self.settings.stale).await {
                 Ok(Planned::Batch) => {
                     planned.notify_one();
                     continue;
@@ -157,7 +157,7 @@ impl Worker {
         count(&claim, &outcome);
         say(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
-            let stopped = poll::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
+            let stopped = shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
             stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
         }
         self.settle(&claim, &outcome).await;
@@ -166,7 +166,7 @@ impl Worker {
                 failures.fetch_add(1, Ordering::Relaxed);
             }
             Outcome::Sent(_) if failures.swap(0, Ordering::Relaxed) >= FAILURES_OF_ALL => {
-                match settle::hurry(&self.pool).await {
+                match complete::hurry(&self.pool).await {
                     Ok(()) => self.planned.notify_one(),
                     Err(error) => tracing::warn!(%error, "what failed before waits out its pauses"),
                 }
@@ -178,7 +178,7 @@ impl Worker {
     async fn settle(&self, claim: &Claim, outcome: &Outcome) {
         let mut backoff = Backoff::new();
         for _ in 0..SETTLE_ATTEMPTS {
-            match settle::settle(&self.pool, claim, outcome).await {
+            match complete::settle(&self.pool, claim, outcome).await {
                 Ok(Settled::Kept(told)) => {
                     if told.is_any() {
                         self.planned.notify_one();
@@ -217,7 +217,7 @@ impl Worker {
             }
             if lost != now {
                 let reason = now.as_ref().map(|now| now.reason.as_str());
-                if let Err(error) = poll::note(&self.pool, reason).await {
+                if let Err(error) = shared_bot::note(&self.pool, reason).await {
                     tracing::debug!(%error, "how the line is was not stored");
                 }
             }
@@ -241,7 +241,7 @@ impl Worker {
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "which orders are late is not known"),
             }
-            match watch::watch(&self.pool).await {
+            match unattended_alarm::watch(&self.pool).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "whether anybody could be rung is not known"),

@@ -1,13 +1,13 @@
 //! The bot, as the doctor looks at it: whether Telegram lets it in, whether a node hears what people press, and whether its
 //! chats take what is sent.
 
-use crate::db::Client;
+use crate::infra::db::Client;
 
 use super::{Finding, well, wrong};
-use crate::config::Telegram;
-use crate::db::Failed;
-use crate::link::{self, Listed};
-use crate::poll::{self, State};
+use crate::infra::config::Telegram;
+use crate::infra::db::Failed;
+use crate::delivery::chat_links::{self, Listed};
+use crate::delivery::shared_bot::{self, State};
 use crate::telegram;
 
 /// A poll that was answered this long ago is a lost one, seconds.
@@ -19,7 +19,7 @@ const WAITS_TOO_LONG_S: f64 = 600.0;
 
 /// Looks at it.
 pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, Failed> {
-    let (state, chats) = (poll::state(client).await?, link::list(client).await?);
+    let (state, chats) = (shared_bot::state(client).await?, chat_links::list(client).await?);
     let mut findings = vec![let_in(settings, &state).await, poll_of(&state)];
     findings.extend(chats_of(&chats));
     Ok(findings)

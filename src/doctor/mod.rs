@@ -9,11 +9,12 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio_postgres::Row;
 
-use crate::config::Config;
-use crate::db::Client;
+use crate::infra::config::Config;
+use crate::infra::db::Client;
 use crate::domain::status::SubjectKind;
 use crate::sources::health::{self, Health};
-use crate::{db, migrate};
+use crate::infra::db;
+use crate::migrate;
 
 /// The first version of Postgres that has what the journal is read by.
 const OLDEST_POSTGRES: i32 = 14;

@@ -3,10 +3,11 @@
 use secrecy::SecretString;
 
 use super::{Finding, ask, well, wrong};
-use crate::bell::disturbance;
-use crate::config::{Config, Notify};
-use crate::db::{self, Client};
-use crate::{listener, migrate};
+use crate::feed::suppression_locks::disturbance;
+use crate::infra::config::{Config, Notify};
+use crate::infra::db::{self, Client};
+use crate::feed::listener;
+use crate::migrate;
 
 /// Share of the notification queue in use above which some listener is taken not to read.
 const QUEUE_USAGE: f64 = 0.1;

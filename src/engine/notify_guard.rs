@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::bell::disturbance::{self, Holder, Look};
-use crate::bell::{Gate, Turn};
-use crate::db::{Failed, Pool};
-use crate::listener::Bell;
+use crate::feed::suppression_locks::disturbance::{self, Holder, Look};
+use crate::feed::suppression_locks::{Gate, Turn};
+use crate::infra::db::{Failed, Pool};
+use crate::feed::listener::Bell;
 
 /// Between two looks. Whoever fills the queue as fast as Postgres lets him needs some 8 s to 30 % of it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

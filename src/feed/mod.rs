@@ -5,13 +5,15 @@
 //! `quiet` says when to read: when it is rung, or, where ringing would cost the shop more, again and again. What a large
 //! transaction has written is published in chunks between the reads: `aside`.
 
-mod aside;
-mod beside;
-mod load;
-mod mode;
-mod nap;
-mod place;
-mod quiet;
+mod chunk_publisher;
+mod feed_state;
+mod in_flight;
+mod large_transactions;
+pub mod listener;
+mod precise_sleep;
+pub mod suppression_locks;
+mod wakeup;
+mod wakeup_state;
 #[cfg(test)]
 mod simulation;
 
@@ -24,21 +26,21 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
-use crate::config::Database;
+use crate::infra::backoff::Backoff;
+use crate::infra::config::Database;
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{Body, JournalEvent, RowWrite, Write};
 use crate::journal::{self, News, Reader};
-use crate::listener::{Bell, Hearing};
-use crate::metrics::HOT;
-use crate::router::{Newcomer, Router, Translation};
+use crate::feed::listener::{Bell, Hearing};
+use crate::infra::metrics::HOT;
+use crate::fanout::router::{Newcomer, Router, Translation};
 use crate::sources::Changes;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
-use aside::TooMany;
-use beside::Beside;
-use place::Place;
-use quiet::{Quiet, Wake};
+use large_transactions::TooMany;
+use chunk_publisher::Beside;
+use feed_state::Place;
+use wakeup::{Quiet, Wake};
 
 /// A position older than this is not fresh: [`Pulse::is_fresh`].
 const FRESH_FOR: Duration = Duration::from_secs(5);
@@ -385,7 +387,7 @@ fn is_truncate(event: &JournalEvent) -> bool {
 
 fn count(events: &[JournalEvent]) {
     for event in events {
-        HOT.journal_events[crate::metrics::journal_type(event)].increment(1);
+        HOT.journal_events[crate::infra::metrics::journal_type(event)].increment(1);
         if event.store.is_none() && !is_truncate(event) {
             metrics::counter!("vestnik_events_without_store_total").increment(1);
         }

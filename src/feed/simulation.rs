@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
-use super::load::Verdict;
-use super::mode::{Act, Input, Mode};
-use crate::bell::{Asked, Turn, Word};
+use super::in_flight::Verdict;
+use super::wakeup_state::{Act, Input, Mode};
+use crate::feed::suppression_locks::{Asked, Turn, Word};
 use crate::domain::event::Xid;
 
 const NODES: usize = 3;
@@ -18,7 +18,7 @@ const SEEDS: u64 = 1500;
 /// How the number is taken that a node waits for before it sleeps.
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
-    /// As [`crate::bell::Ear::ask`] does.
+    /// As [`crate::feed::suppression_locks::Ear::ask`] does.
     OwnNumber,
     /// One after the last transaction that has ended: what a snapshot calls `xmax`.
     Xmax,

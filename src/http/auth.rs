@@ -14,11 +14,11 @@ use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::http::header::{self, HeaderMap};
 
-use super::asked::{Call, Query};
-use super::problem::Problem;
+use super::request::{Call, Query};
+use super::error::Problem;
 use super::{Site, Sites};
 use crate::domain::event::StoreId;
-use crate::telemetry::LogLimit;
+use crate::infra::telemetry::LogLimit;
 use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
 
 /// The subprotocol that this program speaks.

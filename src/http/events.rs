@@ -6,16 +6,16 @@ use time::OffsetDateTime;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::asked::Call;
+use super::request::Call;
 use super::auth::Access;
-use super::problem::Problem;
-use super::{Site, answer};
-use crate::ack::{self, Acknowledged};
-use crate::db;
+use super::error::Problem;
+use super::{Site, response};
+use crate::receipts::acknowledgement::{self, Acknowledged};
+use crate::infra::db;
 use crate::domain::event::{Delivery, EventId, JournalEvent, StoreId};
 use crate::journal::{self, Page, Start};
-use crate::metrics::HOT;
-use crate::reach::{Way, What, Word};
+use crate::infra::metrics::HOT;
+use crate::receipts::writer::{Way, What, Word};
 use crate::token::Scope;
 
 /// Events of one page of the history, at most and where nothing else is asked for.
@@ -86,7 +86,7 @@ async fn read(
                 texts.join(",")
             );
             let ids = told.iter().map(|event| event.id).collect();
-            Ok((ids, answer::json_text(StatusCode::OK, body)))
+            Ok((ids, response::json_text(StatusCode::OK, body)))
         }
     }
 }
@@ -94,7 +94,7 @@ async fn read(
 /// Somebody has seen an event.
 pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem> {
     let Access { site, store, grant, .. } = &access;
-    let by = ack::By {
+    let by = acknowledgement::By {
         token: grant.id,
         label: grant.label.as_deref(),
         session: call.query.panel()?.unwrap_or(NAMELESS),
@@ -106,9 +106,9 @@ pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem
         .loaded(&site.hub.pool)
         .await
         .map_err(Problem::database)?;
-    let stored = db::answered(ack::store(&site.hub.token_pool, &sources, store, call.event()?, by));
+    let stored = db::answered(acknowledgement::store(&site.hub.token_pool, &sources, store, call.event()?, by));
     match stored.await.map_err(Problem::database)? {
-        Acknowledged::Stored => Ok(answer::done()),
+        Acknowledged::Stored => Ok(response::done()),
         Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),
     }
 }
@@ -116,9 +116,9 @@ pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem
 /// Whether somebody has seen an event: a panel that rings for it asks, so that all are silent when one was told to be.
 pub async fn acknowledgement(access: Access, call: Call) -> Result<Response, Problem> {
     let Access { site, store, .. } = &access;
-    let seen = db::answered(ack::is_seen(&site.hub.pool, store, call.event()?));
+    let seen = db::answered(acknowledgement::is_seen(&site.hub.pool, store, call.event()?));
     match seen.await.map_err(Problem::database)? {
-        Some(is_seen) => Ok(answer::json(StatusCode::OK, &json!({"acknowledged": is_seen}))),
+        Some(is_seen) => Ok(response::json(StatusCode::OK, &json!({"acknowledged": is_seen}))),
         None => Err(Problem::UnknownEvent),
     }
 }

@@ -1,24 +1,24 @@
 //! What the program answers over HTTP. The route table is a list; `auth` says who may, `server` has the sockets.
 
-mod answer;
-mod asked;
 mod auth;
+mod databases;
+mod error;
 mod events;
 mod operator;
 mod orders;
 mod panel;
 mod pause;
-mod problem;
-mod proof;
+mod receipts;
+mod request;
 mod request_limits;
+mod response;
 mod rules;
 mod server;
 mod sessions;
-mod sites;
 mod store;
 
 pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_certificate};
-pub use sites::Sites;
+pub use databases::Sites;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,12 +33,12 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use crate::feed::Pulse;
-use crate::listener::Hearing;
-use crate::session::Hub;
+use crate::feed::listener::Hearing;
+use crate::fanout::session::Hub;
 use crate::token::Scope;
-use asked::{Body, Call, Query};
+use request::{Body, Call, Query};
 use auth::Access;
-use problem::Problem;
+use error::Problem;
 use server::Connection;
 
 /// What the routes need of a database.
@@ -141,9 +141,9 @@ pub static ROUTES: [Route; 22] = [
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
     route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
     route!(Panel POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
-    route!(Panel POST "/api/partner/stores/{store}/reach" proof::say),
-    route!(Manager GET "/api/partner/stores/{store}/reach" proof::events),
-    route!(Manager GET "/api/partner/stores/{store}/summary" proof::summary),
+    route!(Panel POST "/api/partner/stores/{store}/reach" receipts::say),
+    route!(Manager GET "/api/partner/stores/{store}/reach" receipts::events),
+    route!(Manager GET "/api/partner/stores/{store}/summary" receipts::summary),
     route!(Health GET "/healthz" operator::healthz),
 ];
 
@@ -257,7 +257,7 @@ async fn handle(
         }
         Err(_) if method == Method::OPTIONS && path.starts_with("/api/partner/") => {
             sites.limits.count_guest(client).await?;
-            return Ok(answer::done());
+            return Ok(response::done());
         }
         Err(problem) => problem,
     };

@@ -6,15 +6,15 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::asked::Call;
-use super::problem::Problem;
-use super::{Site, Sites, answer};
-use crate::listener::Hearing;
-use crate::metrics as figures;
+use super::request::Call;
+use super::error::Problem;
+use super::{Site, Sites, response};
+use crate::feed::listener::Hearing;
+use crate::infra::metrics as figures;
 
 /// The process lives.
 pub async fn healthz(_: Arc<Sites>, _: Call) -> Result<Response, Problem> {
-    Ok(answer::text("ok\n"))
+    Ok(response::text("ok\n"))
 }
 
 /// Whether this node should get sockets: with several databases, as long as one of them is there, for the stores of the
@@ -41,10 +41,10 @@ pub async fn readyz(sites: Arc<Sites>, _: Call) -> Result<Response, Problem> {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    Ok(answer::json(status, &body))
+    Ok(response::json(status, &body))
 }
 
 /// The figures, for Prometheus.
 pub async fn metrics(_: Arc<Sites>, _: Call) -> Result<Response, Problem> {
-    Ok(answer::text(figures::render()))
+    Ok(response::text(figures::render()))
 }

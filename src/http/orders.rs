@@ -5,10 +5,10 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::answer;
-use super::asked::{Call, is_name};
+use super::response;
+use super::request::{Call, is_name};
 use super::auth::Access;
-use super::problem::Problem;
+use super::error::Problem;
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
 use crate::sources::status_change::{self, CurrentStatus, StatusChange, StatusChangeOutcome, Way};
@@ -60,7 +60,7 @@ async fn list_of(access: &Access, call: &Call, kind: SubjectKind) -> Result<Resp
     if !page.unavailable.is_empty() {
         body["unavailable"] = json!(page.unavailable);
     }
-    Ok(answer::json(StatusCode::OK, &body))
+    Ok(response::json(StatusCode::OK, &body))
 }
 
 /// `active`, `all`, or names with commas between them.
@@ -132,7 +132,7 @@ async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Respons
                 .map_or(to, |source| source.mapping.status.becomes(to));
             let body =
                 json!({"id": key, "source": source, "status": becomes.as_str(), "previous_status": previous.as_str()});
-            Ok(answer::json(StatusCode::OK, &body))
+            Ok(response::json(StatusCode::OK, &body))
         }
         StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
         StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),

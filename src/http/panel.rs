@@ -9,8 +9,8 @@ use warp::http::{HeaderName, StatusCode};
 use warp::reply::Response;
 
 use super::Sites;
-use super::asked::Call;
-use super::problem::Problem;
+use super::request::Call;
+use super::error::Problem;
 
 #[derive(RustEmbed)]
 #[folder = "$OUT_DIR/panel/"]

@@ -9,11 +9,11 @@ use time::format_description::well_known::Rfc3339;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::answer;
-use super::asked::{Call, is_name};
+use super::response;
+use super::request::{Call, is_name};
 use super::auth::Access;
 use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, is_reason, name};
-use super::problem::Problem;
+use super::error::Problem;
 use crate::store::pause::{self, LONGEST, Pause, Until};
 
 /// What begins a pause.
@@ -61,7 +61,7 @@ pub async fn end(access: Access, call: Call) -> Result<Response, Problem> {
 fn answer_of(pause: Option<&Pause>) -> Response {
     let mut body = pause.map_or_else(|| json!({}), Pause::to_json);
     body["paused"] = json!(pause.is_some());
-    answer::json(StatusCode::OK, &body)
+    response::json(StatusCode::OK, &body)
 }
 
 fn until(wish: &Wish) -> Option<Until> {

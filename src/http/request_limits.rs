@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::problem::Problem;
+use super::error::Problem;
 use super::server::Network;
-use crate::config;
-use crate::rate_limiter::{Rate, RateLimiters};
+use crate::infra::config;
+use crate::infra::rate_limiter::{Rate, RateLimiters};
 use crate::token::TokenId;
 
 /// Seconds' worth of requests that may come at once: a page and its files, or all panels of a large kitchen.

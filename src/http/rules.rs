@@ -7,7 +7,7 @@ use warp::http::header::{self, HeaderMap, HeaderValue};
 use warp::reply::Response;
 
 use super::server::Proxies;
-use crate::config;
+use crate::infra::config;
 
 /// For a year, a browser that has been here once comes with TLS only.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");

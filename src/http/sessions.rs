@@ -6,13 +6,13 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::answer;
-use super::asked::Call;
+use super::response;
+use super::request::Call;
 use super::auth::{self, Access};
-use super::problem::Problem;
-use crate::router::Refused;
-use crate::session::{Close, Session, sse, ws};
-use crate::telemetry::LogLimit;
+use super::error::Problem;
+use crate::fanout::router::Refused;
+use crate::fanout::session::{Close, Session, sse, ws};
+use crate::infra::telemetry::LogLimit;
 
 /// A WebSocket.
 pub async fn web_socket(access: Access, call: Call) -> Result<Response, Problem> {
@@ -30,7 +30,7 @@ pub async fn web_socket(access: Access, call: Call) -> Result<Response, Problem>
         ws::serve(upgrade, session, after).await;
         drop(place);
     });
-    Ok(answer::switching_protocols(
+    Ok(response::switching_protocols(
         &accept,
         auth::offers_our_protocol(&call.headers),
     ))
@@ -47,7 +47,7 @@ pub async fn server_sent_events(access: Access, call: Call) -> Result<Response, 
         sse::serve(transport, session, after).await;
         drop(place);
     });
-    Ok(answer::event_stream(body))
+    Ok(response::event_stream(body))
 }
 
 /// Begins a session when it is its turn: after a restart all of them come at once.
@@ -81,5 +81,5 @@ pub async fn check(access: Access, _: Call) -> Result<Response, Problem> {
         return Err(Problem::NotReady);
     }
     let body = json!({"ok": true, "store_id": store.as_str(), "scope": grant.scope.as_str()});
-    Ok(answer::json(StatusCode::OK, &body))
+    Ok(response::json(StatusCode::OK, &body))
 }

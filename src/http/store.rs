@@ -4,10 +4,10 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::asked::Call;
+use super::request::Call;
 use super::auth::Access;
-use super::problem::Problem;
-use super::{Bot, answer};
+use super::error::Problem;
+use super::{Bot, response};
 use crate::store;
 
 /// Its name, how its money and clock read, and how its chats are.
@@ -32,5 +32,5 @@ pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
     if let Some(pause) = card.pause {
         body["pause"] = pause.to_json();
     }
-    Ok(answer::json(StatusCode::OK, &body))
+    Ok(response::json(StatusCode::OK, &body))
 }

@@ -4,7 +4,7 @@
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
-use crate::db::{GenericClient, Transaction};
+use crate::infra::db::{GenericClient, Transaction};
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, EventType, JournalEvent, StoreId};
 

@@ -2,24 +2,24 @@
 //! transaction is large), what a coming-back client reads (`page`), and what is
 //! removed after its time (`retention`).
 
-mod beside;
 mod due;
-mod outline;
+mod large_transaction;
 mod page;
 mod reader;
 mod retention;
 mod sql_types;
+mod transaction_sizes;
 
-pub use beside::{Beside, beside};
+pub use large_transaction::{Beside, beside};
 pub use due::{Due, DueBatch, append, read_due, read_with_siblings};
-pub use outline::{Outline, Size};
+pub use transaction_sizes::{Outline, Size};
 pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, read_past, read_where};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
 
 use tokio_postgres::Row;
 
-use crate::db;
+use crate::infra::db;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::{Body, EventId, EventType, JournalEvent, RowWrite, SourceId, StoreId, Write};
 use sql_types::{JsonText, SqlXid};
@@ -28,7 +28,7 @@ use sql_types::{JsonText, SqlXid};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Postgres says so, or is gone.
-    #[error("the journal cannot be read: {}", crate::db::reason(.0))]
+    #[error("the journal cannot be read: {}", crate::infra::db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// No connection was free, or could be made.
     #[error("no connection for reading the journal: {0}")]
@@ -41,7 +41,7 @@ pub enum Error {
     NoSnapshot,
     /// What its rows mean could not be read.
     #[error("the sources cannot be read: {0}")]
-    Sources(#[source] crate::db::Failed),
+    Sources(#[source] crate::infra::db::Failed),
     /// The tables are not there, or older than the program.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
-use crate::db::{self, Pool};
+use crate::infra::db::{self, Pool};
 use crate::domain::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
@@ -199,7 +199,7 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
 
 /// The events of these keys among the newest `scanned` of a store, in the order of their numbers.
 pub async fn newest_of(
-    client: &crate::db::Transaction<'_>,
+    client: &crate::infra::db::Transaction<'_>,
     store: &StoreId,
     keys: &[&str],
     scanned: i64,
@@ -219,7 +219,7 @@ pub async fn newest_of(
 
 /// Rows of the journal that a condition holds for, in the order that it asks for.
 pub async fn read_where(
-    client: &impl crate::db::GenericClient,
+    client: &impl crate::infra::db::GenericClient,
     condition: &str,
     parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type)],
 ) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {

@@ -13,8 +13,8 @@ use tokio_postgres::types::ToSql;
 
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event, read_epoch};
-use crate::config::Database;
-use crate::db::{self, Client, Rows, Statement};
+use crate::infra::config::Database;
+use crate::infra::db::{self, Client, Rows, Statement};
 use crate::domain::cursor::{Epoch, Position, Snapshot};
 use crate::domain::event::{JournalEvent, Xid};
 use crate::sources::Sources;
@@ -107,8 +107,8 @@ impl Reader {
         let news = client.prepare_cached(&format!("{select} limit $4")).await?;
         let backlog = format!("select * from ({select}) e order by snapshot is null, id");
         let backlog = client.prepare_cached(&backlog).await?;
-        let outline = client.prepare_cached(super::outline::OUTLINE).await?;
-        let touched = client.prepare_cached(super::outline::TOUCHED).await?;
+        let outline = client.prepare_cached(super::transaction_sizes::OUTLINE).await?;
+        let touched = client.prepare_cached(super::transaction_sizes::TOUCHED).await?;
         Ok(Self {
             client,
             news,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::db::{self, Pool};
+use crate::infra::db::{self, Pool};
 
 /// Events removed in one transaction.
 pub const TRIM_BATCH: i64 = 1000;

@@ -15,8 +15,9 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::v23::TABLES;
 use super::{Error, Say};
-use crate::config::Config;
-use crate::{db, programs};
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::programs;
 
 /// Writes the backup, or fails before anything is changed.
 pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result<PathBuf, Error> {

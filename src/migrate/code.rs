@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, Transaction};
 
 use super::{Error, Say};
-use crate::config::{Database, Notify};
+use crate::infra::config::{Database, Notify};
 
 /// In the order in which they need one another.
 const FILES: [(&str, &str); 2] = [

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
 use super::{Error, Say};
-use crate::db::GenericClient;
-use crate::table_lock::{LockError, with_lock_retries};
+use crate::infra::db::GenericClient;
+use crate::infra::table_lock::{LockError, with_lock_retries};
 
 /// The advisory lock that one migration at a time holds: "vest", "migr".
 const LOCK: i64 = 0x7665_7374_6d69_6772;

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use refinery::{Runner, SchemaVersion, Target};
 use tokio_postgres::Client;
 
-use crate::config::{Config, ShopSchema};
-use crate::db;
+use crate::infra::config::{Config, ShopSchema};
+use crate::infra::db;
 use crate::sources::attach;
 
 pub use lock::holder;
@@ -43,7 +43,7 @@ const SHOP: Set = Set {
     runner: shop::migrations::runner,
 };
 
-pub use crate::table_lock::Progress as Say;
+pub use crate::infra::table_lock::Progress as Say;
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]

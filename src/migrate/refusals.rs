@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Row};
 
 use super::Error;
 use super::v23::{self, CONSTRAINTS, RENAMED, TABLES};
-use crate::db;
+use crate::infra::db;
 
 /// Columns that an attached table must have.
 const NEEDED: [&str; 3] = ["id", "store_id", "status"];

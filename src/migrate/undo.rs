@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Transaction};
 use super::reference_shop::{self, Words};
 use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
 use super::{Error, SHOP, Say, applied, code, connect, lock};
-use crate::config::Config;
+use crate::infra::config::Config;
 
 /// Puts the statuses of before V23 back. It may be broken off and begun again.
 pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use refinery::SchemaVersion;
 use tokio_postgres::Client;
 
 use super::{Error, Say, backup, lock, refusals};
-use crate::config::Config;
+use crate::infra::config::Config;
 
 /// Its number.
 pub const VERSION: SchemaVersion = 23;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::db::Client;
+use crate::infra::db::Client;
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::query::described;
-use crate::db::Failed;
+use crate::infra::db::Failed;
 use crate::domain::event::StoreId;
 use crate::journal;
 use crate::sources::{registry, zone};

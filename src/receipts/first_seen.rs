@@ -1,8 +1,8 @@
 //! Counts how new orders were first seen. Only their translation says which events made an order new.
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
-use crate::db::Failed;
+use crate::infra::db::Failed;
 use crate::domain::event::{EventId, EventType};
 use crate::journal;
 use crate::sources::Sources;

@@ -1,7 +1,9 @@
 //! Receipts: how events reached people, told afterwards. `query` reads them for panels, `audit` for the command line,
 //! `summary` counts them.
 
+pub mod acknowledgement;
 pub mod audit;
 pub mod first_seen;
 pub mod query;
 pub mod summary;
+pub mod writer;

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::db::GenericClient;
-use crate::db::Pool;
+use crate::infra::db::GenericClient;
+use crate::infra::db::Pool;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventId, JournalEvent, PartnerEvent, StoreId};
 use crate::domain::wire_time::WireTime;
 use crate::journal;

@@ -1,11 +1,11 @@
 //! The figures of a store's orders within a span of time: how each was seen first, and how long people took to answer.
 
-use crate::db::GenericClient;
-use crate::db::Pool;
+use crate::infra::db::GenericClient;
+use crate::infra::db::Pool;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventType, JournalEvent, StoreId};
 use crate::domain::status::Status;
 use crate::journal;

@@ -1,7 +1,7 @@
 //! What a role may do with a source's tables: the grants and the policies of row level security that are missing. The role that
 //! serves needs them, not the one that attached the table.
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 use super::catalog::{self, Table};
 use super::mapping::{ItemsRef, Mapping};

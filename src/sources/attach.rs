@@ -15,9 +15,9 @@ use super::repair::{Lacked, repair};
 use super::trigger::{function_sql, triggers_sql};
 use super::validate::{Findings, validate};
 use super::{RecordedColumn, Source};
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 use crate::domain::event::SourceId;
-use crate::table_lock::{LockError, Progress, with_lock_retries};
+use crate::infra::table_lock::{LockError, Progress, with_lock_retries};
 pub use detach::{Kept, detach, detach_sql, find};
 
 /// Why a table was not attached or detached.

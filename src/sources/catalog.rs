@@ -2,9 +2,9 @@
 
 use tokio_postgres::error::SqlState;
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
-use crate::db::Failed;
+use crate::infra::db::Failed;
 
 /// A shop's table.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Whether the sources are as they were attached: what is wrong with each, and what to do. `vestnik serve` looks, logs and
 //! counts; `vestnik doctor` and `vestnik source list` say it.
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 use super::RecordedColumn;
 use super::access;
@@ -12,7 +12,7 @@ use super::json::{Json, at_path};
 use super::mapping::Mapping;
 use super::recorder;
 use super::trigger::{body_of, function_name, function_sql};
-use crate::db::Failed;
+use crate::infra::db::Failed;
 use crate::domain::status::SubjectKind;
 
 /// The newest rows of the journal that are looked at for words that nobody mapped.
@@ -57,7 +57,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, Failed> {
                 name,
                 table,
                 kind: None,
-                troubles: vec![format!("it cannot be looked at: {}", crate::db::reason(&error))],
+                troubles: vec![format!("it cannot be looked at: {}", crate::infra::db::reason(&error))],
                 notes: Vec::new(),
             },
             looked => looked?,

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Transaction;
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 use super::attach::Error;
 use super::catalog::Table;
@@ -10,7 +10,7 @@ use super::mapping::Mapping;
 use super::recorder::{self, Recorder};
 use super::trigger::{body_of, function_name, function_sql, trigger_names, triggers_sql};
 use crate::domain::event::SourceId;
-use crate::table_lock::Progress;
+use crate::infra::table_lock::Progress;
 
 /// What had to be put in force.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

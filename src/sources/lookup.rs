@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::db::{GenericClient, Pool};
+use crate::infra::db::{GenericClient, Pool};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 
@@ -14,7 +14,7 @@ use super::items::LISTED_ITEMS;
 use super::mapping::{Column, Items, ItemsRef};
 use super::sql::{ident, path_array};
 use super::{Source, Sources};
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 use crate::domain::event::{JournalEvent, SourceId};
 
 /// How long the look-ups of a source may take: other stores' orders wait meanwhile.

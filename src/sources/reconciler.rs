@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::db::{Pool, Transaction};
+use crate::infra::db::{Pool, Transaction};
 
-use crate::db;
+use crate::infra::db;
 
 /// Rows of a table that are compared at once, the newest: writing past the triggers is seldom about one row.
 const ROWS: i64 = 1000;

@@ -3,7 +3,7 @@
 
 use tokio_postgres::Client;
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 /// The role's name, one for all databases of a cluster: its rights are given in each.
 pub const ROLE: &str = "vestnik_recorder";

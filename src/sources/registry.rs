@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::db::GenericClient;
-use crate::db::Pool;
+use crate::infra::db::GenericClient;
+use crate::infra::db::Pool;
 
 use super::mapping::Mapping;
 use super::{RecordedColumn, Source, Sources, derived};
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 

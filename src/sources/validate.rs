@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 use super::access;
 use super::catalog::{self, Shape, Table};
@@ -287,7 +287,7 @@ async fn details(client: &Client, query: &str, findings: &mut Findings) -> Resul
         Err(error) if error.as_db_error().is_some() => {
             findings
                 .problems
-                .push(format!("details.query: {}", crate::db::reason(&error)));
+                .push(format!("details.query: {}", crate::infra::db::reason(&error)));
         }
         Err(error) => return Err(error.into()),
     }

@@ -3,6 +3,7 @@
 mod attendance;
 pub mod hours;
 pub mod pause;
+pub mod presence;
 pub mod secret;
 mod zone;
 
@@ -10,7 +11,7 @@ pub use attendance::{AttendedBy, Escalates};
 
 use time::{Date, Time};
 
-use crate::db::{self, Client, Failed, Pool, Transaction};
+use crate::infra::db::{self, Client, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};

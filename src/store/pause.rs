@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
-use crate::db::{self, Failed, Pool, Transaction};
+use crate::infra::db::{self, Failed, Pool, Transaction};
 use crate::domain::event::{EventType, StoreId};
 use crate::domain::wire_time::WireTime;
 use crate::journal;

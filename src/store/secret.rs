@@ -1,8 +1,8 @@
 //! What signs a store's webhook.
 
-use crate::db::Client;
+use crate::infra::db::Client;
 
-use crate::db::Failed;
+use crate::infra::db::Failed;
 use crate::domain::event::StoreId;
 
 /// Whether a store has a secret that signs its webhook.

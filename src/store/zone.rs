@@ -1,7 +1,7 @@
 //! The name of a store's clock. Postgres takes much for a time zone that people mean otherwise: `UTC+3` is three hours west of
 //! Greenwich. So a zone is a name of IANA's, and anything else is refused, with the name that is meant.
 
-use crate::db::Client;
+use crate::infra::db::Client;
 
 use super::Error;
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::client::Unreachable;
 use super::refusal::Refusal;
-use crate::config::Telegram;
+use crate::infra::config::Telegram;
 
 /// How long a connection may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::html::Html;
 use super::message::{field_name, payment};
 use super::text::{amount, inline, moment, said_of};
-use super::words::Words;
-use crate::delivery::told::Told;
-use crate::delivery::work::Style;
+use super::catalog::Words;
+use crate::delivery::event_view::Told;
+use crate::delivery::next_message::Style;
 use crate::domain::Subject;
 use crate::domain::subject::{Item, OrderType, Quantity};
 

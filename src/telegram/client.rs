@@ -14,8 +14,8 @@ use super::api::{Api, Problem};
 use super::command::COMMANDS;
 use super::line::Line;
 use super::refusal::{Meaning, Refusal, Request};
-use super::words;
-use crate::config::Telegram;
+use super::catalog;
+use crate::infra::config::Telegram;
 
 /// What is asked beside the messages may take so long.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
@@ -93,8 +93,8 @@ impl Client {
 
     /// Offers the commands in the menu beside the text field, in each language.
     pub async fn set_menu(&self) -> Result<(), Unreachable> {
-        for language in [None].into_iter().chain(words::languages().map(Some)) {
-            let words = words::of(language.unwrap_or(words::DEFAULT));
+        for language in [None].into_iter().chain(catalog::languages().map(Some)) {
+            let words = catalog::of(language.unwrap_or(catalog::DEFAULT));
             let command = |name: &&str| BotCommand::new(*name, words.get(&format!("menu.{name}")));
             let mut request = SetMyCommands::new(COMMANDS.iter().map(command));
             request.language_code = language.map(str::to_owned);

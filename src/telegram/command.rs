@@ -7,15 +7,15 @@ use serde::Deserialize;
 use teloxide::payloads::GetChatMember;
 use teloxide::types::{Chat, Message, MessageKind};
 
-use super::bot::Bot;
+use super::update_poller::Bot;
 use super::client::ASK_DEADLINE;
 use super::digest;
 use super::html::filled;
 use super::pause;
-use super::words::{self, Words};
-use crate::db::Failed;
+use super::catalog::{self, Words};
+use crate::infra::db::Failed;
 use crate::delivery::reopen;
-use crate::link::{self, Applicant, Change, Link, Linked, Mode, Place};
+use crate::delivery::chat_links::{self, Applicant, Change, Link, Linked, Mode, Place};
 use crate::store::hours::{self, Span};
 
 /// The longest that a chat may be muted for.
@@ -40,16 +40,16 @@ impl Commands<'_> {
             return Ok(());
         };
         let chat = message.chat.id.0;
-        let all = link::links(&self.bot.pool, chat).await?;
+        let all = chat_links::links(&self.bot.pool, chat).await?;
         let links = of_topic(&all, topic(message));
         let asked_in = message.from.as_ref().and_then(|from| from.language_code.as_deref());
         let language = links
             .first()
-            .map_or_else(|| words::known(asked_in), |link| link.language.as_str());
+            .map_or_else(|| catalog::known(asked_in), |link| link.language.as_str());
         // A chat of several stores has the texts of the first.
         let words = links
             .first()
-            .map_or_else(|| words::of(language), |link| words::of_store(language, &link.store));
+            .map_or_else(|| catalog::of(language), |link| catalog::of_store(language, &link.store));
         let answer = match said {
             Said::Command(Command::Help, _) => help(words),
             Said::Command(Command::Status, _) => status(words, &links),
@@ -90,7 +90,7 @@ impl Commands<'_> {
             title: title.as_deref(),
             topic: topic(message),
         };
-        link::answer(&self.bot.pool, place, answer, buttons).await?;
+        chat_links::answer(&self.bot.pool, place, answer, buttons).await?;
         self.bot.planned.notify_one();
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Commands<'_> {
         let (pool, chat) = (&self.bot.pool, message.chat.id.0);
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         if command == Command::Unlink {
-            link::unlink(pool, chat, &stores).await?;
+            chat_links::unlink(pool, chat, &stores).await?;
             return Ok(words.get("command.unlinked").to_owned());
         }
         let Some(change) = change_of(command, argument) else {
@@ -125,7 +125,7 @@ impl Commands<'_> {
                 _ => words.get("command.mute_help").to_owned(),
             });
         };
-        link::change(pool, chat, &stores, change).await?;
+        chat_links::change(pool, chat, &stores, change).await?;
         Ok(match change {
             Change::Mode(mode) => filled(words.get("command.mode_set"), &[("mode", mode_name(words, mode))]),
             Change::Mute(Duration::ZERO) => words.get("command.unmuted").to_owned(),
@@ -149,9 +149,9 @@ impl Commands<'_> {
             topic: topic(message),
             person: message.from.as_ref().map_or(0, |from| from.id.0 as i64),
         };
-        Ok(match link::link(&self.bot.pool, applicant, code).await? {
+        Ok(match chat_links::link(&self.bot.pool, applicant, code).await? {
             Linked::Done(link) => {
-                let words = words::of_store(&link.language, &link.store);
+                let words = catalog::of_store(&link.language, &link.store);
                 let store = link.store_name.as_deref().unwrap_or(&link.store);
                 let mode = mode_name(words, link.mode);
                 filled(words.get("command.linked"), &[("store", store), ("mode", mode)])
@@ -163,10 +163,10 @@ impl Commands<'_> {
 
     /// The bot was added to a group: how it is linked, where it is not.
     pub async fn greet(&self, chat: &Chat, language: Option<&str>) -> Result<(), Failed> {
-        if chat.is_private() || chat.is_channel() || !link::links(&self.bot.pool, chat.id.0).await?.is_empty() {
+        if chat.is_private() || chat.is_channel() || !chat_links::links(&self.bot.pool, chat.id.0).await?.is_empty() {
             return Ok(());
         }
-        let words = words::of(words::known(language));
+        let words = catalog::of(catalog::known(language));
         let bot = self.bot.name().unwrap_or_default();
         let title = name(chat);
         let place = Place {
@@ -175,7 +175,7 @@ impl Commands<'_> {
             topic: None,
         };
         let text = filled(words.get("command.greeting"), &[("bot", bot)]);
-        link::answer(&self.bot.pool, place, &text, None).await?;
+        chat_links::answer(&self.bot.pool, place, &text, None).await?;
         self.bot.planned.notify_one();
         Ok(())
     }
@@ -253,7 +253,7 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<S
     let other = is_private.then_some(Said::Other);
     let (first, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
     let Some(command) = first.strip_prefix('/') else {
-        let is_code = is_private && link::looks_like_code(first) && argument.is_empty();
+        let is_code = is_private && chat_links::looks_like_code(first) && argument.is_empty();
         return if is_code {
             Some(Said::Command(Command::Link, first))
         } else {

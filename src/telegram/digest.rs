@@ -6,9 +6,9 @@ use super::html::{Html, MESSAGE_UNITS};
 use super::message::{Button, Message, status_name};
 use super::note;
 use super::text::{amount, inline, moment};
-use super::words::{self, Words};
-use crate::delivery::told::{Item as Delivered, Told};
-use crate::delivery::work::Style;
+use super::catalog::{self, Words};
+use crate::delivery::event_view::{Item as Delivered, Told};
+use crate::delivery::next_message::Style;
 use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
 use crate::domain::status::Status;
@@ -22,7 +22,7 @@ const NUMBER_CHARACTERS: usize = 20;
 
 /// As many of them as one digest has room for, in the order in which they happened; one at least.
 pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
-    let words = words::of_store(&style.language, &style.store);
+    let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     head(&mut html, words, style, items.len(), true);
     let lines = items.iter().take_while(|item| {
@@ -37,7 +37,7 @@ pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
 
 /// Writes it. What waits for an answer has a button that brings it as a message of its own.
 pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Message {
-    let words = words::of_store(&style.language, &style.store);
+    let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     head(&mut html, words, style, items.len(), was_away);
     for Delivered { event, .. } in items {
@@ -196,7 +196,7 @@ mod tests {
             of(3, "b", "preparing"),
             of(4, "c", "pending"),
         ];
-        let buttons = open_buttons(words::of("en"), events.iter());
+        let buttons = open_buttons(catalog::of("en"), events.iter());
         let presses: Vec<&str> = buttons.iter().flatten().map(|(_, press)| press.as_str()).collect();
         assert_eq!(presses, ["o:1", "o:4"]);
     }

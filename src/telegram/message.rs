@@ -5,9 +5,9 @@ use super::digest::digest;
 use super::html::{Html, MESSAGE_UNITS};
 use super::note;
 use super::text::{amount, in_url, inline, moment, said_of};
-use super::words::{self, Words};
-use crate::delivery::told::Told;
-use crate::delivery::work::{Alarm, Escalated, Style, Work};
+use super::catalog::{self, Words};
+use crate::delivery::event_view::Told;
+use crate::delivery::next_message::{Alarm, Escalated, Style, Work};
 use crate::domain::Subject as Canonical;
 use crate::domain::event::EventType;
 use crate::domain::status::{Status, SubjectKind};
@@ -71,7 +71,7 @@ pub(super) fn title(told: &Told) -> String {
 
 /// What certainly matters comes first and the items last, so that the items are what is cut.
 fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
-    let words = words::of_store(&style.language, &style.store);
+    let words = catalog::of_store(&style.language, &style.store);
     let it = &latest.subject;
     let mut html = Html::new(MESSAGE_UNITS);
     if let Some(escalated) = escalated.filter(|_| it.visible_status() == Some(Status::Pending)) {
@@ -308,7 +308,7 @@ pub fn reasons(words: &Words, event: i64) -> Vec<Vec<Button>> {
 }
 
 fn alarm_text(style: &Style, alarm: Alarm) -> String {
-    let words = words::of_store(&style.language, &style.store);
+    let words = catalog::of_store(&style.language, &style.store);
     let name = match alarm {
         Alarm::Raised => "alarm.raised",
         Alarm::ClearedByPanel => "alarm.cleared_panel",
@@ -377,7 +377,7 @@ pub(super) mod tests {
     fn a_new_order_says_all_that_a_kitchen_needs() {
         let told = told(EventType::NewOrder, &order("pending"));
         let message = subject(&style("ru"), &told, &told, None, None);
-        let time = moment(told.at, &style("ru"), words::of("ru"));
+        let time = moment(told.at, &style("ru"), catalog::of("ru"));
         let expected = format!(
             "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
              💰 <b>12\u{a0}500,00\u{a0}₽</b>\n🕒 Получено: {time}\n• 2 × Пицца &amp; сыр\n   + халапеньо\n   ✎ <b>без лука</b>\n• вода"

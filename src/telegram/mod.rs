@@ -3,7 +3,8 @@
 //! (`command`, `pause`, `today`) and press (`press`); `message`, `changed`, `html` and `words` make the texts.
 
 mod api;
-pub mod bot;
+mod callback_query;
+pub mod catalog;
 mod changed;
 mod client;
 mod command;
@@ -13,13 +14,12 @@ mod line;
 pub mod message;
 mod note;
 pub mod pause;
-mod press;
 mod refusal;
 pub mod sender;
 mod text;
 mod today;
+pub mod update_poller;
 mod updates;
-pub mod words;
 
 pub use client::{Client, Unreachable};
 pub use line::Outage;

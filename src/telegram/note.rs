@@ -6,17 +6,17 @@ use std::time::Duration;
 use super::html::{Html, MESSAGE_UNITS, plain};
 use super::message::{self, Message};
 use super::text::{inline, moment};
-use super::words::{self, Words};
+use super::catalog::{self, Words};
 use crate::delivery::note::{Note, Noted};
-use crate::delivery::told::{Item, Told};
-use crate::delivery::work::Escalated;
+use crate::delivery::event_view::{Item, Told};
+use crate::delivery::next_message::Escalated;
 
 /// Of what is put into a line, characters.
 const LINE_CHARACTERS: usize = 200;
 
 /// Writes a note.
 pub(super) fn render(noted: &Noted) -> Message {
-    let words = words::of_store(&noted.style.language, &noted.style.store);
+    let words = catalog::of_store(&noted.style.language, &noted.style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     match noted.about.as_slice() {
         [item] => one(&mut html, words, noted, item),

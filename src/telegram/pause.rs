@@ -7,15 +7,15 @@ use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::bot::Bot;
+use super::update_poller::Bot;
 use super::command::{self, Commands};
 use super::html::filled;
 use super::message::Button;
 use super::text::{inline, moment_in};
-use super::words::{self, Words};
-use crate::db::Failed;
+use super::catalog::{self, Words};
+use crate::infra::db::Failed;
 use crate::domain::event::StoreId;
-use crate::link::{self, Link};
+use crate::delivery::chat_links::{self, Link};
 use crate::store::pause::{self, LONGEST, Until};
 
 /// What is offered, minutes.
@@ -101,14 +101,14 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
         MaybeInaccessibleMessage::Regular(message) => command::topic(message),
         MaybeInaccessibleMessage::Inaccessible(_) => None,
     };
-    let links = command::of_topic(&link::links(&bot.pool, place.chat().id.0).await?, topic);
+    let links = command::of_topic(&chat_links::links(&bot.pool, place.chat().id.0).await?, topic);
     let language = links.first().map_or_else(
-        || words::known(query.from.language_code.as_deref()),
+        || catalog::known(query.from.language_code.as_deref()),
         |link| link.language.as_str(),
     );
     let words = links
         .first()
-        .map_or_else(|| words::of(language), |link| words::of_store(language, &link.store));
+        .map_or_else(|| catalog::of(language), |link| catalog::of_store(language, &link.store));
     if links.is_empty() {
         return Ok(Some(words.get("pressed.unknown").to_owned()));
     }
@@ -123,7 +123,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
 
 /// Whether anything came of it.
 async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, Failed> {
-    let by: String = inline(by).chars().take(super::press::NAME_CHARACTERS).collect();
+    let by: String = inline(by).chars().take(super::callback_query::NAME_CHARACTERS).collect();
     let mut is_any = false;
     for link in links {
         let store = StoreId::new(&link.store);
@@ -157,7 +157,7 @@ pub fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
         reason: Option<String>,
     }
     let data: Data = serde_json::from_str(data).unwrap_or_default();
-    let words = words::of_store(notice.language, notice.id);
+    let words = catalog::of_store(notice.language, notice.id);
     let by = inline(data.by.as_deref().unwrap_or_default());
     let values = [("store", notice.store), ("by", by.as_str())];
     if !is_paused {

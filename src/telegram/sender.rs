@@ -22,8 +22,8 @@ use super::html;
 use super::message::{self, Button, Message};
 use super::refusal::{Meaning, Refusal, Request};
 use crate::delivery::queue::Claim;
-use crate::delivery::settle::{Block, Outcome};
-use crate::delivery::work::Work;
+use crate::delivery::complete::{Block, Outcome};
+use crate::delivery::next_message::Work;
 
 /// Added to the time that Telegram asks to be left alone for.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);

@@ -4,8 +4,8 @@ use jiff::civil::Date;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use time::OffsetDateTime;
 
-use super::words::Words;
-use crate::delivery::work::Style;
+use super::catalog::Words;
+use crate::delivery::next_message::Style;
 use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
 use crate::sources::zone;
@@ -122,7 +122,7 @@ pub(super) fn amount(minor: i64, currency: Currency, words: &Words) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::words;
+    use super::super::catalog;
     use super::*;
 
     #[test]
@@ -152,18 +152,18 @@ mod tests {
                 "Monday, November 24, 2025",
             ),
         ] {
-            assert_eq!(day(date, today, words::of("ru")), ru);
-            assert_eq!(day(date, today, words::of("en")), en);
+            assert_eq!(day(date, today, catalog::of("ru")), ru);
+            assert_eq!(day(date, today, catalog::of("en")), en);
         }
     }
 
     #[test]
     fn amounts_have_the_digits_of_their_currency() {
-        let (ru, of) = (words::of("ru"), |code| Currency::from_code(code).unwrap());
+        let (ru, of) = (catalog::of("ru"), |code| Currency::from_code(code).unwrap());
         assert_eq!(amount(5, of("RUB"), ru), "0,05\u{a0}₽");
         assert_eq!(amount(-123_456, of("JPY"), ru), "-123\u{a0}456\u{a0}¥");
         assert_eq!(
-            amount(1_234_567, of("KWD"), words::of("en")).trim_start_matches(|c: char| !c.is_ascii_digit()),
+            amount(1_234_567, of("KWD"), catalog::of("en")).trim_start_matches(|c: char| !c.is_ascii_digit()),
             "1,234.567"
         );
         assert_eq!(amount(100, of("XQQ"), ru), "1,00\u{a0}XQQ");

@@ -9,12 +9,12 @@ use super::command::Commands;
 use super::html::{Html, MESSAGE_UNITS};
 use super::message::{Button, status_name};
 use super::text::{amount, day, inline, moment_in};
-use super::words::{self, Words};
+use super::catalog::{self, Words};
 use super::{digest, note};
-use crate::db::Failed;
+use crate::infra::db::Failed;
 use crate::delivery::today::{Newcomer, Today, today};
 use crate::domain::status::{Status, SubjectKind};
-use crate::link::Link;
+use crate::delivery::chat_links::Link;
 use crate::sources::zone;
 
 /// Units that the line about what is missing may take.
@@ -26,7 +26,7 @@ impl Commands<'_> {
     /// Tells it, a message for each store.
     pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), Failed> {
         for link in links.iter().take(STORES) {
-            let words = words::of_store(&link.language, &link.store);
+            let words = catalog::of_store(&link.language, &link.store);
             if let Some(today) = today(&self.bot.pool, &self.bot.sources, &link.store).await? {
                 let (text, buttons) = tell(words, &today);
                 self.say(message, &text, Some(&serde_json::json!(buttons))).await?;

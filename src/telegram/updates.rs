@@ -8,13 +8,13 @@ use teloxide::types::{ChatMemberUpdated, Message, Update, UpdateKind};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::bot::Bot;
+use super::update_poller::Bot;
 use super::command::Commands;
-use super::press;
-use crate::backoff::Backoff;
-use crate::db::Failed;
+use super::callback_query;
+use crate::infra::backoff::Backoff;
+use crate::infra::db::Failed;
 use crate::delivery::{chat_state, migrate};
-use crate::poll;
+use crate::delivery::shared_bot;
 
 /// Attempts to deal with an update. One that cannot be dealt with must not keep those behind it for ever.
 const ATTEMPTS: u32 = 3;
@@ -26,7 +26,7 @@ const MOST_WAITING: usize = 1000;
 /// Those that wait, by chat. A chat is there while a task of its own deals with its updates.
 #[derive(Default)]
 struct Waiting {
-    chats: HashMap<i64, VecDeque<poll::Update>>,
+    chats: HashMap<i64, VecDeque<shared_bot::Update>>,
     /// All that wait or are being dealt with.
     ids: HashSet<i64>,
 }
@@ -60,7 +60,7 @@ impl Updates {
     }
 
     /// Updates that are stored: they are dealt with, and removed.
-    pub fn deal_with(&self, updates: Vec<poll::Update>) {
+    pub fn deal_with(&self, updates: Vec<shared_bot::Update>) {
         for update in updates {
             let chat = chat_of(&update.body);
             let mut waiting = self.waiting();
@@ -104,7 +104,7 @@ impl Updates {
 
     /// Deals with one, or gives it up. Where it cannot be removed afterwards, it is dealt with again some day: every one may
     /// be repeated.
-    async fn update(&self, stored: &poll::Update) {
+    async fn update(&self, stored: &shared_bot::Update) {
         // Telegram sends new kinds of things every few months.
         let update: Option<Update> = serde_json::from_str(&stored.body).ok();
         if let Some(update) = &update {
@@ -112,7 +112,7 @@ impl Updates {
         }
         let mut backoff = Backoff::new();
         for _ in 0..ATTEMPTS {
-            match poll::dealt_with(&self.bot.pool, stored.id).await {
+            match shared_bot::dealt_with(&self.bot.pool, stored.id).await {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::debug!(%error, update = stored.id, "an update was not removed yet");
@@ -135,7 +135,7 @@ impl Updates {
             metrics::counter!("vestnik_telegram_updates_given_up_total").increment(1);
             tracing::error!(%error, update = update.id.0, tries, "what somebody wrote or pressed was given up");
             if let UpdateKind::CallbackQuery(query) = &update.kind {
-                press::failed(&self.bot, query);
+                callback_query::failed(&self.bot, query);
             }
             return;
         }
@@ -145,7 +145,7 @@ impl Updates {
         let bot = &*self.bot;
         match &update.kind {
             UpdateKind::Message(message) | UpdateKind::ChannelPost(message) => self.message(message).await,
-            UpdateKind::CallbackQuery(query) => press::press(bot, query).await,
+            UpdateKind::CallbackQuery(query) => callback_query::press(bot, query).await,
             UpdateKind::MyChatMember(change) => self.membership(change).await,
             _ => Ok(()),
         }
@@ -164,7 +164,7 @@ impl Updates {
         self.heard_from(chat).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
         if let (Some(there), Some(from), Some(reason)) = (message.reply_to_message(), &message.from, reason)
-            && let Some(said) = press::reason(bot, chat, there.id.0, from, reason).await?
+            && let Some(said) = callback_query::reason(bot, chat, there.id.0, from, reason).await?
         {
             return Commands { bot }.say(message, &said, None).await;
         }

@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::jwt::{Claims, Jwt, Parts, Refused};
-use crate::config::{self, JwtAlgorithm as Algorithm};
-use crate::telemetry::LogLimit;
+use crate::infra::config::{self, JwtAlgorithm as Algorithm};
+use crate::infra::telemetry::LogLimit;
 
 /// Between two times that a file is read.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);

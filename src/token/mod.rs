@@ -21,7 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use crate::db;
+use crate::infra::db;
 
 /// What every token begins with, so that a leaked one is recognised.
 const PREFIX: &str = "vst_";

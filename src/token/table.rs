@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::db::{Client, GenericClient, Pool};
+use crate::infra::db::{Client, GenericClient, Pool};
 use subtle::ConstantTimeEq as _;
 use tokio_postgres::types::ToSql;
 
 use super::jwt::Claims;
 use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};
-use crate::db;
+use crate::infra::db;
 
 /// What is left of a token's time by Postgres' clock, seconds; null: it has no end.
 const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 \

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::db::Pool;
+use crate::infra::db::Pool;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, TokenId};
-use crate::db;
+use crate::infra::db;
 
 /// Between two times that it is told.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);

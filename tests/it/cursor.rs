@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use vestnik::config::Config;
+use vestnik::infra::config::Config;
 use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::domain::event::{Body, EventId, EventType, JournalEvent, StoreId, Xid};
-use vestnik::router::{Router, Translation};
-use vestnik::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
+use vestnik::fanout::router::{Router, Translation};
+use vestnik::fanout::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 use vestnik::sources::lookup::Lookup;
@@ -30,7 +30,7 @@ struct Pinged<F> {
 
 impl<F: FnMut() + Send> Transport for Pinged<F> {
     const ANSWERS_PINGS: bool = false;
-    const WAY: vestnik::reach::Way = vestnik::reach::Way::WebSocket;
+    const WAY: vestnik::receipts::writer::Way = vestnik::receipts::writer::Way::WebSocket;
 
     async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
         match message {
@@ -86,18 +86,18 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     let mut config = Config::default();
     // Never connected to: nothing is replayed here.
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
-    let pool = vestnik::db::pool(&config.database).unwrap();
+    let pool = vestnik::infra::db::pool(&config.database).unwrap();
     let hub = Arc::new(Hub {
         sources: Arc::default(),
         lookup: Arc::new(Lookup::new(pool.clone())),
         presence: Arc::default(),
-        recorder: vestnik::reach::recorder().0,
+        recorder: vestnik::receipts::writer::recorder().0,
         router: Arc::clone(router),
         tokens: Arc::new(vestnik::token::Tokens::new(pool.clone(), || false, Arc::default(), None).0),
         pool,
-        token_pool: vestnik::db::token_pool(&config.database).unwrap(),
-        reads: vestnik::db::reads(&config.database).unwrap(),
-        changes: vestnik::db::Turns::new(1, vestnik::db::WAITING_PRESSES),
+        token_pool: vestnik::infra::db::token_pool(&config.database).unwrap(),
+        reads: vestnik::infra::db::reads(&config.database).unwrap(),
+        changes: vestnik::infra::db::Turns::new(1, vestnik::infra::db::WAITING_PRESSES),
         ping_interval: Duration::from_millis(1),
     });
     let grant = Arc::new(Grant {

@@ -82,7 +82,7 @@ impl Files {
 
 /// Connects, and says whether that is encrypted.
 async fn reach(url: &str) -> Result<bool, String> {
-    let client = vestnik::db::connect_as(&SecretString::from(url), "test").await;
+    let client = vestnik::infra::db::connect_as(&SecretString::from(url), "test").await;
     let client = client.map_err(|error| error.to_string())?;
     let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     Ok(client.query_one(encrypted, &[]).await.unwrap().get(0))
@@ -102,7 +102,7 @@ async fn each_sslmode_means_what_libpq_means_by_it() {
          host all plain_only all reject\nhostssl all me all cert\n",
     );
     for role in ["tls_only", "plain_only", "me"] {
-        let admin = vestnik::db::connect_as(&SecretString::from(format!("{}/postgres", server.address)), "test").await;
+        let admin = vestnik::infra::db::connect_as(&SecretString::from(format!("{}/postgres", server.address)), "test").await;
         admin
             .unwrap()
             .batch_execute(&format!("create role {role} login"))
@@ -262,7 +262,7 @@ async fn a_password_comes_from_the_password_file_unless_others_may_read_it() {
     files.signed("server", "localhost", "ca", Some("DNS:localhost"));
     let server = files.server("server", "host all guarded all scram-sha-256\n");
     let admin = format!("{}/postgres", server.address);
-    let admin = vestnik::db::connect_as(&SecretString::from(admin), "test")
+    let admin = vestnik::infra::db::connect_as(&SecretString::from(admin), "test")
         .await
         .unwrap();
     admin

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use vestnik::delivery::plan::{self, Planned};
+use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
-use vestnik::delivery::settle::{self, Outcome, Settled};
+use vestnik::delivery::complete::{self, Outcome, Settled};
 use vestnik::journal;
 
-use crate::sending::{hold, hurry, start};
+use crate::telegram_outcomes::{hold, hurry, start};
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::telegram::{TOKEN, Telegram};
@@ -201,11 +201,11 @@ async fn planning_again_changes_nothing() {
         .await
         .unwrap();
     let sources = database.sources().await;
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let what = "select (select json_agg(d order by id) from vestnik.vst_delivery d)::text || (select json_agg(e order by event_id) from vestnik.vst_escalation e)";
     let mut before: Option<String> = None;
     for _ in 0..3 {
-        while plan::plan(&pool, &sources, STALE).await.unwrap() != Planned::All {}
+        while enqueue::plan(&pool, &sources, STALE).await.unwrap() != Planned::All {}
         let after: String = client.query_one(what, &[]).await.unwrap().get(0);
         assert_eq!(after.matches("\"event_id\"").count(), 750 + 700);
         assert!(before.is_none_or(|before| before == after));
@@ -216,9 +216,9 @@ async fn planning_again_changes_nothing() {
             .await
             .unwrap();
     }
-    let (one, other) = tokio::join!(plan::plan(&pool, &sources, STALE), plan::plan(&pool, &sources, STALE));
+    let (one, other) = tokio::join!(enqueue::plan(&pool, &sources, STALE), enqueue::plan(&pool, &sources, STALE));
     assert!(one.is_ok() && other.is_ok());
-    while plan::plan(&pool, &sources, STALE).await.unwrap() != Planned::All {}
+    while enqueue::plan(&pool, &sources, STALE).await.unwrap() != Planned::All {}
     let after: String = client.query_one(what, &[]).await.unwrap().get(0);
     assert_eq!(before.unwrap(), after);
 }
@@ -256,7 +256,7 @@ async fn new_orders_overtake_status_news_and_keep_their_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_that_is_far_behind_gets_a_digest() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
-    let settings = vestnik::config::Telegram {
+    let settings = vestnik::infra::config::Telegram {
         digest_above: 3,
         ..telegram.settings()
     };
@@ -333,9 +333,9 @@ async fn a_stopped_bot_claims_nothing_and_waits_and_a_new_token_goes_on() {
         .await
         .unwrap();
     let sources = database.sources().await;
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
-    plan::plan(&pool, &sources, STALE).await.unwrap();
-    vestnik::poll::stop_bot(&pool, TOKEN, "not let in").await.unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
+    enqueue::plan(&pool, &sources, STALE).await.unwrap();
+    vestnik::delivery::shared_bot::stop_bot(&pool, TOKEN, "not let in").await.unwrap();
     match queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() {
         Claimed::Idle(wait) => assert_eq!(wait, rules(TOKEN).idle),
         other => panic!("{other:?}"),
@@ -353,8 +353,8 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
         .await
         .unwrap();
     let sources = database.sources().await;
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
-    plan::plan(&pool, &sources, STALE).await.unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
+    enqueue::plan(&pool, &sources, STALE).await.unwrap();
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
@@ -362,7 +362,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
-        settle::settle(&pool, &claim, &Outcome::Sent(Some(1))).await.unwrap(),
+        complete::settle(&pool, &claim, &Outcome::Sent(Some(1))).await.unwrap(),
         Settled::Kept(Default::default())
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.vst_bot_slot where slot = $1";
@@ -372,11 +372,11 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
         .batch_execute("insert into orders (store_id) values (7); update vestnik.vst_chat set next_at = now()")
         .await
         .unwrap();
-    plan::plan(&pool, &sources, STALE).await.unwrap();
+    enqueue::plan(&pool, &sources, STALE).await.unwrap();
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    settle::settle(&pool, &claim, &Outcome::Sent(Some(2))).await.unwrap();
+    complete::settle(&pool, &claim, &Outcome::Sent(Some(2))).await.unwrap();
     let soon = "select free_at < clock_timestamp() + interval '1.1 s' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(soon, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
 }
@@ -393,7 +393,7 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
         .batch_execute("begin; lock table vestnik.vst_store in access exclusive mode")
         .await
         .unwrap();
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let planning = tokio::spawn(async move {
         let mut client = pool.get().await.unwrap();
         let transaction = client.transaction().await.unwrap();
@@ -415,7 +415,7 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
 async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_old_buttons() {
     const ORDERS: usize = 5;
     let (telegram, database) = Telegram::with_chat(CHAT).await;
-    let settings = || vestnik::config::Telegram {
+    let settings = || vestnik::infra::config::Telegram {
         digest_above: 2,
         ..telegram.settings()
     };

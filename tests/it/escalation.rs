@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vestnik::db::Client;
-use vestnik::db::{self, Pool};
-use vestnik::delivery::plan::{self, Planned};
+use vestnik::infra::db::Client;
+use vestnik::infra::db::{self, Pool};
+use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::{escalation, webhook};
 use vestnik::engine::Engine;
 use vestnik::sources::registry::Registry;
@@ -20,7 +20,7 @@ use crate::webhook::is_signed;
 
 const SECRET: &str = "sixteen characters";
 /// The receivers of the tests are on this machine.
-const ANYWHERE: vestnik::config::Webhook = vestnik::config::Webhook { allow_private: true };
+const ANYWHERE: vestnik::infra::config::Webhook = vestnik::infra::config::Webhook { allow_private: true };
 
 /// A panel of the store that can ring.
 const PANEL: &str = "insert into vestnik.vst_node values ('here', now() + interval '1 h'); \
@@ -60,7 +60,7 @@ impl Shop {
     }
 
     async fn plan(&self) {
-        while plan::plan(&self.pool, &self.sources, Duration::from_secs(1800))
+        while enqueue::plan(&self.pool, &self.sources, Duration::from_secs(1800))
             .await
             .unwrap()
             == Planned::Batch

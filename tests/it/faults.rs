@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
-use vestnik::config::{Config, Notify};
-use vestnik::db::Client;
+use vestnik::infra::config::{Config, Notify};
+use vestnik::infra::db::Client;
 use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
@@ -139,7 +139,7 @@ async fn panels_go_and_come_back_with_their_cursors() {
 async fn panels_come_back_to_another_node_each_time() {
     let app = App::start_with(|config| config.session.ping_interval = HEARTBEAT).await;
     let other = Engine::start(&Config {
-        http: vestnik::config::Http {
+        http: vestnik::infra::config::Http {
             listen: ([127, 0, 0, 1], 0).into(),
             ..app.database.config().http
         },

@@ -34,7 +34,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_postgres::Client;
-use vestnik::config::ShopSchema;
+use vestnik::infra::config::ShopSchema;
 
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
-use vestnik::config::Tls;
+use vestnik::infra::config::Tls;
 use vestnik::token::Stores;
 
 use crate::support::app::{App, PATIENCE};

@@ -8,7 +8,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::time::timeout;
-use vestnik::config::{JwtAlgorithm, JwtKeys};
+use vestnik::infra::config::{JwtAlgorithm, JwtKeys};
 use vestnik::token::{self, Which};
 
 use crate::support::app::{App, PATIENCE};

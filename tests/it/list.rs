@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 use vestnik::token::Stores;
 
 use crate::oracle::seed;

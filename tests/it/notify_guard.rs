@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 
 use crate::doctor::{doctor, line};
 use crate::support::app::{App, PATIENCE};
@@ -136,13 +136,13 @@ async fn an_advisory_lock_that_anybody_may_take_stops_neither_trimming_nor_alarm
         )
         .await
         .unwrap();
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let month = Duration::from_secs(30 * 24 * 3600);
     assert_eq!(
         vestnik::journal::trim_batch(&pool, month).await.unwrap(),
         vestnik::journal::Trimmed::Done(1)
     );
-    let raised = vestnik::delivery::watch::watch_with(&pool, 0.0).await.unwrap();
+    let raised = vestnik::delivery::unattended_alarm::watch_with(&pool, 0.0).await.unwrap();
     assert_eq!(raised, 1, "an alarm");
 
     let config = database.config();

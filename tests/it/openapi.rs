@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
-use vestnik::config::Telegram;
+use vestnik::infra::config::Telegram;
 use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
@@ -436,7 +436,7 @@ async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
             "POST",
             "/orders/{id}/status",
             "orders/1/status",
-            2 + vestnik::db::WAITING_PRESSES,
+            2 + vestnik::infra::db::WAITING_PRESSES,
         ),
     ];
     for (method, ending, path, standing) in asked {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 
 use crate::support::app::{PATIENCE, Panel};
 use crate::support::look_again;
@@ -154,7 +154,7 @@ impl Trial {
     /// Writes so many orders of one or two stores in one transaction. The writers change some of them at once.
     pub async fn write_many(&self, orders: usize, random: &mut fastrand::Rng) {
         let name = format!("many{}", random.u64(..));
-        let client = vestnik::db::connect_as(&self.url.clone().into(), "shop").await.unwrap();
+        let client = vestnik::infra::db::connect_as(&self.url.clone().into(), "shop").await.unwrap();
         let mut store = || STORES[random.usize(..STORES.len())];
         let stores = [(); 2].map(|()| store());
         let insert = "insert into orders (store_id, customer_name) \
@@ -395,7 +395,7 @@ impl Pending {
 impl Writer {
     async fn run(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
-            let Ok(mut client) = vestnik::db::connect_as(&self.url.clone().into(), "shop").await else {
+            let Ok(mut client) = vestnik::infra::db::connect_as(&self.url.clone().into(), "shop").await else {
                 look_again().await;
                 continue;
             };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sending::start;
+use crate::telegram_outcomes::start;
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::node::Node;
@@ -31,7 +31,7 @@ fn is_order(call: &Call, chat: i64, number: u32) -> bool {
 /// Telegram is away in this way; nothing of that time is waited out when it is back.
 async fn nothing_is_waited_out_after(fault: Fault) {
     let (telegram, database) = two_chats().await;
-    let settings = vestnik::config::Telegram {
+    let settings = vestnik::infra::config::Telegram {
         deadline: std::time::Duration::from_secs(1),
         ..telegram.settings()
     };
@@ -143,7 +143,7 @@ async fn where_telegram_takes_no_messages_at_all_the_first_that_goes_through_fre
 async fn an_edit_that_hangs_or_is_throttled_delays_no_new_order() {
     for fault in [Fault::Hang(Taken::No), Fault::too_many(600)] {
         let (telegram, database) = Telegram::with_chat(CHAT).await;
-        let settings = vestnik::config::Telegram {
+        let settings = vestnik::infra::config::Telegram {
             deadline: std::time::Duration::from_secs(60),
             lease: std::time::Duration::from_secs(90),
             ..telegram.settings()
@@ -170,7 +170,7 @@ async fn a_rush_of_orders_leaves_edits_their_share_and_edits_leave_orders_theirs
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     telegram.add_group(GROUP, "Kitchen", &[]);
     telegram.link(&database, "7", GROUP, "mirror").await;
-    let settings = vestnik::config::Telegram {
+    let settings = vestnik::infra::config::Telegram {
         digest_above: 1000,
         ..telegram.settings()
     };
@@ -203,14 +203,14 @@ async fn the_reasons_come_though_their_edit_was_throttled_and_later_buttons_take
     let reasons = telegram.until_call("the reasons", swapped).await;
     assert!(reasons.body.to_string().contains("x:1:1"), "{}", reasons.body);
     // Pressed twice before anything is shown: only what counts is.
-    crate::sending::hold(&client).await;
+    crate::telegram_outcomes::hold(&client).await;
     for data in ["b:1", "r:1", "b:1"] {
         telegram.push_press(CHAT, CHAT, message, data);
     }
     let queued = "select count(*) filter (where state = 'dead') = 2 and count(*) filter (where state = 'pending') = 1 \
          from vestnik.vst_delivery where keyboard is not null and state <> 'sent'";
     until(&client, queued).await;
-    crate::sending::hurry(&client).await;
+    crate::telegram_outcomes::hurry(&client).await;
     telegram
         .until_calls("the buttons before", |calls| {
             calls.iter().filter(|call| swapped(call)).count() == 2
@@ -390,12 +390,12 @@ async fn an_event_that_means_nothing_stands_before_no_other() {
     let (telegram, database) = two_chats().await;
     let client = database.client().await;
     let app = start(&telegram, database).await;
-    crate::sending::hold(&client).await;
+    crate::telegram_outcomes::hold(&client).await;
     app.write("insert into orders (store_id) values (7), (7), (8)").await;
     until(&client, "select count(*) = 3 from vestnik.vst_delivery").await;
     app.write("update vestnik.vst_event set type = 'unheard_of' where id = 1")
         .await;
-    crate::sending::hurry(&client).await;
+    crate::telegram_outcomes::hurry(&client).await;
     telegram
         .until_call("another store's", |call| is_order(call, OTHER, 3))
         .await;

@@ -22,7 +22,7 @@ const LEFT_BEHIND: &str = "select concat_ws(', ', \
 async fn left_behind(url: &str) -> Vec<String> {
     let (mut clients, mut left) = (Vec::new(), Vec::new());
     for _ in 0..SESSIONS {
-        let (client, connection) = vestnik::db::connect_raw(&SecretString::from(url), "psql")
+        let (client, connection) = vestnik::infra::db::connect_raw(&SecretString::from(url), "psql")
             .await
             .unwrap();
         tokio::spawn(connection);
@@ -159,7 +159,7 @@ async fn a_statement_that_is_given_up_is_cancelled_through_a_pooler() {
     let database = Database::fresh().await;
     let pooler = Pooler::before(&database).await;
     let url = SecretString::from(pooler.url(&database));
-    let client = vestnik::db::connect_as(&url, "pooled").await.unwrap();
+    let client = vestnik::infra::db::connect_as(&url, "pooled").await.unwrap();
     assert!(client.is_pooled());
     let sleeps = "select count(*) = 1 from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active' \
          and datname = current_database()";

@@ -5,7 +5,7 @@ use std::time::Instant;
 use futures::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use vestnik::db::{ANSWER_DEADLINE, Client};
+use vestnik::infra::db::{ANSWER_DEADLINE, Client};
 
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
@@ -142,7 +142,7 @@ async fn a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_not_l
     let database = Database::fresh().await;
     let mut config = database.config();
     config.database.pool_size = 1;
-    let pool = vestnik::db::pool(&config.database).unwrap();
+    let pool = vestnik::infra::db::pool(&config.database).unwrap();
     let process = "select pg_backend_pid()";
     let first: i32 = pool.get().await.unwrap().query_one(process, &[]).await.unwrap().get(0);
     let sleeps = "select count(*) = 1 from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active' \
@@ -166,7 +166,7 @@ async fn rows_that_nobody_reads_any_more_are_cancelled_and_rows_that_were_enough
     let database = Database::fresh().await;
     let mut config = database.config();
     config.database.pool_size = 1;
-    let pool = vestnik::db::pool(&config.database).unwrap();
+    let pool = vestnik::infra::db::pool(&config.database).unwrap();
     let endless = "select generate_series(1, 1000000000), repeat('x', 1000)";
     {
         let client = pool.get().await.unwrap();

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use vestnik::db::Client;
-use vestnik::db::{self, Pool};
-use vestnik::delivery::watch::{GRACE_S, watch_with};
+use vestnik::infra::db::Client;
+use vestnik::infra::db::{self, Pool};
+use vestnik::delivery::unattended_alarm::{GRACE_S, watch_with};
 use vestnik::domain::event::StoreId;
-use vestnik::presence::Presence;
+use vestnik::store::presence::Presence;
 
 use crate::support::app::App;
 use crate::support::db::{Database, until};

@@ -5,9 +5,9 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use vestnik::db;
+use vestnik::infra::db;
 use vestnik::domain::event::{EventId, StoreId};
-use vestnik::reach::{self, Way, What, Word};
+use vestnik::receipts::writer::{self, Way, What, Word};
 use vestnik::token::{self, New, Stores, TokenId};
 
 use crate::support::app::App;
@@ -217,7 +217,7 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         .await
         .unwrap();
     let pool = db::pool(&database.config().database).unwrap();
-    let (recorder, ledger) = reach::recorder();
+    let (recorder, ledger) = writer::recorder();
     let stop = CancellationToken::new();
     let keeping = tokio::spawn(ledger.run(pool.clone(), database.sources().await, stop.clone()));
     let now = OffsetDateTime::now_utc();

@@ -17,7 +17,7 @@ const PAST_THE_TRIGGERS: &str = "set session_replication_role = replica; \
 async fn rows_written_past_the_triggers_are_found_once() {
     let database = Database::fresh().await;
     let client = database.client().await;
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let mut reconciler = Reconciler::default();
     // What was there before may be older than the triggers.
     client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
@@ -54,7 +54,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
 async fn a_row_with_its_event_is_never_found() {
     let database = Database::fresh().await;
     let client = database.client().await;
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     client
         .batch_execute(
             "create table small (id smallint primary key, store_id int, status text); \
@@ -122,7 +122,7 @@ async fn the_program_says_and_counts_what_was_written_past_the_triggers() {
 
 #[test]
 fn the_reconciler_is_on_unless_it_is_switched_off() {
-    let config = vestnik::config::Config::default();
+    let config = vestnik::infra::config::Config::default();
     assert_eq!(config.journal.reconcile_interval, Some(Duration::from_secs(60)));
 }
 
@@ -157,7 +157,7 @@ async fn a_table_that_may_not_be_read_and_one_that_is_locked_cost_no_other_sourc
         .await
         .unwrap();
     let mut reconciler = Reconciler::default();
-    let pool = vestnik::db::pool(&app.database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&app.database.config().database).unwrap();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
 
     let holder = database.client().await;

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::sending::start;
+use crate::telegram_outcomes::start;
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::telegram::{Fault, GENERAL, On, Telegram, Times, Topic};

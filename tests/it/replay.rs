@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use futures::future::join_all;
-use vestnik::db::{self, Client};
+use vestnik::infra::db::{self, Client};
 use vestnik::domain::cursor::{Cursor, Position};
 use vestnik::domain::event::StoreId;
 use vestnik::journal::{self, News, Page, Reader, Start};
-use vestnik::router::{Router, Translation};
+use vestnik::fanout::router::{Router, Translation};
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 
@@ -41,7 +41,7 @@ impl Trial {
         let position = reader.now().await.unwrap();
         let mut trial = Self {
             router: Arc::new(Router::new(1 << 20, 10, 10)),
-            pool: vestnik::db::pool(&config).unwrap(),
+            pool: vestnik::infra::db::pool(&config).unwrap(),
             reader,
             position,
             writers,
@@ -207,7 +207,7 @@ async fn a_past_that_does_not_fit_is_read_as_far_as_it_does() {
             .await
             .unwrap();
     }
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let all = journal::read_past(&pool, usize::MAX).await.unwrap();
     assert_eq!(all.events.len(), 60);
     let some = journal::read_past(&pool, 10 * all.events[0].weight()).await.unwrap();

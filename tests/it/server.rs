@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
-use vestnik::config::Tls;
+use vestnik::infra::config::Tls;
 use vestnik::token::Stores;
 
 use crate::support::app::{App, PATIENCE, Panel};

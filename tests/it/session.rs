@@ -391,7 +391,7 @@ async fn a_revoked_token_closes_its_sessions_and_no_others() {
 #[tokio::test]
 async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
     // While nothing rings, tokens are looked at every second.
-    let app = App::start_with(|config| config.database.notify = vestnik::config::Notify::Off).await;
+    let app = App::start_with(|config| config.database.notify = vestnik::infra::config::Notify::Off).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("update vestnik.vst_token set revoked_at = now()").await;
     assert_eq!(panel.message().await, Err(4503));
@@ -456,7 +456,7 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() 
     let future = cursor_of_the_future(&old);
     app.write("update vestnik.vst_event set at = now() - interval '40 days'")
         .await;
-    let pool = vestnik::db::pool(&app.database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&app.database.config().database).unwrap();
     vestnik::journal::trim_batch(&pool, Duration::from_secs(30 * 24 * 3600))
         .await
         .unwrap();

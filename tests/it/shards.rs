@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
-use vestnik::config::{self, Config, Shard, Sources};
+use vestnik::infra::config::{self, Config, Shard, Sources};
 use vestnik::token::Stores;
 
 use crate::support::app::{App, Panel};
@@ -217,7 +217,7 @@ async fn a_command_says_which_of_several_databases_it_is_for() {
         run(&["token", "create", "--store", "7", "--database", "two"]).0,
         Some(0)
     );
-    let tokens = |client: vestnik::db::Client| async move {
+    let tokens = |client: vestnik::infra::db::Client| async move {
         let count = client
             .query_one("select count(*) from vestnik.vst_token", &[])
             .await

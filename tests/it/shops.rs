@@ -17,7 +17,7 @@ use std::process::Command;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 
 use crate::support::app::App;
 use crate::support::db::Database;

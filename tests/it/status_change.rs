@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vestnik::db;
-use vestnik::db::Pool;
+use vestnik::infra::db;
+use vestnik::infra::db::Pool;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
 use vestnik::sources::Sources;

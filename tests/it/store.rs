@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 
 use crate::support::db::Database;
 

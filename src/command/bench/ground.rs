@@ -4,8 +4,8 @@ use anyhow::bail;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::Client;
-use vestnik::config::Config;
-use vestnik::db;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::sources::attach::{self, Options};
 use vestnik::token::{self, New, Scope, Stores};
 

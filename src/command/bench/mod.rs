@@ -7,7 +7,7 @@ mod load;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use vestnik::config::Config;
+use vestnik::infra::config::Config;
 use vestnik::engine::Engine;
 
 use super::duration;

@@ -7,14 +7,14 @@ pub mod signature;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::db::Client;
-use crate::db::Pool;
+use crate::infra::db::Client;
+use crate::infra::db::Pool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::retry::Pauses;
-use crate::config::Webhook;
-use crate::db::{self, Failed};
+use crate::infra::config::Webhook;
+use crate::infra::db::{self, Failed};
 
 /// How long the receiver may take.
 const DEADLINE: Duration = Duration::from_secs(10);

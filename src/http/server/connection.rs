@@ -19,7 +19,7 @@ use warp::http::Request;
 use super::client::read_proxy_header;
 use super::connection_limits::Closing;
 use super::{Network, Place, Proxies};
-use crate::session::socket::{Socket, Tcp};
+use crate::fanout::session::socket::{Socket, Tcp};
 
 /// How long a client may take from its first packet to the whole head of its request, TLS and a PROXY header included; and
 /// to each head after that.

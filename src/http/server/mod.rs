@@ -24,9 +24,9 @@ use connection::Serving;
 pub use connection_limits::{ConnectionLimits, Full, Limits, Network, Origin, Place};
 pub use tls::Certificate;
 
-use crate::config;
-use crate::rate_limiter::{Rate, RateLimiter};
-use crate::telemetry::LogLimit;
+use crate::infra::config;
+use crate::infra::rate_limiter::{Rate, RateLimiter};
+use crate::infra::telemetry::LogLimit;
 
 /// How long to wait when the system has no further socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

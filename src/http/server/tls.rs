@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use crate::config;
+use crate::infra::config;
 
 /// Between two looks at whether the files have changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);

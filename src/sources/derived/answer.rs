@@ -1,7 +1,7 @@
 //! A person's answer to an order of a derived source: the mapping's own statements, or kept by the engine and laid over the
 //! shop's status until that moves on.
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::Source;

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 
 use super::super::Source;
 use super::super::sql::ident;
 use super::project::{Known, Telling, derive, derive_parts, tell};
 use super::{Derived, function, projection};
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 
 /// Changes that are taken at once.
 const BATCH_CHANGES: i64 = 200;

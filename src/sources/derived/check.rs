@@ -11,7 +11,7 @@ use super::super::sql::ident;
 use super::super::validate::{self, Findings};
 use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};
-use crate::db;
+use crate::infra::db;
 
 /// What a mapping that fits needs to be attached.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use super::super::trigger::body_of;
 use super::check::Checked;
 use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
-use crate::table_lock::Progress;
+use crate::infra::table_lock::Progress;
 
 /// Puts all of it in force, where it is not. Where anything is new, the orders that are there are projected, and nobody is
 /// told of them.

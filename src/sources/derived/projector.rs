@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::db::Pool;
+use crate::infra::db::Pool;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::super::Source;
 use super::super::registry::Registry;
 use super::batch::{Done, Mark, batch};
-use crate::backoff::Backoff;
-use crate::db::{self, Failed};
+use crate::infra::backoff::Backoff;
+use crate::infra::db::{self, Failed};
 use crate::domain::event::SourceId;
 
 /// For how long a node projects without saying so again.
@@ -240,7 +240,7 @@ impl Projector {
 
 /// Keeps what is wrong with a source, for its health to say.
 async fn remember(
-    transaction: &crate::db::Transaction<'_>,
+    transaction: &crate::infra::db::Transaction<'_>,
     source: SourceId,
     failure: Option<&str>,
 ) -> Result<(), tokio_postgres::Error> {

@@ -1,6 +1,6 @@
 //! What is wrong with a derived source now.
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 use super::{Derived, function, projection};
 use crate::domain::event::SourceId;

@@ -1,6 +1,6 @@
 //! Writes what has become of orders: the engine's own table of a source, the events, and who waits for items.
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
 use super::super::Source;

@@ -2,23 +2,23 @@
 //! snapshot that they were read in. So a list, and the stream opened with its cursor, meet exactly.
 
 mod table;
-mod told;
+mod entry;
 
-use crate::db::{Pool, Transaction};
+use crate::infra::db::{Pool, Transaction};
 use futures::TryStreamExt as _;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{Source, Sources};
-use crate::db;
+use crate::infra::db;
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::journal;
 pub use table::StatusFilter;
 pub(super) use table::TypedColumn;
 use table::{Anchor, SourceTable};
-use told::told;
+use entry::entries;
 
 /// Rows of one page at most.
 pub const MAX_ROWS: usize = 500;
@@ -99,8 +99,8 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-impl From<crate::db::PoolError> for Error {
-    fn from(error: crate::db::PoolError) -> Self {
+impl From<crate::infra::db::PoolError> for Error {
+    fn from(error: crate::infra::db::PoolError) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -170,7 +170,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }
     let (rows, more) = merged(parts, query.limit);
     db::read_by_index(&transaction).await?;
-    let rows = told(&mut transaction, sources, query.store, rows).await?;
+    let rows = entries(&mut transaction, sources, query.store, rows).await?;
     transaction.commit().await?;
     unavailable.sort();
     unavailable.dedup();

@@ -1,6 +1,6 @@
 //! A source's table as lists read it: by its own columns, and with an index where it has one that fits.
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 use tokio_postgres::types::Type;
 

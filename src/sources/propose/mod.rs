@@ -7,7 +7,7 @@ mod statuses;
 mod synonyms;
 mod toml_text;
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 use super::catalog::{self, Table, TableColumn};
 use super::sql::ident;

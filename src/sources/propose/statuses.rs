@@ -1,6 +1,6 @@
 //! What the words of a status column mean: its labels, its checks, and the words that occur.
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 
 use super::synonyms::{self, Usual, usual_status};
 use super::{Columns, Draft, TypeWords, is_plain, is_whole};

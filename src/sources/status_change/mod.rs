@@ -7,7 +7,7 @@ mod write;
 
 use std::time::Duration;
 
-use crate::db::GenericClient;
+use crate::infra::db::GenericClient;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -15,7 +15,7 @@ use super::access;
 use super::catalog::Table;
 use super::changes::Lookups;
 use super::{Source, Sources};
-use crate::db::{self, Failed, Pool, Transaction};
+use crate::infra::db::{self, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::journal;

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use super::standing::Standing;
 use super::write::{call, note, update};
 use super::{SCANNED_EVENTS, StatusChange, StatusChangeOutcome};
-use crate::db::{Failed, Transaction};
+use crate::infra::db::{Failed, Transaction};
 use crate::domain::status::{Status, SubjectKind};
 
 /// Whether this is a new promise, and no change of status. Whoever accepts second names another `from`, or none.

@@ -1,10 +1,10 @@
 //! An order as it stands in the shop's table, for an answer.
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::CurrentStatus;
-use crate::db::{self, Failed};
+use crate::infra::db::{self, Failed};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;

@@ -1,6 +1,6 @@
 //! Writes an answer into the shop's table, and into the journal who gave it.
 
-use crate::db::Transaction;
+use crate::infra::db::Transaction;
 use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 

@@ -1,7 +1,7 @@
 //! The chats of a store: topics, channels, groups that move, what is said besides commands, and what an operator sees.
 
 use serde_json::json;
-use vestnik::link::Mode;
+use vestnik::delivery::chat_links::Mode;
 
 use super::{ANNA, BORIS, KITCHEN, ask, code, people, press, run, start, text, until_dealt_with, value};
 use crate::support::app::App;

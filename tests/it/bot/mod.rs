@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 use vestnik::domain::event::StoreId;
-use vestnik::link::{self, Mode};
+use vestnik::delivery::chat_links::{self, Mode};
 
 use crate::support::app::App;
 use crate::support::db::Database;
@@ -62,7 +62,7 @@ fn text(bytes: &[u8]) -> String {
 
 async fn code(database: &Database, store: &str, mode: Mode, language: &str) -> String {
     let mut client = database.client().await;
-    let code = link::create_code(&mut client, &StoreId::new(store), mode, language).await;
+    let code = chat_links::create_code(&mut client, &StoreId::new(store), mode, language).await;
     code.unwrap().reveal().to_owned()
 }
 

@@ -1,7 +1,7 @@
 //! What a kitchen does with many orders, with orders that take a while, and with its own words.
 
 use super::{ANNA, ask, people, press, start, value};
-use crate::sending::{hold, hurry};
+use crate::telegram_outcomes::{hold, hurry};
 use crate::support::app::App;
 use crate::support::db::until;
 use crate::support::telegram::Call;

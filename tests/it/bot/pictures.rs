@@ -7,7 +7,7 @@ use super::{ANNA, BORIS, KITCHEN, code};
 use crate::support::app::App;
 use crate::support::db::until;
 use crate::support::telegram::{Button, Call, Telegram};
-use vestnik::link::Mode;
+use vestnik::delivery::chat_links::Mode;
 
 /// Characters of a line of a bubble.
 const LINE: usize = 46;

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use vestnik::db;
+use vestnik::infra::db;
 use vestnik::engine::Engine;
-use vestnik::poll::{self, Lease, Update};
+use vestnik::delivery::shared_bot::{self, Lease, Update};
 
 use super::{ANNA, ask, command, people, press, run, text, until_dealt_with, value};
 use crate::support::app::{App, PATIENCE};
@@ -191,7 +191,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
 }
 
 /// A node that is up: its session, and its row.
-async fn node_up(database: &Database, node: &str) -> vestnik::db::Client {
+async fn node_up(database: &Database, node: &str) -> vestnik::infra::db::Client {
     let session = database.client().await;
     let up = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), now()) \
          on conflict (id) do update set pid = excluded.pid, seen_at = now()";
@@ -205,41 +205,41 @@ async fn only_who_holds_the_lease_moves_the_poll_on_and_another_bot_begins_anew(
     let pool = db::pool(&database.config().database).unwrap();
     let ours = |next_update, is_new| Lease::Ours { next_update, is_new };
     let (_a, _b) = (node_up(&database, "a").await, node_up(&database, "b").await);
-    poll::start_bot(&pool, "100:secret").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a").await.unwrap(), ours(0, true));
-    assert_eq!(poll::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
+    shared_bot::start_bot(&pool, "100:secret").await.unwrap();
+    assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(0, true));
+    assert_eq!(shared_bot::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
     let update = |id| Update {
         id,
         body: format!(r#"{{"update_id":{id}}}"#),
     };
-    assert!(poll::take(&pool, "a", 900, &[update(898), update(899)]).await.unwrap());
-    assert!(!poll::take(&pool, "b", 950, &[update(940)]).await.unwrap());
-    let left: Vec<i64> = poll::left_over(&pool, 10)
+    assert!(shared_bot::take(&pool, "a", 900, &[update(898), update(899)]).await.unwrap());
+    assert!(!shared_bot::take(&pool, "b", 950, &[update(940)]).await.unwrap());
+    let left: Vec<i64> = shared_bot::left_over(&pool, 10)
         .await
         .unwrap()
         .iter()
         .map(|update| update.id)
         .collect();
     assert_eq!(left, [898, 899], "what another node would have taken is not there");
-    poll::dealt_with(&pool, 898).await.unwrap();
+    shared_bot::dealt_with(&pool, 898).await.unwrap();
     // After a quiet week Telegram numbers anew, and lower.
-    assert!(poll::take(&pool, "a", 40, &[]).await.unwrap());
-    poll::start_bot(&pool, "100:another-secret").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a").await.unwrap(), ours(40, false));
-    poll::release(&pool, "b").await.unwrap();
-    assert_eq!(poll::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
-    poll::stop_bot(&pool, "100:another-secret", "401").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a").await.unwrap(), Lease::Stopped);
-    assert_eq!(poll::left_over(&pool, 10).await.unwrap().len(), 1);
-    poll::start_bot(&pool, "200:secret").await.unwrap();
-    assert_eq!(poll::lease(&pool, "a").await.unwrap(), ours(0, false));
+    assert!(shared_bot::take(&pool, "a", 40, &[]).await.unwrap());
+    shared_bot::start_bot(&pool, "100:another-secret").await.unwrap();
+    assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(40, false));
+    shared_bot::release(&pool, "b").await.unwrap();
+    assert_eq!(shared_bot::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
+    shared_bot::stop_bot(&pool, "100:another-secret", "401").await.unwrap();
+    assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), Lease::Stopped);
+    assert_eq!(shared_bot::left_over(&pool, 10).await.unwrap().len(), 1);
+    shared_bot::start_bot(&pool, "200:secret").await.unwrap();
+    assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(0, false));
     assert_eq!(
-        poll::left_over(&pool, 10).await.unwrap().len(),
+        shared_bot::left_over(&pool, 10).await.unwrap().len(),
         0,
         "they are another bot's"
     );
-    poll::release(&pool, "a").await.unwrap();
-    assert_eq!(poll::lease(&pool, "b").await.unwrap(), ours(0, true));
+    shared_bot::release(&pool, "a").await.unwrap();
+    assert_eq!(shared_bot::lease(&pool, "b").await.unwrap(), ours(0, true));
 }
 
 #[tokio::test]
@@ -247,12 +247,12 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
     let database = Database::fresh().await;
     let pool = db::pool(&database.config().database).unwrap();
     let (a, b) = (node_up(&database, "a").await, node_up(&database, "b").await);
-    poll::start_bot(&pool, "100:secret").await.unwrap();
-    poll::lease(&pool, "a").await.unwrap();
-    assert_eq!(poll::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
+    shared_bot::start_bot(&pool, "100:secret").await.unwrap();
+    shared_bot::lease(&pool, "a").await.unwrap();
+    assert_eq!(shared_bot::lease(&pool, "b").await.unwrap(), Lease::Elsewhere);
     drop(a);
     tokio::time::timeout(PATIENCE, async {
-        while poll::lease(&pool, "b").await.unwrap() == Lease::Elsewhere {
+        while shared_bot::lease(&pool, "b").await.unwrap() == Lease::Elsewhere {
             look_again().await;
         }
     })
@@ -260,7 +260,7 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
     .expect("nobody waits for a session that is over");
     // Its session is there, as a pooler keeps it, or it hangs.
     let _a = node_up(&database, "a").await;
-    assert_eq!(poll::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
+    assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
     b.execute(
         "update vestnik.vst_bot_node set seen_at = now() - interval '9 s' where id = 'b'",
         &[],
@@ -268,7 +268,7 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
     .await
     .unwrap();
     assert!(matches!(
-        poll::lease(&pool, "a").await.unwrap(),
+        shared_bot::lease(&pool, "a").await.unwrap(),
         Lease::Ours { is_new: true, .. }
     ));
 }

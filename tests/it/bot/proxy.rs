@@ -16,7 +16,7 @@ async fn orders_and_commands_go_through_a_proxy_of_either_kind() {
         let proxy = Forward::start(kind, target).await;
         let database = Database::fresh().await;
         telegram.link(&database, "7", ANNA, "mirror").await;
-        let settings = vestnik::config::Telegram {
+        let settings = vestnik::infra::config::Telegram {
             api_url: NOWHERE.into(),
             proxy: Some(format!("{scheme}://{USER}@{}", proxy.address).into()),
             ..telegram.settings()

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use tokio::time::timeout;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 use vestnik::sources::derived::preset;
 
 use super::truth::{self, Orders};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use vestnik::db::Client;
+use vestnik::infra::db::Client;
 
 use super::shop::file;
 

@@ -1,8 +1,8 @@
 //! Migrations beside a shop that goes on writing.
 
 use tokio::sync::mpsc;
-use vestnik::config::Config;
-use vestnik::db::Transaction;
+use vestnik::infra::config::Config;
+use vestnik::infra::db::Transaction;
 use vestnik::migrate::{self, Outcome};
 
 use super::{count, old_shop, run};

@@ -7,8 +7,8 @@ mod v23;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use vestnik::config::Config;
-use vestnik::db::Client;
+use vestnik::infra::config::Config;
+use vestnik::infra::db::Client;
 use vestnik::migrate::{self, Error, Outcome};
 
 use crate::support::db::Database;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vestnik::config::ShopSchema;
-use vestnik::db::Client;
+use vestnik::infra::config::ShopSchema;
+use vestnik::infra::db::Client;
 use vestnik::migrate::{self, Error, Outcome};
 use vestnik::sources::changes::Lookups;
 
@@ -33,7 +33,7 @@ fn backup_in(directory: &Path) -> PathBuf {
 
 /// How many events partners receive of what is in the journal.
 async fn partner_events(database: &Database) -> usize {
-    let pool = vestnik::db::pool(&database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let sources = database.sources().await;
     let past = vestnik::journal::read_past(&pool, usize::MAX).await.unwrap();
     let rows: Vec<_> = past.events.iter().collect();

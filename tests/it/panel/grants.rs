@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vestnik::config::Telegram;
+use vestnik::infra::config::Telegram;
 
 use super::browser::Browser;
 use super::{EAR, ORDER};

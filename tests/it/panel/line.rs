@@ -105,7 +105,7 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
     app.write(ORDER).await;
     app.write("update vestnik.vst_event set at = now() - interval '40 days'")
         .await;
-    let pool = vestnik::db::pool(&app.database.config().database).unwrap();
+    let pool = vestnik::infra::db::pool(&app.database.config().database).unwrap();
     vestnik::journal::trim_batch(&pool, Duration::from_secs(30 * 24 * 3600))
         .await
         .unwrap();

@@ -13,8 +13,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
-use vestnik::config::{Config, Database as DatabaseConfig, ShopSchema};
-use vestnik::db::Client;
+use vestnik::infra::config::{Config, Database as DatabaseConfig, ShopSchema};
+use vestnik::infra::db::Client;
 use vestnik::sources::attach::{self, Options};
 use vestnik::sources::registry::Registry;
 
@@ -120,7 +120,7 @@ impl Database {
 
     async fn named(name: &str, template: &str) -> Self {
         let cluster = CLUSTER.get_or_init(cluster).await;
-        let admin = vestnik::db::connect_as(&url(cluster, "postgres"), "test")
+        let admin = vestnik::infra::db::connect_as(&url(cluster, "postgres"), "test")
             .await
             .unwrap();
         admin
@@ -167,7 +167,7 @@ impl Database {
                 url,
                 ..default.database.clone()
             },
-            ops: vestnik::config::Ops {
+            ops: vestnik::infra::config::Ops {
                 listen: Some(([127, 0, 0, 1], 0).into()),
             },
             ..default
@@ -195,14 +195,14 @@ impl Database {
     /// A connection with a session of its own, as commands have one that change a table.
     pub async fn session(&self) -> tokio_postgres::Client {
         let config = self.config();
-        vestnik::db::connect_directly(&config.database, "command")
+        vestnik::infra::db::connect_directly(&config.database, "command")
             .await
             .unwrap()
     }
 
     /// A connection, as a shop's application has one.
     pub async fn client(&self) -> Client {
-        vestnik::db::connect_as(&SecretString::from(self.url.clone()), "shop")
+        vestnik::infra::db::connect_as(&SecretString::from(self.url.clone()), "shop")
             .await
             .unwrap()
     }

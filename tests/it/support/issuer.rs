@@ -13,7 +13,7 @@ use ring::signature::{
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use vestnik::config::{Jwt, JwtAlgorithm, JwtKeys};
+use vestnik::infra::config::{Jwt, JwtAlgorithm, JwtKeys};
 
 pub const ISSUER: &str = "https://id.example";
 /// One for all tests: it takes seconds to make.

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use vestnik::config;
+use vestnik::infra::config;
 
 use super::app::PATIENCE;
 use super::db::Database;

@@ -1,0 +1,401 @@
+//! Whether memory grows with time: 10,000 sessions live through a compressed day on two nodes, one plain and one with TLS.
+//! In each round every store gets orders while sessions go and come back with their cursors, a client that does not
+//! read is let go, a token is made, used and revoked, lists are fetched, panels tell that they ring, and heartbeats go
+//! all the while. Printed is the memory of both nodes, and of the processes of Postgres that serve them, behind each round; and
+//! what it grows by, in the second half of the rounds.
+
+#[path = "support/engine.rs"]
+mod engine;
+#[path = "support/limits.rs"]
+mod limits;
+#[path = "support/memory.rs"]
+mod memory;
+#[path = "support/quantile.rs"]
+mod quantile;
+#[path = "support/scan.rs"]
+mod scan;
+#[path = "support/secure.rs"]
+mod secure;
+#[path = "support/shop.rs"]
+mod shop;
+#[path = "support/upgrade.rs"]
+mod upgrade;
+#[path = "support/visitor.rs"]
+mod visitor;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+use vestnik::infra::db::Client;
+use vestnik::token::{self, New, Stores, Which};
+
+use limits::allow_many_sockets;
+use memory::{private_kb, resident_kb};
+use quantile::quantile;
+use secure::Way;
+use shop::{Ended, Shop};
+use upgrade::upgrade;
+use visitor::{Manner, Tally, Visitor};
+
+const PLAIN_SESSIONS: usize = 8000;
+const SECURE_SESSIONS: usize = 2000;
+const SESSIONS: usize = PLAIN_SESSIONS + SECURE_SESSIONS;
+const STORES: usize = 500;
+const WRITERS: usize = 8;
+/// Of each store in a round: 200,000 deliveries.
+const ORDERS: usize = 20;
+/// Sessions that go and come back in a round, and between two of them.
+const COMEBACKS: usize = 1000;
+const COMEBACK_PAUSE: Duration = Duration::from_millis(2);
+/// Every so many sessions there is a page that rings.
+const RINGING: usize = 50;
+/// Sessions of the token that is revoked.
+const GUESTS: usize = 40;
+/// Lists that are fetched in a round.
+const FETCHES: usize = 100;
+/// The store of the client that does not read, and what comes there.
+const SLOW_STORE: usize = STORES;
+const LARGE_ORDERS: usize = 24;
+const LARGE_BYTES: usize = 128 * 1024;
+/// Seconds between two heartbeats of a session.
+const HEARTBEAT: [&str; 2] = ["--set", "session.ping_interval_seconds=2"];
+/// What all nodes of this bench say of what is done to them.
+const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];
+/// Rounds in which what is kept of late is filled, and what is made once is made.
+const WARM_UP: usize = 8;
+const ROUNDS: usize = 30;
+/// How long what is owed may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what a rush took is kept for the next one.
+const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
+/// How long the one does not read that is let go for it: a client has 10 s.
+const DEAF_FOR: Duration = Duration::from_secs(15);
+/// Between the end of a round and the look at the memory.
+const SETTLE: Duration = Duration::from_millis(300);
+/// What the second half of the rounds may take more than the first, of its memory.
+const GROWTH: f64 = 0.03;
+
+/// A node, and the way to it.
+struct Node {
+    engine: Ended,
+    way: Arc<Way>,
+}
+
+/// KB, behind a round.
+struct Memory {
+    nodes: [f64; 2],
+    /// Of the processes of Postgres that serve the nodes, without what all of them share: all, and how many.
+    postgres: (f64, usize),
+    deliveries: u64,
+    visits: u64,
+}
+
+/// The day.
+struct Day {
+    shop: Shop,
+    client: Client,
+    token: String,
+    nodes: [Node; 2],
+    tally: Arc<Tally>,
+    slow: Arc<Tally>,
+    guests: Arc<Tally>,
+    deaf: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[tokio::main]
+async fn main() {
+    allow_many_sockets();
+    let day = Day::begin().await;
+    let empty = day.memory().await;
+    let visitors = day.come().await;
+    tokio::time::sleep(RUSH_FORGOTTEN).await;
+    let idle = day.memory().await;
+    let [plain, secure] = [(0, PLAIN_SESSIONS), (1, SECURE_SESSIONS)]
+        .map(|(node, sessions)| (idle.nodes[node] - empty.nodes[node]) / sessions as f64);
+    println!(
+        "KB a session, when all have come at once: {plain:.1} plain ({PLAIN_SESSIONS}), {secure:.1} over TLS ({SECURE_SESSIONS})"
+    );
+    println!("round  deliveries  visits | MB plain    TLS | Postgres, MB each");
+    let mut memory = Vec::new();
+    for round in 1..=ROUNDS {
+        day.round(round, &visitors).await;
+        let now = day.memory().await;
+        println!(
+            "{round:5} {:11} {:7} | {:8.1} {:6.1} | {:.2} of {}",
+            now.deliveries,
+            now.visits,
+            now.nodes[0] / 1024.0,
+            now.nodes[1] / 1024.0,
+            now.postgres.0 / now.postgres.1 as f64 / 1024.0,
+            now.postgres.1,
+        );
+        memory.push(now);
+    }
+    let deaf = std::mem::take(&mut *day.deaf.lock().expect("no panic"));
+    for one in deaf {
+        one.await.expect("one that does not read is let go");
+    }
+    report(&memory[WARM_UP..]);
+}
+
+impl Day {
+    async fn begin() -> Self {
+        let shop = Shop::open().await;
+        let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+        let token = engine::token(&shop).await;
+        let settings = [HEARTBEAT, QUIETLY].concat();
+        let (engine, address) = engine::serve(&shop, &settings).await;
+        let way = Arc::new(Way::plain(address));
+        let plain = Node { engine, way };
+        let (engine, way) = secure::serve(&shop, &settings).await;
+        let way = Arc::new(way);
+        let secure = Node { engine, way };
+        Self {
+            shop,
+            client,
+            token,
+            nodes: [plain, secure],
+            tally: Arc::default(),
+            slow: Arc::default(),
+            guests: Arc::default(),
+            deaf: Mutex::default(),
+        }
+    }
+
+    /// All sessions that stay, and one beside the client that does not read.
+    async fn come(&self) -> Vec<Visitor> {
+        let visitor = |number: usize| {
+            let node = &self.nodes[usize::from(number >= PLAIN_SESSIONS)];
+            let manner = match number.is_multiple_of(RINGING) {
+                true => Manner::Rings,
+                false => Manner::Silent,
+            };
+            Visitor::regular(&node.way, number % STORES, &self.token, manner, &self.tally)
+        };
+        let mut visitors: Vec<Visitor> = (0..SESSIONS).map(visitor).collect();
+        let way = &self.nodes[0].way;
+        visitors.push(Visitor::regular(
+            way,
+            SLOW_STORE,
+            &self.token,
+            Manner::Silent,
+            &self.slow,
+        ));
+        until("all sessions are live", || {
+            live(&self.tally) == SESSIONS as u64 && live(&self.slow) == 1
+        })
+        .await;
+        visitors
+    }
+
+    async fn round(&self, round: usize, visitors: &[Visitor]) {
+        let label = format!("round {round}");
+        let new = New {
+            label: Some(&label),
+            ..New::of(&Stores::All)
+        };
+        let guest_token = token::create(&self.client, &new).await.expect("a token");
+        let node = |number: usize| &self.nodes[number % self.nodes.len()].way;
+        let guest = |number: usize| Visitor::guest(node(number), number, guest_token.reveal(), &self.guests);
+        let guests: Vec<Visitor> = (0..GUESTS).map(guest).collect();
+        until("the guests are live", || live(&self.guests) == GUESTS as u64).await;
+        let deaf = tokio::spawn(was_let_go(self.deaf().await));
+        self.deaf.lock().expect("no panic").push(deaf);
+        let writers = (0..WRITERS).map(|writer| self.write(writer));
+        tokio::join!(
+            futures::future::join_all(writers),
+            self.write_large(),
+            self.fetch(),
+            stir(visitors),
+        );
+        let heard = (round * ORDERS * SESSIONS) as u64;
+        until("every session has every order, and is live", || {
+            self.tally.heard.load(Ordering::Relaxed) >= heard && live(&self.tally) == SESSIONS as u64
+        })
+        .await;
+        let heard_large = (round * LARGE_ORDERS) as u64;
+        until("so has the one with the large ones", || {
+            self.slow.heard.load(Ordering::Relaxed) >= heard_large
+        })
+        .await;
+        let revoked = token::revoke(&self.client, &Which::Label(label)).await;
+        assert_eq!(revoked.expect("revoked"), 1);
+        let let_go = (round * GUESTS) as u64;
+        until("the guests are let go", || {
+            self.guests.cut_off.load(Ordering::Relaxed) == let_go
+        })
+        .await;
+        drop(guests);
+        tokio::time::sleep(SETTLE).await;
+        // Exactly: none came twice under another number, and nobody was let go who reads.
+        assert_eq!(self.tally.heard.load(Ordering::Relaxed), heard);
+        assert_eq!(self.tally.cut_off.load(Ordering::Relaxed), 0);
+    }
+
+    /// A client that asks for everything, and reads nothing.
+    async fn deaf(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let mut socket = socket.connect(self.nodes[0].way.address).await.expect("a connection");
+        let request = upgrade(SLOW_STORE, &self.token, "");
+        socket.write_all(request.as_bytes()).await.expect("sent");
+        socket.readable().await.expect("an answer");
+        socket
+    }
+
+    /// A writer's part of the orders of a round, an order a transaction.
+    async fn write(&self, writer: usize) {
+        let client = vestnik::infra::db::connect_as(&self.shop.url, "writer")
+            .await
+            .expect("a connection");
+        // Memory is asked for here, not what a disk takes.
+        let quickly = "set synchronous_commit = off";
+        client.batch_execute(quickly).await.expect("a setting");
+        let insert = client.prepare_cached(INSERT).await.expect("prepared");
+        for order in (writer..ORDERS * STORES).step_by(WRITERS) {
+            let (store, items) = (
+                (order % STORES) as i64,
+                serde_json::json!([{"name": "Пицца", "count": 2}]),
+            );
+            client.execute(&insert, &[&store, &items]).await.expect("an order");
+        }
+    }
+
+    async fn write_large(&self) {
+        let insert = self.client.prepare_cached(INSERT).await.expect("prepared");
+        let items = serde_json::json!([{"name": "x".repeat(LARGE_BYTES), "count": 1}]);
+        for _ in 0..LARGE_ORDERS {
+            let store = SLOW_STORE as i64;
+            self.client.execute(&insert, &[&store, &items]).await.expect("an order");
+        }
+    }
+
+    /// Lists, each over a connection of its own.
+    async fn fetch(&self) {
+        for number in 0..FETCHES {
+            let way = &self.nodes[number % self.nodes.len()].way;
+            let mut socket = way.connect().await.expect("a socket");
+            let request = format!(
+                "GET /api/partner/stores/{}/events?limit=50 HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
+                 Connection: close\r\n\r\n",
+                number % STORES,
+                self.token,
+            );
+            socket.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = Vec::new();
+            // Over TLS a socket that is closed without a word is an error, behind the whole answer.
+            let _ = socket.read_to_end(&mut answer).await;
+            assert!(
+                answer.starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
+    }
+
+    async fn memory(&self) -> Memory {
+        let kb = |node: &Node| resident_kb(node.engine.0.id()).expect("it runs") as f64;
+        let theirs = "select pid from pg_stat_activity where application_name like 'vestnik %' \
+             and application_name not in ('vestnik bench', 'vestnik writer')";
+        let rows = self.client.query(theirs, &[]).await.expect("their processes");
+        let each: Vec<f64> = rows
+            .iter()
+            .filter_map(|row| private_kb(row.get::<_, i32>(0).unsigned_abs()))
+            .map(|kb| kb as f64)
+            .collect();
+        Memory {
+            nodes: [kb(&self.nodes[0]), kb(&self.nodes[1])],
+            postgres: (each.iter().sum(), each.len()),
+            deliveries: self.all(|tally| &tally.events),
+            visits: self.all(|tally| &tally.visits),
+        }
+    }
+
+    fn all(&self, of: fn(&Tally) -> &AtomicU64) -> u64 {
+        let tallies = [&self.tally, &self.slow, &self.guests];
+        tallies.into_iter().map(|tally| of(tally).load(Ordering::Relaxed)).sum()
+    }
+}
+
+const INSERT: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
+     values ($1, 'Иван', 50000, 'delivery', $2)";
+
+/// Some sessions go and come back, in turn.
+async fn stir(visitors: &[Visitor]) {
+    let first = fastrand::usize(0..SESSIONS);
+    for number in 0..COMEBACKS {
+        visitors[(first + number * SESSIONS / COMEBACKS) % SESSIONS].leave();
+        tokio::time::sleep(COMEBACK_PAUSE).await;
+    }
+}
+
+/// Does not read for so long that it must have been let go: then there is an end of what it was written.
+async fn was_let_go(mut deaf: TcpStream) {
+    tokio::time::sleep(DEAF_FOR).await;
+    let mut buffer = vec![0; 256 * 1024];
+    let ends = async { while matches!(deaf.read(&mut buffer).await, Ok(1..)) {} };
+    let ended = tokio::time::timeout(PATIENCE, ends).await;
+    assert!(ended.is_ok(), "one that does not read is let go");
+}
+
+fn live(tally: &Tally) -> u64 {
+    tally.live.load(Ordering::Relaxed)
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn report(memory: &[Memory]) {
+    let (first, second) = memory.split_at(memory.len() / 2);
+    let rounds = (second.len() - 1) as f64;
+    let grown = |of: fn(&Memory) -> u64| (of(&second[second.len() - 1]) - of(&second[0])) as f64 / rounds;
+    let (deliveries, visits) = (grown(|memory| memory.deliveries), grown(|memory| memory.visits));
+    println!(
+        "behind the first {WARM_UP} rounds | MB first half  second | then bytes more per 1,000 deliveries  per visit"
+    );
+    let mut all_flat = true;
+    for (name, of) in [
+        ("plain", (|memory| memory.nodes[0]) as fn(&Memory) -> f64),
+        ("TLS", |memory| memory.nodes[1]),
+        ("Postgres' processes", |memory| {
+            memory.postgres.0 / memory.postgres.1 as f64
+        }),
+    ] {
+        let [first, second] = [first, second].map(|half| half.iter().map(of).collect::<Vec<f64>>());
+        let growth = slope(&second) * 1024.0;
+        let (before, after) = (median(first), median(second.clone()));
+        println!(
+            "{name:25} | {:13.2} {:7.2} | {:36.1} {:10.2}",
+            before / 1024.0,
+            after / 1024.0,
+            growth / (deliveries / 1000.0),
+            growth / visits,
+        );
+        all_flat &= after <= before * (1.0 + GROWTH);
+    }
+    assert!(all_flat, "memory grows with time");
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    quantile(&mut values, 0.5)
+}
+
+/// By how much each value is more than the one before it: the median of all pairs, for now and then there is more for a
+/// moment, which the allocator keeps for some seconds.
+fn slope(values: &[f64]) -> f64 {
+    let pairs = (0..values.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
+    median(
+        pairs
+            .map(|(from, to)| (values[to] - values[from]) / (to - from) as f64)
+            .collect(),
+    )
+}

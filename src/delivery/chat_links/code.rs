@@ -1,0 +1,84 @@
+//! The codes that link a chat to a store, once each. The database has their SHA-256 only.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::Mode;
+use crate::infra::db::{Client, Failed};
+use crate::domain::event::StoreId;
+
+/// How long a code opens.
+pub const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
+/// Of these characters a code is made: none that look alike, 32 of them.
+const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+/// 60 bits.
+const CODE_CHARS: usize = 12;
+
+/// A code that links a chat, once.
+pub struct Code(String);
+
+impl Code {
+    fn generate() -> Result<Self, getrandom::Error> {
+        let mut random = [0_u8; CODE_CHARS];
+        getrandom::fill(&mut random)?;
+        Ok(Self(
+            random
+                .iter()
+                .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+                .collect(),
+        ))
+    }
+
+    /// The text, to be shown once.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether a text has the form of a code.
+pub fn looks_like_code(text: &str) -> bool {
+    let is_of_it = |byte: u8| ALPHABET.contains(&byte.to_ascii_uppercase());
+    text.len() == CODE_CHARS && text.bytes().all(is_of_it)
+}
+
+pub(super) fn hash(code: &str) -> [u8; 32] {
+    Sha256::digest(code.trim().to_ascii_uppercase()).into()
+}
+
+/// Why there is no code.
+#[derive(Debug, thiserror::Error)]
+pub enum CodeError {
+    /// The database.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    /// The operating system.
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Makes a code for a store, which is set up with it where it was not.
+pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, language: &str) -> Result<Code, CodeError> {
+    let code = Code::generate().map_err(CodeError::Random)?;
+    let stored = async {
+        let transaction = client.transaction().await?;
+        let set_up = "insert into vestnik.vst_store (id) values ($1) on conflict do nothing";
+        transaction.execute(set_up, &[&store.as_str()]).await?;
+        transaction
+            .execute("delete from vestnik.vst_link_code where expires_at < now()", &[])
+            .await?;
+        let insert = "insert into vestnik.vst_link_code (hash, store_id, mode, language, expires_at) \
+             values ($1, $2, $3, $4, now() + make_interval(secs => $5))";
+        let life = CODE_LIFE.as_secs_f64();
+        let hash = hash(&code.0);
+        transaction
+            .execute(
+                insert,
+                &[&hash.as_slice(), &store.as_str(), &mode.as_str(), &language, &life],
+            )
+            .await?;
+        transaction.commit().await
+    };
+    stored.await.map_err(Failed::from)?;
+    Ok(code)
+}

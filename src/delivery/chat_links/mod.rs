@@ -1,0 +1,370 @@
+//! Which chats of Telegram belong to which stores, and the codes that link them.
+
+mod code;
+mod list;
+
+use std::time::Duration;
+
+use crate::infra::db::Client;
+use crate::infra::db::Pool;
+use time::{OffsetDateTime, Time};
+use tokio_postgres::types::ToSql;
+
+use crate::infra::db::{self, Failed};
+use crate::domain::event::StoreId;
+use crate::domain::status::SubjectKind;
+use crate::store::hours::Span;
+
+pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
+pub use list::{Listed, Tried, give_up, list, test, tried};
+
+/// Codes that a chat may try within a minute.
+const TRIES_A_MINUTE: i64 = 5;
+/// Answers to commands that a chat gets within a minute: half of what Telegram allows a group.
+const ANSWERS_A_MINUTE: i64 = 10;
+
+/// Whether the chat of a link `l` wants no sound now; `s` is its store.
+pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
+     when l.quiet_from < l.quiet_to then (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
+         and (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to \
+     else (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
+         or (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to end)";
+
+/// What a chat is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything, as it happens.
+    Mirror,
+    /// What no panel could ring, and what nobody answered.
+    Fallback,
+    /// What nobody answered for still longer.
+    Manager,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Mirror, Self::Fallback, Self::Manager];
+
+    /// Its name in the database and in commands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mirror => "mirror",
+            Self::Fallback => "fallback",
+            Self::Manager => "manager",
+        }
+    }
+
+    /// The one that has this name; `None`: none has it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == name)
+    }
+}
+
+/// What became of a code that somebody sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Linked {
+    /// The chat is the store's.
+    Done(Link),
+    /// No such code, or no longer.
+    Unknown,
+    /// Too many tries.
+    TooMany,
+}
+
+/// A chat's tie to a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The store.
+    pub store: String,
+    /// What people call it.
+    pub store_name: Option<String>,
+    /// What the chat is for.
+    pub mode: Mode,
+    /// A language's name: `ru`.
+    pub language: String,
+    /// Minutes for which it is silent from now on; 0: it is not.
+    pub muted_minutes: i32,
+    /// The hours in which it is silent each day, by the store's clock.
+    pub quiet: Option<Span>,
+    /// The topic that it is to; `None`: the chat, or its general topic.
+    pub topic: Option<i32>,
+    /// The IANA name of the store's time zone.
+    pub time_zone: String,
+    /// Until when the store takes no new orders; `None`: it takes them.
+    pub paused_until: Option<OffsetDateTime>,
+}
+
+/// Who sent a code, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Applicant<'a> {
+    /// The chat's number at Telegram.
+    pub chat: i64,
+    /// What the chat is called.
+    pub title: Option<&'a str>,
+    /// The topic in which it was sent.
+    pub topic: Option<i32>,
+    /// The person's number.
+    pub person: i64,
+}
+
+/// Links a chat by a code.
+pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<Linked, Failed> {
+    const TRY: &str = "insert into vestnik.vst_chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
+         on conflict (telegram_id) do update set title = coalesce($2, c.title), \
+             tries = (select coalesce(array_agg(t order by t), '{}') from ( \
+                 select t from unnest(c.tries) t where t > clock_timestamp() - interval '1 minute' \
+                 union all select clock_timestamp() \
+                   where (select count(*) from unnest(c.tries) t where t > clock_timestamp() - interval '1 minute') <= $3) recent(t)) \
+         returning id, cardinality(tries)::bigint";
+    const USE: &str = "update vestnik.vst_link_code set used_at = clock_timestamp() \
+         where hash = $1 and used_at is null and expires_at > clock_timestamp() returning store_id, mode, language";
+    const LINK: &str = "insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by, thread_id) values ($1, $2, $3, $4, $5, $6) \
+         on conflict (chat_id, store_id) do update set mode = excluded.mode, language = excluded.language, \
+             linked_by = excluded.linked_by, thread_id = excluded.thread_id, \
+             blocked_at = null, blocked_why = null, blocked_until = '-infinity'";
+    const FORGIVE: &str = "update vestnik.vst_chat set tries = '{}' where id = $1";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
+        let row = transaction
+            .query_one(TRY, &[&applicant.chat, &applicant.title, &TRIES_A_MINUTE])
+            .await?;
+        let (chat, tries): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let code = code::hash(code);
+        let used = if tries > TRIES_A_MINUTE {
+            None
+        } else {
+            transaction.query_opt(USE, &[&code.as_slice()]).await?
+        };
+        let Some(used) = used else {
+            transaction.commit().await?;
+            return Ok(if tries > TRIES_A_MINUTE {
+                Linked::TooMany
+            } else {
+                Linked::Unknown
+            });
+        };
+        let (store, mode, language): (String, String, String) = (used.try_get(0)?, used.try_get(1)?, used.try_get(2)?);
+        let link: [&(dyn ToSql + Sync); 6] = [&chat, &store, &mode, &language, &applicant.person, &applicant.topic];
+        transaction.execute(LINK, &link).await?;
+        transaction.execute(FORGIVE, &[&chat]).await?;
+        transaction.commit().await?;
+        let link = links_of(&client, applicant.chat)
+            .await?
+            .into_iter()
+            .find(|link| link.store == store);
+        Ok(link.map_or(Linked::Unknown, Linked::Done))
+    })
+    .await
+}
+
+/// The stores of a chat.
+pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
+    db::answered(async { links_of(&*pool.get().await?, chat).await }).await
+}
+
+async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
+    const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
+             coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
+             l.quiet_from, l.quiet_to, l.thread_id, s.time_zone, p.until \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id join vestnik.vst_store s on s.id = l.store_id \
+         left join vestnik.vst_paused_now p on p.store_id = s.id \
+         where c.telegram_id = $1 order by 1";
+    let rows = client.query(LINKS, &[&chat]).await?;
+    let read = |row: &tokio_postgres::Row| {
+        let mode: String = row.try_get(2)?;
+        let (from, to): (Option<Time>, Option<Time>) = (row.try_get(5)?, row.try_get(6)?);
+        Ok(Link {
+            store: row.try_get(0)?,
+            store_name: row.try_get(1)?,
+            mode: Mode::from_name(&mode).ok_or(Failed::Inconsistent("a link of an unknown mode"))?,
+            language: row.try_get(3)?,
+            muted_minutes: row.try_get(4)?,
+            quiet: from.zip(to).map(|(opens, closes)| Span { opens, closes }),
+            topic: row.try_get(7)?,
+            time_zone: row.try_get(8)?,
+            paused_until: row.try_get(9)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// What of links may be changed.
+#[derive(Debug, Clone, Copy)]
+pub enum Change {
+    /// What the chat is for.
+    Mode(Mode),
+    /// No sound for so long from now on; zero: sound again.
+    Mute(Duration),
+    /// No sound within these hours of each day, by the store's clock; `None`: no such hours.
+    Quiet(Option<Span>),
+}
+
+/// Changes a chat's links to these stores.
+pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), Failed> {
+    const LINKS: &str =
+        "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
+    db::answered(async {
+        let client = pool.get().await?;
+        match change {
+            Change::Mode(mode) => {
+                let sql = format!("update vestnik.vst_chat_link set mode = $3 {LINKS}");
+                client.execute(&sql, &[&chat, &stores, &mode.as_str()]).await?;
+            }
+            Change::Mute(time) => {
+                let sql = format!(
+                    "update vestnik.vst_chat_link set muted_until = clock_timestamp() + make_interval(secs => $3) {LINKS}"
+                );
+                client.execute(&sql, &[&chat, &stores, &time.as_secs_f64()]).await?;
+            }
+            Change::Quiet(span) => {
+                let sql = format!("update vestnik.vst_chat_link set quiet_from = $3, quiet_to = $4 {LINKS}");
+                let (from, to) = (span.map(|span| span.opens), span.map(|span| span.closes));
+                client.execute(&sql, &[&chat, &stores, &from, &to]).await?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Ends a chat's links to these stores; what was planned for it is not sent.
+pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), Failed> {
+    db::answered(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
+}
+
+/// The same over a connection of its own; of all stores, where none is named. How many.
+pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, Failed> {
+    const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
+             where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
+             returning chat_id, store_id), \
+         dead as (update vestnik.vst_delivery d set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() from ended \
+             where d.chat_id = ended.chat_id and d.store_id = ended.store_id and d.state in ('pending', 'retrying')) \
+         select count(*) from ended";
+    let row = client.query_one(UNLINK, &[&chat, &stores]).await?;
+    Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
+}
+
+/// Queues other buttons for a message that is there, in place of those that were queued for it before.
+pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), Failed> {
+    const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
+         over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
+             where chat_id in (select id from chat) and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')) \
+         insert into vestnik.vst_delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(SHOW).await?;
+        client.execute(&statement, &[&chat, &message, rows]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// A place in Telegram, as an answer needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The chat's number.
+    pub chat: i64,
+    /// What the chat is called.
+    pub title: Option<&'a str>,
+    /// The topic.
+    pub topic: Option<i32>,
+}
+
+/// Queues an answer to what somebody wrote, with rows of buttons below it, so that answers keep Telegram's budgets, too. Whoever asks without end is
+/// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
+pub async fn answer(
+    pool: &Pool,
+    place: Place<'_>,
+    html: &str,
+    buttons: Option<&serde_json::Value>,
+) -> Result<(), Failed> {
+    const ANSWER: &str = "with chat as ( \
+             insert into vestnik.vst_chat as c (telegram_id, title, waiting) values ($1, $2, true) \
+             on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
+         insert into vestnik.vst_delivery (chat_id, words, thread_id, buttons, urgent) select id, $3, $5, $6, true from chat \
+         where (select count(*) from vestnik.vst_delivery d where d.words is not null \
+             and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
+    db::answered(async {
+        let client = pool.get().await?;
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &place.chat,
+            &place.title,
+            &html,
+            &ANSWERS_A_MINUTE,
+            &place.topic,
+            &buttons,
+        ];
+        client.execute(ANSWER, &parameters).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// The order or booking that a button is about, if the chat is one of its store's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pressed {
+    /// The event that the message tells.
+    pub event: i64,
+    /// The store.
+    pub store: StoreId,
+    /// Order or booking.
+    pub kind: SubjectKind,
+    /// The source that it is in.
+    pub source: String,
+    /// Its key.
+    pub key: String,
+    /// Both, as the engine's tables keep them.
+    pub subject: String,
+    /// The chat's language.
+    pub language: String,
+}
+
+/// Finds it by the event that the message tells.
+pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, Failed> {
+    const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, o.id || ' ' || e.key, l.language \
+         from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
+         join vestnik.vst_chat_link l on l.store_id = e.store_id \
+         join vestnik.vst_chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1 and e.key is not null";
+    db::answered(async {
+        let client = pool.get().await?;
+        let Some(row) = client.query_opt(PRESSED, &[&chat, &event]).await? else {
+            return Ok(None);
+        };
+        let kind: &str = row.try_get(1)?;
+        Ok(Some(Pressed {
+            event,
+            store: StoreId::new(row.try_get(0)?),
+            kind: SubjectKind::from_name(kind).ok_or(Failed::Inconsistent("a source of an unknown kind"))?,
+            source: row.try_get(2)?,
+            key: row.try_get(3)?,
+            subject: row.try_get(4)?,
+            language: row.try_get(5)?,
+        }))
+    })
+    .await
+}
+
+/// Somebody was asked why an order is rejected, below its message: for ten minutes, a reply to it is the reason.
+pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), Failed> {
+    const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
+         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
+    db::answered(async {
+        pool.get().await?.execute(ASK, &[&chat, &message]).await?;
+        Ok(())
+    })
+    .await
+}
+
+/// The event whose rejection a reply to this message gives the reason for; `None`: nobody was asked. It is asked once.
+pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, Failed> {
+    const ASKED: &str = "update vestnik.vst_message set asked_at = null \
+         where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \
+           and asked_at > clock_timestamp() - interval '10 minutes' returning event_id";
+    db::answered(async {
+        let row = pool.get().await?.query_opt(ASKED, &[&chat, &message]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    })
+    .await
+}

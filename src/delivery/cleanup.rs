@@ -1,0 +1,70 @@
+//! Forgets what no event takes with it when it is trimmed: who pressed what, alarms that are over, answers to commands,
+//! codes, and chats that were never linked. In small batches, off every hot path; nodes that do it at once do no harm.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::infra::db::{self, Failed, Pool};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Rows of a kind that are forgotten at once.
+const BATCH_ROWS: i64 = 1000;
+/// Answers to commands, and chats that were never linked, are kept so long.
+const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Forgets until the shutdown.
+pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
+    let mut pause = INTERVAL;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = INTERVAL;
+        match forget(&pool, retention).await {
+            // There may be more.
+            Ok(forgotten) if forgotten >= BATCH_ROWS.unsigned_abs() => pause = Duration::from_secs(1),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what is over could not be forgotten"),
+        }
+    }
+}
+
+/// Forgets one batch of each kind. How many rows.
+pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, Failed> {
+    // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
+    const ANSWERS: &str = "delete from vestnik.vst_status_change where id in (select id from ( \
+             select id, at from vestnik.vst_status_change order by id limit $2) a where at < now() - make_interval(secs => $1))";
+    const ALARMS: &str = "delete from vestnik.vst_alarm where id in (select id from ( \
+             select id, cleared_at from vestnik.vst_alarm order by id limit $2) a where cleared_at < now() - make_interval(secs => $1))";
+    const WORDS: &str = "delete from vestnik.vst_delivery where id in (select id from vestnik.vst_delivery \
+             where words is not null and planned_at < now() - make_interval(secs => $1) and state in ('sent', 'dead') \
+             order by planned_at limit $2)";
+    const CODES: &str = "delete from vestnik.vst_link_code where hash in (select hash from vestnik.vst_link_code \
+             where expires_at < now() - make_interval(secs => $1) limit $2)";
+    // What was planned for a chat while it was linked keeps it until its events go.
+    const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
+             where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
+               and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \
+               and not exists (select from vestnik.vst_delivery d where d.chat_id = c.id) limit $2 for update skip locked)";
+    let long = retention.as_secs_f64();
+    let short = long.min(SHORT.as_secs_f64());
+    let mut forgotten = 0;
+    for (sql, age) in [
+        (ANSWERS, long),
+        (ALARMS, long),
+        (WORDS, short),
+        (CODES, short),
+        (STRANGERS, short),
+    ] {
+        let gone = db::answered(async {
+            let client = pool.get().await?;
+            let statement = client.prepare_cached(sql).await?;
+            Ok::<_, Failed>(client.execute(&statement, &[&age, &BATCH_ROWS]).await?)
+        });
+        forgotten += gone.await?;
+    }
+    Ok(forgotten)
+}

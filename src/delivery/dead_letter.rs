@@ -1,0 +1,80 @@
+//! What cannot be read is set aside: one delivery, or one chat, never stands before others.
+
+use std::error::Error as _;
+
+use crate::infra::db::{Client, Lent};
+
+use super::lane::Lane;
+use super::queue::ChatId;
+use super::event_view::is_readable;
+use crate::infra::db::{self, Failed};
+use crate::sources::Sources;
+
+/// Deliveries that are looked at, one by one, for the one that cannot be read.
+const SUSPECTS: i64 = 200;
+/// How long a chat is left alone whose deliveries can all be read, and which fails all the same, seconds.
+const CHAT_PAUSE_S: f64 = 30.0;
+
+/// Whether all chats wait for the same: Postgres is away. What else fails would fail for this chat again.
+pub(super) fn may_pass(error: &Failed) -> bool {
+    match error {
+        Failed::Postgres(error) => {
+            error.is_closed()
+                || error.code().is_none() && error.source().is_some_and(|source| source.is::<std::io::Error>())
+        }
+        Failed::Inconsistent(_) => false,
+        _ => true,
+    }
+}
+
+/// Finds the deliveries of a lane that cannot be read, and gives them up. Where each of them can, the lane waits.
+pub(super) async fn set_aside(
+    client: &mut Lent,
+    sources: &Sources,
+    chat: ChatId,
+    lane: Lane,
+    error: &Failed,
+) -> Result<(), Failed> {
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', settled_at = clock_timestamp(), \
+             reason = 'what it tells cannot be read' where id = any ($1)";
+    let open = format!(
+        "select d.id from vestnik.vst_delivery d where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and {} \
+         order by d.urgent desc, d.id limit $2",
+        lane.has()
+    );
+    let mut unreadable = Vec::new();
+    for row in client.query(&open, &[&chat.0, &SUSPECTS]).await? {
+        let delivery: i64 = row.try_get(0)?;
+        if !can_be_read(client, sources, delivery).await? {
+            unreadable.push(delivery);
+        }
+    }
+    metrics::counter!("vestnik_telegram_sends_total", "outcome" => "set_aside").increment(unreadable.len() as u64);
+    if unreadable.is_empty() {
+        tracing::error!(%error, chat = chat.0, pause_s = CHAT_PAUSE_S, "what waits for a chat cannot be read: the chat waits");
+        return postpone(client, chat, lane).await;
+    }
+    tracing::error!(%error, chat = chat.0, deliveries = ?unreadable, "what waits for a chat cannot be read, and is set aside");
+    client.execute(DEAD, &[&unreadable]).await?;
+    Ok(())
+}
+
+/// An error that may pass is none of the delivery's.
+async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, Failed> {
+    let mut transaction = client.transaction().await?;
+    db::bound_silence(&transaction).await?;
+    match is_readable(&mut transaction, sources, delivery).await {
+        Ok(()) => Ok(true),
+        Err(error) if may_pass(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+async fn postpone(client: &Client, chat: ChatId, lane: Lane) -> Result<(), Failed> {
+    let postpone = format!(
+        "update vestnik.vst_chat set {next_at} = greatest({next_at}, clock_timestamp() + make_interval(secs => $2)) where id = $1",
+        next_at = lane.columns().next_at
+    );
+    client.execute(&postpone, &[&chat.0, &CHAT_PAUSE_S]).await?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! What events mean, as messages tell them: translated as the sources say now, with what was looked up beside them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::infra::db::Transaction;
+use time::OffsetDateTime;
+
+use crate::infra::db::{self, Failed};
+use crate::domain::Subject as Canonical;
+use crate::domain::event::{EventId, EventType, PartnerEvent};
+use crate::domain::status::Status;
+use crate::journal;
+use crate::sources::Sources;
+use crate::sources::changes::Lookups;
+use crate::sources::lookup::look_up;
+
+/// How long another table is waited for, for the items of a message.
+const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
+
+/// A delivery of an event, or of a note about it.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its row.
+    pub id: i64,
+    /// The event.
+    pub event: Told,
+    /// How long ago it happened.
+    pub age: Duration,
+}
+
+/// An event as a message needs it.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Its number.
+    pub id: i64,
+    /// What happened.
+    pub kind: EventType,
+    /// The order or booking as it stood then.
+    pub subject: Arc<Canonical>,
+    /// Its status before, where people saw it.
+    pub previous: Option<Status>,
+    /// The fields that changed, as the wire calls them.
+    pub changed: Vec<&'static str>,
+    /// Of a change of fields: the order or booking before it.
+    pub before: Option<Arc<Canonical>>,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+impl Told {
+    /// When it was promised to be ready, as far as this event says.
+    pub fn promised_at(&self) -> Option<OffsetDateTime> {
+        let minutes = self
+            .subject
+            .promised_minutes
+            .map(|minutes| self.at + time::Duration::minutes(minutes.into()));
+        minutes.or(self.subject.due_at)
+    }
+}
+
+/// What these deliveries tell, or are about; the urgent first.
+pub(super) async fn told_of(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    deliveries: &[i64],
+) -> Result<Vec<Item>, Failed> {
+    const EVENTS: &str = "select d.id, e.id, extract(epoch from clock_timestamp() - e.at)::float8 \
+         from vestnik.vst_delivery d join vestnik.vst_event e on e.id = coalesce(d.event_id, d.about_id) \
+         where d.id = any ($1) order by d.urgent desc, d.id";
+    let statement = transaction.prepare_cached(EVENTS).await?;
+    let mut events: Vec<(i64, i64, f64)> = Vec::with_capacity(deliveries.len());
+    for row in transaction.query(&statement, &[&deliveries]).await? {
+        events.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    }
+    let ids: Vec<i64> = events.iter().map(|(_, event, _)| *event).collect();
+    let told = told_events(transaction, sources, &ids).await?;
+    let item = |(id, event, age_s)| {
+        Some(Item {
+            id,
+            event: told.get(&event)?.clone(),
+            age: Duration::try_from_secs_f64(age_s).unwrap_or_default(),
+        })
+    };
+    Ok(events.into_iter().filter_map(item).collect())
+}
+
+/// Whether what a delivery tells can be read: an error says that it cannot.
+pub(super) async fn is_readable(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    delivery: i64,
+) -> Result<(), Failed> {
+    told_of(transaction, sources, &[delivery]).await.map(drop)
+}
+
+/// What these events mean now, with what was looked up. An event of a source that is gone means nothing any more.
+pub(super) async fn told_events(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    ids: &[i64],
+) -> Result<HashMap<i64, Told>, Failed> {
+    let ids: Vec<EventId> = ids.iter().copied().map(EventId).collect();
+    let rows = journal::read_with_siblings(transaction, &ids).await?;
+    let rows: Vec<&_> = rows.iter().collect();
+    let mut lookups = Lookups::default();
+    for (id, keys) in sources.to_look_up(&rows) {
+        let Some(source) = sources.get(id) else { continue };
+        let savepoint = transaction.savepoint().await?;
+        savepoint.batch_execute(LOOKUP_LIMITS).await?;
+        match look_up(&savepoint, source, &keys).await {
+            Ok(found) => {
+                savepoint.commit().await?;
+                lookups.extend(id, found);
+            }
+            // An order is told without its items rather than late.
+            Err(error) => {
+                savepoint.rollback().await?;
+                let reason = db::reason(&error);
+                tracing::warn!(
+                    source = &*source.name,
+                    error = reason,
+                    "a message is sent without its items"
+                );
+                lookups.fail(id);
+            }
+        }
+    }
+    let told = |event: PartnerEvent| {
+        let told = Told {
+            id: event.id.0,
+            kind: event.kind,
+            subject: event.subject?,
+            previous: event.previous,
+            changed: event.changed,
+            before: event.before,
+            at: event.at,
+        };
+        ids.contains(&event.id).then_some((event.id.0, told))
+    };
+    Ok(sources
+        .partner_events(&rows, &lookups)
+        .into_iter()
+        .filter_map(told)
+        .collect())
+}

@@ -1,0 +1,60 @@
+//! The figures of the durable sends that stand in Postgres, the same on every node.
+
+use std::time::Duration;
+
+use metrics::Label;
+use tokio_util::sync::CancellationToken;
+
+use crate::infra::db::{self, Failed, Pool};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The label of a figure, where a node serves several databases.
+pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Label> {
+    database.map(|name| Label::new("database", name.to_owned())).into_iter()
+}
+
+/// Tells them until the shutdown; with the database's name, where the node serves several.
+pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
+    let labels: Vec<Label> = database_label(database).collect();
+    loop {
+        if let Err(error) = tell(pool, &labels).await {
+            tracing::debug!(%error, "the figures of the durable sends could not be read");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), Failed> {
+    // What is open has an index of its own; what is settled would have to be counted row by row, and is a counter.
+    const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
+             count(*) filter (where state = 'retrying'), \
+             coalesce(extract(epoch from clock_timestamp() - min(planned_at)), 0)::float8, \
+             (select count(*) from vestnik.vst_bot where stopped_at is not null), \
+             (select count(*) from vestnik.vst_chat where disabled_at is not null), \
+             (select count(*) from vestnik.vst_chat_link where blocked_at is not null), \
+             (select coalesce(extract(epoch from clock_timestamp() - polled_at), 0)::float8 from vestnik.vst_bot), \
+             (select count(*) from vestnik.vst_webhook where state in ('pending', 'sending', 'retrying')) \
+         from vestnik.vst_delivery where state in ('pending', 'sending', 'retrying')";
+    let row = db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(OPEN).await?;
+        Ok::<_, Failed>(client.query_one(&statement, &[]).await?)
+    })
+    .await?;
+    for (index, state) in ["pending", "sending", "retrying"].into_iter().enumerate() {
+        let labels = labels.iter().cloned().chain([Label::new("state", state)]);
+        metrics::gauge!("vestnik_telegram_open", labels.collect::<Vec<_>>()).set(row.try_get::<_, i64>(index)? as f64);
+    }
+    metrics::gauge!("vestnik_telegram_oldest_seconds", labels.iter()).set(row.try_get::<_, f64>(3)?);
+    metrics::gauge!("vestnik_telegram_stopped", labels.iter()).set(row.try_get::<_, i64>(4)? as f64);
+    metrics::gauge!("vestnik_telegram_chats_disabled", labels.iter()).set(row.try_get::<_, i64>(5)? as f64);
+    metrics::gauge!("vestnik_telegram_chats_blocked", labels.iter()).set(row.try_get::<_, i64>(6)? as f64);
+    metrics::gauge!("vestnik_telegram_poll_age_seconds", labels.iter()).set(row.try_get::<_, f64>(7)?);
+    metrics::gauge!("vestnik_webhooks_open", labels.iter()).set(row.try_get::<_, i64>(8)? as f64);
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Nobody is listening: a store that is open, with no panel that could ring, raises one alarm before the next order
+//! comes, and one all-clear when somebody is there again. A store may have chats in place of a panel.
+
+use crate::infra::db::{self, Failed, Pool};
+
+/// How long an open store may be without a panel, seconds: a page that is loaded again is no alarm.
+pub const GRACE_S: f64 = 60.0;
+
+/// Looks once. How many alarms were raised or cleared.
+pub async fn watch(pool: &Pool) -> Result<u64, Failed> {
+    watch_with(pool, GRACE_S).await
+}
+
+/// The same with another grace, seconds.
+pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
+    const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
+         where n.until > clock_timestamp()";
+    // A store without a panel is attended by its chats, where they get each order and take it.
+    const CHATS: &str = "select l.store_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
+         join vestnik.vst_store s on s.id = l.store_id \
+         where s.attended_by = 'chats' and l.mode in ('mirror', 'fallback') and l.blocked_at is null and c.disabled_at is null";
+    let note = format!(
+        "with present as ({PRESENT} union {CHATS}), \
+         absent as (select store_id as id from vestnik.vst_open_now where store_id not in (select store_id from present)), \
+         back as (delete from vestnik.vst_unattended where store_id not in (select id from absent)) \
+         insert into vestnik.vst_unattended (store_id) select id from absent on conflict do nothing"
+    );
+    let change = format!(
+        "with present as ({PRESENT} union {CHATS}), \
+         raised as (insert into vestnik.vst_alarm (store_id) select store_id from vestnik.vst_unattended \
+             where since <= clock_timestamp() - make_interval(secs => $1) \
+             on conflict (store_id) where cleared_at is null do nothing returning id, store_id), \
+         cleared as (update vestnik.vst_alarm set cleared_at = clock_timestamp(), \
+               cleared_by = case when store_id in (select store_id from present) then 'panel' else 'closing' end \
+             where cleared_at is null and store_id not in (select store_id from vestnik.vst_unattended) returning id, store_id), \
+         planned as (insert into vestnik.vst_delivery (chat_id, store_id, alarm_id, alarm_ends, urgent) \
+             select l.chat_id, a.store_id, a.id, a.ends, true \
+             from (select id, store_id, false from raised union all select id, store_id, true from cleared) a(id, store_id, ends) \
+             join vestnik.vst_chat_link l on l.store_id = a.store_id join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
+             on conflict (alarm_id, chat_id, alarm_ends) do nothing returning chat_id), \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
+         select (select count(*) from raised), (select count(*) from cleared)"
+    );
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::bound_silence(&transaction).await?;
+        if !db::take_turn(&transaction, "watch").await? {
+            return Ok(0);
+        }
+        let statement = transaction.prepare_cached(&note).await?;
+        transaction.execute(&statement, &[]).await?;
+        let statement = transaction.prepare_cached(&change).await?;
+        let row = transaction.query_one(&statement, &[&grace_s]).await?;
+        transaction.commit().await?;
+        let (raised, cleared) = (
+            row.try_get::<_, i64>(0)?.unsigned_abs(),
+            row.try_get::<_, i64>(1)?.unsigned_abs(),
+        );
+        metrics::counter!("vestnik_unattended_alarms_total").increment(raised);
+        Ok(raised + cleared)
+    })
+    .await
+}

@@ -1,0 +1,383 @@
+//! One live client: first what it missed, then what happens. No transport here: `ws` and `sse` carry it.
+//!
+//! Subscribe first, read second, and drop from the live side what the read saw: so there is no gap between the replay
+//! and the live events, and no repeat.
+
+mod clock;
+mod frame_meter;
+mod hub;
+mod messages;
+mod renewal;
+mod replay;
+pub mod socket;
+pub mod sse;
+mod transport;
+mod write_buffer;
+pub mod ws;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use time::OffsetDateTime;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use clock::{Clock, Due};
+pub use messages::Close;
+use messages::{FromClient, Mistake};
+pub use hub::Hub;
+pub use transport::{Incoming, Outgoing, Transport};
+
+use crate::receipts::acknowledgement::{self, Acknowledged};
+use crate::domain::cursor::Position;
+use crate::domain::event::{EventId, StoreId};
+use crate::infra::metrics::HOT;
+use crate::store::presence::Present;
+use crate::receipts::writer::{Way, What, Word};
+use crate::fanout::router::{End, Part, Published, Queued, Refused, Subscription};
+use crate::token::{Grant, Scope, Withdrawn};
+
+/// Bytes written before a flush, so that a client's buffer stays small however much waits.
+const FLUSH_BYTES: usize = 256 * 1024;
+/// How long a client may take to read what is flushed to it.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an acknowledgement may take to be stored; the session waits meanwhile.
+const ACK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// One live client.
+pub struct Session {
+    hub: Arc<Hub>,
+    store: StoreId,
+    grant: Arc<Grant>,
+    name: String,
+    subscription: Subscription,
+    /// What the replay saw: live events that it covers were sent already.
+    replayed: Option<Position>,
+    /// Whether the client has said that it is a panel: then what is sent to it is proven.
+    panel: Panel,
+    /// Whether the client was told that the journal is not read here: nothing may then sound like life.
+    is_stale: bool,
+}
+
+/// What a client has said of itself.
+enum Panel {
+    /// Nothing.
+    Unknown,
+    /// It is a page, and silent.
+    Silent,
+    /// It is a page, and rings.
+    Rings(#[expect(dead_code, reason = "its presence ends when it is dropped")] Present),
+}
+
+impl Session {
+    /// Subscribes. Everything after the subscription's cursor comes.
+    pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
+        let subscription = hub.router.subscribe(&store, grant.holder())?;
+        let name = format!("{:016x}", fastrand::u64(..));
+        // Boxed: a future that is moved into another one keeps room for it in both.
+        Ok(Box::new(Self {
+            hub: Arc::clone(hub),
+            store,
+            grant,
+            name,
+            subscription,
+            replayed: None,
+            panel: Panel::Unknown,
+            is_stale: false,
+        }))
+    }
+
+    /// Serves the client until it ends, from `after` if it has been here before. Tells the client why, too.
+    pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
+        let Err(why) = self.serve(after, transport).await;
+        transport.close(why).await;
+        metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        tracing::debug!(session = self.name, store = %self.store, code = why.code(), "session ended");
+        why
+    }
+
+    async fn serve<T: Transport>(
+        &mut self,
+        after: Option<String>,
+        transport: &mut T,
+    ) -> Result<std::convert::Infallible, Close> {
+        let mut cursor = Arc::clone(&self.subscription.cursor);
+        let interval_s = self.hub.ping_interval.as_secs();
+        let connected = messages::connected(
+            self.store.as_str(),
+            &self.name,
+            after.as_deref().unwrap_or(&cursor),
+            interval_s,
+            self.hub.router.reconnect_jitter().as_millis() as u64,
+        );
+        self.put(Outgoing::Message(connected), transport).await?;
+        if let Some(after) = after {
+            // Boxed for the same reason as in `live`.
+            cursor = Box::pin(self.replay(after, transport)).await?;
+        }
+        self.put(
+            Outgoing::WithCursor(Arc::clone(&cursor), messages::live(&cursor)),
+            transport,
+        )
+        .await?;
+        self.flush(transport).await?;
+        self.live(transport).await
+    }
+
+    async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
+        // What happens now and then is boxed, so that the many sessions that only wait do not carry its size.
+        let mut clock = Clock::new(self.hub.ping_interval, self.grant.ends);
+        let mut silent_intervals = 0;
+        loop {
+            self.check_token()?;
+            tokio::select! {
+                biased;
+                queued = self.subscription.next() => self.send(queued.map_err(close_for)?, transport).await?,
+                incoming = transport.receive() => {
+                    silent_intervals = 0;
+                    let before = Arc::clone(&self.grant);
+                    Box::pin(self.hear(incoming, transport)).await?;
+                    if !Arc::ptr_eq(&before, &self.grant) {
+                        clock.set_end(self.grant.ends);
+                    }
+                }
+                due = clock.next() => match due {
+                    Due::End => return Err(Close::TokenExpired),
+                    Due::Warning(left) => {
+                        self.put(Outgoing::Message(messages::token_expires(left)), transport).await?;
+                        self.flush(transport).await?;
+                    }
+                    // Who is not pinged does not answer.
+                    Due::Heartbeat if self.is_stale => silent_intervals = 0,
+                    Due::Heartbeat => {
+                        if T::ANSWERS_PINGS && silent_intervals == 2 {
+                            return Err(Close::Lagged);
+                        }
+                        silent_intervals += 1;
+                        Box::pin(self.beat(transport)).await?;
+                    }
+                },
+            }
+        }
+    }
+
+    /// However much there is to send, nothing is sent with a token whose time is over.
+    fn check_token(&self) -> Result<(), Close> {
+        match self.grant.ends {
+            Some(ends) if ends <= std::time::Instant::now() => Err(Close::TokenExpired),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a batch and what waits behind it: gathered, and written together. A long one goes in parts, each with a
+    /// deadline of its own.
+    async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
+        let mut sent = Vec::new();
+        let mut oldest: Option<OffsetDateTime> = None;
+        let mut gathered = 0;
+        let mut next = Some(queued);
+        while let Some(queued) = next {
+            let batch = match queued {
+                Queued::Batch(batch) => batch,
+                Queued::Resync(cursor) => {
+                    // Boxed for the same reason as in `live`.
+                    Box::pin(self.send_resync(cursor, transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
+                Queued::Stale => {
+                    self.is_stale = true;
+                    Box::pin(self.send_now(Outgoing::Message(messages::STALE.into()), transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
+                Queued::Fresh(cursor) => {
+                    self.is_stale = false;
+                    let message = messages::heartbeat(&cursor);
+                    Box::pin(self.send_now(Outgoing::WithCursor(cursor, message), transport)).await?;
+                    next = self.subscription.try_next();
+                    continue;
+                }
+            };
+            for part in batch.parts(FLUSH_BYTES) {
+                if gathered >= FLUSH_BYTES {
+                    self.flush(transport).await?;
+                    gathered = 0;
+                }
+                gathered += part.frames.len();
+                self.put_part(part, &mut oldest, &mut sent, transport).await?;
+            }
+            next = if gathered < FLUSH_BYTES {
+                self.subscription.try_next()
+            } else {
+                None
+            };
+        }
+        let Some(oldest) = oldest else { return Ok(()) };
+        self.flush(transport).await?;
+        sent.into_iter().for_each(|id| self.prove(id, T::WAY, What::Sent));
+        HOT.latency
+            .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        Ok(())
+    }
+
+    /// Tells the client to load its lists anew.
+    async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
+        let message = messages::resync_required(messages::SOURCES_CHANGED, &cursor);
+        self.send_now(Outgoing::WithCursor(cursor, message), transport).await
+    }
+
+    async fn send_now(&self, message: Outgoing, transport: &mut impl Transport) -> Result<(), Close> {
+        self.put(message, transport).await?;
+        self.flush(transport).await
+    }
+
+    /// Gathers some events, without those that the replay has sent.
+    async fn put_part<T: Transport>(
+        &mut self,
+        part: Part<'_>,
+        oldest: &mut Option<OffsetDateTime>,
+        sent: &mut Vec<EventId>,
+        transport: &mut T,
+    ) -> Result<(), Close> {
+        let replayed = self.replayed.as_ref();
+        let is_new = |event: &&Published| !replayed.is_some_and(|seen| seen.covers(event.xid));
+        let new = || part.events.iter().filter(is_new);
+        let count = new().count();
+        HOT.live.increment(count as u64);
+        *oldest = oldest.or_else(|| new().next().map(|event| event.at));
+        if !matches!(self.panel, Panel::Unknown) {
+            sent.extend(new().map(|event| event.id));
+        }
+        if count == part.events.len() {
+            return transport.feed_part(part).await;
+        }
+        for event in new() {
+            let message = Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone());
+            self.put(message, transport).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, message: Outgoing, transport: &mut impl Transport) -> Result<(), Close> {
+        self.written(transport.feed(message)).await
+    }
+
+    async fn flush(&self, transport: &mut impl Transport) -> Result<(), Close> {
+        self.written(transport.flush()).await
+    }
+
+    /// Waits for a client to read: within the deadline, and no longer than the router keeps the session.
+    async fn written(&self, write: impl Future<Output = Result<(), Close>>) -> Result<(), Close> {
+        tokio::select! {
+            biased;
+            written = timeout(WRITE_DEADLINE, write) => written.unwrap_or(Err(Close::Lagged)),
+            end = self.subscription.let_go() => Err(close_for(end)),
+        }
+    }
+
+    /// A ping, and the newest cursor. It may only be said when everything that it covers has been sent: so first look
+    /// at it, then send all that waits, then say it.
+    async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
+        self.put(Outgoing::Ping, transport).await?;
+        let cursor = self.subscription.reached().map_err(close_for)?;
+        while let Some(queued) = self.subscription.try_next() {
+            self.send(queued, transport).await?;
+        }
+        if self.is_stale {
+            return Ok(());
+        }
+        let message = messages::heartbeat(&cursor);
+        self.put(Outgoing::WithCursor(cursor, message), transport).await?;
+        self.flush(transport).await
+    }
+
+    async fn hear<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
+        let text = match incoming {
+            Incoming::Alive => return Ok(()),
+            Incoming::Closed(why) => return Err(why),
+            Incoming::Text(text) => text,
+        };
+        let answer = match serde_json::from_str(&text) {
+            Ok(FromClient::Ping) => Some(messages::pong()),
+            Ok(FromClient::Token { token }) => Some(self.renew(token.expose_secret()).await?),
+            Ok(_) if self.grant.scope < Scope::Panel => Some(messages::error(Mistake::OtherScope(Scope::Panel), None)),
+            Ok(FromClient::Ack { id }) => match id.parse() {
+                Ok(id) => self
+                    .acknowledge(EventId(id), T::WAY)
+                    .await
+                    .map(|mistake| messages::error(mistake, Some(EventId(id)))),
+                Err(_) => Some(messages::error(Mistake::BadMessage, None)),
+            },
+            Ok(FromClient::Panel { rings }) => {
+                self.panel = match rings {
+                    true => Panel::Rings(self.hub.presence.enter(&self.store)),
+                    false => Panel::Silent,
+                };
+                None
+            }
+            Ok(FromClient::Rendered { id }) => self.hear_of(&id, T::WAY, What::Rendered),
+            Ok(FromClient::Rung { id }) => self.hear_of(&id, T::WAY, What::Rung),
+            Err(_) => Some(messages::error(Mistake::BadMessage, None)),
+        };
+        if let Some(answer) = answer {
+            self.put(Outgoing::Message(answer), transport).await?;
+            self.flush(transport).await?;
+        }
+        Ok(())
+    }
+
+    /// The client's word on an event, or the mistake in it.
+    fn hear_of(&self, id: &str, way: Way, what: What) -> Option<Utf8Bytes> {
+        match id.parse() {
+            Ok(id) => {
+                self.prove(EventId(id), way, what);
+                None
+            }
+            Err(_) => Some(messages::error(Mistake::BadMessage, None)),
+        }
+    }
+
+    fn prove(&self, event: EventId, way: Way, what: What) {
+        self.hub.recorder.say(Word {
+            store: self.store.clone(),
+            event,
+            way,
+            recipient: self.name.clone(),
+            token: self.grant.id,
+            what,
+            at: OffsetDateTime::now_utc(),
+        });
+    }
+
+    async fn acknowledge(&self, id: EventId, way: Way) -> Option<Mistake> {
+        let by = acknowledgement::By {
+            token: self.grant.id,
+            label: self.grant.label.as_deref(),
+            session: &self.name,
+            way,
+        };
+        let sources = self.hub.sources.current();
+        let stored = Box::pin(acknowledgement::store(&self.hub.token_pool, &sources, &self.store, id, by));
+        match timeout(ACK_DEADLINE, stored).await {
+            Ok(Ok(Acknowledged::Stored)) => None,
+            Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, session = self.name, "an acknowledgement was not stored");
+                Some(Mistake::AckNotStored)
+            }
+            Err(_) => Some(Mistake::AckNotStored),
+        }
+    }
+}
+
+fn close_for(end: End) -> Close {
+    match end {
+        End::Lagged => Close::Lagged,
+        // With another scope, or another end, it is another session.
+        End::Draining | End::Withdrawn(Withdrawn::Changed) => Close::Draining,
+        End::Withdrawn(Withdrawn::Expired) => Close::TokenExpired,
+        End::Withdrawn(Withdrawn::Revoked) => Close::TokenRevoked,
+    }
+}

@@ -1,0 +1,60 @@
+//! A new token for a session that is there, so that it need not come back when the old one ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::messages::{self, Mistake};
+use super::{Close, Panel, Session};
+use crate::fanout::router::Refused;
+use crate::infra::telemetry::LogLimit;
+use crate::token::{Found, Presented, Scope, Token};
+
+impl Session {
+    /// Goes on with another token, or with the one that it has; what to say of it.
+    pub(super) async fn renew(&mut self, token: &str) -> Result<Utf8Bytes, Close> {
+        let begins = Token::beginning(token);
+        let Some(presented) = Presented::parse(token) else {
+            return Ok(self.refuse("malformed", begins));
+        };
+        let Ok(looked) = self.hub.tokens.look_up(&presented).await else {
+            return Ok(messages::error(Mistake::TokenNotTaken, None));
+        };
+        let grant = match (looked.found.why_not(), looked.found) {
+            (None, Found::Valid(grant)) if grant.opens(self.store.as_str()) => grant,
+            (why, _) => return Ok(self.refuse(why.unwrap_or("other_store"), begins)),
+        };
+        match self.subscription.hold(grant.holder()) {
+            Ok(()) => {}
+            Err(Refused::TooMany) => return Ok(messages::error(Mistake::TokenNotTaken, None)),
+            Err(Refused::NotReady | Refused::Draining) => return Err(Close::Draining),
+        }
+        // Whoever revokes it from now on finds the session; who did before is found by this.
+        if self.hub.tokens.generation() != looked.generation {
+            match self.hub.tokens.look_up(&presented).await.map(|looked| looked.found) {
+                Ok(Found::Valid(_)) => {}
+                Ok(_) => return Err(Close::TokenRevoked),
+                Err(_) => return Err(Close::Draining),
+            }
+        }
+        if grant.scope < Scope::Panel {
+            self.panel = Panel::Unknown;
+        }
+        self.grant = Arc::clone(&grant);
+        Ok(messages::token_accepted(grant.ends.map(left)))
+    }
+
+    fn refuse(&self, why: &'static str, begins: &str) -> Utf8Bytes {
+        static LIMIT: LogLimit = LogLimit::new();
+        metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);
+        if let Some(unlogged) = LIMIT.allows() {
+            tracing::warn!(session = self.name, why, begins, unlogged, "a token was refused");
+        }
+        messages::error(Mistake::TokenRefused, None)
+    }
+}
+
+fn left(ends: Instant) -> Duration {
+    ends.saturating_duration_since(Instant::now())
+}

@@ -1,0 +1,173 @@
+//! What a client missed: read from the journal, a page at a time, while there is a hand free for it. When many come back
+//! at once they are served from the recent events, which the first of them completes from the journal, once for all.
+
+use std::sync::Arc;
+
+use super::{Close, Hub, Outgoing, Session, Transport, close_for, messages};
+use crate::infra::db::Failed;
+use crate::domain::cursor::Cursor;
+use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
+use crate::journal::{self, Page, Start};
+use crate::infra::metrics::HOT;
+use crate::fanout::router::{RECENT_BYTES, Recalled};
+
+/// Events of one page of a replay.
+const REPLAY_PAGE_EVENTS: usize = 200;
+
+/// What comes next of a replay.
+enum Next {
+    /// A page of the journal.
+    Page(Page),
+    /// All of it.
+    Recalled(Recalled),
+}
+
+impl Hub {
+    /// What partners receive of these rows, in their order.
+    pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, Failed> {
+        let sources = self.sources.loaded(&self.pool).await?;
+        let lookups = self.lookup.for_events(&sources, rows).await;
+        Ok(sources.partner_events(rows, &lookups))
+    }
+
+    /// Reads the recent events into memory, unless they are there. Whoever waits for another one finds what it has read.
+    pub async fn remember_past(&self) {
+        if let Some(wanted) = self.router.wants_past()
+            && let Some(_first) = self.router.rush().first_for_the_past().await
+        {
+            match journal::read_past(&self.pool, RECENT_BYTES / 2).await {
+                Ok(past) => self.router.remember(&wanted, past),
+                Err(error) => tracing::warn!(%error, "the recent events could not be read"),
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Sends what the cursor does not cover. The cursor from which the session is live.
+    pub(super) async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+        let mut after = after;
+        loop {
+            self.check_token()?;
+            match self.next_page(&after).await? {
+                Next::Recalled(recalled) => return self.tell(recalled, transport).await,
+                Next::Page(Page::Resync {
+                    reason,
+                    fresh,
+                    position,
+                }) => {
+                    let fresh: Arc<str> = fresh.into();
+                    let message = messages::resync_required(reason.as_str(), &fresh);
+                    self.put(Outgoing::WithCursor(Arc::clone(&fresh), message), transport)
+                        .await?;
+                    self.replayed = Some(position);
+                    return Ok(fresh);
+                }
+                Next::Page(Page::Events {
+                    events,
+                    cursor,
+                    position,
+                }) => {
+                    let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
+                    let told = self.translate(&rows).await?;
+                    HOT.replayed.increment(told.len() as u64);
+                    let mut cursors = events.iter();
+                    for event in told {
+                        // The rows stand in one order, and so do the events that they became.
+                        let Some(row) = cursors.find(|row| row.event.id == event.id) else {
+                            continue;
+                        };
+                        let text = event.to_wire(&row.cursor, Delivery::Replayed);
+                        self.put(Outgoing::WithCursor(row.cursor.as_str().into(), text.into()), transport)
+                            .await?;
+                    }
+                    self.flush(transport).await?;
+                    if let Some(position) = position {
+                        self.replayed = Some(position);
+                        return Ok(cursor.into());
+                    }
+                    after = cursor;
+                }
+            }
+        }
+    }
+
+    async fn next_page(&self, after: &str) -> Result<Next, Close> {
+        let rush = self.hub.router.rush();
+        if let Some(_turn) = rush.alone() {
+            return Ok(Next::Page(self.read(after).await?));
+        }
+        // Whoever is let go while it waits is told so at once.
+        let waited = async {
+            match self.recall(after).await {
+                Some(recalled) => Err(recalled),
+                None => Ok(rush.turn().await),
+            }
+        };
+        let turn = tokio::select! {
+            waited = waited => waited,
+            end = self.subscription.let_go() => return Err(close_for(end)),
+        };
+        match turn {
+            Err(recalled) => Ok(Next::Recalled(recalled)),
+            Ok(Some(_turn)) => Ok(Next::Page(self.read(after).await?)),
+            Ok(None) => {
+                tracing::warn!(
+                    session = self.name,
+                    "a replay did not get its turn; the client will come back"
+                );
+                Err(Close::Draining)
+            }
+        }
+    }
+
+    async fn read(&self, after: &str) -> Result<Page, Close> {
+        let page = journal::read_page(&self.hub.pool, &self.store, Start::After(after), REPLAY_PAGE_EVENTS).await;
+        page.map_err(|error| self.give_up(&error))
+    }
+
+    async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, Close> {
+        self.hub.translate(rows).await.map_err(|error| self.give_up(&error))
+    }
+
+    fn give_up(&self, error: &dyn std::fmt::Display) -> Close {
+        tracing::warn!(%error, session = self.name, "a replay failed; the client will come back");
+        Close::Draining
+    }
+
+    /// What the client missed, from memory, if all of it is there.
+    async fn recall(&self, after: &str) -> Option<Recalled> {
+        let router = &self.hub.router;
+        if let Some(recalled) = router.recall(&self.store, after) {
+            return Some(recalled);
+        }
+        self.hub.remember_past().await;
+        router.recall(&self.store, after)
+    }
+
+    async fn tell(&mut self, recalled: Recalled, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+        let Recalled {
+            events,
+            seen,
+            epoch,
+            onward,
+        } = recalled;
+        let covered: Arc<str> = Cursor::At(seen.clone()).encode(epoch).into();
+        let rows: Vec<&JournalEvent> = events.iter().map(AsRef::as_ref).collect();
+        let told = self.translate(&rows).await?;
+        HOT.replayed.increment(told.len() as u64);
+        let last = told.len().saturating_sub(1);
+        for (index, event) in told.iter().enumerate() {
+            // Nothing is owed behind the last one, so it may carry the whole.
+            let cursor: Arc<str> = match index == last {
+                true => Arc::clone(&covered),
+                false => onward.behind(event.xid, event.id, &seen).encode(epoch).into(),
+            };
+            let text = event.to_wire(&cursor, Delivery::Replayed);
+            self.put(Outgoing::WithCursor(cursor, text.into()), transport).await?;
+        }
+        self.flush(transport).await?;
+        self.replayed = Some(seen);
+        Ok(covered)
+    }
+}

@@ -1,0 +1,91 @@
+//! The same session as Server-Sent Events, for clients that cannot have a WebSocket: `id:` is the cursor, so a browser
+//! that comes back sends it as `Last-Event-ID` by itself. Acknowledgements need a WebSocket, or HTTP.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{Close, Incoming, Outgoing, Session, Transport};
+use crate::receipts::writer::Way;
+
+/// Buffers that may be on their way to the socket.
+const QUEUE_BUFFERS: usize = 2;
+
+/// One end of a response's body.
+pub struct Sse {
+    buffer: Vec<u8>,
+    body: mpsc::Sender<Bytes>,
+}
+
+/// Both ends: the transport, and what becomes the response's body.
+pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
+    let (body, receiver) = mpsc::channel(QUEUE_BUFFERS);
+    (
+        Sse {
+            buffer: Vec::new(),
+            body,
+        },
+        receiver,
+    )
+}
+
+/// Serves the session over it.
+pub async fn serve(mut transport: Sse, session: Box<Session>, after: Option<String>) {
+    session.run(after, &mut transport).await;
+}
+
+impl Transport for Sse {
+    const ANSWERS_PINGS: bool = false;
+    const WAY: Way = Way::Sse;
+
+    async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
+        // A message is one line of JSON, so it needs one `data:`.
+        match message {
+            Outgoing::WithCursor(cursor, text) => {
+                self.buffer.extend_from_slice(b"id: ");
+                self.buffer.extend_from_slice(cursor.as_bytes());
+                self.put_data(&text);
+            }
+            Outgoing::Message(text) => self.put_data(&text),
+            // A heartbeat comes beside each ping; that is sign of life enough.
+            Outgoing::Ping => {}
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Close> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.body
+            .send(std::mem::take(&mut self.buffer).into())
+            .await
+            .map_err(|_| Close::Gone)
+    }
+
+    async fn receive(&mut self) -> Incoming {
+        self.body.closed().await;
+        Incoming::Closed(Close::Gone)
+    }
+
+    async fn close(&mut self, why: Close) {
+        let text = format!(
+            r#"{{"type":"close","code":{},"reason":"{}"}}"#,
+            why.code(),
+            why.reason()
+        );
+        self.put_data(&text);
+        // If the client does not read, it learns it from the end of the stream.
+        let _ = self.body.try_send(std::mem::take(&mut self.buffer).into());
+    }
+}
+
+impl Sse {
+    fn put_data(&mut self, text: &str) {
+        if self.buffer.last().is_some_and(|last| *last != b'\n') {
+            self.buffer.push(b'\n');
+        }
+        self.buffer.extend_from_slice(b"data: ");
+        self.buffer.extend_from_slice(text.as_bytes());
+        self.buffer.extend_from_slice(b"\n\n");
+    }
+}

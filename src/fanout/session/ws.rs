@@ -1,0 +1,193 @@
+//! A session over a WebSocket. The upgrade is made here and not by `warp::ws()`, whose sessions keep a read buffer of
+//! 128 KiB each: a panel says next to nothing, and half a KiB will do.
+//!
+//! tungstenite reads what the client sends, answers its pings and closes. What we send is written past it, straight to
+//! the socket: the frames of a batch are made once for all sessions of the store. The two never write into each other's
+//! frames: tungstenite's answers go out before ours are begun, and it is not asked to read while ours are midway.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::{Sink as _, StreamExt as _};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+
+use super::frame_meter::Metered;
+use super::write_buffer::Outbox;
+use super::socket::Socket;
+use super::{Close, Incoming, Outgoing, Session, Transport};
+use crate::receipts::writer::Way;
+use crate::fanout::router::Part;
+
+/// Bytes that a client may send in one message.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024;
+/// What an idle session keeps for what its client says; a longer message gets its own room.
+const READ_BUFFER_BYTES: usize = 512;
+/// Bytes that are gathered before they are written; a flush writes what there is.
+const WRITE_BUFFER_BYTES: usize = 64 * 1024;
+/// Only pongs and a goodbye pass through tungstenite's own buffer: reaching it would be a defect.
+const MAX_CONTROL_BYTES: usize = 16 * 1024;
+/// Bytes that are read of a client that has sent too much, so that it reads why it is over.
+const MAX_READ_OFF_BYTES: usize = 256 * 1024;
+/// How long the upgrade may take after its answer.
+const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a client may take to read why it is over, and to say goodbye.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A WebSocket.
+pub struct Ws {
+    stream: WebSocketStream<Metered>,
+    outbox: Outbox,
+}
+
+/// Waits for the upgrade and serves the session over it, or tells why there is none.
+pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
+    // Boxed, like all that is over before a session is idle.
+    let Some(mut transport) = Box::pin(upgraded(upgrade)).await else {
+        return;
+    };
+    match session {
+        Ok(session) => drop(session.run(after, &mut transport).await),
+        Err(why) => Box::pin(transport.close(why)).await,
+    }
+}
+
+async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
+    let upgraded = match timeout(UPGRADE_DEADLINE, upgrade).await {
+        Ok(Ok(upgraded)) => upgraded,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "an upgrade failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("an upgrade took too long");
+            return None;
+        }
+    };
+    // The server wraps each socket in exactly this; anything else would be a defect.
+    let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
+        tracing::error!("an upgraded connection is not one of our sockets");
+        return None;
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(MAX_CONTROL_BYTES)
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES));
+    // What the client sent behind its handshake without waiting for the answer.
+    let early = parts.read_buf.to_vec();
+    let socket = Metered::new(parts.io.into_inner(), &early);
+    let stream = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
+    Some(Ws {
+        stream,
+        outbox: Outbox::default(),
+    })
+}
+
+impl Ws {
+    fn poll_write_out(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Close>> {
+        if !self.outbox.is_midway() {
+            // A pong may wait there.
+            ready!(Pin::new(&mut self.stream).poll_flush(context)).map_err(|error| close_for(&error))?;
+        }
+        let socket = self.stream.get_mut();
+        let written = ready!(self.outbox.poll_write(socket, context)).and(Ok(()));
+        let flushed = match written {
+            Ok(()) => ready!(Pin::new(socket).poll_flush(context)),
+            error => error,
+        };
+        Poll::Ready(flushed.map_err(|_| Close::Gone))
+    }
+}
+
+impl Ws {
+    /// Reads what the client sends without a look at it, until it goes or it was enough.
+    async fn read_off(&mut self) {
+        let socket = self.stream.get_mut().unmetered();
+        let (mut read, mut nothing) = (0, [0; READ_BUFFER_BYTES]);
+        while read < MAX_READ_OFF_BYTES {
+            match socket.read(&mut nothing).await {
+                Ok(0) | Err(_) => return,
+                Ok(more) => read += more,
+            }
+        }
+    }
+}
+
+impl Transport for Ws {
+    const ANSWERS_PINGS: bool = true;
+    const WAY: Way = Way::WebSocket;
+
+    async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
+        match message {
+            Outgoing::WithCursor(_, text) | Outgoing::Message(text) => self.outbox.put_text(&text),
+            Outgoing::Ping => self.outbox.put_ping(),
+        }
+        if self.outbox.bytes() < WRITE_BUFFER_BYTES {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    async fn feed_part(&mut self, part: Part<'_>) -> Result<(), Close> {
+        self.outbox.put_frames(part.frames);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Close> {
+        poll_fn(|context| self.poll_write_out(context)).await
+    }
+
+    async fn receive(&mut self) -> Incoming {
+        match self.stream.next().await {
+            Some(Ok(Message::Text(text))) => Incoming::Text(text),
+            Some(Ok(Message::Binary(_))) => Incoming::Closed(Close::Binary),
+            Some(Ok(Message::Close(_))) | None => Incoming::Closed(Close::Normal),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
+            Some(Err(error)) => Incoming::Closed(close_for(&error)),
+        }
+    }
+
+    async fn close(&mut self, why: Close) {
+        if why == Close::Gone {
+            return;
+        }
+        let frame = CloseFrame {
+            code: CloseCode::from(why.code()),
+            reason: why.reason().into(),
+        };
+        let goodbye = async {
+            // A frame that was begun is ended first: a goodbye in the midst of it would be its payload.
+            if self.flush().await.is_err() {
+                return;
+            }
+            // An error here means that the client is gone, or closed first: either way it is over.
+            let _ = self.stream.close(Some(frame)).await;
+            // Reading on lets the client take the frame before the socket closes.
+            match why {
+                Close::TooManyMessages => self.read_off().await,
+                _ => while let Some(Ok(_)) = self.stream.next().await {},
+            }
+        };
+        let _ = timeout(CLOSE_DEADLINE, goodbye).await;
+    }
+}
+
+fn close_for(error: &Error) -> Close {
+    match error {
+        Error::Io(error) if error.kind() == std::io::ErrorKind::QuotaExceeded => Close::TooManyMessages,
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Close::TooBig,
+        Error::Utf8(_) => Close::NotUtf8,
+        Error::Protocol(_) => Close::Protocol,
+        _ => Close::Gone,
+    }
+}

@@ -1,0 +1,118 @@
+//! Which database a store lives in, where the node serves several.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::future::join_all;
+
+use super::Site;
+use super::error::Problem;
+use super::request_limits::RequestLimits;
+use super::rules::Rules;
+use super::server::Proxies;
+use crate::infra::config;
+use crate::domain::event::StoreId;
+use crate::store;
+
+/// Stores whose database is kept in mind; beyond, all are asked for anew.
+const MOST_FOUND: usize = 100_000;
+
+/// The databases of a node.
+pub struct Sites {
+    sites: Vec<(Arc<Site>, Option<BTreeSet<String>>)>,
+    found: RwLock<HashMap<StoreId, usize>>,
+    /// What holds for every request.
+    pub(super) rules: Rules,
+    /// How many requests are answered.
+    pub(super) limits: RequestLimits,
+}
+
+impl Sites {
+    /// Each with the stores that are said to live there; `None`: it is asked.
+    pub fn new(
+        sites: Vec<(Arc<Site>, Option<BTreeSet<String>>)>,
+        http: &config::Http,
+        is_secure: bool,
+        proxies: Arc<Proxies>,
+    ) -> Self {
+        Self {
+            sites,
+            found: RwLock::default(),
+            rules: Rules::new(http, is_secure, proxies),
+            limits: RequestLimits::new(http),
+        }
+    }
+
+    /// Whether there is more than one.
+    pub(super) fn are_several(&self) -> bool {
+        self.sites.len() > 1
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.sites.iter().map(|(site, _)| site)
+    }
+
+    /// The one that is as good as any, for what is no store's.
+    pub(super) fn any(&self) -> &Arc<Site> {
+        &self.sites[0].0
+    }
+
+    /// The one that a store lives in: as the settings say, else the one that knows the store.
+    pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<Site>, Problem> {
+        if let [(site, _)] = self.sites.as_slice() {
+            return Ok(Arc::clone(site));
+        }
+        let said = |stores: &Option<BTreeSet<String>>| stores.as_ref().is_some_and(|all| all.contains(store.as_str()));
+        if let Some((site, _)) = self.sites.iter().find(|(_, stores)| said(stores)) {
+            return Ok(Arc::clone(site));
+        }
+        let known = self
+            .found
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(store)
+            .copied();
+        let index = match known {
+            Some(index) => index,
+            None => self.ask(store).await?,
+        };
+        Ok(Arc::clone(&self.sites[index].0))
+    }
+
+    /// Asks every database that may have it.
+    async fn ask(&self, store: &StoreId) -> Result<usize, Problem> {
+        let open: Vec<usize> = (0..self.sites.len())
+            .filter(|index| self.sites[*index].1.is_none())
+            .collect();
+        let asked = open
+            .iter()
+            .map(|index| store::is_known(&self.sites[*index].0.hub.token_pool, store));
+        let (mut having, mut silent) = (Vec::new(), None);
+        for (index, answer) in open.iter().zip(join_all(asked).await) {
+            match answer {
+                Ok(true) => having.push(*index),
+                Ok(false) => {}
+                Err(error) => silent = Some(error),
+            }
+        }
+        match (having.as_slice(), silent) {
+            ([index], None) => {
+                let mut found = self.found.write().unwrap_or_else(PoisonError::into_inner);
+                if found.len() >= MOST_FOUND {
+                    found.clear();
+                }
+                found.insert(store.clone(), *index);
+                Ok(*index)
+            }
+            // One that does not answer may have it, too; but who is waited for has it.
+            ([index], Some(_)) => Ok(*index),
+            ([], None) => Err(Problem::UnknownStore),
+            ([], Some(error)) => Err(Problem::database(error)),
+            (_, _) => {
+                tracing::error!(%store, "several databases have this store: name it at one of them, in `databases`");
+                Err(Problem::NotReady)
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Why a request is refused. An error is always `{"error":{"code":..,"message":..}}`, says what to do, and shows nothing
+//! internal.
+
+use std::time::Duration;
+
+use serde_json::json;
+use warp::http::StatusCode;
+use warp::http::header::{self, HeaderValue};
+use warp::reply::Response;
+
+use super::response;
+use crate::infra::db::Busy;
+use crate::domain::cursor::Unusable;
+use crate::infra::telemetry::LogLimit;
+use crate::token::Scope;
+
+/// Seconds after which a client may ask again: while the node or its database is not ready, and while there are as many
+/// sessions as may be.
+const NOT_READY_RETRY_S: u64 = 5;
+const SESSIONS_RETRY_S: u64 = 15;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// A token in the URL, where every log would keep it.
+    TokenInUrl,
+    /// No token, or one that opens nothing.
+    Unauthorized,
+    /// A token whose time is over, or that was revoked.
+    NoLonger(&'static str),
+    /// The token opens other stores.
+    OtherStore,
+    /// The token opens the store, but not for this, which takes one of this scope.
+    OtherScope(Scope),
+    /// A page of an origin that is not allowed.
+    ForeignOrigin,
+    /// The store's name cannot be read.
+    BadStore,
+    /// None of several databases has it.
+    UnknownStore,
+    /// `limit` is not a number in its range.
+    BadLimit(usize),
+    /// A WebSocket route was asked for something else.
+    NotAnUpgrade,
+    /// The upgrade is not one of version 13 with a key.
+    BadUpgrade,
+    /// The cursor cannot be honoured.
+    Resync(Unusable, String),
+    /// The store, or this token, has as many sessions of it as it may.
+    TooManySessions,
+    /// The store asks for too much at once.
+    TooMuchAtOnce,
+    /// More requests than may be, with this token or, without one, from this address: how long until the next one.
+    TooManyRequests(Duration),
+    /// The node has as many connections as it may.
+    TooManyConnections,
+    /// The request names a host that is not ours.
+    OtherHost,
+    /// There is nothing of this address.
+    NotFound,
+    /// The address answers other methods.
+    OtherMethod,
+    /// The body did not come in time.
+    TooSlow,
+    /// The body is larger, in bytes.
+    BodyTooLarge(usize),
+    /// The body is not what it should be, which is this.
+    BadBody(&'static str),
+    /// A parameter of the URL is not what it should be: its name, and what it should be.
+    BadParameter(&'static str, &'static str),
+    /// No status of this name, or none that can be asked for.
+    BadStatus,
+    /// The store has no such order or booking.
+    UnknownOrder,
+    /// The store has no such event.
+    UnknownEvent,
+    /// Somebody was first, or there is no way from where it stands.
+    StatusConflict {
+        /// What it is.
+        status: &'static str,
+        /// Who made it so, where it was done by a button.
+        by: Option<String>,
+    },
+    /// The shop's own table does not take the change.
+    StatusRefused {
+        /// The shop's own words, where it has any for people.
+        message: Option<String>,
+    },
+    /// A right of the engine's role is missing, and the log says which.
+    StatusNotPossible,
+    /// The shop has no word for this status.
+    StatusUnknownToShop(&'static str),
+    /// Several sources have an order of this key: these.
+    AmbiguousOrder(Vec<String>),
+    /// The database is away, or the node has not begun or is going down.
+    NotReady,
+}
+
+impl From<Busy> for Problem {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Store => Self::TooMuchAtOnce,
+            Busy::Database => Self::database(busy),
+        }
+    }
+}
+
+impl Problem {
+    /// Logs what is internal and shows none of it.
+    pub fn database(error: impl std::fmt::Display) -> Self {
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(unlogged) = LIMIT.allows() {
+            tracing::warn!(%error, unlogged, "a request could not be answered");
+        }
+        Self::NotReady
+    }
+
+    /// Whether the request has not shown a valid token.
+    pub fn is_of_guest(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenInUrl | Self::ForeignOrigin | Self::BadStore | Self::Unauthorized | Self::NoLonger(_)
+        )
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::TokenInUrl | Self::BadStore | Self::BadLimit(_) | Self::BadUpgrade => StatusCode::BAD_REQUEST,
+            Self::BadBody(_) | Self::BadParameter(..) | Self::BadStatus => StatusCode::BAD_REQUEST,
+            Self::NotFound | Self::UnknownStore | Self::UnknownOrder | Self::UnknownEvent => StatusCode::NOT_FOUND,
+            Self::OtherMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
+            Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
+            Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::Resync(..) => StatusCode::GONE,
+            Self::NotAnUpgrade => StatusCode::UPGRADE_REQUIRED,
+            Self::TooManySessions | Self::TooMuchAtOnce | Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::OtherHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::NotReady | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::TokenInUrl => "token_in_url",
+            Self::Unauthorized => "unauthorized",
+            Self::NoLonger(code) => code,
+            Self::OtherStore => "forbidden_store",
+            Self::OtherScope(_) => "forbidden_scope",
+            Self::ForeignOrigin => "forbidden_origin",
+            Self::BadStore => "bad_store",
+            Self::UnknownStore => "unknown_store",
+            Self::BadLimit(_) => "bad_limit",
+            Self::NotAnUpgrade => "not_an_upgrade",
+            Self::BadUpgrade => "bad_upgrade",
+            Self::Resync(Unusable::Unreadable, _) => "cursor_unreadable",
+            Self::Resync(..) => "resync_required",
+            Self::TooManySessions => "too_many_sessions",
+            Self::TooMuchAtOnce => "too_much_at_once",
+            Self::TooManyRequests(_) => "too_many_requests",
+            Self::TooManyConnections => "too_many_connections",
+            Self::OtherHost => "unknown_host",
+            Self::NotFound => "not_found",
+            Self::OtherMethod => "method_not_allowed",
+            Self::TooSlow => "too_slow",
+            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BadBody(_) => "bad_body",
+            Self::BadParameter(..) => "bad_parameter",
+            Self::BadStatus => "bad_status",
+            Self::UnknownOrder => "unknown_order",
+            Self::UnknownEvent => "unknown_event",
+            Self::StatusConflict { .. } => "status_conflict",
+            Self::StatusRefused { .. } => "status_refused",
+            Self::StatusNotPossible => "status_not_possible",
+            Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
+            Self::AmbiguousOrder(_) => "ambiguous_order",
+            Self::NotReady => "not_ready",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::TokenInUrl => "a token does not belong in the URL: send it as `Authorization: Bearer`, or as the \
+                                 WebSocket subprotocol `bearer.TOKEN`"
+                .into(),
+            Self::Unauthorized => "send a valid token as `Authorization: Bearer`".into(),
+            Self::NoLonger("token_expired") => "the token has expired: ask for a new one".into(),
+            Self::NoLonger(_) => "the token was revoked: ask for a new one".into(),
+            Self::OtherStore => "this token does not open this store".into(),
+            Self::OtherScope(needed) => format!("this takes a token of the scope {}", needed.as_str()),
+            Self::ForeignOrigin => "pages of this origin may not connect: add it to http.allowed_origins".into(),
+            Self::BadStore => "the store's id is percent-encoded UTF-8 of 1 to 200 bytes".into(),
+            Self::UnknownStore => {
+                "no database has this store yet: it is known by its first order, or by a token".into()
+            }
+            Self::BadLimit(most) => format!("limit is a whole number from 1 to {most}"),
+            Self::NotAnUpgrade => "this address speaks WebSocket: connect with ws:// or wss://".into(),
+            Self::BadUpgrade => {
+                "the handshake needs Sec-WebSocket-Version 13 and a Sec-WebSocket-Key of 16 bytes".into()
+            }
+            Self::Resync(Unusable::Unreadable, _) => {
+                "this is not a cursor; load your lists anew and go on with the one given here".into()
+            }
+            Self::Resync(..) => {
+                "this cursor cannot be honoured; load your lists anew and go on with the one given here".into()
+            }
+            Self::TooMuchAtOnce => "this store asks for too much at once: ask for one list after the other".into(),
+            Self::TooManySessions => {
+                "this store, or this token of it, has as many sessions as it may: come back later".into()
+            }
+            Self::TooManyRequests(_) => {
+                "too many requests with this token, or without a valid one from this address: come back later".into()
+            }
+            Self::TooManyConnections => {
+                "this node has as many connections as it may: come back in a few seconds".into()
+            }
+            Self::OtherHost => "this is not a name of this server: http.hosts lists them".into(),
+            Self::NotFound => "there is nothing here".into(),
+            Self::OtherMethod => "this address answers other methods".into(),
+            Self::TooSlow => "the body did not come within 10 s".into(),
+            Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
+            Self::BadBody(expected) => format!("the body is JSON: {expected}"),
+            Self::BadParameter(name, expected) => format!("{name} is {expected}"),
+            Self::BadStatus => {
+                "status is one of pending, preparing, ready, delivering, completed, rejected, cancelled; \
+                                for lists also several of them with commas, active or all"
+                    .into()
+            }
+            Self::UnknownOrder => "this store has no such order or booking".into(),
+            Self::UnknownEvent => "this store has no such event".into(),
+            Self::StatusConflict { status, by: None } => {
+                format!("the order is already {status}, or cannot move from {status} to the requested status")
+            }
+            Self::StatusConflict { status, by: Some(by) } => {
+                format!("the order is already {status}, by {by}, or cannot move from {status} to the requested status")
+            }
+            Self::StatusNotPossible => "not possible now: whoever runs this server must give it a right".into(),
+            Self::StatusRefused { message: None } => "the shop's own table refuses this change".into(),
+            Self::StatusRefused { message: Some(message) } => format!("the shop refuses this change: {message}"),
+            Self::StatusUnknownToShop(status) => format!("the shop has no word for {status}: its mapping names none"),
+            Self::AmbiguousOrder(sources) => {
+                format!(
+                    "several sources have an order of this id: say which with `source`: {}",
+                    sources.join(", ")
+                )
+            }
+            Self::NotReady => "not ready: come back in a few seconds".into(),
+        }
+    }
+
+    /// As an answer.
+    pub fn into_response(self) -> Response {
+        let mut error = json!({"code": self.code(), "message": self.message()});
+        if let Self::Resync(reason, fresh) = &self {
+            error["reason"] = json!(reason.as_str());
+            error["cursor"] = json!(fresh);
+        }
+        if let Self::StatusConflict { status, by } = &self {
+            error["status"] = json!(status);
+            if let Some(by) = by {
+                error["by"] = json!(by);
+            }
+        }
+        if let Self::OtherScope(needed) = &self {
+            error["scope"] = json!(needed.as_str());
+        }
+        if let Self::StatusRefused { message: Some(message) } = &self {
+            error["shop_message"] = json!(message);
+        }
+        if let Self::AmbiguousOrder(sources) = &self {
+            error["sources"] = json!(sources);
+        }
+        let mut response = response::json(self.status(), &json!({ "error": error }));
+        let retry_after_s = match &self {
+            Self::NotReady | Self::TooMuchAtOnce | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
+            Self::TooManySessions => Some(SESSIONS_RETRY_S),
+            Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after_s {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        match self {
+            Self::Unauthorized | Self::NoLonger(_) => {
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::NotAnUpgrade => {
+                response
+                    .headers_mut()
+                    .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,166 @@
+//! What is asked for: a request taken apart, and its body read within its bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use hyper::upgrade::OnUpgrade;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::timeout;
+use warp::http::HeaderMap;
+
+use super::error::Problem;
+use super::server::Connection;
+use crate::domain::event::EventId;
+
+/// How long a client may take to send a body.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes of an order's id.
+const MAX_KEY_BYTES: usize = 500;
+/// Characters of a panel's name.
+pub const MAX_PANEL_CHARACTERS: usize = 64;
+
+/// The parameters of a URL.
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// From the text behind the question mark.
+    pub fn parse(raw: &str) -> Self {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(k, v)| (decode(k), decode(v)))
+                .collect(),
+        )
+    }
+
+    /// All of them.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The first parameter of this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// `limit`: a whole number from 1 to `most`.
+    pub fn limit(&self, otherwise: usize, most: usize) -> Result<usize, Problem> {
+        let Some(text) = self.get("limit") else {
+            return Ok(otherwise);
+        };
+        text.parse()
+            .ok()
+            .filter(|limit| (1..=most).contains(limit))
+            .ok_or(Problem::BadLimit(most))
+    }
+
+    /// A moment, as ISO 8601 writes one.
+    pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok();
+        // What Postgres can hold, and more than any shop's life.
+        let moment = moment.filter(|moment| (1970..=9999).contains(&moment.year()));
+        match moment {
+            Some(moment) => Ok(Some(moment)),
+            None => Err(Problem::BadParameter(name, "a time like 2026-11-24T19:00:00Z")),
+        }
+    }
+
+    /// The name that a panel has given itself.
+    pub fn panel(&self) -> Result<Option<&str>, Problem> {
+        match self.get("panel") {
+            Some(name) if is_name(name, MAX_PANEL_CHARACTERS) => Ok(Some(name)),
+            Some(_) => Err(Problem::BadParameter("panel", "a name of 1 to 64 characters")),
+            None => Ok(None),
+        }
+    }
+
+    /// Text without what Postgres cannot hold.
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+        match self.get(name) {
+            Some(text) if text.is_empty() || text.len() > MAX_KEY_BYTES || text.contains('\0') => {
+                Err(Problem::BadParameter(name, "text of 1 to 500 bytes"))
+            }
+            found => Ok(found),
+        }
+    }
+}
+
+/// Whether a panel, or a person, may be called so: others are shown the name, and it must not look like something else.
+pub fn is_name(name: &str, max_characters: usize) -> bool {
+    let turns_text_around = |letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !name.trim().is_empty()
+        && name.chars().count() <= max_characters
+        && !name
+            .chars()
+            .any(|letter| letter.is_control() || turns_text_around(letter))
+}
+
+/// A request.
+pub struct Call {
+    /// The store that its address names, percent-encoded.
+    pub store: String,
+    /// What else it names, percent-encoded: an order, an event, a file.
+    pub id: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What stands behind the question mark.
+    pub query: Query,
+    /// Its body, not read yet.
+    pub body: Body,
+    /// What makes its socket a WebSocket.
+    pub upgrade: Option<OnUpgrade>,
+    /// The connection that it came over.
+    pub connection: Arc<Connection>,
+}
+
+impl Call {
+    /// The id of an order or booking that the address names.
+    pub fn key(&self) -> Result<String, Problem> {
+        let key = percent_decode_str(&self.id).decode_utf8().ok();
+        let key = key.filter(|key| key.len() <= MAX_KEY_BYTES && !key.contains('\0'));
+        key.map(Into::into).ok_or(Problem::UnknownOrder)
+    }
+
+    /// The number of an event that the address names.
+    pub fn event(&self) -> Result<EventId, Problem> {
+        self.id.parse().map(EventId).map_err(|_| Problem::UnknownEvent)
+    }
+}
+
+/// A body that has not been read. The lock is never taken: it is what lets other tasks hold a call that has one.
+pub struct Body(std::sync::Mutex<BoxStream<'static, Result<Bytes, warp::Error>>>);
+
+impl Body {
+    /// From what warp gives.
+    pub fn new(parts: impl Stream<Item = Result<impl bytes::Buf, warp::Error>> + Send + 'static) -> Self {
+        let parts = parts.map_ok(|mut part| part.copy_to_bytes(part.remaining()));
+        Self(std::sync::Mutex::new(parts.boxed()))
+    }
+
+    /// Reads it, up to so many bytes, as JSON of this shape.
+    pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, Problem> {
+        let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let read = async {
+            let mut whole = BytesMut::new();
+            while let Some(part) = parts.try_next().await.map_err(|_| Problem::BadBody(expected))? {
+                if whole.len() + part.len() > most {
+                    return Err(Problem::BodyTooLarge(most));
+                }
+                whole.extend_from_slice(&part);
+            }
+            Ok(whole)
+        };
+        let whole = timeout(BODY_DEADLINE, read).await.unwrap_or(Err(Problem::TooSlow))?;
+        serde_json::from_slice(&whole).map_err(|_| Problem::BadBody(expected))
+    }
+}

@@ -1,0 +1,131 @@
+//! The setting `databases`: several of them, each with the stores that live there.
+
+use std::collections::BTreeSet;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use toml::{Table, Value};
+
+use super::load::Reading;
+use super::{Database, Shard, Telegram};
+use crate::infra::config::telegram::is_bot_token;
+use crate::infra::db::{Address, Surroundings};
+
+/// Databases that one program may serve: each costs it a feed and a pool.
+const MOST: usize = 64;
+const ALLOWED: &str = "databases like { name = \"spb\", url = \"postgres://…\", stores = [\"7\"], listen_url = \"…\", telegram_token = \"…\" }, \
+     each with a name and a url of its own, and a store in one of them only";
+
+impl Reading {
+    /// The databases to serve. What `[database]` and `[telegram]` say beside the addresses is true of each.
+    pub(super) fn shards(&mut self, database: &Database, telegram: &Telegram) -> Vec<Shard> {
+        let Some((value, place)) = self.values.get("databases").cloned() else {
+            return Vec::new();
+        };
+        let Some(entries) = entries(&value) else {
+            self.complain("databases", None, &place, ALLOWED);
+            return Vec::new();
+        };
+        if entries.is_empty() {
+            return Vec::new();
+        }
+        let mut shards = Vec::new();
+        for entry in &entries {
+            match read(entry, database, telegram, &self.surroundings) {
+                Some(shard) => shards.push(shard),
+                // Not what was given, for it may hold a password.
+                None => self.complain("databases", None, &place, ALLOWED),
+            }
+        }
+        if shards.len() == entries.len() && (shards.len() > MOST || !are_apart(&shards)) {
+            self.complain("databases", None, &place, ALLOWED);
+        }
+        let beside = [
+            (
+                "database.url",
+                database.url.is_some(),
+                "leave it empty: `databases` says which to serve",
+            ),
+            (
+                "telegram.token",
+                telegram.is_on(),
+                "leave it empty: with several databases each has a bot of its own, `telegram_token` in `databases`",
+            ),
+        ];
+        for (name, is_given, allowed) in beside {
+            let place = self.values.get(name).map(|(_, place)| place.clone());
+            if let Some(place) = place.filter(|_| is_given) {
+                self.complain(name, None, &place, allowed);
+            }
+        }
+        shards
+    }
+}
+
+/// A list in the file; in a variable, the same list as text.
+fn entries(value: &Value) -> Option<Vec<Table>> {
+    let parsed = match value {
+        Value::String(text) => format!("it = {text}").parse::<Table>().ok()?.remove("it")?,
+        other => other.clone(),
+    };
+    let list = parsed.as_array()?;
+    list.iter().map(|entry| entry.as_table().cloned()).collect()
+}
+
+fn read(entry: &Table, database: &Database, telegram: &Telegram, surroundings: &Surroundings) -> Option<Shard> {
+    let known = ["name", "url", "listen_url", "stores", "telegram_token"];
+    if !entry.keys().all(|key| known.contains(&key.as_str())) {
+        return None;
+    }
+    let text = |key: &str| match entry.get(key) {
+        None => Some(None),
+        Some(value) => value.as_str().map(|text| Some(text.to_owned())),
+    };
+    let address = |key: &str| match text(key)? {
+        Some(url) => {
+            let url = SecretString::from(url);
+            Address::read(&url, surroundings).ok()?;
+            Some(Some(url))
+        }
+        None => Some(None),
+    };
+    let name = text("name")?.filter(|name| !name.is_empty())?;
+    let stores = match entry.get("stores") {
+        None => None,
+        Some(stores) => {
+            let stores = stores.as_array()?.iter().map(|store| store.as_str().map(str::to_owned));
+            Some(stores.collect::<Option<BTreeSet<_>>>()?)
+        }
+    };
+    let token = text("telegram_token")?.filter(|token| !token.is_empty());
+    if token.as_deref().is_some_and(|token| !is_bot_token(token)) {
+        return None;
+    }
+    let telegram = token.map(|token| Telegram {
+        token: SecretString::from(token),
+        ..telegram.clone()
+    });
+    Some(Shard {
+        name,
+        database: Database {
+            url: Some(address("url")??),
+            listen_url: address("listen_url")?,
+            ..database.clone()
+        },
+        stores,
+        telegram,
+    })
+}
+
+/// Whether no two have a name, an address, a bot or a store in common.
+fn are_apart(shards: &[Shard]) -> bool {
+    fn differ<T: Ord>(all: impl Iterator<Item = T>) -> bool {
+        let mut seen = BTreeSet::new();
+        all.into_iter().all(|one| seen.insert(one))
+    }
+    let url = |shard: &Shard| shard.database.url.as_ref().map(|url| url.expose_secret().to_owned());
+    let bot = |shard: &Shard| shard.telegram.as_ref().map(|bot| bot.token.expose_secret().to_owned());
+    differ(shards.iter().map(|shard| &shard.name))
+        && differ(shards.iter().filter_map(url))
+        && differ(shards.iter().filter_map(bot))
+        && differ(shards.iter().filter_map(|shard| shard.stores.as_ref()).flatten())
+}

@@ -1,0 +1,367 @@
+//! Connections to Postgres: single ones and the pool, with the same manners everywhere.
+//!
+//! A half-open connection is silent, so each one has TCP keepalives and a `tcp_user_timeout`: the defaults of the
+//! operating system would notice after two hours.
+
+mod address;
+mod client;
+mod flight;
+mod generic;
+mod libpq;
+mod pool;
+mod pooler;
+mod statement;
+mod tls;
+mod turns;
+mod verifier;
+
+pub use address::{Address, Unreadable};
+pub use client::{Client, Transaction};
+pub use flight::Rows;
+pub use generic::GenericClient;
+pub use libpq::Surroundings;
+pub use pool::{Lent, POOL_WAIT, Pool, PoolError};
+pub use statement::Statement;
+pub use tls::Tls;
+pub use turns::{Busy, Reads, Turns, WAITING_PRESSES};
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use secrecy::SecretString;
+use tokio::time::timeout;
+use tokio_postgres::{Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::infra::config;
+
+/// How long one attempt to connect may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long Postgres may take to answer a short statement: [`answered`].
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// A list, a page of the history, or figures: beyond that Postgres gives up by itself.
+const READ_SETTINGS: [(&str, &str); 1] = [("statement_timeout", "'5s'")];
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL is missing.
+    #[error("no database is given: set DATABASE_URL, or start `vestnik` here, which has one of its own")]
+    Missing,
+    /// The URL cannot be read. Its text is not shown, for it may hold a password.
+    #[error("DATABASE_URL cannot be read ({0}): it looks like postgres://user:password@host:5432/name")]
+    Url(#[from] Unreadable),
+    /// Postgres refused, or is not there.
+    #[error("cannot connect to Postgres: {}", refusal(.0))]
+    Connect(tokio_postgres::Error),
+    /// It took too long.
+    #[error("cannot connect to Postgres: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    TimedOut,
+    /// The pool could not be made.
+    #[error("cannot make the connection pool: {0}")]
+    Pool(#[from] deadpool::managed::BuildError),
+    /// The certificates could not be used.
+    #[error("cannot prepare TLS for Postgres: {0}")]
+    Tls(#[from] tls::Error),
+    /// A session of its own is needed, and a pooler gives none.
+    #[error(
+        "a transaction pooler stands before Postgres, and gives no session of its own: set database.listen_url to \
+         Postgres' direct address"
+    )]
+    Pooled,
+}
+
+/// What Postgres or the operating system says, in one line.
+pub fn reason(error: &tokio_postgres::Error) -> String {
+    use std::error::Error as _;
+    match (error.as_db_error(), error.source()) {
+        (Some(db), _) => match db.hint() {
+            Some(hint) => format!("{} ({}): {hint}", db.message(), db.code().code()),
+            None => format!("{} ({})", db.message(), db.code().code()),
+        },
+        (None, Some(source)) => source.to_string(),
+        (None, None) => error.to_string(),
+    }
+}
+
+/// Why a connection was refused, and what to do where that is ours to say.
+fn refusal(error: &tokio_postgres::Error) -> String {
+    let advice = match tls::problem(error) {
+        Some(tls::Problem::Untrusted) => {
+            ": nobody that sslrootcert names has signed it; give the file with the server's CA, or sslrootcert=system"
+        }
+        Some(tls::Problem::OtherName) => {
+            ": give the host by a name of its certificate, or sslmode=verify-ca, which does not look at names"
+        }
+        Some(tls::Problem::NoTls) => ": turn ssl on there, or give sslmode=disable where nobody can read along",
+        None => "",
+    };
+    format!("{}{advice}", reason(error))
+}
+
+/// The address with our manners: keepalives, time-outs, a name that `pg_stat_activity` shows.
+pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
+    let mut address = Address::read(url, &Surroundings::of_process())?;
+    address
+        .config
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    if address.config.get_application_name().is_none() {
+        address.config.application_name(format!("vestnik {role}"));
+    }
+    Ok(address)
+}
+
+/// Says once how an address is reached, and what of its URL means nothing here.
+pub fn introduce(url: &SecretString, database: Option<&str>) -> Result<(), Error> {
+    let address = parse(url, "introduction")?;
+    warn_of_ignored(&address);
+    tracing::info!(database, "the connection to Postgres is {}", address.tls);
+    Ok(())
+}
+
+fn warn_of_ignored(address: &Address) {
+    if !address.ignored.is_empty() {
+        let names = address.ignored.join(", ");
+        tracing::warn!("these parameters of the database's URL mean nothing here, and are ignored: {names}");
+    }
+}
+
+/// A connection whose messages the caller drives: LISTEN needs them.
+pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
+
+/// One connection and its driver, not yet running.
+pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
+    let address = parse(url, role)?;
+    let connector = address.tls.connector()?;
+    connect_with(address, &connector).await
+}
+
+async fn connect_with(
+    address: Address,
+    connector: &MakeRustlsConnect,
+) -> Result<(tokio_postgres::Client, RawConnection), Error> {
+    match timeout(CONNECT_TIMEOUT, reach(address, connector)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+/// Tries what `sslmode` allows. Of two refusals the server's own says more than one of the handshake.
+async fn reach(
+    mut address: Address,
+    connector: &MakeRustlsConnect,
+) -> Result<(tokio_postgres::Client, RawConnection), Error> {
+    let mut refused: Option<tokio_postgres::Error> = None;
+    for attempt in address.tls.attempts() {
+        address.config.ssl_mode(attempt.negotiated());
+        match address.config.connect(connector.clone()).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) if error.as_db_error().is_some() => {
+                refused = refused.filter(|first| first.as_db_error().is_some()).or(Some(error))
+            }
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.map_or(Error::TimedOut, Error::Connect))
+}
+
+/// Runs a connection until its client is dropped.
+fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = reason(&error), "a connection to Postgres ended");
+        }
+    })
+}
+
+/// One connection; its driver runs until the client is dropped.
+pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
+    let address = parse(url, role)?;
+    let connector = address.tls.connector()?;
+    let (client, connection) = connect_with(address, &connector).await?;
+    let greeted = Client::greet(client, drive(connection), connector);
+    match timeout(CONNECT_TIMEOUT, greeted).await {
+        Ok(greeted) => greeted.map_err(Error::Connect),
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+/// One connection that has a session of Postgres for itself: for locks, and for settings that last.
+pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_postgres::Client, Error> {
+    let (client, connection) = connect_raw(url, role).await?;
+    drive(connection);
+    needs_session(&client, url).await?;
+    Ok(client)
+}
+
+/// Refuses a connection whose session is lent to others between two transactions.
+pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) -> Result<(), Error> {
+    let look = async {
+        let told = pooler::told_process(client).await.ok();
+        if told.is_some() && told == pooler::process(client).await? {
+            return Ok(());
+        }
+        let another = || {
+            let url = url.clone();
+            async move {
+                let (client, connection) = connect_raw(&url, "probe").await?;
+                drive(connection);
+                Ok::<_, Error>(client)
+            }
+            .boxed()
+        };
+        match pooler::is_kept(client, another).await? {
+            true => Ok(()),
+            false => Err(Error::Pooled),
+        }
+    };
+    match timeout(CONNECT_TIMEOUT, look).await {
+        Ok(looked) => looked,
+        Err(_) => Err(Error::TimedOut),
+    }
+}
+
+/// One connection to the configured database, for a command.
+pub async fn connect(database: &config::Database) -> Result<Client, Error> {
+    let url = database.url.as_ref().ok_or(Error::Missing)?;
+    warn_of_ignored(&parse(url, "command")?);
+    connect_as(url, "command").await
+}
+
+/// One connection with a session of its own, for a command that changes the shop's tables.
+pub async fn connect_directly(database: &config::Database, role: &str) -> Result<tokio_postgres::Client, Error> {
+    let url = database.listen_url.as_ref().or(database.url.as_ref());
+    let url = url.ok_or(Error::Missing)?;
+    warn_of_ignored(&parse(url, role)?);
+    connect_session(url, role).await
+}
+
+/// Postgres did not answer a short statement.
+#[derive(Debug, thiserror::Error)]
+#[error("Postgres did not answer within {} s", ANSWER_DEADLINE.as_secs())]
+pub struct Unanswered;
+
+/// Why a short statement of the engine's own brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// A connection of its own could not be made.
+    #[error(transparent)]
+    Connect(#[from] Error),
+    /// No connection was free, or could be made.
+    #[error("no connection to Postgres: {0}")]
+    Pool(#[from] PoolError),
+    /// Postgres says so, or is gone.
+    #[error("{}", reason(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// Postgres is silent.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// What the database holds cannot be: somebody has written into the engine's own tables.
+    #[error("the engine's tables do not agree: {0}")]
+    Inconsistent(&'static str),
+}
+
+impl Failed {
+    /// Whether the same may go well a little later: Postgres was away, overloaded or going down. What else it says, it
+    /// says again.
+    pub fn may_pass(&self) -> bool {
+        const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
+        match self {
+            Self::Pool(_) | Self::Connect(_) | Self::Unanswered(_) => true,
+            Self::Postgres(error) => error
+                .code()
+                .is_none_or(|code| PASSING.iter().any(|class| code.code().starts_with(class))),
+            Self::Inconsistent(_) => false,
+        }
+    }
+}
+
+/// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
+pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    match timeout(ANSWER_DEADLINE, statement).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Unanswered.into()),
+    }
+}
+
+/// The pool for replays, changes of status, and all that runs in the background.
+pub fn pool(database: &config::Database) -> Result<Pool, Error> {
+    let url = database.url.clone().ok_or(Error::Missing)?;
+    Pool::new(url, "pool", database.pool_size, &[])
+}
+
+/// The pool for tokens and acknowledgements alone, none of which takes long.
+pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
+    let url = database.url.clone().ok_or(Error::Missing)?;
+    Pool::new(url, "tokens", database.token_pool_size, &[])
+}
+
+/// The pool for lists, history and figures.
+pub fn reads(database: &config::Database) -> Result<Reads, Error> {
+    let url = database.url.clone().ok_or(Error::Missing)?;
+    Ok(Reads::new(Pool::new(
+        url,
+        "reads",
+        database.read_pool_size,
+        &READ_SETTINGS,
+    )?))
+}
+
+/// A transaction that only reads, and sees one moment throughout: so that what several statements bring meets exactly.
+pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client.snapshot().await
+}
+
+/// Ends the transaction, and with it its locks, when this process says nothing for so long: one that is stopped, or whose
+/// cable is pulled, would keep a chat, or all planning, from the other nodes.
+pub async fn bound_silence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    transaction
+        .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
+        .await
+}
+
+/// Whether this transaction may do what one node at a time does: it has the task's row until it ends, and waits for nobody.
+pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
+    const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
+    Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
+}
+
+/// For the rest of a transaction: no table is read as a whole, and nothing is compiled. For statements that find a few
+/// rows of the journal, but of which Postgres cannot know that they are few.
+pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+    transaction
+        .batch_execute("set local enable_seqscan = off; set local jit = off")
+        .await
+}
+
+/// What Postgres itself suffers from, seen from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Vitals {
+    /// Share of the notification queue in use, 0 to 1: a listener that never reads fills it.
+    pub notification_queue_usage: f64,
+    /// Age of the oldest running transaction, seconds.
+    pub oldest_transaction_seconds: f64,
+}
+
+/// Reads them.
+pub async fn vitals(pool: &Pool) -> Result<Vitals, Failed> {
+    const VITALS: &str = "select pg_notification_queue_usage(), \
+         coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";
+    answered(async {
+        let row = pool.get().await?.query_one(VITALS, &[]).await?;
+        Ok(Vitals {
+            notification_queue_usage: row.try_get(0)?,
+            oldest_transaction_seconds: row.try_get(1)?,
+        })
+    })
+    .await
+}

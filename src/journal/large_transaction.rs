@@ -1,0 +1,57 @@
+//! The events of large transactions, streamed over a connection of their own beside the feed's reads, which go on.
+
+use futures::TryStreamExt as _;
+use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
+use tokio::time::timeout;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION, SORT_DEADLINE};
+use super::sql_types::xids;
+use super::{EVENT_COLUMNS, Error, read_epoch};
+use crate::infra::config::Database;
+use crate::infra::db;
+use crate::domain::cursor::Epoch;
+use crate::domain::event::{EventId, JournalEvent, Xid};
+
+/// Chunks of events, by id. Nothing is lost where a wait for the next one is given up.
+pub type Beside = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
+
+struct Open {
+    chunks: Chunks,
+    _client: db::Client,
+}
+
+/// All events of these transactions behind `through`, in chunks of bounded size. It connects when it is asked first.
+pub fn beside(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -> Beside {
+    let open = open(database.clone(), epoch, of.to_vec(), through);
+    let chunks = |open: Open| {
+        try_unfold(open, async |mut open| {
+            let events = open.chunks.next().await?;
+            Ok::<_, ConnectError>((!events.is_empty()).then_some((events, open)))
+        })
+    };
+    once(open).map_ok(chunks).try_flatten().boxed()
+}
+
+async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) -> Result<Open, ConnectError> {
+    let url = database.url.as_ref().ok_or(db::Error::Missing)?;
+    let mut client = db::connect_as(url, "bulk").await?;
+    let begin = async {
+        client.set(&SESSION).await?;
+        if read_epoch(&client).await? != epoch {
+            return Err(Error::Elsewhere);
+        }
+        Ok(())
+    };
+    timeout(READ_DEADLINE, begin).await.map_err(|_| Error::TimedOut)??;
+    let sql = format!(
+        "select null::pg_snapshot, {EVENT_COLUMNS} from vestnik.vst_event where xid = any ($1) and id > $2 order by id"
+    );
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&xids(&of), Type::XID8_ARRAY), (&through.0, Type::INT8)];
+    let rows = timeout(SORT_DEADLINE, client.query_typed_raw(&sql, &parameters)).await;
+    let chunks = Chunks::new(rows.map_err(|_| Error::TimedOut)?.map_err(Error::from)?);
+    Ok(Open {
+        chunks,
+        _client: client,
+    })
+}

@@ -1,0 +1,96 @@
+//! Keeps who answered for an event, and when.
+
+use crate::infra::db::Pool;
+
+use crate::infra::db::Failed;
+use crate::domain::event::{EventId, StoreId};
+use crate::receipts::writer::Way;
+use crate::receipts::first_seen;
+use crate::sources::Sources;
+use crate::token::TokenId;
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// It is kept, or was already.
+    Stored,
+    /// The store has no such event.
+    UnknownEvent,
+}
+
+/// Who says so.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    /// The token's holder.
+    pub token: TokenId,
+    /// What the token's maker called it: the name that others are told.
+    pub label: Option<&'a str>,
+    /// Over this session.
+    pub session: &'a str,
+    /// By this way.
+    pub way: Way,
+}
+
+/// Stores that somebody has seen the event. The first word counts.
+pub async fn store(
+    pool: &Pool,
+    sources: &Sources,
+    store: &StoreId,
+    event: EventId,
+    by: By<'_>,
+) -> Result<Acknowledged, Failed> {
+    const STORE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
+         stored as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
+             on conflict do nothing returning event_id), \
+         proven as (insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, acknowledged_at, acknowledged_by) \
+             select id, $5, $4, $3, clock_timestamp(), $6 from seen \
+             on conflict (event_id, way, recipient, token_id) do update set \
+                 acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
+                 acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)) \
+         select (select count(*) from seen), (select extract(epoch from clock_timestamp() - at)::float8 \
+             from seen where exists (select from stored) \
+               and not exists (select from vestnik.vst_acknowledgement where event_id = $1)), \
+             exists (select from seen) and not exists (select from vestnik.vst_receipt where event_id = $1)";
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(STORE).await?;
+    let name = by.label.map_or_else(|| format!("token {}", by.token), str::to_owned);
+    let row = client
+        .query_one(
+            &statement,
+            &[
+                &event.0,
+                &store.as_str(),
+                &by.token.0,
+                &by.session,
+                &by.way.as_str(),
+                &name,
+            ],
+        )
+        .await?;
+    // The word of a quick acknowledgement may come before the one that the event was sent.
+    let (first_word, first_seen): (Option<f64>, bool) = (row.try_get(1)?, row.try_get(2)?);
+    if first_word.is_some() || first_seen {
+        let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();
+        if let Some(seconds) = first_word.filter(|_| is_new) {
+            metrics::histogram!("vestnik_acknowledge_seconds").record(seconds);
+        }
+        if is_new && first_seen {
+            metrics::counter!("vestnik_orders_first_seen_total", "way" => by.way.as_str()).increment(1);
+        }
+    }
+    Ok(if row.try_get::<_, i64>(0)? == 0 {
+        Acknowledged::UnknownEvent
+    } else {
+        Acknowledged::Stored
+    })
+}
+
+/// Whether somebody has seen the event; `None`: the store has no such event.
+pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, Failed> {
+    const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
+         from vestnik.vst_event e where e.id = $1 and e.store_id = $2";
+    let client = pool.get().await?;
+    let statement = client.prepare_cached(SEEN).await?;
+    let row = client.query_opt(&statement, &[&event.0, &store.as_str()]).await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
+}

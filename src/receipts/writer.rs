@@ -1,0 +1,215 @@
+//! The proof of the alert: who was reached by an event, by which way, and when. Sessions say it as it happens; it is
+//! stored in batches behind them, so that no event waits for its own proof.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::infra::db::{self, Failed, Pool};
+use crate::domain::event::{EventId, StoreId};
+use crate::receipts::first_seen;
+use crate::sources::registry::Registry;
+use crate::token::TokenId;
+
+/// Words that may wait to be stored; more are counted and lost. The events themselves are not touched by that.
+const QUEUE_WORDS: usize = 20_000;
+/// Words stored by one statement.
+const BATCH_WORDS: usize = 1000;
+/// How long the first word of a batch waits for others.
+const GATHER: Duration = Duration::from_millis(200);
+/// Attempts to store a batch.
+const ATTEMPTS: u32 = 5;
+/// Between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// By which way an event went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A panel's socket.
+    WebSocket,
+    /// Server-Sent Events.
+    Sse,
+    /// Asked for over HTTP.
+    Polling,
+}
+
+impl Way {
+    /// Its name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Sse => "sse",
+            Self::Polling => "polling",
+        }
+    }
+}
+
+/// What is said of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It was flushed to the recipient.
+    Sent,
+    /// It stands on the screen.
+    Rendered,
+    /// The sound really played.
+    Rung,
+}
+
+/// One thing that is known.
+#[derive(Debug)]
+pub struct Word {
+    /// Whose event: another store's is not believed.
+    pub store: StoreId,
+    /// Which.
+    pub event: EventId,
+    /// By which way it went.
+    pub way: Way,
+    /// To whom: a session's name, or what a panel calls itself.
+    pub recipient: String,
+    /// Who says so: whoever holds this token.
+    pub token: TokenId,
+    /// What is known.
+    pub what: What,
+    /// Since when.
+    pub at: OffsetDateTime,
+}
+
+/// Takes words from anywhere, and never waits.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    words: mpsc::Sender<Word>,
+}
+
+/// What stores them.
+#[derive(Debug)]
+pub struct Ledger {
+    words: mpsc::Receiver<Word>,
+}
+
+/// A recorder, and what stores what it takes.
+pub fn recorder() -> (Recorder, Ledger) {
+    let (sender, receiver) = mpsc::channel(QUEUE_WORDS);
+    (Recorder { words: sender }, Ledger { words: receiver })
+}
+
+impl Recorder {
+    /// Takes a word.
+    pub fn say(&self, word: Word) {
+        if self.words.try_send(word).is_err() {
+            metrics::counter!("vestnik_reach_dropped_total").increment(1);
+        }
+    }
+}
+
+impl Ledger {
+    /// Stores what comes, until the shutdown, and then what is left.
+    pub async fn run(mut self, pool: Pool, sources: Arc<Registry>, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH_WORDS);
+        loop {
+            tokio::select! {
+                taken = self.words.recv_many(&mut batch, BATCH_WORDS) => if taken == 0 { return },
+                () = stop.cancelled() => {
+                    while self.words.try_recv().map(|word| batch.push(word)).is_ok() {}
+                    for part in batch.chunks(BATCH_WORDS) {
+                        keep(&pool, &sources, part).await;
+                    }
+                    return;
+                }
+            }
+            let until = Instant::now() + GATHER;
+            while batch.len() < BATCH_WORDS {
+                match timeout_at(until, self.words.recv()).await {
+                    Ok(Some(word)) => batch.push(word),
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            for attempt in 1..=ATTEMPTS {
+                if keep(&pool, &sources, &batch).await {
+                    break;
+                }
+                if attempt == ATTEMPTS || stop.is_cancelled() {
+                    metrics::counter!("vestnik_reach_dropped_total").increment(batch.len() as u64);
+                    break;
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            batch.clear();
+        }
+    }
+}
+
+/// Whether it was stored.
+async fn keep(pool: &Pool, sources: &Registry, words: &[Word]) -> bool {
+    match store(pool, sources, words).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, words = words.len(), "the proof of some alerts was not stored");
+            false
+        }
+    }
+}
+
+/// Stores them, and counts the ways by which new orders were seen first.
+async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Failed> {
+    // The first word of a kind counts. Its event may have been trimmed, or be another store's: then it is nothing.
+    const STORE: &str = "with said as ( \
+             select e.id as event_id, w.way, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
+                    min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as rung \
+             from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::bigint[]) \
+                  w(event_id, store_id, way, recipient, what, at, token_id) \
+             join vestnik.vst_event e on e.id = w.event_id and e.store_id = w.store_id group by 1, 2, 3, 4), \
+         kept as ( \
+             insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, sent_at, rendered_at, rung_at) \
+             select event_id, way, recipient, token_id, sent, rendered, rung from said order by 1, 2, 3, 4 \
+             on conflict (event_id, way, recipient, token_id) do update set sent_at = least(r.sent_at, excluded.sent_at), \
+                 rendered_at = least(r.rendered_at, excluded.rendered_at), rung_at = least(r.rung_at, excluded.rung_at)) \
+         select distinct on (s.event_id) s.event_id, s.way from said s \
+         where not exists (select from vestnik.vst_receipt r where r.event_id = s.event_id) \
+         order by s.event_id, least(s.sent, s.rendered, s.rung)";
+    let what = |word: &Word| match word.what {
+        What::Sent => 0,
+        What::Rendered => 1,
+        What::Rung => 2,
+    };
+    let ids: Vec<i64> = words.iter().map(|word| word.event.0).collect();
+    let stores: Vec<&str> = words.iter().map(|word| word.store.as_str()).collect();
+    let ways: Vec<&str> = words.iter().map(|word| word.way.as_str()).collect();
+    let recipients: Vec<&str> = words.iter().map(|word| word.recipient.as_str()).collect();
+    let whats: Vec<i32> = words.iter().map(what).collect();
+    let times: Vec<OffsetDateTime> = words.iter().map(|word| word.at).collect();
+    let tokens: Vec<i64> = words.iter().map(|word| word.token.0).collect();
+    db::answered(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(STORE).await?;
+        let rows = client
+            .query(
+                &statement,
+                &[&ids, &stores, &ways, &recipients, &whats, &times, &tokens],
+            )
+            .await?;
+        let first = |row: &'_ tokio_postgres::Row| Ok((EventId(row.try_get(0)?), row.try_get::<_, String>(1)?));
+        let first: Vec<(EventId, String)> = rows.iter().map(first).collect::<Result<_, tokio_postgres::Error>>()?;
+        let first: Vec<(EventId, &str)> = first.iter().map(|(id, way)| (*id, way.as_str())).collect();
+        first_seen::count(&*client, &sources.current(), &first).await
+    })
+    .await
+}
+
+/// Somebody answered for an event by a button in a chat of Telegram, by the chat's number. The first word counts.
+pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), Failed> {
+    const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
+         select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \
+         on conflict (event_id, way, recipient, token_id) do update set \
+             acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
+             acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)";
+    db::answered(async {
+        let client = pool.get().await?;
+        client.execute(ANSWERED, &[&event, &chat.to_string(), &by]).await?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,123 @@
+//! What a list tells of its rows: the orders that they are, the events by which they came, and who answered them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use super::{Error, Row, end};
+use crate::infra::db::Transaction;
+use crate::domain::event::{EventId, EventType, JournalEvent, SourceId, StoreId, SubjectId};
+use crate::domain::wire_time::WireTime;
+use crate::journal;
+use crate::sources::changes::{Found, Lookups};
+use crate::sources::lookup::look_up;
+use crate::sources::{Beside, Sources};
+
+/// The newest events of a store among which those of its open orders are looked for.
+const SCANNED_EVENTS: i64 = 5000;
+
+/// What is told of the rows: the orders that they are, their events, and who answered them last.
+pub(super) async fn entries(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    store: &StoreId,
+    rows: Vec<Row<'_>>,
+) -> Result<Vec<Map<String, Value>>, Error> {
+    let mut lookups = Lookups::default();
+    for source in sources.all().into_iter().filter(|source| source.mapping.needs_lookup()) {
+        let keys: Vec<Arc<str>> = rows
+            .iter()
+            .filter(|row| row.source.id == source.id)
+            .map(|row| row.key.as_str().into())
+            .collect();
+        if keys.is_empty() {
+            continue;
+        }
+        let savepoint = transaction.savepoint().await?;
+        let found = look_up(&savepoint, source, &keys).await;
+        match end(savepoint, found, source, &mut Vec::new()).await? {
+            Some(found) => lookups.extend(source.id, found),
+            None => lookups.fail(source.id),
+        }
+    }
+    let events = new_events(transaction, sources, store, &rows).await?;
+    let answers = answers(transaction, &rows).await?;
+    let currency = sources.currency_of(store);
+    let one = |row: &Row<'_>| {
+        let id = SubjectId {
+            source: row.source.id,
+            key: row.key.as_str().into(),
+        };
+        let lookup: Found<'_> = lookups.get(&id);
+        let mut subject = row.source.translate(&row.key, &row.data, Beside { currency, lookup });
+        let answer = answers.get(&id);
+        subject.promised_minutes = subject
+            .promised_minutes
+            .or(answer.and_then(|answer| answer["minutes"].as_i64()?.try_into().ok()));
+        let mut json = subject.to_json();
+        json.insert("id".into(), row.key.as_str().into());
+        if let Some((event, acknowledged)) = events.get(&id) {
+            json.insert("event_id".into(), event.to_string().into());
+            json.insert("acknowledged".into(), (*acknowledged).into());
+        }
+        json.extend(answer.map(|answer| ("answer".to_owned(), answer.clone())));
+        json
+    };
+    Ok(rows.iter().map(one).collect())
+}
+
+/// The events by which the open ones of these orders came, and whether somebody has acknowledged them.
+async fn new_events(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    store: &StoreId,
+    rows: &[Row<'_>],
+) -> Result<HashMap<SubjectId, (EventId, bool)>, Error> {
+    const ACKNOWLEDGED: &str = "select distinct event_id from vestnik.vst_acknowledgement where event_id = any ($1)";
+    let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+    let events = journal::newest_of(transaction, store, &keys, SCANNED_EVENTS).await?;
+    let events: Vec<&JournalEvent> = events.iter().collect();
+    let mut new = HashMap::new();
+    for event in sources.partner_events(&events, &Lookups::default()) {
+        if let (EventType::NewOrder | EventType::NewBooking, Some(subject)) = (event.kind, &event.subject) {
+            new.insert(subject.id.clone(), (event.id, false));
+        }
+    }
+    let ids: Vec<i64> = new.values().map(|(event, _)| event.0).collect();
+    for row in transaction.query(ACKNOWLEDGED, &[&ids]).await? {
+        let acknowledged = EventId(row.try_get(0)?);
+        new.values_mut()
+            .filter(|(event, _)| *event == acknowledged)
+            .for_each(|(_, is)| *is = true);
+    }
+    Ok(new)
+}
+
+/// Who changed each order by a button last.
+async fn answers(
+    transaction: &Transaction<'_>,
+    rows: &[Row<'_>],
+) -> Result<HashMap<SubjectId, Value>, tokio_postgres::Error> {
+    const ANSWERS: &str = "select distinct on (a.source, a.key) a.source, a.key, a.by_whom, a.at, a.status, a.minutes \
+         from unnest($1::int[], $2::text[]) k(source, key) join vestnik.vst_status_change a using (source, key) \
+         order by a.source, a.key, a.id desc";
+    let sources: Vec<i32> = rows.iter().map(|row| row.source.id.0).collect();
+    let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+    let statement = transaction.prepare_cached(ANSWERS).await?;
+    let mut answers = HashMap::new();
+    for row in transaction.query(&statement, &[&sources, &keys]).await? {
+        let id = SubjectId {
+            source: SourceId(row.try_get(0)?),
+            key: row.try_get::<_, &str>(1)?.into(),
+        };
+        let (by, at, status): (&str, OffsetDateTime, &str) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        let mut answer = json!({"by": by, "at": WireTime(at), "status": status});
+        if let Some(minutes) = row.try_get::<_, Option<i32>>(5)? {
+            answer["minutes"] = minutes.into();
+        }
+        answers.insert(id, answer);
+    }
+    Ok(answers)
+}

@@ -1,0 +1,221 @@
+//! Which stores have a panel that can ring: a page that is there, with its sound on. Each node knows its own, and tells
+//! the others through Postgres; a node that no longer says that it is up is believed no more.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::infra::db::{self, Failed, Pool};
+use crate::domain::event::StoreId;
+use crate::token::TokenId;
+
+/// Between two times that a node says that it is up.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// After this long without one it is gone, seconds.
+const NODE_LIFE_S: f64 = 15.0;
+
+/// How long a panel that has no socket is there after it said so.
+pub const POLLING_LIFE: Duration = Duration::from_secs(90);
+/// Panels without a socket that are kept for one store; more would make no difference.
+const POLLING_PER_STORE: usize = 64;
+
+/// Panels without a socket, by token and name, and until when each is there: no token speaks for the panel of another.
+type Polling = HashMap<(TokenId, String), Instant>;
+
+/// The stores that can be rung on this node.
+#[derive(Debug, Default)]
+pub struct Presence {
+    /// Panels with a socket that can ring, by store.
+    panels: Mutex<HashMap<StoreId, usize>>,
+    /// Panels without one, by store.
+    polling: Mutex<HashMap<StoreId, Polling>>,
+    changed: Notify,
+}
+
+/// A panel that can ring, as long as this lives.
+#[derive(Debug)]
+pub struct Present {
+    presence: Arc<Presence>,
+    store: StoreId,
+}
+
+impl Presence {
+    fn panels(&self) -> MutexGuard<'_, HashMap<StoreId, usize>> {
+        self.panels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A panel of this store can ring from now on.
+    pub fn enter(self: &Arc<Self>, store: &StoreId) -> Present {
+        let mut panels = self.panels();
+        let count = panels.entry(store.clone()).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.changed.notify_one();
+        }
+        Present {
+            presence: Arc::clone(self),
+            store: store.clone(),
+        }
+    }
+
+    fn polling(&self) -> MutexGuard<'_, HashMap<StoreId, Polling>> {
+        self.polling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A panel of this store that polls says that it can ring, for [`POLLING_LIFE`], or that it cannot.
+    pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
+        self.poll_at(store, token, panel, rings, Instant::now());
+    }
+
+    fn poll_at(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool, now: Instant) {
+        let panel = (token, panel.to_owned());
+        let mut polling = self.polling();
+        if !rings {
+            if let Some(panels) = polling.get_mut(store) {
+                panels.remove(&panel);
+            }
+        } else {
+            let panels = polling.entry(store.clone()).or_default();
+            panels.retain(|_, until| *until > now);
+            if panels.len() < POLLING_PER_STORE || panels.contains_key(&panel) {
+                panels.insert(panel, now + POLLING_LIFE);
+            }
+        }
+        polling.retain(|_, panels| !panels.is_empty());
+        self.changed.notify_one();
+    }
+
+    fn stores(&self) -> HashSet<String> {
+        self.stores_at(Instant::now())
+    }
+
+    fn stores_at(&self, now: Instant) -> HashSet<String> {
+        let mut polling = self.polling();
+        polling.retain(|_, panels| {
+            panels.retain(|_, until| *until > now);
+            !panels.is_empty()
+        });
+        let panels = self.panels();
+        let stores = panels.keys().chain(polling.keys());
+        stores.map(|store| store.as_str().to_owned()).collect()
+    }
+
+    /// Tells the other nodes until the shutdown, and then that this one is gone.
+    pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
+        let node = format!("{:016x}", fastrand::u64(..));
+        let mut told: Option<HashSet<String>> = None;
+        loop {
+            let stores = self.stores();
+            match tell(&pool, &node, told.as_ref(), &stores).await {
+                Ok(()) => told = Some(stores),
+                Err(error) => {
+                    // What of it was stored is not known: the next time all of it is told.
+                    told = None;
+                    tracing::warn!(%error, "the other nodes could not be told which panels can ring");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(HEARTBEAT) => {}
+                () = self.changed.notified(), if told.is_some() => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        if let Err(error) = leave(&pool, &node).await {
+            tracing::debug!(%error, "the other nodes could not be told that this one is gone");
+        }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let mut panels = self.presence.panels();
+        if let Some(count) = panels.get_mut(&self.store) {
+            *count -= 1;
+            if *count == 0 {
+                panels.remove(&self.store);
+                self.presence.changed.notify_one();
+            }
+        }
+    }
+}
+
+/// Says that the node is up, and what changed since it `told`; all of it where nothing was, or the others have given it
+/// up meanwhile.
+async fn tell(pool: &Pool, node: &str, told: Option<&HashSet<String>>, stores: &HashSet<String>) -> Result<(), Failed> {
+    const UP: &str = "insert into vestnik.vst_node (id, until) values ($1, clock_timestamp() + make_interval(secs => $2)) \
+         on conflict (id) do update set until = excluded.until returning xmax = 0";
+    const GONE: &str = "delete from vestnik.vst_presence where node_id = $1 and store_id <> all ($2)";
+    const CAME: &str =
+        "insert into vestnik.vst_presence (node_id, store_id) select $1, unnest($2::text[]) on conflict do nothing";
+    const EXPIRED: &str = "delete from vestnik.vst_node where until < clock_timestamp()";
+    db::answered(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        let statement = transaction.prepare_cached(UP).await?;
+        let new: bool = transaction
+            .query_one(&statement, &[&node, &NODE_LIFE_S])
+            .await?
+            .try_get(0)?;
+        if new || told != Some(stores) {
+            let stores: Vec<&String> = stores.iter().collect();
+            transaction.execute(GONE, &[&node, &stores]).await?;
+            transaction.execute(CAME, &[&node, &stores]).await?;
+        }
+        transaction.commit().await?;
+        client.execute(EXPIRED, &[]).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn leave(pool: &Pool, node: &str) -> Result<(), Failed> {
+    db::answered(async {
+        let client = pool.get().await?;
+        client
+            .execute("delete from vestnik.vst_node where id = $1", &[&node])
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_that_polls_is_there_until_it_is_silent_for_too_long_or_says_otherwise() {
+        let (presence, now) = (Presence::default(), Instant::now());
+        let (here, there) = (StoreId::new("7"), StoreId::new("8"));
+        let token = TokenId(1);
+        presence.poll_at(&here, token, "kitchen", true, now);
+        presence.poll_at(&there, token, "kitchen", true, now + POLLING_LIFE / 2);
+        presence.poll_at(&there, token, "counter", true, now + POLLING_LIFE / 2);
+        assert_eq!(presence.stores_at(now + POLLING_LIFE / 2).len(), 2);
+        assert_eq!(presence.stores_at(now + POLLING_LIFE), HashSet::from(["8".to_owned()]));
+        presence.poll_at(&there, token, "kitchen", false, now + POLLING_LIFE);
+        assert_eq!(presence.stores_at(now + POLLING_LIFE), HashSet::from(["8".to_owned()]));
+        presence.poll_at(&there, token, "counter", false, now + POLLING_LIFE);
+        assert!(presence.stores_at(now + POLLING_LIFE).is_empty());
+    }
+
+    #[test]
+    fn no_token_takes_the_panel_of_another_one_away() {
+        let (presence, store) = (Presence::default(), StoreId::new("7"));
+        presence.poll(&store, TokenId(1), "kitchen", true);
+        presence.poll(&store, TokenId(2), "kitchen", false);
+        assert_eq!(presence.stores().len(), 1);
+        presence.poll(&store, TokenId(1), "kitchen", false);
+        assert!(presence.stores().is_empty());
+    }
+
+    #[test]
+    fn no_more_names_are_kept_than_make_a_difference() {
+        let (presence, store) = (Presence::default(), StoreId::new("7"));
+        (0..1000).for_each(|number| presence.poll(&store, TokenId(1), &number.to_string(), true));
+        assert_eq!(presence.polling()[&store].len(), POLLING_PER_STORE);
+    }
+}

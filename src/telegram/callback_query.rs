@@ -1,0 +1,365 @@
+//! A button was pressed: the order changes in Postgres, and nowhere else. Its event comes back by itself, to every panel
+//! and to the message that was pressed.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::infra::db::Pool;
+use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
+use teloxide::types::{CallbackQuery, CallbackQueryId, User};
+
+use super::update_poller::Bot;
+use super::client::{ASK_DEADLINE, Client};
+use super::html::plain;
+use super::message::{self, Button, status_name};
+use super::pause;
+use super::text::inline;
+use super::catalog::{self, Words};
+use crate::infra::db::Failed;
+use crate::delivery::reopen;
+use crate::domain::status::{Status, StatusSet, SubjectKind};
+use crate::delivery::chat_links::{self, Pressed};
+use crate::infra::rate_limiter::{Rate, RateLimiter};
+use crate::receipts::writer;
+use crate::sources::Sources;
+use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
+
+/// What Telegram shows of an answer to a press, characters.
+const ANSWER_CHARACTERS: usize = 200;
+/// Of a person's name, characters.
+pub(super) const NAME_CHARACTERS: usize = 60;
+/// Of a reason that somebody wrote, characters.
+const REASON_CHARACTERS: usize = 300;
+
+/// Answers to presses of this node: a budget of their own, beside that of the messages.
+const ANSWERS: Rate = Rate::per_second(25, 25);
+/// The longest that an answer waits for its turn: Telegram shows it no later.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+
+/// Ends the spinning of buttons, beside the dealing with presses: Telegram's answer to one is waited for by nobody else.
+pub(super) struct Answers {
+    client: Client,
+    limiter: Mutex<RateLimiter>,
+}
+
+impl Answers {
+    pub fn new(client: Client) -> Self {
+        let limiter = Mutex::new(RateLimiter::new(ANSWERS));
+        Self { client, limiter }
+    }
+
+    /// Tells who pressed what came of it. Old presses cannot be answered any more, which is no harm.
+    fn give(&self, press: CallbackQueryId, text: String) {
+        let wait = {
+            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+            limiter.reserve(Instant::now(), ANSWER_WAIT)
+        };
+        let Ok(wait) = wait else {
+            return tracing::debug!("a press was not answered: too many are pressed at once");
+        };
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let request = AnswerCallbackQuery::new(press).text(text);
+            if let Err(problem) = client.call(&request, ASK_DEADLINE).await {
+                tracing::debug!(reason = problem.reason(), "a press was not answered");
+            }
+        });
+    }
+}
+
+/// What a button sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Press<'a> {
+    Become(Status, Option<i32>),
+    Open,
+    AskWhy,
+    Reject(&'a str),
+    Back,
+}
+
+/// `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91`, `o:91`.
+fn read(data: &str) -> Option<(i64, Press<'_>)> {
+    let mut parts = data.splitn(3, ':');
+    let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
+    let press = match (what, rest) {
+        ("s", Some(to)) => {
+            let (status, minutes) = to
+                .split_once(':')
+                .map_or((to, None), |(status, minutes)| (status, Some(minutes)));
+            let minutes = minutes.map(str::parse).transpose().ok()?;
+            Press::Become(
+                Status::from_name(status)?,
+                minutes.filter(|minutes| (1..=600).contains(minutes)),
+            )
+        }
+        ("x", Some(number)) => Press::Reject(number),
+        ("r", None) => Press::AskWhy,
+        ("b", None) => Press::Back,
+        ("o", None) => Press::Open,
+        _ => return None,
+    };
+    Some((event, press))
+}
+
+/// Does what a press asks for, and tells who pressed what came of it.
+pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
+    let pool = &bot.pool;
+    let sources = &*bot.sources.loaded(pool).await?;
+    let Some(place) = &query.message else { return Ok(()) };
+    let chat = place.chat().id;
+    if let Some(text) = pause::press(bot, query).await? {
+        bot.answers.give(query.id.clone(), text);
+        return Ok(());
+    }
+    let Some((event, press)) = query.data.as_deref().and_then(read) else {
+        return Ok(());
+    };
+    let Some(pressed) = chat_links::pressed(pool, chat.0, event).await? else {
+        let words = catalog::of(catalog::known(query.from.language_code.as_deref()));
+        bot.answers
+            .give(query.id.clone(), words.get("pressed.unknown").to_owned());
+        return Ok(());
+    };
+    let words = catalog::of_store(&pressed.language, pressed.store.as_str());
+    let text = match press {
+        Press::AskWhy => ask_why(bot, sources, query, &pressed, words, event).await?,
+        Press::Back => {
+            let standing = current(pool, sources, &pressed).await?;
+            let next = standing.as_ref().map_or_else(Vec::new, |standing| {
+                message::answers(words, pressed.kind, event, &next(sources, &pressed, standing))
+            });
+            show(bot, query, &next).await?;
+            String::new()
+        }
+        Press::Become(to, minutes) => {
+            let wish = Wish {
+                to,
+                minutes,
+                reason: None,
+            };
+            change(bot, sources, &query.from, chat.0, &pressed, &wish).await?
+        }
+        Press::Reject(number) => {
+            let reason = words.find(&format!("reject_reason.{number}"));
+            change(bot, sources, &query.from, chat.0, &pressed, &Wish::reject(reason)).await?
+        }
+        Press::Open => {
+            reopen::bring(pool, chat.0, &pressed).await?;
+            bot.planned.notify_one();
+            words.get("pressed.open").to_owned()
+        }
+    };
+    bot.answers.give(query.id.clone(), text);
+    Ok(())
+}
+
+/// Tells who pressed that it came to nothing.
+pub fn failed(bot: &Bot, query: &CallbackQuery) {
+    let words = catalog::of(catalog::known(query.from.language_code.as_deref()));
+    bot.answers
+        .give(query.id.clone(), words.get("pressed.failed").to_owned());
+}
+
+/// Tells who pressed, where an update is a press, that it is done as soon as the database is there.
+pub fn later(bot: &Bot, update: &str) {
+    #[derive(serde::Deserialize)]
+    struct Update {
+        callback_query: Option<CallbackQuery>,
+    }
+    let update: Option<Update> = serde_json::from_str(update).ok();
+    if let Some(query) = update.and_then(|update| update.callback_query) {
+        let words = catalog::of(catalog::known(query.from.language_code.as_deref()));
+        bot.answers.give(query.id, words.get("pressed.later").to_owned());
+    }
+}
+
+/// Shows the reasons for a rejection, where there may still be one; what to answer.
+async fn ask_why(
+    bot: &Bot,
+    sources: &Sources,
+    query: &CallbackQuery,
+    pressed: &Pressed,
+    words: &Words,
+    event: i64,
+) -> Result<String, Failed> {
+    let Some(standing) = current(&bot.pool, sources, pressed).await? else {
+        return Ok(words.get("pressed.unknown").to_owned());
+    };
+    if next(sources, pressed, &standing).contains(&Status::Rejected) {
+        show(bot, query, &message::reasons(words, event)).await?;
+        if let Some(place) = &query.message {
+            chat_links::ask_why(&bot.pool, place.chat().id.0, place.id().0).await?;
+        }
+        return Ok(words.get("pressed.why").to_owned());
+    }
+    let outcome = StatusChangeOutcome::NotAllowed(standing);
+    Ok(told(words, pressed.kind, &outcome, Status::Rejected))
+}
+
+/// What a person may make of it.
+fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
+    let words = sources
+        .by_name(&standing.source)
+        .map_or(StatusSet::ALL, |source| source.mapping.reachable());
+    standing.status.next_of(pressed.kind, standing.is_delivered, words)
+}
+
+async fn current(
+    pool: &Pool,
+    sources: &Sources,
+    pressed: &Pressed,
+) -> Result<Option<status_change::CurrentStatus>, Failed> {
+    status_change::current_status(
+        pool,
+        sources,
+        &pressed.store,
+        pressed.kind,
+        Some(&pressed.source),
+        &pressed.key,
+    )
+    .await
+}
+
+/// Rejects an order with the reason that somebody wrote as a reply to its message, if they were asked for one; whether they
+/// were.
+pub async fn reason(bot: &Bot, chat: i64, message: i32, from: &User, reason: &str) -> Result<Option<String>, Failed> {
+    let Some(event) = chat_links::asked_why(&bot.pool, chat, message).await? else {
+        return Ok(None);
+    };
+    let Some(pressed) = chat_links::pressed(&bot.pool, chat, event).await? else {
+        return Ok(None);
+    };
+    let sources = &*bot.sources.loaded(&bot.pool).await?;
+    let reason: String = inline(reason).chars().take(REASON_CHARACTERS).collect();
+    change(bot, sources, from, chat, &pressed, &Wish::reject(Some(&reason)))
+        .await
+        .map(Some)
+}
+
+/// What somebody wants of an order.
+struct Wish<'a> {
+    to: Status,
+    minutes: Option<i32>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> Wish<'a> {
+    fn reject(reason: Option<&'a str>) -> Self {
+        Self {
+            to: Status::Rejected,
+            minutes: None,
+            reason,
+        }
+    }
+}
+
+/// Changes the order; what to answer.
+async fn change(
+    bot: &Bot,
+    sources: &Sources,
+    from: &User,
+    chat: i64,
+    pressed: &Pressed,
+    wish: &Wish<'_>,
+) -> Result<String, Failed> {
+    let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
+    let wanted = StatusChange {
+        store: &pressed.store,
+        kind: pressed.kind,
+        source: Some(&pressed.source),
+        key: &pressed.key,
+        to: wish.to,
+        from: None,
+        reason: wish.reason,
+        minutes: wish.minutes,
+        by: &by,
+        token: None,
+        way: Way::Telegram,
+        step_back: Duration::ZERO,
+    };
+    let changed = status_change::change_status(&bot.pool, sources, &wanted).await?;
+    if let StatusChangeOutcome::Done { .. } = &changed {
+        writer::answered(&bot.pool, pressed.event, chat, &by).await?;
+    }
+    Ok(told(
+        catalog::of_store(&pressed.language, pressed.store.as_str()),
+        pressed.kind,
+        &changed,
+        wish.to,
+    ))
+}
+
+/// What came of it, as people read it.
+fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
+    let (text, current) = match outcome {
+        StatusChangeOutcome::Done { .. } => ("pressed.done", None),
+        StatusChangeOutcome::Already(current) if current.by.is_none() => ("pressed.already", Some(current)),
+        StatusChangeOutcome::Already(current) => ("pressed.already_by", Some(current)),
+        StatusChangeOutcome::Refused {
+            message: Some(message), ..
+        } => {
+            return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
+        }
+        StatusChangeOutcome::NotAllowed(current)
+        | StatusChangeOutcome::Denied(current)
+        | StatusChangeOutcome::Refused { current, .. } => {
+            let text = if current.by.is_none() {
+                "pressed.not_allowed"
+            } else {
+                "pressed.not_allowed_by"
+            };
+            (text, Some(current))
+        }
+        StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
+        StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),
+        StatusChangeOutcome::Unknown => ("pressed.unknown", None),
+    };
+    let status = current.map_or(to, |current| current.status);
+    let word = current.and_then(|current| current.word.as_deref());
+    let status = word.unwrap_or_else(|| status_name(words, kind, status.as_str()));
+    let by = current.and_then(|current| current.by.as_deref()).unwrap_or_default();
+    plain(words.get(text), &[("status", status), ("by", by)], ANSWER_CHARACTERS)
+}
+
+/// Swaps the buttons below the message: queued, so that it keeps Telegram's budgets and is tried again.
+async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), Failed> {
+    let Some(place) = &query.message else { return Ok(()) };
+    let rows = serde_json::json!(rows);
+    chat_links::show(&bot.pool, place.chat().id.0, place.id().0, &rows).await?;
+    bot.planned.notify_one();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_press_is_read_and_nonsense_is_not() {
+        assert_eq!(
+            read("s:91:preparing"),
+            Some((91, Press::Become(Status::Preparing, None)))
+        );
+        assert_eq!(
+            read("s:91:preparing:30"),
+            Some((91, Press::Become(Status::Preparing, Some(30))))
+        );
+        assert_eq!(read("o:91"), Some((91, Press::Open)));
+        assert_eq!(read("r:91"), Some((91, Press::AskWhy)));
+        assert_eq!(read("x:91:2"), Some((91, Press::Reject("2"))));
+        assert_eq!(read("b:91"), Some((91, Press::Back)));
+        for wrong in [
+            "",
+            "s",
+            "s:91",
+            "s:x:ready",
+            "s:91:eaten",
+            "s:91:preparing:soon",
+            "r:91:1",
+            "q:91",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

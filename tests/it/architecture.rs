@@ -1,0 +1,209 @@
+//! House rules that a machine can hold: dependencies point downward, SQL stands low, files stay readable.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// From the top down: a module may use those of lower layers, and its own.
+const LAYERS: [&[&str]; 9] = [
+    &["main", "cli", "command"],
+    &["engine", "doctor"],
+    &["http"],
+    &["session", "delivery", "telegram"],
+    &["feed", "listener", "router"],
+    &[
+        "link", "poll", "ack", "bell", "receipts", "reach", "migrate", "embedded",
+    ],
+    &["sources", "journal", "token", "presence", "store"],
+    &[
+        "db",
+        "table_lock",
+        "config",
+        "metrics",
+        "backoff",
+        "rate_limiter",
+        "telemetry",
+        "programs",
+    ],
+    &["domain"],
+];
+/// Who may name tokio_postgres.
+const KNOW_POSTGRES: [&str; 20] = [
+    "bell",
+    "cli",
+    "command",
+    "config",
+    "db",
+    "delivery",
+    "doctor",
+    "embedded",
+    "journal",
+    "link",
+    "listener",
+    "main",
+    "migrate",
+    "poll",
+    "reach",
+    "receipts",
+    "sources",
+    "store",
+    "table_lock",
+    "token",
+];
+/// Who may name warp.
+const KNOW_WARP: [&str; 1] = ["http"];
+/// Who may name teloxide.
+const KNOW_TELOXIDE: [&str; 1] = ["telegram"];
+/// Where to stop and look.
+const LINES_OF_A_FILE: usize = 400;
+
+/// Every source file: its module of the first level, and its text.
+fn sources() -> Vec<(PathBuf, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut directories = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
+            let module = Path::new(first.as_os_str())
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            sources.push((path, module, text));
+        }
+    }
+    assert!(sources.len() > 20);
+    sources
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+/// The crate's own modules that a line names.
+fn named(line: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for prefix in ["crate::", "vestnik::"] {
+        for (at, _) in line.match_indices(prefix) {
+            let rest = &line[at + prefix.len()..];
+            let list = rest
+                .strip_prefix('{')
+                .map_or(rest, |list| list.split('}').next().unwrap_or(list));
+            let until = if rest.starts_with('{') {
+                list.len()
+            } else {
+                list.find([':', ';', ',', ' ', ')']).unwrap_or(list.len())
+            };
+            named.extend(
+                list[..until]
+                    .split(", ")
+                    .map(|name| name.split("::").next().unwrap().trim().to_owned()),
+            );
+        }
+    }
+    named
+}
+
+#[test]
+fn dependencies_point_downward_only() {
+    let mut wrong = Vec::new();
+    for (path, module, text) in sources() {
+        if module == "lib" {
+            continue;
+        }
+        let own = layer(&module).unwrap_or_else(|| panic!("{module} has no layer: give it one in LAYERS"));
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in named(line).iter().filter_map(|name| Some((name, layer(name)?))) {
+                if used.1 < own {
+                    wrong.push(format!(
+                        "{}: {module} uses {}, which is above it",
+                        path.display(),
+                        used.0
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_router_the_sessions_and_the_routes_know_no_sql() {
+    for (path, module, text) in sources() {
+        let names = |word: &str| {
+            text.lines()
+                .any(|line| !line.trim_start().starts_with("//") && line.contains(word))
+        };
+        let postgres = names("tokio_postgres") && !KNOW_POSTGRES.contains(&module.as_str());
+        assert!(!postgres, "{} names tokio_postgres", path.display());
+        let warp = names("warp::") && !KNOW_WARP.contains(&module.as_str());
+        assert!(!warp, "{} names warp", path.display());
+        let teloxide = names("teloxide::") && !KNOW_TELOXIDE.contains(&module.as_str());
+        assert!(!teloxide, "{} names teloxide", path.display());
+    }
+}
+
+#[test]
+fn no_file_is_one_that_nobody_wants_to_open() {
+    for (path, _, text) in sources() {
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        assert!(lines <= LINES_OF_A_FILE, "{} has {lines} lines", path.display());
+    }
+}
+
+/// The metrics that a text names behind one of these words.
+fn metrics_behind(text: &str, words: &[&str]) -> BTreeSet<String> {
+    let text: String = text.split_whitespace().collect();
+    let named = |word: &&str| {
+        let behind = text
+            .match_indices(*word)
+            .filter(|(at, _)| !text[..*at].ends_with("describe_"))
+            .map(|(at, _)| &text[at + word.len()..]);
+        behind.filter_map(metric).collect::<Vec<_>>()
+    };
+    words.iter().flat_map(named).collect()
+}
+
+/// The metric that a text begins with. A histogram's buckets are of one.
+fn metric(text: &str) -> Option<String> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_lowercase() && letter != '_')
+        .unwrap_or(text.len());
+    let name = text[..end].strip_suffix("_bucket").unwrap_or(&text[..end]);
+    name.starts_with("vestnik_").then(|| name.to_owned())
+}
+
+#[test]
+fn every_metric_is_described_and_documented_and_no_other_is_spoken_of() {
+    const COUNTED: [&str; 4] = ["counter!(\"", "gauge!(\"", "histogram!(\"", "latency.render(\""];
+    const DESCRIBED: [&str; 4] = [
+        "describe_counter!(\"",
+        "describe_gauge!(\"",
+        "describe_histogram!(\"",
+        "latency.render(\"",
+    ];
+    let code: String = sources().into_iter().map(|(_, _, text)| text).collect();
+    let described = metrics_behind(&code, &DESCRIBED);
+    assert!(described.len() > 20, "{described:?}");
+    assert_eq!(metrics_behind(&code, &COUNTED), described, "counted, and described");
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let documented = metrics_behind(&read("docs/operations.md"), &["`"]);
+    assert_eq!(documented, described, "documented, and described");
+    let watched = metrics_behind(&read("examples/alerts.yml"), &["expr:", "("]);
+    assert!(watched.is_subset(&described) && watched.len() > 8, "{watched:?}");
+}
+
+#[test]
+fn a_look_at_a_line_finds_what_it_names() {
+    assert_eq!(named("use crate::{db, token};"), ["db", "token"]);
+    assert_eq!(named("use crate::fanout::router::Router;"), ["router"]);
+    assert_eq!(named("    vestnik::migrate::run(x)"), ["migrate"]);
+    assert_eq!(named("use crate::infra::backoff;"), ["backoff"]);
+}

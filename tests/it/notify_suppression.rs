@@ -1,0 +1,398 @@
+//! The bell protocol: when the bell is muted, when it rings again, and what breaks on the way. docs/bell.md says why
+//! nothing is lost; here it is tried. No feed of these tests ever reads because time has passed while it slept: what
+//! nobody rings for would be lost, and the oracle would say so.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::AsyncMessage;
+use vestnik::infra::config::Config;
+use vestnik::infra::db::Client;
+use vestnik::engine::Engine;
+
+use crate::oracle::{Repeats, Trial, seed};
+use crate::support::app::{App, PATIENCE};
+use crate::support::db::Database;
+
+/// Long enough that no test sees it.
+const NEVER: Duration = Duration::from_secs(3600);
+/// Nodes on one database.
+const NODES: usize = 3;
+/// Writers that make a load, beside those that the oracle judges.
+const LOADERS: usize = 12;
+/// A store that no panel watches.
+const LOAD: &str = "insert into orders (store_id) values (99)";
+
+/// Who holds the bell's locks: K has 1 and R has 2 as the second half of its key.
+const HOLDERS: &str = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
+     where l.locktype = 'advisory' and l.classid = vestnik.vst_notify_lock_key()::oid and l.objsubid = 2 \
+       and l.database = (select oid from pg_database where datname = current_database()) \
+       and l.objid = $1 and l.mode = $2 and l.granted = $3 and a.application_name = $4";
+
+async fn holders(client: &Client, lock: u32, mode: &str, granted: bool, who: &str) -> i64 {
+    let row = client
+        .query_one(HOLDERS, &[&lock, &mode, &granted, &who])
+        .await
+        .unwrap();
+    row.get(0)
+}
+
+/// Waits until so many nodes hold R, shared.
+async fn until_asleep(client: &Client, nodes: i64) {
+    timeout(PATIENCE, async {
+        while holders(client, 2, "ShareLock", true, "vestnik listener").await != nodes {}
+    })
+    .await
+    .expect("the nodes sleep");
+}
+
+/// Waits until one node holds K, exclusively.
+async fn until_muted(client: &Client) {
+    timeout(PATIENCE, async {
+        while holders(client, 1, "ExclusiveLock", true, "vestnik bell").await != 1 {}
+    })
+    .await
+    .expect("the bell is muted");
+}
+
+async fn sleepless_app() -> App {
+    App::start_with(|config| config.database.safety_read = NEVER).await
+}
+
+/// Many writers, in bursts.
+struct Load {
+    on: watch::Sender<bool>,
+    writers: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    async fn prepare(database: &Database) -> Self {
+        let on = watch::Sender::new(false);
+        let mut writers = Vec::new();
+        for _ in 0..LOADERS {
+            let (client, mut on) = (database.client().await, on.subscribe());
+            writers.push(tokio::spawn(async move {
+                while on.wait_for(|on| *on).await.is_ok() {
+                    client.batch_execute(LOAD).await.unwrap();
+                }
+            }));
+        }
+        Self { on, writers }
+    }
+
+    fn begin(&self) {
+        self.on.send_replace(true);
+    }
+
+    fn end(&self) {
+        self.on.send_replace(false);
+    }
+
+    async fn stop(self) {
+        self.end();
+        drop(self.on);
+        for writer in self.writers {
+            timeout(PATIENCE, writer).await.expect("a writer ends").unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bell_is_muted_under_load_and_rings_again_after_it() {
+    let app = sleepless_app().await;
+    let client = app.database.client().await;
+    let load = Load::prepare(&app.database).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    for _ in 0..2 {
+        until_asleep(&client, 1).await;
+        load.begin();
+        until_muted(&client).await;
+        for _ in 0..20 {
+            app.write("insert into orders (store_id) values (7)").await;
+            panel.event().await;
+        }
+        load.end();
+    }
+    until_asleep(&client, 1).await;
+    app.write("insert into orders (store_id) values (7)").await;
+    panel.event().await;
+    load.stop().await;
+    assert_eq!(app.engine.unrung(), 0);
+}
+
+/// Several engines on one database.
+async fn nodes(database: &Database) -> Vec<Engine> {
+    let mut engines = Vec::new();
+    for _ in 0..NODES {
+        let mut config: Config = database.config();
+        config.http.listen = ([127, 0, 0, 1], 0).into();
+        config.database.safety_read = NEVER;
+        let engine = Engine::start(&config).await.unwrap();
+        timeout(PATIENCE, engine.until_fresh()).await.expect("a node starts");
+        engines.push(engine);
+    }
+    engines
+}
+
+/// Ends one session of this name, where there is one.
+async fn end_one(client: &Client, name: &str, which: i64) {
+    let end = "select pg_terminate_backend(pid) from (select pid from pg_stat_activity \
+         where application_name = $1 and datname = current_database() order by pid offset $2 limit 1) one";
+    client.execute(end, &[&name, &which]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_killed_between_any_two_steps_and_nothing_is_lost() {
+    let database = Database::fresh().await;
+    let (client, token) = (
+        database.client().await,
+        database.token(vestnik::token::Stores::All).await,
+    );
+    let engines = nodes(&database).await;
+    let addresses: Vec<_> = engines.iter().map(Engine::address).collect();
+    let load = Load::prepare(&database).await;
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut muted = 0;
+    for round in 0..4 {
+        let trial = Trial::begin(database.url(), &addresses, &token, seed.wrapping_add(round)).await;
+        for _ in 0..12 {
+            match random.u8(..10) {
+                0..2 => end_one(&client, "vestnik listener", random.i64(0..NODES as i64)).await,
+                2..4 => end_one(&client, "vestnik feed", random.i64(0..NODES as i64)).await,
+                4..6 => end_one(&client, "vestnik bell", 0).await,
+                6..9 => load.begin(),
+                _ => load.end(),
+            }
+            trial.commits(random.usize(..40)).await;
+            muted += holders(&client, 1, "ExclusiveLock", true, "vestnik bell").await;
+        }
+        load.end();
+        trial.judge(Repeats::Never).await;
+        until_asleep(&client, NODES as i64).await;
+    }
+    assert!(muted > 0, "the bell was never seen muted: this test shows little");
+    load.stop().await;
+    for engine in engines {
+        assert_eq!(engine.unrung(), 0);
+        engine.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_that_mutes_goes_and_another_one_takes_its_place() {
+    let database = Database::fresh().await;
+    let (client, token) = (
+        database.client().await,
+        database.token(vestnik::token::Stores::All).await,
+    );
+    let mut engines = nodes(&database).await;
+    let load = Load::prepare(&database).await;
+    until_asleep(&client, NODES as i64).await;
+    load.begin();
+    until_muted(&client).await;
+    let last = engines.pop().unwrap();
+    let trial = Trial::begin(database.url(), &[last.address()], &token, seed()).await;
+    for engine in engines {
+        trial.commits(40).await;
+        engine.shut_down().await;
+        until_muted(&client).await;
+    }
+    load.end();
+    trial.judge(Repeats::Never).await;
+    until_asleep(&client, 1).await;
+    load.stop().await;
+    assert_eq!(last.unrung(), 0);
+}
+
+/// Takes both locks as a node does that mutes, until they are given back.
+async fn mute(client: &Client) {
+    timeout(PATIENCE, async {
+        loop {
+            let drain = r#"select pg_notify('vestnik', '{"drain":"1"}')"#;
+            client.batch_execute(drain).await.unwrap();
+            // For this lock only: to notify waits for another, which the whole cluster shares.
+            let gather =
+                "set lock_timeout = '50ms'; select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2); set lock_timeout = 0";
+            if client.batch_execute(gather).await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await
+    .expect("the nodes let go");
+    client
+        .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 1)")
+        .await
+        .unwrap();
+}
+
+async fn unmute(client: &Client) {
+    client
+        .batch_execute("select pg_advisory_unlock(vestnik.vst_notify_lock_key(), 1), pg_advisory_unlock(vestnik.vst_notify_lock_key(), 2)")
+        .await
+        .unwrap();
+}
+
+/// Waits until the feed has begun a read after now.
+async fn until_read(client: &Client) {
+    let now: String = client
+        .query_one("select clock_timestamp()::text", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let read = "select count(*) from pg_stat_activity where application_name = 'vestnik feed' and state = 'idle' \
+         and datname = current_database() and query_start > $1::text::timestamptz";
+    timeout(PATIENCE, async {
+        while client.query_one(read, &[&now]).await.unwrap().get::<_, i64>(0) == 0 {}
+    })
+    .await
+    .expect("the feed reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_was_refused_before_the_node_slept_is_read() {
+    let app = sleepless_app().await;
+    let (client, muter, writer) = (
+        app.database.client().await,
+        app.database.client().await,
+        app.database.client().await,
+    );
+    let mut panel = app.panel("7", None).await.live().await;
+    for _ in 0..5 {
+        until_asleep(&client, 1).await;
+        mute(&muter).await;
+        // The newest transaction of all, and refused: no snapshot's xmax would be above it.
+        writer
+            .batch_execute("begin; insert into orders (store_id) values (7)")
+            .await
+            .unwrap();
+        unmute(&muter).await;
+        until_asleep(&client, 1).await;
+        // Not really asleep yet. Whoever took it for over sleeps from here on.
+        until_read(&client).await;
+        writer.batch_execute("commit").await.unwrap();
+        panel.event().await;
+    }
+    assert_eq!(app.engine.unrung(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_stays_open_delays_muting_and_nothing_else() {
+    let app = sleepless_app().await;
+    let (client, writer) = (app.database.client().await, app.database.client().await);
+    let load = Load::prepare(&app.database).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    until_asleep(&client, 1).await;
+    writer
+        .batch_execute("begin; insert into orders (store_id) values (7)")
+        .await
+        .unwrap();
+    load.begin();
+    timeout(PATIENCE, async {
+        while holders(&client, 1, "ExclusiveLock", false, "vestnik bell").await != 1 {}
+    })
+    .await
+    .expect("it waits for the writer");
+    for _ in 0..20 {
+        app.write("insert into orders (store_id) values (7)").await;
+        assert_ne!(panel.event().await["id"], "1");
+    }
+    assert_eq!(holders(&client, 1, "ExclusiveLock", true, "vestnik bell").await, 0);
+    writer.batch_execute("commit").await.unwrap();
+    assert_eq!(panel.event().await["id"], "1");
+    until_muted(&client).await;
+    load.stop().await;
+    until_asleep(&client, 1).await;
+    assert_eq!(app.engine.unrung(), 0);
+}
+
+/// A connection that listens, and the payloads that it hears until `"end"`.
+async fn hear(database: &Database) -> (tokio_postgres::Client, JoinHandle<Vec<String>>) {
+    let url = SecretString::from(database.url().to_owned());
+    let (client, mut connection) = vestnik::infra::db::connect_raw(&url, "ear").await.unwrap();
+    let hearing = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                if notification.payload() == "end" {
+                    break;
+                }
+                heard.push(notification.payload().to_owned());
+            }
+        }
+        heard
+    });
+    client.batch_execute("listen vestnik").await.unwrap();
+    (client, hearing)
+}
+
+#[tokio::test]
+async fn a_writer_that_is_refused_the_lock_does_not_ring() {
+    let database = Database::fresh().await;
+    let (ear, heard) = hear(&database).await;
+    let (muter, writer) = (database.client().await, database.client().await);
+    let insert = "insert into orders (store_id) values (7)";
+    writer.batch_execute(insert).await.unwrap();
+    mute(&muter).await;
+    writer.batch_execute(insert).await.unwrap();
+    writer
+        .batch_execute(&format!(
+            "begin; {insert}; savepoint a; {insert}; rollback to a; {insert}; commit"
+        ))
+        .await
+        .unwrap();
+    unmute(&muter).await;
+    // What is taken back with a savepoint is asked for anew, and held once.
+    writer
+        .batch_execute(&format!("begin; savepoint a; {insert}; rollback to a"))
+        .await
+        .unwrap();
+    let held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+    assert_eq!(writer.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 0);
+    writer.batch_execute(&format!("{insert}; {insert}")).await.unwrap();
+    assert_eq!(writer.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 1);
+    writer.batch_execute("commit; notify vestnik, 'end'").await.unwrap();
+    let heard = timeout(PATIENCE, heard).await.expect("the end").unwrap();
+    drop(ear);
+    let rings = heard.iter().filter(|payload| payload.is_empty());
+    assert_eq!(rings.count(), 2, "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_locks_have_the_key_of_the_settings_when_it_is_migrated() {
+    let app = sleepless_app().await;
+    let client = app.database.client().await;
+    until_asleep(&client, 1).await;
+    let mut config = app.database.config();
+    config.database.bell_lock = 77;
+    vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
+    let key: i32 = client
+        .query_one("select vestnik.vst_notify_lock_key()", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(key, 77);
+    // The running node notices.
+    until_asleep(&client, 1).await;
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    panel.event().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_triggers_do_not_ring_it_notices_and_polls() {
+    let database = Database::empty().await;
+    let mut config = database.config();
+    config.database.notify = vestnik::infra::config::Notify::Off;
+    vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
+    let app = App::start_on(database, |config| config.database.safety_read = NEVER).await;
+    let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await;
+    trial.commits(100).await;
+    assert!(app.get_ops("/readyz").await.1.contains("polling"));
+    trial.judge(Repeats::Never).await;
+}
