@@ -137,7 +137,9 @@ async fn main() {
 
 /// Looks on for a span.
 async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack, usize)>) -> Seen {
-    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection");
     let attacker = token(&client).await;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let written: Arc<Mutex<Vec<Instant>>> = Arc::default();

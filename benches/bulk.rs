@@ -37,7 +37,9 @@ const AFTER: Duration = Duration::from_secs(1);
 #[tokio::main]
 async fn main() {
     let shop = Shop::open().await;
-    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection");
     client
         .batch_execute("create table bare_orders (like orders including all)")
         .await
@@ -108,7 +110,11 @@ fn many(table: &str) -> String {
 /// Orders to each store in turn, each by a task of its own, so that one that waits holds up none behind it; when each
 /// INSERT began.
 async fn write_live(url: secrecy::SecretString, enough: Arc<AtomicBool>) -> HashMap<String, Instant> {
-    let client = Arc::new(vestnik::infra::db::connect_as(&url, "writer").await.expect("a connection"));
+    let client = Arc::new(
+        vestnik::infra::db::connect_as(&url, "writer")
+            .await
+            .expect("a connection"),
+    );
     let insert = client
         .prepare_cached(
             "insert into orders (store_id, customer_name, total, order_type, items) \

@@ -50,7 +50,9 @@ async fn main() {
         return;
     }
     let shop = Shop::open().await;
-    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection");
     client.batch_execute(bridge::TABLES).await.expect("tables");
     let (_engine, address) = engine::serve(&shop, &[]).await;
     let (_bridge, floor) = bridge::start(&shop);
@@ -95,7 +97,7 @@ async fn main() {
 
 /// How often the program has muted the bell.
 async fn mutings(address: SocketAddr) -> f64 {
-    engine::figure(address, "vestnik_bell_mutings_total")
+    engine::figure(address, "vestnik_notify_suppressions_total")
         .await
         .unwrap_or(0.0)
 }
@@ -115,7 +117,9 @@ async fn turn(
     let writers = (0..WRITERS).map(|writer| {
         let url = shop.url.clone();
         tokio::spawn(async move {
-            let client = vestnik::infra::db::connect_as(&url, "writer").await.expect("a connection");
+            let client = vestnik::infra::db::connect_as(&url, "writer")
+                .await
+                .expect("a connection");
             let insert = client.prepare_cached(&insert_into(table)).await.expect("prepared");
             let (mut sent, mut all) = (Vec::new(), 0);
             let mut due = begin + pause * writer / WRITERS;
@@ -158,7 +162,9 @@ fn burst(shop: &Shop, begin: Instant, length: Duration, table: &'static str) -> 
     let writers = (0..WRITERS).map(|_| {
         let url = shop.url.clone();
         tokio::spawn(async move {
-            let client = vestnik::infra::db::connect_as(&url, "burst").await.expect("a connection");
+            let client = vestnik::infra::db::connect_as(&url, "burst")
+                .await
+                .expect("a connection");
             let insert = client.prepare_cached(&insert_into(table)).await.expect("prepared");
             while begin.elapsed() < length {
                 if (begin.elapsed().as_millis() / BURST.as_millis()).is_multiple_of(2) {

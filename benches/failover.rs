@@ -156,7 +156,9 @@ async fn break_one(fault: Fault, shop: &Shop, nodes: &mut Nodes) {
     match fault {
         Fault::None => {}
         Fault::Listener => {
-            let client = vestnik::infra::db::connect_as(&shop.url, "fault").await.expect("a connection");
+            let client = vestnik::infra::db::connect_as(&shop.url, "fault")
+                .await
+                .expect("a connection");
             let kill =
                 "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'vestnik listener'";
             assert_eq!(client.query(kill, &[]).await.expect("killed").len(), nodes.len());
@@ -172,7 +174,9 @@ async fn break_one(fault: Fault, shop: &Shop, nodes: &mut Nodes) {
 
 /// Writes at its part of the rate: of four changes one is a new order, and three are of the status of one before.
 async fn write(url: secrecy::SecretString, writer: u32, begin: Instant) -> Vec<Written> {
-    let client = vestnik::infra::db::connect_as(&url, "writer").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&url, "writer")
+        .await
+        .expect("a connection");
     let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
          values ($1, 'Иван', 50000, 'pickup', '[{\"name\": \"Пицца\", \"count\": 2}]') returning id";
     let insert = client.prepare_cached(insert).await.expect("prepared");

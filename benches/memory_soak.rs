@@ -145,7 +145,9 @@ async fn main() {
 impl Day {
     async fn begin() -> Self {
         let shop = Shop::open().await;
-        let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+        let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+            .await
+            .expect("a connection");
         let token = engine::token(&shop).await;
         let settings = [HEARTBEAT, QUIETLY].concat();
         let (engine, address) = engine::serve(&shop, &settings).await;

@@ -183,7 +183,7 @@ async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize, spread: Dura
 }
 
 /// What a crowd's coming back was like.
-struct Rush {
+struct Admission {
     begin: Instant,
     lasted: Duration,
     /// After how many seconds all were connected, and live; and how often one had to try again.
@@ -199,7 +199,7 @@ async fn beside_live(
     stores: usize,
     spread: Duration,
     cpu: impl Fn(u32) -> [f64; 3] + Send + 'static,
-) -> (Vec<(Instant, f64)>, Rush) {
+) -> (Vec<(Instant, f64)>, Admission) {
     let [address, token, cursor] = to;
     let (stores, spread) = (stores.to_string(), spread.as_millis().to_string());
     let mut herd = crowd::start(&[HERD, address, token, cursor, &stores, &spread]);
@@ -211,7 +211,7 @@ async fn beside_live(
         let said = herd.line();
         let (lasted, after) = (begin.elapsed(), cpu(id));
         let mut said = said.split(' ').map(|number| number.parse().expect("a number"));
-        let rush = Rush {
+        let rush = Admission {
             begin,
             lasted,
             said: std::array::from_fn(|_| said.next().expect("three numbers")),
@@ -226,7 +226,9 @@ async fn beside_live(
 
 /// The first process of Postgres, which has started all others.
 async fn postmaster(shop: &Shop) -> u32 {
-    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection");
     let row = client
         .query_one("select pg_backend_pid()", &[])
         .await
@@ -314,7 +316,11 @@ fn figures(latencies: &[(Instant, f64)], during: Option<std::ops::Range<Instant>
 /// Writes live orders at their rate: when each was sent, and how long it took to its socket, ms.
 async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     heard.lock().expect("no panic").clear();
-    let client = Arc::new(vestnik::infra::db::connect_as(&shop.url, "live").await.expect("a connection"));
+    let client = Arc::new(
+        vestnik::infra::db::connect_as(&shop.url, "live")
+            .await
+            .expect("a connection"),
+    );
     let insert = "insert into orders (store_id, customer_name, total, order_type, items) \
          values ($1, 'Пётр', 1, 'pickup', '[]') returning id";
     let insert = client.prepare_cached(insert).await.expect("prepared");

@@ -33,7 +33,9 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let shop = Shop::open().await;
-        let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+        let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+            .await
+            .expect("a connection");
         let link = "insert into vestnik.vst_store (id) values ('7'), ('8'); \
              insert into vestnik.vst_chat (telegram_id) values (11), (12); \
              insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) \

@@ -104,7 +104,9 @@ async fn main() {
 }
 
 async fn connect(shop: &Shop) -> Client {
-    vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection")
+    vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection")
 }
 
 impl<'a> Side<'a> {
@@ -173,7 +175,9 @@ impl<'a> Side<'a> {
 
 /// Writes order after order until the turn is over: how many before it counted, and how many while it did.
 async fn write(url: SecretString, table: &'static str, begin: Instant) -> [u64; 2] {
-    let client = vestnik::infra::db::connect_as(&url, "writer").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&url, "writer")
+        .await
+        .expect("a connection");
     let insert = format!(
         "insert into {table} (store_id, customer_name, total, order_type, items) \
          values ($1, 'Иван', 50000, 'delivery', '[{{\"name\": \"Пицца\", \"count\": 2}}]')"

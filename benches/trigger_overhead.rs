@@ -47,7 +47,9 @@ const BULK_TURNS: usize = 7;
 #[tokio::main]
 async fn main() {
     let shop = Shop::open().await;
-    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection");
     client.batch_execute(TABLES).await.expect("the tables");
     let reading = vestnik::infra::db::connect_as(&shop.url, "reading")
         .await

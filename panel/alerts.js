@@ -316,7 +316,7 @@ export function alertWhatWaits() {
 export function proveRung(keys) {
   keys.forEach((key) => {
     const event = eventOf.get(key);
-    if (event) live.connection?.rung(event);
+    if (event) live.connection?.sounded(event);
     // Once is enough: what rings on is not told each time.
     eventOf.delete(key);
     if (key.startsWith("changed/")) setTimeout(() => live.ringer.silence(key), ONCE_MS);

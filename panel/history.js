@@ -127,9 +127,9 @@ function row(event) {
   const kind = /booking/.test(event.type) ? "bookings" : "orders";
   const id = event.number === undefined ? "" : shortNumber(event);
   const words = say(`event.${event.type}`, { id, status: event.status ? say(`status.${kind}.${event.status}`) : "" });
-  const proof = h("ul", { class: "proof" }, ...(event.ways ?? []).map((way) => wayRow(way, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.ladder));
-  const reached = (event.ways ?? []).some((way) => way.sent || way.rendered || way.rung) || (event.chats ?? []).length;
-  if (!reached && /^new_/.test(event.type)) proof.append(h("li", { class: "proof-none" }, icon("stop"), h("span", { text: say("proof.none") })));
+  const proof = h("ul", { class: "proof" }, ...(event.ways ?? []).map((way) => wayRow(way, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.escalation));
+  const reached = (event.ways ?? []).some((way) => way.sent || way.rendered || way.sounded) || (event.chats ?? []).length;
+  if (!reached && /^new_/.test(event.type)) proof.append(h("li", { class: "proof-none" }, icon("stop"), h("span", { text: say("receipts.none") })));
   return h(
     "li",
     { class: "event", data: { type: event.type } },
@@ -141,7 +141,7 @@ function row(event) {
 
 /** What is known of one way. @param {any} way @param {string} began */
 function wayRow(way, began) {
-  const steps = ["sent", "rendered", "rung", "acknowledged"].filter((step) => way[step]).map((step) => {
+  const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => way[step]).map((step) => {
     const after = Math.max(0, (Date.parse(way[step]) - Date.parse(began)) / 1000);
     return h("span", { class: `step step-${step}` }, say(`proof.${step}`), h("b", { text: seconds(after) }));
   });
@@ -157,8 +157,8 @@ function chatRow(chat, began) {
   return h("li", {}, h("span", { class: "way", text: "Telegram" }), h("span", { class: "step" }, [chat.chat, state].filter(Boolean).join(" · "), h("b", { text: after })));
 }
 
-/** @param {any} ladder */
-function ladderRow(ladder) {
-  if (!ladder?.rung) return null;
-  return h("li", {}, h("span", { class: "way", text: say("proof.ladder") }), h("span", { class: "step", text: say("proof.rungs", { n: ladder.rung }) }));
+/** @param {any} escalation */
+function ladderRow(escalation) {
+  if (!escalation?.step) return null;
+  return h("li", {}, h("span", { class: "way", text: say("receipts.escalation") }), h("span", { class: "step", text: say("receipts.steps", { n: escalation.step }) }));
 }

@@ -166,8 +166,8 @@ export class Connection {
   }
 
   /** Its sound really played. @param {string} id */
-  rung(id) {
-    this.#words.say("rung", id, this.#told.get(id));
+  sounded(id) {
+    this.#words.say("sounded", id, this.#told.get(id));
   }
 
   /** Whether the page can ring: a page whose sound is off counts as absent. @param {boolean} rings */
@@ -630,10 +630,10 @@ const REPORT_IDS = 500;
 /** What may wait to be said; more, and the oldest is forgotten: proof is not worth the memory of a tablet. */
 const WAITING_WORDS = 20_000;
 
-/** @typedef {{type: "rendered"|"rung"|"ack", id: string}} Word */
+/** @typedef {{type: "rendered"|"sounded"|"ack", id: string}} Word */
 
 /**
- * What a panel says to the server: rendered, rung, acknowledged, and whether it can ring. Over the socket while there is
+ * What a panel says to the server: rendered, sounded, acknowledged, and whether it can ring. Over the socket while there is
  * one, paced; over HTTP for what came by polling. What cannot be said now is said later.
  */
 class Words {
@@ -766,7 +766,7 @@ class Words {
         panel: this.panel,
         way: "polling",
         rendered: ids("rendered"),
-        rung: ids("rung"),
+        sounded: ids("sounded"),
         ...(this.#rings === null || this.#socket ? {} : { rings: this.#rings }),
       });
       ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));

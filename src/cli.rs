@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use vestnik::infra::config::{self, Config, Sources};
 use vestnik::embedded;
+use vestnik::infra::config::{self, Config, Sources};
 use vestnik::infra::telemetry;
 
 /// Exit code of wrong usage and wrong settings.

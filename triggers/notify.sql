@@ -11,7 +11,7 @@ begin
     end if;
 end $$;
 
--- The first half of the keys of the two advisory locks of NOTIFY suppression: docs/bell.md. `vestnik migrate`
+-- The first half of the keys of the two advisory locks of NOTIFY suppression: docs/notify-suppression.md. `vestnik migrate`
 -- writes `database.notify_lock_key` into the body.
 do $$
 begin

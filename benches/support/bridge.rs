@@ -63,7 +63,9 @@ pub fn start(shop: &Shop) -> (Ended, SocketAddr) {
 
 async fn run(url: SecretString) {
     let sockets = Sockets::default();
-    let (client, mut connection) = vestnik::infra::db::connect_raw(&url, "bridge").await.expect("a connection");
+    let (client, mut connection) = vestnik::infra::db::connect_raw(&url, "bridge")
+        .await
+        .expect("a connection");
     let heard = Arc::clone(&sockets);
     tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {

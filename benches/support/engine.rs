@@ -95,7 +95,9 @@ async fn asked(address: SocketAddr, path: &str) -> Option<String> {
 #[expect(clippy::allow_attributes, reason = "not every bench asks")]
 #[allow(dead_code)]
 pub async fn token(shop: &Shop) -> String {
-    let client = vestnik::infra::db::connect_as(&shop.url, "bench").await.expect("a connection");
+    let client = vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection");
     let token = token::create(&client, &New::of(&Stores::All)).await.expect("a token");
     token.reveal().to_owned()
 }

@@ -49,7 +49,9 @@ impl Shop {
     #[expect(clippy::allow_attributes, reason = "not every bench needs two")]
     #[allow(dead_code)]
     pub async fn beside(&self, name: &str) -> Self {
-        let client = vestnik::infra::db::connect_as(&self.url, "bench").await.expect("a connection");
+        let client = vestnik::infra::db::connect_as(&self.url, "bench")
+            .await
+            .expect("a connection");
         let create = format!("create database {name}");
         client.batch_execute(&create).await.expect("a database");
         let (server, _) = self.url.expose_secret().rsplit_once('/').expect("a database's name");

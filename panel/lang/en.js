@@ -135,9 +135,9 @@ export default {
     new_booking: "New booking #{id}", booking_status_changed: "Booking #{id}: {status}", booking_cancelled: "Booking #{id} was cancelled", booking_changed: "Booking #{id} was changed", booking_removed: "Booking #{id} was deleted",
     order_unanswered: "Order #{id}: nobody answered", chat_disabled: "A Telegram chat was turned off", store_paused: "The store was paused", store_resumed: "The store is open again",
   },
-  proof: {
-    sent: "sent", rendered: "shown", rung: "rang", acknowledged: "seen", none: "Not delivered to anybody", ladder: "Reminders",
-    rungs: { one: "{n} step", other: "{n} steps" },
+  receipts: {
+    sent: "sent", rendered: "shown", sounded: "rang", acknowledged: "seen", none: "Not delivered to anybody", escalation: "Reminders",
+    steps: { one: "{n} step", other: "{n} steps" },
   },
   way: { websocket: "Instantly", sse: "Stream", polling: "Delayed", telegram: "Telegram", none: "Not delivered", panel: "Panel" },
   chat: { pending: "waiting", sending: "sending", retrying: "retrying", sent: "sent", failed: "not sent", dead: "not sent", skipped: "not needed", superseded: "not needed" },

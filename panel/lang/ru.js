@@ -135,9 +135,9 @@ export default {
     new_booking: "Новая бронь №{id}", booking_status_changed: "Бронь №{id}: {status}", booking_cancelled: "Бронь №{id} отменена", booking_changed: "Бронь №{id} изменена", booking_removed: "Бронь №{id} удалена из системы",
     order_unanswered: "Заказ №{id}: никто не ответил", chat_disabled: "Чат Telegram отключён", store_paused: "Приём приостановлен", store_resumed: "Приём открыт",
   },
-  proof: {
-    sent: "отправлено", rendered: "показано", rung: "прозвучало", acknowledged: "увидели", none: "Не дошло ни до кого", ladder: "Напоминания",
-    rungs: { one: "{n} шаг", few: "{n} шага", many: "{n} шагов", other: "{n} шагов" },
+  receipts: {
+    sent: "отправлено", rendered: "показано", sounded: "прозвучало", acknowledged: "увидели", none: "Не дошло ни до кого", escalation: "Напоминания",
+    steps: { one: "{n} шаг", few: "{n} шага", many: "{n} шагов", other: "{n} шагов" },
   },
   way: { websocket: "Мгновенно", sse: "Поток", polling: "С задержкой", telegram: "Telegram", none: "Не дошёл", panel: "Панель" },
   chat: { pending: "ждёт отправки", sending: "отправляется", retrying: "повторяем", sent: "отправлено", failed: "не отправлено", dead: "не отправлено", skipped: "не понадобилось", superseded: "не понадобилось" },

@@ -164,7 +164,7 @@ create table vestnik.vst_receipt (
     token_id        bigint      not null default 0,   -- who stands behind the name; 0: no token, a chat or a webhook
     sent_at         timestamptz,
     rendered_at     timestamptz,              -- the panel's word: it stands on the screen
-    rung_at         timestamptz,              -- the panel's word: the sound really played
+    sounded_at         timestamptz,              -- the panel's word: the sound really played
     acknowledged_at timestamptz,
     acknowledged_by text,
     -- Two tokens may claim one name, and neither speaks for the other.
@@ -461,7 +461,7 @@ create table vestnik.vst_escalation (
     event_id bigint      not null primary key references vestnik.vst_event (id) on delete cascade,
     store_id text        not null,
     subject  text        not null,
-    rung     smallint    not null default 0,        -- 1: panels ring again, 2: fallback chats, 3: manager, 4: webhook
+    step     smallint    not null default 0,        -- 1: panels ring again, 2: fallback chats, 3: manager, 4: webhook
     due_at   timestamptz not null,
     is_held  boolean     not null default false,    -- until its store opens
     ended_at timestamptz,

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use vestnik::domain::status::SubjectKind;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
-use vestnik::domain::status::SubjectKind;
 use vestnik::sources::attach::{self, Attached, Options};
 use vestnik::sources::catalog::{self, Table};
 use vestnik::sources::derived::{self, preset};
@@ -180,7 +180,7 @@ pub async fn show_newest(
                 .for_each(|line| super::say!("  {line}"));
         }
         // What is wrong with the mapping is said when it is attached.
-        Err(catalog::Error::Failed(db::Failed::Postgres(error))) if error.as_db_error().is_some() => {}
+        Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
         Err(error) => bail!(error),
     }
     Ok(())

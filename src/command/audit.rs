@@ -1,9 +1,9 @@
 //! `vestnik audit`: tells what became of a store's events.
 
 use serde_json::Value;
+use vestnik::domain::event::StoreId;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
-use vestnik::domain::event::StoreId;
 use vestnik::receipts::audit::{self, Moment, Span};
 
 #[derive(Debug, clap::Args)]
@@ -90,12 +90,12 @@ fn table(event: &Value) -> Vec<String> {
     for way in event["ways"].as_array().into_iter().flatten() {
         let by = way["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
         lines.push(format!(
-            "    {:<10} {:<18} sent {:<12} rendered {:<12} rung {:<12} acknowledged {}{by}",
+            "    {:<10} {:<18} sent {:<12} rendered {:<12} sounded {:<12} acknowledged {}{by}",
             text(&way["way"]),
             text(&way["recipient"]),
             clock(&way["sent"]),
             clock(&way["rendered"]),
-            clock(&way["rung"]),
+            clock(&way["sounded"]),
             clock(&way["acknowledged"])
         ));
     }
@@ -110,9 +110,11 @@ fn table(event: &Value) -> Vec<String> {
             text(&chat["chat"])
         ));
     }
-    if let Some(rung) = event["ladder"]["rung"].as_i64() {
-        let outcome = event["ladder"]["outcome"].as_str().unwrap_or("waiting for an answer");
-        lines.push(format!("    ladder: rung {rung}, {outcome}"));
+    if let Some(step) = event["escalation"]["step"].as_i64() {
+        let outcome = event["escalation"]["outcome"]
+            .as_str()
+            .unwrap_or("waiting for an answer");
+        lines.push(format!("    escalation: step {step}, {outcome}"));
     }
     lines
 }

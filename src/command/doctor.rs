@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use vestnik::infra::config::Config;
 use vestnik::doctor::{self, Verdict};
+use vestnik::infra::config::Config;
 
 use super::duration;
 

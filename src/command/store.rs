@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use time::Time;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
 use vestnik::delivery::webhook::{address, signature};
 use vestnik::domain::event::StoreId;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::store::hours::{self, Rule};
 use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
@@ -57,7 +57,7 @@ struct Set {
     /// hours, and is never missed
     #[arg(long, value_name = "DAYS=FROM-TO", value_parser = hours::rule)]
     hours: Vec<Rule>,
-    /// Where the last rung posts to, https. What signs it is in VESTNIK_WEBHOOK_SECRET, or is made and printed, once.
+    /// Where the last step posts to, https. What signs it is in VESTNIK_WEBHOOK_SECRET, or is made and printed, once.
     /// "none" ends it
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
+use vestnik::delivery::chat_links::{self, Listed, Mode, Tried};
+use vestnik::delivery::shared_bot;
+use vestnik::domain::event::StoreId;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
-use vestnik::domain::event::StoreId;
-use vestnik::delivery::chat_links::{self, Listed, Mode, Tried};
-use vestnik::telegram::{Client, html, catalog};
-use vestnik::delivery::shared_bot;
 use vestnik::store;
+use vestnik::telegram::{Client, catalog, html};
 
 /// How long a test waits for its message to be sent.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);

@@ -1,10 +1,10 @@
 //! `vestnik webhook`: what a store's own address gets.
 
 use anyhow::bail;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
 use vestnik::delivery::webhook::{self, signature};
 use vestnik::domain::event::StoreId;
+use vestnik::infra::config::Config;
+use vestnik::infra::db;
 use vestnik::store::secret;
 
 use super::Usage;

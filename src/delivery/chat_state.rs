@@ -5,17 +5,17 @@ use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::complete::Block;
 use super::enqueue;
 use super::queue::ChatId;
-use super::complete::Block;
-use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
+use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
-use crate::telegram::html::filled;
 use crate::telegram::catalog;
+use crate::telegram::html::filled;
 
 /// Between two tries of a link that is blocked, seconds: in the first minute, in the first hour, and from then on.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
@@ -46,7 +46,7 @@ impl Told {
 
     /// Marks them, once what was planned is committed: within that transaction, two chats that are lost at once would wait
     /// for each other.
-    pub(super) async fn wake(&self, client: &Client) -> Result<(), Failed> {
+    pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
             client.execute(wake, &[&self.0]).await?;
@@ -56,7 +56,7 @@ impl Told {
 }
 
 /// Nothing more goes to this chat, and what waits for it is given up.
-pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<Told, Failed> {
+pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<Told, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
          where id = $1 and disabled_at is null";
@@ -81,7 +81,7 @@ pub(super) async fn blocked(
     block: Block,
     topic: Option<i32>,
     why: &str,
-) -> Result<Told, Failed> {
+) -> Result<Told, QueryError> {
     const BLOCK: &str = "with before as (select store_id, blocked_at from vestnik.vst_chat_link \
              where chat_id = $1 and ($2 or thread_id is not distinct from $3) for no key update) \
          update vestnik.vst_chat_link l set blocked_at = coalesce(l.blocked_at, clock_timestamp()), blocked_why = $4, \
@@ -110,7 +110,11 @@ pub(super) async fn blocked(
 }
 
 /// A message went to the chat, or to this topic of it: its links are blocked no more.
-pub(super) async fn unblocked(transaction: &Transaction<'_>, chat: ChatId, topic: Option<i32>) -> Result<Told, Failed> {
+pub(super) async fn unblocked(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    topic: Option<i32>,
+) -> Result<Told, QueryError> {
     const UNBLOCK: &str = "update vestnik.vst_chat_link set blocked_at = null, blocked_why = null, blocked_until = '-infinity' \
          where chat_id = $1 and thread_id is not distinct from $2 and blocked_at is not null returning store_id";
     // The others are tried at once.
@@ -133,7 +137,7 @@ async fn tell(
     stores: &[String],
     news: News,
     why: Option<&str>,
-) -> Result<Told, Failed> {
+) -> Result<Told, QueryError> {
     const OTHERS: &str = "select l.store_id, coalesce(s.name, l.store_id), coalesce(c.title, c.telegram_id::text), \
              o.chat_id, o.language, o.thread_id \
          from vestnik.vst_chat_link l join vestnik.vst_store s on s.id = l.store_id join vestnik.vst_chat c on c.id = l.chat_id \
@@ -167,12 +171,12 @@ async fn tell(
 }
 
 /// The bot was thrown out of a chat, or blocked: Telegram says so itself.
-pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, Failed> {
+pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? else {
             return Ok(Told::default());
         };
@@ -186,11 +190,11 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, Failed> 
 
 /// Something came from a chat, or its rights have changed: what waits there is tried at once, whatever it waits for, but
 /// for Telegram's own wish. A chat that was gone takes part again, and hears what it missed.
-pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Failed> {
+pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
          from vestnik.vst_chat c where telegram_id = $1";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let statement = client.prepare_cached(CHAT).await?;
         let Some(row) = client.query_opt(&statement, &[&chat]).await? else {
@@ -201,7 +205,7 @@ pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Fa
         let mut told = Told::default();
         if was_gone {
             let transaction = client.transaction().await?;
-            db::bound_silence(&transaction).await?;
+            db::limit_idle_in_transaction(&transaction).await?;
             let sources = sources.in_force(&transaction).await?;
             told = back(&transaction, &sources, chat).await?;
             transaction.commit().await?;
@@ -219,7 +223,7 @@ pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Fa
 
 /// The chat takes part again. What was planned for it and given up with it, and the orders and bookings that came while it
 /// was gone, are planned as old news: they come in a digest.
-async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<Told, Failed> {
+async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<Told, QueryError> {
     const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
          update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
          where c.id = $1 and c.disabled_at is not null returning before.disabled_at, before.disabled_why";
@@ -249,7 +253,7 @@ async fn missed(
     sources: &Sources,
     chat: ChatId,
     since: OffsetDateTime,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     const SINCE: &str = "id in (select e.id from vestnik.vst_chat_link l join vestnik.vst_event e on e.store_id = l.store_id \
          where l.chat_id = $1 and l.mode = 'mirror' and e.source is not null \
            and e.at >= greatest($2, l.linked_at, clock_timestamp() - make_interval(hours => $3)) \

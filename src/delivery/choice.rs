@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::infra::db::Transaction;
 
-use super::lane::{self, Lane};
-use super::note::{self, Note};
 use super::enqueue;
-use super::queue::ChatId;
 use super::event_view::{Item, told_events, told_of};
+use super::lane::{self, Lane};
 use super::next_message::{Alarm, Escalated, Style, Subject, Work};
-use crate::infra::db::Failed;
+use super::note::{self, Note};
+use super::queue::ChatId;
 use crate::delivery::chat_links;
+use crate::infra::db::QueryError;
 use crate::sources::Sources;
 use crate::telegram::digest;
 
@@ -43,19 +43,19 @@ pub(super) async fn next_work(
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
-    digest_above: usize,
-) -> Result<Option<Work>, Failed> {
+    digest_threshold: usize,
+) -> Result<Option<Work>, QueryError> {
     // What is there already is edited, and never told in a digest.
-    let digest_above = (lane == Lane::Messages).then_some(digest_above);
+    let digest_threshold = (lane == Lane::Messages).then_some(digest_threshold);
     loop {
         let open = open(transaction, chat, lane).await?;
         let Some(first) = open.first() else { return Ok(None) };
         if let Some(text) = &first.words {
             let buttons = first.buttons.clone().map(serde_json::from_value).transpose();
-            return Ok(Some(Work::Words {
+            return Ok(Some(Work::Reply {
                 text: text.clone(),
                 buttons: buttons
-                    .map_err(|_| Failed::Inconsistent("buttons that are none"))?
+                    .map_err(|_| QueryError::Inconsistent("buttons that are none"))?
                     .unwrap_or_default(),
                 sounds: first.urgent,
                 item: first.id,
@@ -66,7 +66,7 @@ pub(super) async fn next_work(
             bury(transaction, chat, store).await?;
             continue;
         };
-        match choose(transaction, sources, chat, style, &open, digest_above).await? {
+        match choose(transaction, sources, chat, style, &open, digest_threshold).await? {
             Some(work) => return Ok(Some(work)),
             // Its source is gone, or its mapping says now that nobody sees it; or it was answered meanwhile.
             None => bury_one(transaction, first.id).await?,
@@ -75,7 +75,7 @@ pub(super) async fn next_work(
 }
 
 /// A store that is no longer set up concerns nobody: what waits for it must not hold up the chat's others.
-async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), Failed> {
+async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
     const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
     transaction.execute(BURY, &[&chat.0, &store]).await?;
@@ -83,7 +83,7 @@ async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resul
 }
 
 /// What means nothing any more must not hold up what is behind it.
-async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Failed> {
+async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
     const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', settled_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";
     transaction.execute(BURY, &[&delivery]).await?;
@@ -91,7 +91,7 @@ async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Fa
 }
 
 /// The deliveries that may be next.
-async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result<Vec<Open>, Failed> {
+async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result<Vec<Open>, QueryError> {
     let sql = format!(
         "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
@@ -133,9 +133,9 @@ async fn choose(
     chat: ChatId,
     style: Style,
     open: &[Open],
-    digest_above: Option<usize>,
-) -> Result<Option<Work>, Failed> {
-    let first = open.first().ok_or(Failed::Inconsistent("nothing to choose from"))?;
+    digest_threshold: Option<usize>,
+) -> Result<Option<Work>, QueryError> {
+    let first = open.first().ok_or(QueryError::Inconsistent("nothing to choose from"))?;
     if let Some(alarm) = first.alarm {
         let item = first.id;
         return Ok(Some(Work::Alarm { style, alarm, item }));
@@ -151,16 +151,16 @@ async fn choose(
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
     // What is stale waits for a digest anyway: it does not take the fresh ones with it.
     let fresh = told.iter().filter(|open| !open.stale).count();
-    let digest_above = digest_above.filter(|_| !first.alone);
-    let all_behind = digest_above.is_some_and(|above| fresh > above);
-    if digest_above.is_some() && first.stale || all_behind {
+    let digest_threshold = digest_threshold.filter(|_| !first.alone);
+    let all_behind = digest_threshold.is_some_and(|above| fresh > above);
+    if digest_threshold.is_some() && first.stale || all_behind {
         let told: Vec<&Open> = told.into_iter().filter(|open| all_behind || open.stale).collect();
         return digest(transaction, sources, style, &told, open).await;
     }
     let subject = first
         .subject
         .clone()
-        .ok_or(Failed::Inconsistent("an event without a subject"))?;
+        .ok_or(QueryError::Inconsistent("an event without a subject"))?;
     let items: Vec<i64> = told
         .iter()
         .filter(|open| open.subject == first.subject)
@@ -185,7 +185,7 @@ async fn digest(
     style: Style,
     told: &[&Open],
     open: &[Open],
-) -> Result<Option<Work>, Failed> {
+) -> Result<Option<Work>, QueryError> {
     let ids: Vec<i64> = told.iter().map(|open| open.id).collect();
     let items = told_of(transaction, sources, &ids).await?;
     if items.is_empty() {
@@ -221,7 +221,7 @@ async fn subject_work(
     style: Style,
     wanted: Wanted,
     notes: &[&Open],
-) -> Result<Option<Work>, Failed> {
+) -> Result<Option<Work>, QueryError> {
     const MESSAGE: &str =
         "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";
     const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
@@ -261,7 +261,7 @@ async fn subject_work(
             .max_by_key(|item| item.event.id)
             .map(|item| item.event.clone())
     };
-    let latest = by_id(&events).ok_or(Failed::Inconsistent("a delivery has no event"))?;
+    let latest = by_id(&events).ok_or(QueryError::Inconsistent("a delivery has no event"))?;
     let base = match base_event {
         Some(id) => told_events(transaction, sources, &[id]).await?.remove(&id),
         None => events
@@ -296,7 +296,11 @@ async fn subject_work(
 }
 
 /// How an order came to this chat, if a step of its escalation brought it here; and who has it already.
-async fn escalated(transaction: &Transaction<'_>, chat: ChatId, items: &[i64]) -> Result<Option<Escalated>, Failed> {
+async fn escalated(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    items: &[i64],
+) -> Result<Option<Escalated>, QueryError> {
     const ESCALATED: &str = "select d.event_id, extract(epoch from clock_timestamp() - e.at)::float8, \
              exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.way in ('websocket', 'sse', 'polling')) \
          from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1) and d.step is not null limit 1";
@@ -316,7 +320,7 @@ async fn escalated(transaction: &Transaction<'_>, chat: ChatId, items: &[i64]) -
     }))
 }
 
-async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, Failed> {
+async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, QueryError> {
     // Two stores without a name in one chat could not be told apart.
     let sql = format!(
         "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \

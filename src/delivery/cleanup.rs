@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::infra::db::{self, Failed, Pool};
+use crate::infra::db::{self, Pool, QueryError};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
 }
 
 /// Forgets one batch of each kind. How many rows.
-pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, Failed> {
+pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
     const ANSWERS: &str = "delete from vestnik.vst_status_change where id in (select id from ( \
              select id, at from vestnik.vst_status_change order by id limit $2) a where at < now() - make_interval(secs => $1))";
@@ -59,10 +59,10 @@ pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, Failed> {
         (CODES, short),
         (STRANGERS, short),
     ] {
-        let gone = db::answered(async {
+        let gone = db::with_timeout(async {
             let client = pool.get().await?;
             let statement = client.prepare_cached(sql).await?;
-            Ok::<_, Failed>(client.execute(&statement, &[&age, &BATCH_ROWS]).await?)
+            Ok::<_, QueryError>(client.execute(&statement, &[&age, &BATCH_ROWS]).await?)
         });
         forgotten += gone.await?;
     }

@@ -8,11 +8,11 @@ use crate::infra::db::{Client, Pool, Transaction};
 use super::chat_state::{self, Told};
 use super::lane::Lane;
 use super::migrate;
+use super::next_message::Work;
 use super::queue::Claim;
 use super::retry::Pauses;
-use super::next_message::Work;
-use crate::infra::db::{self, Failed};
 use crate::delivery::shared_bot;
+use crate::infra::db::{self, QueryError};
 
 /// Between two sends to one chat, seconds. Telegram allows one a second; a little more, for clocks differ.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
@@ -81,11 +81,11 @@ pub enum Settled {
 }
 
 /// Writes it down.
-pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Settled, Failed> {
-    db::answered(async {
+pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Settled, QueryError> {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         if !is_ours(&transaction, claim).await? {
             return Ok(Settled::Overtaken);
         }
@@ -123,7 +123,7 @@ pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Set
     .await
 }
 
-async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Failed> {
+async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, QueryError> {
     let ours = format!(
         "select from vestnik.vst_chat where id = $1 and {} = $2 for no key update",
         claim.lane.columns().fence
@@ -168,7 +168,12 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
 }
 
 /// What was given up meanwhile, with its chat, stays so: it is only sent if it was sent.
-async fn items(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, state: &State) -> Result<(), Failed> {
+async fn items(
+    transaction: &Transaction<'_>,
+    claim: &Claim,
+    outcome: &Outcome,
+    state: &State,
+) -> Result<(), QueryError> {
     // Somebody asked for one of a digest while it was on its way.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
@@ -210,7 +215,7 @@ async fn items(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, 
 
 /// The message of an order, so that its changes edit it. The number 0 stands for one that is gone: its successor tells
 /// the same event.
-async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), Failed> {
+async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
     const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
          event_id = excluded.event_id, message_id = excluded.message_id, sent_at = excluded.sent_at";
@@ -226,7 +231,7 @@ async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<
     Ok(())
 }
 
-async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
+async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     if let Work::Subject(it) = &claim.work {
         let forget =
             "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
@@ -238,7 +243,7 @@ async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Fail
 }
 
 /// The events have reached this chat.
-async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Failed> {
+async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     const PROVE: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
              from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
@@ -269,7 +274,7 @@ const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
 /// Gives the lane and the bot's slot free, when Telegram allows the next. An attempt counts whatever came of it.
-async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), Failed> {
+async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
     // Only as long as it is this claim's: held to the same moment as the chat. Later, it may be another one's.
     let free = format!(
@@ -336,7 +341,12 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
 }
 
 /// What went wrong in the chat last, for who asks how it is.
-async fn note(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, state: &State) -> Result<(), Failed> {
+async fn note(
+    transaction: &Transaction<'_>,
+    claim: &Claim,
+    outcome: &Outcome,
+    state: &State,
+) -> Result<(), QueryError> {
     const NOTE: &str = "update vestnik.vst_chat set error = $2, error_at = clock_timestamp() where id = $1";
     let is_the_chats = !matches!(outcome, Outcome::NotReached(_) | Outcome::Stopped(_));
     if let Some(reason) = state.reason.as_ref().filter(|_| is_the_chats) {
@@ -347,11 +357,11 @@ async fn note(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome, s
 }
 
 /// What failed may be tried again at once: Telegram takes messages again.
-pub(super) async fn hurry(pool: &Pool) -> Result<(), Failed> {
+pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     const HURRY: &str = "with due as (update vestnik.vst_delivery set due_at = '-infinity' \
              where state = 'retrying' and failures > 0 and due_at > clock_timestamp() returning chat_id) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from due)";
-    db::answered(async {
+    db::with_timeout(async {
         pool.get().await?.execute(HURRY, &[]).await?;
         Ok(())
     })
@@ -359,7 +369,7 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), Failed> {
 }
 
 /// Gives the lanes free whose lease is over, or whose node is gone. What it may have sent counts as sent just now.
-pub(super) async fn reap(client: &Client) -> Result<(), Failed> {
+pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();
         let (until, by) = (own.leased_until, own.leased_by);

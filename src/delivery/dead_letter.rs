@@ -4,10 +4,10 @@ use std::error::Error as _;
 
 use crate::infra::db::{Client, Lent};
 
+use super::event_view::is_readable;
 use super::lane::Lane;
 use super::queue::ChatId;
-use super::event_view::is_readable;
-use crate::infra::db::{self, Failed};
+use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 
 /// Deliveries that are looked at, one by one, for the one that cannot be read.
@@ -16,13 +16,13 @@ const SUSPECTS: i64 = 200;
 const CHAT_PAUSE_S: f64 = 30.0;
 
 /// Whether all chats wait for the same: Postgres is away. What else fails would fail for this chat again.
-pub(super) fn may_pass(error: &Failed) -> bool {
+pub(super) fn is_transient(error: &QueryError) -> bool {
     match error {
-        Failed::Postgres(error) => {
+        QueryError::Postgres(error) => {
             error.is_closed()
                 || error.code().is_none() && error.source().is_some_and(|source| source.is::<std::io::Error>())
         }
-        Failed::Inconsistent(_) => false,
+        QueryError::Inconsistent(_) => false,
         _ => true,
     }
 }
@@ -33,8 +33,8 @@ pub(super) async fn set_aside(
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
-    error: &Failed,
-) -> Result<(), Failed> {
+    error: &QueryError,
+) -> Result<(), QueryError> {
     const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', settled_at = clock_timestamp(), \
              reason = 'what it tells cannot be read' where id = any ($1)";
     let open = format!(
@@ -60,17 +60,17 @@ pub(super) async fn set_aside(
 }
 
 /// An error that may pass is none of the delivery's.
-async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, Failed> {
+async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, QueryError> {
     let mut transaction = client.transaction().await?;
-    db::bound_silence(&transaction).await?;
+    db::limit_idle_in_transaction(&transaction).await?;
     match is_readable(&mut transaction, sources, delivery).await {
         Ok(()) => Ok(true),
-        Err(error) if may_pass(&error) => Err(error),
+        Err(error) if is_transient(&error) => Err(error),
         Err(_) => Ok(false),
     }
 }
 
-async fn postpone(client: &Client, chat: ChatId, lane: Lane) -> Result<(), Failed> {
+async fn postpone(client: &Client, chat: ChatId, lane: Lane) -> Result<(), QueryError> {
     let postpone = format!(
         "update vestnik.vst_chat set {next_at} = greatest({next_at}, clock_timestamp() + make_interval(secs => $2)) where id = $1",
         next_at = lane.columns().next_at

@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
 use super::{late, pause};
-use crate::infra::db;
 use crate::domain::event::{EventId, EventType, JournalEvent, PartnerEvent};
 use crate::domain::status::{Status, SubjectKind};
+use crate::infra::db;
 use crate::journal::{self, Due};
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
@@ -51,7 +51,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     let mut client = pool.get().await?;
     // The lock comes first, so that the snapshot behind it sees what the last planner committed.
     let mut transaction = client.transaction().await?;
-    db::bound_silence(&transaction).await?;
+    db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction
         .prepare_cached("select cursor from vestnik.vst_delivery_cursor for update skip locked")
         .await?;
@@ -105,7 +105,7 @@ async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Resul
     attempt.rollback().await?;
     let events: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
     if let [event] = events.as_slice() {
-        let error = db::Failed::from(error);
+        let error = db::QueryError::from(error);
         tracing::error!(event, %error, "an event cannot be planned: no chat is told of it, and no escalation begins");
     }
     Ok(false)
@@ -151,7 +151,10 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
 /// Escalations begin with what waits for an answer, and end with what is no longer so. Rows for the chats that mirror
 /// everything; for the fallback chats, where no panel of the store could ring; and for any chat that has this order's
 /// message, what changes it, and a note that sounds where it is cancelled.
-async fn insert(transaction: &crate::infra::db::Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
+async fn insert(
+    transaction: &crate::infra::db::Transaction<'_>,
+    due: &[DueEvent],
+) -> Result<(), tokio_postgres::Error> {
     const PLAN: &str = "with due as ( \
              select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
                  select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
@@ -203,7 +206,10 @@ async fn insert(transaction: &crate::infra::db::Transaction<'_>, due: &[DueEvent
 /// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
 /// order for later nobody is before its time. One that is held is looked at then: from its store's opening on, somebody has the
 /// usual time to answer.
-async fn begin(transaction: &crate::infra::db::Transaction<'_>, begun: &[&DueEvent]) -> Result<(), tokio_postgres::Error> {
+async fn begin(
+    transaction: &crate::infra::db::Transaction<'_>,
+    begun: &[&DueEvent],
+) -> Result<(), tokio_postgres::Error> {
     const BEGIN: &str = "insert into vestnik.vst_escalation (event_id, store_id, subject, due_at, is_held) \
          select e.id, e.store_id, d.subject, \
              greatest(e.at, case when d.stale then clock_timestamp() end, d.wanted_at - make_interval(mins => $6)) \

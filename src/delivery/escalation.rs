@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use crate::infra::db::{Pool, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventType, StoreId, SubjectId};
 use crate::domain::status::{Status, SubjectKind};
+use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
@@ -22,9 +22,9 @@ const CLOSED_LOOK_S: f64 = 15.0;
 /// Batches in a row: then the loop looks around.
 const BATCHES_AT_ONCE: usize = 100;
 
-/// The rungs, from the first on. One that leads to nobody is passed over at once.
+/// The steps, from the first on. One that leads to nobody is passed over at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rung {
+enum EscalationStep {
     /// The panels ring again, and the chats that have the order are reminded.
     Panels = 1,
     /// The chats that are there for it.
@@ -35,9 +35,14 @@ enum Rung {
     Webhook = 4,
 }
 
-const RUNGS: [Rung; 4] = [Rung::Panels, Rung::Fallback, Rung::Manager, Rung::Webhook];
+const STEPS: [EscalationStep; 4] = [
+    EscalationStep::Panels,
+    EscalationStep::Fallback,
+    EscalationStep::Manager,
+    EscalationStep::Webhook,
+];
 
-impl Rung {
+impl EscalationStep {
     fn as_str(self) -> &'static str {
         match self {
             Self::Panels => "panels",
@@ -48,22 +53,22 @@ impl Rung {
     }
 }
 
-/// An order whose time on its rung is over.
-struct Ladder {
+/// An order whose time on its step is over.
+struct OpenEscalation {
     event: i64,
     store: String,
     subject: String,
-    rung: i16,
-    /// Of each rung, seconds. None: the store is not set up any more.
+    step: i16,
+    /// Of each step, seconds. None: the store is not set up any more.
     answer_s: Option<i32>,
     waited_s: f64,
 }
 
-/// Climbs what is due. How many rungs were climbed.
-pub async fn climb(pool: &Pool, sources: &Registry) -> Result<u64, Failed> {
+/// Climbs what is due. How many steps were climbed.
+pub async fn climb(pool: &Pool, sources: &Registry) -> Result<u64, QueryError> {
     let mut climbed = 0;
     for _ in 0..BATCHES_AT_ONCE {
-        let (looked_at, more) = db::answered(climb_batch(pool, sources)).await?;
+        let (looked_at, more) = db::with_timeout(climb_batch(pool, sources)).await?;
         climbed += more;
         if looked_at < BATCH as usize {
             break;
@@ -73,8 +78,8 @@ pub async fn climb(pool: &Pool, sources: &Registry) -> Result<u64, Failed> {
 }
 
 /// How many were due, and how many of them climbed.
-async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Failed> {
-    const DUE: &str = "select l.event_id, l.store_id, l.subject, l.rung, s.answer_seconds, \
+async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), QueryError> {
+    const DUE: &str = "select l.event_id, l.store_id, l.subject, l.step, s.answer_seconds, \
              extract(epoch from clock_timestamp() - e.at)::float8, \
              l.is_held, l.is_held and s.escalates = 'open' \
                  and exists (select from vestnik.vst_opening_hours o where o.store_id = l.store_id) \
@@ -84,32 +89,32 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
          where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked";
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
-    db::bound_silence(&transaction).await?;
+    db::limit_idle_in_transaction(&transaction).await?;
     db::read_by_index(&transaction).await?;
     let statement = transaction.prepare_cached(DUE).await?;
     let rows = transaction.query(&statement, &[&BATCH]).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {
-        let ladder = Ladder {
+        let escalation = OpenEscalation {
             event: row.try_get(0)?,
             store: row.try_get(1)?,
             subject: row.try_get(2)?,
-            rung: row.try_get(3)?,
+            step: row.try_get(3)?,
             answer_s: row.try_get(4)?,
             waited_s: row.try_get(5)?,
         };
         let is_closed = row.try_get::<_, Option<bool>>(7)? == Some(true);
-        due.push((ladder, row.try_get(6)?, is_closed));
+        due.push((escalation, row.try_get(6)?, is_closed));
     }
     let sources = sources.in_force(&transaction).await?;
     let over = over(&transaction, &sources, &due).await?;
     let (mut ended, mut closed, mut opened, mut climbed) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    for (ladder, is_held, is_closed) in &due {
-        match (over.get(&ladder.event), is_held, is_closed) {
-            (Some(outcome), ..) => ended.push((ladder.event, *outcome)),
-            (None, true, true) => closed.push(ladder.event),
-            (None, true, false) if ladder.answer_s.is_some() => opened.push(ladder.event),
-            _ => climbed += u64::from(step(&transaction, &sources, ladder).await?),
+    for (escalation, is_held, is_closed) in &due {
+        match (over.get(&escalation.event), is_held, is_closed) {
+            (Some(outcome), ..) => ended.push((escalation.event, *outcome)),
+            (None, true, true) => closed.push(escalation.event),
+            (None, true, false) if escalation.answer_s.is_some() => opened.push(escalation.event),
+            _ => climbed += u64::from(step(&transaction, &sources, escalation).await?),
         }
     }
     put_off(&transaction, &closed, &opened).await?;
@@ -120,7 +125,7 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Fa
     Ok((rows.len(), climbed))
 }
 
-async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(), Failed> {
+async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(), QueryError> {
     const END: &str = "update vestnik.vst_escalation l set ended_at = clock_timestamp(), outcome = o.outcome \
          from unnest($1::bigint[], $2::text[]) o(event_id, outcome) where l.event_id = o.event_id";
     let (events, outcomes): (Vec<i64>, Vec<&str>) = ended.into_iter().unzip();
@@ -130,7 +135,7 @@ async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(
 }
 
 /// Those of stores that are closed are looked at again; in those that have opened, somebody has the usual time to answer.
-async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), Failed> {
+async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), QueryError> {
     const CLOSED: &str = "update vestnik.vst_escalation set due_at = clock_timestamp() + make_interval(secs => $2) where event_id = any ($1)";
     const OPENED: &str = "update vestnik.vst_escalation l set is_held = false, due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \
          from vestnik.vst_store s where l.event_id = any ($1) and s.id = l.store_id";
@@ -143,13 +148,13 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
     Ok(())
 }
 
-/// What has become of orders that wait no more, by their ladders' events, as the journal has it: their changes may not be
+/// What has become of orders that wait no more, by their escalations' events, as the journal has it: their changes may not be
 /// planned yet. The events of a store are read once for all of its orders, from the oldest of them on.
 async fn over(
     transaction: &Transaction<'_>,
     sources: &Sources,
-    due: &[(Ladder, bool, bool)],
-) -> Result<HashMap<i64, &'static str>, Failed> {
+    due: &[(OpenEscalation, bool, bool)],
+) -> Result<HashMap<i64, &'static str>, QueryError> {
     const SINCE: &str = "id in (select c.id from ( \
              select distinct on (e.store_id) e.store_id, e.xid from unnest($1::bigint[]) l(id) \
              join vestnik.vst_event e on e.id = l.id order by e.store_id, e.xid) o \
@@ -158,10 +163,10 @@ async fn over(
     if due.is_empty() {
         return Ok(HashMap::new());
     }
-    let events: Vec<i64> = due.iter().map(|(ladder, ..)| ladder.event).collect();
+    let events: Vec<i64> = due.iter().map(|(escalation, ..)| escalation.event).collect();
     let keys: Vec<String> = due
         .iter()
-        .filter_map(|(ladder, ..)| Some(SubjectId::from_text(&ladder.subject)?.key.to_string()))
+        .filter_map(|(escalation, ..)| Some(SubjectId::from_text(&escalation.subject)?.key.to_string()))
         .collect();
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&events, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
     let rows = journal::read_where(transaction, SINCE, &parameters).await?;
@@ -174,72 +179,84 @@ async fn over(
             .filter(|_| !matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved));
         stands.insert((event.store, subject.id.to_string()), is);
     }
-    let outcome = |(ladder, ..): &(Ladder, bool, bool)| match stands
-        .get(&(StoreId::new(&ladder.store), ladder.subject.clone()))
+    let outcome = |(escalation, ..): &(OpenEscalation, bool, bool)| match stands
+        .get(&(StoreId::new(&escalation.store), escalation.subject.clone()))
     {
         None | Some(Some(Status::Pending)) => None,
-        Some(Some(_)) => Some((ladder.event, "answered")),
-        Some(None) => Some((ladder.event, "removed")),
+        Some(Some(_)) => Some((escalation.event, "answered")),
+        Some(None) => Some((escalation.event, "removed")),
     };
     Ok(due.iter().filter_map(outcome).collect())
 }
 
-/// Takes the next rung of a ladder, or ends it. Whether it climbed.
-async fn step(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder) -> Result<bool, Failed> {
+/// Takes the next step of a escalation, or ends it. Whether it climbed.
+async fn step(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    escalation: &OpenEscalation,
+) -> Result<bool, QueryError> {
     const END: &str =
         "update vestnik.vst_escalation set ended_at = clock_timestamp(), outcome = 'exhausted' where event_id = $1";
-    const NEXT: &str = "update vestnik.vst_escalation set rung = $2, \
+    const NEXT: &str = "update vestnik.vst_escalation set step = $2, \
              due_at = clock_timestamp() + make_interval(secs => $3) where event_id = $1";
-    for rung in RUNGS.into_iter().filter(|rung| *rung as i16 > ladder.rung) {
+    for step in STEPS.into_iter().filter(|step| *step as i16 > escalation.step) {
         // A store that is not set up any more wants no alarms.
-        let Some(answer_s) = ladder.answer_s else { break };
-        if take(transaction, sources, ladder, rung).await? {
+        let Some(answer_s) = escalation.answer_s else { break };
+        if take(transaction, sources, escalation, step).await? {
             transaction
-                .execute(NEXT, &[&ladder.event, &(rung as i16), &f64::from(answer_s)])
+                .execute(NEXT, &[&escalation.event, &(step as i16), &f64::from(answer_s)])
                 .await?;
-            metrics::counter!("vestnik_escalations_total", "rung" => rung.as_str()).increment(1);
+            metrics::counter!("vestnik_escalations_total", "step" => step.as_str()).increment(1);
             tracing::info!(
-                event = ladder.event,
-                store = ladder.store,
-                rung = rung.as_str(),
+                event = escalation.event,
+                store = escalation.store,
+                step = step.as_str(),
                 "an order is unanswered"
             );
             return Ok(true);
         }
     }
-    transaction.execute(END, &[&ladder.event]).await?;
-    if ladder.answer_s.is_some() {
+    transaction.execute(END, &[&escalation.event]).await?;
+    if escalation.answer_s.is_some() {
         metrics::counter!("vestnik_escalations_exhausted_total").increment(1);
         tracing::warn!(
-            event = ladder.event,
-            store = ladder.store,
-            waited_s = ladder.waited_s.round() as i64,
+            event = escalation.event,
+            store = escalation.store,
+            waited_s = escalation.waited_s.round() as i64,
             "nobody answers an order, and there is nobody left to tell: `vestnik telegram link --mode manager` adds somebody"
         );
     }
     Ok(false)
 }
 
-/// Takes a rung; whether it leads to anybody.
-async fn take(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder, rung: Rung) -> Result<bool, Failed> {
-    match rung {
-        Rung::Panels => {
-            ring(transaction, sources, ladder).await?;
-            let reminded = remind(transaction, ladder).await?;
-            Ok(reminded || has_panel(transaction, ladder).await?)
+/// Takes a step; whether it leads to anybody.
+async fn take(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    escalation: &OpenEscalation,
+    step: EscalationStep,
+) -> Result<bool, QueryError> {
+    match step {
+        EscalationStep::Panels => {
+            ring(transaction, sources, escalation).await?;
+            let reminded = remind(transaction, escalation).await?;
+            Ok(reminded || has_panel(transaction, escalation).await?)
         }
-        Rung::Fallback | Rung::Manager => tell(transaction, ladder, rung).await,
-        Rung::Webhook => {
+        EscalationStep::Fallback | EscalationStep::Manager => tell(transaction, escalation, step).await,
+        EscalationStep::Webhook => {
             const POST: &str = "insert into vestnik.vst_webhook (event_id, store_id) \
                  select $1, id from vestnik.vst_store where id = $2 and webhook_url is not null on conflict do nothing";
-            Ok(transaction.execute(POST, &[&ladder.event, &ladder.store]).await? > 0)
+            Ok(transaction
+                .execute(POST, &[&escalation.event, &escalation.store])
+                .await?
+                > 0)
         }
     }
 }
 
 /// The panels ring again. For a booking they ring until it is answered anyway.
-async fn ring(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder) -> Result<(), Failed> {
-    let Some(subject) = SubjectId::from_text(&ladder.subject) else {
+async fn ring(transaction: &Transaction<'_>, sources: &Sources, escalation: &OpenEscalation) -> Result<(), QueryError> {
+    let Some(subject) = SubjectId::from_text(&escalation.subject) else {
         return Ok(());
     };
     let Some(source) = sources
@@ -249,21 +266,21 @@ async fn ring(transaction: &Transaction<'_>, sources: &Sources, ladder: &Ladder)
         return Ok(());
     };
     let data = serde_json::json!({"order_ids": [&*subject.key], "order_id": &*subject.key, "source": &*source.name,
-        "event_id": ladder.event.to_string(), "waited_seconds": ladder.waited_s.round() as i64});
-    let store = StoreId::new(&ladder.store);
+        "event_id": escalation.event.to_string(), "waited_seconds": escalation.waited_s.round() as i64});
+    let store = StoreId::new(&escalation.store);
     journal::append(transaction, &store, EventType::OrderUnanswered, &data).await?;
     Ok(())
 }
 
 /// Whether the store has a panel that can ring.
-async fn has_panel(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
+async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const PANEL: &str = "select exists (select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where p.store_id = $1 and n.until > clock_timestamp())";
-    Ok(transaction.query_one(PANEL, &[&ladder.store]).await?.try_get(0)?)
+    Ok(transaction.query_one(PANEL, &[&escalation.store]).await?.try_get(0)?)
 }
 
 /// Reminds the chats that have the order; whether there are any, or some that are about to have it.
-async fn remind(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, Failed> {
+async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const REMIND: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
              select d.chat_id, d.store_id, $1, 'unanswered', d.subject, true \
@@ -274,11 +291,15 @@ async fn remind(transaction: &Transaction<'_>, ladder: &Ladder) -> Result<bool, 
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
          select exists (select from planned) or exists (select from vestnik.vst_delivery d \
              where d.event_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
-    Ok(transaction.query_one(REMIND, &[&ladder.event]).await?.try_get(0)?)
+    Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
 
 /// Plans the order for the chats of a mode. One that has had it is not told twice.
-async fn tell(transaction: &Transaction<'_>, ladder: &Ladder, rung: Rung) -> Result<bool, Failed> {
+async fn tell(
+    transaction: &Transaction<'_>,
+    escalation: &OpenEscalation,
+    step: EscalationStep,
+) -> Result<bool, QueryError> {
     const TELL: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
              select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
@@ -290,11 +311,11 @@ async fn tell(transaction: &Transaction<'_>, ladder: &Ladder, rung: Rung) -> Res
         .query_one(
             TELL,
             &[
-                &ladder.event,
-                &ladder.store,
-                &ladder.subject,
-                &rung.as_str(),
-                &(rung as i16),
+                &escalation.event,
+                &escalation.store,
+                &escalation.subject,
+                &step.as_str(),
+                &(step as i16),
             ],
         )
         .await?;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
-use crate::infra::db::{self, Failed};
 use crate::domain::Subject as Canonical;
 use crate::domain::event::{EventId, EventType, PartnerEvent};
 use crate::domain::status::Status;
+use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
@@ -65,7 +65,7 @@ pub(super) async fn told_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     deliveries: &[i64],
-) -> Result<Vec<Item>, Failed> {
+) -> Result<Vec<Item>, QueryError> {
     const EVENTS: &str = "select d.id, e.id, extract(epoch from clock_timestamp() - e.at)::float8 \
          from vestnik.vst_delivery d join vestnik.vst_event e on e.id = coalesce(d.event_id, d.about_id) \
          where d.id = any ($1) order by d.urgent desc, d.id";
@@ -91,7 +91,7 @@ pub(super) async fn is_readable(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     delivery: i64,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     told_of(transaction, sources, &[delivery]).await.map(drop)
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn told_events(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     ids: &[i64],
-) -> Result<HashMap<i64, Told>, Failed> {
+) -> Result<HashMap<i64, Told>, QueryError> {
     let ids: Vec<EventId> = ids.iter().copied().map(EventId).collect();
     let rows = journal::read_with_siblings(transaction, &ids).await?;
     let rows: Vec<&_> = rows.iter().collect();

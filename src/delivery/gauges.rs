@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::Label;
 use tokio_util::sync::CancellationToken;
 
-use crate::infra::db::{self, Failed, Pool};
+use crate::infra::db::{self, Pool, QueryError};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) 
     }
 }
 
-async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), Failed> {
+async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
     // What is open has an index of its own; what is settled would have to be counted row by row, and is a counter.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
@@ -40,17 +40,18 @@ async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), Failed> {
              (select coalesce(extract(epoch from clock_timestamp() - polled_at), 0)::float8 from vestnik.vst_bot), \
              (select count(*) from vestnik.vst_webhook where state in ('pending', 'sending', 'retrying')) \
          from vestnik.vst_delivery where state in ('pending', 'sending', 'retrying')";
-    let row = db::answered(async {
+    let row = db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(OPEN).await?;
-        Ok::<_, Failed>(client.query_one(&statement, &[]).await?)
+        Ok::<_, QueryError>(client.query_one(&statement, &[]).await?)
     })
     .await?;
     for (index, state) in ["pending", "sending", "retrying"].into_iter().enumerate() {
         let labels = labels.iter().cloned().chain([Label::new("state", state)]);
-        metrics::gauge!("vestnik_telegram_open", labels.collect::<Vec<_>>()).set(row.try_get::<_, i64>(index)? as f64);
+        metrics::gauge!("vestnik_telegram_deliveries", labels.collect::<Vec<_>>())
+            .set(row.try_get::<_, i64>(index)? as f64);
     }
-    metrics::gauge!("vestnik_telegram_oldest_seconds", labels.iter()).set(row.try_get::<_, f64>(3)?);
+    metrics::gauge!("vestnik_telegram_oldest_delivery_age_seconds", labels.iter()).set(row.try_get::<_, f64>(3)?);
     metrics::gauge!("vestnik_telegram_stopped", labels.iter()).set(row.try_get::<_, i64>(4)? as f64);
     metrics::gauge!("vestnik_telegram_chats_disabled", labels.iter()).set(row.try_get::<_, i64>(5)? as f64);
     metrics::gauge!("vestnik_telegram_chats_blocked", labels.iter()).set(row.try_get::<_, i64>(6)? as f64);

@@ -3,9 +3,9 @@
 use crate::infra::db::{Pool, Transaction};
 
 use super::enqueue::DueEvent;
-use crate::infra::db::{self, Failed};
 use crate::domain::event::EventId;
 use crate::domain::status::{Status, SubjectKind};
+use crate::infra::db::{self, QueryError};
 
 /// Promises looked at in one transaction.
 const BATCH: i64 = 200;
@@ -59,7 +59,7 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
 }
 
 /// Tells of those that are late. How many.
-pub async fn tell(pool: &Pool) -> Result<u64, Failed> {
+pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
     const TELL: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
              select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() \
              order by due_at limit $1 for update skip locked) returning store_id, subject, event_id), \
@@ -71,7 +71,7 @@ pub async fn tell(pool: &Pool) -> Result<u64, Failed> {
              on conflict (about_id, chat_id, note) do nothing returning chat_id), \
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
          select count(*) from late";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(TELL).await?;
         let row = client.query_one(&statement, &[&BATCH]).await?;

@@ -3,15 +3,15 @@
 use crate::infra::db::{Pool, Transaction};
 
 use super::queue::ChatId;
-use crate::infra::db::{self, Failed};
+use crate::infra::db::{self, QueryError};
 
 /// A message of the group's own says that it has another number. Whether the old one was known.
-pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, Failed> {
+pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         let Some(row) = transaction.query_opt(CHAT, &[&from]).await? else {
             return Ok(false);
         };
@@ -24,7 +24,7 @@ pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, Failed> {
 
 /// The chat has this number from now on. Where another row has it, what waits goes there. The messages of the old group
 /// cannot be edited: their numbers are others' in the new one.
-pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), Failed> {
+pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), QueryError> {
     let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1";
     transaction.execute(forget, &[&chat.0]).await?;
     let there = "select id from vestnik.vst_chat where telegram_id = $1 and id <> $2 for no key update";

@@ -2,7 +2,7 @@
 //! into rows, `queue` claims them under Telegram's budgets, in one of a chat's `lane`s, `choice` says what is next, `work` what that may be,
 //! `worker` sends, `settle` writes down what became of it; `aside` sets aside what cannot be read, `chat_state` tells
 //! of a chat that takes nothing, `migrate` follows one to its new number; `escalation` climbs while nobody
-//! answers, `watch` looks for stores that nobody could ring, `pause` tells that a store takes no orders, `today` counts a day, `webhook` is the last rung; `forget` ends what is over,
+//! answers, `watch` looks for stores that nobody could ring, `pause` tells that a store takes no orders, `today` counts a day, `webhook` is the last step; `forget` ends what is over,
 //! `figures` says how it all stands.
 
 pub mod chat_links;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::note::Noted;
 use super::event_view::{Item, Told};
+use super::note::Noted;
 use crate::domain::event::EventType;
 use crate::telegram::message::Button;
 
@@ -86,7 +86,7 @@ pub enum Work {
         item: i64,
     },
     /// An answer to a command, or news of the store.
-    Words {
+    Reply {
         /// HTML.
         text: String,
         /// Rows of buttons below it.
@@ -127,7 +127,7 @@ impl Work {
                 items.iter().map(|item| item.id).chain(notes.iter().copied()).collect()
             }
             Self::Note(noted) => noted.about.iter().map(|item| item.id).collect(),
-            Self::Alarm { item, .. } | Self::Words { item, .. } | Self::Keyboard { item, .. } => vec![*item],
+            Self::Alarm { item, .. } | Self::Reply { item, .. } | Self::Keyboard { item, .. } => vec![*item],
         }
     }
 
@@ -137,7 +137,7 @@ impl Work {
             Self::Subject(subject) => Some(&subject.style),
             Self::Digest { style, .. } | Self::Alarm { style, .. } => Some(style),
             Self::Note(noted) => Some(&noted.style),
-            Self::Words { .. } | Self::Keyboard { .. } => None,
+            Self::Reply { .. } | Self::Keyboard { .. } => None,
         }
     }
 
@@ -148,7 +148,7 @@ impl Work {
             Self::Digest { sounds, .. } => !sounds,
             Self::Note(noted) => noted.style.muted && !noted.note.is_heard_by_all(),
             Self::Alarm { style, .. } => style.muted,
-            Self::Words { sounds, .. } => !sounds,
+            Self::Reply { sounds, .. } => !sounds,
             Self::Keyboard { .. } => false,
         }
     }
@@ -158,7 +158,7 @@ impl Work {
         let told: Vec<&Told> = match self {
             Self::Subject(subject) => vec![&subject.base, &subject.latest],
             Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
-            Self::Note(_) | Self::Alarm { .. } | Self::Words { .. } | Self::Keyboard { .. } => Vec::new(),
+            Self::Note(_) | Self::Alarm { .. } | Self::Reply { .. } | Self::Keyboard { .. } => Vec::new(),
         };
         told.into_iter()
             .filter(|told| told.kind == EventType::NewOrder)

@@ -4,10 +4,10 @@
 use crate::infra::db::Transaction;
 
 use super::choice::Open;
-use super::queue::ChatId;
 use super::event_view::{Item, told_of};
 use super::next_message::{Style, Work};
-use crate::infra::db::Failed;
+use super::queue::ChatId;
+use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
 /// Notes of a kind that come one by one; above, they come as one.
@@ -77,7 +77,7 @@ pub(super) async fn work(
     style: Style,
     note: Note,
     open: &[Open],
-) -> Result<Option<Work>, Failed> {
+) -> Result<Option<Work>, QueryError> {
     const MESSAGE: &str = "select message_id from vestnik.vst_message \
          where chat_id = $1 and store_id = $2 and subject = $3 and message_id <> 0";
     let is_told = |of: &Open| {
@@ -116,7 +116,11 @@ pub(super) async fn work(
 }
 
 /// Nobody is told that an order waits which was answered meanwhile. The deliveries that are over.
-async fn settle_answered(transaction: &Transaction<'_>, note: Note, deliveries: &[i64]) -> Result<Vec<i64>, Failed> {
+async fn settle_answered(
+    transaction: &Transaction<'_>,
+    note: Note,
+    deliveries: &[i64],
+) -> Result<Vec<i64>, QueryError> {
     const OVER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', settled_at = clock_timestamp() \
          from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";
     if note != Note::Unanswered {

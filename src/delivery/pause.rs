@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::infra::db::Transaction;
 use crate::domain::event::{Body, EventType};
+use crate::infra::db::Transaction;
 use crate::journal::Due;
 use crate::telegram::pause::{Notice, notice};
 

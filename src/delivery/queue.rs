@@ -11,8 +11,8 @@ use tokio_postgres::types::ToSql;
 use super::choice::next_work;
 use super::lane::{self, Lane};
 use super::next_message::Work;
-use super::{dead_letter, complete};
-use crate::infra::db::{self, Failed};
+use super::{complete, dead_letter};
+use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
@@ -79,7 +79,7 @@ pub struct Rules {
     /// How long its send may take.
     pub deadline: Duration,
     /// Messages that may wait for a chat; above: digests.
-    pub digest_above: usize,
+    pub digest_threshold: usize,
     /// The longest that an idle node waits before it looks again.
     pub idle: Duration,
     /// SHA-256 of the bot's token: whether the bot is stopped is asked of that one.
@@ -89,13 +89,13 @@ pub struct Rules {
 }
 
 /// Claims the next chat that may be sent to: for a message, or else for an edit.
-pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, Failed> {
+pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, QueryError> {
     for lane in Lane::ALL {
-        if let Some(claimed) = db::answered(claim_in(pool, sources, rules, lane)).await? {
+        if let Some(claimed) = db::with_timeout(claim_in(pool, sources, rules, lane)).await? {
             return Ok(claimed);
         }
     }
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         complete::reap(&client).await?;
         Ok(Claimed::Idle(next_due(&client, rules).await?))
@@ -104,12 +104,12 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
 }
 
 /// `None`: no chat may be sent to in this lane now.
-async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, Failed> {
+async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, QueryError> {
     let asked = Instant::now();
     let send_by = asked + rules.lease - rules.deadline;
     let mut client = pool.get().await?;
     let mut transaction = client.transaction().await?;
-    db::bound_silence(&transaction).await?;
+    db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
     // A send that begins and ends at the last moment of its lease still has its distance from the next.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
@@ -119,10 +119,10 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     };
     let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
     let sources = sources.in_force(&transaction).await?;
-    let work = match next(&mut transaction, &sources, chat, lane, rules.digest_above).await {
+    let work = match next(&mut transaction, &sources, chat, lane, rules.digest_threshold).await {
         Ok(work) => work,
         // Postgres is away, or busy: all chats wait for the same.
-        Err(error) if dead_letter::may_pass(&error) => return Err(error),
+        Err(error) if dead_letter::is_transient(&error) => return Err(error),
         Err(error) => {
             transaction.rollback().await?;
             dead_letter::set_aside(&mut client, &sources, chat, lane, &error).await?;
@@ -208,18 +208,18 @@ async fn next(
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
-    digest_above: usize,
-) -> Result<Option<Work>, Failed> {
+    digest_threshold: usize,
+) -> Result<Option<Work>, QueryError> {
     if lane == Lane::Edits
         && let Some(work) = keyboard(transaction, chat).await?
     {
         return Ok(Some(work));
     }
-    next_work(transaction, sources, chat, lane, digest_above).await
+    next_work(transaction, sources, chat, lane, digest_threshold).await
 }
 
 /// Buttons that somebody who pressed one waits for. They are of no use a minute later.
-async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, Failed> {
+async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
     const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', settled_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and state in ('pending', 'sending', 'retrying') \
            and planned_at < clock_timestamp() - interval '1 minute'";
@@ -238,7 +238,7 @@ async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<
     Ok(Some(Work::Keyboard {
         item: row.try_get(0)?,
         message: row.try_get(1)?,
-        rows: serde_json::from_value(rows).map_err(|_| Failed::Inconsistent("buttons that are none"))?,
+        rows: serde_json::from_value(rows).map_err(|_| QueryError::Inconsistent("buttons that are none"))?,
     }))
 }
 
@@ -250,7 +250,7 @@ struct Sending {
     was_blocked: bool,
 }
 
-async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Result<Sending, Failed> {
+async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Result<Sending, QueryError> {
     const SENDING: &str = "with items as ( \
              update vestnik.vst_delivery set state = 'sending', attempts = attempts + 1, fence = $2 where id = any ($1) \
              returning chat_id, store_id, thread_id, failures, refusals) \
@@ -273,7 +273,7 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
 
 /// How long until something may be sent, `idle` at most, and so long where the bot is stopped. What is due already
 /// and was not claimed is locked by another node, or waits for a slot: that is looked at again soon.
-async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, Failed> {
+async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
     // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
@@ -297,7 +297,7 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, Failed> {
 }
 
 /// The lane has nothing that is due. A planner that has just given it something waits for this row, and marks it again.
-async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), Failed> {
+async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(
         "update vestnik.vst_chat set {} = '-infinity', {} = null, {} = ( \

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use crate::infra::db::Pool;
 
 use super::event_view::{Item, told_of};
-use crate::infra::db::{self, Failed};
-use crate::domain::status::Status;
 use crate::delivery::chat_links::Pressed;
+use crate::domain::status::Status;
+use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
 /// Orders of a chat that are looked through for open ones, the newest.
@@ -18,7 +18,7 @@ const HOURS: i32 = 48;
 const LISTED: usize = 60;
 
 /// Brings an order or booking: as a message of its own, or, where it has one, by a reply that leads to it.
-pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Failed> {
+pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \
              where m.store_id = $2 and m.subject = $3 and m.message_id <> 0), \
@@ -30,7 +30,7 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Fail
          select id, $2, $4, $3, true, true from chat where not exists (select from there) \
          on conflict (event_id, chat_id) do update set state = case d.state when 'sending' then d.state else 'pending' end, settled_at = null, due_at = '-infinity', \
              failures = 0, refusals = 0, urgent = true, stale = false, alone = true";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         client
             .execute(
@@ -44,13 +44,13 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Fail
 }
 
 /// What a chat has been told of these stores and is open, the oldest first, each as it stands.
-pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, Failed> {
+pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, QueryError> {
     const TOLD: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = $1 and d.event_id is not null and d.store_id = any ($2) \
            and d.planned_at > clock_timestamp() - make_interval(hours => $3) \
          group by d.store_id, d.subject order by 2 desc limit $4";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
         let rows = transaction.query(TOLD, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;

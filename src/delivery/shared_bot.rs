@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::infra::backoff::Backoff;
-use crate::infra::db::{self, Failed};
+use crate::infra::db::{self, QueryError};
 
 /// Between two times that a node says that it is up.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,14 +82,14 @@ impl Heartbeat {
             client
                 .execute("delete from vestnik.vst_bot_node where id = $1", &[&self.node])
                 .await?;
-            Ok::<_, Failed>(())
+            Ok::<_, QueryError>(())
         };
         // It is found out by itself.
         let _ = timeout(BEAT_DEADLINE, leave).await;
     }
 
     /// Until it fails.
-    async fn beat(&self, backoff: &mut Backoff) -> Result<(), Failed> {
+    async fn beat(&self, backoff: &mut Backoff) -> Result<(), QueryError> {
         const BEAT: &str = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), clock_timestamp()) \
              on conflict (id) do update set pid = excluded.pid, seen_at = excluded.seen_at";
         const GONE: &str = "delete from vestnik.vst_bot_node where seen_at < clock_timestamp() - interval '1 hour'";
@@ -124,7 +124,7 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
 }
 
 /// Takes or keeps the long poll.
-pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, Failed> {
+pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     let take = format!(
         "with before as (select poller from vestnik.vst_bot for update) \
          update vestnik.vst_bot b set poller = $1 from before \
@@ -132,7 +132,7 @@ pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, Failed> {
          returning b.next_update, before.poller is distinct from $1",
         is_up("b.poller")
     );
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(&take).await?;
         if let Some(row) = client.query_opt(&statement, &[&node]).await? {
@@ -166,7 +166,7 @@ pub struct Update {
 /// is this node's: where it is not, nothing is stored, and the other node gets it again.
 ///
 /// The number may go down: after a quiet week Telegram begins anew, anywhere.
-pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, Failed> {
+pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
     const TAKE: &str = "with ours as (update vestnik.vst_bot set next_update = $2, polled_at = clock_timestamp(), \
              error = null, error_at = null where poller = $1 returning 1), \
          taken as (insert into vestnik.vst_bot_update (id, body) \
@@ -175,7 +175,7 @@ pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update])
          select count(*) from ours";
     let ids: Vec<i64> = updates.iter().map(|update| update.id).collect();
     let bodies: Vec<&str> = updates.iter().map(|update| update.body.as_str()).collect();
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(TAKE).await?;
         let row = client
@@ -187,9 +187,9 @@ pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update])
 }
 
 /// What was taken by a node that is gone, and not dealt with; at most so many, the oldest first.
-pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, Failed> {
+pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError> {
     const LEFT: &str = "select id, body from vestnik.vst_bot_update order by taken_at, id limit $1";
-    db::answered(async {
+    db::with_timeout(async {
         let rows = pool.get().await?.query(LEFT, &[&most]).await?;
         let read = |row: &tokio_postgres::Row| {
             Ok(Update {
@@ -203,8 +203,8 @@ pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, Failed> {
 }
 
 /// An update has been dealt with, or was given up.
-pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), Failed> {
-    db::answered(async {
+pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
+    db::with_timeout(async {
         let client = pool.get().await?;
         client
             .execute("delete from vestnik.vst_bot_update where id = $1", &[&update])
@@ -215,9 +215,9 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), Failed> {
 }
 
 /// Lets another node poll.
-pub async fn release(pool: &Pool, node: &str) -> Result<(), Failed> {
+pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     const RELEASE: &str = "update vestnik.vst_bot set poller = null where poller = $1";
-    db::answered(async {
+    db::with_timeout(async {
         pool.get().await?.execute(RELEASE, &[&node]).await?;
         Ok(())
     })
@@ -225,10 +225,10 @@ pub async fn release(pool: &Pool, node: &str) -> Result<(), Failed> {
 }
 
 /// The token is not let in: no node tries it again.
-pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed> {
+pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryError> {
     const STOP: &str = "update vestnik.vst_bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
     let token: [u8; 32] = Sha256::digest(token).into();
-    db::answered(async {
+    db::with_timeout(async {
         pool.get().await?.execute(STOP, &[&token.as_slice(), &why]).await?;
         Ok(())
     })
@@ -236,14 +236,14 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), Failed>
 }
 
 /// Telegram knows this token: whatever stopped the bot before is over. A bot of another number has updates of its own.
-pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), Failed> {
+pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
          forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \
          update vestnik.vst_bot set stopped_at = null, stopped_why = null, stopped_hash = null, number = $1, \
              next_update = case when number is distinct from $1 then 0 else next_update end \
          where stopped_at is not null or number is distinct from $1";
     let number: Option<i64> = token.split_once(':').and_then(|(number, _)| number.parse().ok());
-    db::answered(async {
+    db::with_timeout(async {
         pool.get().await?.execute(START, &[&number]).await?;
         Ok(())
     })
@@ -251,10 +251,10 @@ pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), Failed> {
 }
 
 /// Why Telegram is not reached from a node; `None`: it is again.
-pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), Failed> {
+pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     const NOTE: &str = "update vestnik.vst_bot set error = $1, error_at = case when $1::text is not null then clock_timestamp() end \
          where error is distinct from $1";
-    db::answered(async {
+    db::with_timeout(async {
         pool.get().await?.execute(NOTE, &[&error]).await?;
         Ok(())
     })
@@ -262,8 +262,8 @@ pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), Failed> {
 }
 
 /// Another program polls, or a webhook is set.
-pub async fn note_conflict(pool: &Pool) -> Result<(), Failed> {
-    db::answered(async {
+pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
+    db::with_timeout(async {
         let client = pool.get().await?;
         client
             .execute("update vestnik.vst_bot set conflict_at = clock_timestamp()", &[])
@@ -291,7 +291,7 @@ pub struct State {
 }
 
 /// Reads it.
-pub async fn state(client: &Client) -> Result<State, Failed> {
+pub async fn state(client: &Client) -> Result<State, QueryError> {
     let sql = format!(
         "select stopped_why, case when {} then poller end, {age} polled_at)::float8, {age} conflict_at)::float8, \
              error, {age} error_at)::float8, (select count(*) from vestnik.vst_bot_update) from vestnik.vst_bot b",

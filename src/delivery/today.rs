@@ -6,9 +6,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::infra::db::{self, Failed, Pool};
 use crate::domain::event::{EventType, PartnerEvent, SubjectId};
 use crate::domain::status::Status;
+use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
@@ -44,13 +44,13 @@ pub struct Today {
 }
 
 /// Reads it; `None`: the store is not set up.
-pub async fn today(pool: &Pool, sources: &Registry, store: &str) -> Result<Option<Today>, Failed> {
+pub async fn today(pool: &Pool, sources: &Registry, store: &str) -> Result<Option<Today>, QueryError> {
     const DAY: &str = "select coalesce(name, id), time_zone, \
              (date_trunc('day', clock_timestamp() at time zone time_zone - make_interval(hours => $2)) + make_interval(hours => $2)) at time zone time_zone \
          from vestnik.vst_store where id = $1";
     const SINCE: &str = "id in (select e.id from vestnik.vst_event e where e.store_id = $1 and e.at >= $2 and e.source is not null \
          order by e.id desc limit $3) order by id";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
         db::read_by_index(&transaction).await?;

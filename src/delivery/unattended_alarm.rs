@@ -1,18 +1,18 @@
 //! Nobody is listening: a store that is open, with no panel that could ring, raises one alarm before the next order
 //! comes, and one all-clear when somebody is there again. A store may have chats in place of a panel.
 
-use crate::infra::db::{self, Failed, Pool};
+use crate::infra::db::{self, Pool, QueryError};
 
 /// How long an open store may be without a panel, seconds: a page that is loaded again is no alarm.
 pub const GRACE_S: f64 = 60.0;
 
 /// Looks once. How many alarms were raised or cleared.
-pub async fn watch(pool: &Pool) -> Result<u64, Failed> {
+pub async fn watch(pool: &Pool) -> Result<u64, QueryError> {
     watch_with(pool, GRACE_S).await
 }
 
 /// The same with another grace, seconds.
-pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
+pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, QueryError> {
     const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";
     // A store without a panel is attended by its chats, where they get each order and take it.
@@ -41,10 +41,10 @@ pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, Failed> {
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
          select (select count(*) from raised), (select count(*) from cleared)"
     );
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         if !db::take_turn(&transaction, "watch").await? {
             return Ok(0);
         }

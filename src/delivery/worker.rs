@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::gauges::{self, database_label};
-use super::enqueue::{self, Planned};
-use super::queue::{self, Claim, Claimed, Rules};
 use super::complete::{self, MOST_REFUSALS, Outcome, Settled};
+use super::enqueue::{self, Planned};
+use super::gauges::{self, database_label};
+use super::queue::{self, Claim, Claimed, Rules};
 use super::{escalation, late, unattended_alarm, webhook};
+use crate::delivery::shared_bot;
 use crate::infra::backoff::Backoff;
 use crate::infra::config::{Telegram, Webhook};
-use crate::delivery::shared_bot;
 use crate::sources::registry::Registry;
 use crate::telegram::{Client, Outage, sender};
 
@@ -44,7 +44,7 @@ pub struct Worker {
     pub client: Client,
     /// Its settings.
     pub settings: Telegram,
-    /// Of the last rung.
+    /// Of the last step.
     pub webhook: Webhook,
     /// The node, as it stands in `vestnik.vst_bot_node`.
     pub node: String,
@@ -108,7 +108,7 @@ impl Worker {
         let rules = Rules {
             lease: self.settings.lease,
             deadline: self.settings.deadline,
-            digest_above: self.settings.digest_above,
+            digest_threshold: self.settings.digest_threshold,
             idle: IDLE,
             bot: Sha256::digest(self.client.token().expose_secret()).into(),
             node: self.node.clone(),
@@ -234,7 +234,7 @@ impl Worker {
             match escalation::climb(&self.pool, &self.sources).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
-                Err(error) => tracing::warn!(%error, "the ladders of unanswered orders could not be climbed"),
+                Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be climbed"),
             }
             match late::tell(&self.pool).await {
                 Ok(0) => {}

@@ -4,10 +4,10 @@
 use crate::infra::db::Client;
 
 use super::{Finding, well, wrong};
-use crate::infra::config::Telegram;
-use crate::infra::db::Failed;
 use crate::delivery::chat_links::{self, Listed};
 use crate::delivery::shared_bot::{self, State};
+use crate::infra::config::Telegram;
+use crate::infra::db::QueryError;
 use crate::telegram;
 
 /// A poll that was answered this long ago is a lost one, seconds.
@@ -18,7 +18,7 @@ const CONFLICT_IS_NEWS_S: f64 = 600.0;
 const WAITS_TOO_LONG_S: f64 = 600.0;
 
 /// Looks at it.
-pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, Failed> {
+pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, QueryError> {
     let (state, chats) = (shared_bot::state(client).await?, chat_links::list(client).await?);
     let mut findings = vec![let_in(settings, &state).await, poll_of(&state)];
     findings.extend(chats_of(&chats));

@@ -9,12 +9,12 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio_postgres::Row;
 
-use crate::infra::config::Config;
-use crate::infra::db::Client;
 use crate::domain::status::SubjectKind;
-use crate::sources::health::{self, Health};
+use crate::infra::config::Config;
 use crate::infra::db;
+use crate::infra::db::Client;
 use crate::migrate;
+use crate::sources::health::{self, Health};
 
 /// The first version of Postgres that has what the journal is read by.
 const OLDEST_POSTGRES: i32 = 14;
@@ -68,7 +68,7 @@ fn wrong(subject: &str, says: impl Into<String>) -> Finding {
 }
 
 /// Looks at the configured database; transactions of this age are named. An error says that it could not be looked at.
-pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db::Failed> {
+pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
     let client = db::connect_as(url, "doctor").await?;
     let mut findings = server(&client).await?;
@@ -91,12 +91,12 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     Ok(findings)
 }
 
-async fn ask(client: &Client, sql: &str) -> Result<Row, db::Failed> {
-    db::answered(async { Ok(client.query_one(sql, &[]).await?) }).await
+async fn ask(client: &Client, sql: &str) -> Result<Row, db::QueryError> {
+    db::with_timeout(async { Ok(client.query_one(sql, &[]).await?) }).await
 }
 
 /// What the server is, whether it keeps what it has committed, and whether it has room.
-async fn server(client: &Client) -> Result<Vec<Finding>, db::Failed> {
+async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const SERVER: &str = "select current_setting('server_version'), current_setting('server_version_num')::int / 10000, \
          pg_is_in_recovery(), \
          array(select name from pg_settings where setting = 'off' and name in ('fsync', 'full_page_writes', 'synchronous_commit')), \
@@ -141,7 +141,7 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::Failed> {
 }
 
 /// Whether somebody between us and Postgres could read along, and what of the URL means nothing.
-async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::Failed> {
+async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::QueryError> {
     const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let address = db::parse(url, "doctor")?;
     let mut says = address.tls.to_string();
@@ -160,7 +160,7 @@ async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::
     })
 }
 
-async fn schema(config: &Config, client: &Client) -> Result<Finding, db::Failed> {
+async fn schema(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     let there = ask(client, "select to_regclass('vestnik.vst_source') is not null").await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(wrong(
@@ -178,8 +178,8 @@ async fn schema(config: &Config, client: &Client) -> Result<Finding, db::Failed>
     )
 }
 
-async fn tables(client: &Client) -> Result<Vec<Finding>, db::Failed> {
-    let sources = db::answered(health::check(client)).await?;
+async fn tables(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
+    let sources = db::with_timeout(health::check(client)).await?;
     if sources.is_empty() {
         let none = "no table is attached, so there are no events: run `vestnik attach --table public.orders`";
         return Ok(vec![wrong("sources", none)]);
@@ -206,7 +206,7 @@ fn source(health: &Health) -> Vec<Finding> {
 
 /// The transactions that keep vacuum from cleaning up, and the notification queue from being emptied. Never what they do: a
 /// query's text may hold a customer's name.
-async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::Failed> {
+async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     const OLD: &str = "select * from ( \
            select format('pid %s (%s), a transaction of role %s, %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename, state), \
              extract(epoch from clock_timestamp() - xact_start)::float8 as age_s, format('select pg_terminate_backend(%s)', pid) \
@@ -219,9 +219,9 @@ async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db
     const SLOTS: &str = "select slot_name::text from pg_replication_slots \
          where not active and (xmin is not null or catalog_xmin is not null) order by slot_name";
     const SEES_ALL: &str = "select pg_has_role('pg_read_all_stats', 'usage')";
-    let held = db::answered(async {
+    let held = db::with_timeout(async {
         let limits: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&old.as_secs_f64(), &NAMED_TRANSACTIONS];
-        Ok::<_, db::Failed>((client.query(OLD, &limits).await?, client.query(SLOTS, &[]).await?))
+        Ok::<_, db::QueryError>((client.query(OLD, &limits).await?, client.query(SLOTS, &[]).await?))
     });
     let (transactions, slots) = held.await?;
     let mut findings = Vec::new();

@@ -3,10 +3,10 @@
 use secrecy::SecretString;
 
 use super::{Finding, ask, well, wrong};
+use crate::feed::listener;
 use crate::feed::suppression_locks::disturbance;
 use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
-use crate::feed::listener;
 use crate::migrate;
 
 /// Share of the notification queue in use above which some listener is taken not to read.
@@ -15,7 +15,11 @@ const QUEUE_USAGE: f64 = 0.1;
 const OVERDUE_S: f64 = 8.0;
 
 /// Whether a node listens, and whether a notification of ours comes back on the address that nodes listen on.
-pub(super) async fn examine(config: &Config, url: &SecretString, client: &Client) -> Result<Vec<Finding>, db::Failed> {
+pub(super) async fn examine(
+    config: &Config,
+    url: &SecretString,
+    client: &Client,
+) -> Result<Vec<Finding>, db::QueryError> {
     if config.database.notify == Notify::Off {
         let off = "switched off (database.notify): nodes read every 50 ms";
         return Ok(vec![well("notifications", off)]);
@@ -33,11 +37,11 @@ pub(super) async fn examine(config: &Config, url: &SecretString, client: &Client
 
 /// Whether a node listens, and whether each goes on. Every node probes its channels, which shows whatever its connections are
 /// called.
-async fn nodes(client: &Client) -> Result<Vec<Finding>, db::Failed> {
+async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const NODES: &str = "select pid, coalesce(extract(epoch from clock_timestamp() - query_start), 0)::float8 from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid() \
            and (application_name = 'vestnik listener' or query like '%pg_listening_channels()%') order by pid";
-    let rows = db::answered(async { Ok::<_, db::Failed>(client.query(NODES, &[]).await?) }).await?;
+    let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(NODES, &[]).await?) }).await?;
     let mut findings = vec![match rows.len() {
         0 => wrong("nodes", "none listens to this database: start `vestnik serve`"),
         1 => well("nodes", "one listens"),
@@ -57,13 +61,14 @@ async fn nodes(client: &Client) -> Result<Vec<Finding>, db::Failed> {
 }
 
 /// How full the notification queue is, and who keeps it from being emptied.
-pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, db::Failed> {
+pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     let usage: f64 = ask(client, "select pg_notification_queue_usage()").await?.try_get(0)?;
     let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
     if usage <= QUEUE_USAGE.min(config.database.notify_queue_limit) {
         return Ok(well("queue", says));
     }
-    let oldest = db::answered(async { Ok::<_, db::Failed>(disturbance::oldest_transaction(client).await?) }).await?;
+    let oldest =
+        db::with_timeout(async { Ok::<_, db::QueryError>(disturbance::oldest_transaction(client).await?) }).await?;
     let end = match oldest {
         Some(oldest) => format!("the oldest is {oldest}: end it with pg_terminate_backend"),
         None => "this role sees none: grant it pg_read_all_stats".to_owned(),
@@ -79,8 +84,8 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
 }
 
 /// Whether somebody else holds the locks of the nodes.
-pub(super) async fn locks(client: &Client) -> Result<Finding, db::Failed> {
-    let holders = db::answered(async { Ok::<_, db::Failed>(disturbance::holders(client).await?) }).await?;
+pub(super) async fn locks(client: &Client) -> Result<Finding, db::QueryError> {
+    let holders = db::with_timeout(async { Ok::<_, db::QueryError>(disturbance::holders(client).await?) }).await?;
     let mut told: Vec<String> = holders
         .iter()
         .map(|holder| {

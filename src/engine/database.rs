@@ -3,26 +3,26 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify as Wake, watch};
+use tokio::sync::{Notify as WakeReason, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::notify_guard::NotifyGuard;
 use super::{Error, maintenance};
-use crate::infra::config::{Config, Notify};
-use crate::infra::db::{self, Turns, WAITING_PRESSES};
-use crate::delivery::{cleanup, worker::Worker};
-use crate::feed::{Feed, Pulse};
-use crate::http::{self, Site};
-use crate::feed::listener::{self, Bell, Hearing};
 use crate::delivery::shared_bot::Heartbeat;
-use crate::store::presence::Presence;
-use crate::receipts::writer;
+use crate::delivery::{cleanup, worker::Worker};
 use crate::fanout::router::Router;
 use crate::fanout::session::Hub;
+use crate::feed::listener::{self, Bell, Hearing};
+use crate::feed::{Feed, FeedHealth};
+use crate::http::{self, DatabaseContext};
+use crate::infra::config::{Config, Notify};
+use crate::infra::db::{self, Turns, WAITING_PRESSES};
+use crate::receipts::writer;
 use crate::sources::derived::projector::Projector;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
+use crate::store::presence::Presence;
 use crate::telegram::{self, update_poller::Bot};
 use crate::token::{Issuer, Tokens, Usage};
 
@@ -42,7 +42,7 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts every part of a database. `number` is its place among several, `name` its name.
-    pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<Site>, Error> {
+    pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
         db::introduce(&url, name.as_deref())?;
@@ -55,7 +55,7 @@ impl Node {
             session.max_per_store,
             session.max_per_token,
         ));
-        let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(Pulse::default()));
+        let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(FeedHealth::default()));
         let (hearing, heard) = watch::channel(Hearing::Disconnected);
         let (recorder, ledger) = writer::recorder();
         let notified = heard.clone();
@@ -63,7 +63,7 @@ impl Node {
         let is_notified = move || *notified.borrow() == Hearing::Listening;
         let (tokens, look_ups) = Tokens::new(token_pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
         let tokens = Arc::new(tokens);
-        let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
+        let (presence, news) = (Arc::new(Presence::default()), Arc::new(WakeReason::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
@@ -75,7 +75,7 @@ impl Node {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
-            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Wake::new()));
+            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(WakeReason::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(
@@ -140,10 +140,19 @@ impl Node {
             }
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
-        background.spawn(maintenance::trim(pool.clone(), config.journal.retention, self.stop.clone()));
+        background.spawn(maintenance::trim(
+            pool.clone(),
+            config.journal.retention,
+            self.stop.clone(),
+        ));
         background.spawn(maintenance::end_pauses(pool.clone(), self.stop.clone()));
         if let Some(pause) = config.journal.reconcile_interval {
-            background.spawn(maintenance::reconcile(pool.clone(), name.clone(), pause, self.stop.clone()));
+            background.spawn(maintenance::reconcile(
+                pool.clone(),
+                name.clone(),
+                pause,
+                self.stop.clone(),
+            ));
         }
         background.spawn(cleanup::run(pool.clone(), config.journal.retention, self.stop.clone()));
 
@@ -160,7 +169,7 @@ impl Node {
             sources,
             lookup,
         });
-        Ok(Arc::new(Site {
+        Ok(Arc::new(DatabaseContext {
             number,
             name,
             hub,

@@ -7,15 +7,15 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::event::StoreId;
+use crate::fanout::router::Router;
+use crate::feed::FeedHealth;
+use crate::feed::listener::{Bell, Hearing};
+use crate::http::{ConnectionLimits, DatabaseContext};
 use crate::infra::db;
 use crate::infra::db::Pool;
-use crate::domain::event::StoreId;
-use crate::feed::Pulse;
-use crate::http::{ConnectionLimits, Site};
-use crate::journal::{self, Trimmed};
-use crate::feed::listener::{Bell, Hearing};
 use crate::infra::metrics;
-use crate::fanout::router::Router;
+use crate::journal::{self, Trimmed};
 use crate::sources::health::{self, Health};
 use crate::sources::reconciler::{MissedRows, Reconciler};
 use crate::store::pause;
@@ -46,7 +46,7 @@ const LET_GO_AFTER: Duration = Duration::from_secs(10);
 
 /// Tells the sessions of a node that cannot read the journal, and lets them go when that does not end: a client must not
 /// take for live what hears nothing.
-pub(super) async fn watch_pulse(pulse: Arc<Pulse>, router: Arc<Router>, stop: CancellationToken) {
+pub(super) async fn watch_pulse(pulse: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
     let mut looks = interval(STALE_LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut are_gone = false;
@@ -191,14 +191,20 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
                     );
                 }
             }
-            Err(error) if error.may_pass() => tracing::debug!(%error, "the tables were not compared with the journal"),
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, "the tables were not compared with the journal")
+            }
             Err(error) => tracing::warn!(%error, "the tables could not be compared with the journal"),
         }
     }
 }
 
 /// Keeps the gauges: what is counted of several databases is the sum, what is a danger is the worst.
-pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLimits>, stop: CancellationToken) {
+pub(super) async fn sample_gauges(
+    sites: Vec<Arc<DatabaseContext>>,
+    limits: Arc<ConnectionLimits>,
+    stop: CancellationToken,
+) {
     let mut ticks = interval(VITALS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut troubles = vec![Vec::new(); sites.len()];
@@ -215,7 +221,7 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLi
         let sessions: usize = depths.iter().map(|(sessions, _)| sessions).sum();
         let deepest_bytes = depths.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
         ::metrics::gauge!("vestnik_sessions").set(sessions as f64);
-        ::metrics::gauge!("vestnik_session_queue_bytes_max").set(deepest_bytes as f64);
+        ::metrics::gauge!("vestnik_session_queue_max_bytes").set(deepest_bytes as f64);
         let listening = sites.iter().all(|site| *site.hearing.borrow() == Hearing::Listening);
         ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(listening)));
         let (mut queue_usage, mut oldest_s) = (0.0_f64, 0.0_f64);
@@ -229,8 +235,8 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLi
                 Err(error) => tracing::debug!(%error, "the figures of Postgres could not be read"),
             }
         }
-        ::metrics::gauge!("vestnik_notification_queue_usage").set(queue_usage);
-        ::metrics::gauge!("vestnik_oldest_transaction_seconds").set(oldest_s);
+        ::metrics::gauge!("vestnik_notification_queue_usage_ratio").set(queue_usage);
+        ::metrics::gauge!("vestnik_oldest_transaction_age_seconds").set(oldest_s);
         let unhealthy: usize = troubles
             .iter()
             .map(|of_site: &Vec<(String, String)>| {
@@ -244,8 +250,8 @@ pub(super) async fn watch_vitals(sites: Vec<Arc<Site>>, limits: Arc<ConnectionLi
 }
 
 /// Says once what is wrong with each source: a shop alters its own tables without a thought of us.
-async fn look_at_sources(site: &Site, known: &mut Vec<(String, String)>) {
-    match db::answered(async { health::check(&*site.hub.pool.get().await?).await }).await {
+async fn look_at_sources(site: &DatabaseContext, known: &mut Vec<(String, String)>) {
+    match db::with_timeout(async { health::check(&*site.hub.pool.get().await?).await }).await {
         Ok(sources) => {
             let troubles: Vec<(String, String)> = sources.into_iter().flat_map(troubles).collect();
             for (source, trouble) in troubles.iter().filter(|trouble| !known.contains(trouble)) {

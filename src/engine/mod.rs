@@ -15,9 +15,9 @@ use tokio::time::{Instant, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::http::{self, DatabaseContext, Databases, OPS_ROUTES, ROUTES, Server, watch_certificate};
 use crate::infra::config::Config;
 use crate::infra::db;
-use crate::http::{self, OPS_ROUTES, ROUTES, Server, Site, Sites, watch_certificate};
 use crate::infra::metrics;
 use crate::telegram;
 use crate::token::Issuer;
@@ -61,7 +61,7 @@ pub struct Engine {
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
     read_again: Arc<Notify>,
-    sites: Vec<Arc<Site>>,
+    sites: Vec<Arc<DatabaseContext>>,
     draining: watch::Sender<bool>,
     stop_accepting: CancellationToken,
     node: Node,
@@ -96,11 +96,19 @@ impl Engine {
             placed.push((Arc::clone(&site), stores));
             sites.push(site);
         }
-        node.background
-            .spawn(maintenance::watch_vitals(sites.clone(), server.limits(), node.stop.clone()));
+        node.background.spawn(maintenance::sample_gauges(
+            sites.clone(),
+            server.limits(),
+            node.stop.clone(),
+        ));
         let certificate = watch_certificate(server.certificate(), Arc::clone(&read_again), node.stop.clone());
         node.background.spawn(certificate);
-        let all = Arc::new(Sites::new(placed, &config.http, config.tls.is_some(), server.proxies()));
+        let all = Arc::new(Databases::new(
+            placed,
+            &config.http,
+            config.tls.is_some(),
+            server.proxies(),
+        ));
         if let Some(ops) = ops {
             // It says how the node is to the end: whether it goes down, too.
             let routes = http::routes(Arc::clone(&all), &OPS_ROUTES);
@@ -145,8 +153,8 @@ impl Engine {
     }
 
     /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
-    pub fn unrung(&self) -> u64 {
-        self.sites.iter().map(|site| site.pulse.unrung()).sum()
+    pub fn missed_notifications(&self) -> u64 {
+        self.sites.iter().map(|site| site.pulse.missed_notifications()).sum()
     }
 
     /// Resolves when every feed stands where its journal stands.

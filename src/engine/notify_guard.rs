@@ -1,5 +1,5 @@
 //! Keeps notifications from harming the shop or stopping the nodes, whoever tries: a queue that fills up is fed no more by
-//! orders, and a foreign hold on the locks is polled around. docs/bell.md says why nothing is lost by it.
+//! orders, and a foreign hold on the locks is polled around. docs/notify-suppression.md says why nothing is lost by it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::suppression_locks::disturbance::{self, Holder, Look};
-use crate::feed::suppression_locks::{Gate, Turn};
-use crate::infra::db::{Failed, Pool};
 use crate::feed::listener::Bell;
+use crate::feed::suppression_locks::disturbance::{self, Holder, Look};
+use crate::feed::suppression_locks::{LockWait, SuppressorSession};
+use crate::infra::db::{Pool, QueryError};
 
 /// Between two looks. Whoever fills the queue as fast as Postgres lets him needs some 8 s to 30 % of it.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(super) struct NotifyGuard {
 
 /// What is held so that no writer notifies.
 struct Suppression {
-    gate: Gate,
+    gate: SuppressorSession,
     has_gathered: bool,
     is_closed: bool,
 }
@@ -122,16 +122,16 @@ impl NotifyGuard {
         is_filling
     }
 
-    async fn oldest(&self) -> Result<Option<String>, Failed> {
+    async fn oldest(&self) -> Result<Option<String>, QueryError> {
         Ok(disturbance::oldest_transaction(&*self.pool.get().await?).await?)
     }
 
     /// Holds both locks as a node does that suppresses under load, or goes on waiting for them.
-    async fn suppress(&self, suppression: &mut Option<Suppression>) -> Result<(), Failed> {
+    async fn suppress(&self, suppression: &mut Option<Suppression>) -> Result<(), QueryError> {
         let held = match suppression.take().filter(|held| !held.gate.is_lost()) {
             Some(held) => held,
             None => Suppression {
-                gate: Gate::connect_of_triggers(&self.url).await?,
+                gate: SuppressorSession::connect_of_triggers(&self.url).await?,
                 has_gathered: false,
                 is_closed: false,
             },
@@ -143,20 +143,20 @@ impl NotifyGuard {
             }
             // Told here, and not by a notification: they may be refused by now. Every node looks at the queue.
             self.bell.drain.notify_one();
-            held.has_gathered = held.gate.gather().await? == Turn::Held;
+            held.has_gathered = held.gate.gather().await? == LockWait::Held;
         }
         for _ in 0..CLOSE_TURNS {
             if held.is_closed {
                 break;
             }
-            held.is_closed = held.gate.close().await? == Turn::Held;
+            held.is_closed = held.gate.close().await? == LockWait::Held;
         }
         Ok(())
     }
 
     /// Says once of each who holds a lock that is the nodes' own.
     async fn look_at_holders(&self, known: &mut Vec<Holder>) {
-        let holders = async { Ok::<_, Failed>(disturbance::holders(&*self.pool.get().await?).await?) };
+        let holders = async { Ok::<_, QueryError>(disturbance::holders(&*self.pool.get().await?).await?) };
         let holders = match holders.await {
             Ok(holders) => holders,
             Err(error) => return tracing::debug!(%error, "the holders of the locks could not be looked up"),

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::FRESH_LOOK_INTERVAL;
-use crate::infra::db::Pool;
 use crate::domain::event::StoreId;
-use crate::http::Site;
-use crate::journal::{self, Start};
 use crate::fanout::session::Hub;
+use crate::http::DatabaseContext;
+use crate::infra::db::Pool;
+use crate::journal::{self, Start};
 use crate::token;
 
 /// How long the first panels wait for it at most. It takes a tenth of that on an idle machine.
@@ -27,7 +27,7 @@ const WARM_CONNECTIONS: usize = 16;
 /// Opens the pool's connections, has each plan what a coming panel asks, and reads the recent events into memory. Left to
 /// the rush, this holds up the live orders of its first 50 ms (`cargo bench --bench replay`). Returns when it is done, or
 /// after `FIRST_PANELS_WAIT`, and goes on behind that.
-pub(super) async fn warm(site: Arc<Site>, background: &TaskTracker, stop: CancellationToken) {
+pub(super) async fn warm(site: Arc<DatabaseContext>, background: &TaskTracker, stop: CancellationToken) {
     let warmed = background.spawn(async move {
         let warmed = timeout(WARM_DEADLINE, open_and_read(&site));
         if let Some(Err(_)) = stop.run_until_cancelled(warmed).await {
@@ -37,7 +37,7 @@ pub(super) async fn warm(site: Arc<Site>, background: &TaskTracker, stop: Cancel
     let _ = timeout(FIRST_PANELS_WAIT, warmed).await;
 }
 
-async fn open_and_read(site: &Site) {
+async fn open_and_read(site: &DatabaseContext) {
     let Hub {
         pool,
         token_pool,

@@ -1,4 +1,4 @@
-//! The chunks of what is aside, each at its time: when the sessions that it is for have room for it.
+//! The chunks of what is large_transactions, each at its time: when the sessions that it is for have room for it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::domain::event::{JournalEvent, StoreId};
-use crate::journal::{self, ConnectError};
 use crate::fanout::router::Router;
+use crate::journal::{self, ConnectError};
 
 /// How long a chunk waits for a slow session at most, before that is let go as lagged: it comes back with its cursor.
 const ROOM_PATIENCE: Duration = Duration::from_millis(50);

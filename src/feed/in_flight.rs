@@ -39,7 +39,7 @@ pub enum Verdict {
 
 /// Counts.
 #[derive(Debug)]
-pub struct Load {
+pub struct InFlightEstimator {
     began: Instant,
     on_their_way: Duration,
     /// How many were at once in each of the last windows, the newest first.
@@ -48,7 +48,7 @@ pub struct Load {
     clock: Option<OffsetDateTime>,
 }
 
-impl Load {
+impl InFlightEstimator {
     /// Nothing has come.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -124,9 +124,9 @@ mod tests {
     }
 
     /// So many windows in each of which so many transactions came, each with so many events and so long on its way.
-    fn after(windows: u32, transactions: u64, events: u64, age: Duration) -> (Load, Instant) {
+    fn after(windows: u32, transactions: u64, events: u64, age: Duration) -> (InFlightEstimator, Instant) {
         let mut now = Instant::now();
-        let mut load = Load::new(now);
+        let mut load = InFlightEstimator::new(now);
         for _ in 0..windows {
             now += WINDOW;
             let all = (0..transactions).flat_map(|xid| (0..events).map(move |_| event(xid, age)));
@@ -181,7 +181,7 @@ mod tests {
         // Each is on its way for 0.35 ms, 2,000 a second: 0.7 at once. With reads 0.5 ms apart, each seems to take 0.54 ms.
         let gap = Duration::from_micros(500);
         let mut now = Instant::now();
-        let (mut polled, mut rung) = (Load::new(now), Load::new(now));
+        let (mut polled, mut rung) = (InFlightEstimator::new(now), InFlightEstimator::new(now));
         for turn in 1..=400_u32 {
             now += gap;
             let clock = CLOCK + turn * gap;
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_is_no_load() {
         let now = Instant::now();
-        let mut load = Load::new(now);
+        let mut load = InFlightEstimator::new(now);
         load.read(
             &[event(1, Duration::ZERO)],
             CLOCK - Duration::from_secs(9),

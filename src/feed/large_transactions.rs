@@ -1,4 +1,4 @@
-//! Large transactions are put aside, so that nobody waits for them who has nothing to do with them: their events are
+//! Large transactions are put large_transactions, so that nobody waits for them who has nothing to do with them: their events are
 //! published in chunks, between the reads of everything else. Bookkeeping only, no database.
 //!
 //! What is on its way is *streamed*, all together, by id. What touches a store of theirs and is read later must come
@@ -35,7 +35,7 @@ pub struct TooMany;
 
 /// What is published beside the reads, and what waits for it.
 #[derive(Debug)]
-pub struct Aside {
+pub struct LargeTransactions {
     stage: Stage,
     streamed: BTreeSet<Xid>,
     held: BTreeSet<Xid>,
@@ -47,7 +47,7 @@ pub struct Aside {
     through: Option<EventId>,
 }
 
-impl Aside {
+impl LargeTransactions {
     /// Nothing yet.
     pub fn new() -> Self {
         Self {
@@ -204,28 +204,28 @@ mod tests {
     }
 
     /// Transaction 10 is large, of store 1; 11 of the same store was read with it.
-    fn under_way() -> Aside {
-        let mut aside = Aside::new();
-        aside.take_large(&[Xid(10)]).unwrap();
+    fn under_way() -> LargeTransactions {
+        let mut large_transactions = LargeTransactions::new();
+        large_transactions.take_large(&[Xid(10)]).unwrap();
         let together = vec![event(1, 11, "1"), event(2, 12, "2")];
-        assert_eq!(ids(aside.part(together, &touched(&["1"])).unwrap()), [2]);
-        aside
+        assert_eq!(ids(large_transactions.part(together, &touched(&["1"])).unwrap()), [2]);
+        large_transactions
     }
 
     #[test]
     fn what_is_read_together_is_streamed_with_it_and_what_comes_later_is_held() {
-        let mut aside = under_way();
-        assert_eq!(aside.to_stream().0, [Xid(10), Xid(11)]);
+        let mut large_transactions = under_way();
+        assert_eq!(large_transactions.to_stream().0, [Xid(10), Xid(11)]);
         let later = vec![event(3, 13, "1"), event(4, 14, "2")];
-        assert_eq!(ids(aside.part(later, &touched(&["1"])).unwrap()), [4]);
-        assert_eq!(aside.to_stream().0, [Xid(10), Xid(11)]);
-        let released = aside.released(&read(14));
+        assert_eq!(ids(large_transactions.part(later, &touched(&["1"])).unwrap()), [4]);
+        assert_eq!(large_transactions.to_stream().0, [Xid(10), Xid(11)]);
+        let released = large_transactions.released(&read(14));
         assert!(released.covers(Xid(10)) && released.covers(Xid(11)) && !released.covers(Xid(13)));
     }
 
     #[test]
     fn what_builds_on_something_held_is_held_whichever_way_it_goes() {
-        let mut aside = under_way();
+        let mut large_transactions = under_way();
         // 13 joins stores 1 and 2; 14, before it in this read, joins 2 and 3; 15 is of another one.
         let later = vec![
             event(3, 14, "2"),
@@ -234,52 +234,61 @@ mod tests {
             event(6, 13, "1"),
             event(7, 15, "4"),
         ];
-        assert_eq!(ids(aside.part(later, &touched(&["1"])).unwrap()), [7]);
+        assert_eq!(ids(large_transactions.part(later, &touched(&["1"])).unwrap()), [7]);
         // Store 3 is not asked for any more, and still held.
         let next = vec![event(8, 16, "3"), event(9, 17, "4")];
-        assert_eq!(aside.to_ask(&next), (&[Xid(10)][..], vec!["4"]));
-        assert_eq!(ids(aside.part(next, &touched(&[])).unwrap()), [9]);
-        let released = aside.released(&read(17));
+        assert_eq!(large_transactions.to_ask(&next), (&[Xid(10)][..], vec!["4"]));
+        assert_eq!(ids(large_transactions.part(next, &touched(&[])).unwrap()), [9]);
+        let released = large_transactions.released(&read(17));
         assert_eq!(released.missing(), [Xid(13), Xid(14), Xid(16)]);
     }
 
     #[test]
     fn a_large_one_that_comes_later_is_held_and_its_stores_are_asked_for() {
-        let mut aside = under_way();
-        aside.take_large(&[Xid(20)]).unwrap();
-        assert_eq!(aside.to_stream().0, [Xid(10), Xid(11)]);
+        let mut large_transactions = under_way();
+        large_transactions.take_large(&[Xid(20)]).unwrap();
+        assert_eq!(large_transactions.to_stream().0, [Xid(10), Xid(11)]);
         let later = [event(9, 21, "5")];
-        assert_eq!(aside.to_ask(&later), (&[Xid(10), Xid(20)][..], vec!["5"]));
-        assert!(!aside.released(&read(21)).covers(Xid(20)));
+        assert_eq!(large_transactions.to_ask(&later), (&[Xid(10), Xid(20)][..], vec!["5"]));
+        assert!(!large_transactions.released(&read(21)).covers(Xid(20)));
     }
 
     #[test]
     fn a_cursor_owes_what_has_not_been_published_and_nothing_else() {
-        let mut aside = under_way();
-        aside.part(vec![event(50, 13, "1")], &touched(&["1"])).unwrap();
-        let Cursor::At(position) = aside.cursor(&read(14)) else {
+        let mut large_transactions = under_way();
+        large_transactions
+            .part(vec![event(50, 13, "1")], &touched(&["1"]))
+            .unwrap();
+        let Cursor::At(position) = large_transactions.cursor(&read(14)) else {
             panic!("nothing of it has been published")
         };
         assert_eq!(position.missing(), [Xid(10), Xid(11), Xid(13)]);
-        assert_eq!(position, aside.given_up(&read(14)));
-        aside.reach(EventId(30));
-        let onward = Onward::from(aside.cursor(&read(14)));
+        assert_eq!(position, large_transactions.given_up(&read(14)));
+        large_transactions.reach(EventId(30));
+        let onward = Onward::from(large_transactions.cursor(&read(14)));
         assert!(!onward.owes(Xid(10), EventId(30)) && onward.owes(Xid(10), EventId(31)));
         assert!(!onward.owes(Xid(12), EventId(2)) && onward.owes(Xid(13), EventId(50)));
-        assert_eq!(aside.to_stream().1, EventId(30));
+        assert_eq!(large_transactions.to_stream().1, EventId(30));
     }
 
     #[test]
     fn it_is_given_up_before_it_has_begun_and_waited_for_afterwards() {
-        let mut aside = Aside::new();
-        aside.take_large(&[Xid(10)]).unwrap();
-        assert!(!aside.fill());
-        let mut aside = under_way();
+        let mut large_transactions = LargeTransactions::new();
+        large_transactions.take_large(&[Xid(10)]).unwrap();
+        assert!(!large_transactions.fill());
+        let mut large_transactions = under_way();
         let most = ASIDE_TRANSACTIONS as u64;
         let too_many: Vec<JournalEvent> = (0..most).map(|n| event(100 + n as i64, 100 + n, "1")).collect();
-        let before = aside.released(&read(1000));
-        assert_eq!(aside.part(too_many, &touched(&["1"])).unwrap_err(), TooMany);
-        assert_eq!(aside.released(&read(1000)), before, "nothing of it is held");
-        assert!(aside.fill() && aside.is_full());
+        let before = large_transactions.released(&read(1000));
+        assert_eq!(
+            large_transactions.part(too_many, &touched(&["1"])).unwrap_err(),
+            TooMany
+        );
+        assert_eq!(
+            large_transactions.released(&read(1000)),
+            before,
+            "nothing of it is held"
+        );
+        assert!(large_transactions.fill() && large_transactions.is_full());
     }
 }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
+use crate::feed::suppression_locks::{ListenSession, NodeName, PeerMessage};
 use crate::infra::backoff::Backoff;
-use crate::feed::suppression_locks::{Ear, NodeName, Word};
 use crate::infra::db;
 
 /// The channel that the triggers ring on.
@@ -44,7 +44,7 @@ pub struct Bell {
     /// Another node is awake because this one mutes it.
     pub company: Notify,
     /// The session that listens, while it does.
-    pub ear: watch::Sender<Option<Arc<Ear>>>,
+    pub ear: watch::Sender<Option<Arc<ListenSession>>>,
     /// As which this node speaks.
     pub node: NodeName,
     self_test: Mutex<Option<String>>,
@@ -71,11 +71,11 @@ impl Bell {
         if channel == TOKEN_CHANNEL {
             return self.tokens.notify_one();
         }
-        match Word::heard(payload) {
+        match PeerMessage::heard(payload) {
             Some((_, node)) if node == self.node => return,
-            Some((Word::Drain, _)) => return self.drain.notify_one(),
-            Some((Word::Here, _)) => return self.company.notify_one(),
-            Some((Word::Grew, _)) => return self.journal.notify_one(),
+            Some((PeerMessage::Drain, _)) => return self.drain.notify_one(),
+            Some((PeerMessage::Here, _)) => return self.company.notify_one(),
+            Some((PeerMessage::Grew, _)) => return self.journal.notify_one(),
             None => {}
         }
         let mut expected = self.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -212,16 +212,16 @@ async fn listen(
         db::needs_session(&client, listen_url).await?;
         let listen = format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}");
         timeout(PROBE_DEADLINE, async {
-            Ear::prepare(&client).await?;
+            ListenSession::prepare(&client).await?;
             client.batch_execute(&listen).await
         })
         .await
         .map_err(|_| Lost::Silent)??;
         self_test(notify_url, bell).await?;
-        let key = timeout(PROBE_DEADLINE, bell_lock(&client))
+        let key = timeout(PROBE_DEADLINE, notify_lock_key(&client))
             .await
             .map_err(|_| Lost::Silent)??;
-        let ear = Arc::new(Ear::new(client, CHANNEL, key));
+        let ear = Arc::new(ListenSession::new(client, CHANNEL, key));
         backoff.reset();
         bell.ear.send_replace(Some(Arc::clone(&ear)));
         hearing.send_replace(Hearing::Listening);
@@ -258,7 +258,7 @@ async fn self_test(notify_url: &SecretString, bell: &Bell) -> Result<(), Lost> {
 }
 
 /// The key that the triggers ask for, if they ring at all.
-async fn bell_lock(client: &Client) -> Result<i32, Lost> {
+async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
     let there = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
     if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         return Err(Lost::NotMigrated);
@@ -276,7 +276,7 @@ async fn bell_lock(client: &Client) -> Result<i32, Lost> {
     }
 }
 
-async fn probe(ear: &Ear) -> Result<(), Lost> {
+async fn probe(ear: &ListenSession) -> Result<(), Lost> {
     let row = ear
         .client()
         .query_one("select array(select pg_listening_channels())", &[])
@@ -288,7 +288,7 @@ async fn probe(ear: &Ear) -> Result<(), Lost> {
     if !both {
         return Err(Lost::Unlisted);
     }
-    let key = bell_lock(ear.client()).await?;
+    let key = notify_lock_key(ear.client()).await?;
     if key == ear.key() {
         Ok(())
     } else {

@@ -3,7 +3,7 @@
 //! A wake only says "look": many that come during one read fold into the next, so reads batch by themselves under
 //! load. The position stays in memory when a connection breaks, so what was committed meanwhile is read after it.
 //! `quiet` says when to read: when it is rung, or, where ringing would cost the shop more, again and again. What a large
-//! transaction has written is published in chunks between the reads: `aside`.
+//! transaction has written is published in chunks between the reads: `large_transactions`.
 
 mod chunk_publisher;
 mod feed_state;
@@ -11,11 +11,11 @@ mod in_flight;
 mod large_transactions;
 pub mod listener;
 mod precise_sleep;
+#[cfg(test)]
+mod simulation;
 pub mod suppression_locks;
 mod wakeup;
 mod wakeup_state;
-#[cfg(test)]
-mod simulation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,46 +26,46 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::infra::backoff::Backoff;
-use crate::infra::config::Database;
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{Body, JournalEvent, RowWrite, Write};
-use crate::journal::{self, News, Reader};
-use crate::feed::listener::{Bell, Hearing};
-use crate::infra::metrics::HOT;
 use crate::fanout::router::{Newcomer, Router, Translation};
+use crate::feed::listener::{Bell, Hearing};
+use crate::infra::backoff::Backoff;
+use crate::infra::config::Database;
+use crate::infra::metrics::HOT;
+use crate::journal::{self, News, Reader};
 use crate::sources::Changes;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
-use large_transactions::TooMany;
 use chunk_publisher::Beside;
-use feed_state::Place;
-use wakeup::{Quiet, Wake};
+use feed_state::FeedState;
+use large_transactions::TooMany;
+use wakeup::{WakeReason, WakeupDriver};
 
-/// A position older than this is not fresh: [`Pulse::is_fresh`].
+/// A position older than this is not fresh: [`FeedHealth::is_fresh`].
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// When the feed last stood where the journal stands.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct FeedHealth {
     began: Instant,
     /// Milliseconds from `began`; 0: never.
     last_read: AtomicU64,
     /// Events that nothing rang for.
-    unrung: AtomicU64,
+    missed_notifications: AtomicU64,
 }
 
-impl Default for Pulse {
+impl Default for FeedHealth {
     fn default() -> Self {
         Self {
             began: Instant::now(),
             last_read: AtomicU64::new(0),
-            unrung: AtomicU64::new(0),
+            missed_notifications: AtomicU64::new(0),
         }
     }
 }
 
-impl Pulse {
+impl FeedHealth {
     /// Whether it was not fresh before.
     fn beat(&self) -> bool {
         let was_stale = !self.is_fresh();
@@ -75,13 +75,13 @@ impl Pulse {
     }
 
     fn miss(&self, events: u64) {
-        self.unrung.fetch_add(events, Ordering::Relaxed);
-        metrics::counter!("vestnik_feed_unrung_events_total").increment(events);
+        self.missed_notifications.fetch_add(events, Ordering::Relaxed);
+        metrics::counter!("vestnik_missed_notification_events_total").increment(events);
     }
 
     /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
-    pub fn unrung(&self) -> u64 {
-        self.unrung.load(Ordering::Relaxed)
+    pub fn missed_notifications(&self) -> u64 {
+        self.missed_notifications.load(Ordering::Relaxed)
     }
 
     /// Whether the journal was read within the last seconds.
@@ -109,7 +109,7 @@ pub struct Feed {
     /// Who gets the events.
     pub router: Arc<Router>,
     /// When it last read.
-    pub pulse: Arc<Pulse>,
+    pub pulse: Arc<FeedHealth>,
     /// Rung when it has read something: the durable sends plan then.
     pub news: Arc<Notify>,
     /// What the rows mean.
@@ -122,7 +122,7 @@ impl Feed {
     /// Reads until the shutdown, coming back by itself.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut place = None;
-        let mut quiet = Quiet::new(
+        let mut quiet = WakeupDriver::new(
             Arc::clone(&self.bell),
             self.hearing.clone(),
             self.listen_url.clone(),
@@ -149,8 +149,8 @@ impl Feed {
     /// Connects, and reads on every wake until something breaks.
     async fn follow(
         &self,
-        place: &mut Option<Place>,
-        quiet: &mut Quiet,
+        place: &mut Option<FeedState>,
+        quiet: &mut WakeupDriver,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let reader = Reader::connect(&self.database).await?;
@@ -164,43 +164,43 @@ impl Feed {
         };
         backoff.reset();
         let mut beside = None;
-        let mut wake = Wake::Rung;
+        let mut wake = WakeReason::Notified;
         // Found by a tick, with no ring since: the notification may still be on its way.
-        let mut unrung = 0;
+        let mut missed_notifications = 0;
         loop {
             let events = self.read(&reader, place, quiet).await?;
             if self.pulse.beat() {
                 self.router.set_stale(false);
             }
             match wake {
-                Wake::Tick => {
-                    self.pulse.miss(unrung);
-                    unrung = events;
+                WakeReason::Tick => {
+                    self.pulse.miss(missed_notifications);
+                    missed_notifications = events;
                 }
-                Wake::Rung | Wake::Poll => unrung = 0,
+                WakeReason::Notified | WakeReason::Poll => missed_notifications = 0,
             }
             wake = self.wait(place, &mut beside, quiet).await?;
         }
     }
 
-    /// Waits until it is time to read. What is aside comes in the meantime, a chunk at most: who writes does not wait for
+    /// Waits until it is time to read. What is large_transactions comes in the meantime, a chunk at most: who writes does not wait for
     /// more than one, and what it wrote is read behind it.
     async fn wait(
         &self,
-        place: &mut Place,
+        place: &mut FeedState,
         beside: &mut Option<Beside>,
-        quiet: &mut Quiet,
-    ) -> Result<Wake, journal::ConnectError> {
+        quiet: &mut WakeupDriver,
+    ) -> Result<WakeReason, journal::ConnectError> {
         loop {
-            let Some(aside) = &place.aside else {
+            let Some(large_transactions) = &place.large_transactions else {
                 return Ok(quiet.wait().await);
             };
             let chunks = beside.get_or_insert_with(|| {
-                let (of, through) = aside.to_stream();
+                let (of, through) = large_transactions.to_stream();
                 Beside::new(journal::beside(&self.database, place.epoch, &of, through))
             });
             let chunk = tokio::select! {
-                wake = quiet.wait(), if !aside.is_full() => return Ok(wake),
+                wake = quiet.wait(), if !large_transactions.is_full() => return Ok(wake),
                 chunk = chunks.next(&self.router) => chunk?,
             };
             match chunk {
@@ -210,8 +210,12 @@ impl Feed {
                     self.release(place);
                 }
             }
-            if place.aside.as_ref().is_none_or(|aside| !aside.is_full()) {
-                return Ok(Wake::Poll);
+            if place
+                .large_transactions
+                .as_ref()
+                .is_none_or(|large_transactions| !large_transactions.is_full())
+            {
+                return Ok(WakeReason::Poll);
             }
         }
     }
@@ -220,19 +224,24 @@ impl Feed {
     /// belongs to it: the router lets them go, they come back, and are told to load their lists anew.
     async fn begin<'a>(
         &self,
-        place: &'a mut Option<Place>,
+        place: &'a mut Option<FeedState>,
         reader: &Reader,
-    ) -> Result<&'a mut Place, journal::ConnectError> {
+    ) -> Result<&'a mut FeedState, journal::ConnectError> {
         let (epoch, read) = (reader.epoch(), reader.now().await?);
         self.router.reach(epoch, &read);
         if place.is_some() {
             tracing::warn!("the database was restored or failed over: every session begins anew");
         }
-        Ok(place.insert(Place::new(epoch, read)))
+        Ok(place.insert(FeedState::new(epoch, read)))
     }
 
     /// Publishes what is new, and moves the position. The number of events.
-    async fn read(&self, reader: &Reader, place: &mut Place, quiet: &mut Quiet) -> Result<u64, journal::Error> {
+    async fn read(
+        &self,
+        reader: &Reader,
+        place: &mut FeedState,
+        quiet: &mut WakeupDriver,
+    ) -> Result<u64, journal::Error> {
         HOT.reads.increment(1);
         loop {
             let news = reader.news(&place.read).await?;
@@ -268,23 +277,23 @@ impl Feed {
         }
     }
 
-    /// Leaves of what was read what nothing that is aside concerns.
+    /// Leaves of what was read what nothing that is large_transactions concerns.
     async fn part(
         &self,
         reader: &Reader,
-        place: &mut Place,
+        place: &mut FeedState,
         events: Vec<JournalEvent>,
     ) -> Result<Result<Vec<JournalEvent>, TooMany>, journal::Error> {
-        let Some(aside) = &mut place.aside else {
+        let Some(large_transactions) = &mut place.large_transactions else {
             return Ok(Ok(events));
         };
-        let (large, stores) = aside.to_ask(&events);
+        let (large, stores) = large_transactions.to_ask(&events);
         let touched = reader.touched(&stores, large).await?;
-        Ok(aside.part(events, &touched))
+        Ok(large_transactions.part(events, &touched))
     }
 
-    /// What is new is neither little nor large. Behind something aside that is on its way it waits.
-    async fn read_too_much(&self, reader: &Reader, place: &mut Place) -> Result<u64, journal::Error> {
+    /// What is new is neither little nor large. Behind something large_transactions that is on its way it waits.
+    async fn read_too_much(&self, reader: &Reader, place: &mut FeedState) -> Result<u64, journal::Error> {
         if place.waits_for_aside() {
             return Ok(0);
         }
@@ -293,7 +302,7 @@ impl Feed {
 
     /// Publishes a long backlog as it is streamed. A break in the middle begins it again from the same position: then
     /// events come twice, with the same id, rather than never.
-    async fn read_backlog(&self, reader: &Reader, place: &mut Place) -> Result<u64, journal::Error> {
+    async fn read_backlog(&self, reader: &Reader, place: &mut FeedState) -> Result<u64, journal::Error> {
         // A connection that streams answers nothing else: what changes meanwhile is seen by the next read.
         reader.reload(&self.sources).await?;
         let mut backlog = reader.backlog(&place.read).await?;
@@ -312,28 +321,28 @@ impl Feed {
             reached = through;
         }
         self.router.reach(place.epoch, &backlog.seen);
-        *place = Place::new(place.epoch, backlog.seen);
+        *place = FeedState::new(place.epoch, backlog.seen);
         self.news.notify_one();
         Ok(total)
     }
 
-    /// Publishes a part of what is aside.
-    async fn publish_chunk(&self, place: &mut Place, events: &[JournalEvent]) {
-        if let (Some(aside), Some(last)) = (&mut place.aside, events.last()) {
-            aside.reach(last.id);
+    /// Publishes a part of what is large_transactions.
+    async fn publish_chunk(&self, place: &mut FeedState, events: &[JournalEvent]) {
+        if let (Some(large_transactions), Some(last)) = (&mut place.large_transactions, events.last()) {
+            large_transactions.reach(last.id);
             self.publish(place, events).await;
             self.news.notify_one();
         }
     }
 
-    /// What was aside is through.
-    fn release(&self, place: &mut Place) {
+    /// What was large_transactions is through.
+    fn release(&self, place: &mut FeedState) {
         if place.release() {
             self.router.reach(place.epoch, &place.read);
         }
     }
 
-    async fn publish(&self, place: &mut Place, events: &[JournalEvent]) {
+    async fn publish(&self, place: &mut FeedState, events: &[JournalEvent]) {
         let before = place.advance();
         self.hand_over(place.epoch, events, &before, &place.reached).await;
     }

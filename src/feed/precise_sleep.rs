@@ -8,9 +8,9 @@ const TICK: Duration = Duration::from_millis(2);
 
 /// Waits, one pause at a time.
 #[derive(Debug)]
-pub struct Nap(io::Result<timer::Timer>);
+pub struct PreciseSleep(io::Result<timer::Timer>);
 
-impl Nap {
+impl PreciseSleep {
     /// Within a runtime.
     pub fn new() -> Self {
         Self(timer::Timer::new())
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    async fn is_whole(nap: &mut Nap, pause: Duration) {
+    async fn is_whole(nap: &mut PreciseSleep, pause: Duration) {
         let begin = Instant::now();
         nap.take(pause).await;
         assert!(begin.elapsed() >= pause, "{:?} of {pause:?}", begin.elapsed());
@@ -115,7 +115,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_nap_is_not_shorter_than_asked_also_after_one_that_was_left() {
-        let mut nap = Nap::new();
+        let mut nap = PreciseSleep::new();
         for pause in [0, 1, 300, 1_900, 2_100].map(Duration::from_micros) {
             is_whole(&mut nap, pause).await;
             // It rings, and nobody is there.
@@ -129,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn without_a_timer_of_the_kernel_a_thread_sleeps() {
         is_whole(
-            &mut Nap(Err(io::ErrorKind::Unsupported.into())),
+            &mut PreciseSleep(Err(io::ErrorKind::Unsupported.into())),
             Duration::from_micros(300),
         )
         .await;

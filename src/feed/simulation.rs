@@ -1,4 +1,4 @@
-//! Three nodes' [`Mode`]s against locks, transactions and notifications that are played by the rules of Postgres, in any
+//! Three nodes' [`WakeupState`]s against locks, transactions and notifications that are played by the rules of Postgres, in any
 //! order, with sessions that break between any two steps. What must hold: once nobody writes, a sleeping node that has
 //! taken what was said to it has read everything.
 
@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, VecDeque};
 use tokio::time::{Duration, Instant};
 
 use super::in_flight::Verdict;
-use super::wakeup_state::{Act, Input, Mode};
-use crate::feed::suppression_locks::{Asked, Turn, Word};
+use super::wakeup_state::{Act, Input, WakeupState};
 use crate::domain::event::Xid;
+use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
 const NODES: usize = 3;
 const STEPS: usize = 400;
@@ -18,7 +18,7 @@ const SEEDS: u64 = 1500;
 /// How the number is taken that a node waits for before it sleeps.
 #[derive(Clone, Copy, PartialEq)]
 enum Mark {
-    /// As [`crate::feed::suppression_locks::Ear::ask`] does.
+    /// As [`crate::feed::suppression_locks::ListenSession::ask`] does.
     OwnNumber,
     /// One after the last transaction that has ended: what a snapshot calls `xmax`.
     Xmax,
@@ -28,7 +28,7 @@ enum Mark {
 
 enum Told {
     Ring,
-    Word(Word),
+    Word(PeerMessage),
 }
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ struct Gate {
 }
 
 struct Node {
-    mode: Mode,
+    mode: WakeupState,
     hears: bool,
     r_shared: bool,
     doing: Option<Act>,
@@ -73,7 +73,7 @@ impl World {
     fn new(seed: u64, mark: Mark) -> Self {
         let now = Instant::now();
         let node = |_| Node {
-            mode: Mode::new(now),
+            mode: WakeupState::new(now),
             hears: false,
             r_shared: false,
             doing: None,
@@ -141,7 +141,7 @@ impl World {
             Act::Say(word) => {
                 for other in (0..NODES).filter(|other| *other != at) {
                     if self.nodes[other].hears {
-                        let told = if word == Word::Grew {
+                        let told = if word == PeerMessage::Grew {
                             Told::Ring
                         } else {
                             Told::Word(word)
@@ -176,7 +176,7 @@ impl World {
                     .gates()
                     .any(|gate| gate.r || gate.waits_r || gate.k || gate.waits_k);
                 if refused {
-                    Input::Asked(Asked::Refused)
+                    Input::Asked(IdleLock::Refused)
                 } else {
                     self.nodes[at].r_shared = true;
                     let mark = match self.mark {
@@ -188,7 +188,7 @@ impl World {
                         Mark::Xmax => self.last_ended + 1,
                         Mark::NoSweep => 0,
                     };
-                    Input::Asked(Asked::Shared(Xid(mark)))
+                    Input::Asked(IdleLock::Shared(Xid(mark)))
                 }
             }
             Act::LetGo => {
@@ -213,13 +213,13 @@ impl World {
                     return;
                 }
                 let turn = match (free, self.random.bool()) {
-                    (true, _) => Turn::Held,
-                    (false, true) => Turn::TimedOut,
+                    (true, _) => LockWait::Held,
+                    (false, true) => LockWait::TimedOut,
                     (false, false) => return,
                 };
                 let gate = self.nodes[at].gate.as_mut().unwrap();
                 (gate.waits_r, gate.waits_k) = (false, false);
-                if turn == Turn::Held {
+                if turn == LockWait::Held {
                     *(if to_close { &mut gate.k } else { &mut gate.r }) = true;
                 }
                 Input::Turn(turn)
@@ -267,7 +267,7 @@ impl World {
         if matches!(node.doing, Some(Act::Ask | Act::LetGo)) {
             node.doing = None;
         }
-        self.tell(at, Input::Deaf);
+        self.tell(at, Input::NotListening);
     }
 
     fn break_gate(&mut self, at: usize) {

@@ -1,5 +1,5 @@
-//! The bell's two advisory locks, and what nodes tell each other about them. docs/bell.md has the protocol, and why it
-//! loses nothing; `feed/mode.rs` decides, and this carries it out.
+//! The bell's two advisory locks, and what nodes tell each other about them. docs/notify-suppression.md has the protocol, and why it
+//! loses nothing; `feed/wakeup_state.rs` decides, and this carries it out.
 //!
 //! K is what a writer asks for, shared, before it rings. R is what a node holds, shared, while it sleeps. Whoever holds
 //! both exclusively has muted the bell.
@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::infra::db;
 use crate::domain::event::Xid;
+use crate::infra::db;
 
 /// How long one wait for a lock may take: a session that is dropped while it waits in Postgres goes on waiting, and
 /// nobody else gets on meanwhile.
@@ -30,7 +30,7 @@ const LET_GO: &str = "select pg_advisory_unlock_shared($1, 2)";
 /// What a node says to the others, on the same channel as the triggers ring. Nothing of it is believed: whoever forges
 /// one makes nodes read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum PeerMessage {
     /// One is about to mute the bell: let go of R, and be awake.
     Drain,
     /// One that has muted it has read events.
@@ -39,7 +39,7 @@ pub enum Word {
     Here,
 }
 
-impl Word {
+impl PeerMessage {
     fn name(self) -> &'static str {
         match self {
             Self::Drain => "drain",
@@ -84,7 +84,7 @@ impl fmt::Display for NodeName {
 }
 
 /// The LISTEN session's part: what it holds dies with it, and so does what it hears.
-pub struct Ear {
+pub struct ListenSession {
     client: Client,
     channel: &'static str,
     key: i32,
@@ -93,7 +93,7 @@ pub struct Ear {
 
 /// The answer to a node that wants to sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum IdleLock {
     /// It holds R, shared. Whoever was refused K before has a transaction number below this one.
     Shared(Xid),
     /// Another one mutes, or is about to.
@@ -104,7 +104,7 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Broken;
 
-impl Ear {
+impl ListenSession {
     /// Of a session that listens on `channel` already. `key` is what the triggers know.
     pub fn new(client: Client, channel: &'static str, key: i32) -> Self {
         Self {
@@ -133,22 +133,22 @@ impl Ear {
     /// Asks for R, shared, without waiting. When a session ends, Postgres lets go of its locks one by one in no certain
     /// order: R may be free while K is still held. So a look at K, too. The number is taken last, and it is a real one: the
     /// `xmax` of a snapshot would leave out transactions that have begun since the last one ended.
-    pub async fn ask(&self) -> Result<Asked, Broken> {
+    pub async fn ask(&self) -> Result<IdleLock, Broken> {
         self.try_ask().await.map_err(|error| self.give_up(&error))
     }
 
-    async fn try_ask(&self) -> Result<Asked, tokio_postgres::Error> {
+    async fn try_ask(&self) -> Result<IdleLock, tokio_postgres::Error> {
         const NUMBER: &str = "select pg_current_xact_id()::text::bigint";
         if !self.flag("select pg_try_advisory_lock_shared($1, 2)").await? {
-            return Ok(Asked::Refused);
+            return Ok(IdleLock::Refused);
         }
         if !self.flag("select pg_try_advisory_lock_shared($1, 1)").await? {
             self.flag(LET_GO).await?;
-            return Ok(Asked::Refused);
+            return Ok(IdleLock::Refused);
         }
         self.flag("select pg_advisory_unlock_shared($1, 1)").await?;
         let number: i64 = self.client.query_one(NUMBER, &[]).await?.try_get(0)?;
-        Ok(Asked::Shared(Xid(number.unsigned_abs())))
+        Ok(IdleLock::Shared(Xid(number.unsigned_abs())))
     }
 
     /// Lets go of R.
@@ -158,7 +158,7 @@ impl Ear {
     }
 
     /// Says a word to all nodes.
-    pub async fn say(&self, word: Word, node: NodeName) {
+    pub async fn say(&self, word: PeerMessage, node: NodeName) {
         let payload = word.payload(node);
         let said = self
             .client
@@ -186,50 +186,51 @@ impl Ear {
 }
 
 /// The session that mutes. Dropping it lets go of everything.
-pub struct Gate {
+pub struct SuppressorSession {
     client: Client,
     key: i32,
 }
 
 /// What came of a turn of waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum LockWait {
     /// It is held.
     Held,
     /// Somebody else still holds it.
     TimedOut,
 }
 
-impl Gate {
+impl SuppressorSession {
     /// A session of its own, for it waits.
-    pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::Failed> {
+    pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::QueryError> {
         let client = db::connect_session(url, "bell").await?;
-        db::answered(async {
+        db::with_timeout(async {
             client.batch_execute(SESSION).await?;
             let turn = format!("set lock_timeout = {}", TURN.as_millis());
             client.batch_execute(&turn).await?;
-            Ok::<_, db::Failed>(())
+            Ok::<_, db::QueryError>(())
         })
         .await?;
         Ok(Self { client, key })
     }
 
     /// The same with the key that the triggers know.
-    pub async fn connect_of_triggers(url: &SecretString) -> Result<Self, db::Failed> {
+    pub async fn connect_of_triggers(url: &SecretString) -> Result<Self, db::QueryError> {
         const KEY: &str = "select vestnik.vst_notify_lock_key()";
         let mut gate = Self::connect(url, 0).await?;
-        let key = db::answered(async { Ok::<_, db::Failed>(gate.client.query_one(KEY, &[]).await?.try_get(0)?) });
+        let key =
+            db::with_timeout(async { Ok::<_, db::QueryError>(gate.client.query_one(KEY, &[]).await?.try_get(0)?) });
         gate.key = key.await?;
         Ok(gate)
     }
 
     /// Waits a turn for R, exclusively: until nobody sleeps.
-    pub async fn gather(&self) -> Result<Turn, db::Failed> {
+    pub async fn gather(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 2)").await
     }
 
     /// Waits a turn for K, exclusively: until everybody who has rung has ended. From the moment it waits, nobody rings.
-    pub async fn close(&self) -> Result<Turn, db::Failed> {
+    pub async fn close(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 1)").await
     }
 
@@ -238,11 +239,11 @@ impl Gate {
         self.client.is_closed()
     }
 
-    async fn wait(&self, sql: &str) -> Result<Turn, db::Failed> {
-        match db::answered(async { Ok(self.client.execute(sql, &[&self.key]).await?) }).await {
-            Ok(_) => Ok(Turn::Held),
-            Err(db::Failed::Postgres(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                Ok(Turn::TimedOut)
+    async fn wait(&self, sql: &str) -> Result<LockWait, db::QueryError> {
+        match db::with_timeout(async { Ok(self.client.execute(sql, &[&self.key]).await?) }).await {
+            Ok(_) => Ok(LockWait::Held),
+            Err(db::QueryError::Postgres(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Ok(LockWait::TimedOut)
             }
             Err(error) => Err(error),
         }
@@ -256,11 +257,11 @@ mod tests {
     #[test]
     fn a_word_is_known_from_a_ring() {
         let node = NodeName(0xa1);
-        for word in [Word::Drain, Word::Grew, Word::Here] {
-            assert_eq!(Word::heard(&word.payload(node)), Some((word, node)));
+        for word in [PeerMessage::Drain, PeerMessage::Grew, PeerMessage::Here] {
+            assert_eq!(PeerMessage::heard(&word.payload(node)), Some((word, node)));
         }
         for ring in [r#"{"test":"00000000000000a1"}"#, r#"{"drain":"z"}"#, ""] {
-            assert_eq!(Word::heard(ring), None, "{ring}");
+            assert_eq!(PeerMessage::heard(ring), None, "{ring}");
         }
     }
 }

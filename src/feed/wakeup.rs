@@ -1,4 +1,4 @@
-//! Waits between two reads, as [`Mode`] says, and carries out meanwhile what it says of the bell: on other sessions than
+//! Waits between two reads, as [`WakeupState`] says, and carries out meanwhile what it says of the bell: on other sessions than
 //! the one that reads, so that no lock that is waited for holds up a read.
 
 use std::collections::VecDeque;
@@ -12,19 +12,19 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::in_flight::Load;
-use super::wakeup_state::{Act, Input, Mode};
-use super::precise_sleep::Nap;
-use crate::feed::suppression_locks::{Asked, Broken, Ear, Gate, Word};
+use super::in_flight::InFlightEstimator;
+use super::precise_sleep::PreciseSleep;
+use super::wakeup_state::{Act, Input, WakeupState};
 use crate::domain::cursor::Snapshot;
 use crate::domain::event::JournalEvent;
 use crate::feed::listener::{Bell, Hearing};
+use crate::feed::suppression_locks::{Broken, IdleLock, ListenSession, PeerMessage, SuppressorSession};
 
 /// Why a read was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
+pub enum WakeReason {
     /// A notification, or a new connection.
-    Rung,
+    Notified,
     /// Nothing, while it slept: what is found now was rung for by nobody.
     Tick,
     /// The time, while it was awake.
@@ -32,31 +32,31 @@ pub enum Wake {
 }
 
 /// What a session answered: what happened, and the session that mutes where it was just made.
-type Answer = (Input, Option<Arc<Gate>>);
+type Answer = (Input, Option<Arc<SuppressorSession>>);
 type Doing<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// The node's part in the bell protocol.
-pub struct Quiet {
+pub struct WakeupDriver {
     bell: Arc<Bell>,
     hearing: watch::Receiver<Hearing>,
-    ears: watch::Receiver<Option<Arc<Ear>>>,
+    ears: watch::Receiver<Option<Arc<ListenSession>>>,
     /// Where the session that mutes is made: past any pooler.
     url: SecretString,
     /// What a sleeping node reads after, though nothing rang.
     safety: Duration,
-    mode: Mode,
-    load: Load,
-    ear: Option<Arc<Ear>>,
-    gate: Option<Arc<Gate>>,
+    mode: WakeupState,
+    load: InFlightEstimator,
+    ear: Option<Arc<ListenSession>>,
+    gate: Option<Arc<SuppressorSession>>,
     doing: Doing<Answer>,
     saying: Doing<()>,
     /// At most one of each.
-    to_say: VecDeque<Word>,
-    nap: Nap,
+    to_say: VecDeque<PeerMessage>,
+    nap: PreciseSleep,
 }
 
-impl Quiet {
-    /// Awake.
+impl WakeupDriver {
+    /// Polling.
     pub fn new(bell: Arc<Bell>, hearing: watch::Receiver<Hearing>, url: SecretString, safety: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -65,14 +65,14 @@ impl Quiet {
             hearing,
             url,
             safety,
-            mode: Mode::new(now),
-            load: Load::new(now),
+            mode: WakeupState::new(now),
+            load: InFlightEstimator::new(now),
             ear: None,
             gate: None,
             doing: None,
             saying: None,
             to_say: VecDeque::new(),
-            nap: Nap::new(),
+            nap: PreciseSleep::new(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Quiet {
     }
 
     /// Waits until it is time to read.
-    pub async fn wait(&mut self) -> Wake {
+    pub async fn wait(&mut self) -> WakeReason {
         let begin = Instant::now();
         loop {
             self.look();
@@ -104,7 +104,11 @@ impl Quiet {
                 self.carry_out(act);
             }
             let pause = self.mode.pause(self.safety, Instant::now());
-            let quiet = if self.mode.is_asleep() { Wake::Tick } else { Wake::Poll };
+            let quiet = if self.mode.is_asleep() {
+                WakeReason::Tick
+            } else {
+                WakeReason::Poll
+            };
             tokio::select! {
                 biased;
                 answer = done(&mut self.doing) => {
@@ -112,18 +116,18 @@ impl Quiet {
                     let (input, gate) = answer;
                     self.gate = gate.or(self.gate.take());
                     self.tell(input);
-                    if matches!(input, Input::Asked(Asked::Shared(_))) {
+                    if matches!(input, Input::Asked(IdleLock::Shared(_))) {
                         // The first read of the sweep: mostly the last, too.
-                        return Wake::Poll;
+                        return WakeReason::Poll;
                     }
                 }
                 () = done(&mut self.saying) => self.say_next(),
-                () = self.bell.drain.notified() => self.tell(Input::Heard(Word::Drain)),
-                () = self.bell.company.notified() => self.tell(Input::Heard(Word::Here)),
-                () = self.bell.journal.notified() => return Wake::Rung,
+                () = self.bell.drain.notified() => self.tell(Input::Heard(PeerMessage::Drain)),
+                () = self.bell.company.notified() => self.tell(Input::Heard(PeerMessage::Here)),
+                () = self.bell.journal.notified() => return WakeReason::Notified,
                 Ok(()) = self.hearing.changed() => {
                     self.look();
-                    return Wake::Rung;
+                    return WakeReason::Notified;
                 }
                 () = until(&mut self.nap, begin, pause) => return quiet,
             }
@@ -143,7 +147,7 @@ impl Quiet {
             self.doing = None;
             self.saying = None;
             self.to_say.clear();
-            self.tell(Input::Deaf);
+            self.tell(Input::NotListening);
             self.ear = ear;
             if self.ear.is_some() {
                 self.tell(Input::Hears);
@@ -162,10 +166,10 @@ impl Quiet {
         if self.mode.is_muted() != was_muted {
             let muted = self.mode.is_muted();
             tracing::debug!(muted, "the bell");
-            let gauge = metrics::gauge!("vestnik_bell_muted");
+            let gauge = metrics::gauge!("vestnik_notify_suppressed");
             if muted {
                 gauge.increment(1.0);
-                metrics::counter!("vestnik_bell_mutings_total").increment(1);
+                metrics::counter!("vestnik_notify_suppressions_total").increment(1);
             } else {
                 gauge.decrement(1.0);
             }
@@ -212,7 +216,7 @@ impl Quiet {
         }
     }
 
-    fn on_ear(&mut self, act: impl FnOnce(Arc<Ear>) -> Pin<Box<dyn Future<Output = Answer> + Send>>) {
+    fn on_ear(&mut self, act: impl FnOnce(Arc<ListenSession>) -> Pin<Box<dyn Future<Output = Answer> + Send>>) {
         // Without an ear the mode is deaf, and asks for nothing.
         self.doing = self.ear.clone().map(act);
     }
@@ -225,7 +229,7 @@ impl Quiet {
         self.doing = Some(Box::pin(async move {
             let gate = match gate {
                 Some(gate) => gate,
-                None => match Gate::connect(&url, key).await {
+                None => match SuppressorSession::connect(&url, key).await {
                     Ok(gate) => Arc::new(gate),
                     Err(error) => return (turn(Err(error)), None),
                 },
@@ -244,7 +248,7 @@ impl Quiet {
     }
 }
 
-fn turn(turn: Result<crate::feed::suppression_locks::Turn, crate::infra::db::Failed>) -> Input {
+fn turn(turn: Result<crate::feed::suppression_locks::LockWait, crate::infra::db::QueryError>) -> Input {
     match turn {
         Ok(turn) => Input::Turn(turn),
         Err(error) => {
@@ -262,7 +266,7 @@ async fn done<T>(doing: &mut Doing<T>) -> T {
     }
 }
 
-async fn until(nap: &mut Nap, begin: Instant, pause: Option<Duration>) {
+async fn until(nap: &mut PreciseSleep, begin: Instant, pause: Option<Duration>) {
     match pause {
         // The sessions' turn.
         None => tokio::task::yield_now().await,

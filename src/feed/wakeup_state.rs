@@ -1,4 +1,4 @@
-//! When a node reads, when it sleeps, and when it mutes the bell: the protocol of docs/bell.md as a state machine that
+//! When a node reads, when it sleeps, and when it mutes the bell: the protocol of docs/notify-suppression.md as a state machine that
 //! knows no database. It is told what happened, and says what to do; one thing at a time is under way.
 
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::in_flight::Verdict;
-use crate::feed::suppression_locks::{Asked, Turn, Word};
 use crate::domain::event::Xid;
+use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
 /// A node that is awake reads at least this often.
 pub const AWAKE_PAUSE: Duration = Duration::from_millis(50);
@@ -39,23 +39,23 @@ const ALONE_INTERVAL: Duration = AWAKE_PAUSE;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No notification reaches it.
-    Deaf,
+    NotListening,
     /// It reads by itself.
-    Awake,
+    Polling,
     /// The same, and has asked for R. Whether it was told meanwhile that another one wants to mute.
-    Asking { drained: bool },
+    RequestingIdle { drained: bool },
     /// Holds R, and reads by itself until every transaction before this one is over.
-    Sweeping { mark: Xid },
+    Draining { mark: Xid },
     /// Holds R, and reads when it is rung.
-    Asleep,
-    /// Awake, and lets go of R: for another one, or in order to mute.
-    LettingGo { to_mute: bool },
-    /// Awake, and waits until nobody sleeps: the n-th turn.
-    Gathering { turn: u32 },
+    Idle,
+    /// Polling, and lets go of R: for another one, or in order to mute.
+    ReleasingIdle { to_mute: bool },
+    /// Polling, and waits until nobody sleeps: the n-th turn.
+    WaitingForIdlePeers { turn: u32 },
     /// Holds R exclusively, and waits until nobody who has rung is on his way. Nobody rings from here on.
-    Closing,
+    WaitingForWriters,
     /// Holds R and K exclusively.
-    Muted,
+    Suppressing,
 }
 
 /// What happened.
@@ -64,17 +64,17 @@ pub enum Input {
     /// Notifications reach this node, over a session that holds nothing yet.
     Hears,
     /// They do not, or no longer.
-    Deaf,
+    NotListening,
     /// The answer to [`Act::Ask`].
-    Asked(Asked),
+    Asked(IdleLock),
     /// The answer to [`Act::LetGo`].
     LetGo,
     /// The answer to [`Act::Gather`] and [`Act::Close`].
-    Turn(Turn),
+    Turn(LockWait),
     /// The session that mutes could not be made, or ended; or the journal cannot be read.
     GateLost,
     /// Another node's word.
-    Heard(Word),
+    Heard(PeerMessage),
     /// A read that began after everything else that was told. `oldest`: every transaction before it was over.
     Read {
         /// From the read's snapshot, where it had one.
@@ -100,12 +100,12 @@ pub enum Act {
     /// End that session.
     Open,
     /// Tell the others.
-    Say(Word),
+    Say(PeerMessage),
 }
 
 /// The state machine.
 #[derive(Debug)]
-pub struct Mode {
+pub struct WakeupState {
     state: State,
     /// When it was last certain that nothing is owed.
     since: Instant,
@@ -128,11 +128,11 @@ pub struct Mode {
     found_at: Instant,
 }
 
-impl Mode {
+impl WakeupState {
     /// Nothing is known yet: it reads by itself.
     pub fn new(now: Instant) -> Self {
         Self {
-            state: State::Deaf,
+            state: State::NotListening,
             since: now,
             ask_at: now,
             mute_at: now,
@@ -148,22 +148,22 @@ impl Mode {
 
     /// Whether it reads only when it is rung.
     pub fn is_asleep(&self) -> bool {
-        self.state == State::Asleep
+        self.state == State::Idle
     }
 
     /// Whether nobody rings on its behalf.
     pub fn is_muted(&self) -> bool {
-        matches!(self.state, State::Closing | State::Muted)
+        matches!(self.state, State::WaitingForWriters | State::Suppressing)
     }
 
     /// How long after a read the next one comes if nothing rings; `None`: at once. `safety`: what a sleeping node does.
     pub fn pause(&self, safety: Duration, now: Instant) -> Option<Duration> {
         match (self.state, self.verdict) {
-            (State::Asleep, _) => Some(safety),
-            (State::Deaf, _) => Some(AWAKE_PAUSE),
-            (State::Closing | State::Muted, _) if !self.found => Some(self.muted_pause(now)),
-            (State::Closing | State::Muted, Verdict::Busy(pause)) => Some(pause.min(BUSY_PAUSE_MOST)),
-            (State::Closing | State::Muted, _) => None,
+            (State::Idle, _) => Some(safety),
+            (State::NotListening, _) => Some(AWAKE_PAUSE),
+            (State::WaitingForWriters | State::Suppressing, _) if !self.found => Some(self.muted_pause(now)),
+            (State::WaitingForWriters | State::Suppressing, Verdict::Busy(pause)) => Some(pause.min(BUSY_PAUSE_MOST)),
+            (State::WaitingForWriters | State::Suppressing, _) => None,
             _ => Some(self.awake_pause(now)),
         }
     }
@@ -178,10 +178,10 @@ impl Mode {
 
     /// What is due by the clock alone.
     pub fn due(&mut self, now: Instant) -> Option<Act> {
-        if self.state != State::Awake || now < self.ask_at {
+        if self.state != State::Polling || now < self.ask_at {
             return None;
         }
-        self.state = State::Asking { drained: false };
+        self.state = State::RequestingIdle { drained: false };
         Some(Act::Ask)
     }
 
@@ -189,13 +189,13 @@ impl Mode {
     pub fn on(&mut self, input: Input, now: Instant) -> Vec<Act> {
         match input {
             Input::Hears => self.wake_up(now),
-            Input::Deaf => {
+            Input::NotListening => {
                 let acts = self.wake_up(now);
-                self.state = State::Deaf;
+                self.state = State::NotListening;
                 acts
             }
             Input::GateLost => match self.state {
-                State::Gathering { .. } | State::Closing | State::Muted => {
+                State::WaitingForIdlePeers { .. } | State::WaitingForWriters | State::Suppressing => {
                     self.mute_at = now + GATHER_AGAIN;
                     self.wake_up(now)
                 }
@@ -213,31 +213,34 @@ impl Mode {
         }
     }
 
-    /// Awake, holding nothing.
+    /// Polling, holding nothing.
     fn wake_up(&mut self, now: Instant) -> Vec<Act> {
-        let gate = matches!(self.state, State::Gathering { .. } | State::Closing | State::Muted);
+        let gate = matches!(
+            self.state,
+            State::WaitingForIdlePeers { .. } | State::WaitingForWriters | State::Suppressing
+        );
         self.owes_others |= self.is_muted();
-        self.state = State::Awake;
+        self.state = State::Polling;
         self.since = now;
         self.ask_at = now;
         if gate { vec![Act::Open] } else { Vec::new() }
     }
 
-    fn asked(&mut self, asked: Asked, now: Instant) -> Vec<Act> {
-        let State::Asking { drained } = self.state else {
+    fn asked(&mut self, asked: IdleLock, now: Instant) -> Vec<Act> {
+        let State::RequestingIdle { drained } = self.state else {
             return Vec::new();
         };
         match asked {
-            Asked::Shared(_) if drained => {
-                self.state = State::LettingGo { to_mute: false };
+            IdleLock::Shared(_) if drained => {
+                self.state = State::ReleasingIdle { to_mute: false };
                 vec![Act::LetGo]
             }
-            Asked::Shared(mark) => {
-                self.state = State::Sweeping { mark };
+            IdleLock::Shared(mark) => {
+                self.state = State::Draining { mark };
                 Vec::new()
             }
-            Asked::Refused => {
-                self.state = State::Awake;
+            IdleLock::Refused => {
+                self.state = State::Polling;
                 self.ask_at = now + self.awake_pause(now);
                 self.say_here(now)
             }
@@ -250,17 +253,17 @@ impl Mode {
             return Vec::new();
         }
         self.here_at = now + HERE_INTERVAL;
-        vec![Act::Say(Word::Here)]
+        vec![Act::Say(PeerMessage::Here)]
     }
 
     fn let_go(&mut self, now: Instant) -> Vec<Act> {
         match self.state {
-            State::LettingGo { to_mute: true } => {
-                self.state = State::Gathering { turn: 1 };
-                vec![Act::Gather, Act::Say(Word::Drain)]
+            State::ReleasingIdle { to_mute: true } => {
+                self.state = State::WaitingForIdlePeers { turn: 1 };
+                vec![Act::Gather, Act::Say(PeerMessage::Drain)]
             }
-            State::LettingGo { to_mute: false } => {
-                self.state = State::Awake;
+            State::ReleasingIdle { to_mute: false } => {
+                self.state = State::Polling;
                 // The other one may not stand in the queue yet.
                 self.ask_at = now + AWAKE_PAUSE;
                 self.say_here(now)
@@ -269,56 +272,58 @@ impl Mode {
         }
     }
 
-    fn turned(&mut self, turn: Turn, now: Instant) -> Vec<Act> {
+    fn turned(&mut self, turn: LockWait, now: Instant) -> Vec<Act> {
         match (self.state, turn) {
             // It has become calm while it waited: as if nothing had been.
-            (State::Gathering { .. } | State::Closing, _) if self.verdict == Verdict::Calm => self.wake_up(now),
-            (State::Gathering { .. }, Turn::Held) => {
-                self.state = State::Closing;
+            (State::WaitingForIdlePeers { .. } | State::WaitingForWriters, _) if self.verdict == Verdict::Calm => {
+                self.wake_up(now)
+            }
+            (State::WaitingForIdlePeers { .. }, LockWait::Held) => {
+                self.state = State::WaitingForWriters;
                 // Nobody is known to be alone.
                 self.company_until = self.company_until.max(now + ANSWER_WITHIN);
                 vec![Act::Close]
             }
-            (State::Gathering { turn: GATHER_TURNS }, Turn::TimedOut) => {
+            (State::WaitingForIdlePeers { turn: GATHER_TURNS }, LockWait::TimedOut) => {
                 self.mute_at = now + GATHER_AGAIN;
                 self.wake_up(now)
             }
-            (State::Gathering { turn }, Turn::TimedOut) => {
-                self.state = State::Gathering { turn: turn + 1 };
-                vec![Act::Gather, Act::Say(Word::Drain)]
+            (State::WaitingForIdlePeers { turn }, LockWait::TimedOut) => {
+                self.state = State::WaitingForIdlePeers { turn: turn + 1 };
+                vec![Act::Gather, Act::Say(PeerMessage::Drain)]
             }
-            (State::Closing, Turn::Held) => {
-                self.state = State::Muted;
+            (State::WaitingForWriters, LockWait::Held) => {
+                self.state = State::Suppressing;
                 Vec::new()
             }
             // A long transaction holds K. Nobody else rings, so there is no hurry.
-            (State::Closing, Turn::TimedOut) => vec![Act::Close],
+            (State::WaitingForWriters, LockWait::TimedOut) => vec![Act::Close],
             _ => Vec::new(),
         }
     }
 
-    fn heard(&mut self, word: Word, now: Instant) -> Vec<Act> {
-        if word == Word::Drain && !self.is_muted() {
+    fn heard(&mut self, word: PeerMessage, now: Instant) -> Vec<Act> {
+        if word == PeerMessage::Drain && !self.is_muted() {
             // That one rings for the others from here on, and wants to know who they are.
             self.owes_others = false;
             self.here_at = now;
         }
         match (word, self.state) {
-            (Word::Drain, State::Asking { .. }) => {
-                self.state = State::Asking { drained: true };
+            (PeerMessage::Drain, State::RequestingIdle { .. }) => {
+                self.state = State::RequestingIdle { drained: true };
                 Vec::new()
             }
-            (Word::Drain, State::Sweeping { .. } | State::Asleep) => {
-                self.state = State::LettingGo { to_mute: false };
+            (PeerMessage::Drain, State::Draining { .. } | State::Idle) => {
+                self.state = State::ReleasingIdle { to_mute: false };
                 self.since = now;
                 vec![Act::LetGo]
             }
             // Another one was first: whoever waits gets it, and no deadlock comes of it.
-            (Word::Drain, State::LettingGo { to_mute: true }) => {
-                self.state = State::LettingGo { to_mute: false };
+            (PeerMessage::Drain, State::ReleasingIdle { to_mute: true }) => {
+                self.state = State::ReleasingIdle { to_mute: false };
                 Vec::new()
             }
-            (Word::Here, _) => {
+            (PeerMessage::Here, _) => {
                 self.company_until = now + COMPANY_FOR;
                 Vec::new()
             }
@@ -336,19 +341,19 @@ impl Mode {
         let others_wait = now < self.company_until || now >= self.grew_at;
         if self.found && others_wait && (self.is_muted() || self.owes_others) {
             self.grew_at = now + ALONE_INTERVAL;
-            acts.push(Act::Say(Word::Grew));
+            acts.push(Act::Say(PeerMessage::Grew));
         }
         match self.state {
-            State::Sweeping { mark } if oldest.is_some_and(|oldest| oldest >= mark) => {
-                self.state = State::Asleep;
+            State::Draining { mark } if oldest.is_some_and(|oldest| oldest >= mark) => {
+                self.state = State::Idle;
                 self.owes_others = false;
             }
-            State::Muted if verdict == Verdict::Calm => acts.extend(self.wake_up(now)),
+            State::Suppressing if verdict == Verdict::Calm => acts.extend(self.wake_up(now)),
             _ => {}
         }
-        let may_mute = matches!(self.state, State::Sweeping { .. } | State::Asleep) && now >= self.mute_at;
+        let may_mute = matches!(self.state, State::Draining { .. } | State::Idle) && now >= self.mute_at;
         if may_mute && matches!(verdict, Verdict::Busy(_)) {
-            self.state = State::LettingGo { to_mute: true };
+            self.state = State::ReleasingIdle { to_mute: true };
             self.since = now;
             acts.push(Act::LetGo);
         }
@@ -363,7 +368,7 @@ mod tests {
     const SAFETY: Duration = Duration::from_secs(1);
     const BUSY: Verdict = Verdict::Busy(Duration::from_millis(4));
 
-    fn read(mode: &mut Mode, oldest: u64, verdict: Verdict, now: Instant) -> Vec<Act> {
+    fn read(mode: &mut WakeupState, oldest: u64, verdict: Verdict, now: Instant) -> Vec<Act> {
         let oldest = Some(Xid(oldest));
         mode.on(
             Input::Read {
@@ -375,13 +380,13 @@ mod tests {
         )
     }
 
-    /// Asleep since `now`.
-    fn asleep(now: Instant) -> Mode {
-        let mut mode = Mode::new(now);
+    /// Idle since `now`.
+    fn asleep(now: Instant) -> WakeupState {
+        let mut mode = WakeupState::new(now);
         assert_eq!(mode.due(now), None, "a deaf node must not sleep");
         mode.on(Input::Hears, now);
         assert_eq!(mode.due(now), Some(Act::Ask));
-        mode.on(Input::Asked(Asked::Shared(Xid(9))), now);
+        mode.on(Input::Asked(IdleLock::Shared(Xid(9))), now);
         assert!(!mode.is_asleep(), "whoever was refused before is owed");
         read(&mut mode, 8, Verdict::Between, now);
         assert!(!mode.is_asleep(), "transaction 8 may have been refused");
@@ -390,14 +395,14 @@ mod tests {
         mode
     }
 
-    /// Muted since `now`.
-    fn muted(now: Instant) -> Mode {
+    /// Suppressing since `now`.
+    fn muted(now: Instant) -> WakeupState {
         let mut mode = asleep(now);
         assert_eq!(read(&mut mode, 9, BUSY, now), [Act::LetGo]);
-        assert_eq!(mode.on(Input::LetGo, now), [Act::Gather, Act::Say(Word::Drain)]);
-        assert_eq!(mode.on(Input::Turn(Turn::Held), now), [Act::Close]);
+        assert_eq!(mode.on(Input::LetGo, now), [Act::Gather, Act::Say(PeerMessage::Drain)]);
+        assert_eq!(mode.on(Input::Turn(LockWait::Held), now), [Act::Close]);
         assert!(mode.is_muted(), "whoever waits for K refuses it to the writers");
-        assert_eq!(mode.on(Input::Turn(Turn::Held), now), []);
+        assert_eq!(mode.on(Input::Turn(LockWait::Held), now), []);
         mode
     }
 
@@ -432,7 +437,7 @@ mod tests {
     #[test]
     fn an_awake_node_reads_often_at_first_and_never_seldom() {
         let now = Instant::now();
-        let mut mode = Mode::new(now);
+        let mut mode = WakeupState::new(now);
         mode.on(Input::Hears, now);
         let pause = |after: u64| mode.pause(SAFETY, now + Duration::from_millis(after)).unwrap();
         assert_eq!(pause(0), MUTED_PAUSE);
@@ -444,18 +449,18 @@ mod tests {
     fn a_sleeping_node_lets_go_when_another_one_wants_to_mute() {
         let now = Instant::now();
         let mut mode = asleep(now);
-        assert_eq!(mode.on(Input::Heard(Word::Drain), now), [Act::LetGo]);
+        assert_eq!(mode.on(Input::Heard(PeerMessage::Drain), now), [Act::LetGo]);
         assert!(!mode.is_asleep());
-        assert_eq!(mode.on(Input::LetGo, now), [Act::Say(Word::Here)]);
+        assert_eq!(mode.on(Input::LetGo, now), [Act::Say(PeerMessage::Here)]);
         assert_eq!(mode.due(now), None, "the other one may not stand in the queue yet");
         assert_eq!(mode.due(now + AWAKE_PAUSE), Some(Act::Ask));
-        let refused = |mode: &mut Mode| mode.on(Input::Asked(Asked::Refused), now + AWAKE_PAUSE);
+        let refused = |mode: &mut WakeupState| mode.on(Input::Asked(IdleLock::Refused), now + AWAKE_PAUSE);
         assert_eq!(refused(&mut mode), [], "it has said so");
-        mode.on(Input::Heard(Word::Drain), now + AWAKE_PAUSE);
+        mode.on(Input::Heard(PeerMessage::Drain), now + AWAKE_PAUSE);
         assert_eq!(mode.due(now + 2 * AWAKE_PAUSE), Some(Act::Ask));
         assert_eq!(
             refused(&mut mode),
-            [Act::Say(Word::Here)],
+            [Act::Say(PeerMessage::Here)],
             "whoever mutes now has not heard it"
         );
     }
@@ -463,11 +468,11 @@ mod tests {
     #[test]
     fn one_that_is_told_while_it_asks_lets_go_again() {
         let now = Instant::now();
-        let mut mode = Mode::new(now);
+        let mut mode = WakeupState::new(now);
         mode.on(Input::Hears, now);
         mode.due(now);
-        assert_eq!(mode.on(Input::Heard(Word::Drain), now), []);
-        assert_eq!(mode.on(Input::Asked(Asked::Shared(Xid(9))), now), [Act::LetGo]);
+        assert_eq!(mode.on(Input::Heard(PeerMessage::Drain), now), []);
+        assert_eq!(mode.on(Input::Asked(IdleLock::Shared(Xid(9))), now), [Act::LetGo]);
     }
 
     #[test]
@@ -475,8 +480,8 @@ mod tests {
         let now = Instant::now();
         let mut mode = asleep(now);
         read(&mut mode, 9, BUSY, now);
-        mode.on(Input::Heard(Word::Drain), now);
-        assert_eq!(mode.on(Input::LetGo, now), [Act::Say(Word::Here)]);
+        mode.on(Input::Heard(PeerMessage::Drain), now);
+        assert_eq!(mode.on(Input::LetGo, now), [Act::Say(PeerMessage::Here)]);
     }
 
     #[test]
@@ -494,9 +499,9 @@ mod tests {
         let mut mode = asleep(now);
         read(&mut mode, 9, BUSY, now);
         mode.on(Input::LetGo, now);
-        mode.on(Input::Turn(Turn::Held), now);
+        mode.on(Input::Turn(LockWait::Held), now);
         for _ in 0..100 {
-            assert_eq!(mode.on(Input::Turn(Turn::TimedOut), now), [Act::Close]);
+            assert_eq!(mode.on(Input::Turn(LockWait::TimedOut), now), [Act::Close]);
         }
         assert_eq!(
             mode.pause(SAFETY, now),
@@ -513,13 +518,13 @@ mod tests {
         mode.on(Input::LetGo, now);
         for _ in 1..GATHER_TURNS {
             assert_eq!(
-                mode.on(Input::Turn(Turn::TimedOut), now),
-                [Act::Gather, Act::Say(Word::Drain)]
+                mode.on(Input::Turn(LockWait::TimedOut), now),
+                [Act::Gather, Act::Say(PeerMessage::Drain)]
             );
         }
-        assert_eq!(mode.on(Input::Turn(Turn::TimedOut), now), [Act::Open]);
+        assert_eq!(mode.on(Input::Turn(LockWait::TimedOut), now), [Act::Open]);
         mode.due(now);
-        mode.on(Input::Asked(Asked::Shared(Xid(9))), now);
+        mode.on(Input::Asked(IdleLock::Shared(Xid(9))), now);
         assert_eq!(read(&mut mode, 9, BUSY, now), []);
         assert_eq!(read(&mut mode, 9, BUSY, now + GATHER_AGAIN), [Act::LetGo]);
     }
@@ -528,7 +533,7 @@ mod tests {
     fn a_muting_node_rings_for_others_seldom_where_there_are_none() {
         let start = Instant::now();
         let mut mode = muted(start);
-        let grew = |mode: &mut Mode, after| !read(mode, 9, Verdict::Between, start + after).is_empty();
+        let grew = |mode: &mut WakeupState, after| !read(mode, 9, Verdict::Between, start + after).is_empty();
         assert!(
             grew(&mut mode, Duration::ZERO) && grew(&mut mode, Duration::ZERO),
             "there may be others"
@@ -537,7 +542,7 @@ mod tests {
             grew(&mut mode, ANSWER_WITHIN) && !grew(&mut mode, ANSWER_WITHIN),
             "there are none"
         );
-        mode.on(Input::Heard(Word::Here), start + ANSWER_WITHIN);
+        mode.on(Input::Heard(PeerMessage::Here), start + ANSWER_WITHIN);
         assert!(
             grew(&mut mode, COMPANY_FOR) && grew(&mut mode, COMPANY_FOR),
             "there are"
@@ -549,13 +554,13 @@ mod tests {
     #[test]
     fn what_broke_leaves_it_awake() {
         let now = Instant::now();
-        for broken in [Input::Deaf, Input::GateLost] {
+        for broken in [Input::NotListening, Input::GateLost] {
             let mut mode = muted(now);
             assert_eq!(mode.on(broken, now), [Act::Open]);
             assert!(!mode.is_asleep() && !mode.is_muted());
         }
         let mut mode = asleep(now);
-        mode.on(Input::Deaf, now);
+        mode.on(Input::NotListening, now);
         assert!(!mode.is_asleep());
         assert_eq!(mode.pause(SAFETY, now), Some(AWAKE_PAUSE));
     }

@@ -14,9 +14,9 @@ use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::http::header::{self, HeaderMap};
 
-use super::request::{Call, Query};
-use super::error::Problem;
-use super::{Site, Sites};
+use super::error::ApiError;
+use super::request::{ApiRequest, Query};
+use super::{DatabaseContext, Databases};
 use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
 use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
@@ -31,7 +31,7 @@ const MAX_STORE_BYTES: usize = 200;
 /// What a valid token opens.
 pub struct Access {
     /// The database that the store lives in.
-    pub site: Arc<Site>,
+    pub site: Arc<DatabaseContext>,
     /// The store.
     pub store: StoreId,
     /// What the token allows.
@@ -42,7 +42,7 @@ pub struct Access {
 
 impl Access {
     /// Looks again, where tokens have changed since: for what took a while between the look and what it was for.
-    pub async fn confirm(&self) -> Result<(), Problem> {
+    pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.site.hub.tokens.generation() == self.generation {
             return Ok(());
         }
@@ -63,17 +63,17 @@ pub enum Place {
 
 /// What the request opens: the store that it names, if its token opens that, for what takes this scope.
 pub async fn authorize(
-    sites: &Sites,
-    call: &Call,
+    sites: &Databases,
+    call: &ApiRequest,
     scope: Scope,
     place: Place,
     client: IpAddr,
-) -> Result<Access, Problem> {
+) -> Result<Access, ApiError> {
     if holds_token(call) {
-        return Err(Problem::TokenInUrl);
+        return Err(ApiError::TokenInUrl);
     }
     if !sites.rules.allow_origin(&call.headers) {
-        return Err(Problem::ForeignOrigin);
+        return Err(ApiError::ForeignOrigin);
     }
     let store = store(&call.store)?;
     let given = match place {
@@ -84,7 +84,7 @@ pub async fn authorize(
     };
     let Some(presented) = given.and_then(Presented::parse) else {
         refused(given, if given.is_some() { "malformed" } else { "missing" }, client);
-        return Err(Problem::Unauthorized);
+        return Err(ApiError::Unauthorized);
     };
     let refused = |why: &'static str| refused(given, why, client);
     // Before anything is asked about the store.
@@ -94,7 +94,7 @@ pub async fn authorize(
     let generation = looked.generation;
     let grant = match looked.found {
         // It is another database's, and this store is not among those that it opens there.
-        Found::Unknown if sites.are_several() => return Err(Problem::OtherStore),
+        Found::Unknown if sites.are_several() => return Err(ApiError::OtherStore),
         found => {
             if let Some(why) = found.why_not() {
                 refused(why);
@@ -104,16 +104,16 @@ pub async fn authorize(
     };
     call.connection.place.authenticate().map_err(|full| {
         full.tell();
-        Problem::TooManyConnections
+        ApiError::TooManyConnections
     })?;
     if !is_counted {
         sites.limits.count_token(site.number, grant.id)?;
     }
     if !grant.opens(store.as_str()) {
-        return Err(Problem::OtherStore);
+        return Err(ApiError::OtherStore);
     }
     if grant.scope < scope {
-        return Err(Problem::OtherScope(scope));
+        return Err(ApiError::OtherScope(scope));
     }
     Ok(Access {
         site,
@@ -124,26 +124,26 @@ pub async fn authorize(
     })
 }
 
-async fn look_up(site: &Site, presented: &Presented) -> Result<Looked, Problem> {
-    site.hub.tokens.look_up(presented).await.map_err(Problem::database)
+async fn look_up(site: &DatabaseContext, presented: &Presented) -> Result<Looked, ApiError> {
+    site.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
 /// Whether the token opens the store in any of several databases. Where none says so and one is silent, it may be that one.
 /// A JWT is proven without them. Gives whether the request has been counted for its token.
 async fn identify(
-    sites: &Sites,
+    sites: &Databases,
     presented: &Presented,
     store: &StoreId,
     refused: impl Fn(&'static str),
-) -> Result<bool, Problem> {
+) -> Result<bool, ApiError> {
     if let Presented::Jwt(jwt) = presented {
         return match sites.any().hub.tokens.prove(jwt).await {
             Ok(stores) if stores.have(store.as_str()) => Ok(false),
-            Ok(_) => Err(Problem::OtherStore),
-            Err(Refused::NoKeys) => Err(Problem::NotReady),
+            Ok(_) => Err(ApiError::OtherStore),
+            Err(Refused::NoKeys) => Err(ApiError::NotReady),
             Err(why) => {
                 refused(why.as_str());
-                Err(Problem::Unauthorized)
+                Err(ApiError::Unauthorized)
             }
         };
     }
@@ -160,7 +160,7 @@ async fn identify(
                 if grant.opens(store.as_str()) {
                     return Ok(true);
                 }
-                known = Some(Problem::OtherStore);
+                known = Some(ApiError::OtherStore);
             }
             Ok(found) => {
                 if let Some(why) = found.why_not() {
@@ -168,32 +168,32 @@ async fn identify(
                 }
                 known = known.or(judge_alone(found).err());
             }
-            Err(error) => failed = Some(Problem::database(error)),
+            Err(error) => failed = Some(ApiError::database(error)),
         }
     }
     Err(match (known, failed) {
         (Some(problem), _) | (None, Some(problem)) => problem,
         (None, None) => {
             refused("unknown");
-            Problem::Unauthorized
+            ApiError::Unauthorized
         }
     })
 }
 
-fn judge_alone(found: Found) -> Result<Arc<Grant>, Problem> {
+fn judge_alone(found: Found) -> Result<Arc<Grant>, ApiError> {
     match found {
         Found::Valid(grant) => Ok(grant),
-        Found::Unknown | Found::Refused(_) => Err(Problem::Unauthorized),
-        Found::Expired => Err(Problem::NoLonger("token_expired")),
-        Found::Revoked => Err(Problem::NoLonger("token_revoked")),
+        Found::Unknown | Found::Refused(_) => Err(ApiError::Unauthorized),
+        Found::Expired => Err(ApiError::NoLonger("token_expired")),
+        Found::Revoked => Err(ApiError::NoLonger("token_revoked")),
     }
 }
 
-fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, Problem> {
+fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     let grant = judge_alone(found)?;
     match grant.opens(store.as_str()) {
         true => Ok(grant),
-        false => Err(Problem::OtherStore),
+        false => Err(ApiError::OtherStore),
     }
 }
 
@@ -211,16 +211,16 @@ fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
 }
 
 /// The store that a path names.
-pub fn store(text: &str) -> Result<StoreId, Problem> {
-    let store = percent_decode_str(text).decode_utf8().map_err(|_| Problem::BadStore)?;
+pub fn store(text: &str) -> Result<StoreId, ApiError> {
+    let store = percent_decode_str(text).decode_utf8().map_err(|_| ApiError::BadStore)?;
     if store.is_empty() || store.len() > MAX_STORE_BYTES || store.contains('\0') {
-        return Err(Problem::BadStore);
+        return Err(ApiError::BadStore);
     }
     Ok(StoreId::new(&store))
 }
 
 /// Whether a token stands in the URL: under a name that says so, or as itself.
-fn holds_token(call: &Call) -> bool {
+fn holds_token(call: &ApiRequest) -> bool {
     let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
     parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
 }
@@ -257,10 +257,10 @@ pub fn offers_our_protocol(headers: &HeaderMap) -> bool {
 }
 
 /// Checks the handshake, and what its answer accepts it with.
-pub fn websocket_accept(headers: &HeaderMap) -> Result<String, Problem> {
+pub fn websocket_accept(headers: &HeaderMap) -> Result<String, ApiError> {
     let says = |name, word: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word));
     if !says(header::UPGRADE, "websocket") || !says(header::CONNECTION, "upgrade") {
-        return Err(Problem::NotAnUpgrade);
+        return Err(ApiError::NotAnUpgrade);
     }
     let version = headers
         .get(header::SEC_WEBSOCKET_VERSION)
@@ -268,7 +268,7 @@ pub fn websocket_accept(headers: &HeaderMap) -> Result<String, Problem> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| key.as_bytes());
     match key.filter(|key| version && STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)) {
         Some(key) => Ok(derive_accept_key(key)),
-        None => Err(Problem::BadUpgrade),
+        None => Err(ApiError::BadUpgrade),
     }
 }
 

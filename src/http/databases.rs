@@ -5,21 +5,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::join_all;
 
-use super::Site;
-use super::error::Problem;
+use super::DatabaseContext;
+use super::error::ApiError;
 use super::request_limits::RequestLimits;
 use super::rules::Rules;
 use super::server::Proxies;
-use crate::infra::config;
 use crate::domain::event::StoreId;
+use crate::infra::config;
 use crate::store;
 
 /// Stores whose database is kept in mind; beyond, all are asked for anew.
 const MOST_FOUND: usize = 100_000;
 
 /// The databases of a node.
-pub struct Sites {
-    sites: Vec<(Arc<Site>, Option<BTreeSet<String>>)>,
+pub struct Databases {
+    sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
     found: RwLock<HashMap<StoreId, usize>>,
     /// What holds for every request.
     pub(super) rules: Rules,
@@ -27,10 +27,10 @@ pub struct Sites {
     pub(super) limits: RequestLimits,
 }
 
-impl Sites {
+impl Databases {
     /// Each with the stores that are said to live there; `None`: it is asked.
     pub fn new(
-        sites: Vec<(Arc<Site>, Option<BTreeSet<String>>)>,
+        sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
         is_secure: bool,
         proxies: Arc<Proxies>,
@@ -49,17 +49,17 @@ impl Sites {
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Site>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<DatabaseContext>> {
         self.sites.iter().map(|(site, _)| site)
     }
 
     /// The one that is as good as any, for what is no store's.
-    pub(super) fn any(&self) -> &Arc<Site> {
+    pub(super) fn any(&self) -> &Arc<DatabaseContext> {
         &self.sites[0].0
     }
 
     /// The one that a store lives in: as the settings say, else the one that knows the store.
-    pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<Site>, Problem> {
+    pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<DatabaseContext>, ApiError> {
         if let [(site, _)] = self.sites.as_slice() {
             return Ok(Arc::clone(site));
         }
@@ -81,7 +81,7 @@ impl Sites {
     }
 
     /// Asks every database that may have it.
-    async fn ask(&self, store: &StoreId) -> Result<usize, Problem> {
+    async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.sites.len())
             .filter(|index| self.sites[*index].1.is_none())
             .collect();
@@ -107,11 +107,11 @@ impl Sites {
             }
             // One that does not answer may have it, too; but who is waited for has it.
             ([index], Some(_)) => Ok(*index),
-            ([], None) => Err(Problem::UnknownStore),
-            ([], Some(error)) => Err(Problem::database(error)),
+            ([], None) => Err(ApiError::UnknownStore),
+            ([], Some(error)) => Err(ApiError::database(error)),
             (_, _) => {
                 tracing::error!(%store, "several databases have this store: name it at one of them, in `databases`");
-                Err(Problem::NotReady)
+                Err(ApiError::NotReady)
             }
         }
     }

@@ -9,8 +9,8 @@ use warp::http::header::{self, HeaderValue};
 use warp::reply::Response;
 
 use super::response;
-use crate::infra::db::Busy;
 use crate::domain::cursor::Unusable;
+use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
@@ -21,7 +21,7 @@ const SESSIONS_RETRY_S: u64 = 15;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub enum ApiError {
     /// A token in the URL, where every log would keep it.
     TokenInUrl,
     /// No token, or one that opens nothing.
@@ -96,7 +96,7 @@ pub enum Problem {
     NotReady,
 }
 
-impl From<Busy> for Problem {
+impl From<Busy> for ApiError {
     fn from(busy: Busy) -> Self {
         match busy {
             Busy::Store => Self::TooMuchAtOnce,
@@ -105,7 +105,7 @@ impl From<Busy> for Problem {
     }
 }
 
-impl Problem {
+impl ApiError {
     /// Logs what is internal and shows none of it.
     pub fn database(error: impl std::fmt::Display) -> Self {
         static LIMIT: LogLimit = LogLimit::new();

@@ -6,16 +6,16 @@ use time::OffsetDateTime;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::request::Call;
 use super::auth::Access;
-use super::error::Problem;
-use super::{Site, response};
-use crate::receipts::acknowledgement::{self, Acknowledged};
-use crate::infra::db;
+use super::error::ApiError;
+use super::request::ApiRequest;
+use super::{DatabaseContext, response};
 use crate::domain::event::{Delivery, EventId, JournalEvent, StoreId};
-use crate::journal::{self, Page, Start};
+use crate::infra::db;
 use crate::infra::metrics::HOT;
-use crate::receipts::writer::{Way, What, Word};
+use crate::journal::{self, Page, Start};
+use crate::receipts::acknowledgement::{self, Acknowledged};
+use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::Scope;
 
 /// Events of one page of the history, at most and where nothing else is asked for.
@@ -24,8 +24,8 @@ const HISTORY_DEFAULT: usize = 100;
 /// Who acknowledged over HTTP, where it does not say which panel it is.
 const NAMELESS: &str = "http";
 
-/// A page of the history. What a panel that names itself is given counts as sent to it.
-pub async fn history(access: Access, call: Call) -> Result<Response, Problem> {
+/// A page of the history. ReceiptKind a panel that names itself is given counts as sent to it.
+pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
     let panel = call.query.panel()?;
@@ -38,37 +38,37 @@ pub async fn history(access: Access, call: Call) -> Result<Response, Problem> {
 }
 
 fn prove(access: &Access, panel: &str, event: EventId) {
-    access.site.hub.recorder.say(Word {
+    access.site.hub.recorder.say(Receipt {
         store: access.store.clone(),
         event,
-        way: Way::Polling,
+        way: Channel::Polling,
         recipient: panel.to_owned(),
         token: access.grant.id,
-        what: What::Sent,
+        what: ReceiptKind::Sent,
         at: OffsetDateTime::now_utc(),
     });
 }
 
 async fn read(
-    site: &Site,
+    site: &DatabaseContext,
     store: &StoreId,
     after: Option<&str>,
     limit: usize,
-) -> Result<(Vec<EventId>, Response), Problem> {
+) -> Result<(Vec<EventId>, Response), ApiError> {
     let start = after.map_or(Start::Newest, Start::After);
     let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
     let page = journal::read_page(pool, store, start, limit)
         .await
-        .map_err(Problem::database)?;
+        .map_err(ApiError::database)?;
     match page {
-        Page::Resync { reason, fresh, .. } => Err(Problem::Resync(reason, fresh)),
+        Page::Resync { reason, fresh, .. } => Err(ApiError::Resync(reason, fresh)),
         Page::Events {
             events,
             cursor,
             position,
         } => {
             let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
-            let told = site.hub.translate(&rows).await.map_err(Problem::database)?;
+            let told = site.hub.translate(&rows).await.map_err(ApiError::database)?;
             HOT.polled.increment(told.len() as u64);
             let cursor_of = |id: EventId| {
                 events
@@ -92,33 +92,39 @@ async fn read(
 }
 
 /// Somebody has seen an event.
-pub async fn acknowledge(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let by = acknowledgement::By {
         token: grant.id,
         label: grant.label.as_deref(),
         session: call.query.panel()?.unwrap_or(NAMELESS),
-        way: Way::Polling,
+        way: Channel::Polling,
     };
     let sources = site
         .hub
         .sources
         .loaded(&site.hub.pool)
         .await
-        .map_err(Problem::database)?;
-    let stored = db::answered(acknowledgement::store(&site.hub.token_pool, &sources, store, call.event()?, by));
-    match stored.await.map_err(Problem::database)? {
+        .map_err(ApiError::database)?;
+    let stored = db::with_timeout(acknowledgement::store(
+        &site.hub.token_pool,
+        &sources,
+        store,
+        call.event()?,
+        by,
+    ));
+    match stored.await.map_err(ApiError::database)? {
         Acknowledged::Stored => Ok(response::done()),
-        Acknowledged::UnknownEvent => Err(Problem::UnknownEvent),
+        Acknowledged::UnknownEvent => Err(ApiError::UnknownEvent),
     }
 }
 
 /// Whether somebody has seen an event: a panel that rings for it asks, so that all are silent when one was told to be.
-pub async fn acknowledgement(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn acknowledgement(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, .. } = &access;
-    let seen = db::answered(acknowledgement::is_seen(&site.hub.pool, store, call.event()?));
-    match seen.await.map_err(Problem::database)? {
+    let seen = db::with_timeout(acknowledgement::is_seen(&site.hub.pool, store, call.event()?));
+    match seen.await.map_err(ApiError::database)? {
         Some(is_seen) => Ok(response::json(StatusCode::OK, &json!({"acknowledged": is_seen}))),
-        None => Err(Problem::UnknownEvent),
+        None => Err(ApiError::UnknownEvent),
     }
 }

@@ -17,8 +17,8 @@ mod server;
 mod sessions;
 mod store;
 
+pub use databases::Databases;
 pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_certificate};
-pub use databases::Sites;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,17 +32,17 @@ use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use crate::feed::Pulse;
-use crate::feed::listener::Hearing;
 use crate::fanout::session::Hub;
+use crate::feed::FeedHealth;
+use crate::feed::listener::Hearing;
 use crate::token::Scope;
-use request::{Body, Call, Query};
 use auth::Access;
-use error::Problem;
+use error::ApiError;
+use request::{ApiRequest, Body, Query};
 use server::Connection;
 
 /// What the routes need of a database.
-pub struct Site {
+pub struct DatabaseContext {
     /// Which of several it is.
     pub number: usize,
     /// What it is called, where there are several.
@@ -50,7 +50,7 @@ pub struct Site {
     /// What sessions share.
     pub hub: Arc<Hub>,
     /// When the feed last read.
-    pub pulse: Arc<Pulse>,
+    pub pulse: Arc<FeedHealth>,
     /// Whether notifications reach us.
     pub hearing: watch::Receiver<Hearing>,
     /// Whether the node is going down.
@@ -92,17 +92,17 @@ impl Route {
 }
 
 /// What a handler comes to.
-type Answered = BoxFuture<'static, Result<Response, Problem>>;
+type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 
 /// Who answers.
 #[derive(Clone, Copy)]
 enum Handler {
     /// What is about a store, for a client with a token of it of at least this scope, which stands there.
-    Store(Scope, auth::Place, fn(Access, Call) -> Answered),
+    Store(Scope, auth::Place, fn(Access, ApiRequest) -> Answered),
     /// The node, for anybody.
-    Node(fn(Arc<Sites>, Call) -> Answered),
+    Node(fn(Arc<Databases>, ApiRequest) -> Answered),
     /// The same, however often and under whatever name: it costs nothing, and what asks decides who gets clients.
-    Health(fn(Arc<Sites>, Call) -> Answered),
+    Health(fn(Arc<Databases>, ApiRequest) -> Answered),
 }
 
 macro_rules! route {
@@ -185,7 +185,7 @@ fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
 
 /// These routes, for warp.
 pub fn routes(
-    sites: Arc<Sites>,
+    sites: Arc<Databases>,
     routes: &'static [Route],
 ) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static {
     warp::any()
@@ -195,11 +195,11 @@ pub fn routes(
         .and(warp::path::full())
         .and(call())
         .then(answer)
-        .recover(|_: Rejection| async { Ok(Problem::NotFound.into_response()) })
+        .recover(|_: Rejection| async { Ok(ApiError::NotFound.into_response()) })
         .unify()
 }
 
-fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
+fn call() -> impl Filter<Extract = (ApiRequest,), Error = Rejection> + Clone {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::header::headers_cloned()
         .and(query)
@@ -208,7 +208,7 @@ fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
         .and(warp::ext::get::<Arc<Connection>>())
         .map(
             |headers: HeaderMap, query: String, body: Body, upgrade: Option<OnUpgrade>, connection: Arc<Connection>| {
-                Call {
+                ApiRequest {
                     store: String::new(),
                     id: String::new(),
                     headers,
@@ -221,21 +221,27 @@ fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
         )
 }
 
-async fn answer(sites: Arc<Sites>, routes: &'static [Route], method: Method, path: FullPath, call: Call) -> Response {
+async fn answer(
+    sites: Arc<Databases>,
+    routes: &'static [Route],
+    method: Method,
+    path: FullPath,
+    call: ApiRequest,
+) -> Response {
     let headers = call.headers.clone();
     let answered = handle(Arc::clone(&sites), routes, &method, path.as_str(), call).await;
-    let mut response = answered.unwrap_or_else(Problem::into_response);
+    let mut response = answered.unwrap_or_else(ApiError::into_response);
     sites.rules.add_headers(&mut response, &headers);
     response
 }
 
 async fn handle(
-    sites: Arc<Sites>,
+    sites: Arc<Databases>,
     routes: &[Route],
     method: &Method,
     path: &str,
-    mut call: Call,
-) -> Result<Response, Problem> {
+    mut call: ApiRequest,
+) -> Result<Response, ApiError> {
     let client = sites.rules.client(call.connection.peer, &call.headers);
     let found = find(routes, method, path).map(|(handler, parts)| {
         parts.store.clone_into(&mut call.store);
@@ -245,7 +251,7 @@ async fn handle(
     let is_allowed = sites.rules.allow_host(&call.headers);
     let refused = match found {
         Ok(Handler::Health(answer)) => return answer(sites, call).await,
-        _ if !is_allowed => Problem::OtherHost,
+        _ if !is_allowed => ApiError::OtherHost,
         Ok(Handler::Store(scope, place, answer)) => match auth::authorize(&sites, &call, scope, place, client).await {
             Ok(access) => return answer(access, call).await,
             Err(problem) if problem.is_of_guest() => problem,
@@ -266,13 +272,13 @@ async fn handle(
 }
 
 /// Who answers this request, and what its path names.
-fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), Problem> {
+fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
-    let mut problem = Problem::NotFound;
+    let mut problem = ApiError::NotFound;
     for route in routes {
         match fits(route.path, path) {
             Some(parts) if route.method == *method => return Ok((route.answer, parts)),
-            Some(_) => problem = Problem::OtherMethod,
+            Some(_) => problem = ApiError::OtherMethod,
             None => {}
         }
     }

@@ -6,21 +6,21 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::request::Call;
-use super::error::Problem;
-use super::{Site, Sites, response};
+use super::error::ApiError;
+use super::request::ApiRequest;
+use super::{DatabaseContext, Databases, response};
 use crate::feed::listener::Hearing;
 use crate::infra::metrics as figures;
 
 /// The process lives.
-pub async fn healthz(_: Arc<Sites>, _: Call) -> Result<Response, Problem> {
+pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text("ok\n"))
 }
 
 /// Whether this node should get sockets: with several databases, as long as one of them is there, for the stores of the
 /// others are no better off on another node.
-pub async fn readyz(sites: Arc<Sites>, _: Call) -> Result<Response, Problem> {
-    let state = |site: &Site| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
+pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
+    let state = |site: &DatabaseContext| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
         (false, _) => "away",
         (true, Hearing::Listening) => "listening",
         (true, _) => "polling",
@@ -45,6 +45,6 @@ pub async fn readyz(sites: Arc<Sites>, _: Call) -> Result<Response, Problem> {
 }
 
 /// The figures, for Prometheus.
-pub async fn metrics(_: Arc<Sites>, _: Call) -> Result<Response, Problem> {
+pub async fn metrics(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text(figures::render()))
 }

@@ -5,10 +5,10 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::response;
-use super::request::{Call, is_name};
 use super::auth::Access;
-use super::error::Problem;
+use super::error::ApiError;
+use super::request::{ApiRequest, is_name};
+use super::response;
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
 use crate::sources::status_change::{self, CurrentStatus, StatusChange, StatusChangeOutcome, Way};
@@ -26,16 +26,16 @@ pub(super) const MAX_BY_CHARACTERS: usize = 60;
 const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
 /// The orders.
-pub async fn list_orders(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn list_orders(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     list_of(&access, &call, SubjectKind::Order).await
 }
 
 /// The bookings.
-pub async fn list_bookings(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn list_bookings(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     list_of(&access, &call, SubjectKind::Booking).await
 }
 
-async fn list_of(access: &Access, call: &Call, kind: SubjectKind) -> Result<Response, Problem> {
+async fn list_of(access: &Access, call: &ApiRequest, kind: SubjectKind) -> Result<Response, ApiError> {
     let wanted = ListQuery {
         store: &access.store,
         kind,
@@ -46,11 +46,11 @@ async fn list_of(access: &Access, call: &Call, kind: SubjectKind) -> Result<Resp
         limit: call.query.limit(LIST_DEFAULT, list::MAX_ROWS)?,
     };
     let hub = &access.site.hub;
-    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
-    let page = match list::list(pool, &sources, &wanted).await.map_err(Problem::database)? {
+    let page = match list::list(pool, &sources, &wanted).await.map_err(ApiError::database)? {
         ListResult::Page(page) => page,
-        ListResult::UnknownBefore => return Err(Problem::BadParameter("before", "the id of a row of this list")),
+        ListResult::UnknownBefore => return Err(ApiError::BadParameter("before", "the id of a row of this list")),
     };
     let noun = match kind {
         SubjectKind::Order => "orders",
@@ -64,30 +64,30 @@ async fn list_of(access: &Access, call: &Call, kind: SubjectKind) -> Result<Resp
 }
 
 /// `active`, `all`, or names with commas between them.
-fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, Problem> {
+fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, ApiError> {
     match asked {
         None | Some("active") => Ok(StatusFilter::active(kind)),
         Some("all") => Ok(StatusFilter::Any),
         Some(names) => {
             let named: Option<Vec<Status>> = names.split(',').map(Status::from_name).collect();
-            named.map(StatusFilter::These).ok_or(Problem::BadStatus)
+            named.map(StatusFilter::These).ok_or(ApiError::BadStatus)
         }
     }
 }
 
 /// What becomes of an order.
-pub async fn change_order(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn change_order(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     change(access, call, SubjectKind::Order).await
 }
 
 /// What becomes of a booking.
-pub async fn change_booking(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn change_booking(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     change(access, call, SubjectKind::Booking).await
 }
 
 /// What a panel's button says.
 #[derive(Deserialize)]
-struct Wish {
+struct ChangeStatusRequest {
     status: String,
     from: Option<String>,
     reason: Option<String>,
@@ -99,12 +99,12 @@ struct Wish {
 const WISH: &str = "{\"status\":\"preparing\"}, and if you like \"from\" (what it is now), \"reason\" (up to 500 characters), \"minutes\" (1 to 600), \
      \"by\" (up to 60 characters), \"source\" (where its key stands in several)";
 
-async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Response, Problem> {
+async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<Response, ApiError> {
     let key = call.key()?;
-    let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
-    let to = Status::from_name(&wish.status).ok_or(Problem::BadStatus)?;
+    let wish: ChangeStatusRequest = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
+    let to = Status::from_name(&wish.status).ok_or(ApiError::BadStatus)?;
     let from = wish.from.as_deref();
-    let from = from.map(|from| Status::from_name(from).ok_or(Problem::BadStatus));
+    let from = from.map(|from| Status::from_name(from).ok_or(ApiError::BadStatus));
     check(&wish)?;
     let by = wish.by.unwrap_or_else(|| name(&access.grant));
     let change = StatusChange {
@@ -122,10 +122,10 @@ async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Respons
         step_back: access.site.step_back,
     };
     let hub = &access.site.hub;
-    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let _turn = hub.changes.take(access.store.as_str()).await?;
     let changed = status_change::change_status(&hub.pool, &sources, &change).await;
-    match changed.map_err(Problem::database)? {
+    match changed.map_err(ApiError::database)? {
         StatusChangeOutcome::Done { source, previous } => {
             let becomes = sources
                 .by_name(&source)
@@ -135,28 +135,28 @@ async fn change(access: Access, call: Call, kind: SubjectKind) -> Result<Respons
             Ok(response::json(StatusCode::OK, &body))
         }
         StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
-        StatusChangeOutcome::Refused { message, .. } => Err(Problem::StatusRefused { message }),
-        StatusChangeOutcome::Denied(_) => Err(Problem::StatusNotPossible),
-        StatusChangeOutcome::NoWord(_) => Err(Problem::StatusUnknownToShop(to.as_str())),
-        StatusChangeOutcome::Ambiguous(sources) => Err(Problem::AmbiguousOrder(sources)),
-        StatusChangeOutcome::Unknown => Err(Problem::UnknownOrder),
+        StatusChangeOutcome::Refused { message, .. } => Err(ApiError::StatusRefused { message }),
+        StatusChangeOutcome::Denied(_) => Err(ApiError::StatusNotPossible),
+        StatusChangeOutcome::NoWord(_) => Err(ApiError::StatusUnknownToShop(to.as_str())),
+        StatusChangeOutcome::Ambiguous(sources) => Err(ApiError::AmbiguousOrder(sources)),
+        StatusChangeOutcome::Unknown => Err(ApiError::UnknownOrder),
     }
 }
 
-fn conflict(current: CurrentStatus) -> Problem {
-    Problem::StatusConflict {
+fn conflict(current: CurrentStatus) -> ApiError {
+    ApiError::StatusConflict {
         status: current.status.as_str(),
         by: current.by,
     }
 }
 
-fn check(wish: &Wish) -> Result<(), Problem> {
+fn check(wish: &ChangeStatusRequest) -> Result<(), ApiError> {
     let named = wish.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS));
     let minutes = wish.minutes.is_none_or(|minutes| MINUTES.contains(&minutes));
     if named && minutes && wish.reason.as_deref().is_none_or(is_reason) {
         Ok(())
     } else {
-        Err(Problem::BadBody(WISH))
+        Err(ApiError::BadBody(WISH))
     }
 }
 

@@ -8,9 +8,9 @@ use warp::http::header::{self, HeaderMap, HeaderValue};
 use warp::http::{HeaderName, StatusCode};
 use warp::reply::Response;
 
-use super::Sites;
-use super::request::Call;
-use super::error::Problem;
+use super::Databases;
+use super::error::ApiError;
+use super::request::ApiRequest;
 
 #[derive(RustEmbed)]
 #[folder = "$OUT_DIR/panel/"]
@@ -35,33 +35,33 @@ const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), disp
      magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(), usb=(), xr-spatial-tracking=()";
 
 /// The page.
-pub async fn page(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
+pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("index.html", &call.headers)
 }
 
 /// The service worker: it may only serve what stands below its own address.
-pub async fn worker(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
+pub async fn worker(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("sw.js", &call.headers)
 }
 
 /// What makes the page an app.
-pub async fn manifest(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
+pub async fn manifest(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("manifest.webmanifest", &call.headers)
 }
 
 /// Any of its files.
-pub async fn any(_: Arc<Sites>, call: Call) -> Result<Response, Problem> {
+pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     match percent_decode_str(&call.id).decode_utf8() {
         Ok(name) => file(&name, &call.headers),
-        Err(_) => Err(Problem::NotFound),
+        Err(_) => Err(ApiError::NotFound),
     }
 }
 
-fn file(name: &str, asked: &HeaderMap) -> Result<Response, Problem> {
+fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     if CODINGS.iter().any(|(_, end)| name.ends_with(end)) {
-        return Err(Problem::NotFound);
+        return Err(ApiError::NotFound);
     }
-    let plain = Files::get(name).ok_or(Problem::NotFound)?;
+    let plain = Files::get(name).ok_or(ApiError::NotFound)?;
     let kind = with_charset(plain.metadata.mimetype());
     let is_text = Files::get(&format!("{name}.gz")).is_some();
     let coded = CODINGS

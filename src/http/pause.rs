@@ -9,16 +9,16 @@ use time::format_description::well_known::Rfc3339;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::response;
-use super::request::{Call, is_name};
 use super::auth::Access;
+use super::error::ApiError;
 use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, is_reason, name};
-use super::error::Problem;
+use super::request::{ApiRequest, is_name};
+use super::response;
 use crate::store::pause::{self, LONGEST, Pause, Until};
 
 /// What begins a pause.
 #[derive(Deserialize)]
-struct Wish {
+struct ChangeStatusRequest {
     minutes: Option<u32>,
     until: Option<String>,
     by: Option<String>,
@@ -29,32 +29,32 @@ const WISH: &str = "{\"minutes\":30}, or {\"until\":\"tomorrow\"}, or {\"until\"
      like \"by\" (up to 60 characters) and \"reason\" (up to 500 characters)";
 
 /// Whether the store is paused.
-pub async fn show(access: Access, _: Call) -> Result<Response, Problem> {
+pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let pause = pause::current(&access.site.hub.pool, &access.store).await;
-    Ok(answer_of(pause.map_err(Problem::database)?.as_ref()))
+    Ok(answer_of(pause.map_err(ApiError::database)?.as_ref()))
 }
 
 /// Pauses it, or changes until when.
-pub async fn begin(access: Access, call: Call) -> Result<Response, Problem> {
-    let wish: Wish = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
-    let until = until(&wish).ok_or(Problem::BadBody(WISH))?;
+pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
+    let wish: ChangeStatusRequest = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
+    let until = until(&wish).ok_or(ApiError::BadBody(WISH))?;
     let reason = wish.reason.as_deref().filter(|reason| !reason.trim().is_empty());
     if !reason.is_none_or(is_reason) || !wish.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS)) {
-        return Err(Problem::BadBody(WISH));
+        return Err(ApiError::BadBody(WISH));
     }
     let by = wish.by.unwrap_or_else(|| name(&access.grant));
     let pause = pause::begin(&access.site.hub.pool, &access.store, until, &by, reason).await;
-    match pause.map_err(Problem::database)? {
+    match pause.map_err(ApiError::database)? {
         Some(pause) => Ok(answer_of(Some(&pause))),
-        None => Err(Problem::BadBody(WISH)),
+        None => Err(ApiError::BadBody(WISH)),
     }
 }
 
 /// Ends it. The store takes orders then, whether it was paused or not.
-pub async fn end(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn end(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
     let ended = pause::end(&access.site.hub.pool, &access.store, &by).await;
-    ended.map_err(Problem::database)?;
+    ended.map_err(ApiError::database)?;
     Ok(answer_of(None))
 }
 
@@ -64,7 +64,7 @@ fn answer_of(pause: Option<&Pause>) -> Response {
     response::json(StatusCode::OK, &body)
 }
 
-fn until(wish: &Wish) -> Option<Until> {
+fn until(wish: &ChangeStatusRequest) -> Option<Until> {
     match (wish.minutes, wish.until.as_deref()) {
         (Some(minutes), None) => {
             let time = Duration::from_secs(u64::from(minutes) * 60);

@@ -6,14 +6,14 @@ use time::{Duration, OffsetDateTime};
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::response;
-use super::request::{Call, MAX_PANEL_CHARACTERS, is_name};
 use super::auth::Access;
-use super::error::Problem;
+use super::error::ApiError;
+use super::request::{ApiRequest, MAX_PANEL_CHARACTERS, is_name};
+use super::response;
 use crate::domain::event::EventId;
-use crate::receipts::writer::{Way, What, Word};
 use crate::receipts::query::{self, ReceiptQuery};
 use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
+use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 
 /// Events of one page, at most and where nothing else is asked for.
 const EVENTS_LIMIT: usize = 500;
@@ -25,7 +25,7 @@ const MAX_SAID: usize = 500;
 /// Bytes of what it says.
 const MAX_SAID_BYTES: usize = 32 * 1024;
 
-/// What a panel says.
+/// ReceiptKind a panel says.
 #[derive(Deserialize)]
 struct Said {
     panel: String,
@@ -33,37 +33,38 @@ struct Said {
     #[serde(default)]
     rendered: Vec<String>,
     #[serde(default)]
-    rung: Vec<String>,
+    sounded: Vec<String>,
     rings: Option<bool>,
 }
 
 const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, \
-     and \"rendered\" and \"rung\" (lists of event ids, 500 in all), \"rings\" (true or false)";
+     and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// The word of a panel without a socket: what stands on its screen, what rang, and whether it can ring.
-pub async fn say(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-    // What came over a socket is said over that socket: here nobody could tell whether it was ever there.
-    let is_polling = said.way == Way::Polling.as_str();
-    if !is_polling || !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.rung.len() > MAX_SAID {
-        return Err(Problem::BadBody(SAID));
+    // ReceiptKind came over a socket is said over that socket: here nobody could tell whether it was ever there.
+    let is_polling = said.way == Channel::Polling.as_str();
+    if !is_polling || !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID
+    {
+        return Err(ApiError::BadBody(SAID));
     }
-    let rendered = said.rendered.iter().map(|id| (id, What::Rendered));
-    let words = rendered.chain(said.rung.iter().map(|id| (id, What::Rung)));
-    let words: Vec<(EventId, What)> = words
+    let rendered = said.rendered.iter().map(|id| (id, ReceiptKind::Rendered));
+    let words = rendered.chain(said.sounded.iter().map(|id| (id, ReceiptKind::Sounded)));
+    let words: Vec<(EventId, ReceiptKind)> = words
         .map(|(id, what)| Ok((EventId(id.parse()?), what)))
         .collect::<Result<_, std::num::ParseIntError>>()
-        .map_err(|_| Problem::BadBody(SAID))?;
+        .map_err(|_| ApiError::BadBody(SAID))?;
     if let Some(rings) = said.rings {
         site.hub.presence.poll(store, grant.id, &said.panel, rings);
     }
     let at = OffsetDateTime::now_utc();
     for (event, what) in words {
-        site.hub.recorder.say(Word {
+        site.hub.recorder.say(Receipt {
             store: store.clone(),
             event,
-            way: Way::Polling,
+            way: Channel::Polling,
             recipient: said.panel.clone(),
             token: grant.id,
             what,
@@ -73,8 +74,8 @@ pub async fn say(access: Access, call: Call) -> Result<Response, Problem> {
     Ok(response::done())
 }
 
-/// What became of the events.
-pub async fn events(access: Access, call: Call) -> Result<Response, Problem> {
+/// ReceiptKind became of the events.
+pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let before = call.query.get("before").map(str::parse).transpose();
     let wanted = ReceiptQuery {
         store: &access.store,
@@ -82,16 +83,16 @@ pub async fn events(access: Access, call: Call) -> Result<Response, Problem> {
         to: call.query.moment("to")?,
         key: call.query.text("order")?,
         before: before
-            .map_err(|_| Problem::BadParameter("before", "the id of an event"))?
+            .map_err(|_| ApiError::BadParameter("before", "the id of an event"))?
             .map(EventId),
         limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
     };
     let hub = &access.site.hub;
-    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
     let page = query::events(pool, &sources, &wanted)
         .await
-        .map_err(Problem::database)?;
+        .map_err(ApiError::database)?;
     let mut body = json!({"events": page.events, "more": page.next_before.is_some()});
     if let Some(next) = page.next_before {
         body["next_before"] = json!(next.to_string());
@@ -100,18 +101,18 @@ pub async fn events(access: Access, call: Call) -> Result<Response, Problem> {
 }
 
 /// The figures of a span.
-pub async fn summary(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn summary(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     const SPAN: &str = "a time like 2026-11-24T19:00:00Z: give from and to, 31 days apart at most";
-    let from = call.query.moment("from")?.ok_or(Problem::BadParameter("from", SPAN))?;
-    let to = call.query.moment("to")?.ok_or(Problem::BadParameter("to", SPAN))?;
+    let from = call.query.moment("from")?.ok_or(ApiError::BadParameter("from", SPAN))?;
+    let to = call.query.moment("to")?.ok_or(ApiError::BadParameter("to", SPAN))?;
     if to < from || to - from > SUMMARY_SPAN {
-        return Err(Problem::BadParameter("to", SPAN));
+        return Err(ApiError::BadParameter("to", SPAN));
     }
     let hub = &access.site.hub;
-    let sources = hub.sources.loaded(&hub.pool).await.map_err(Problem::database)?;
+    let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
     let summary = count(pool, &sources, &access.store, from, to).await;
-    let summary = summary.map_err(Problem::database)?;
+    let summary = summary.map_err(ApiError::database)?;
     Ok(response::json(StatusCode::OK, &shown(&summary)))
 }
 

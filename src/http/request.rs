@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 use warp::http::HeaderMap;
 
-use super::error::Problem;
+use super::error::ApiError;
 use super::server::Connection;
 use crate::domain::event::EventId;
 
@@ -53,42 +53,42 @@ impl Query {
     }
 
     /// `limit`: a whole number from 1 to `most`.
-    pub fn limit(&self, otherwise: usize, most: usize) -> Result<usize, Problem> {
+    pub fn limit(&self, otherwise: usize, most: usize) -> Result<usize, ApiError> {
         let Some(text) = self.get("limit") else {
             return Ok(otherwise);
         };
         text.parse()
             .ok()
             .filter(|limit| (1..=most).contains(limit))
-            .ok_or(Problem::BadLimit(most))
+            .ok_or(ApiError::BadLimit(most))
     }
 
     /// A moment, as ISO 8601 writes one.
-    pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, Problem> {
+    pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok();
         // What Postgres can hold, and more than any shop's life.
         let moment = moment.filter(|moment| (1970..=9999).contains(&moment.year()));
         match moment {
             Some(moment) => Ok(Some(moment)),
-            None => Err(Problem::BadParameter(name, "a time like 2026-11-24T19:00:00Z")),
+            None => Err(ApiError::BadParameter(name, "a time like 2026-11-24T19:00:00Z")),
         }
     }
 
     /// The name that a panel has given itself.
-    pub fn panel(&self) -> Result<Option<&str>, Problem> {
+    pub fn panel(&self) -> Result<Option<&str>, ApiError> {
         match self.get("panel") {
             Some(name) if is_name(name, MAX_PANEL_CHARACTERS) => Ok(Some(name)),
-            Some(_) => Err(Problem::BadParameter("panel", "a name of 1 to 64 characters")),
+            Some(_) => Err(ApiError::BadParameter("panel", "a name of 1 to 64 characters")),
             None => Ok(None),
         }
     }
 
     /// Text without what Postgres cannot hold.
-    pub fn text(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         match self.get(name) {
             Some(text) if text.is_empty() || text.len() > MAX_KEY_BYTES || text.contains('\0') => {
-                Err(Problem::BadParameter(name, "text of 1 to 500 bytes"))
+                Err(ApiError::BadParameter(name, "text of 1 to 500 bytes"))
             }
             found => Ok(found),
         }
@@ -106,7 +106,7 @@ pub fn is_name(name: &str, max_characters: usize) -> bool {
 }
 
 /// A request.
-pub struct Call {
+pub struct ApiRequest {
     /// The store that its address names, percent-encoded.
     pub store: String,
     /// What else it names, percent-encoded: an order, an event, a file.
@@ -123,17 +123,17 @@ pub struct Call {
     pub connection: Arc<Connection>,
 }
 
-impl Call {
+impl ApiRequest {
     /// The id of an order or booking that the address names.
-    pub fn key(&self) -> Result<String, Problem> {
+    pub fn key(&self) -> Result<String, ApiError> {
         let key = percent_decode_str(&self.id).decode_utf8().ok();
         let key = key.filter(|key| key.len() <= MAX_KEY_BYTES && !key.contains('\0'));
-        key.map(Into::into).ok_or(Problem::UnknownOrder)
+        key.map(Into::into).ok_or(ApiError::UnknownOrder)
     }
 
     /// The number of an event that the address names.
-    pub fn event(&self) -> Result<EventId, Problem> {
-        self.id.parse().map(EventId).map_err(|_| Problem::UnknownEvent)
+    pub fn event(&self) -> Result<EventId, ApiError> {
+        self.id.parse().map(EventId).map_err(|_| ApiError::UnknownEvent)
     }
 }
 
@@ -148,19 +148,19 @@ impl Body {
     }
 
     /// Reads it, up to so many bytes, as JSON of this shape.
-    pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, Problem> {
+    pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, ApiError> {
         let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = async {
             let mut whole = BytesMut::new();
-            while let Some(part) = parts.try_next().await.map_err(|_| Problem::BadBody(expected))? {
+            while let Some(part) = parts.try_next().await.map_err(|_| ApiError::BadBody(expected))? {
                 if whole.len() + part.len() > most {
-                    return Err(Problem::BodyTooLarge(most));
+                    return Err(ApiError::BodyTooLarge(most));
                 }
                 whole.extend_from_slice(&part);
             }
             Ok(whole)
         };
-        let whole = timeout(BODY_DEADLINE, read).await.unwrap_or(Err(Problem::TooSlow))?;
-        serde_json::from_slice(&whole).map_err(|_| Problem::BadBody(expected))
+        let whole = timeout(BODY_DEADLINE, read).await.unwrap_or(Err(ApiError::TooSlow))?;
+        serde_json::from_slice(&whole).map_err(|_| ApiError::BadBody(expected))
     }
 }

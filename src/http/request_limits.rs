@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::error::Problem;
+use super::error::ApiError;
 use super::server::Network;
 use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiters};
@@ -36,20 +36,20 @@ impl RequestLimits {
     }
 
     /// One more request without a valid token from this address. A refusal takes a second.
-    pub async fn count_guest(&self, client: IpAddr) -> Result<(), Problem> {
+    pub async fn count_guest(&self, client: IpAddr) -> Result<(), ApiError> {
         let Err(wait) = self.by_address.take(Network::of(client), Instant::now()) else {
             return Ok(());
         };
         metrics::counter!("vestnik_requests_refused_total", "limit" => "address").increment(1);
         tokio::time::sleep(REFUSAL_PAUSE).await;
-        Err(Problem::TooManyRequests(wait))
+        Err(ApiError::TooManyRequests(wait))
     }
 
     /// One more request with this token.
-    pub fn count_token(&self, database: usize, token: TokenId) -> Result<(), Problem> {
+    pub fn count_token(&self, database: usize, token: TokenId) -> Result<(), ApiError> {
         self.by_token.take((database, token), Instant::now()).map_err(|wait| {
             metrics::counter!("vestnik_requests_refused_total", "limit" => "token").increment(1);
-            Problem::TooManyRequests(wait)
+            ApiError::TooManyRequests(wait)
         })
     }
 }

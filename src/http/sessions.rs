@@ -6,22 +6,22 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::response;
-use super::request::Call;
 use super::auth::{self, Access};
-use super::error::Problem;
+use super::error::ApiError;
+use super::request::ApiRequest;
+use super::response;
 use crate::fanout::router::Refused;
 use crate::fanout::session::{Close, Session, sse, ws};
 use crate::infra::telemetry::LogLimit;
 
 /// A WebSocket.
-pub async fn web_socket(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let accept = auth::websocket_accept(&call.headers)?;
-    let upgrade = call.upgrade.clone().ok_or(Problem::NotAnUpgrade)?;
+    let upgrade = call.upgrade.clone().ok_or(ApiError::NotAnUpgrade)?;
     let session = match open(&access).await {
         Ok(session) => Ok(session),
         // Browsers do not see why a handshake was refused, but they see a close code.
-        Err(Problem::TooManySessions) => Err(Close::TooManySessions),
+        Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
     };
     let after = call.query.get("after").map(str::to_owned);
@@ -37,7 +37,7 @@ pub async fn web_socket(access: Access, call: Call) -> Result<Response, Problem>
 }
 
 /// The same stream as Server-Sent Events.
-pub async fn server_sent_events(access: Access, call: Call) -> Result<Response, Problem> {
+pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let session = open(&access).await?;
     let last = call.headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let after = last.or(call.query.get("after")).map(str::to_owned);
@@ -51,34 +51,34 @@ pub async fn server_sent_events(access: Access, call: Call) -> Result<Response, 
 }
 
 /// Begins a session when it is its turn: after a restart all of them come at once.
-async fn open(access: &Access) -> Result<Box<Session>, Problem> {
+async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     let Access { site, store, grant, .. } = access;
-    let admitted = site.hub.router.rush().let_in().await;
-    admitted.map_err(|_| Problem::NotReady)?;
+    let admitted = site.hub.router.admission().admit().await;
+    admitted.map_err(|_| ApiError::NotReady)?;
     let session = Session::open(&site.hub, store.clone(), Arc::clone(grant)).map_err(|refused| match refused {
         Refused::TooMany => too_many(access),
-        Refused::NotReady | Refused::Draining => Problem::NotReady,
+        Refused::NotReady | Refused::Draining => ApiError::NotReady,
     })?;
     // Whoever revokes the token from now on finds the session; who did before is found by this.
     access.confirm().await?;
     Ok(session)
 }
 
-fn too_many(access: &Access) -> Problem {
+fn too_many(access: &Access) -> ApiError {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);
     if let Some(unlogged) = LIMIT.allows() {
         tracing::warn!(store = %access.store, token = %access.grant.id, unlogged,
             "a store, or a token of it, has as many sessions as it may (session.max_per_store, session.max_per_token)");
     }
-    Problem::TooManySessions
+    ApiError::TooManySessions
 }
 
 /// Why would a socket be refused? Browsers cannot see it at the handshake.
-pub async fn check(access: Access, _: Call) -> Result<Response, Problem> {
+pub async fn check(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     if site.hub.router.cursor().is_none() || *site.draining.borrow() {
-        return Err(Problem::NotReady);
+        return Err(ApiError::NotReady);
     }
     let body = json!({"ok": true, "store_id": store.as_str(), "scope": grant.scope.as_str()});
     Ok(response::json(StatusCode::OK, &body))

@@ -4,17 +4,17 @@ use serde_json::json;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use super::request::Call;
 use super::auth::Access;
-use super::error::Problem;
+use super::error::ApiError;
+use super::request::ApiRequest;
 use super::{Bot, response};
 use crate::store;
 
 /// Its name, how its money and clock read, and how its chats are.
-pub async fn card(access: Access, _: Call) -> Result<Response, Problem> {
+pub async fn card(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let (_turn, pool) = access.site.hub.reads.turn(access.store.as_str()).await?;
     let card = store::card(pool, &access.store).await;
-    let card = card.map_err(Problem::database)?;
+    let card = card.map_err(ApiError::database)?;
     let telegram = match access.site.bot {
         Bot::Off => "off",
         Bot::On if card.bot_stopped => "stopped",

@@ -97,7 +97,7 @@ impl Latency {
 /// Begins to count; once for the process, later calls change nothing.
 pub fn install() {
     HANDLE.get_or_init(|| {
-        let acknowledge = Matcher::Full("vestnik_acknowledge_seconds".into());
+        let acknowledge = Matcher::Full("vestnik_order_acknowledgement_seconds".into());
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(acknowledge, &PATIENCE_BUCKETS)
             .ok()?;
@@ -113,7 +113,7 @@ pub fn render() -> String {
         return String::new();
     };
     let latency = HOT.latency.render(
-        "vestnik_commit_to_socket_seconds",
+        "vestnik_event_delivery_seconds",
         "From the trigger to the flushed socket",
     );
     handle.render() + &latency
@@ -153,7 +153,7 @@ fn describe() {
     );
     describe_gauge!("vestnik_sessions", "Live sessions on this node");
     describe_gauge!(
-        "vestnik_session_queue_bytes_max",
+        "vestnik_session_queue_max_bytes",
         "Bytes that wait in the fullest session's queue"
     );
     describe_counter!(
@@ -172,11 +172,11 @@ fn describe() {
     );
     describe_counter!("vestnik_journal_reads_total", "Reads of the journal by the feed");
     describe_counter!(
-        "vestnik_feed_unrung_events_total",
+        "vestnik_missed_notification_events_total",
         "Events found by the safety tick that nothing rang for: a defect"
     );
     describe_gauge!(
-        "vestnik_bell_muted",
+        "vestnik_notify_suppressed",
         "1 while this node reads all the time so that no writer rings"
     );
     describe_gauge!(
@@ -187,10 +187,13 @@ fn describe() {
         "vestnik_notify_locks_held_by_others",
         "Holds on the two locks of NOTIFY suppression by sessions that are no node's"
     );
-    describe_counter!("vestnik_bell_mutings_total", "Times that this node muted the bell");
+    describe_counter!(
+        "vestnik_notify_suppressions_total",
+        "Times that this node muted the bell"
+    );
     describe_counter!("vestnik_events_trimmed_total", "Events removed after their time");
     describe_gauge!(
-        "vestnik_notification_queue_usage",
+        "vestnik_notification_queue_usage_ratio",
         "Share of Postgres' notification queue in use, 0 to 1"
     );
     describe_counter!(
@@ -198,7 +201,7 @@ fn describe() {
         "What people wrote to the bot or pressed that could not be dealt with"
     );
     describe_gauge!(
-        "vestnik_oldest_transaction_seconds",
+        "vestnik_oldest_transaction_age_seconds",
         "Age of the oldest running transaction of the cluster"
     );
     describe_gauge!(
@@ -254,19 +257,19 @@ fn describe_reach() {
         "New orders, by the way by which they reached anybody first: websocket, sse, polling, telegram"
     );
     describe_histogram!(
-        "vestnik_acknowledge_seconds",
+        "vestnik_order_acknowledgement_seconds",
         "From a new order to the first acknowledgement of it"
     );
     describe_counter!(
-        "vestnik_reach_dropped_total",
+        "vestnik_receipts_dropped_total",
         "Words on who was reached that found no room: the proof has gaps, the events have none"
     );
     describe_gauge!(
-        "vestnik_telegram_open",
+        "vestnik_telegram_deliveries",
         "Deliveries that are not settled, by state: pending, sending, retrying"
     );
     describe_gauge!(
-        "vestnik_telegram_oldest_seconds",
+        "vestnik_telegram_oldest_delivery_age_seconds",
         "Age of the oldest delivery that is not settled"
     );
     describe_counter!(
@@ -323,7 +326,7 @@ fn describe_reach() {
     );
     describe_counter!(
         "vestnik_escalations_total",
-        "Orders that nobody answered for in time, by rung: panels, fallback, manager, webhook"
+        "Orders that nobody answered for in time, by step: panels, fallback, manager, webhook"
     );
     describe_counter!(
         "vestnik_unattended_alarms_total",

@@ -4,9 +4,9 @@
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
-use crate::infra::db::{GenericClient, Transaction};
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, EventType, JournalEvent, StoreId};
+use crate::infra::db::{GenericClient, Transaction};
 
 /// An event that somebody may have to be told of.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use tokio_postgres::types::{ToSql, Type};
 use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION, SORT_DEADLINE};
 use super::sql_types::xids;
 use super::{EVENT_COLUMNS, Error, read_epoch};
-use crate::infra::config::Database;
-use crate::infra::db;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::{EventId, JournalEvent, Xid};
+use crate::infra::config::Database;
+use crate::infra::db;
 
 /// Chunks of events, by id. Nothing is lost where a wait for the next one is given up.
 pub type Beside = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;

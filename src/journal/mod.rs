@@ -10,18 +10,18 @@ mod retention;
 mod sql_types;
 mod transaction_sizes;
 
-pub use large_transaction::{Beside, beside};
 pub use due::{Due, DueBatch, append, read_due, read_with_siblings};
-pub use transaction_sizes::{Outline, Size};
+pub use large_transaction::{Beside, beside};
 pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, read_past, read_where};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
+pub use transaction_sizes::{Outline, Size};
 
 use tokio_postgres::Row;
 
-use crate::infra::db;
 use crate::domain::cursor::Epoch;
 use crate::domain::event::{Body, EventId, EventType, JournalEvent, RowWrite, SourceId, StoreId, Write};
+use crate::infra::db;
 use sql_types::{JsonText, SqlXid};
 
 /// Why the journal could not be read.
@@ -41,7 +41,7 @@ pub enum Error {
     NoSnapshot,
     /// What its rows mean could not be read.
     #[error("the sources cannot be read: {0}")]
-    Sources(#[source] crate::infra::db::Failed),
+    Sources(#[source] crate::infra::db::QueryError),
     /// The tables are not there, or older than the program.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,

@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
-use crate::infra::db::{self, Pool};
 use crate::domain::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
+use crate::infra::db::{self, Pool};
 
 /// Bytes of payload after which a page ends, whatever its limit.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;

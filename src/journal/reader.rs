@@ -13,10 +13,10 @@ use tokio_postgres::types::ToSql;
 
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event, read_epoch};
-use crate::infra::config::Database;
-use crate::infra::db::{self, Client, Rows, Statement};
 use crate::domain::cursor::{Epoch, Position, Snapshot};
 use crate::domain::event::{JournalEvent, Xid};
+use crate::infra::config::Database;
+use crate::infra::db::{self, Client, Rows, Statement};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 

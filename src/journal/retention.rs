@@ -31,7 +31,7 @@ pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Err
          select count(*) from gone";
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
-    db::bound_silence(&transaction).await?;
+    db::limit_idle_in_transaction(&transaction).await?;
     if !db::take_turn(&transaction, "trim").await? {
         return Ok(Trimmed::Elsewhere);
     }

@@ -49,7 +49,7 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say
             &[],
         )
         .await?;
-    let (rings, bell_lock): (bool, i32) = (now.try_get(0)?, now.try_get(1)?);
+    let (rings, notify_lock_key): (bool, i32) = (now.try_get(0)?, now.try_get(1)?);
     let notify = database.notify == Notify::On;
     if rings != notify {
         let body = format!(
@@ -63,16 +63,16 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say
             "notifications are off: the engine polls"
         });
     }
-    if bell_lock != database.bell_lock {
+    if notify_lock_key != database.notify_lock_key {
         let body = format!(
             "create or replace function vestnik.vst_notify_lock_key() returns integer language sql immutable parallel safe \
              as 'select {}'",
-            database.bell_lock
+            database.notify_lock_key
         );
         transaction.batch_execute(&body).await?;
-        say(&format!("the bell's locks begin with {} now", database.bell_lock));
+        say(&format!("the bell's locks begin with {} now", database.notify_lock_key));
     }
-    Ok(rings != notify || bell_lock != database.bell_lock)
+    Ok(rings != notify || notify_lock_key != database.notify_lock_key)
 }
 
 /// Says what [`apply`] would apply.

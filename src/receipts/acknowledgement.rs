@@ -2,10 +2,10 @@
 
 use crate::infra::db::Pool;
 
-use crate::infra::db::Failed;
 use crate::domain::event::{EventId, StoreId};
-use crate::receipts::writer::Way;
+use crate::infra::db::QueryError;
 use crate::receipts::first_seen;
+use crate::receipts::writer::Channel;
 use crate::sources::Sources;
 use crate::token::TokenId;
 
@@ -28,7 +28,7 @@ pub struct By<'a> {
     /// Over this session.
     pub session: &'a str,
     /// By this way.
-    pub way: Way,
+    pub way: Channel,
 }
 
 /// Stores that somebody has seen the event. The first word counts.
@@ -38,7 +38,7 @@ pub async fn store(
     store: &StoreId,
     event: EventId,
     by: By<'_>,
-) -> Result<Acknowledged, Failed> {
+) -> Result<Acknowledged, QueryError> {
     const STORE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
          stored as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
              on conflict do nothing returning event_id), \
@@ -72,7 +72,7 @@ pub async fn store(
     if first_word.is_some() || first_seen {
         let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();
         if let Some(seconds) = first_word.filter(|_| is_new) {
-            metrics::histogram!("vestnik_acknowledge_seconds").record(seconds);
+            metrics::histogram!("vestnik_order_acknowledgement_seconds").record(seconds);
         }
         if is_new && first_seen {
             metrics::counter!("vestnik_orders_first_seen_total", "way" => by.way.as_str()).increment(1);
@@ -86,7 +86,7 @@ pub async fn store(
 }
 
 /// Whether somebody has seen the event; `None`: the store has no such event.
-pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, Failed> {
+pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, QueryError> {
     const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
          from vestnik.vst_event e where e.id = $1 and e.store_id = $2";
     let client = pool.get().await?;

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::query::described;
-use crate::infra::db::Failed;
 use crate::domain::event::StoreId;
+use crate::infra::db::QueryError;
 use crate::journal;
 use crate::sources::{registry, zone};
 
@@ -42,7 +42,7 @@ pub enum Error {
     Moment,
     /// The database.
     #[error(transparent)]
-    Failed(#[from] Failed),
+    Failed(#[from] QueryError),
 }
 
 /// The numbers of events follow their times but for a moment, seconds: a clock may have been set.
@@ -58,7 +58,7 @@ struct Times {
 /// A page of events.
 #[derive(Debug)]
 pub struct AuditPage {
-    /// By id: `{"id","type","at","subject","ways":[..],"chats":[..],"ladder":{..}}`; times by the store's clock.
+    /// By id: `{"id","type","at","subject","ways":[..],"chats":[..],"escalation":{..}}`; times by the store's clock.
     pub events: Vec<Value>,
     /// Behind which the next page begins; none: that was all.
     pub next: Option<i64>,
@@ -95,7 +95,7 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
     ];
     let rows = journal::read_where(client, SPAN, &parameters)
         .await
-        .map_err(Failed::from)?;
+        .map_err(QueryError::from)?;
     let sources = registry::load(client).await?;
     let clock = |at: OffsetDateTime| {
         let local = zone::local(at, &times.zone);
@@ -153,7 +153,7 @@ async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
 }
 
 /// The number of the first event since then, or that of the newest one.
-async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, Failed> {
+async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, QueryError> {
     const BOUNDS: &str = "select coalesce(min(id), 0), coalesce(max(id), 0) from vestnik.vst_event";
     const PROBE: &str = "select at < $2 from vestnik.vst_event where id >= $1 order by id limit 1";
     let bounds = client.query_one(BOUNDS, &[]).await?;

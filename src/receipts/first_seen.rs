@@ -2,14 +2,18 @@
 
 use crate::infra::db::GenericClient;
 
-use crate::infra::db::Failed;
 use crate::domain::event::{EventId, EventType};
+use crate::infra::db::QueryError;
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
 /// Counts those of `events` that made an order new, each with the way by which it was seen first.
-pub async fn count(client: &impl GenericClient, sources: &Sources, events: &[(EventId, &str)]) -> Result<(), Failed> {
+pub async fn count(
+    client: &impl GenericClient,
+    sources: &Sources,
+    events: &[(EventId, &str)],
+) -> Result<(), QueryError> {
     let ids: Vec<EventId> = events.iter().map(|(id, _)| *id).collect();
     let new = new_orders(client, sources, &ids).await?;
     for (_, way) in events.iter().filter(|(id, _)| new.contains(id)) {
@@ -23,7 +27,7 @@ pub async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,
     ids: &[EventId],
-) -> Result<Vec<EventId>, Failed> {
+) -> Result<Vec<EventId>, QueryError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

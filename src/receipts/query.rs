@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventId, JournalEvent, PartnerEvent, StoreId};
 use crate::domain::wire_time::WireTime;
+use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
@@ -46,8 +46,8 @@ pub struct ReceiptPage {
 }
 
 /// Reads a page.
-pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) -> Result<ReceiptPage, Failed> {
-    db::answered(async {
+pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) -> Result<ReceiptPage, QueryError> {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
         db::read_by_index(&transaction).await?;
@@ -112,13 +112,13 @@ pub async fn described(
     sources: &Sources,
     rows: &[JournalEvent],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
-) -> Result<Vec<(PartnerEvent, Map<String, Value>)>, Failed> {
+) -> Result<Vec<(PartnerEvent, Map<String, Value>)>, QueryError> {
     let rows: Vec<&JournalEvent> = rows.iter().collect();
     let events = sources.partner_events(&rows, &Lookups::default());
     let ids: Vec<i64> = events.iter().map(|event| event.id.0).collect();
     let mut ways = ways(client, &ids, clock).await?;
     let mut chats = chats(client, &ids, clock).await?;
-    let mut ladders = ladders(client, &ids, clock).await?;
+    let mut escalations = escalations(client, &ids, clock).await?;
     let describe = |event: PartnerEvent| {
         let id = event.id.0;
         let mut told = Map::new();
@@ -133,7 +133,10 @@ pub async fn described(
         }
         told.insert("ways".into(), ways.remove(&id).unwrap_or_default().into());
         told.insert("chats".into(), chats.remove(&id).unwrap_or_default().into());
-        told.insert("ladder".into(), ladders.remove(&id).unwrap_or_else(|| json!({})));
+        told.insert(
+            "escalation".into(),
+            escalations.remove(&id).unwrap_or_else(|| json!({})),
+        );
         (event, told)
     };
     Ok(events.into_iter().map(describe).collect())
@@ -152,14 +155,14 @@ async fn ways(
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Vec<Value>>, tokio_postgres::Error> {
-    const WAYS: &str = "select event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by, \
+    const WAYS: &str = "select event_id, way, recipient, sent_at, rendered_at, sounded_at, acknowledged_at, acknowledged_by, \
          nullif(token_id, 0)::text from vestnik.vst_receipt where event_id = any ($1) order by event_id, way, recipient, token_id";
     let mut ways: ByEvent<Vec<Value>> = HashMap::new();
     for row in client.query(WAYS, &[&ids]).await? {
         let mut way = Map::new();
         put(&mut way, "way", row.try_get::<_, Option<String>>(1)?);
         put(&mut way, "recipient", row.try_get::<_, Option<String>>(2)?);
-        for (place, name) in [(3, "sent"), (4, "rendered"), (5, "rung"), (6, "acknowledged")] {
+        for (place, name) in [(3, "sent"), (4, "rendered"), (5, "sounded"), (6, "acknowledged")] {
             put(
                 &mut way,
                 name,
@@ -197,24 +200,24 @@ async fn chats(
     Ok(chats)
 }
 
-async fn ladders(
+async fn escalations(
     client: &impl GenericClient,
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Value>, tokio_postgres::Error> {
     const LADDERS: &str =
-        "select event_id, rung, outcome, ended_at from vestnik.vst_escalation where event_id = any ($1)";
-    let mut ladders = HashMap::new();
+        "select event_id, step, outcome, ended_at from vestnik.vst_escalation where event_id = any ($1)";
+    let mut escalations = HashMap::new();
     for row in client.query(LADDERS, &[&ids]).await? {
-        let mut ladder = Map::new();
-        put(&mut ladder, "rung", row.try_get::<_, Option<i16>>(1)?);
-        put(&mut ladder, "outcome", row.try_get::<_, Option<String>>(2)?);
+        let mut escalation = Map::new();
+        put(&mut escalation, "step", row.try_get::<_, Option<i16>>(1)?);
+        put(&mut escalation, "outcome", row.try_get::<_, Option<String>>(2)?);
         put(
-            &mut ladder,
+            &mut escalation,
             "ended",
             row.try_get::<_, Option<OffsetDateTime>>(3)?.map(clock),
         );
-        ladders.insert(row.try_get(0)?, Value::Object(ladder));
+        escalations.insert(row.try_get(0)?, Value::Object(escalation));
     }
-    Ok(ladders)
+    Ok(escalations)
 }

@@ -5,9 +5,9 @@ use crate::infra::db::Pool;
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::infra::db::{self, Failed};
 use crate::domain::event::{EventType, JournalEvent, StoreId};
 use crate::domain::status::Status;
+use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::changes::Lookups;
 use crate::sources::sql::{self, literal};
@@ -58,12 +58,12 @@ pub async fn summary(
     store: &StoreId,
     from: OffsetDateTime,
     to: OffsetDateTime,
-) -> Result<Summary, Failed> {
+) -> Result<Summary, QueryError> {
     // A delivery to the store's address is no person.
     const COUNT: &str = "with orders as materialized (select id, at, source, key from vestnik.vst_event where id = any ($1)), \
          seen as (select (select r.way from vestnik.vst_receipt r where r.event_id = o.id and r.way <> 'webhook' \
-                 and least(r.sent_at, r.rendered_at, r.rung_at) is not null \
-                 order by least(r.sent_at, r.rendered_at, r.rung_at), r.way limit 1) as way from orders o), \
+                 and least(r.sent_at, r.rendered_at, r.sounded_at) is not null \
+                 order by least(r.sent_at, r.rendered_at, r.sounded_at), r.way limit 1) as way from orders o), \
          answered as (select extract(epoch from least( \
                  (select min(k.at) from vestnik.vst_acknowledgement k where k.event_id = o.id), \
                  (select min(a.at) from vestnik.vst_status_change a where a.source = o.source and a.key = o.key \
@@ -84,7 +84,7 @@ pub async fn summary(
              array(select coalesce((select count from counted c where c.bucket = b), 0) from generate_series(0, $3) b order by b), \
              (select percentile_cont(0.5) within group (order by seconds) from answered), \
              (select percentile_cont(0.9) within group (order by seconds) from answered), \
-             (select count(*) from orders o join vestnik.vst_escalation l on l.event_id = o.id where l.rung > 0), \
+             (select count(*) from orders o join vestnik.vst_escalation l on l.event_id = o.id where l.step > 0), \
              (select count(*) from prepared), \
              (select percentile_cont(0.5) within group (order by seconds) from prepared), \
              (select percentile_cont(0.9) within group (order by seconds) from prepared), \
@@ -92,7 +92,7 @@ pub async fn summary(
     // A bucket holds what is at most its bound, where Postgres would have it below.
     let bounds: Vec<f64> = BUCKETS_S.iter().map(|bound| f64::from(*bound).next_up()).collect();
     let last = BUCKETS_S.len() as i32;
-    let row = db::answered::<_, Failed>(async {
+    let row = db::with_timeout::<_, QueryError>(async {
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
         db::read_by_index(&transaction).await?;

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::infra::db::{self, Failed, Pool};
 use crate::domain::event::{EventId, StoreId};
+use crate::infra::db::{self, Pool, QueryError};
 use crate::receipts::first_seen;
 use crate::sources::registry::Registry;
 use crate::token::TokenId;
@@ -28,7 +28,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// By which way an event went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Channel {
     /// A panel's socket.
     WebSocket,
     /// Server-Sent Events.
@@ -37,7 +37,7 @@ pub enum Way {
     Polling,
 }
 
-impl Way {
+impl Channel {
     /// Its name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,32 +48,32 @@ impl Way {
     }
 }
 
-/// What is said of an event.
+/// ReceiptKind is said of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum ReceiptKind {
     /// It was flushed to the recipient.
     Sent,
     /// It stands on the screen.
     Rendered,
     /// The sound really played.
-    Rung,
+    Sounded,
 }
 
 /// One thing that is known.
 #[derive(Debug)]
-pub struct Word {
+pub struct Receipt {
     /// Whose event: another store's is not believed.
     pub store: StoreId,
     /// Which.
     pub event: EventId,
     /// By which way it went.
-    pub way: Way,
+    pub way: Channel,
     /// To whom: a session's name, or what a panel calls itself.
     pub recipient: String,
     /// Who says so: whoever holds this token.
     pub token: TokenId,
-    /// What is known.
-    pub what: What,
+    /// ReceiptKind is known.
+    pub what: ReceiptKind,
     /// Since when.
     pub at: OffsetDateTime,
 }
@@ -81,31 +81,31 @@ pub struct Word {
 /// Takes words from anywhere, and never waits.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    words: mpsc::Sender<Word>,
+    words: mpsc::Sender<Receipt>,
 }
 
-/// What stores them.
+/// ReceiptKind stores them.
 #[derive(Debug)]
-pub struct Ledger {
-    words: mpsc::Receiver<Word>,
+pub struct ReceiptWriter {
+    words: mpsc::Receiver<Receipt>,
 }
 
 /// A recorder, and what stores what it takes.
-pub fn recorder() -> (Recorder, Ledger) {
+pub fn recorder() -> (Recorder, ReceiptWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE_WORDS);
-    (Recorder { words: sender }, Ledger { words: receiver })
+    (Recorder { words: sender }, ReceiptWriter { words: receiver })
 }
 
 impl Recorder {
     /// Takes a word.
-    pub fn say(&self, word: Word) {
+    pub fn say(&self, word: Receipt) {
         if self.words.try_send(word).is_err() {
-            metrics::counter!("vestnik_reach_dropped_total").increment(1);
+            metrics::counter!("vestnik_receipts_dropped_total").increment(1);
         }
     }
 }
 
-impl Ledger {
+impl ReceiptWriter {
     /// Stores what comes, until the shutdown, and then what is left.
     pub async fn run(mut self, pool: Pool, sources: Arc<Registry>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH_WORDS);
@@ -132,7 +132,7 @@ impl Ledger {
                     break;
                 }
                 if attempt == ATTEMPTS || stop.is_cancelled() {
-                    metrics::counter!("vestnik_reach_dropped_total").increment(batch.len() as u64);
+                    metrics::counter!("vestnik_receipts_dropped_total").increment(batch.len() as u64);
                     break;
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -143,7 +143,7 @@ impl Ledger {
 }
 
 /// Whether it was stored.
-async fn keep(pool: &Pool, sources: &Registry, words: &[Word]) -> bool {
+async fn keep(pool: &Pool, sources: &Registry, words: &[Receipt]) -> bool {
     match store(pool, sources, words).await {
         Ok(()) => true,
         Err(error) => {
@@ -154,26 +154,26 @@ async fn keep(pool: &Pool, sources: &Registry, words: &[Word]) -> bool {
 }
 
 /// Stores them, and counts the ways by which new orders were seen first.
-async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Failed> {
+async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(), QueryError> {
     // The first word of a kind counts. Its event may have been trimmed, or be another store's: then it is nothing.
     const STORE: &str = "with said as ( \
              select e.id as event_id, w.way, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
-                    min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as rung \
+                    min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as sounded \
              from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::bigint[]) \
                   w(event_id, store_id, way, recipient, what, at, token_id) \
              join vestnik.vst_event e on e.id = w.event_id and e.store_id = w.store_id group by 1, 2, 3, 4), \
          kept as ( \
-             insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, sent_at, rendered_at, rung_at) \
-             select event_id, way, recipient, token_id, sent, rendered, rung from said order by 1, 2, 3, 4 \
+             insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, sent_at, rendered_at, sounded_at) \
+             select event_id, way, recipient, token_id, sent, rendered, sounded from said order by 1, 2, 3, 4 \
              on conflict (event_id, way, recipient, token_id) do update set sent_at = least(r.sent_at, excluded.sent_at), \
-                 rendered_at = least(r.rendered_at, excluded.rendered_at), rung_at = least(r.rung_at, excluded.rung_at)) \
+                 rendered_at = least(r.rendered_at, excluded.rendered_at), sounded_at = least(r.sounded_at, excluded.sounded_at)) \
          select distinct on (s.event_id) s.event_id, s.way from said s \
          where not exists (select from vestnik.vst_receipt r where r.event_id = s.event_id) \
-         order by s.event_id, least(s.sent, s.rendered, s.rung)";
-    let what = |word: &Word| match word.what {
-        What::Sent => 0,
-        What::Rendered => 1,
-        What::Rung => 2,
+         order by s.event_id, least(s.sent, s.rendered, s.sounded)";
+    let what = |word: &Receipt| match word.what {
+        ReceiptKind::Sent => 0,
+        ReceiptKind::Rendered => 1,
+        ReceiptKind::Sounded => 2,
     };
     let ids: Vec<i64> = words.iter().map(|word| word.event.0).collect();
     let stores: Vec<&str> = words.iter().map(|word| word.store.as_str()).collect();
@@ -182,7 +182,7 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Fa
     let whats: Vec<i32> = words.iter().map(what).collect();
     let times: Vec<OffsetDateTime> = words.iter().map(|word| word.at).collect();
     let tokens: Vec<i64> = words.iter().map(|word| word.token.0).collect();
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(STORE).await?;
         let rows = client
@@ -200,13 +200,13 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Word]) -> Result<(), Fa
 }
 
 /// Somebody answered for an event by a button in a chat of Telegram, by the chat's number. The first word counts.
-pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), Failed> {
+pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), QueryError> {
     const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
          select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \
          on conflict (event_id, way, recipient, token_id) do update set \
              acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
              acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         client.execute(ANSWERED, &[&event, &chat.to_string(), &by]).await?;
         Ok(())

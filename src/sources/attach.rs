@@ -15,8 +15,8 @@ use super::repair::{Lacked, repair};
 use super::trigger::{function_sql, triggers_sql};
 use super::validate::{Findings, validate};
 use super::{RecordedColumn, Source};
-use crate::infra::db::{self, Failed};
 use crate::domain::event::SourceId;
+use crate::infra::db::{self, QueryError};
 use crate::infra::table_lock::{LockError, Progress, with_lock_retries};
 pub use detach::{Kept, detach, detach_sql, find};
 
@@ -80,7 +80,7 @@ fn is_about_ours(error: &tokio_postgres::Error) -> bool {
 impl LockError for Error {
     fn postgres(&self) -> Option<&tokio_postgres::Error> {
         match self {
-            Self::Postgres(error) | Self::Catalog(catalog::Error::Failed(Failed::Postgres(error))) => Some(error),
+            Self::Postgres(error) | Self::Catalog(catalog::Error::Failed(QueryError::Postgres(error))) => Some(error),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::infra::db::GenericClient;
 
-use crate::infra::db::Failed;
+use crate::infra::db::QueryError;
 
 /// A shop's table.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ pub enum Error {
     NoTable(#[from] NoTable),
     /// The database.
     #[error(transparent)]
-    Failed(#[from] Failed),
+    Failed(#[from] QueryError),
 }
 
 impl From<tokio_postgres::Error> for Error {

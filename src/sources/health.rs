@@ -12,8 +12,8 @@ use super::json::{Json, at_path};
 use super::mapping::Mapping;
 use super::recorder;
 use super::trigger::{body_of, function_name, function_sql};
-use crate::infra::db::Failed;
 use crate::domain::status::SubjectKind;
+use crate::infra::db::QueryError;
 
 /// The newest rows of the journal that are looked at for words that nobody mapped.
 const NEWEST_EVENTS: i64 = 500;
@@ -36,7 +36,7 @@ pub struct Health {
 }
 
 /// Looks at all sources.
-pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, Failed> {
+pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryError> {
     const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
              where detached_at is null order by name";
     let newest = newest(client).await?;
@@ -53,7 +53,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, Failed> {
         let (name, table) = (kept.name.clone(), kept.table.clone());
         all.push(match check_one(client, kept, &columns, &newest).await {
             // What is wrong with one source hides nothing of the others.
-            Err(Failed::Postgres(error)) if error.as_db_error().is_some() => Health {
+            Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => Health {
                 name,
                 table,
                 kind: None,
@@ -91,11 +91,11 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgr
     rows.iter().map(newest).collect()
 }
 
-fn failed(error: catalog::Error) -> Failed {
+fn failed(error: catalog::Error) -> QueryError {
     match error {
         catalog::Error::Failed(error) => error,
         // It was found a moment ago.
-        catalog::Error::NoTable(_) => Failed::Inconsistent("a table went while it was looked at"),
+        catalog::Error::NoTable(_) => QueryError::Inconsistent("a table went while it was looked at"),
     }
 }
 
@@ -104,7 +104,7 @@ async fn check_one(
     kept: Kept,
     columns: &[RecordedColumn],
     newest: &[Newest],
-) -> Result<Health, Failed> {
+) -> Result<Health, QueryError> {
     let mut health = Health {
         name: kept.name.clone(),
         table: kept.table.clone(),
@@ -218,7 +218,7 @@ async fn rights(
     table: &Table,
     mapping: &Mapping,
     health: &mut Health,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     const FUNCTION: &str =
         "select pg_get_userbyid(proowner)::text, prosrc from pg_proc where oid = to_regprocedure($1 || '()')";
     let function = function_name(kept.id);

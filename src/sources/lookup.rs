@@ -14,8 +14,8 @@ use super::items::LISTED_ITEMS;
 use super::mapping::{Column, Items, ItemsRef};
 use super::sql::{ident, path_array};
 use super::{Source, Sources};
-use crate::infra::db::{self, Failed};
 use crate::domain::event::{JournalEvent, SourceId};
+use crate::infra::db::{self, QueryError};
 
 /// How long the look-ups of a source may take: other stores' orders wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -85,7 +85,7 @@ impl Lookup {
         };
     }
 
-    async fn read(&self, source: &Source, keys: &[Arc<str>], lookups: &mut Lookups) -> Result<(), Failed> {
+    async fn read(&self, source: &Source, keys: &[Arc<str>], lookups: &mut Lookups) -> Result<(), QueryError> {
         let mut client = self.pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
         let limits = format!(

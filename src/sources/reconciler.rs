@@ -53,8 +53,8 @@ impl Reconciler {
     /// Looks at the rows that have come since the last time. The first time it notes where each table ends, for what was
     /// there before may be older than the triggers. A table that cannot be read is left out, which is said once, and what is written
     /// meanwhile is compared when it can be read again.
-    pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::Failed> {
-        db::answered(async {
+    pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::QueryError> {
+        db::with_timeout(async {
             let mut client = pool.get().await?;
             // A row and its event are of one transaction, so one snapshot has both.
             let mut transaction = db::snapshot(&mut client).await?;

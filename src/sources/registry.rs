@@ -9,9 +9,9 @@ use crate::infra::db::Pool;
 
 use super::mapping::Mapping;
 use super::{RecordedColumn, Source, Sources, derived};
-use crate::infra::db::{self, Failed};
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
+use crate::infra::db::{self, QueryError};
 
 /// The sources that are in force.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Registry {
 
     /// As they are in force in the database of this client: for what is done once, and must not be done by a mapping that has
     /// been replaced.
-    pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, Failed> {
+    pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
             return Ok(current);
@@ -37,15 +37,15 @@ impl Registry {
     }
 
     /// As they are known now, or as the database has them, where none were loaded yet.
-    pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, Failed> {
+    pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, QueryError> {
         if self.current().version == 0 {
-            db::answered(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;
+            db::with_timeout(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;
         }
         Ok(self.current())
     }
 
     /// Reads them anew. What they were before.
-    pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, Failed> {
+    pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let sources = Arc::new(load(client).await?);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::replace(&mut *current, sources))
@@ -53,7 +53,7 @@ impl Registry {
 }
 
 /// Reads the sources of a database.
-pub async fn load(client: &impl GenericClient) -> Result<Sources, Failed> {
+pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
     const SOURCES: &str =
         "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";

@@ -11,8 +11,8 @@ pub use attendance::{AttendedBy, Escalates};
 
 use time::{Date, Time};
 
-use crate::infra::db::{self, Client, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
+use crate::infra::db::{self, Client, Pool, QueryError, Transaction};
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
 use pause::Pause;
@@ -26,7 +26,7 @@ pub struct Settings {
     pub currency: Option<String>,
     /// A name of IANA's: `Europe/Moscow`.
     pub time_zone: Option<String>,
-    /// How long an order may wait for an answer on each rung, seconds.
+    /// How long an order may wait for an answer on each step, seconds.
     pub answer_seconds: Option<i32>,
     /// Who is to hear orders while it is open.
     pub attended_by: Option<AttendedBy>,
@@ -34,7 +34,7 @@ pub struct Settings {
     pub escalates: Option<Escalates>,
     /// When it is open. Rules of the week take the place of all that were; those of dates, of the same dates'.
     pub hours: Vec<Rule>,
-    /// Where the last rung posts to, and the secret that signs it.
+    /// Where the last step posts to, and the secret that signs it.
     pub webhook: Option<Webhook>,
 }
 
@@ -60,7 +60,7 @@ pub struct Holiday {
     pub open: Option<hours::Span>,
 }
 
-/// Where the last rung posts to.
+/// Where the last step posts to.
 #[derive(Debug)]
 pub enum Webhook {
     /// Nowhere.
@@ -87,7 +87,7 @@ pub struct Store {
     pub time_zone: String,
     /// Seconds.
     pub answer_seconds: i32,
-    /// Whether the last rung posts anywhere.
+    /// Whether the last step posts anywhere.
     pub webhook_url: Option<String>,
     /// When it is open, by weekday.
     pub hours: Vec<Opening>,
@@ -114,7 +114,7 @@ pub enum Error {
     },
     /// The database.
     #[error(transparent)]
-    Failed(#[from] Failed),
+    Failed(#[from] QueryError),
 }
 
 impl From<tokio_postgres::Error> for Error {
@@ -259,7 +259,7 @@ async fn set_holiday(
 }
 
 /// The stores that are set up, by id.
-pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
+pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     const LIST: &str =
         "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.vst_store order by id";
     const HOURS: &str =
@@ -308,7 +308,7 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, Failed> {
 }
 
 /// The stores that are known here, of events, settings or tokens; at most so many, by name.
-pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, Failed> {
+pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event)) e \
              union select id from vestnik.vst_store union select unnest(stores) from vestnik.vst_token where revoked_at is null) known \
@@ -322,13 +322,13 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
 /// The same as [`is_known`], over a connection of its own.
-pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, Failed> {
+pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 
 /// Whether this database has the store: events of it, its settings, or a token that names it.
-pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, Failed> {
-    db::answered(async {
+pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(KNOWN).await?;
         Ok(client.query_one(&statement, &[&store.as_str()]).await?.try_get(0)?)
@@ -365,7 +365,7 @@ pub struct DisabledChat {
 }
 
 /// Reads it.
-pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
+pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
     // The defaults are those of the columns.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
          coalesce(s.answer_seconds, 60), b.stopped_at is not null \
@@ -374,7 +374,7 @@ pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, Failed> {
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
          where l.store_id = $1 and (c.disabled_at is not null or l.blocked_at is not null) order by c.id";
     let pause = pause::current(pool, store).await?;
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(CARD).await?;
         let row = client.query_one(&statement, &[&store.as_str()]).await?;

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
-use crate::infra::db::{self, Failed, Pool, Transaction};
 use crate::domain::event::{EventType, StoreId};
 use crate::domain::wire_time::WireTime;
+use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 
 /// The longest pause.
@@ -66,9 +66,9 @@ impl Pause {
 }
 
 /// The pause of a store; `None`: it takes orders.
-pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, Failed> {
+pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, QueryError> {
     const CURRENT: &str = "select since, until, paused_by, reason from vestnik.vst_paused_now where store_id = $1";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(CURRENT).await?;
         let row = client.query_opt(&statement, &[&store.as_str()]).await?;
@@ -84,7 +84,7 @@ pub async fn begin(
     until: Until,
     by: &str,
     reason: Option<&str>,
-) -> Result<Option<Pause>, Failed> {
+) -> Result<Option<Pause>, QueryError> {
     const PAUSE: &str = "with ends as (select case \
              when $2::timestamptz is not null then $2 \
              when $3::float8 is not null then clock_timestamp() + make_interval(secs => $3) \
@@ -101,10 +101,10 @@ pub async fn begin(
         Until::Tomorrow => (None, None),
         Until::At(at) => (Some(at), None),
     };
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         let longest = LONGEST.as_secs_f64();
         let row = transaction
             .query_opt(
@@ -123,12 +123,12 @@ pub async fn begin(
 }
 
 /// Ends the pause of a store; whether there was one.
-pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, Failed> {
+pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryError> {
     const END: &str = "delete from vestnik.vst_pause where store_id = $1";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         if transaction.execute(END, &[&store.as_str()]).await? == 0 {
             return Ok(false);
         }
@@ -140,13 +140,13 @@ pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, Failed>
 }
 
 /// Ends the pauses whose time is over. How many.
-pub async fn end_due(pool: &Pool) -> Result<u64, Failed> {
+pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     const DUE: &str = "delete from vestnik.vst_pause where store_id in (select store_id from vestnik.vst_pause \
              where until <= clock_timestamp() order by until limit $1 for update skip locked) returning store_id";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         let rows = transaction.query(DUE, &[&BATCH]).await?;
         for row in &rows {
             resumed(&transaction, &StoreId::new(row.try_get(0)?), &json!({})).await?;
@@ -157,7 +157,7 @@ pub async fn end_due(pool: &Pool) -> Result<u64, Failed> {
     .await
 }
 
-async fn resumed(transaction: &Transaction<'_>, store: &StoreId, data: &Value) -> Result<(), Failed> {
+async fn resumed(transaction: &Transaction<'_>, store: &StoreId, data: &Value) -> Result<(), QueryError> {
     journal::append(transaction, store, EventType::StoreResumed, data).await?;
     tracing::info!(store = store.as_str(), "a store takes orders again");
     Ok(())

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::infra::db::{self, Failed, Pool};
 use crate::domain::event::StoreId;
+use crate::infra::db::{self, Pool, QueryError};
 use crate::token::TokenId;
 
 /// Between two times that a node says that it is up.
@@ -144,14 +144,19 @@ impl Drop for Present {
 
 /// Says that the node is up, and what changed since it `told`; all of it where nothing was, or the others have given it
 /// up meanwhile.
-async fn tell(pool: &Pool, node: &str, told: Option<&HashSet<String>>, stores: &HashSet<String>) -> Result<(), Failed> {
+async fn tell(
+    pool: &Pool,
+    node: &str,
+    told: Option<&HashSet<String>>,
+    stores: &HashSet<String>,
+) -> Result<(), QueryError> {
     const UP: &str = "insert into vestnik.vst_node (id, until) values ($1, clock_timestamp() + make_interval(secs => $2)) \
          on conflict (id) do update set until = excluded.until returning xmax = 0";
     const GONE: &str = "delete from vestnik.vst_presence where node_id = $1 and store_id <> all ($2)";
     const CAME: &str =
         "insert into vestnik.vst_presence (node_id, store_id) select $1, unnest($2::text[]) on conflict do nothing";
     const EXPIRED: &str = "delete from vestnik.vst_node where until < clock_timestamp()";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         let statement = transaction.prepare_cached(UP).await?;
@@ -171,8 +176,8 @@ async fn tell(pool: &Pool, node: &str, told: Option<&HashSet<String>>, stores: &
     .await
 }
 
-async fn leave(pool: &Pool, node: &str) -> Result<(), Failed> {
-    db::answered(async {
+async fn leave(pool: &Pool, node: &str) -> Result<(), QueryError> {
+    db::with_timeout(async {
         let client = pool.get().await?;
         client
             .execute("delete from vestnik.vst_node where id = $1", &[&node])

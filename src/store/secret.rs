@@ -2,24 +2,24 @@
 
 use crate::infra::db::Client;
 
-use crate::infra::db::Failed;
 use crate::domain::event::StoreId;
+use crate::infra::db::QueryError;
 
 /// Whether a store has a secret that signs its webhook.
-pub async fn is_there(client: &Client, store: &StoreId) -> Result<bool, Failed> {
+pub async fn is_there(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     let sql = "select exists (select from vestnik.vst_store where id = $1 and webhook_secret is not null)";
     Ok(client.query_one(sql, &[&store.as_str()]).await?.try_get(0)?)
 }
 
 /// A webhook's new secret: the one before signs beside it. Whether the store has a webhook.
-pub async fn rotate(client: &Client, store: &StoreId, secret: &str) -> Result<bool, Failed> {
+pub async fn rotate(client: &Client, store: &StoreId, secret: &str) -> Result<bool, QueryError> {
     const ROTATE: &str = "update vestnik.vst_store set webhook_secret_old = webhook_secret, webhook_secret = $2 \
          where id = $1 and webhook_url is not null";
     Ok(client.execute(ROTATE, &[&store.as_str(), &secret]).await? > 0)
 }
 
 /// The change is over: the secret of before signs no more. Whether there was one.
-pub async fn end_rotation(client: &Client, store: &StoreId) -> Result<bool, Failed> {
+pub async fn end_rotation(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     const END: &str =
         "update vestnik.vst_store set webhook_secret_old = null where id = $1 and webhook_secret_old is not null";
     Ok(client.execute(END, &[&store.as_str()]).await? > 0)

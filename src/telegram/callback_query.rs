@@ -8,17 +8,17 @@ use crate::infra::db::Pool;
 use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
 use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 
-use super::update_poller::Bot;
+use super::catalog::{self, Catalog};
 use super::client::{ASK_DEADLINE, Client};
 use super::html::plain;
 use super::message::{self, Button, status_name};
 use super::pause;
 use super::text::inline;
-use super::catalog::{self, Words};
-use crate::infra::db::Failed;
+use super::update_poller::Bot;
+use crate::delivery::chat_links::{self, Pressed};
 use crate::delivery::reopen;
 use crate::domain::status::{Status, StatusSet, SubjectKind};
-use crate::delivery::chat_links::{self, Pressed};
+use crate::infra::db::QueryError;
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::receipts::writer;
 use crate::sources::Sources;
@@ -103,7 +103,7 @@ fn read(data: &str) -> Option<(i64, Press<'_>)> {
 }
 
 /// Does what a press asks for, and tells who pressed what came of it.
-pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), Failed> {
+pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     let pool = &bot.pool;
     let sources = &*bot.sources.loaded(pool).await?;
     let Some(place) = &query.message else { return Ok(()) };
@@ -180,9 +180,9 @@ async fn ask_why(
     sources: &Sources,
     query: &CallbackQuery,
     pressed: &Pressed,
-    words: &Words,
+    words: &Catalog,
     event: i64,
-) -> Result<String, Failed> {
+) -> Result<String, QueryError> {
     let Some(standing) = current(&bot.pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
@@ -209,7 +209,7 @@ async fn current(
     pool: &Pool,
     sources: &Sources,
     pressed: &Pressed,
-) -> Result<Option<status_change::CurrentStatus>, Failed> {
+) -> Result<Option<status_change::CurrentStatus>, QueryError> {
     status_change::current_status(
         pool,
         sources,
@@ -223,7 +223,13 @@ async fn current(
 
 /// Rejects an order with the reason that somebody wrote as a reply to its message, if they were asked for one; whether they
 /// were.
-pub async fn reason(bot: &Bot, chat: i64, message: i32, from: &User, reason: &str) -> Result<Option<String>, Failed> {
+pub async fn reason(
+    bot: &Bot,
+    chat: i64,
+    message: i32,
+    from: &User,
+    reason: &str,
+) -> Result<Option<String>, QueryError> {
     let Some(event) = chat_links::asked_why(&bot.pool, chat, message).await? else {
         return Ok(None);
     };
@@ -262,7 +268,7 @@ async fn change(
     chat: i64,
     pressed: &Pressed,
     wish: &Wish<'_>,
-) -> Result<String, Failed> {
+) -> Result<String, QueryError> {
     let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
     let wanted = StatusChange {
         store: &pressed.store,
@@ -291,7 +297,7 @@ async fn change(
 }
 
 /// What came of it, as people read it.
-fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
+fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
     let (text, current) = match outcome {
         StatusChangeOutcome::Done { .. } => ("pressed.done", None),
         StatusChangeOutcome::Already(current) if current.by.is_none() => ("pressed.already", Some(current)),
@@ -323,7 +329,7 @@ fn told(words: &Words, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Sta
 }
 
 /// Swaps the buttons below the message: queued, so that it keeps Telegram's budgets and is tried again.
-async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), Failed> {
+async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), QueryError> {
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);
     chat_links::show(&bot.pool, place.chat().id.0, place.id().0, &rows).await?;

@@ -14,18 +14,18 @@ struct Files;
 /// The language of who has chosen none.
 pub const DEFAULT: &str = "ru";
 
-static LANGUAGES: LazyLock<BTreeMap<String, Words>> = LazyLock::new(|| {
+static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
     let read = |file: std::borrow::Cow<'static, str>| {
         let code = file.strip_suffix(".toml")?.to_owned();
         let text = Files::get(&file)?;
         let table = std::str::from_utf8(&text.data).ok()?.parse::<Table>().ok()?;
-        Some((code, Words::new(&table)))
+        Some((code, Catalog::new(&table)))
     };
     Files::iter().filter_map(read).collect()
 });
 
 /// The operator's own texts: of a language for all stores, and for one.
-static OWN: OnceLock<BTreeMap<(String, Option<String>), Words>> = OnceLock::new();
+static OWN: OnceLock<BTreeMap<(String, Option<String>), Catalog>> = OnceLock::new();
 
 /// What is wrong with an operator's own texts.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum OwnTextsError {
 
 /// The texts of one language, by `section.key`.
 #[derive(Debug, Default, Clone)]
-pub struct Words {
+pub struct Catalog {
     texts: BTreeMap<String, String>,
 }
 
@@ -104,7 +104,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, OwnTextsError> {
 fn read_own(
     path: &Path,
     store: Option<&str>,
-    own: &mut BTreeMap<(String, Option<String>), Words>,
+    own: &mut BTreeMap<(String, Option<String>), Catalog>,
 ) -> Result<(), OwnTextsError> {
     let wrong = |problem: String| OwnTextsError::Wrong {
         path: path.to_owned(),
@@ -123,7 +123,7 @@ fn read_own(
         source,
     })?;
     let table: Table = text.parse().map_err(|error| wrong(format!("{error}")))?;
-    let theirs = Words::new(&table);
+    let theirs = Catalog::new(&table);
     for (key, text) in &theirs.texts {
         let Some(ours) = ours.find(key) else {
             return Err(wrong(format!("there is no text {key}")));
@@ -159,7 +159,7 @@ fn places(text: &str) -> Vec<&str> {
 }
 
 /// The texts of a language for a store.
-pub fn of_store(language: &str, store: &str) -> &'static Words {
+pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     let own = OWN
         .get()
         .and_then(|own| own.get(&(language.to_owned(), Some(store.to_owned()))));
@@ -167,8 +167,8 @@ pub fn of_store(language: &str, store: &str) -> &'static Words {
 }
 
 /// The texts of a language; of the default one, where there is no such language.
-pub fn of(language: &str) -> &'static Words {
-    static NONE: Words = Words { texts: BTreeMap::new() };
+pub fn of(language: &str) -> &'static Catalog {
+    static NONE: Catalog = Catalog { texts: BTreeMap::new() };
     if let Some(own) = OWN.get().and_then(|own| own.get(&(language.to_owned(), None))) {
         return own;
     }
@@ -178,7 +178,7 @@ pub fn of(language: &str) -> &'static Words {
         .unwrap_or(&NONE)
 }
 
-impl Words {
+impl Catalog {
     fn new(table: &Table) -> Self {
         let mut texts = BTreeMap::new();
         for (section, keys) in table {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::catalog::Catalog;
 use super::html::Html;
 use super::message::{field_name, payment};
 use super::text::{amount, inline, moment, said_of};
-use super::catalog::Words;
 use crate::delivery::event_view::Told;
 use crate::delivery::next_message::Style;
 use crate::domain::Subject;
@@ -17,7 +17,7 @@ const ITEMS: usize = 20;
 const VALUE_CHARACTERS: usize = 200;
 
 /// Writes it, where this event is a change that says what stood there.
-pub(super) fn changed(html: &mut Html, words: &Words, style: &Style, latest: &Told) {
+pub(super) fn changed(html: &mut Html, words: &Catalog, style: &Style, latest: &Told) {
     let Some(before) = latest.before.as_deref().filter(|_| !latest.changed.is_empty()) else {
         return;
     };
@@ -48,7 +48,7 @@ fn is_unreadable(it: &Subject, field: &str) -> bool {
 }
 
 /// A field as people read it; empty, where nothing is known.
-fn value(words: &Words, style: &Style, it: &Subject, field: &str) -> String {
+fn value(words: &Catalog, style: &Style, it: &Subject, field: &str) -> String {
     if let Some(unreadable) = it.unreadable.iter().find(|unreadable| unreadable.field == field) {
         return short(&inline(&unreadable.text));
     }
@@ -91,7 +91,7 @@ fn short(text: &str) -> String {
 }
 
 /// The items that are there no more, and those that have come.
-fn items(html: &mut Html, words: &Words, before: &Subject, after: &Subject) {
+fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     let mut surplus: HashMap<String, i64> = HashMap::new();
     for (subject, by) in [(after, 1), (before, -1)] {
         for item in &subject.items.list {

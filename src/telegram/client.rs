@@ -11,10 +11,10 @@ use teloxide::requests::Payload;
 use teloxide::types::BotCommand;
 
 use super::api::{Api, Problem};
+use super::catalog;
 use super::command::COMMANDS;
 use super::line::Line;
 use super::refusal::{Meaning, Refusal, Request};
-use super::catalog;
 use crate::infra::config::Telegram;
 
 /// What is asked beside the messages may take so long.

@@ -7,15 +7,15 @@ use serde::Deserialize;
 use teloxide::payloads::GetChatMember;
 use teloxide::types::{Chat, Message, MessageKind};
 
-use super::update_poller::Bot;
+use super::catalog::{self, Catalog};
 use super::client::ASK_DEADLINE;
 use super::digest;
 use super::html::filled;
 use super::pause;
-use super::catalog::{self, Words};
-use crate::infra::db::Failed;
-use crate::delivery::reopen;
+use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Applicant, Change, Link, Linked, Mode, Place};
+use crate::delivery::reopen;
+use crate::infra::db::QueryError;
 use crate::store::hours::{self, Span};
 
 /// The longest that a chat may be muted for.
@@ -35,7 +35,7 @@ pub(super) struct Commands<'a> {
 
 impl Commands<'_> {
     /// Answers are queued, so that they keep Telegram's budgets, too.
-    pub async fn obey(&self, message: &Message) -> Result<(), Failed> {
+    pub async fn obey(&self, message: &Message) -> Result<(), QueryError> {
         let Some(said) = said(message, self.bot.name()) else {
             return Ok(());
         };
@@ -47,9 +47,10 @@ impl Commands<'_> {
             .first()
             .map_or_else(|| catalog::known(asked_in), |link| link.language.as_str());
         // A chat of several stores has the texts of the first.
-        let words = links
-            .first()
-            .map_or_else(|| catalog::of(language), |link| catalog::of_store(language, &link.store));
+        let words = links.first().map_or_else(
+            || catalog::of(language),
+            |link| catalog::of_store(language, &link.store),
+        );
         let answer = match said {
             Said::Command(Command::Help, _) => help(words),
             Said::Command(Command::Status, _) => status(words, &links),
@@ -70,7 +71,7 @@ impl Commands<'_> {
     }
 
     /// The open orders of a chat, each with a button that brings it.
-    async fn orders(&self, message: &Message, links: &[Link], words: &Words) -> Result<(), Failed> {
+    async fn orders(&self, message: &Message, links: &[Link], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
         let (text, buttons) = digest::list(words, &open);
@@ -83,7 +84,7 @@ impl Commands<'_> {
         message: &Message,
         answer: &str,
         buttons: Option<&serde_json::Value>,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), QueryError> {
         let title = name(&message.chat);
         let place = Place {
             chat: message.chat.id.0,
@@ -101,8 +102,8 @@ impl Commands<'_> {
         command: Command,
         argument: &str,
         links: &[Link],
-        words: &Words,
-    ) -> Result<String, Failed> {
+        words: &Catalog,
+    ) -> Result<String, QueryError> {
         if command == Command::Link {
             return self.link(message, argument, words).await;
         }
@@ -138,7 +139,7 @@ impl Commands<'_> {
         })
     }
 
-    async fn link(&self, message: &Message, code: &str, words: &Words) -> Result<String, Failed> {
+    async fn link(&self, message: &Message, code: &str, words: &Catalog) -> Result<String, QueryError> {
         if code.is_empty() {
             return Ok(words.get("command.no_code").to_owned());
         }
@@ -162,7 +163,7 @@ impl Commands<'_> {
     }
 
     /// The bot was added to a group: how it is linked, where it is not.
-    pub async fn greet(&self, chat: &Chat, language: Option<&str>) -> Result<(), Failed> {
+    pub async fn greet(&self, chat: &Chat, language: Option<&str>) -> Result<(), QueryError> {
         if chat.is_private() || chat.is_channel() || !chat_links::links(&self.bot.pool, chat.id.0).await?.is_empty() {
             return Ok(());
         }
@@ -337,7 +338,7 @@ fn minutes(text: &str) -> Option<Duration> {
     (!time.is_zero() && time <= LONGEST_MUTE).then_some(time)
 }
 
-fn mode_name(words: &Words, mode: Mode) -> &str {
+fn mode_name(words: &Catalog, mode: Mode) -> &str {
     words.get(match mode {
         Mode::Mirror => "command.mode_mirror",
         Mode::Fallback => "command.mode_fallback",
@@ -351,7 +352,7 @@ fn with_hours(text: &str, span: Span) -> String {
 }
 
 /// What the bot is for, and its commands, as its menu has them.
-fn help(words: &Words) -> String {
+fn help(words: &Catalog) -> String {
     let commands = COMMANDS.map(|name| {
         let text = words.get("command.help_line");
         filled(text, &[("command", name), ("what", words.get(&format!("menu.{name}")))])
@@ -359,7 +360,7 @@ fn help(words: &Words) -> String {
     format!("{}\n{}", words.get("command.help"), commands.join("\n"))
 }
 
-fn status(words: &Words, links: &[Link]) -> String {
+fn status(words: &Catalog, links: &[Link]) -> String {
     let line = |link: &Link| {
         let store = link.store_name.as_deref().unwrap_or(&link.store);
         let mode = mode_name(words, link.mode);

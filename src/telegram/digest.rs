@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::catalog::{self, Catalog};
 use super::html::{Html, MESSAGE_UNITS};
 use super::message::{Button, Message, status_name};
 use super::note;
 use super::text::{amount, inline, moment};
-use super::catalog::{self, Words};
 use crate::delivery::event_view::{Item as Delivered, Told};
 use crate::delivery::next_message::Style;
 use crate::domain::Subject;
@@ -50,7 +50,7 @@ pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Mess
 }
 
 /// What stands above a digest.
-fn head(html: &mut Html, words: &Words, style: &Style, count: usize, was_away: bool) {
+fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away: bool) {
     let title = if was_away {
         "digest.title_away"
     } else {
@@ -63,7 +63,7 @@ fn head(html: &mut Html, words: &Words, style: &Style, count: usize, was_away: b
 }
 
 /// An event in a digest.
-fn line(html: &mut Html, words: &Words, style: &Style, event: &Told) {
+fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
     let it = &event.subject;
     let status = it
         .status_word
@@ -86,7 +86,7 @@ fn line(html: &mut Html, words: &Words, style: &Style, event: &Told) {
 }
 
 /// The open orders of a chat, and buttons that bring them.
-pub(super) fn list(words: &Words, open: &[Delivered]) -> (String, Vec<Vec<Button>>) {
+pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     if open.is_empty() {
         html.line(words.get("orders.none"), &[]);
@@ -111,7 +111,7 @@ pub(super) fn list(words: &Words, open: &[Delivered]) -> (String, Vec<Vec<Button
 }
 
 /// A button for each order and booking that waits for an answer, by what these tell of it last. A press sends `o:EVENT`.
-pub(super) fn open_buttons<'a>(words: &Words, events: impl Iterator<Item = &'a Told>) -> Vec<Vec<Button>> {
+pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a Told>) -> Vec<Vec<Button>> {
     let mut last = BTreeMap::new();
     for event in events {
         last.insert(event.subject.id.clone(), event);
@@ -123,7 +123,7 @@ pub(super) fn open_buttons<'a>(words: &Words, events: impl Iterator<Item = &'a T
 }
 
 /// The same for events that no delivery tells of.
-pub(super) fn waiting_buttons<'a>(words: &Words, last: impl Iterator<Item = &'a PartnerEvent>) -> Vec<Vec<Button>> {
+pub(super) fn waiting_buttons<'a>(words: &Catalog, last: impl Iterator<Item = &'a PartnerEvent>) -> Vec<Vec<Button>> {
     let waiting = last.filter_map(|event| {
         let subject = event.subject.as_deref()?;
         (subject.visible_status() == Some(Status::Pending)).then_some((event.id.0, subject))
@@ -131,11 +131,11 @@ pub(super) fn waiting_buttons<'a>(words: &Words, last: impl Iterator<Item = &'a 
     rows(words, waiting)
 }
 
-fn buttons(words: &Words, events: Vec<&Told>) -> Vec<Vec<Button>> {
+fn buttons(words: &Catalog, events: Vec<&Told>) -> Vec<Vec<Button>> {
     rows(words, events.into_iter().map(|event| (event.id, &*event.subject)))
 }
 
-fn rows<'a>(words: &Words, events: impl Iterator<Item = (i64, &'a Subject)>) -> Vec<Vec<Button>> {
+fn rows<'a>(words: &Catalog, events: impl Iterator<Item = (i64, &'a Subject)>) -> Vec<Vec<Button>> {
     let button = |(event, subject): (i64, &Subject)| {
         let number: String = inline(&subject.number).chars().take(NUMBER_CHARACTERS).collect();
         let label = words.get("button.open").replace("{number}", &number);

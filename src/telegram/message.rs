@@ -1,11 +1,11 @@
 //! What a message says, and the buttons below it. Pure: a claim's work in, text and buttons out.
 
+use super::catalog::{self, Catalog};
 use super::changed::changed;
 use super::digest::digest;
 use super::html::{Html, MESSAGE_UNITS};
 use super::note;
 use super::text::{amount, in_url, inline, moment, said_of};
-use super::catalog::{self, Words};
 use crate::delivery::event_view::Told;
 use crate::delivery::next_message::{Alarm, Escalated, Style, Work};
 use crate::domain::Subject as Canonical;
@@ -41,7 +41,7 @@ pub fn render(work: &Work) -> Message {
         } => digest(style, items, *was_away),
         Work::Note(noted) => note::render(noted),
         Work::Alarm { style, alarm, .. } => only(alarm_text(style, *alarm)),
-        Work::Words { text, buttons, .. } => Message {
+        Work::Reply { text, buttons, .. } => Message {
             text: text.clone(),
             buttons: buttons.clone(),
         },
@@ -111,12 +111,12 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     }
 }
 
-pub(super) fn field_name<'a>(words: &'a Words, field: &'a str) -> &'a str {
+pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
 /// Everything of it but its number, status and items.
-fn facts(html: &mut Html, words: &Words, style: &Style, it: &Canonical) {
+fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
         line("message.comment", &[("comment", &inline(comment))]);
@@ -178,7 +178,7 @@ fn facts(html: &mut Html, words: &Words, style: &Style, it: &Canonical) {
 }
 
 /// How it is paid, in a few words.
-pub(super) fn payment(it: &Canonical, words: &Words) -> Option<String> {
+pub(super) fn payment(it: &Canonical, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {
         let known = words.find(&format!("payment.{}", method.to_lowercase()));
@@ -198,7 +198,7 @@ pub(super) fn payment(it: &Canonical, words: &Words) -> Option<String> {
 }
 
 /// What was ordered. A cut says how much is missing.
-fn items(html: &mut Html, words: &Words, it: &Canonical) {
+fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
     for item in it.items.list.iter().take(ITEMS) {
@@ -228,7 +228,7 @@ fn items(html: &mut Html, words: &Words, it: &Canonical) {
 /// The lines of an item: templates, and what is put in.
 type Lines<'a> = Vec<(&'a str, Vec<(&'static str, String)>)>;
 
-fn item_lines<'a>(words: &'a Words, item: &Item) -> Lines<'a> {
+fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
     let name = inline(&item.name);
     let mut lines = vec![match item.quantity == Quantity::ONE {
         true => (words.get("message.item"), vec![("name", name)]),
@@ -254,7 +254,7 @@ fn units_of(template: &str, values: &[(&'static str, String)]) -> usize {
 }
 
 /// The name of a status; its own, where the shop has others.
-pub fn status_name<'a>(words: &'a Words, kind: SubjectKind, status: &'a str) -> &'a str {
+pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -> &'a str {
     if Status::from_name(status).is_none() {
         return status;
     }
@@ -267,7 +267,7 @@ pub fn status_name<'a>(words: &'a Words, kind: SubjectKind, status: &'a str) -> 
 
 /// What may be done with it now. A press sends `s:EVENT:STATUS`, with the minutes that it will take behind it, or `r:EVENT` to
 /// be asked for a reason.
-pub fn answers(words: &Words, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
+pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
         let label = match (to, kind) {
             (Status::Preparing, SubjectKind::Order) => "button.accept",
@@ -295,7 +295,7 @@ pub fn answers(words: &Words, kind: SubjectKind, event: i64, next: &[Status]) ->
 }
 
 /// The reasons for a rejection. A press sends `x:EVENT:NUMBER`, or `b:EVENT` to go back.
-pub fn reasons(words: &Words, event: i64) -> Vec<Vec<Button>> {
+pub fn reasons(words: &Catalog, event: i64) -> Vec<Vec<Button>> {
     let mut rows: Vec<Vec<Button>> = words
         .keys("reject_reason")
         .map(|number| {

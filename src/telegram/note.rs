@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
+use super::catalog::{self, Catalog};
 use super::html::{Html, MESSAGE_UNITS, plain};
 use super::message::{self, Message};
 use super::text::{inline, moment};
-use super::catalog::{self, Words};
-use crate::delivery::note::{Note, Noted};
 use crate::delivery::event_view::{Item, Told};
 use crate::delivery::next_message::Escalated;
+use crate::delivery::note::{Note, Noted};
 
 /// Of what is put into a line, characters.
 const LINE_CHARACTERS: usize = 200;
@@ -28,7 +28,7 @@ pub(super) fn render(noted: &Noted) -> Message {
     message::only(html.finish())
 }
 
-fn one(html: &mut Html, words: &Words, noted: &Noted, item: &Item) {
+fn one(html: &mut Html, words: &Catalog, noted: &Noted, item: &Item) {
     let note = noted.note;
     let subject = &item.event.subject;
     let number = inline(&subject.number);
@@ -50,7 +50,7 @@ fn one(html: &mut Html, words: &Words, noted: &Noted, item: &Item) {
     }
 }
 
-fn several(html: &mut Html, words: &Words, note: Note, items: &[Item]) {
+fn several(html: &mut Html, words: &Catalog, note: Note, items: &[Item]) {
     let count = items.len().to_string();
     html.line(words.get(&format!("note.many_{}", note.as_str())), &[("count", &count)]);
     for item in items {
@@ -60,7 +60,7 @@ fn several(html: &mut Html, words: &Words, note: Note, items: &[Item]) {
     }
 }
 
-fn unanswered(html: &mut Html, words: &Words, told: &Told, waited: Duration) {
+fn unanswered(html: &mut Html, words: &Catalog, told: &Told, waited: Duration) {
     let name = format!("note.{}_unanswered", told.subject.kind.as_str());
     let values = [("number", inline(&told.subject.number)), ("time", time(words, waited))];
     html.line(
@@ -70,7 +70,7 @@ fn unanswered(html: &mut Html, words: &Words, told: &Told, waited: Duration) {
 }
 
 /// Why an order comes to this chat: what stands above it.
-pub(super) fn escalated(html: &mut Html, words: &Words, told: &Told, escalated: &Escalated) {
+pub(super) fn escalated(html: &mut Html, words: &Catalog, told: &Told, escalated: &Escalated) {
     unanswered(html, words, told, escalated.waited);
     let panel = escalated.panel.then(|| words.get("note.panel").to_owned());
     let chats = escalated
@@ -85,7 +85,7 @@ pub(super) fn escalated(html: &mut Html, words: &Words, told: &Told, escalated: 
 }
 
 /// How long something took, in words: `3 min`.
-pub(super) fn time(words: &Words, time: Duration) -> String {
+pub(super) fn time(words: &Catalog, time: Duration) -> String {
     let minutes = time.as_secs() / 60;
     let (hours, rest) = (minutes / 60, minutes % 60);
     let (name, values) = match (hours, minutes) {

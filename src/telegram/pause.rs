@@ -7,15 +7,15 @@ use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::update_poller::Bot;
+use super::catalog::{self, Catalog};
 use super::command::{self, Commands};
 use super::html::filled;
 use super::message::Button;
 use super::text::{inline, moment_in};
-use super::catalog::{self, Words};
-use crate::infra::db::Failed;
-use crate::domain::event::StoreId;
+use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Link};
+use crate::domain::event::StoreId;
+use crate::infra::db::QueryError;
 use crate::store::pause::{self, LONGEST, Until};
 
 /// What is offered, minutes.
@@ -50,7 +50,13 @@ fn read(text: &str) -> Option<Wish> {
 
 impl Commands<'_> {
     /// Does it, or asks for how long. What is done is told to all chats of the store, and so to this one.
-    pub async fn pause(&self, message: &Message, argument: &str, links: &[Link], words: &Words) -> Result<(), Failed> {
+    pub async fn pause(
+        &self,
+        message: &Message,
+        argument: &str,
+        links: &[Link],
+        words: &Catalog,
+    ) -> Result<(), QueryError> {
         let by = message.from.as_ref().map(|from| from.full_name());
         let by = by.or_else(|| command::name(&message.chat)).unwrap_or_default();
         match read(argument) {
@@ -69,7 +75,7 @@ impl Commands<'_> {
 }
 
 /// Of a link whose store is paused: until when.
-pub(super) fn standing(words: &Words, link: &Link) -> Option<String> {
+pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
     let time = moment_in(link.paused_until?, &link.time_zone, words);
     let store = link.store_name.as_deref().unwrap_or(&link.store);
     Some(filled(
@@ -78,7 +84,7 @@ pub(super) fn standing(words: &Words, link: &Link) -> Option<String> {
     ))
 }
 
-fn buttons(words: &Words) -> Vec<Vec<Button>> {
+fn buttons(words: &Catalog) -> Vec<Vec<Button>> {
     let minutes = |minutes: u64| {
         let label = words.get("pause.minutes").replace("{minutes}", &minutes.to_string());
         (label, format!("{PRESS}{minutes}"))
@@ -92,7 +98,7 @@ fn buttons(words: &Words) -> Vec<Vec<Button>> {
 }
 
 /// A press that is about a pause: does it; what to answer. `None`: it is about something else.
-pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, Failed> {
+pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, QueryError> {
     let wish = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
     let (Some(wish), Some(place)) = (wish, &query.message) else {
         return Ok(None);
@@ -106,9 +112,10 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
         || catalog::known(query.from.language_code.as_deref()),
         |link| link.language.as_str(),
     );
-    let words = links
-        .first()
-        .map_or_else(|| catalog::of(language), |link| catalog::of_store(language, &link.store));
+    let words = links.first().map_or_else(
+        || catalog::of(language),
+        |link| catalog::of_store(language, &link.store),
+    );
     if links.is_empty() {
         return Ok(Some(words.get("pressed.unknown").to_owned()));
     }
@@ -122,8 +129,11 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
 }
 
 /// Whether anything came of it.
-async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, Failed> {
-    let by: String = inline(by).chars().take(super::callback_query::NAME_CHARACTERS).collect();
+async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, QueryError> {
+    let by: String = inline(by)
+        .chars()
+        .take(super::callback_query::NAME_CHARACTERS)
+        .collect();
     let mut is_any = false;
     for link in links {
         let store = StoreId::new(&link.store);

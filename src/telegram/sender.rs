@@ -21,9 +21,9 @@ use super::client::Client;
 use super::html;
 use super::message::{self, Button, Message};
 use super::refusal::{Meaning, Refusal, Request};
-use crate::delivery::queue::Claim;
 use crate::delivery::complete::{Block, Outcome};
 use crate::delivery::next_message::Work;
+use crate::delivery::queue::Claim;
 
 /// Added to the time that Telegram asks to be left alone for.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Subject(it) => it.message.map(MessageId),
         Work::Keyboard { message, .. } => Some(MessageId(*message)),
-        Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } | Work::Words { .. } => None,
+        Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } | Work::Reply { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::civil::Date;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use time::OffsetDateTime;
 
-use super::catalog::Words;
+use super::catalog::Catalog;
 use crate::delivery::next_message::Style;
 use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
@@ -18,12 +18,12 @@ const MAP_CHARACTERS: usize = 120;
 const FAR_HOURS: i64 = 300 * 24;
 
 /// A moment by the store's clock: `19:03`, and the day where it is another one than today: `Tuesday, November 24, 19:03`.
-pub(super) fn moment(at: OffsetDateTime, style: &Style, words: &Words) -> String {
+pub(super) fn moment(at: OffsetDateTime, style: &Style, words: &Catalog) -> String {
     moment_in(at, &style.time_zone, words)
 }
 
 /// The same by the clock of a zone.
-pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Words) -> String {
+pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
     let (Some(local), Some(today)) = (
         zone::local(at, time_zone),
         zone::local(OffsetDateTime::now_utc(), time_zone),
@@ -42,7 +42,7 @@ pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Words) -> S
 }
 
 /// A day in words: `Tuesday, November 24`; with its year, where that is not clear by itself.
-pub(super) fn day(date: Date, today: Date, words: &Words) -> String {
+pub(super) fn day(date: Date, today: Date, words: &Catalog) -> String {
     let nth = |names: &str, number: i8| {
         let name = words.get(names).split(' ').nth(usize::from(number.unsigned_abs()));
         name.unwrap_or_default().to_owned()
@@ -98,7 +98,7 @@ pub(super) fn said_of(quantity: &Quantity) -> String {
 }
 
 /// An amount of minor units as people of the language read it: `500,00 ₽`, with blanks that never break.
-pub(super) fn amount(minor: i64, currency: Currency, words: &Words) -> String {
+pub(super) fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let (digits, sign) = (usize::from(currency.digits()), currency.sign());
     let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
     let (whole, fraction) = text.split_at(text.len() - digits);

@@ -5,16 +5,16 @@ use std::time::Duration;
 use teloxide::types::Message;
 use time::OffsetDateTime;
 
+use super::catalog::{self, Catalog};
 use super::command::Commands;
 use super::html::{Html, MESSAGE_UNITS};
 use super::message::{Button, status_name};
 use super::text::{amount, day, inline, moment_in};
-use super::catalog::{self, Words};
 use super::{digest, note};
-use crate::infra::db::Failed;
+use crate::delivery::chat_links::Link;
 use crate::delivery::today::{Newcomer, Today, today};
 use crate::domain::status::{Status, SubjectKind};
-use crate::delivery::chat_links::Link;
+use crate::infra::db::QueryError;
 use crate::sources::zone;
 
 /// Units that the line about what is missing may take.
@@ -24,7 +24,7 @@ const STORES: usize = 5;
 
 impl Commands<'_> {
     /// Tells it, a message for each store.
-    pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), Failed> {
+    pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), QueryError> {
         for link in links.iter().take(STORES) {
             let words = catalog::of_store(&link.language, &link.store);
             if let Some(today) = today(&self.bot.pool, &self.bot.sources, &link.store).await? {
@@ -37,7 +37,7 @@ impl Commands<'_> {
 }
 
 /// The figures, and as many of the orders as there is room for, the newest first; with a button for each that waits.
-fn tell(words: &Words, today: &Today) -> (String, Vec<Vec<Button>>) {
+fn tell(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     let date = |at| zone::local(at, &today.time_zone).map(|local| local.date());
     let (began, now) = (date(today.began), date(OffsetDateTime::now_utc()));
@@ -67,7 +67,7 @@ fn tell(words: &Words, today: &Today) -> (String, Vec<Vec<Button>>) {
     (html.finish(), digest::waiting_buttons(words, waiting))
 }
 
-fn figures(html: &mut Html, words: &Words, today: &Today) {
+fn figures(html: &mut Html, words: &Catalog, today: &Today) {
     for kind in [SubjectKind::Order, SubjectKind::Booking] {
         let of_kind: Vec<&Newcomer> = today
             .newcomers
@@ -117,7 +117,7 @@ fn stands(newcomer: &Newcomer) -> Option<Status> {
 }
 
 /// What they come to, without those that came to nothing; `None`: no total is known.
-fn sum(words: &Words, orders: &[&Newcomer]) -> Option<String> {
+fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
     let counts = |newcomer: &&&Newcomer| {
         stands(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))
     };
@@ -136,7 +136,7 @@ fn sum(words: &Words, orders: &[&Newcomer]) -> Option<String> {
     Some(amount(sum, *currency, words))
 }
 
-fn line(html: &mut Html, words: &Words, today: &Today, newcomer: &Newcomer) {
+fn line(html: &mut Html, words: &Catalog, today: &Today, newcomer: &Newcomer) {
     let Some(it) = &newcomer.last.subject else { return };
     let status = match (&it.status_word, stands(newcomer)) {
         (_, None) => words.get("today.gone").to_owned(),

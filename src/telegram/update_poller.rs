@@ -15,13 +15,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::api::Problem;
-use super::client::{Client, Unreachable};
 use super::callback_query::{self, Answers};
+use super::client::{Client, Unreachable};
 use super::refusal::{Meaning, Request};
 use super::updates::Updates;
-use crate::infra::backoff::Backoff;
-use crate::infra::db::{Failed, Pool};
 use crate::delivery::shared_bot::{self, Lease, Update};
+use crate::infra::backoff::Backoff;
+use crate::infra::db::{Pool, QueryError};
 use crate::sources::registry::Registry;
 
 /// How long Telegram keeps a poll open while nothing comes, seconds.
@@ -89,7 +89,7 @@ enum Polled {
 #[derive(Debug, thiserror::Error)]
 enum PollError {
     #[error(transparent)]
-    Failed(#[from] Failed),
+    Failed(#[from] QueryError),
     #[error("Telegram's updates cannot be read: {0}")]
     Telegram(String),
     #[error("Telegram wants no poll for {} s", .0.as_secs())]
@@ -189,7 +189,7 @@ impl Bot {
     }
 
     /// Asks Telegram who we are: a new token, or one that is let in again, starts a stopped bot.
-    async fn prove_token(&self) -> Result<(), Failed> {
+    async fn prove_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {
             Ok(name) => {
                 shared_bot::start_bot(&self.pool, self.client.token().expose_secret()).await?;
@@ -211,7 +211,7 @@ impl Bot {
         }
     }
 
-    async fn stop(&self, why: &str) -> Result<(), Failed> {
+    async fn stop(&self, why: &str) -> Result<(), QueryError> {
         shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await
     }
 

@@ -8,13 +8,13 @@ use teloxide::types::{ChatMemberUpdated, Message, Update, UpdateKind};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::update_poller::Bot;
-use super::command::Commands;
 use super::callback_query;
-use crate::infra::backoff::Backoff;
-use crate::infra::db::Failed;
-use crate::delivery::{chat_state, migrate};
+use super::command::Commands;
+use super::update_poller::Bot;
 use crate::delivery::shared_bot;
+use crate::delivery::{chat_state, migrate};
+use crate::infra::backoff::Backoff;
+use crate::infra::db::QueryError;
 
 /// Attempts to deal with an update. One that cannot be dealt with must not keep those behind it for ever.
 const ATTEMPTS: u32 = 3;
@@ -128,7 +128,7 @@ impl Updates {
         loop {
             let Err(error) = self.hear(update).await else { return };
             tries += 1;
-            if error.may_pass() && tries < ATTEMPTS {
+            if error.is_transient() && tries < ATTEMPTS {
                 tokio::time::sleep(backoff.next_pause()).await;
                 continue;
             }
@@ -141,7 +141,7 @@ impl Updates {
         }
     }
 
-    async fn hear(&self, update: &Update) -> Result<(), Failed> {
+    async fn hear(&self, update: &Update) -> Result<(), QueryError> {
         let bot = &*self.bot;
         match &update.kind {
             UpdateKind::Message(message) | UpdateKind::ChannelPost(message) => self.message(message).await,
@@ -151,7 +151,7 @@ impl Updates {
         }
     }
 
-    async fn message(&self, message: &Message) -> Result<(), Failed> {
+    async fn message(&self, message: &Message) -> Result<(), QueryError> {
         let bot = &*self.bot;
         let chat = message.chat.id.0;
         if let Some(to) = message.migrate_to_chat_id() {
@@ -171,7 +171,7 @@ impl Updates {
         Commands { bot }.obey(message).await
     }
 
-    async fn heard_from(&self, chat: i64) -> Result<(), Failed> {
+    async fn heard_from(&self, chat: i64) -> Result<(), QueryError> {
         if chat_state::hear(&self.bot.pool, &self.bot.sources, chat)
             .await?
             .is_any()
@@ -182,7 +182,7 @@ impl Updates {
     }
 
     /// The bot was thrown out or blocked, or is let in again, or has other rights.
-    async fn membership(&self, change: &ChatMemberUpdated) -> Result<(), Failed> {
+    async fn membership(&self, change: &ChatMemberUpdated) -> Result<(), QueryError> {
         const OUT: &str = "the bot was blocked, or removed from the chat";
         let chat = change.chat.id.0;
         if change.new_chat_member.kind.is_present() {

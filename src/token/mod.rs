@@ -172,7 +172,7 @@ impl Stores {
 pub enum Scope {
     /// See what happens and what stands: a screen.
     Read,
-    /// Answer orders, and say what was shown and rung: a panel.
+    /// Answer orders, and say what was shown and sounded: a panel.
     Panel,
     /// See who was reached, and the figures.
     Manager,

@@ -45,7 +45,7 @@ pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Erro
          where hash = any ($1) and issuer is null"
     );
     let asked_at = Instant::now();
-    let rows = db::answered::<_, Error>(async {
+    let rows = db::with_timeout::<_, Error>(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(&find).await?;
         Ok(client.query(&statement, &[&hashes]).await?)
@@ -107,7 +107,7 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
              $4::float8 > now + $6::float8, $5::float8 - now from clock";
     let hash = claims.holder();
     let asked_at = Instant::now();
-    let row = db::answered::<_, Error>(async {
+    let row = db::with_timeout::<_, Error>(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(HOLDER).await?;
         let parameters: [&(dyn ToSql + Sync); 6] = [
@@ -162,7 +162,7 @@ pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenI
     );
     let asked_at = Instant::now();
     let ids: Vec<i64> = tokens.iter().map(|token| token.0).collect();
-    let rows = db::answered::<_, Error>(async {
+    let rows = db::with_timeout::<_, Error>(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(&standings).await?;
         Ok(client.query(&statement, &[&ids]).await?)

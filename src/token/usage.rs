@@ -86,7 +86,7 @@ async fn tell(
     let tokens: Vec<i64> = sessions.keys().map(|token| token.0).collect();
     let counts: Vec<i32> = sessions.values().map(|count| *count as i32).collect();
     let used: Vec<i64> = used.iter().map(|token| token.0).collect();
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(SESSIONS).await?;
         client
@@ -103,7 +103,7 @@ async fn tell(
 }
 
 async fn leave(pool: &Pool, node: &str) -> Result<(), Error> {
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let leave = "delete from vestnik.vst_token_use where node = $1";
         client.execute(leave, &[&node]).await?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio_postgres::Client;
-use vestnik::infra::db;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
+use vestnik::infra::db;
 use vestnik::sources::attach::{self, Attached, Error, Options};
 use vestnik::sources::catalog::Table;
 use vestnik::sources::health;
@@ -71,7 +71,7 @@ async fn proposal(client: &Client, table: &str) -> Proposal {
     propose(client, &table, Some(SubjectKind::Order)).await.unwrap()
 }
 
-async fn answer(database: &Database, key: &str, to: Status) -> Result<StatusChangeOutcome, db::Failed> {
+async fn answer(database: &Database, key: &str, to: Status) -> Result<StatusChangeOutcome, db::QueryError> {
     let pool = db::pool(&database.config().database).unwrap();
     let sources = database.sources().await.current();
     let store = StoreId::new("7");
@@ -426,7 +426,10 @@ async fn a_soft_delete_means_the_same_in_lists_and_in_events() {
         database
             .attach(&format!("{TICKETS}[fields]\ndeleted_at = 'deleted'\n"))
             .await;
-        let app = App::start_on(database, |config| config.shop.schema = vestnik::infra::config::ShopSchema::Own).await;
+        let app = App::start_on(database, |config| {
+            config.shop.schema = vestnik::infra::config::ShopSchema::Own
+        })
+        .await;
         for (id, value) in values.iter().enumerate() {
             client
                 .batch_execute(&format!("insert into tickets values ({id}, 7, 'new', {value})"))
@@ -624,7 +627,10 @@ async fn a_table_that_is_attached_again_takes_up_its_source() {
         .batch_execute("insert into tickets values (3, 7, 'new')")
         .await
         .unwrap();
-    let app = App::start_on(database, |config| config.shop.schema = vestnik::infra::config::ShopSchema::Own).await;
+    let app = App::start_on(database, |config| {
+        config.shop.schema = vestnik::infra::config::ShopSchema::Own
+    })
+    .await;
     let events = app.get_json("/api/partner/stores/7/events").await;
     let told: Vec<String> = events["events"]
         .as_array()

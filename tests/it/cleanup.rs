@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vestnik::infra::db;
 use vestnik::delivery::cleanup::forget;
+use vestnik::infra::db;
 use vestnik::journal::{self, Trimmed};
 
 use crate::support::db::Database;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use vestnik::infra::config::Config;
 use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::domain::event::{Body, EventId, EventType, JournalEvent, StoreId, Xid};
 use vestnik::fanout::router::{Router, Translation};
 use vestnik::fanout::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
+use vestnik::infra::config::Config;
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 use vestnik::sources::lookup::Lookup;
@@ -30,7 +30,7 @@ struct Pinged<F> {
 
 impl<F: FnMut() + Send> Transport for Pinged<F> {
     const ANSWERS_PINGS: bool = false;
-    const WAY: vestnik::receipts::writer::Way = vestnik::receipts::writer::Way::WebSocket;
+    const CHANNEL: vestnik::receipts::writer::Channel = vestnik::receipts::writer::Channel::WebSocket;
 
     async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
         match message {

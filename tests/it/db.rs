@@ -102,7 +102,8 @@ async fn each_sslmode_means_what_libpq_means_by_it() {
          host all plain_only all reject\nhostssl all me all cert\n",
     );
     for role in ["tls_only", "plain_only", "me"] {
-        let admin = vestnik::infra::db::connect_as(&SecretString::from(format!("{}/postgres", server.address)), "test").await;
+        let admin =
+            vestnik::infra::db::connect_as(&SecretString::from(format!("{}/postgres", server.address)), "test").await;
         admin
             .unwrap()
             .batch_execute(&format!("create role {role} login"))

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use vestnik::delivery::complete::{self, Outcome, Settled};
 use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
-use vestnik::delivery::complete::{self, Outcome, Settled};
 use vestnik::journal;
 
-use crate::telegram_outcomes::{hold, hurry, start};
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::telegram::{TOKEN, Telegram};
+use crate::telegram_outcomes::{hold, hurry, start};
 
 /// A chat of store 7 that gets everything.
 const CHAT: i64 = 501;
@@ -216,7 +216,10 @@ async fn planning_again_changes_nothing() {
             .await
             .unwrap();
     }
-    let (one, other) = tokio::join!(enqueue::plan(&pool, &sources, STALE), enqueue::plan(&pool, &sources, STALE));
+    let (one, other) = tokio::join!(
+        enqueue::plan(&pool, &sources, STALE),
+        enqueue::plan(&pool, &sources, STALE)
+    );
     assert!(one.is_ok() && other.is_ok());
     while enqueue::plan(&pool, &sources, STALE).await.unwrap() != Planned::All {}
     let after: String = client.query_one(what, &[]).await.unwrap().get(0);
@@ -257,7 +260,7 @@ async fn new_orders_overtake_status_news_and_keep_their_order() {
 async fn a_chat_that_is_far_behind_gets_a_digest() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let settings = vestnik::infra::config::Telegram {
-        digest_above: 3,
+        digest_threshold: 3,
         ..telegram.settings()
     };
     let app = App::start_on(database, |config| config.telegram = Some(settings)).await;
@@ -317,7 +320,7 @@ fn rules(token: &str) -> Rules {
     Rules {
         lease: Duration::from_secs(30),
         deadline: Duration::from_secs(10),
-        digest_above: 30,
+        digest_threshold: 30,
         idle: Duration::from_secs(1),
         bot: sha2::Sha256::digest(token).into(),
         node: "here".into(),
@@ -335,7 +338,9 @@ async fn a_stopped_bot_claims_nothing_and_waits_and_a_new_token_goes_on() {
     let sources = database.sources().await;
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     enqueue::plan(&pool, &sources, STALE).await.unwrap();
-    vestnik::delivery::shared_bot::stop_bot(&pool, TOKEN, "not let in").await.unwrap();
+    vestnik::delivery::shared_bot::stop_bot(&pool, TOKEN, "not let in")
+        .await
+        .unwrap();
     match queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() {
         Claimed::Idle(wait) => assert_eq!(wait, rules(TOKEN).idle),
         other => panic!("{other:?}"),
@@ -416,7 +421,7 @@ async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_o
     const ORDERS: usize = 5;
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let settings = || vestnik::infra::config::Telegram {
-        digest_above: 2,
+        digest_threshold: 2,
         ..telegram.settings()
     };
     let app = App::start_on(database, |config| config.telegram = Some(settings())).await;

@@ -1,14 +1,14 @@
-//! An order that nobody answers for climbs, rung by rung, until somebody does.
+//! An order that nobody answers for climbs, step by step, until somebody does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vestnik::infra::db::Client;
-use vestnik::infra::db::{self, Pool};
 use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::{escalation, webhook};
 use vestnik::engine::Engine;
+use vestnik::infra::db::Client;
+use vestnik::infra::db::{self, Pool};
 use vestnik::sources::registry::Registry;
 
 use crate::support::app::App;
@@ -67,7 +67,7 @@ impl Shop {
         {}
     }
 
-    /// Time passes until every ladder is due.
+    /// Time passes until every escalation is due.
     async fn hurry(&self) {
         self.run("update vestnik.vst_escalation set due_at = now() - interval '1 s' where ended_at is null")
             .await;
@@ -83,8 +83,8 @@ impl Shop {
         self.client.query_one(&sql, &[]).await.unwrap().get(0)
     }
 
-    async fn rungs(&self) -> Vec<(i16, Option<String>)> {
-        let sql = "select rung, outcome from vestnik.vst_escalation order by event_id";
+    async fn steps(&self) -> Vec<(i16, Option<String>)> {
+        let sql = "select step, outcome from vestnik.vst_escalation order by event_id";
         let rows = self.client.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
@@ -92,10 +92,10 @@ impl Shop {
 
 const UNANSWERED: &str = "vestnik.vst_event where type = 'order_unanswered'";
 
-async fn until_rung(client: &Client, rung: i16) {
+async fn until_step(client: &Client, step: i16) {
     until(
         client,
-        &format!("select coalesce(max(rung), 0) >= {rung} from vestnik.vst_escalation"),
+        &format!("select coalesce(max(step), 0) >= {step} from vestnik.vst_escalation"),
     )
     .await;
 }
@@ -147,17 +147,17 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
         (&json!("1"), &json!(["1"]))
     );
     assert_eq!(again["data"]["event_id"], order["id"]);
-    until_rung(&client, 1).await;
+    until_step(&client, 1).await;
 
     client.batch_execute(HURRY).await.unwrap();
     let told = telegram.until_messages(11, 1).await;
     assert!(told[0].text.contains("New order #1"), "{}", told[0].text);
-    until_rung(&client, 2).await;
+    until_step(&client, 2).await;
 
     client.batch_execute(HURRY).await.unwrap();
     telegram.until_messages(12, 1).await;
     telegram.until_messages(13, 1).await;
-    until_rung(&client, 3).await;
+    until_step(&client, 3).await;
 
     client.batch_execute(HURRY).await.unwrap();
     let post = hook.until(1).await.remove(0);
@@ -168,7 +168,7 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
         (&body["type"], &body["store_id"], &body["order_id"], &body["event_id"]),
         (&json!("order_unanswered"), &json!("7"), &json!("1"), &order["id"])
     );
-    until_rung(&client, 4).await;
+    until_step(&client, 4).await;
 
     client.batch_execute(HURRY).await.unwrap();
     until(&client, "select outcome = 'exhausted' from vestnik.vst_escalation").await;
@@ -199,7 +199,7 @@ async fn an_answer_of_any_kind_ends_the_ladder() {
             shop.run(answer).await;
             assert_eq!(shop.climb().await, 0, "{answer}");
             assert_eq!(
-                shop.rungs().await,
+                shop.steps().await,
                 [(climbed_before, Some("answered".into()))],
                 "{answer}"
             );
@@ -244,11 +244,11 @@ async fn opening_an_order_ends_no_escalation_and_answering_does() {
     client.batch_execute(HURRY).await.unwrap();
     let told = telegram.until_messages(12, 1).await;
     assert!(told[0].text.contains("New order #1"), "{}", told[0].text);
-    until_rung(&client, 3).await;
+    until_step(&client, 3).await;
     client.batch_execute(HURRY).await.unwrap();
     let post = hook.until(1).await.remove(0);
     assert!(post.body.contains("order_unanswered"), "{}", post.body);
-    until_rung(&client, 4).await;
+    until_step(&client, 4).await;
 
     let status = "/api/partner/stores/7/orders/1/status";
     let answer = call(
@@ -289,7 +289,7 @@ async fn a_ladder_of_a_store_that_is_no_longer_set_up_ends() {
     shop.plan().await;
     shop.run("delete from vestnik.vst_store").await;
     assert_eq!(shop.climb().await, 0);
-    assert_eq!(shop.rungs().await, [(0, Some("exhausted".into()))]);
+    assert_eq!(shop.steps().await, [(0, Some("exhausted".into()))]);
     assert_eq!(shop.count(UNANSWERED).await, 0);
 }
 
@@ -333,7 +333,7 @@ async fn a_ladder_goes_on_where_it_was_after_a_restart() {
     app.write("insert into orders (store_id) values (7)").await;
     until(&client, "select exists (select from vestnik.vst_escalation)").await;
     client.batch_execute(HURRY).await.unwrap();
-    until_rung(&client, 1).await;
+    until_step(&client, 1).await;
     let mut config = app.database.config();
     config.http.listen = app.engine.address();
     config.telegram = Some(telegram.settings());
@@ -341,7 +341,7 @@ async fn a_ladder_goes_on_where_it_was_after_a_restart() {
     client.batch_execute(HURRY).await.unwrap();
     let engine = Engine::start(&config).await.unwrap();
     telegram.until_messages(12, 1).await;
-    until_rung(&client, 3).await;
+    until_step(&client, 3).await;
     let unanswered = "select count(*) from vestnik.vst_event where type = 'order_unanswered'";
     assert_eq!(client.query_one(unanswered, &[]).await.unwrap().get::<_, i64>(0), 1);
     engine.shut_down().await;
@@ -365,10 +365,10 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     // have order 2 anyway.
     assert_eq!(shop.climb().await, 2);
     assert_eq!(shop.count(PLANNED).await, 2);
-    assert_eq!(shop.rungs().await, [(2, None), (1, None)]);
+    assert_eq!(shop.steps().await, [(2, None), (1, None)]);
     assert_eq!(shop.climb().await, 0, "nobody is left");
     assert_eq!(
-        shop.rungs().await,
+        shop.steps().await,
         [(2, Some("exhausted".into())), (1, Some("exhausted".into()))]
     );
 }
@@ -481,7 +481,7 @@ async fn an_order_that_is_accepted_by_an_older_transaction_climbs_no_further() {
         .unwrap();
     shop.plan().await;
     assert_eq!(shop.climb().await, 0);
-    assert_eq!(shop.rungs().await, [(0, Some("answered".to_owned()))]);
+    assert_eq!(shop.steps().await, [(0, Some("answered".to_owned()))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -538,7 +538,7 @@ async fn an_escalated_order_says_how_long_it_has_waited_and_who_has_it() {
     until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
     client.batch_execute(HURRY).await.unwrap();
     telegram.until_messages(11, 2).await;
-    until_rung(&client, 1).await;
+    until_step(&client, 1).await;
     client
         .batch_execute("update vestnik.vst_event set at = at - interval '3 min' where type = 'insert'")
         .await
@@ -597,7 +597,7 @@ async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be(
         shop.plan().await;
         assert_eq!(shop.climb().await, climbs, "{escalates}");
         if climbs == 0 {
-            assert_eq!(shop.rungs().await, [(0, None)], "it waits");
+            assert_eq!(shop.steps().await, [(0, None)], "it waits");
             shop.run("delete from vestnik.vst_opening_hours").await;
             assert_eq!(
                 shop.climb().await,
@@ -676,7 +676,7 @@ async fn the_escalation_of_an_order_for_later_begins_an_hour_before_it_is_wanted
     );
     until(
         &client,
-        "select count(*) = 1 from vestnik.vst_escalation where rung = 1",
+        "select count(*) = 1 from vestnik.vst_escalation where step = 1",
     )
     .await;
     app.engine.shut_down().await;
@@ -703,7 +703,7 @@ async fn an_order_for_later_of_a_shop_that_is_closed_now_begins_when_it_is_due_a
     );
     // Due, and the shop is still closed: nobody is woken.
     assert_eq!(shop.climb().await, 0);
-    assert_eq!(shop.rungs().await, [(0, None)]);
+    assert_eq!(shop.steps().await, [(0, None)]);
     // It opens: somebody has the usual time, and then it climbs.
     shop.run("update vestnik.vst_opening_hours set opens = '00:00', closes = '24:00'; \
         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', d, '00:00', '24:00' from generate_series(1, 7) d on conflict do nothing")
@@ -747,7 +747,7 @@ async fn what_came_during_a_standstill_is_escalated_and_what_was_answered_in_it_
     client.batch_execute(HURRY).await.unwrap();
     until(
         &client,
-        "select count(*) = 2 from vestnik.vst_escalation where rung = 1 and ended_at is null",
+        "select count(*) = 2 from vestnik.vst_escalation where step = 1 and ended_at is null",
     )
     .await;
     client.batch_execute(HURRY).await.unwrap();

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::time::timeout;
+use vestnik::engine::Engine;
 use vestnik::infra::config::{Config, Notify};
 use vestnik::infra::db::Client;
-use vestnik::engine::Engine;
 use vestnik::token::Stores;
 
 use crate::oracle::{Repeats, Trial, seed};

@@ -288,16 +288,16 @@ async fn the_program_says_how_it_is() {
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (7), (8)").await;
     panel.event().await;
-    app.until_metric("vestnik_notification_queue_usage", |usage| usage >= 0.0)
+    app.until_metric("vestnik_notification_queue_usage_ratio", |usage| usage >= 0.0)
         .await;
     let (_, metrics) = app.get_ops("/metrics").await;
     for name in [
         "vestnik_events_total{type=\"new_order\"}",
         "vestnik_commit_to_socket_seconds_bucket",
         "vestnik_sessions ",
-        "vestnik_session_queue_bytes_max",
+        "vestnik_session_queue_max_bytes",
         "vestnik_journal_reads_total",
-        "vestnik_oldest_transaction_seconds",
+        "vestnik_oldest_transaction_age_seconds",
         "vestnik_deliveries_total{way=\"live\"}",
     ] {
         assert!(metrics.contains(name), "{name} in\n{metrics}");

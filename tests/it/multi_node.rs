@@ -229,7 +229,7 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
     assert!(line.contains("ERROR"), "{line}");
     node.until_metric("vestnik_telegram_stopped", |stopped| stopped == 1.0)
         .await;
-    node.until_metric("vestnik_telegram_oldest_seconds", |age| age > 0.0)
+    node.until_metric("vestnik_telegram_oldest_delivery_age_seconds", |age| age > 0.0)
         .await;
     until(
         &client,
@@ -341,17 +341,17 @@ async fn the_figures_tell_how_the_sends_stand() {
         .unwrap();
     telegram.until_messages(CHAT, 1).await;
     for (name, least) in [
-        ("vestnik_telegram_open{state=\"retrying\"}", 1.0),
-        ("vestnik_telegram_oldest_seconds", 0.001),
+        ("vestnik_telegram_deliveries{state=\"retrying\"}", 1.0),
+        ("vestnik_telegram_oldest_delivery_age_seconds", 0.001),
         ("vestnik_telegram_settled_total{state=\"sent\"}", 1.0),
         ("vestnik_telegram_sends_total{outcome=\"sent\"}", 1.0),
         ("vestnik_telegram_sends_total{outcome=\"throttled\"}", 1.0),
         ("vestnik_orders_first_seen_total{way=\"telegram\"}", 1.0),
-        ("vestnik_escalations_total{rung=\"panels\"}", 1.0),
+        ("vestnik_escalations_total{step=\"panels\"}", 1.0),
     ] {
         node.until_metric(name, |value| value >= least).await;
     }
-    node.until_metric("vestnik_telegram_open{state=\"pending\"}", |value| value == 0.0)
+    node.until_metric("vestnik_telegram_deliveries{state=\"pending\"}", |value| value == 0.0)
         .await;
 
     let token = database.token(vestnik::token::Stores::All).await;
@@ -377,7 +377,7 @@ async fn the_figures_tell_how_the_sends_stand() {
     for name in [
         "vestnik_telegram_stopped",
         "vestnik_telegram_chats_disabled",
-        "vestnik_acknowledge_seconds",
+        "vestnik_order_acknowledgement_seconds",
     ] {
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name} is described");
     }

@@ -142,7 +142,9 @@ async fn an_advisory_lock_that_anybody_may_take_stops_neither_trimming_nor_alarm
         vestnik::journal::trim_batch(&pool, month).await.unwrap(),
         vestnik::journal::Trimmed::Done(1)
     );
-    let raised = vestnik::delivery::unattended_alarm::watch_with(&pool, 0.0).await.unwrap();
+    let raised = vestnik::delivery::unattended_alarm::watch_with(&pool, 0.0)
+        .await
+        .unwrap();
     assert_eq!(raised, 1, "an alarm");
 
     let config = database.config();

@@ -1,4 +1,4 @@
-//! The bell protocol: when the bell is muted, when it rings again, and what breaks on the way. docs/bell.md says why
+//! The bell protocol: when the bell is muted, when it rings again, and what breaks on the way. docs/notify-suppression.md says why
 //! nothing is lost; here it is tried. No feed of these tests ever reads because time has passed while it slept: what
 //! nobody rings for would be lost, and the oracle would say so.
 
@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::AsyncMessage;
+use vestnik::engine::Engine;
 use vestnik::infra::config::Config;
 use vestnik::infra::db::Client;
-use vestnik::engine::Engine;
 
 use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::{App, PATIENCE};
@@ -121,7 +121,7 @@ async fn the_bell_is_muted_under_load_and_rings_again_after_it() {
     app.write("insert into orders (store_id) values (7)").await;
     panel.event().await;
     load.stop().await;
-    assert_eq!(app.engine.unrung(), 0);
+    assert_eq!(app.engine.missed_notifications(), 0);
 }
 
 /// Several engines on one database.
@@ -178,7 +178,7 @@ async fn sessions_are_killed_between_any_two_steps_and_nothing_is_lost() {
     assert!(muted > 0, "the bell was never seen muted: this test shows little");
     load.stop().await;
     for engine in engines {
-        assert_eq!(engine.unrung(), 0);
+        assert_eq!(engine.missed_notifications(), 0);
         engine.shut_down().await;
     }
 }
@@ -206,7 +206,7 @@ async fn the_node_that_mutes_goes_and_another_one_takes_its_place() {
     trial.judge(Repeats::Never).await;
     until_asleep(&client, 1).await;
     load.stop().await;
-    assert_eq!(last.unrung(), 0);
+    assert_eq!(last.missed_notifications(), 0);
 }
 
 /// Takes both locks as a node does that mutes, until they are given back.
@@ -278,7 +278,7 @@ async fn a_writer_that_was_refused_before_the_node_slept_is_read() {
         writer.batch_execute("commit").await.unwrap();
         panel.event().await;
     }
-    assert_eq!(app.engine.unrung(), 0);
+    assert_eq!(app.engine.missed_notifications(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,7 +308,7 @@ async fn a_writer_that_stays_open_delays_muting_and_nothing_else() {
     until_muted(&client).await;
     load.stop().await;
     until_asleep(&client, 1).await;
-    assert_eq!(app.engine.unrung(), 0);
+    assert_eq!(app.engine.missed_notifications(), 0);
 }
 
 /// A connection that listens, and the payloads that it hears until `"end"`.
@@ -369,7 +369,7 @@ async fn the_locks_have_the_key_of_the_settings_when_it_is_migrated() {
     let client = app.database.client().await;
     until_asleep(&client, 1).await;
     let mut config = app.database.config();
-    config.database.bell_lock = 77;
+    config.database.notify_lock_key = 77;
     vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
     let key: i32 = client
         .query_one("select vestnik.vst_notify_lock_key()", &[])

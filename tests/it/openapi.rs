@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
-use vestnik::infra::config::Telegram;
 use vestnik::engine::Engine;
+use vestnik::infra::config::Telegram;
 use vestnik::token::Stores;
 
 use crate::support::app::{App, PATIENCE};
@@ -295,7 +295,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
             proxy: None,
             texts: None,
             stale: PATIENCE,
-            digest_above: 10,
+            digest_threshold: 10,
             deadline: std::time::Duration::from_secs(1),
             lease: std::time::Duration::from_secs(5),
         });
@@ -346,9 +346,9 @@ async fn fill(app: &App) {
          insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) select id, '7', 'mirror', 'ru', 1 from vestnik.vst_chat; \
          insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at, reason) \
              values (1, '7', 1, true, 'dead', 2, now(), 'blocked'), (2, '7', 1, true, 'pending', 0, null, null); \
-         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at, ended_at, outcome) values (1, '7', 'order 1', 2, now(), now(), 'answered') \
-             on conflict (event_id) do update set rung = 2, ended_at = now(), outcome = 'answered'; \
-         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at, rendered_at, rung_at, acknowledged_at, acknowledged_by) \
+         insert into vestnik.vst_escalation (event_id, store_id, subject, step, due_at, ended_at, outcome) values (1, '7', 'order 1', 2, now(), now(), 'answered') \
+             on conflict (event_id) do update set step = 2, ended_at = now(), outcome = 'answered'; \
+         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at, rendered_at, sounded_at, acknowledged_at, acknowledged_by) \
              values (1, 'websocket', 's', now(), now(), now(), now(), 'Касса'), (1, 'telegram', '1', now(), null, null, null, null)",
     )
     .await;
@@ -654,7 +654,7 @@ async fn proof(tour: &mut Tour<'_>) {
         .await;
 
     let (reach, path) = ("/api/partner/stores/{store}/reach", "/api/partner/stores/7/reach");
-    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["2"], "rung": ["2"], "rings": true});
+    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["2"], "sounded": ["2"], "rings": true});
     tour.go("POST", reach, path, 204, Some(said)).await;
     tour.go("POST", reach, path, 400, Some(json!({"panel": "kitchen"})))
         .await;

@@ -154,7 +154,9 @@ impl Trial {
     /// Writes so many orders of one or two stores in one transaction. The writers change some of them at once.
     pub async fn write_many(&self, orders: usize, random: &mut fastrand::Rng) {
         let name = format!("many{}", random.u64(..));
-        let client = vestnik::infra::db::connect_as(&self.url.clone().into(), "shop").await.unwrap();
+        let client = vestnik::infra::db::connect_as(&self.url.clone().into(), "shop")
+            .await
+            .unwrap();
         let mut store = || STORES[random.usize(..STORES.len())];
         let stores = [(); 2].map(|()| store());
         let insert = "insert into orders (store_id, customer_name) \

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::telegram_outcomes::start;
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::node::Node;
 use crate::support::proxy::Proxy;
 use crate::support::telegram::{Call, Fault, On, Taken, Telegram, Times};
+use crate::telegram_outcomes::start;
 
 const CHAT: i64 = 911;
 const OTHER: i64 = 912;
@@ -171,7 +171,7 @@ async fn a_rush_of_orders_leaves_edits_their_share_and_edits_leave_orders_theirs
     telegram.add_group(GROUP, "Kitchen", &[]);
     telegram.link(&database, "7", GROUP, "mirror").await;
     let settings = vestnik::infra::config::Telegram {
-        digest_above: 1000,
+        digest_threshold: 1000,
         ..telegram.settings()
     };
     let app = App::start_on(database, |config| config.telegram = Some(settings)).await;

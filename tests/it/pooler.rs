@@ -112,7 +112,7 @@ async fn with_a_direct_address_for_listening_a_node_behind_a_pooler_is_rung() {
     let (_pooler, url, app) = pooled(true).await;
     app.until_listening().await;
     works(&app).await;
-    assert_eq!(app.engine.unrung(), 0);
+    assert_eq!(app.engine.missed_notifications(), 0);
     assert_eq!(left_behind(&url).await, [""; 0]);
 }
 

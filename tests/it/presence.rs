@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use vestnik::infra::db::Client;
-use vestnik::infra::db::{self, Pool};
 use vestnik::delivery::unattended_alarm::{GRACE_S, watch_with};
 use vestnik::domain::event::StoreId;
+use vestnik::infra::db::Client;
+use vestnik::infra::db::{self, Pool};
 use vestnik::store::presence::Presence;
 
 use crate::support::app::App;

@@ -5,9 +5,9 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use vestnik::infra::db;
 use vestnik::domain::event::{EventId, StoreId};
-use vestnik::receipts::writer::{self, Way, What, Word};
+use vestnik::infra::db;
+use vestnik::receipts::writer::{self, Channel, Receipt, ReceiptKind};
 use vestnik::token::{self, New, Stores, TokenId};
 
 use crate::support::app::App;
@@ -65,7 +65,7 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
     assert_eq!(panel.message().await.unwrap()["type"], "pong");
     app.write("insert into orders (store_id) values (7), (8)").await;
     let order = panel.event().await;
-    for what in ["rendered", "rung", "ack"] {
+    for what in ["rendered", "sounded", "ack"] {
         panel.say(&json!({"type": what, "id": order["id"]}).to_string()).await;
     }
     let message = telegram.until_messages(-12, 1).await[0].message.unwrap();
@@ -79,7 +79,7 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
         .until_call("an answer", |call| call.method == "answerCallbackQuery")
         .await;
     const ALL: &str = "select count(*) filter (where way = 'websocket' and sent_at is not null and rendered_at is not null \
-             and rung_at is not null and acknowledged_by = 'Anna''s tablet' and acknowledged_at is not null) = 1 \
+             and sounded_at is not null and acknowledged_by = 'Anna''s tablet' and acknowledged_at is not null) = 1 \
          and count(*) filter (where way = 'telegram' and recipient = '-12' and sent_at is not null \
              and acknowledged_by = 'Person77') = 1 from vestnik.vst_receipt where event_id = (select min(id) from vestnik.vst_event)";
     app.database.until(ALL).await;
@@ -114,14 +114,14 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
         (&ways[1]["way"], &ways[1]["by"]),
         (&json!("websocket"), &json!("Anna's tablet"))
     );
-    for part in ["sent", "rendered", "rung", "acknowledged"] {
+    for part in ["sent", "rendered", "sounded", "acknowledged"] {
         assert_eq!(ways[1][part].as_str().map(str::len), Some(23), "{part} of {}", ways[1]);
     }
     assert_eq!(
         (&event["chats"][0]["chat"], &event["chats"][0]["state"]),
         (&json!("Kitchen"), &json!("sent"))
     );
-    assert_eq!(event["ladder"]["rung"], 0);
+    assert_eq!(event["escalation"]["step"], 0);
 
     let table = text(&audit(&app.database, "7", &from, &to, &[]).await.stdout);
     for part in [
@@ -131,7 +131,7 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
         "by Person77",
         "chat Kitchen",
         "sent after 1 attempts",
-        "ladder: rung 0, answered",
+        "escalation: step 0, answered",
     ] {
         assert!(table.contains(part), "{part} in {table}");
     }
@@ -221,7 +221,7 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
     let stop = CancellationToken::new();
     let keeping = tokio::spawn(ledger.run(pool.clone(), database.sources().await, stop.clone()));
     let now = OffsetDateTime::now_utc();
-    let word = |event: i64, way, recipient: &str, what, seconds: i64| Word {
+    let word = |event: i64, way, recipient: &str, what, seconds: i64| Receipt {
         store: StoreId::new("7"),
         event: EventId(event),
         way,
@@ -230,23 +230,23 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         what,
         at: now + time::Duration::seconds(seconds),
     };
-    for way in [Way::WebSocket, Way::Sse, Way::Polling] {
-        recorder.say(word(1, way, "a", What::Sent, 5));
-        recorder.say(word(1, way, "a", What::Sent, 3));
-        recorder.say(word(1, way, "a", What::Rung, 9));
-        recorder.say(word(2, way, "a", What::Sent, 1));
-        recorder.say(word(999, way, "a", What::Sent, 1));
+    for way in [Channel::WebSocket, Channel::Sse, Channel::Polling] {
+        recorder.say(word(1, way, "a", ReceiptKind::Sent, 5));
+        recorder.say(word(1, way, "a", ReceiptKind::Sent, 3));
+        recorder.say(word(1, way, "a", ReceiptKind::Sounded, 9));
+        recorder.say(word(2, way, "a", ReceiptKind::Sent, 1));
+        recorder.say(word(999, way, "a", ReceiptKind::Sent, 1));
     }
     database.until("select count(*) = 3 from vestnik.vst_receipt").await;
-    recorder.say(word(1, Way::Sse, "a", What::Rung, 20));
-    recorder.say(word(1, Way::Sse, "a", What::Rendered, 7));
-    recorder.say(word(1, Way::Sse, "b", What::Sent, 8));
+    recorder.say(word(1, Channel::Sse, "a", ReceiptKind::Sounded, 20));
+    recorder.say(word(1, Channel::Sse, "a", ReceiptKind::Rendered, 7));
+    recorder.say(word(1, Channel::Sse, "b", ReceiptKind::Sent, 8));
     // What was said before the shutdown is stored at it.
     stop.cancel();
     keeping.await.unwrap();
     let rows = client
         .query(
-            "select way, recipient, sent_at, rendered_at, rung_at from vestnik.vst_receipt order by 1, 2",
+            "select way, recipient, sent_at, rendered_at, sounded_at from vestnik.vst_receipt order by 1, 2",
             &[],
         )
         .await

@@ -40,13 +40,13 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
     let way = &shown["ways"][0];
     assert_eq!((&way["way"], &way["recipient"]), (&json!("polling"), &json!("kitchen")));
     assert!(
-        way["sent"].is_string() && way.get("rendered").is_none() && way.get("rung").is_none(),
+        way["sent"].is_string() && way.get("rendered").is_none() && way.get("sounded").is_none(),
         "{way}"
     );
 
-    let said = json!({"panel": "kitchen", "way": "polling", "rendered": [id], "rung": [id, "999999"]});
+    let said = json!({"panel": "kitchen", "way": "polling", "rendered": [id], "sounded": [id, "999999"]});
     assert_eq!(app.post(&format!("{STORE}/reach"), &said).await.status, 204);
-    let told = proven(&app, "", |told| told["events"][0]["ways"][0]["rung"].is_string()).await;
+    let told = proven(&app, "", |told| told["events"][0]["ways"][0]["sounded"].is_string()).await;
     assert!(told["events"][0]["ways"][0]["rendered"].is_string());
     assert_eq!(
         told["events"][0]["ways"].as_array().unwrap().len(),
@@ -56,9 +56,9 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
 
     // Another store's events are not its own, whatever it says of them.
     app.write("insert into orders (store_id) values (8)").await;
-    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["3"], "rung": ["1"]});
+    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["3"], "sounded": ["1"]});
     assert_eq!(app.post(&format!("{STORE}/reach"), &said).await.status, 204);
-    proven(&app, "", |told| told["events"][1]["ways"][0]["rung"].is_string()).await;
+    proven(&app, "", |told| told["events"][1]["ways"][0]["sounded"].is_string()).await;
     let client = app.database.client().await;
     let foreign = client
         .query("select from vestnik.vst_receipt where event_id = 3", &[])
@@ -84,7 +84,7 @@ async fn a_panels_word_that_is_none_is_refused() {
         json!({"panel": "a\u{202e}b", "way": "polling"}),
         json!({"panel": "kitchen", "way": "polling", "rendered": ["x"]}),
         json!({"panel": "kitchen", "way": "polling", "rendered": [1]}),
-        json!({"panel": "kitchen", "way": "polling", "rendered": many, "rung": many}),
+        json!({"panel": "kitchen", "way": "polling", "rendered": many, "sounded": many}),
         json!({"panel": "kitchen", "way": "polling", "rings": "yes"}),
     ];
     for said in cases {
@@ -115,7 +115,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
             proxy: None,
             texts: None,
             stale: PATIENCE,
-            digest_above: 10,
+            digest_threshold: 10,
             deadline: std::time::Duration::from_secs(1),
             lease: std::time::Duration::from_secs(5),
         });
@@ -188,7 +188,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
          insert into vestnik.vst_store (id) values ('7'); \
          insert into vestnik.vst_chat (telegram_id, title) values (-5, 'Кухня'); \
          insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at) values (1, '7', 1, true, 'sent', 2, '2026-11-23 20:02+00'); \
-         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at, ended_at, outcome) \
+         insert into vestnik.vst_escalation (event_id, store_id, subject, step, due_at, ended_at, outcome) \
              values (1, '7', 'order 1', 2, now(), '2026-11-23 20:09:00.5+00', 'answered')",
     )
     .await;
@@ -221,10 +221,10 @@ async fn what_became_of_events_is_found_by_order_and_time() {
         json!([{"chat": "Кухня", "state": "sent", "attempts": 2, "settled": "2026-11-23T20:02:00.000Z"}])
     );
     assert_eq!(
-        first["ladder"],
-        json!({"rung": 2, "outcome": "answered", "ended": "2026-11-23T20:09:00.500Z"})
+        first["escalation"],
+        json!({"sounded": 2, "outcome": "answered", "ended": "2026-11-23T20:09:00.500Z"})
     );
-    assert_eq!(all["events"][0]["ladder"], json!({}));
+    assert_eq!(all["events"][0]["escalation"], json!({}));
     for (query, code) in [
         ("from=yesterday", "bad_parameter"),
         ("to=2026-11-23", "bad_parameter"),
@@ -262,7 +262,7 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
              (1, '7', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
              (2, '7', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
              (1, '8', '60', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'); \
-         insert into vestnik.vst_escalation (event_id, store_id, subject, rung, due_at) values (4, '7', '1 4', 1, now()), (5, '7', '1 5', 0, now())",
+         insert into vestnik.vst_escalation (event_id, store_id, subject, step, due_at) values (4, '7', '1 4', 1, now()), (5, '7', '1 5', 0, now())",
     )
     .await;
     let span = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z";

@@ -3,10 +3,10 @@
 
 use serde_json::json;
 
-use crate::telegram_outcomes::start;
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::telegram::{Fault, GENERAL, On, Telegram, Times, Topic};
+use crate::telegram_outcomes::start;
 
 const CHAT: i64 = 801;
 const MANAGER: i64 = 802;

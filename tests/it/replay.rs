@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use futures::future::join_all;
-use vestnik::infra::db::{self, Client};
 use vestnik::domain::cursor::{Cursor, Position};
 use vestnik::domain::event::StoreId;
-use vestnik::journal::{self, News, Page, Reader, Start};
 use vestnik::fanout::router::{Router, Translation};
+use vestnik::infra::db::{self, Client};
+use vestnik::journal::{self, News, Page, Reader, Start};
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 

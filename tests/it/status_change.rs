@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use vestnik::infra::db;
-use vestnik::infra::db::Pool;
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
+use vestnik::infra::db;
+use vestnik::infra::db::Pool;
 use vestnik::sources::Sources;
 use vestnik::sources::status_change::{
     CurrentStatus, StatusChange, StatusChangeOutcome, Way, change_status, current_status,
@@ -254,7 +254,7 @@ async fn a_row_that_the_shop_holds_is_not_waited_for_for_ever() {
     let error = change_status(&shop.pool, &shop.sources, &change(&store, "1", "preparing", "Anna"))
         .await
         .unwrap_err();
-    assert!(!error.may_pass(), "it is said at once, not tried again: {error}");
+    assert!(!error.is_transient(), "it is said at once, not tried again: {error}");
     client.batch_execute("commit").await.unwrap();
     assert_eq!(
         shop.change(&change(&store, "1", "preparing", "Anna")).await,

@@ -155,7 +155,7 @@ async fn a_screen_that_only_reads_answers_for_nothing_and_counts_as_nobody() {
     for word in [
         json!({"type": "panel", "rings": true}),
         json!({"type": "rendered", "id": id}),
-        json!({"type": "rung", "id": id}),
+        json!({"type": "sounded", "id": id}),
         json!({"type": "ack", "id": id}),
     ] {
         panel.say(&word.to_string()).await;
@@ -187,7 +187,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     let two = app.database.token(Stores::All).await;
     // Both claim to be the same panel, and the same person.
     for (token, order) in [(&one, 1), (&two, 2)] {
-        let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["1"], "rung": ["1"]});
+        let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["1"], "sounded": ["1"]});
         let path = "/api/partner/stores/7/reach";
         assert_eq!(app.post_as(token, path, &said).await.status, 204);
         let path = format!("/api/partner/stores/7/orders/{order}/status");
@@ -201,7 +201,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     let ids: Vec<i64> = client.query_one(ids, &[]).await.unwrap().get(0);
     until(
         &client,
-        "select count(*) = 2 from vestnik.vst_receipt where rung_at is not null",
+        "select count(*) = 2 from vestnik.vst_receipt where sounded_at is not null",
     )
     .await;
     for (what, sql) in [
@@ -211,7 +211,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
         ),
         (
             "receipts",
-            "select array_agg(token_id order by token_id) from vestnik.vst_receipt where recipient = 'kitchen' and rung_at is not null",
+            "select array_agg(token_id order by token_id) from vestnik.vst_receipt where recipient = 'kitchen' and sounded_at is not null",
         ),
         (
             "acknowledgements",

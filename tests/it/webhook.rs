@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use vestnik::delivery::webhook;
 use vestnik::infra::config::Webhook;
 use vestnik::infra::db;
-use vestnik::delivery::webhook;
 
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook, Post};

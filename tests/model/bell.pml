@@ -1,5 +1,5 @@
 /*
- * The bell protocol of docs/bell.md, for spin: nodes that sleep, wake and mute, writers that ask before they ring, and a
+ * The bell protocol of docs/notify-suppression.md, for spin: nodes that sleep, wake and mute, writers that ask before they ring, and a
  * crash of any node's sessions between any two steps. scripts/model runs it.
  *
  * Checked (below): `at_rest`, that no node sleeps with a committed event unread once no writer is under way and all that

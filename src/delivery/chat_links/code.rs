@@ -5,8 +5,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::Mode;
-use crate::infra::db::{Client, Failed};
 use crate::domain::event::StoreId;
+use crate::infra::db::{Client, QueryError};
 
 /// How long a code opens.
 pub const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -51,7 +51,7 @@ pub(super) fn hash(code: &str) -> [u8; 32] {
 pub enum CodeError {
     /// The database.
     #[error(transparent)]
-    Failed(#[from] Failed),
+    Failed(#[from] QueryError),
     /// The operating system.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -79,6 +79,6 @@ pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, langu
             .await?;
         transaction.commit().await
     };
-    stored.await.map_err(Failed::from)?;
+    stored.await.map_err(QueryError::from)?;
     Ok(code)
 }

@@ -2,7 +2,7 @@
 
 use crate::infra::db::Client;
 
-use crate::infra::db::Failed;
+use crate::infra::db::QueryError;
 
 /// A linked chat, as a list shows it. Ages are in seconds.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Listed {
 }
 
 /// Every link, by store.
-pub async fn list(client: &Client) -> Result<Vec<Listed>, Failed> {
+pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
              l.blocked_why, extract(epoch from clock_timestamp() - l.blocked_at)::float8, \
@@ -66,7 +66,7 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, Failed> {
 }
 
 /// Queues a message for a store's chat, as its orders go; the delivery. `None`: the chat is not linked, or is disabled.
-pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result<Option<i64>, Failed> {
+pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result<Option<i64>, QueryError> {
     const TEST: &str = "with link as (select l.chat_id, l.thread_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $1 and c.telegram_id = $2 and c.disabled_at is null), \
          marked as (update vestnik.vst_chat set waiting = true where id in (select chat_id from link)) \
@@ -85,7 +85,7 @@ pub enum Tried {
 }
 
 /// Looks.
-pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, Failed> {
+pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> {
     let row = client
         .query_opt(
             "select state, reason from vestnik.vst_delivery where id = $1",
@@ -100,7 +100,7 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, Failed> {
 }
 
 /// Nobody waits for it any more.
-pub async fn give_up(client: &Client, delivery: i64) -> Result<(), Failed> {
+pub async fn give_up(client: &Client, delivery: i64) -> Result<(), QueryError> {
     const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
              settled_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";
     client.execute(GIVE_UP, &[&delivery]).await?;

@@ -10,9 +10,9 @@ use crate::infra::db::Pool;
 use time::{OffsetDateTime, Time};
 use tokio_postgres::types::ToSql;
 
-use crate::infra::db::{self, Failed};
 use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;
+use crate::infra::db::{self, QueryError};
 use crate::store::hours::Span;
 
 pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
@@ -108,7 +108,7 @@ pub struct Applicant<'a> {
 }
 
 /// Links a chat by a code.
-pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<Linked, Failed> {
+pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<Linked, QueryError> {
     const TRY: &str = "insert into vestnik.vst_chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
          on conflict (telegram_id) do update set title = coalesce($2, c.title), \
              tries = (select coalesce(array_agg(t order by t), '{}') from ( \
@@ -123,10 +123,10 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
              linked_by = excluded.linked_by, thread_id = excluded.thread_id, \
              blocked_at = null, blocked_why = null, blocked_until = '-infinity'";
     const FORGIVE: &str = "update vestnik.vst_chat set tries = '{}' where id = $1";
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         let row = transaction
             .query_one(TRY, &[&applicant.chat, &applicant.title, &TRIES_A_MINUTE])
             .await?;
@@ -160,11 +160,11 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
 }
 
 /// The stores of a chat.
-pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, Failed> {
-    db::answered(async { links_of(&*pool.get().await?, chat).await }).await
+pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, QueryError> {
+    db::with_timeout(async { links_of(&*pool.get().await?, chat).await }).await
 }
 
-async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
+async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, QueryError> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
              coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
              l.quiet_from, l.quiet_to, l.thread_id, s.time_zone, p.until \
@@ -178,7 +178,7 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, Failed> {
         Ok(Link {
             store: row.try_get(0)?,
             store_name: row.try_get(1)?,
-            mode: Mode::from_name(&mode).ok_or(Failed::Inconsistent("a link of an unknown mode"))?,
+            mode: Mode::from_name(&mode).ok_or(QueryError::Inconsistent("a link of an unknown mode"))?,
             language: row.try_get(3)?,
             muted_minutes: row.try_get(4)?,
             quiet: from.zip(to).map(|(opens, closes)| Span { opens, closes }),
@@ -202,10 +202,10 @@ pub enum Change {
 }
 
 /// Changes a chat's links to these stores.
-pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), Failed> {
+pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), QueryError> {
     const LINKS: &str =
         "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         match change {
             Change::Mode(mode) => {
@@ -230,12 +230,12 @@ pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -
 }
 
 /// Ends a chat's links to these stores; what was planned for it is not sent.
-pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), Failed> {
-    db::answered(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
+pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), QueryError> {
+    db::with_timeout(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }
 
 /// The same over a connection of its own; of all stores, where none is named. How many.
-pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, Failed> {
+pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, QueryError> {
     const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
              where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
              returning chat_id, store_id), \
@@ -247,12 +247,12 @@ pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Resul
 }
 
 /// Queues other buttons for a message that is there, in place of those that were queued for it before.
-pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), Failed> {
+pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), QueryError> {
     const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
              where chat_id in (select id from chat) and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')) \
          insert into vestnik.vst_delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(SHOW).await?;
         client.execute(&statement, &[&chat, &message, rows]).await?;
@@ -279,14 +279,14 @@ pub async fn answer(
     place: Place<'_>,
     html: &str,
     buttons: Option<&serde_json::Value>,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     const ANSWER: &str = "with chat as ( \
              insert into vestnik.vst_chat as c (telegram_id, title, waiting) values ($1, $2, true) \
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
          insert into vestnik.vst_delivery (chat_id, words, thread_id, buttons, urgent) select id, $3, $5, $6, true from chat \
          where (select count(*) from vestnik.vst_delivery d where d.words is not null \
              and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let parameters: [&(dyn ToSql + Sync); 6] = [
             &place.chat,
@@ -322,12 +322,12 @@ pub struct Pressed {
 }
 
 /// Finds it by the event that the message tells.
-pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, Failed> {
+pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, QueryError> {
     const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, o.id || ' ' || e.key, l.language \
          from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
          join vestnik.vst_chat_link l on l.store_id = e.store_id \
          join vestnik.vst_chat c on c.id = l.chat_id where e.id = $2 and c.telegram_id = $1 and e.key is not null";
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let Some(row) = client.query_opt(PRESSED, &[&chat, &event]).await? else {
             return Ok(None);
@@ -336,7 +336,7 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
         Ok(Some(Pressed {
             event,
             store: StoreId::new(row.try_get(0)?),
-            kind: SubjectKind::from_name(kind).ok_or(Failed::Inconsistent("a source of an unknown kind"))?,
+            kind: SubjectKind::from_name(kind).ok_or(QueryError::Inconsistent("a source of an unknown kind"))?,
             source: row.try_get(2)?,
             key: row.try_get(3)?,
             subject: row.try_get(4)?,
@@ -347,10 +347,10 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
 }
 
 /// Somebody was asked why an order is rejected, below its message: for ten minutes, a reply to it is the reason.
-pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), Failed> {
+pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryError> {
     const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
-    db::answered(async {
+    db::with_timeout(async {
         pool.get().await?.execute(ASK, &[&chat, &message]).await?;
         Ok(())
     })
@@ -358,11 +358,11 @@ pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), Failed>
 }
 
 /// The event whose rejection a reply to this message gives the reason for; `None`: nobody was asked. It is asked once.
-pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, Failed> {
+pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, QueryError> {
     const ASKED: &str = "update vestnik.vst_message set asked_at = null \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \
            and asked_at > clock_timestamp() - interval '10 minutes' returning event_id";
-    db::answered(async {
+    db::with_timeout(async {
         let row = pool.get().await?.query_opt(ASKED, &[&chat, &message]).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     })

@@ -1,4 +1,4 @@
-//! The last rung: a POST to the store's own address, signed as Standard Webhooks says, so that the receiver knows whose it
+//! the last step: a POST to the store's own address, signed as Standard Webhooks says, so that the receiver knows whose it
 //! is. `address` says which addresses are called, `signature` signs.
 
 pub mod address;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::retry::Pauses;
 use crate::infra::config::Webhook;
-use crate::infra::db::{self, Failed};
+use crate::infra::db::{self, QueryError};
 
 /// How long the receiver may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -180,7 +180,7 @@ pub enum TestError {
     NotTaken(String),
     /// The database.
     #[error(transparent)]
-    Failed(#[from] Failed),
+    Failed(#[from] QueryError),
     /// The client.
     #[error("webhooks cannot be posted from here: {0}")]
     Client(#[from] reqwest::Error),
@@ -191,7 +191,7 @@ pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u1
     const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
              extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \
          from vestnik.vst_store where id = $1 and webhook_url is not null";
-    let row = db::answered(async { Ok::<_, Failed>(client.query_opt(STORE, &[&store]).await?) }).await?;
+    let row = db::with_timeout(async { Ok::<_, QueryError>(client.query_opt(STORE, &[&store]).await?) }).await?;
     let row = row.ok_or_else(|| TestError::None(store.to_owned()))?;
     let read = || {
         Ok::<_, tokio_postgres::Error>(Letter {
@@ -202,7 +202,7 @@ pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u1
             body: row.try_get(3)?,
         })
     };
-    let letter = read().map_err(Failed::from)?;
+    let letter = read().map_err(QueryError::from)?;
     match Poster::new(settings)?.post(&letter).await {
         Ok(status @ 200..300) => Ok(status),
         Ok(status) => Err(TestError::NotTaken(format!("it answered {status}"))),
@@ -210,7 +210,7 @@ pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u1
     }
 }
 
-async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
+async fn claim(pool: &Pool) -> Result<Option<Post>, QueryError> {
     const DUE: &str = "w.state in ('pending', 'sending', 'retrying') and w.due_at <= clock_timestamp() and w.leased_until <= clock_timestamp()";
     let over = format!(
         "with over as (select w.event_id from vestnik.vst_webhook w where {DUE} and not exists ( \
@@ -233,10 +233,10 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
              json_build_object('type', coalesce(o.kind, 'order') || '_unanswered', 'event_id', e.id::text, 'store_id', e.store_id, \
                  coalesce(o.kind, 'order') || '_id', e.key, 'source', o.name, 'at', e.at)::text, {ANSWERED}"
     );
-    db::answered(async {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         db::read_by_index(&transaction).await?;
         let statement = transaction.prepare_cached(&over).await?;
         transaction.execute(&statement, &[&BATCH_OVER]).await?;
@@ -262,7 +262,7 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, Failed> {
     .await
 }
 
-async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), Failed> {
+async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), QueryError> {
     const SETTLE: &str = "with settled as (update vestnik.vst_webhook w set leased_until = '-infinity', reason = $3, \
              due_at = clock_timestamp() + make_interval(secs => $4), settled_at = clock_timestamp(), \
              state = case when $3::text is null then 'sent' \
@@ -279,7 +279,7 @@ async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result
         Err(Failure::Passing(reason)) => (Some(reason), false),
         Err(Failure::Over(why)) => (Some(why.to_owned()), true),
     };
-    db::answered(async {
+    db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(SETTLE).await?;
         client

@@ -1,5 +1,5 @@
 //! When thousands come back at once: how fast they are let in, so that those who are back already notice little of it;
-//! how many read the journal at once; and whether there is a rush, for then the recent events are asked first.
+//! how many read the journal at once; and whether there is a admission, for then the recent events are asked first.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -27,14 +27,14 @@ pub struct TooMany;
 
 /// The line before the journal.
 #[derive(Debug)]
-pub struct Rush {
+pub struct Admission {
     door: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
     /// Held by the one who reads the past.
     past: Mutex<()>,
 }
 
-impl Default for Rush {
+impl Default for Admission {
     fn default() -> Self {
         Self {
             door: std::sync::Mutex::new(RateLimiter::new(Rate::of_core_time(TIME_OF_A_CORE, AT_ONCE))),
@@ -44,13 +44,13 @@ impl Default for Rush {
     }
 }
 
-impl Rush {
+impl Admission {
     fn door(&self) -> std::sync::MutexGuard<'_, RateLimiter> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a session in, in its turn.
-    pub async fn let_in(&self) -> Result<(), TooMany> {
+    pub async fn admit(&self) -> Result<(), TooMany> {
         let reserved = self.door().reserve(Instant::now(), TURN_DEADLINE);
         let wait = reserved.map_err(|_| TooMany)?;
         if !wait.is_zero() {
@@ -59,7 +59,7 @@ impl Rush {
         Ok(())
     }
 
-    /// A turn, if nobody else reads and nobody waits to be let in: then there is no rush.
+    /// A turn, if nobody else reads and nobody waits to be let in: then there is no admission.
     pub fn alone(&self) -> Option<SemaphorePermit<'_>> {
         if self.reads.available_permits() < REPLAY_READS || self.door().is_behind(Instant::now()) {
             return None;
@@ -90,15 +90,15 @@ mod tests {
 
     #[test]
     fn nobody_is_alone_while_somebody_reads_or_waits_at_the_door() {
-        let rush = Rush::default();
-        let reader = rush.alone();
+        let admission = Admission::default();
+        let reader = admission.alone();
         assert!(reader.is_some());
-        assert!(rush.alone().is_none());
+        assert!(admission.alone().is_none());
         drop(reader);
-        assert!(rush.alone().is_some());
+        assert!(admission.alone().is_some());
         for _ in 0..1000 {
-            let _ = rush.door().reserve(Instant::now(), TURN_DEADLINE);
+            let _ = admission.door().reserve(Instant::now(), TURN_DEADLINE);
         }
-        assert!(rush.alone().is_none());
+        assert!(admission.alone().is_none());
     }
 }

@@ -4,7 +4,7 @@
 //! The invariant: **every event that has been published and is not behind `base` is here.** So a client's cursor is
 //! served exactly when all of `base` is behind it: whatever it is owed is here, or not published yet, and then comes
 //! live. `base` moves forward when the oldest read is dropped for want of room, to where that read ended; it moves back
-//! once, when the past is read from the journal ([`Recent::remember`]). And only a cursor that is itself behind what was
+//! once, when the past is read from the journal ([`EventCache::remember`]). And only a cursor that is itself behind what was
 //! published is served: one that covers more was given by a node that is ahead of this one, and the journal knows better.
 //!
 //! A transaction that stays open holds nothing up: it is not behind `base`, and not behind the cursor either.
@@ -23,7 +23,7 @@ const ROOM_MOST: usize = 8;
 
 /// The events that were published lately.
 #[derive(Debug)]
-pub struct Recent {
+pub struct EventCache {
     most_bytes: usize,
     /// `None`: no position, or more was published at once than there is room for.
     known: Option<Known>,
@@ -56,7 +56,7 @@ struct Read {
 
 /// What a client is owed, from memory.
 #[derive(Debug)]
-pub struct Recalled {
+pub struct CachedReplay {
     /// In the order in which they are told.
     pub events: Vec<Arc<JournalEvent>>,
     /// What the client has been sent when it has these.
@@ -67,7 +67,7 @@ pub struct Recalled {
     pub onward: Onward,
 }
 
-impl Recent {
+impl EventCache {
     /// Knows nothing yet.
     pub fn new(most_bytes: usize) -> Self {
         Self {
@@ -197,7 +197,7 @@ impl Recent {
     }
 
     /// What this cursor's owner is owed of the store, if all of it is here.
-    pub fn recall(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<Recalled> {
+    pub fn recall(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let known = self.known.as_ref().filter(|_| self.streamed.is_none())?;
         let onward = Onward::from(Cursor::decode(cursor, epoch).ok()?);
         let exact = onward.before.covers_all_of(&known.base)
@@ -212,7 +212,7 @@ impl Recent {
             .cloned()
             .collect();
         events.sort_by_key(|event| onward.order(event.xid, event.id));
-        Some(Recalled {
+        Some(CachedReplay {
             events,
             seen: known.reached.clone(),
             epoch,
@@ -263,7 +263,7 @@ mod tests {
         running: Vec<(Xid, Vec<JournalEvent>)>,
         committed: Vec<JournalEvent>,
         position: Position,
-        recent: Recent,
+        recent: EventCache,
         /// Cursors that clients could have.
         given: Vec<String>,
         /// The past, read and not yet joined.
@@ -292,7 +292,7 @@ mod tests {
                 running: Vec::new(),
                 committed: Vec::new(),
                 position: Position::beginning(),
-                recent: Recent::new(most_bytes),
+                recent: EventCache::new(most_bytes),
                 given: Vec::new(),
                 past: None,
             };
@@ -487,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_store_keeps_no_room_of_its_busiest_hour() {
-        let mut recent = Recent::new(1000 * 200);
+        let mut recent = EventCache::new(1000 * 200);
         let positions: Vec<Position> = (0..3)
             .map(|number| {
                 let snapshot = Snapshot {
@@ -498,7 +498,7 @@ mod tests {
             })
             .collect();
         recent.reach(&positions[0]);
-        let read = |recent: &mut Recent, number: usize, stores: &[(&str, usize)]| {
+        let read = |recent: &mut EventCache, number: usize, stores: &[(&str, usize)]| {
             let event = |store: &str| JournalEvent {
                 id: EventId(1),
                 xid: Xid(9 + number as u64),

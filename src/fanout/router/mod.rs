@@ -15,19 +15,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use admission::Admission;
 pub use batch::{Batch, Part, Published, put_text_frame};
-use session_queue::Link;
+use event_cache::EventCache;
+pub use event_cache::{CachedReplay, RECENT_BYTES};
 pub use session_queue::Queued;
-use event_cache::Recent;
-pub use event_cache::{RECENT_BYTES, Recalled};
-use admission::Rush;
+use session_queue::SessionQueue;
 pub use subscription::Subscription;
 pub use translation::{Newcomer, Translation};
 
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{JournalEvent, StoreId};
-use crate::journal::Past;
 use crate::infra::metrics::HOT;
+use crate::journal::Past;
 use crate::token::{Holder, TokenId, Withdrawn};
 
 /// Time for each session that comes back after a restart.
@@ -60,14 +60,14 @@ pub enum Refused {
 struct Subscriber {
     number: u64,
     holder: Holder,
-    link: Arc<Link>,
+    link: Arc<SessionQueue>,
 }
 
 struct Inner {
     stores: HashMap<StoreId, Vec<Subscriber>>,
     /// What has been published, once there is a position, and as a client would keep it.
     reached: Option<(Epoch, Arc<str>)>,
-    recent: Recent,
+    recent: EventCache,
     next_number: u64,
     sessions: usize,
     draining: bool,
@@ -109,7 +109,7 @@ impl Inner {
 /// The sessions of this node, by store.
 pub struct Router {
     inner: Mutex<Inner>,
-    rush: Rush,
+    admission: Admission,
     queue_bytes: usize,
     max_per_store: usize,
     max_per_token: usize,
@@ -122,13 +122,13 @@ impl Router {
             inner: Mutex::new(Inner {
                 stores: HashMap::new(),
                 reached: None,
-                recent: Recent::new(RECENT_BYTES),
+                recent: EventCache::new(RECENT_BYTES),
                 next_number: 0,
                 sessions: 0,
                 draining: false,
                 stale: false,
             }),
-            rush: Rush::default(),
+            admission: Admission::default(),
             queue_bytes,
             max_per_store,
             max_per_token,
@@ -160,7 +160,7 @@ impl Router {
         if subscribers.len() >= self.max_per_store || of_token >= self.max_per_token {
             return Err(Refused::TooMany);
         }
-        let link = Arc::new(Link::default());
+        let link = Arc::new(SessionQueue::default());
         subscribers.push(Subscriber {
             number,
             holder,
@@ -247,7 +247,7 @@ impl Router {
         let bytes = batch.bytes();
         let before = subscribers.len();
         subscribers.retain(|subscriber| {
-            let kept = subscriber.link.offer(batch, bytes, self.queue_bytes);
+            let kept = subscriber.link.try_push(batch, bytes, self.queue_bytes);
             if !kept {
                 metrics::counter!("vestnik_sessions_lagged_total").increment(1);
             }
@@ -274,19 +274,19 @@ impl Router {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
             inner.release_all();
-            inner.recent = Recent::new(RECENT_BYTES);
+            inner.recent = EventCache::new(RECENT_BYTES);
         }
         inner.recent.reach(position);
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
     /// The line of those who come back.
-    pub fn rush(&self) -> &Rush {
-        &self.rush
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// What the owner of this cursor is owed, if memory holds all of it.
-    pub fn recall(&self, store: &StoreId, cursor: &str) -> Option<Recalled> {
+    pub fn recall(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
         let inner = self.lock();
         let (epoch, _) = inner.reached.as_ref()?;
         inner.recent.recall(store, *epoch, cursor)

@@ -28,7 +28,7 @@ pub enum Queued {
 
 /// One session's queue. Only one task waits on it.
 #[derive(Debug, Default)]
-pub struct Link {
+pub struct SessionQueue {
     queue: Mutex<Queue>,
     /// Something came, or it is over.
     waker: AtomicWaker,
@@ -41,13 +41,13 @@ struct Queue {
     end: Option<End>,
 }
 
-impl Link {
+impl SessionQueue {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a batch into the queue, or ends the session where there is no room. Whether it was put there.
-    pub fn offer(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
+    pub fn try_push(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
         let mut queue = self.queue();
         // A batch larger than the bound still passes where nothing waits: it must get through some time.
         let fits = queue.bytes == 0 || queue.bytes + bytes <= most_bytes && queue.batches.len() < QUEUE_BATCHES;

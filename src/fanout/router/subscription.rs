@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use super::session_queue::Link;
+use super::session_queue::SessionQueue;
 use super::{End, Queued, Refused, Router, held_by};
 use crate::domain::event::StoreId;
 use crate::token::Holder;
@@ -13,7 +13,7 @@ pub struct Subscription {
     pub(super) router: Arc<Router>,
     pub(super) store: StoreId,
     pub(super) number: u64,
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<SessionQueue>,
     /// What the session had been sent if nothing ever came: the events after it follow.
     pub cursor: Arc<str>,
 }
@@ -60,7 +60,7 @@ impl Subscription {
 
     /// Resolves when the router lets the session go.
     pub async fn let_go(&self) -> End {
-        poll_fn(|context| self.link.poll(context, Link::ended)).await
+        poll_fn(|context| self.link.poll(context, SessionQueue::ended)).await
     }
 }
 

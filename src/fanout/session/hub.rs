@@ -1,17 +1,17 @@
-//! What sessions share.
+//! ReceiptKind sessions share.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::infra::db::{Pool, Reads, Turns};
-use crate::store::presence::Presence;
-use crate::receipts::writer::Recorder;
 use crate::fanout::router::Router;
+use crate::infra::db::{Pool, Reads, Turns};
+use crate::receipts::writer::Recorder;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
+use crate::store::presence::Presence;
 use crate::token::Tokens;
 
-/// What all sessions of a node share.
+/// ReceiptKind all sessions of a node share.
 pub struct Hub {
     /// Hands them their events.
     pub router: Arc<Router>,
@@ -23,7 +23,7 @@ pub struct Hub {
     pub reads: Reads,
     /// Whose turn it is to change a status.
     pub changes: Turns,
-    /// What tokens open.
+    /// ReceiptKind tokens open.
     pub tokens: Arc<Tokens>,
     /// Between two pings.
     pub ping_interval: Duration,
@@ -31,7 +31,7 @@ pub struct Hub {
     pub presence: Arc<Presence>,
     /// Takes the proof of each alert.
     pub recorder: Recorder,
-    /// What the rows of the journal mean.
+    /// ReceiptKind the rows of the journal mean.
     pub sources: Arc<Registry>,
     /// Looks up what they do not say.
     pub lookup: Arc<Lookup>,

@@ -77,7 +77,7 @@ impl Close {
     }
 }
 
-/// What a client may say.
+/// ReceiptKind a client may say.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FromClient {
@@ -99,7 +99,7 @@ pub enum FromClient {
         id: String,
     },
     /// The sound for the event really played.
-    Rung {
+    Sounded {
         /// Its number.
         id: String,
     },
@@ -110,7 +110,7 @@ pub enum FromClient {
     },
 }
 
-/// What a client did wrong, as the wire names it.
+/// ReceiptKind a client did wrong, as the wire names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
     /// Not a message of the protocol.
@@ -119,7 +119,7 @@ pub enum Mistake {
     UnknownEvent,
     /// The database is away: say it again.
     AckNotStored,
-    /// What its token does not allow.
+    /// ReceiptKind its token does not allow.
     OtherScope(Scope),
     /// The new token does not open this store, or opens nothing.
     TokenRefused,
@@ -142,7 +142,7 @@ impl Mistake {
     fn message(self) -> &'static str {
         match self {
             Self::BadMessage => {
-                r#"say {"type":"ack","id":"91"}, {"type":"rendered","id":"91"}, {"type":"rung","id":"91"}, {"type":"panel","rings":true}, {"type":"token","token":"vst_…"} or {"type":"ping"}"#
+                r#"say {"type":"ack","id":"91"}, {"type":"rendered","id":"91"}, {"type":"sounded","id":"91"}, {"type":"panel","rings":true}, {"type":"token","token":"vst_…"} or {"type":"ping"}"#
             }
             Self::UnknownEvent => "this store has no such event",
             Self::AckNotStored => "the acknowledgement could not be stored: say it again",

@@ -24,18 +24,18 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use clock::{Clock, Due};
+pub use hub::Hub;
 pub use messages::Close;
 use messages::{FromClient, Mistake};
-pub use hub::Hub;
 pub use transport::{Incoming, Outgoing, Transport};
 
-use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::domain::cursor::Position;
 use crate::domain::event::{EventId, StoreId};
-use crate::infra::metrics::HOT;
-use crate::store::presence::Present;
-use crate::receipts::writer::{Way, What, Word};
 use crate::fanout::router::{End, Part, Published, Queued, Refused, Subscription};
+use crate::infra::metrics::HOT;
+use crate::receipts::acknowledgement::{self, Acknowledged};
+use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
+use crate::store::presence::Present;
 use crate::token::{Grant, Scope, Withdrawn};
 
 /// Bytes written before a flush, so that a client's buffer stays small however much waits.
@@ -52,7 +52,7 @@ pub struct Session {
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// What the replay saw: live events that it covers were sent already.
+    /// ReceiptKind the replay saw: live events that it covers were sent already.
     replayed: Option<Position>,
     /// Whether the client has said that it is a panel: then what is sent to it is proven.
     panel: Panel,
@@ -60,7 +60,7 @@ pub struct Session {
     is_stale: bool,
 }
 
-/// What a client has said of itself.
+/// ReceiptKind a client has said of itself.
 enum Panel {
     /// Nothing.
     Unknown,
@@ -126,7 +126,7 @@ impl Session {
     }
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
-        // What happens now and then is boxed, so that the many sessions that only wait do not carry its size.
+        // ReceiptKind happens now and then is boxed, so that the many sessions that only wait do not carry its size.
         let mut clock = Clock::new(self.hub.ping_interval, self.grant.ends);
         let mut silent_intervals = 0;
         loop {
@@ -216,7 +216,8 @@ impl Session {
         }
         let Some(oldest) = oldest else { return Ok(()) };
         self.flush(transport).await?;
-        sent.into_iter().for_each(|id| self.prove(id, T::WAY, What::Sent));
+        sent.into_iter()
+            .for_each(|id| self.prove(id, T::CHANNEL, ReceiptKind::Sent));
         HOT.latency
             .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
         Ok(())
@@ -305,7 +306,7 @@ impl Session {
             Ok(_) if self.grant.scope < Scope::Panel => Some(messages::error(Mistake::OtherScope(Scope::Panel), None)),
             Ok(FromClient::Ack { id }) => match id.parse() {
                 Ok(id) => self
-                    .acknowledge(EventId(id), T::WAY)
+                    .acknowledge(EventId(id), T::CHANNEL)
                     .await
                     .map(|mistake| messages::error(mistake, Some(EventId(id)))),
                 Err(_) => Some(messages::error(Mistake::BadMessage, None)),
@@ -317,8 +318,8 @@ impl Session {
                 };
                 None
             }
-            Ok(FromClient::Rendered { id }) => self.hear_of(&id, T::WAY, What::Rendered),
-            Ok(FromClient::Rung { id }) => self.hear_of(&id, T::WAY, What::Rung),
+            Ok(FromClient::Rendered { id }) => self.record_receipt(&id, T::CHANNEL, ReceiptKind::Rendered),
+            Ok(FromClient::Sounded { id }) => self.record_receipt(&id, T::CHANNEL, ReceiptKind::Sounded),
             Err(_) => Some(messages::error(Mistake::BadMessage, None)),
         };
         if let Some(answer) = answer {
@@ -329,7 +330,7 @@ impl Session {
     }
 
     /// The client's word on an event, or the mistake in it.
-    fn hear_of(&self, id: &str, way: Way, what: What) -> Option<Utf8Bytes> {
+    fn record_receipt(&self, id: &str, way: Channel, what: ReceiptKind) -> Option<Utf8Bytes> {
         match id.parse() {
             Ok(id) => {
                 self.prove(EventId(id), way, what);
@@ -339,8 +340,8 @@ impl Session {
         }
     }
 
-    fn prove(&self, event: EventId, way: Way, what: What) {
-        self.hub.recorder.say(Word {
+    fn prove(&self, event: EventId, way: Channel, what: ReceiptKind) {
+        self.hub.recorder.say(Receipt {
             store: self.store.clone(),
             event,
             way,
@@ -351,7 +352,7 @@ impl Session {
         });
     }
 
-    async fn acknowledge(&self, id: EventId, way: Way) -> Option<Mistake> {
+    async fn acknowledge(&self, id: EventId, way: Channel) -> Option<Mistake> {
         let by = acknowledgement::By {
             token: self.grant.id,
             label: self.grant.label.as_deref(),
@@ -359,7 +360,13 @@ impl Session {
             way,
         };
         let sources = self.hub.sources.current();
-        let stored = Box::pin(acknowledgement::store(&self.hub.token_pool, &sources, &self.store, id, by));
+        let stored = Box::pin(acknowledgement::store(
+            &self.hub.token_pool,
+            &sources,
+            &self.store,
+            id,
+            by,
+        ));
         match timeout(ACK_DEADLINE, stored).await {
             Ok(Ok(Acknowledged::Stored)) => None,
             Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),

@@ -1,30 +1,30 @@
-//! What a client missed: read from the journal, a page at a time, while there is a hand free for it. When many come back
+//! ReceiptKind a client missed: read from the journal, a page at a time, while there is a hand free for it. When many come back
 //! at once they are served from the recent events, which the first of them completes from the journal, once for all.
 
 use std::sync::Arc;
 
 use super::{Close, Hub, Outgoing, Session, Transport, close_for, messages};
-use crate::infra::db::Failed;
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
-use crate::journal::{self, Page, Start};
+use crate::fanout::router::{CachedReplay, RECENT_BYTES};
+use crate::infra::db::QueryError;
 use crate::infra::metrics::HOT;
-use crate::fanout::router::{RECENT_BYTES, Recalled};
+use crate::journal::{self, Page, Start};
 
 /// Events of one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
 
-/// What comes next of a replay.
+/// ReceiptKind comes next of a replay.
 enum Next {
     /// A page of the journal.
     Page(Page),
     /// All of it.
-    Recalled(Recalled),
+    CachedReplay(CachedReplay),
 }
 
 impl Hub {
-    /// What partners receive of these rows, in their order.
-    pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, Failed> {
+    /// ReceiptKind partners receive of these rows, in their order.
+    pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;
         Ok(sources.partner_events(rows, &lookups))
@@ -33,7 +33,7 @@ impl Hub {
     /// Reads the recent events into memory, unless they are there. Whoever waits for another one finds what it has read.
     pub async fn remember_past(&self) {
         if let Some(wanted) = self.router.wants_past()
-            && let Some(_first) = self.router.rush().first_for_the_past().await
+            && let Some(_first) = self.router.admission().first_for_the_past().await
         {
             match journal::read_past(&self.pool, RECENT_BYTES / 2).await {
                 Ok(past) => self.router.remember(&wanted, past),
@@ -50,7 +50,7 @@ impl Session {
         loop {
             self.check_token()?;
             match self.next_page(&after).await? {
-                Next::Recalled(recalled) => return self.tell(recalled, transport).await,
+                Next::CachedReplay(recalled) => return self.tell(recalled, transport).await,
                 Next::Page(Page::Resync {
                     reason,
                     fresh,
@@ -93,15 +93,15 @@ impl Session {
     }
 
     async fn next_page(&self, after: &str) -> Result<Next, Close> {
-        let rush = self.hub.router.rush();
-        if let Some(_turn) = rush.alone() {
+        let admission = self.hub.router.admission();
+        if let Some(_turn) = admission.alone() {
             return Ok(Next::Page(self.read(after).await?));
         }
         // Whoever is let go while it waits is told so at once.
         let waited = async {
             match self.recall(after).await {
                 Some(recalled) => Err(recalled),
-                None => Ok(rush.turn().await),
+                None => Ok(admission.turn().await),
             }
         };
         let turn = tokio::select! {
@@ -109,7 +109,7 @@ impl Session {
             end = self.subscription.let_go() => return Err(close_for(end)),
         };
         match turn {
-            Err(recalled) => Ok(Next::Recalled(recalled)),
+            Err(recalled) => Ok(Next::CachedReplay(recalled)),
             Ok(Some(_turn)) => Ok(Next::Page(self.read(after).await?)),
             Ok(None) => {
                 tracing::warn!(
@@ -135,8 +135,8 @@ impl Session {
         Close::Draining
     }
 
-    /// What the client missed, from memory, if all of it is there.
-    async fn recall(&self, after: &str) -> Option<Recalled> {
+    /// ReceiptKind the client missed, from memory, if all of it is there.
+    async fn recall(&self, after: &str) -> Option<CachedReplay> {
         let router = &self.hub.router;
         if let Some(recalled) = router.recall(&self.store, after) {
             return Some(recalled);
@@ -145,8 +145,8 @@ impl Session {
         router.recall(&self.store, after)
     }
 
-    async fn tell(&mut self, recalled: Recalled, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
-        let Recalled {
+    async fn tell(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+        let CachedReplay {
             events,
             seen,
             epoch,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{Close, Incoming, Outgoing, Session, Transport};
-use crate::receipts::writer::Way;
+use crate::receipts::writer::Channel;
 
 /// Buffers that may be on their way to the socket.
 const QUEUE_BUFFERS: usize = 2;
@@ -35,7 +35,7 @@ pub async fn serve(mut transport: Sse, session: Box<Session>, after: Option<Stri
 
 impl Transport for Sse {
     const ANSWERS_PINGS: bool = false;
-    const WAY: Way = Way::Sse;
+    const CHANNEL: Channel = Channel::Sse;
 
     async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
         // A message is one line of JSON, so it needs one `data:`.

@@ -1,14 +1,14 @@
-//! What a session needs of that which carries it.
+//! ReceiptKind a session needs of that which carries it.
 
 use std::sync::Arc;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Close;
-use crate::receipts::writer::Way;
 use crate::fanout::router::Part;
+use crate::receipts::writer::Channel;
 
-/// What a transport carries to the client.
+/// ReceiptKind a transport carries to the client.
 pub enum Outgoing {
     /// An event, or a message that carries a cursor.
     WithCursor(Arc<str>, Utf8Bytes),
@@ -18,7 +18,7 @@ pub enum Outgoing {
     Ping,
 }
 
-/// What comes from the client.
+/// ReceiptKind comes from the client.
 pub enum Incoming {
     /// A message.
     Text(Utf8Bytes),
@@ -33,7 +33,7 @@ pub trait Transport: Send {
     /// Whether a silent client is a dead one.
     const ANSWERS_PINGS: bool;
     /// By which way its events are said to have gone.
-    const WAY: Way;
+    const CHANNEL: Channel;
 
     /// Puts a message into the buffer.
     fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;

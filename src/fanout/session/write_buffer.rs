@@ -18,9 +18,9 @@ const PIECES_AT_ONCE: usize = 32;
 /// Pieces for which an idle session keeps room.
 const IDLE_PIECES: usize = 4;
 
-/// What waits to be written.
+/// ReceiptKind waits to be written.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct WriteBuffer {
     pieces: VecDeque<Bytes>,
     /// This client's own frames behind them.
     own: Vec<u8>,
@@ -29,7 +29,7 @@ pub struct Outbox {
     midway: bool,
 }
 
-impl Outbox {
+impl WriteBuffer {
     /// Appends a message.
     pub fn put_text(&mut self, text: &str) {
         let before = self.own.len();
@@ -142,26 +142,26 @@ mod tests {
             puts in proptest::collection::vec((any::<bool>(), 0_usize..300), 0..80),
             takes in proptest::collection::vec(0_usize..400, 0..200),
         ) {
-            let (mut outbox, mut expected) = (Outbox::default(), Vec::new());
+            let (mut write_buffer, mut expected) = (WriteBuffer::default(), Vec::new());
             for (index, (shared, length)) in puts.into_iter().enumerate() {
                 let text = char::from(b'a' + (index % 26) as u8).to_string().repeat(length);
                 put_text_frame(&mut expected, &text);
                 if shared {
                     let mut frame = Vec::new();
                     put_text_frame(&mut frame, &text);
-                    outbox.put_frames(frame.into());
+                    write_buffer.put_frames(frame.into());
                 } else {
-                    outbox.put_text(&text);
+                    write_buffer.put_text(&text);
                 }
             }
-            prop_assert_eq!(outbox.bytes(), expected.len());
+            prop_assert_eq!(write_buffer.bytes(), expected.len());
             let mut socket = Narrow { takes: takes.into(), taken: Vec::new() };
             let mut context = Context::from_waker(std::task::Waker::noop());
-            while outbox.poll_write(&mut socket, &mut context)?.is_pending() {
-                prop_assert_eq!(outbox.bytes(), expected.len() - socket.taken.len());
+            while write_buffer.poll_write(&mut socket, &mut context)?.is_pending() {
+                prop_assert_eq!(write_buffer.bytes(), expected.len() - socket.taken.len());
             }
             prop_assert_eq!(&socket.taken, &expected);
-            prop_assert_eq!((outbox.bytes(), outbox.is_midway()), (0, false));
+            prop_assert_eq!((write_buffer.bytes(), write_buffer.is_midway()), (0, false));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A session over a WebSocket. The upgrade is made here and not by `warp::ws()`, whose sessions keep a read buffer of
 //! 128 KiB each: a panel says next to nothing, and half a KiB will do.
 //!
-//! tungstenite reads what the client sends, answers its pings and closes. What we send is written past it, straight to
+//! tungstenite reads what the client sends, answers its pings and closes. ReceiptKind we send is written past it, straight to
 //! the socket: the frames of a batch are made once for all sessions of the store. The two never write into each other's
 //! frames: tungstenite's answers go out before ours are begun, and it is not asked to read while ours are midway.
 
@@ -21,15 +21,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
 use super::frame_meter::Metered;
-use super::write_buffer::Outbox;
 use super::socket::Socket;
+use super::write_buffer::WriteBuffer;
 use super::{Close, Incoming, Outgoing, Session, Transport};
-use crate::receipts::writer::Way;
 use crate::fanout::router::Part;
+use crate::receipts::writer::Channel;
 
 /// Bytes that a client may send in one message.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
-/// What an idle session keeps for what its client says; a longer message gets its own room.
+/// ReceiptKind an idle session keeps for what its client says; a longer message gets its own room.
 const READ_BUFFER_BYTES: usize = 512;
 /// Bytes that are gathered before they are written; a flush writes what there is.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
@@ -45,7 +45,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// A WebSocket.
 pub struct Ws {
     stream: WebSocketStream<Metered>,
-    outbox: Outbox,
+    write_buffer: WriteBuffer,
 }
 
 /// Waits for the upgrade and serves the session over it, or tells why there is none.
@@ -83,24 +83,24 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
         .max_write_buffer_size(MAX_CONTROL_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    // What the client sent behind its handshake without waiting for the answer.
+    // ReceiptKind the client sent behind its handshake without waiting for the answer.
     let early = parts.read_buf.to_vec();
     let socket = Metered::new(parts.io.into_inner(), &early);
     let stream = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
     Some(Ws {
         stream,
-        outbox: Outbox::default(),
+        write_buffer: WriteBuffer::default(),
     })
 }
 
 impl Ws {
     fn poll_write_out(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Close>> {
-        if !self.outbox.is_midway() {
+        if !self.write_buffer.is_midway() {
             // A pong may wait there.
             ready!(Pin::new(&mut self.stream).poll_flush(context)).map_err(|error| close_for(&error))?;
         }
         let socket = self.stream.get_mut();
-        let written = ready!(self.outbox.poll_write(socket, context)).and(Ok(()));
+        let written = ready!(self.write_buffer.poll_write(socket, context)).and(Ok(()));
         let flushed = match written {
             Ok(()) => ready!(Pin::new(socket).poll_flush(context)),
             error => error,
@@ -125,21 +125,21 @@ impl Ws {
 
 impl Transport for Ws {
     const ANSWERS_PINGS: bool = true;
-    const WAY: Way = Way::WebSocket;
+    const CHANNEL: Channel = Channel::WebSocket;
 
     async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
         match message {
-            Outgoing::WithCursor(_, text) | Outgoing::Message(text) => self.outbox.put_text(&text),
-            Outgoing::Ping => self.outbox.put_ping(),
+            Outgoing::WithCursor(_, text) | Outgoing::Message(text) => self.write_buffer.put_text(&text),
+            Outgoing::Ping => self.write_buffer.put_ping(),
         }
-        if self.outbox.bytes() < WRITE_BUFFER_BYTES {
+        if self.write_buffer.bytes() < WRITE_BUFFER_BYTES {
             return Ok(());
         }
         self.flush().await
     }
 
     async fn feed_part(&mut self, part: Part<'_>) -> Result<(), Close> {
-        self.outbox.put_frames(part.frames);
+        self.write_buffer.put_frames(part.frames);
         Ok(())
     }
 

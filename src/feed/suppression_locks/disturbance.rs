@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use crate::infra::db::{self, Failed, GenericClient, Pool};
+use crate::infra::db::{self, GenericClient, Pool, QueryError};
 
 /// What every node looks at each second.
 #[derive(Debug, Clone, Copy)]
@@ -14,10 +14,10 @@ pub struct Look {
 }
 
 /// Looks once. The lock is asked for as a writer does it, and let go at once.
-pub async fn look(pool: &Pool) -> Result<Look, Failed> {
+pub async fn look(pool: &Pool) -> Result<Look, QueryError> {
     const LOOK: &str = "select pg_notification_queue_usage(), \
          not pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)";
-    db::answered(async {
+    db::with_timeout(async {
         let row = pool.get().await?.query_one(LOOK, &[]).await?;
         Ok(Look {
             queue_usage: row.try_get(0)?,

@@ -104,7 +104,7 @@ pub struct Database {
     /// Whether the triggers ring.
     pub notify: Notify,
     /// The first half of the keys of the bell's two advisory locks; the triggers know it since the last migration.
-    pub bell_lock: i32,
+    pub notify_lock_key: i32,
     /// Share of Postgres' notification queue in use above which orders do not notify, 0 to 1.
     pub notify_queue_limit: f64,
     /// After this long a sleeping feed reads though nothing rang. It finds nothing.
@@ -209,7 +209,7 @@ pub struct Telegram {
     /// An event older than this when it is planned is told in a digest.
     pub stale: Duration,
     /// Messages that may wait for one chat; above: digests.
-    pub digest_above: usize,
+    pub digest_threshold: usize,
     /// How long Telegram may take to answer a message.
     pub deadline: Duration,
     /// How long a send belongs to its node. Longer than the deadline.

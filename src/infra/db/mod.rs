@@ -252,7 +252,7 @@ pub struct Unanswered;
 
 /// Why a short statement of the engine's own brought nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum QueryError {
     /// A connection of its own could not be made.
     #[error(transparent)]
     Connect(#[from] Error),
@@ -270,10 +270,10 @@ pub enum Failed {
     Inconsistent(&'static str),
 }
 
-impl Failed {
+impl QueryError {
     /// Whether the same may go well a little later: Postgres was away, overloaded or going down. What else it says, it
     /// says again.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
         match self {
             Self::Pool(_) | Self::Connect(_) | Self::Unanswered(_) => true,
@@ -286,7 +286,7 @@ impl Failed {
 }
 
 /// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
-pub async fn answered<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,
         Err(_) => Err(Unanswered.into()),
@@ -323,7 +323,7 @@ pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_post
 
 /// Ends the transaction, and with it its locks, when this process says nothing for so long: one that is stopped, or whose
 /// cable is pulled, would keep a chat, or all planning, from the other nodes.
-pub async fn bound_silence(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
+pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
         .await
@@ -345,7 +345,7 @@ pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_po
 
 /// What Postgres itself suffers from, seen from outside.
 #[derive(Debug, Clone, Copy)]
-pub struct Vitals {
+pub struct ServerStats {
     /// Share of the notification queue in use, 0 to 1: a listener that never reads fills it.
     pub notification_queue_usage: f64,
     /// Age of the oldest running transaction, seconds.
@@ -353,12 +353,12 @@ pub struct Vitals {
 }
 
 /// Reads them.
-pub async fn vitals(pool: &Pool) -> Result<Vitals, Failed> {
+pub async fn vitals(pool: &Pool) -> Result<ServerStats, QueryError> {
     const VITALS: &str = "select pg_notification_queue_usage(), \
          coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";
-    answered(async {
+    with_timeout(async {
         let row = pool.get().await?.query_one(VITALS, &[]).await?;
-        Ok(Vitals {
+        Ok(ServerStats {
             notification_queue_usage: row.try_get(0)?,
             oldest_transaction_seconds: row.try_get(1)?,
         })

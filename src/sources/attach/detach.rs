@@ -3,13 +3,13 @@
 use tokio_postgres::Client;
 
 use super::Error;
-use crate::infra::db::GenericClient;
 use crate::domain::event::SourceId;
+use crate::infra::db::GenericClient;
+use crate::infra::table_lock::{Progress, with_lock_retries};
 use crate::sources::derived;
 use crate::sources::install::{carriers, drop_triggers_sql};
 use crate::sources::registry::bump_version;
 use crate::sources::trigger::function_name;
-use crate::infra::table_lock::{Progress, with_lock_retries};
 
 /// A source as the database has it.
 #[derive(Debug)]

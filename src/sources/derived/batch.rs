@@ -10,7 +10,7 @@ use super::super::Source;
 use super::super::sql::ident;
 use super::project::{Known, Telling, derive, derive_parts, tell};
 use super::{Derived, function, projection};
-use crate::infra::db::{self, Failed};
+use crate::infra::db::{self, QueryError};
 
 /// Changes that are taken at once.
 const BATCH_CHANGES: i64 = 200;
@@ -88,7 +88,7 @@ pub(super) async fn batch(
     source: &Source,
     derived: &Derived,
     mark: &mut Mark,
-) -> Result<Done, Failed> {
+) -> Result<Done, QueryError> {
     let limits =
         format!("set local jit = off; set local lock_timeout = {LOCK_MS}; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limits).await?;
@@ -117,7 +117,7 @@ pub(super) async fn batch(
     Ok(done)
 }
 
-async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -> Result<(Taken, usize), Failed> {
+async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -> Result<(Taken, usize), QueryError> {
     const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
              select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
          returning id, watch, key";
@@ -125,10 +125,10 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
              select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) returning key";
     const SNAPSHOT: &str = "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
     let snapshot = transaction.query_one(SNAPSHOT, &[]).await?;
-    let number = |at: usize| -> Result<u64, Failed> {
+    let number = |at: usize| -> Result<u64, QueryError> {
         let text: &str = snapshot.try_get(at)?;
         text.parse()
-            .map_err(|_| Failed::Inconsistent("a snapshot is no number"))
+            .map_err(|_| QueryError::Inconsistent("a snapshot is no number"))
     };
     let bounds = (number(0)?, number(1)?);
     let statement = transaction.prepare_cached(CHANGES).await?;
@@ -163,7 +163,7 @@ async fn lead(
     source: &Source,
     taken: &mut Taken,
     done: &mut Done,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     let Some(derived) = &source.mapping.derived else {
         return Ok(());
     };
@@ -210,7 +210,7 @@ async fn project(
     keys: &[String],
     telling: Telling<'_>,
     done: &mut Done,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -248,7 +248,7 @@ async fn project_one(
     key: &str,
     telling: Telling<'_>,
     done: &mut Done,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     const AGAIN: &str = "insert into vestnik.vst_wait (source, key, until) \
          values ($1, $2, clock_timestamp() + $3::float8 * interval '1 second') on conflict do nothing";
     let keys = [key.to_owned()];
@@ -291,7 +291,7 @@ async fn all_rows(
     derived: &Derived,
     taken: &BTreeSet<String>,
     done: &mut Done,
-) -> Result<(), Failed> {
+) -> Result<(), QueryError> {
     let column = ident(&derived.key);
     let table = &source.mapping.table;
     let taken: Vec<&String> = taken.iter().collect();
@@ -314,7 +314,7 @@ async fn all_rows(
 }
 
 /// Orders that are not over yet, as people see them.
-async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec<String>, Failed> {
+async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec<String>, QueryError> {
     let sql = format!(
         "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",
         projection(source.id)
@@ -324,7 +324,7 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
 }
 
 /// The shop's table was emptied: panels load their lists anew.
-async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), Failed> {
+async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
     transaction
         .execute(&format!("delete from {}", projection(source.id)), &[])

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::super::Source;
 use super::super::registry::Registry;
 use super::batch::{Done, Mark, batch};
-use crate::infra::backoff::Backoff;
-use crate::infra::db::{self, Failed};
 use crate::domain::event::SourceId;
+use crate::infra::backoff::Backoff;
+use crate::infra::db::{self, QueryError};
 
 /// For how long a node projects without saying so again.
 const LEASE: Duration = Duration::from_secs(3);
@@ -92,7 +92,7 @@ impl Projector {
                 continue;
             }
             if renewed.is_none_or(|at| at.elapsed() >= RENEWAL) {
-                match db::answered(self.renew()).await {
+                match db::with_timeout(self.renew()).await {
                     Ok(Lease::Held) => renewed = Some(Instant::now()),
                     Ok(Lease::Elsewhere) => {
                         (renewed, self.marks) = (None, HashMap::new());
@@ -138,7 +138,7 @@ impl Projector {
         all.cloned().collect()
     }
 
-    async fn renew(&self) -> Result<Lease, Failed> {
+    async fn renew(&self) -> Result<Lease, QueryError> {
         const RENEW: &str = "update vestnik.vst_projector set holder = $1, until = clock_timestamp() + $2::float8 * interval '1 second' \
              where holder = $1 or holder is null or until < clock_timestamp()";
         let client = self.pool.get().await?;
@@ -152,9 +152,9 @@ impl Projector {
     /// Leaves the lease to another node at once.
     async fn give_up(&self) {
         const GIVE_UP: &str = "update vestnik.vst_projector set holder = null, until = '-infinity' where holder = $1";
-        let given = db::answered(async {
+        let given = db::with_timeout(async {
             self.pool.get().await?.execute(GIVE_UP, &[&self.holder]).await?;
-            Ok::<_, Failed>(())
+            Ok::<_, QueryError>(())
         });
         if let Err(error) = given.await {
             tracing::debug!(%error, "the lease of the projector was not given up, and ends by itself");
@@ -163,8 +163,8 @@ impl Projector {
 
     /// One batch of each source that has changes. How many changes that were. What is wrong with one source costs the others
     /// nothing.
-    async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, Failed> {
-        let with_changes = db::answered(self.with_changes(derived)).await?;
+    async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, QueryError> {
+        let with_changes = db::with_timeout(self.with_changes(derived)).await?;
         let now = Instant::now();
         self.resting.retain(|_, until| *until > now);
         let mut taken = 0;
@@ -187,7 +187,7 @@ impl Projector {
         Ok(taken)
     }
 
-    async fn with_changes(&self, derived: &[Arc<Source>]) -> Result<Vec<SourceId>, Failed> {
+    async fn with_changes(&self, derived: &[Arc<Source>]) -> Result<Vec<SourceId>, QueryError> {
         const WITH_CHANGES: &str = "select s.id from unnest($1::int[], $2::int8[]) s (id, through) \
              where exists (select from vestnik.vst_change c where c.source = s.id and c.id > s.through) \
                 or exists (select from vestnik.vst_wait w where w.source = s.id and w.until <= clock_timestamp())";
@@ -204,7 +204,7 @@ impl Projector {
     }
 
     /// Takes a batch, while the lease is this node's: whoever takes it over waits for the end of the transaction.
-    async fn batch(&mut self, id: SourceId) -> Result<usize, Failed> {
+    async fn batch(&mut self, id: SourceId) -> Result<usize, QueryError> {
         const FENCE: &str = "select from vestnik.vst_projector where holder = $1 for update";
         let mut client = self.pool.get().await?;
         let mut transaction = client.transaction().await?;
@@ -212,7 +212,7 @@ impl Projector {
         if transaction.query_opt(&statement, &[&self.holder]).await?.is_none() {
             return Ok(0);
         }
-        db::bound_silence(&transaction).await?;
+        db::limit_idle_in_transaction(&transaction).await?;
         // By the mapping that is in force, whatever this node has heard of.
         let sources = self.sources.in_force(&transaction).await?;
         let Some((source, derived)) = sources

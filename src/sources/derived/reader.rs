@@ -22,7 +22,10 @@ pub(super) async fn prepare(
         Ok(()) => savepoint.commit().await.map(|()| true),
         Err(error) if error.as_db_error().is_some() => {
             savepoint.rollback().await?;
-            tracing::debug!(error = crate::infra::db::reason(&error), "the role {ROLE} cannot be used");
+            tracing::debug!(
+                error = crate::infra::db::reason(&error),
+                "the role {ROLE} cannot be used"
+            );
             Ok(false)
         }
         Err(error) => Err(error),

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::{Error, Row, end};
-use crate::infra::db::Transaction;
 use crate::domain::event::{EventId, EventType, JournalEvent, SourceId, StoreId, SubjectId};
 use crate::domain::wire_time::WireTime;
+use crate::infra::db::Transaction;
 use crate::journal;
 use crate::sources::changes::{Found, Lookups};
 use crate::sources::lookup::look_up;

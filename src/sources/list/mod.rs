@@ -1,8 +1,8 @@
 //! The lists that a panel shows: a store's orders or bookings as they stand, together with the cursor of the very
 //! snapshot that they were read in. So a list, and the stream opened with its cursor, meet exactly.
 
-mod table;
 mod entry;
+mod table;
 
 use crate::infra::db::{Pool, Transaction};
 use futures::TryStreamExt as _;
@@ -11,14 +11,14 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{Source, Sources};
-use crate::infra::db;
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
+use crate::infra::db;
 use crate::journal;
+use entry::entries;
 pub use table::StatusFilter;
 pub(super) use table::TypedColumn;
 use table::{Anchor, SourceTable};
-use entry::entries;
 
 /// Rows of one page at most.
 pub const MAX_ROWS: usize = 500;
@@ -84,7 +84,7 @@ pub enum ListResult {
 pub enum Error {
     /// Postgres says so, or is gone.
     #[error("a list cannot be read: {0}")]
-    Failed(#[from] db::Failed),
+    Failed(#[from] db::QueryError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] journal::Error),
@@ -122,7 +122,7 @@ struct Part<'a> {
 
 /// Reads a page.
 pub async fn list(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<ListResult, Error> {
-    db::answered(read(pool, sources, query)).await
+    db::with_timeout(read(pool, sources, query)).await
 }
 
 async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<ListResult, Error> {

@@ -15,9 +15,9 @@ use super::access;
 use super::catalog::Table;
 use super::changes::Lookups;
 use super::{Source, Sources};
-use crate::infra::db::{self, Failed, Pool, Transaction};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
+use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 use crate::token::TokenId;
 use standing::{Standing, find};
@@ -131,8 +131,8 @@ pub async fn change_status(
     pool: &Pool,
     sources: &Sources,
     change: &StatusChange<'_>,
-) -> Result<StatusChangeOutcome, Failed> {
-    db::answered(async {
+) -> Result<StatusChangeOutcome, QueryError> {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
         transaction.execute(LIMITS, &[]).await?;
@@ -155,20 +155,20 @@ pub async fn change_status(
         let applied = match apply(&mut transaction, sources, &standing, change).await {
             // A constraint of the shop's may be checked at the end.
             Ok(outcome @ StatusChangeOutcome::Done { .. }) => {
-                transaction.commit().await.map(|()| outcome).map_err(Failed::from)
+                transaction.commit().await.map(|()| outcome).map_err(QueryError::from)
             }
-            Ok(outcome) => transaction.rollback().await.map(|()| outcome).map_err(Failed::from),
+            Ok(outcome) => transaction.rollback().await.map(|()| outcome).map_err(QueryError::from),
             Err(error) => {
                 drop(transaction);
                 Err(error)
             }
         };
         match applied {
-            Err(Failed::Postgres(error)) if is_denied(&error) => {
+            Err(QueryError::Postgres(error)) if is_denied(&error) => {
                 report_denied(&*client, standing.source, &error).await;
                 Ok(StatusChangeOutcome::Denied(standing.current()))
             }
-            Err(Failed::Postgres(error)) if is_refusal(&error) => {
+            Err(QueryError::Postgres(error)) if is_refusal(&error) => {
                 tracing::info!(
                     error = db::reason(&error),
                     "the shop's table refused a change of status"
@@ -189,8 +189,8 @@ pub async fn current_status(
     kind: SubjectKind,
     source: Option<&str>,
     key: &str,
-) -> Result<Option<CurrentStatus>, Failed> {
-    db::answered(async {
+) -> Result<Option<CurrentStatus>, QueryError> {
+    db::with_timeout(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
         let mut found = find(&mut transaction, sources, store, kind, source, key).await?;
@@ -255,7 +255,7 @@ async fn apply(
     sources: &Sources,
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
-) -> Result<StatusChangeOutcome, Failed> {
+) -> Result<StatusChangeOutcome, QueryError> {
     let (now, to) = (standing.subject.status, change.to);
     if standing.subject.visible_status().is_none() {
         return Ok(StatusChangeOutcome::Unknown);
@@ -307,7 +307,7 @@ async fn nothing_changed(
     sources: &Sources,
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
-) -> Result<StatusChangeOutcome, Failed> {
+) -> Result<StatusChangeOutcome, QueryError> {
     let source = Some(standing.source.name.as_ref());
     let now = find(transaction, sources, change.store, change.kind, source, change.key)
         .await?
@@ -329,7 +329,7 @@ async fn may_return(
     sources: &Sources,
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
-) -> Result<bool, Failed> {
+) -> Result<bool, QueryError> {
     let can_return = |now: Status| now.can_return_to(change.to, change.kind, standing.subject.words);
     let now = standing.subject.status;
     if now != Status::Cancelled && !can_return(now) {

@@ -6,8 +6,8 @@ use tokio_postgres::types::Type;
 use super::standing::Standing;
 use super::write::{call, note, update};
 use super::{SCANNED_EVENTS, StatusChange, StatusChangeOutcome};
-use crate::infra::db::{Failed, Transaction};
 use crate::domain::status::{Status, SubjectKind};
+use crate::infra::db::{QueryError, Transaction};
 
 /// Whether this is a new promise, and no change of status. Whoever accepts second names another `from`, or none.
 pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
@@ -24,7 +24,7 @@ pub async fn promise(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
-) -> Result<StatusChangeOutcome, Failed> {
+) -> Result<StatusChangeOutcome, QueryError> {
     let mapping = &standing.source.mapping;
     let word = standing.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {

@@ -4,10 +4,10 @@ use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::CurrentStatus;
-use crate::infra::db::{self, Failed};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;
+use crate::infra::db::{self, QueryError};
 use crate::sources::changes::Found;
 use crate::sources::list::TypedColumn;
 use crate::sources::mapping::StoreRef;
@@ -80,7 +80,7 @@ pub async fn find<'a>(
     kind: SubjectKind,
     source: Option<&str>,
     key: &str,
-) -> Result<Vec<Standing<'a>>, Failed> {
+) -> Result<Vec<Standing<'a>>, QueryError> {
     let mut found = Vec::new();
     let meant = sources
         .all()

@@ -12,8 +12,8 @@ mod proxy;
 use std::process::{Command, Output};
 
 use serde_json::json;
-use vestnik::domain::event::StoreId;
 use vestnik::delivery::chat_links::{self, Mode};
+use vestnik::domain::event::StoreId;
 
 use crate::support::app::App;
 use crate::support::db::Database;

@@ -1,10 +1,10 @@
 //! What a kitchen does with many orders, with orders that take a while, and with its own words.
 
 use super::{ANNA, ask, people, press, start, value};
-use crate::telegram_outcomes::{hold, hurry};
 use crate::support::app::App;
 use crate::support::db::until;
 use crate::support::telegram::Call;
+use crate::telegram_outcomes::{hold, hurry};
 
 fn new(calls: &[Call]) -> Vec<&Call> {
     calls
@@ -18,7 +18,7 @@ async fn each_order_of_a_rush_can_be_opened_and_answered() {
     let telegram = people().await;
     let app = App::start_with(|config| {
         let mut settings = telegram.settings();
-        settings.digest_above = 3;
+        settings.digest_threshold = 3;
         config.telegram = Some(settings);
     })
     .await;

@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use vestnik::infra::db;
-use vestnik::engine::Engine;
 use vestnik::delivery::shared_bot::{self, Lease, Update};
+use vestnik::engine::Engine;
+use vestnik::infra::db;
 
 use super::{ANNA, ask, command, people, press, run, text, until_dealt_with, value};
 use crate::support::app::{App, PATIENCE};
@@ -212,7 +212,11 @@ async fn only_who_holds_the_lease_moves_the_poll_on_and_another_bot_begins_anew(
         id,
         body: format!(r#"{{"update_id":{id}}}"#),
     };
-    assert!(shared_bot::take(&pool, "a", 900, &[update(898), update(899)]).await.unwrap());
+    assert!(
+        shared_bot::take(&pool, "a", 900, &[update(898), update(899)])
+            .await
+            .unwrap()
+    );
     assert!(!shared_bot::take(&pool, "b", 950, &[update(940)]).await.unwrap());
     let left: Vec<i64> = shared_bot::left_over(&pool, 10)
         .await

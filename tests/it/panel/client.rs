@@ -56,7 +56,7 @@ async fn the_example_shows_orders_on_a_site_of_its_own_and_accepts_one() {
         .until("document.querySelector('[data-order=\"1\"][data-status=preparing]') !== null")
         .await;
     assert_eq!(app.value("select status from orders").await.unwrap(), "preparing");
-    app.until_so("select rendered_at is not null and rung_at is null from vestnik.vst_receipt where event_id = 1")
+    app.until_so("select rendered_at is not null and sounded_at is null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.expect_clean(&app).await;
     browser.close().await;

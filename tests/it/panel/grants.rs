@@ -33,7 +33,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
             proxy: None,
             texts: None,
             stale: Duration::from_secs(1800),
-            digest_above: 30,
+            digest_threshold: 30,
             deadline: Duration::from_secs(10),
             lease: Duration::from_secs(30),
         });
@@ -58,7 +58,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
         "0"
     );
     assert_eq!(
-        app.value("select rung_at from vestnik.vst_receipt").await,
+        app.value("select sounded_at from vestnik.vst_receipt").await,
         None,
         "it did not ring, and is not said to have"
     );
@@ -67,7 +67,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     browser.until_no_notice("sound").await;
     browser.js(EAR).await;
     browser.until_heard().await;
-    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
+    app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     app.until_so("select count(*) = 1 from vestnik.vst_presence").await;
     browser.close().await;
@@ -90,7 +90,7 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     browser.until("vestnik.ringer.sounds && window.answer").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
+    app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.press("[data-view-of=settings]").await;
     assert!(browser.text("#grant-notifications").await.contains("не разрешены"));
@@ -140,7 +140,7 @@ async fn where_the_device_has_no_sound_to_give_the_shift_starts_and_a_press_asks
     browser.js("window.AudioContext = window.Sound").await;
     browser.press("[data-notice=sound] button").await;
     browser.until_no_notice("sound").await;
-    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
+    app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.close().await;
 }

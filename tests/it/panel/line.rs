@@ -40,7 +40,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     browser.until_heard().await;
     browser.picture("10-polling").await;
     app.until_so(
-        "select bool_and(way = 'polling' and sent_at is not null and rendered_at is not null and rung_at is not null) \
+        "select bool_and(way = 'polling' and sent_at is not null and rendered_at is not null and sounded_at is not null) \
          from vestnik.vst_receipt where event_id = 1",
     )
     .await;
@@ -181,7 +181,7 @@ async fn what_was_said_over_a_line_that_had_died_is_said_again() {
     browser.until_light("offline").await;
     proxy.mend();
     browser.until_light("live").await;
-    app.until_so("select bool_or(rung_at is not null) and bool_or(rendered_at is not null) from vestnik.vst_receipt where event_id = 1")
+    app.until_so("select bool_or(sounded_at is not null) and bool_or(rendered_at is not null) from vestnik.vst_receipt where event_id = 1")
         .await;
     assert_eq!(browser.alerts().await, [1]);
     browser.close().await;

@@ -42,7 +42,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
             || browser.text("#announcer-1").await.contains("Новый заказ №1")
     );
     browser.picture("3-rings").await;
-    app.until_so("select bool_and(sent_at is not null and rendered_at is not null and rung_at is not null) from vestnik.vst_receipt where event_id = 1 and way = 'websocket'").await;
+    app.until_so("select bool_and(sent_at is not null and rendered_at is not null and sounded_at is not null) from vestnik.vst_receipt where event_id = 1 and way = 'websocket'").await;
 
     // It goes on ringing.
     let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
@@ -79,7 +79,7 @@ async fn ten_orders_in_a_second_ring_until_the_last_is_answered() {
         .until("document.querySelectorAll('[data-column=pending] .card').length === 10")
         .await;
     browser.until_heard().await;
-    app.until_so("select count(*) = 10 from vestnik.vst_receipt where rung_at is not null")
+    app.until_so("select count(*) = 10 from vestnik.vst_receipt where sounded_at is not null")
         .await;
     assert_eq!(browser.alerts().await, [1; 10]);
     browser.picture("4-ten").await;
@@ -149,7 +149,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
     );
     app.until_so(
         "select count(*) = 2 from vestnik.vst_event e join vestnik.vst_receipt r on r.event_id = e.id \
-         where (e.key = '2' and e.type = 'insert' or e.key = '1' and e.data ->> 'status' = 'cancelled') and r.rung_at is not null",
+         where (e.key = '2' and e.type = 'insert' or e.key = '1' and e.data ->> 'status' = 'cancelled') and r.sounded_at is not null",
     )
     .await;
     browser.picture("6-cancelled").await;
@@ -186,7 +186,7 @@ async fn a_server_that_restarts_loses_no_order_and_rings_none_twice() {
     browser.until_in("pending", 2).await;
     again.write(ORDER).await;
     browser.until_in("pending", 3).await;
-    again.until_so("select count(*) = 3 from vestnik.vst_event e where exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.rung_at is not null)").await;
+    again.until_so("select count(*) = 3 from vestnik.vst_event e where exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.sounded_at is not null)").await;
     assert_eq!(browser.alerts().await, [1; 3]);
     browser.close().await;
 }
@@ -207,7 +207,7 @@ async fn a_hidden_tab_rings_and_tells_for_a_minute() {
     app.write(ORDER).await;
     browser.until("document.title.startsWith('(1)')").await;
     browser.until_heard().await;
-    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
+    app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     let seen = "select rendered_at is not null from vestnik.vst_receipt where event_id = 1";
     assert_eq!(app.value(seen).await.unwrap(), "false", "nobody can see it");

@@ -93,7 +93,7 @@ async fn an_ipad_rings_and_shows_its_orders_however_it_is_held() {
     browser.until_light("live").await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    app.until_so("select rung_at is not null from vestnik.vst_receipt where event_id = 1")
+    app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
 
     until_card_is_drawn(&browser).await;

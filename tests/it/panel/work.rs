@@ -300,7 +300,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser
         .until("vestnik.ringer.ringing.get('orders/orders/1') === 'order'")
         .await;
-    // As the ladder says it.
+    // As the escalation says it.
     app.write(
         "insert into vestnik.vst_event (store_id, type, data) values ('7', 'order_unanswered', \
          '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"source\": \"orders\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \
@@ -310,8 +310,10 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser
         .until("vestnik.ringer.ringing.get('orders/orders/1') === 'urgent'")
         .await;
-    app.until_so("select rung_at is not null and rendered_at is not null from vestnik.vst_receipt where event_id = 2")
-        .await;
+    app.until_so(
+        "select sounded_at is not null and rendered_at is not null from vestnik.vst_receipt where event_id = 2",
+    )
+    .await;
     browser.press("[data-key='orders/orders/1'] .yes").await;
     browser.until_silent().await;
     browser.close().await;

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
-use vestnik::infra::config::{Config, Tls};
 use vestnik::engine::Engine;
+use vestnik::infra::config::{Config, Tls};
 use vestnik::token::{self, New, Scope, Stores};
 
 use super::db::Database;

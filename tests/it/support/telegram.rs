@@ -238,7 +238,7 @@ impl Telegram {
             proxy: None,
             texts: None,
             stale: Duration::from_secs(30 * 60),
-            digest_above: 30,
+            digest_threshold: 30,
             deadline: Duration::from_secs(10),
             lease: Duration::from_secs(30),
         }
