@@ -435,7 +435,7 @@ CREATE TABLE vestnik.vst_escalation (
     event_id bigint NOT NULL,
     store_id text NOT NULL,
     subject text NOT NULL,
-    rung smallint DEFAULT 0 NOT NULL,
+    step smallint DEFAULT 0 NOT NULL,
     due_at timestamp with time zone NOT NULL,
     is_held boolean DEFAULT false NOT NULL,
     ended_at timestamp with time zone,
@@ -589,7 +589,7 @@ CREATE TABLE vestnik.vst_receipt (
     token_id bigint DEFAULT 0 NOT NULL,
     sent_at timestamp with time zone,
     rendered_at timestamp with time zone,
-    rung_at timestamp with time zone,
+    sounded_at timestamp with time zone,
     acknowledged_at timestamp with time zone,
     acknowledged_by text,
     CONSTRAINT vst_receipt_way_check CHECK ((way = ANY (ARRAY['websocket'::text, 'sse'::text, 'polling'::text, 'telegram'::text, 'webhook'::text])))
