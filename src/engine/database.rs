@@ -1,9 +1,9 @@
-//! One database, served: its feed and listener, the router of its sessions, its durable sends, and the upkeep of its
-//! tables. A node has one, or several side by side that know nothing of each other.
+//! The parts of one served database: feed and listener, router, durable sends, and maintenance of its tables. A node
+//! serves one or several databases, which are independent.
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify as WakeReason, watch};
+use tokio::sync::{Notify as Wake, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,7 +13,7 @@ use crate::delivery::shared_bot::Heartbeat;
 use crate::delivery::{cleanup, worker::Worker};
 use crate::fanout::router::Router;
 use crate::fanout::session::Hub;
-use crate::feed::listener::{self, Bell, Hearing};
+use crate::feed::listener::{self, Hearing, ListenerSignals};
 use crate::feed::{Feed, FeedHealth};
 use crate::http::{self, DatabaseContext};
 use crate::infra::config::{Config, Notify};
@@ -26,22 +26,22 @@ use crate::store::presence::Presence;
 use crate::telegram::{self, update_poller::Bot};
 use crate::token::{Issuer, Tokens, Usage};
 
-/// What all databases of a node share.
+/// Parts that all databases of a node share.
 pub(super) struct Node {
-    /// Whether it is going down.
+    /// Whether the node shuts down.
     pub drained: watch::Receiver<bool>,
-    /// Where sessions run.
+    /// Tracks the tasks of sessions.
     pub connections: TaskTracker,
-    /// Where everything else runs.
+    /// Tracks all other tasks.
     pub background: TaskTracker,
-    /// Ends what runs in the background.
+    /// Stops the background tasks.
     pub stop: CancellationToken,
-    /// Whose JWTs are believed.
+    /// The issuer of trusted JWTs; `None`: JWTs are not accepted.
     pub issuer: Option<Arc<Issuer>>,
 }
 
 impl Node {
-    /// Starts every part of a database. `number` is its place among several, `name` its name.
+    /// Starts every part of a database. `number`: its index among several, `name`: its name.
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
@@ -55,27 +55,32 @@ impl Node {
             session.max_per_store,
             session.max_per_token,
         ));
-        let (bell, pulse) = (Arc::new(Bell::default()), Arc::new(FeedHealth::default()));
-        let (hearing, heard) = watch::channel(Hearing::Disconnected);
-        let (recorder, ledger) = writer::recorder();
-        let notified = heard.clone();
+        let (signals, health) = (Arc::new(ListenerSignals::default()), Arc::new(FeedHealth::default()));
+        let (hearing, listening) = watch::channel(Hearing::Disconnected);
+        let (recorder, receipt_writer) = writer::recorder();
+        let listener_state = listening.clone();
         let usage = Arc::new(Usage::default());
-        let is_notified = move || *notified.borrow() == Hearing::Listening;
-        let (tokens, look_ups) = Tokens::new(token_pool.clone(), is_notified, Arc::clone(&usage), self.issuer.clone());
+        let is_listening = move || *listener_state.borrow() == Hearing::Listening;
+        let (tokens, token_lookups) = Tokens::new(
+            token_pool.clone(),
+            is_listening,
+            Arc::clone(&usage),
+            self.issuer.clone(),
+        );
         let tokens = Arc::new(tokens);
-        let (presence, news) = (Arc::new(Presence::default()), Arc::new(WakeReason::new()));
+        let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
         let projector = Projector::new(pool.clone(), Arc::clone(&sources));
         background.spawn(projector.run(self.stop.clone()));
-        background.spawn(ledger.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
-        background.spawn(look_ups.run(self.stop.clone()));
+        background.spawn(receipt_writer.run(pool.clone(), Arc::clone(&sources), self.stop.clone()));
+        background.spawn(token_lookups.run(self.stop.clone()));
         let by_token = Arc::clone(&router);
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
-            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(WakeReason::new()));
+            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Wake::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(
@@ -102,27 +107,27 @@ impl Node {
         }
         let feed = Feed {
             database: config.database.clone(),
-            bell: Arc::clone(&bell),
-            hearing: heard.clone(),
+            signals: Arc::clone(&signals),
+            hearing: listening.clone(),
             listen_url: listen_url.clone(),
             router: Arc::clone(&router),
-            pulse: Arc::clone(&pulse),
-            news,
+            health: Arc::clone(&health),
+            new_events: news,
             sources: Arc::clone(&sources),
             lookup: Arc::clone(&lookup),
         };
         background.spawn(feed.run(self.stop.clone()));
-        background.spawn(maintenance::watch_pulse(
-            Arc::clone(&pulse),
+        background.spawn(maintenance::watch_health(
+            Arc::clone(&health),
             Arc::clone(&router),
             self.stop.clone(),
         ));
-        background.spawn(maintenance::withdraw_tokens(
+        background.spawn(maintenance::invalidate_tokens(
             token_pool.clone(),
             Arc::clone(&router),
             Arc::clone(&tokens),
-            Arc::clone(&bell),
-            heard.clone(),
+            Arc::clone(&signals),
+            listening.clone(),
             self.stop.clone(),
         ));
         match config.database.notify {
@@ -130,13 +135,13 @@ impl Node {
                 let guard = NotifyGuard {
                     pool: pool.clone(),
                     url: listen_url.clone(),
-                    bell: Arc::clone(&bell),
+                    signals: Arc::clone(&signals),
                     limit: config.database.notify_queue_limit,
                     database: name.clone(),
                 };
                 background.spawn(guard.run(self.stop.clone()));
                 let stop = self.stop.clone();
-                background.spawn(async move { listener::run(listen_url, url, &bell, hearing, stop).await });
+                background.spawn(async move { listener::run(listen_url, url, &signals, hearing, stop).await });
             }
             Notify::Off => drop(hearing.send_replace(Hearing::Off)),
         }
@@ -173,8 +178,8 @@ impl Node {
             number,
             name,
             hub,
-            pulse,
-            hearing: heard,
+            pulse: health,
+            hearing: listening,
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
             bot: match config.telegram {

@@ -1,4 +1,4 @@
-//! Puts the parts together and runs them: what `vestnik serve` is, and what the tests and benches start.
+//! Composition root: starts and stops every part of a node, for `vestnik serve`, the tests and the benches.
 
 mod database;
 mod maintenance;
@@ -23,18 +23,18 @@ use crate::telegram;
 use crate::token::Issuer;
 use database::Node;
 
-/// How long clients may take to go at a shutdown: then they are cut.
+/// How long connections may take to close at a shutdown: then they are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
-/// How much longer the rest may take.
+/// How much longer background work may take.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
-/// Between two looks at whether the feed has begun.
+/// Between two checks whether the feed has started.
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Files of the program itself: its streams, timers and sockets that listen.
+/// Open files of the program itself: streams, timers and listening sockets.
 const OWN_FILES: usize = 16;
-/// Connections to a database beside those of its pool: the feed's two, the listener's, and what proves it.
+/// Connections to a database outside its pool: two of the feed, the listener, and the self-test.
 const DATABASE_FILES: usize = 6;
-/// Connections of operators that there is always room for.
+/// Connections that are reserved for operators.
 const OPS_FILES: usize = 8;
 /// Connections to Telegram, and to webhooks.
 const BOT_FILES: usize = 8;
@@ -42,17 +42,17 @@ const BOT_FILES: usize = 8;
 /// Why the engine does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database's address.
+    /// The address of the database is wrong.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// The sockets.
+    /// A socket cannot be opened.
     #[error(transparent)]
     Http(#[from] http::Error),
-    /// The bot's settings.
+    /// The settings of the bot are wrong.
     #[error(transparent)]
     Telegram(#[from] telegram::Unreachable),
-    /// The socket's own address cannot be told.
-    #[error("cannot tell the address that was bound: {0}")]
+    /// The bound address is unknown.
+    #[error("cannot read the bound address: {0}")]
     Address(#[source] std::io::Error),
 }
 
@@ -61,14 +61,14 @@ pub struct Engine {
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
     read_again: Arc<Notify>,
-    sites: Vec<Arc<DatabaseContext>>,
+    databases: Vec<Arc<DatabaseContext>>,
     draining: watch::Sender<bool>,
     stop_accepting: CancellationToken,
     node: Node,
 }
 
 impl Engine {
-    /// Binds, and starts every part. The databases need not be there yet: each part keeps trying, and says so.
+    /// Binds, and starts every part. The databases need not be available yet: each part retries, and logs it.
     pub async fn start(config: &Config) -> Result<Self, Error> {
         metrics::install();
         let server = Server::bind(&config.http, config.tls.as_ref(), reserved_files(config))?;
@@ -89,15 +89,15 @@ impl Engine {
         if let Some(issuer) = &node.issuer {
             node.background.spawn(Arc::clone(issuer).run(node.stop.clone()));
         }
-        let (mut sites, mut placed) = (Vec::new(), Vec::new());
+        let (mut databases, mut placed) = (Vec::new(), Vec::new());
         for (number, (config, shard)) in config.shards().into_iter().enumerate() {
             let (name, stores) = shard.map_or((None, None), |shard| (Some(shard.name), shard.stores));
-            let site = node.serve(&config, number, name)?;
-            placed.push((Arc::clone(&site), stores));
-            sites.push(site);
+            let database = node.serve(&config, number, name)?;
+            placed.push((Arc::clone(&database), stores));
+            databases.push(database);
         }
         node.background.spawn(maintenance::sample_gauges(
-            sites.clone(),
+            databases.clone(),
             server.limits(),
             node.stop.clone(),
         ));
@@ -110,18 +110,18 @@ impl Engine {
             server.proxies(),
         ));
         if let Some(ops) = ops {
-            // It says how the node is to the end: whether it goes down, too.
+            // It serves the state of the node until the end of the shutdown.
             let routes = http::routes(Arc::clone(&all), &OPS_ROUTES);
             node.background
                 .spawn(ops.run(routes, node.background.clone(), node.stop.clone()));
         }
-        let (connections, stopped, served) = (node.connections.clone(), stop_accepting.clone(), sites.clone());
+        let (connections, stopped, served) = (node.connections.clone(), stop_accepting.clone(), databases.clone());
         let (background, stop) = (node.background.clone(), node.stop.clone());
         node.background.spawn(async move {
             join_all(
                 served
                     .into_iter()
-                    .map(|site| warm_up::warm(site, &background, stop.clone())),
+                    .map(|database| warm_up::warm(database, &background, stop.clone())),
             )
             .await;
             server.run(http::routes(all, &ROUTES), connections, stopped).await;
@@ -130,47 +130,50 @@ impl Engine {
             address,
             ops_address,
             read_again,
-            sites,
+            databases,
             draining,
             stop_accepting,
             node,
         })
     }
 
-    /// Where it listens.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens for operators, if it does.
+    /// The address for operators, if there is one.
     pub fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
     }
 
-    /// Reads again what may change while it runs: the certificate. No session notices.
+    /// Reloads the certificate. Open sessions are not affected.
     pub fn read_again(&self) {
         self.read_again.notify_one();
     }
 
-    /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
+    /// Events that an idle feed found without a notification. Any number above 0 is a defect.
     pub fn missed_notifications(&self) -> u64 {
-        self.sites.iter().map(|site| site.pulse.missed_notifications()).sum()
+        self.databases
+            .iter()
+            .map(|database| database.pulse.missed_notifications())
+            .sum()
     }
 
-    /// Resolves when every feed stands where its journal stands.
+    /// Resolves when every feed has read its journal.
     pub async fn until_fresh(&self) {
         let mut looks = interval(FRESH_LOOK_INTERVAL);
-        while !self.sites.iter().all(|site| site.pulse.is_fresh()) {
+        while !self.databases.iter().all(|database| database.pulse.is_fresh()) {
             looks.tick().await;
         }
     }
 
-    /// Lets every client go with 1012, and ends within `DRAIN_DEADLINE`.
+    /// Closes every client with 1012, and ends within `DRAIN_DEADLINE`.
     pub async fn shut_down(self) {
         self.draining.send_replace(true);
         self.stop_accepting.cancel();
-        for site in &self.sites {
-            site.hub.router.drain();
+        for database in &self.databases {
+            database.hub.router.drain();
         }
         let Node {
             connections,
@@ -182,21 +185,21 @@ impl Engine {
         let deadline = Instant::now() + DRAIN_DEADLINE;
         if timeout_at(deadline, connections.wait()).await.is_err() {
             let open = connections.len();
-            tracing::warn!(open, "connections were cut at the shutdown's deadline");
+            tracing::warn!(open, "connections were cut at the deadline of the shutdown");
         }
         stop.cancel();
         background.close();
-        // Background work ends when it is told; a moment more than the deadline is for that alone.
+        // Background work stops on cancellation; the grace time is for that alone.
         if timeout_at(deadline + BACKGROUND_GRACE, background.wait())
             .await
             .is_err()
         {
-            tracing::warn!("background work was cut at the shutdown's deadline");
+            tracing::warn!("background work was cut at the deadline of the shutdown");
         }
     }
 }
 
-/// Files that the program needs beside the sockets of its clients: without them it could not reach Postgres again.
+/// Files that the program needs besides client sockets: without them it could not reconnect to Postgres.
 fn reserved_files(config: &Config) -> u64 {
     let of_databases = config.shards().iter().fold(0, |files, (config, _)| {
         let bot = if config.telegram.is_some() { BOT_FILES } else { 0 };

@@ -1,4 +1,4 @@
-//! The chunks of what is large_transactions, each at its time: when the sessions that it is for have room for it.
+//! Chunks of large transactions. Each is published when the queues of its sessions have room.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,25 +10,26 @@ use crate::domain::event::{JournalEvent, StoreId};
 use crate::fanout::router::Router;
 use crate::journal::{self, ConnectError};
 
-/// How long a chunk waits for a slow session at most, before that is let go as lagged: it comes back with its cursor.
-const ROOM_PATIENCE: Duration = Duration::from_millis(50);
-/// Between two looks.
-const ROOM_PAUSE: Duration = Duration::from_millis(2);
+/// How long a chunk waits for a slow session at most. Then the router closes that session as lagged, and it
+/// reconnects with its cursor.
+const MAX_WAIT_FOR_ROOM: Duration = Duration::from_millis(50);
+/// Between two checks for room.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What comes beside the reads.
-pub struct Beside {
-    chunks: journal::Beside,
-    /// The next chunk, its stores, and when it came.
+/// Publishes chunks between the reads.
+pub struct ChunkPublisher {
+    chunks: journal::LargeTransactionStream,
+    /// The next chunk, its stores, and the time when it arrived.
     next: Option<(Vec<JournalEvent>, HashSet<StoreId>, Instant)>,
 }
 
-impl Beside {
-    /// From these.
-    pub fn new(chunks: journal::Beside) -> Self {
+impl ChunkPublisher {
+    /// A publisher of these chunks.
+    pub fn new(chunks: journal::LargeTransactionStream) -> Self {
         Self { chunks, next: None }
     }
 
-    /// The next chunk, when it may be published; `None` when that was all. Nothing is lost where the wait is given up.
+    /// The next chunk, once it may be published; `None` after the last one. Dropping the future loses no event.
     pub async fn next(&mut self, router: &Router) -> Result<Option<Vec<JournalEvent>>, ConnectError> {
         if self.next.is_none() {
             let Some(events) = self.chunks.next().await.transpose()? else {
@@ -38,10 +39,10 @@ impl Beside {
             self.next = Some((events, stores, Instant::now()));
         }
         while let Some((_, stores, since)) = &self.next
-            && since.elapsed() < ROOM_PATIENCE
+            && since.elapsed() < MAX_WAIT_FOR_ROOM
             && !router.has_room(stores)
         {
-            tokio::time::sleep(ROOM_PAUSE).await;
+            tokio::time::sleep(ROOM_CHECK_INTERVAL).await;
         }
         Ok(self.next.take().map(|(events, ..)| events))
     }

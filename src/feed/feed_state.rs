@@ -1,24 +1,24 @@
-//! Where the feed stands: it outlives a connection, so that nothing is forgotten that is on its way.
+//! State of the feed. It outlives a connection, so that no event in progress is lost.
 
 use super::large_transactions::{LargeTransactions, TooMany};
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::Xid;
 use crate::journal::{Outline, Size};
 
-/// Where the feed stands.
+/// State of the feed.
 pub struct FeedState {
-    /// The life of the database.
+    /// The epoch of the database.
     pub epoch: Epoch,
-    /// What has been read: published, but for what is large_transactions.
+    /// What has been read. All of it is published, except large transactions.
     pub read: Position,
-    /// What is published beside the reads.
+    /// Large transactions that are published in chunks between the reads.
     pub large_transactions: Option<LargeTransactions>,
     /// What has been published.
     pub reached: Cursor,
 }
 
 impl FeedState {
-    /// All of this has been published.
+    /// A feed that has published everything up to `read`.
     pub fn new(epoch: Epoch, read: Position) -> Self {
         Self {
             epoch,
@@ -28,8 +28,9 @@ impl FeedState {
         }
     }
 
-    /// Puts the large transactions large_transactions, if there are any, so that the rest can be read: they count as read from here on.
-    pub fn put_aside(&mut self, outline: Outline) -> Result<(), TooMany> {
+    /// Separates the large transactions, if there are any, so that the rest can be read: the position covers them
+    /// from here on.
+    pub fn separate_large(&mut self, outline: Outline) -> Result<(), TooMany> {
         let of = |size: Size| {
             let of_size = outline.transactions.iter().filter(move |(_, its)| *its == size);
             of_size.map(|(xid, _)| *xid).collect::<Vec<Xid>>()
@@ -39,32 +40,33 @@ impl FeedState {
             return Err(TooMany);
         }
         let mut large_transactions = self.large_transactions.take().unwrap_or_else(LargeTransactions::new);
-        let taken = large_transactions.take_large(&large);
+        let added = large_transactions.add_large(&large);
         self.large_transactions = Some(large_transactions);
-        taken?;
+        added?;
         let xids = outline.transactions.iter().map(|(xid, _)| *xid);
         let newest = xids.fold(self.read.newest(), Xid::max);
         self.read = Position::after(&outline.snapshot, newest).without(small);
         Ok(())
     }
 
-    /// Whether what is new waits for what is large_transactions. Otherwise that is given up: all of it is new.
-    pub fn waits_for_aside(&mut self) -> bool {
+    /// Whether new events must wait for the large transactions. Otherwise their stream is given up, and all their
+    /// events are new.
+    pub fn must_wait(&mut self) -> bool {
         let Some(large_transactions) = &mut self.large_transactions else {
             return false;
         };
-        if large_transactions.fill() {
+        if large_transactions.mark_full() {
             return true;
         }
-        self.read = large_transactions.given_up(&self.read);
+        self.read = large_transactions.position_before_stream(&self.read);
         self.large_transactions = None;
         false
     }
 
-    /// What is large_transactions is through: what waited for it is new. Whether anything of it has been published.
-    pub fn release(&mut self) -> bool {
+    /// The stream has ended: held transactions are new. Returns whether any chunk was published.
+    pub fn finish_large(&mut self) -> bool {
         if let Some(large_transactions) = self.large_transactions.take() {
-            self.read = large_transactions.released(&self.read);
+            self.read = large_transactions.position_after_stream(&self.read);
         }
         let was_within = matches!(self.reached, Cursor::Within { .. });
         if was_within {
@@ -73,7 +75,7 @@ impl FeedState {
         was_within
     }
 
-    /// All that has been read, and is not large_transactions, is published now. What had been published before.
+    /// Marks everything as published that was read, except large transactions. Returns the cursor before.
     pub fn advance(&mut self) -> Cursor {
         let reached = match &self.large_transactions {
             None => Cursor::At(self.read.clone()),

@@ -1,8 +1,8 @@
-//! LISTEN on a connection of its own: hears that something happened, and wakes. What happened is read in the journal.
+//! LISTEN on a separate connection: a notification wakes the feed, which reads the journal.
 //!
-//! A notification is at most once and anybody may forge one, so nothing is believed that it says. A connection that is
-//! half open is silent, so it is probed; a transaction pooler swallows LISTEN, so a notification to ourselves proves
-//! at each connection that it works. While it does not, the feed reads at short intervals instead.
+//! Postgres delivers a notification at most once and any role may forge one, so its content is not trusted. A
+//! half-open connection is silent, so the listener probes it. A transaction pooler swallows LISTEN, so each
+//! connection first proves by a notification to itself that it works. Without LISTEN the feed polls.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -20,68 +20,68 @@ use crate::feed::suppression_locks::{ListenSession, NodeName, PeerMessage};
 use crate::infra::backoff::Backoff;
 use crate::infra::db;
 
-/// The channel that the triggers ring on.
+/// The channel that the triggers notify.
 pub const CHANNEL: &str = "vestnik";
-/// The channel that says that a token may have been revoked.
+/// The channel for tokens that may have been revoked.
 pub const TOKEN_CHANNEL: &str = "vestnik_token";
 /// Between two probes of the LISTEN connection.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a probe may take before the connection counts as dead.
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
-/// How long our own notification may take at the start of a connection.
+/// How long the notification of the self-test may take.
 const SELF_TEST_DEADLINE: Duration = Duration::from_secs(2);
-/// Between two attempts where LISTEN is swallowed: a pooler seldom goes away.
+/// Between two attempts behind a pooler that swallows LISTEN: it is seldom removed.
 const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 
-/// What rings when a notification comes. Rings fold: many before one look are one.
-pub struct Bell {
+/// The signals of received notifications. Notifications coalesce: many before one read cause one read.
+pub struct ListenerSignals {
     /// There may be events.
     pub journal: Notify,
     /// A token may have been revoked.
     pub tokens: Notify,
-    /// Another node wants to mute the bell.
-    pub drain: Notify,
-    /// Another node is awake because this one mutes it.
-    pub company: Notify,
-    /// The session that listens, while it does.
-    pub ear: watch::Sender<Option<Arc<ListenSession>>>,
-    /// As which this node speaks.
+    /// Another node wants to suppress NOTIFY.
+    pub release_request: Notify,
+    /// Another node polls because this node suppresses NOTIFY.
+    pub polling_peer: Notify,
+    /// The session that listens; `None` while there is none.
+    pub session: watch::Sender<Option<Arc<ListenSession>>>,
+    /// Name of this node in messages to other nodes.
     pub node: NodeName,
     self_test: Mutex<Option<String>>,
-    self_test_heard: Notify,
+    self_test_received: Notify,
 }
 
-impl Default for Bell {
+impl Default for ListenerSignals {
     fn default() -> Self {
         Self {
             journal: Notify::new(),
             tokens: Notify::new(),
-            drain: Notify::new(),
-            company: Notify::new(),
-            ear: watch::Sender::new(None),
+            release_request: Notify::new(),
+            polling_peer: Notify::new(),
+            session: watch::Sender::new(None),
             node: NodeName::random(),
             self_test: Mutex::default(),
-            self_test_heard: Notify::new(),
+            self_test_received: Notify::new(),
         }
     }
 }
 
-impl Bell {
-    fn hear(&self, channel: &str, payload: &str) {
+impl ListenerSignals {
+    fn dispatch(&self, channel: &str, payload: &str) {
         if channel == TOKEN_CHANNEL {
             return self.tokens.notify_one();
         }
-        match PeerMessage::heard(payload) {
+        match PeerMessage::parse(payload) {
             Some((_, node)) if node == self.node => return,
-            Some((PeerMessage::Drain, _)) => return self.drain.notify_one(),
-            Some((PeerMessage::Here, _)) => return self.company.notify_one(),
-            Some((PeerMessage::Grew, _)) => return self.journal.notify_one(),
+            Some((PeerMessage::ReleaseRequest, _)) => return self.release_request.notify_one(),
+            Some((PeerMessage::PollingPeer, _)) => return self.polling_peer.notify_one(),
+            Some((PeerMessage::EventsRead, _)) => return self.journal.notify_one(),
             None => {}
         }
         let mut expected = self.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if expected.as_deref().is_some_and(|test| payload == test) {
             *expected = None;
-            self.self_test_heard.notify_one();
+            self.self_test_received.notify_one();
         } else {
             drop(expected);
             self.journal.notify_one();
@@ -94,9 +94,9 @@ impl Bell {
 pub enum Hearing {
     /// They do: proven when the connection was made, probed since.
     Listening,
-    /// There is no connection at the moment, or none yet.
+    /// There is no connection now, or not yet.
     Disconnected,
-    /// Something between us and Postgres swallows them: a transaction pooler.
+    /// A transaction pooler between this node and Postgres swallows them.
     Swallowed,
     /// They are switched off.
     Off,
@@ -108,53 +108,53 @@ pub enum Lost {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] db::Error),
-    /// Postgres says so, or is gone.
+    /// An error of Postgres, or of the connection.
     #[error("{}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// Without a word.
+    /// The connection ended without an error.
     #[error("the connection ended")]
     Ended,
-    /// As over a half-open connection.
+    /// A probe got no answer: the connection may be half open.
     #[error("no answer to a probe within {} s", PROBE_DEADLINE.as_secs())]
     Silent,
-    /// Something has taken LISTEN back.
-    #[error("Postgres no longer lists our channels")]
+    /// LISTEN is no longer in force.
+    #[error("LISTEN is no longer in force on this connection")]
     Unlisted,
-    /// The locks die with the session, so it ends.
-    #[error("a lock of its session could not be asked for, or let go of")]
+    /// It is unknown which locks the session holds; its end releases them.
+    #[error("a lock of the listening session could not be acquired or released")]
     LocksUnknown,
-    /// Somebody has migrated with other settings.
-    #[error("the bell's locks have other keys now")]
+    /// `vestnik migrate` has run with another `database.notify_lock_key`.
+    #[error("database.notify_lock_key has changed in the database")]
     OtherLocks,
-    /// The database is older than the bell.
-    #[error("the triggers know nothing of the bell's locks: run `vestnik migrate`")]
+    /// The schema is older than NOTIFY suppression.
+    #[error("the triggers are older than NOTIFY suppression: run `vestnik migrate`")]
     NotMigrated,
-    /// By choice.
-    #[error("the triggers do not ring: database.notify was \"off\" when `vestnik migrate` ran last")]
+    /// Switched off by the setting.
+    #[error("the triggers do not notify: database.notify was \"off\" when `vestnik migrate` ran last")]
     Off,
-    /// What a transaction pooler does.
+    /// The effect of a transaction pooler.
     #[error(
         "our own notification did not come back: a transaction pooler? Set database.listen_url to a direct address"
     )]
     Swallowed,
 }
 
-/// Listens until the shutdown, coming back by itself.
+/// Listens until the shutdown, and reconnects.
 pub async fn run(
     listen_url: SecretString,
     notify_url: SecretString,
-    bell: &Bell,
+    signals: &ListenerSignals,
     hearing: watch::Sender<Hearing>,
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::new();
     loop {
         let lost = tokio::select! {
-            lost = listen(&listen_url, &notify_url, bell, &hearing, &mut backoff) => lost,
+            lost = listen(&listen_url, &notify_url, signals, &hearing, &mut backoff) => lost,
             () = shutdown.cancelled() => return,
         };
         let Err(lost) = lost;
-        bell.ear.send_replace(None);
+        signals.session.send_replace(None);
         let swallowed = matches!(lost, Lost::Swallowed | Lost::Off | Lost::Connect(db::Error::Pooled));
         hearing.send_replace(if swallowed {
             Hearing::Swallowed
@@ -166,7 +166,11 @@ pub async fn run(
         } else {
             backoff.next_pause()
         };
-        tracing::warn!(error = %lost, retry_ms = pause.as_millis() as u64, "not listening; reading at short intervals instead");
+        tracing::warn!(
+            error = %lost,
+            retry_ms = pause.as_millis() as u64,
+            "not listening; polling the journal instead"
+        );
         metrics::counter!("vestnik_listener_reconnects_total").increment(1);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -175,24 +179,24 @@ pub async fn run(
     }
 }
 
-/// Listens until it is proven that notifications come back, or why they do not.
+/// Tests whether notifications arrive.
 pub async fn prove(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
-    let bell = Bell::default();
-    let (hearing, mut heard) = watch::channel(Hearing::Disconnected);
+    let signals = ListenerSignals::default();
+    let (hearing, mut state) = watch::channel(Hearing::Disconnected);
     let mut backoff = Backoff::new();
-    // The answer says all; a node that listens is worth a line in the log, a proof is not.
-    let listening = listen(listen_url, notify_url, &bell, &hearing, &mut backoff);
+    // The result says everything; only a node that listens is worth a log line.
+    let listening = listen(listen_url, notify_url, &signals, &hearing, &mut backoff);
     tokio::select! {
         lost = listening.with_subscriber(NoSubscriber::new()) => lost.map(|never| match never {}),
-        _ = heard.wait_for(|hearing| *hearing == Hearing::Listening) => Ok(()),
+        _ = state.wait_for(|hearing| *hearing == Hearing::Listening) => Ok(()),
     }
 }
 
-/// Listens until something breaks.
+/// Listens until the connection fails.
 async fn listen(
     listen_url: &SecretString,
     notify_url: &SecretString,
-    bell: &Bell,
+    signals: &ListenerSignals,
     hearing: &watch::Sender<Hearing>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, Lost> {
@@ -200,15 +204,17 @@ async fn listen(
     let messages = async {
         loop {
             match poll_fn(|context| connection.poll_message(context)).await {
-                Some(Ok(AsyncMessage::Notification(heard))) => bell.hear(heard.channel(), heard.payload()),
+                Some(Ok(AsyncMessage::Notification(notification))) => {
+                    signals.dispatch(notification.channel(), notification.payload())
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Lost::Postgres(error),
                 None => return Lost::Ended,
             }
         }
     };
-    let conversation = async {
-        // Behind a transaction pooler LISTEN would stay behind on a session of somebody else.
+    let listening = async {
+        // Behind a transaction pooler LISTEN would stay on a session that another client uses.
         db::needs_session(&client, listen_url).await?;
         let listen = format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}");
         timeout(PROBE_DEADLINE, async {
@@ -217,50 +223,58 @@ async fn listen(
         })
         .await
         .map_err(|_| Lost::Silent)??;
-        self_test(notify_url, bell).await?;
+        self_test(notify_url, signals).await?;
         let key = timeout(PROBE_DEADLINE, notify_lock_key(&client))
             .await
             .map_err(|_| Lost::Silent)??;
-        let ear = Arc::new(ListenSession::new(client, CHANNEL, key));
+        let session = Arc::new(ListenSession::new(client, CHANNEL, key));
         backoff.reset();
-        bell.ear.send_replace(Some(Arc::clone(&ear)));
+        signals.session.send_replace(Some(Arc::clone(&session)));
         hearing.send_replace(Hearing::Listening);
         tracing::info!("listening");
-        // LISTEN first, then read: what was committed before we listened rang nobody.
-        bell.journal.notify_one();
-        bell.tokens.notify_one();
+        // LISTEN first, then read: commits before LISTEN notified nobody.
+        signals.journal.notify_one();
+        signals.tokens.notify_one();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(PROBE_INTERVAL) => {}
-                () = ear.given_up() => return Err(Lost::LocksUnknown),
+                () = session.until_broken() => return Err(Lost::LocksUnknown),
             }
-            timeout(PROBE_DEADLINE, probe(&ear)).await.map_err(|_| Lost::Silent)??;
+            timeout(PROBE_DEADLINE, probe(&session))
+                .await
+                .map_err(|_| Lost::Silent)??;
         }
     };
     tokio::select! {
         lost = messages => Err(lost),
-        lost = conversation => lost,
+        lost = listening => lost,
     }
 }
 
-/// Rings from another connection and waits to hear it: on the same one, a pooler would pass it.
-async fn self_test(notify_url: &SecretString, bell: &Bell) -> Result<(), Lost> {
+/// Notifies from another connection and waits for the notification: on the same connection, a pooler would pass it.
+async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Result<(), Lost> {
     let test = format!(r#"{{"test":"{:016x}"}}"#, fastrand::u64(..));
-    *bell.self_test.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(test.clone());
-    let ringer = db::connect_as(notify_url, "self-test").await?;
+    *signals
+        .self_test
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(test.clone());
+    let notifier = db::connect_as(notify_url, "self-test").await?;
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&CHANNEL, &test];
-    timeout(PROBE_DEADLINE, ringer.execute("select pg_notify($1, $2)", &parameters))
-        .await
-        .map_err(|_| Lost::Silent)??;
-    timeout(SELF_TEST_DEADLINE, bell.self_test_heard.notified())
+    timeout(
+        PROBE_DEADLINE,
+        notifier.execute("select pg_notify($1, $2)", &parameters),
+    )
+    .await
+    .map_err(|_| Lost::Silent)??;
+    timeout(SELF_TEST_DEADLINE, signals.self_test_received.notified())
         .await
         .map_err(|_| Lost::Swallowed)
 }
 
-/// The key that the triggers ask for, if they ring at all.
+/// The lock key that the triggers use, if they notify at all.
 async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
-    let there = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
-    if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+    let is_migrated = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
+    if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
         return Err(Lost::NotMigrated);
     }
     let row = client
@@ -276,20 +290,20 @@ async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
     }
 }
 
-async fn probe(ear: &ListenSession) -> Result<(), Lost> {
-    let row = ear
+async fn probe(session: &ListenSession) -> Result<(), Lost> {
+    let row = session
         .client()
         .query_one("select array(select pg_listening_channels())", &[])
         .await?;
     let channels: Vec<String> = row.try_get(0)?;
-    let both = [CHANNEL, TOKEN_CHANNEL]
+    let all_listed = [CHANNEL, TOKEN_CHANNEL]
         .iter()
-        .all(|ours| channels.iter().any(|listed| listed == ours));
-    if !both {
+        .all(|channel| channels.iter().any(|listed| listed == channel));
+    if !all_listed {
         return Err(Lost::Unlisted);
     }
-    let key = notify_lock_key(ear.client()).await?;
-    if key == ear.key() {
+    let key = notify_lock_key(session.client()).await?;
+    if key == session.key() {
         Ok(())
     } else {
         Err(Lost::OtherLocks)

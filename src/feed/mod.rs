@@ -1,9 +1,9 @@
-//! Turns wakes and reads of the journal into one stream of events in order. One task, one source.
+//! Reads the journal on every wake, and publishes one ordered stream of events. One task, one source.
 //!
-//! A wake only says "look": many that come during one read fold into the next, so reads batch by themselves under
-//! load. The position stays in memory when a connection breaks, so what was committed meanwhile is read after it.
-//! `quiet` says when to read: when it is rung, or, where ringing would cost the shop more, again and again. What a large
-//! transaction has written is published in chunks between the reads: `large_transactions`.
+//! Wakes during one read coalesce into the next read, so reads form batches under load. The position outlives a
+//! connection, so commits during an outage are read after it. `wakeup` decides when to read: on notification, or by
+//! polling where NOTIFY would cost the shop more. `large_transactions` publishes the events of large transactions in
+//! chunks between the reads.
 
 mod chunk_publisher;
 mod feed_state;
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{Body, JournalEvent, RowWrite, Write};
 use crate::fanout::router::{Newcomer, Router, Translation};
-use crate::feed::listener::{Bell, Hearing};
+use crate::feed::listener::{Hearing, ListenerSignals};
 use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
 use crate::infra::metrics::HOT;
@@ -37,21 +37,21 @@ use crate::journal::{self, News, Reader};
 use crate::sources::Changes;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
-use chunk_publisher::Beside;
+use chunk_publisher::ChunkPublisher;
 use feed_state::FeedState;
 use large_transactions::TooMany;
 use wakeup::{WakeReason, WakeupDriver};
 
-/// A position older than this is not fresh: [`FeedHealth::is_fresh`].
+/// A last read older than this is stale: [`FeedHealth::is_fresh`].
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// When the feed last stood where the journal stands.
+/// When the feed last read the journal, and whether notifications were missed.
 #[derive(Debug)]
 pub struct FeedHealth {
     began: Instant,
     /// Milliseconds from `began`; 0: never.
     last_read: AtomicU64,
-    /// Events that nothing rang for.
+    /// Events that were found without a notification.
     missed_notifications: AtomicU64,
 }
 
@@ -66,20 +66,20 @@ impl Default for FeedHealth {
 }
 
 impl FeedHealth {
-    /// Whether it was not fresh before.
-    fn beat(&self) -> bool {
+    /// Records a read. Returns whether the feed was stale before.
+    fn record_read(&self) -> bool {
         let was_stale = !self.is_fresh();
         let now = self.began.elapsed().as_millis() as u64;
         self.last_read.store(now.max(1), Ordering::Relaxed);
         was_stale
     }
 
-    fn miss(&self, events: u64) {
+    fn record_missed(&self, events: u64) {
         self.missed_notifications.fetch_add(events, Ordering::Relaxed);
         metrics::counter!("vestnik_missed_notification_events_total").increment(events);
     }
 
-    /// Events that a sleeping feed found though nothing rang for them. A defect, where it is not 0.
+    /// Events that an idle feed found without a notification. Any number above 0 is a defect.
     pub fn missed_notifications(&self) -> u64 {
         self.missed_notifications.load(Ordering::Relaxed)
     }
@@ -89,41 +89,41 @@ impl FeedHealth {
         self.age().is_some_and(|age| age < FRESH_FOR)
     }
 
-    /// How long ago the journal was read; none: it never was.
+    /// Time since the last read of the journal; `None`: no read yet.
     pub fn age(&self) -> Option<Duration> {
         let last = self.last_read.load(Ordering::Relaxed);
         (last != 0).then(|| self.began.elapsed().saturating_sub(Duration::from_millis(last)))
     }
 }
 
-/// Reads the journal and publishes.
+/// Reads the journal and publishes its events.
 pub struct Feed {
-    /// Where the journal is.
+    /// The database of the journal.
     pub database: Database,
-    /// What wakes it.
-    pub bell: Arc<Bell>,
-    /// Whether the bell can be trusted.
+    /// Signals of the listener.
+    pub signals: Arc<ListenerSignals>,
+    /// Whether notifications arrive.
     pub hearing: watch::Receiver<Hearing>,
-    /// Where LISTEN is: the same database, past any pooler.
+    /// Address for LISTEN: the same database, past any pooler.
     pub listen_url: SecretString,
-    /// Who gets the events.
+    /// Receives the events.
     pub router: Arc<Router>,
-    /// When it last read.
-    pub pulse: Arc<FeedHealth>,
-    /// Rung when it has read something: the durable sends plan then.
-    pub news: Arc<Notify>,
-    /// What the rows mean.
+    /// When the feed last read.
+    pub health: Arc<FeedHealth>,
+    /// Notified after a read with events: the durable sends are planned then.
+    pub new_events: Arc<Notify>,
+    /// The sources, which say what the rows mean.
     pub sources: Arc<Registry>,
-    /// Looks up what they do not say.
+    /// Looks up values that the rows do not contain.
     pub lookup: Arc<Lookup>,
 }
 
 impl Feed {
-    /// Reads until the shutdown, coming back by itself.
+    /// Reads until the shutdown, and reconnects.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut place = None;
-        let mut quiet = WakeupDriver::new(
-            Arc::clone(&self.bell),
+        let mut state = None;
+        let mut wakeup = WakeupDriver::new(
+            Arc::clone(&self.signals),
             self.hearing.clone(),
             self.listen_url.clone(),
             self.database.safety_read,
@@ -131,13 +131,17 @@ impl Feed {
         let mut backoff = Backoff::new();
         loop {
             let result = tokio::select! {
-                result = self.follow(&mut place, &mut quiet, &mut backoff) => result,
+                result = self.connect_and_read(&mut state, &mut wakeup, &mut backoff) => result,
                 () = shutdown.cancelled() => return,
             };
             let Err(error) = result;
-            quiet.journal_lost();
+            wakeup.journal_lost();
             let pause = backoff.next_pause();
-            tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "the feed lost the journal; its position is kept");
+            tracing::warn!(
+                %error,
+                retry_ms = pause.as_millis() as u64,
+                "the feed lost its connection to the journal; it keeps its position and reconnects"
+            );
             metrics::counter!("vestnik_feed_reconnects_total").increment(1);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -146,71 +150,76 @@ impl Feed {
         }
     }
 
-    /// Connects, and reads on every wake until something breaks.
-    async fn follow(
+    /// Connects, and reads on every wake until the connection fails.
+    async fn connect_and_read(
         &self,
-        place: &mut Option<FeedState>,
-        quiet: &mut WakeupDriver,
+        state: &mut Option<FeedState>,
+        wakeup: &mut WakeupDriver,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let reader = Reader::connect(&self.database).await?;
-        // Before the first session is let in: what was missed meanwhile is translated, too.
+        // Before the first session is admitted: events of the meantime need a translation, too.
         if self.sources.current().version == 0 {
             reader.reload(&self.sources).await?;
         }
-        let place = match place {
-            Some(place) if place.epoch == reader.epoch() => place,
-            other => self.begin(other, &reader).await?,
+        let state = match state {
+            Some(state) if state.epoch == reader.epoch() => state,
+            other => self.start_epoch(other, &reader).await?,
         };
         backoff.reset();
-        let mut beside = None;
+        let mut publisher = None;
         let mut wake = WakeReason::Notified;
-        // Found by a tick, with no ring since: the notification may still be on its way.
+        // Found by the fallback poll, without a notification since: it may still arrive.
         let mut missed_notifications = 0;
         loop {
-            let events = self.read(&reader, place, quiet).await?;
-            if self.pulse.beat() {
+            let events = self.read(&reader, state, wakeup).await?;
+            if self.health.record_read() {
                 self.router.set_stale(false);
             }
             match wake {
-                WakeReason::Tick => {
-                    self.pulse.miss(missed_notifications);
+                WakeReason::FallbackPoll => {
+                    self.health.record_missed(missed_notifications);
                     missed_notifications = events;
                 }
                 WakeReason::Notified | WakeReason::Poll => missed_notifications = 0,
             }
-            wake = self.wait(place, &mut beside, quiet).await?;
+            wake = self.wait(state, &mut publisher, wakeup).await?;
         }
     }
 
-    /// Waits until it is time to read. What is large_transactions comes in the meantime, a chunk at most: who writes does not wait for
-    /// more than one, and what it wrote is read behind it.
+    /// Waits until it is time to read. Meanwhile it publishes chunks of large transactions, at most one before each
+    /// read, so that other writers wait for no more than one chunk.
     async fn wait(
         &self,
-        place: &mut FeedState,
-        beside: &mut Option<Beside>,
-        quiet: &mut WakeupDriver,
+        state: &mut FeedState,
+        publisher: &mut Option<ChunkPublisher>,
+        wakeup: &mut WakeupDriver,
     ) -> Result<WakeReason, journal::ConnectError> {
         loop {
-            let Some(large_transactions) = &place.large_transactions else {
-                return Ok(quiet.wait().await);
+            let Some(large_transactions) = &state.large_transactions else {
+                return Ok(wakeup.wait().await);
             };
-            let chunks = beside.get_or_insert_with(|| {
+            let chunks = publisher.get_or_insert_with(|| {
                 let (of, through) = large_transactions.to_stream();
-                Beside::new(journal::beside(&self.database, place.epoch, &of, through))
+                ChunkPublisher::new(journal::stream_large_transactions(
+                    &self.database,
+                    state.epoch,
+                    &of,
+                    through,
+                ))
             });
             let chunk = tokio::select! {
-                wake = quiet.wait(), if !large_transactions.is_full() => return Ok(wake),
+                wake = wakeup.wait(), if !large_transactions.is_full() => return Ok(wake),
                 chunk = chunks.next(&self.router) => chunk?,
             };
             match chunk {
-                Some(events) => self.publish_chunk(place, &events).await,
+                Some(events) => self.publish_chunk(state, &events).await,
                 None => {
-                    *beside = None;
-                    self.release(place);
+                    *publisher = None;
+                    self.finish_large(state);
                 }
             }
-            if place
+            if state
                 .large_transactions
                 .as_ref()
                 .is_none_or(|large_transactions| !large_transactions.is_full())
@@ -220,135 +229,137 @@ impl Feed {
         }
     }
 
-    /// Takes the first position in this life of the database. Had there been another one, every session's cursor
-    /// belongs to it: the router lets them go, they come back, and are told to load their lists anew.
-    async fn begin<'a>(
+    /// Sets the first position in this epoch. Cursors of an earlier epoch are void: the router closes those sessions,
+    /// and their clients reconnect and reload their lists.
+    async fn start_epoch<'a>(
         &self,
-        place: &'a mut Option<FeedState>,
+        state: &'a mut Option<FeedState>,
         reader: &Reader,
     ) -> Result<&'a mut FeedState, journal::ConnectError> {
         let (epoch, read) = (reader.epoch(), reader.now().await?);
         self.router.reach(epoch, &read);
-        if place.is_some() {
-            tracing::warn!("the database was restored or failed over: every session begins anew");
+        if state.is_some() {
+            tracing::warn!("the database was restored or failed over: every session starts again");
         }
-        Ok(place.insert(FeedState::new(epoch, read)))
+        Ok(state.insert(FeedState::new(epoch, read)))
     }
 
-    /// Publishes what is new, and moves the position. The number of events.
+    /// Publishes new events, and advances the position. Returns the number of events.
     async fn read(
         &self,
         reader: &Reader,
-        place: &mut FeedState,
-        quiet: &mut WakeupDriver,
+        state: &mut FeedState,
+        wakeup: &mut WakeupDriver,
     ) -> Result<u64, journal::Error> {
         HOT.reads.increment(1);
         loop {
-            let news = reader.news(&place.read).await?;
+            let read = reader.news(&state.read).await?;
             let News::Read {
                 snapshot,
                 clock,
                 sources,
                 events,
                 newest,
-            } = news
+            } = read
             else {
-                quiet.read(None, &[]);
-                let outline = reader.outline(&place.read).await?;
-                match outline.map_or(Err(TooMany), |outline| place.put_aside(outline)) {
+                wakeup.record_read(None, &[]);
+                let outline = reader.outline(&state.read).await?;
+                match outline.map_or(Err(TooMany), |outline| state.separate_large(outline)) {
                     Ok(()) => continue,
-                    Err(TooMany) => return self.read_too_much(reader, place).await,
+                    Err(TooMany) => return self.read_many(reader, state).await,
                 }
             };
-            quiet.read(Some((&snapshot, clock)), &events);
+            wakeup.record_read(Some((&snapshot, clock)), &events);
             self.refresh_sources(reader, sources).await?;
-            let Ok(events) = self.part(reader, place, events).await? else {
-                return self.read_too_much(reader, place).await;
+            let Ok(events) = self.remove_related(reader, state, events).await? else {
+                return self.read_many(reader, state).await;
             };
-            let newest = newest.unwrap_or(place.read.newest()).max(place.read.newest());
+            let newest = newest.unwrap_or(state.read.newest()).max(state.read.newest());
             let next = Position::after(&snapshot, newest);
-            if events.is_empty() && next == place.read {
+            if events.is_empty() && next == state.read {
                 return Ok(0);
             }
-            place.read = next;
-            self.publish(place, &events).await;
-            self.news.notify_one();
+            state.read = next;
+            self.publish(state, &events).await;
+            self.new_events.notify_one();
             return Ok(events.len() as u64);
         }
     }
 
-    /// Leaves of what was read what nothing that is large_transactions concerns.
-    async fn part(
+    /// Removes the events that must wait for a large transaction.
+    async fn remove_related(
         &self,
         reader: &Reader,
-        place: &mut FeedState,
+        state: &mut FeedState,
         events: Vec<JournalEvent>,
     ) -> Result<Result<Vec<JournalEvent>, TooMany>, journal::Error> {
-        let Some(large_transactions) = &mut place.large_transactions else {
+        let Some(large_transactions) = &mut state.large_transactions else {
             return Ok(Ok(events));
         };
-        let (large, stores) = large_transactions.to_ask(&events);
+        let (large, stores) = large_transactions.stores_to_look_up(&events);
         let touched = reader.touched(&stores, large).await?;
-        Ok(large_transactions.part(events, &touched))
+        Ok(large_transactions.remove_related(events, &touched))
     }
 
-    /// What is new is neither little nor large. Behind something large_transactions that is on its way it waits.
-    async fn read_too_much(&self, reader: &Reader, place: &mut FeedState) -> Result<u64, journal::Error> {
-        if place.waits_for_aside() {
+    /// Reads too many new events of small transactions. They wait while large transactions are being published.
+    async fn read_many(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
+        if state.must_wait() {
             return Ok(0);
         }
-        self.read_backlog(reader, place).await
+        self.read_backlog(reader, state).await
     }
 
-    /// Publishes a long backlog as it is streamed. A break in the middle begins it again from the same position: then
-    /// events come twice, with the same id, rather than never.
-    async fn read_backlog(&self, reader: &Reader, place: &mut FeedState) -> Result<u64, journal::Error> {
-        // A connection that streams answers nothing else: what changes meanwhile is seen by the next read.
+    /// Publishes a long backlog as it is streamed. After a failure it starts again at the same position: some events
+    /// come twice, with the same id, and none is lost.
+    async fn read_backlog(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
+        // The connection is busy during the stream: changes of the sources are seen by the next read.
         reader.reload(&self.sources).await?;
-        let mut backlog = reader.backlog(&place.read).await?;
+        let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
-        let mut reached = place.reached.clone();
+        let mut reached = state.reached.clone();
         loop {
             let events = backlog.chunks.next().await?;
             let Some(last) = events.last() else { break };
             let through = Cursor::Within {
-                before: place.read.clone(),
+                before: state.read.clone(),
                 seen: backlog.seen.clone(),
                 through: last.id,
             };
-            self.hand_over(place.epoch, &events, &reached, &through).await;
+            self.translate_and_publish(state.epoch, &events, &reached, &through)
+                .await;
             total += events.len() as u64;
             reached = through;
         }
-        self.router.reach(place.epoch, &backlog.seen);
-        *place = FeedState::new(place.epoch, backlog.seen);
-        self.news.notify_one();
+        self.router.reach(state.epoch, &backlog.seen);
+        *state = FeedState::new(state.epoch, backlog.seen);
+        self.new_events.notify_one();
         Ok(total)
     }
 
-    /// Publishes a part of what is large_transactions.
-    async fn publish_chunk(&self, place: &mut FeedState, events: &[JournalEvent]) {
-        if let (Some(large_transactions), Some(last)) = (&mut place.large_transactions, events.last()) {
-            large_transactions.reach(last.id);
-            self.publish(place, events).await;
-            self.news.notify_one();
+    /// Publishes a chunk of the large transactions.
+    async fn publish_chunk(&self, state: &mut FeedState, events: &[JournalEvent]) {
+        if let (Some(large_transactions), Some(last)) = (&mut state.large_transactions, events.last()) {
+            large_transactions.advance_to(last.id);
+            self.publish(state, events).await;
+            self.new_events.notify_one();
         }
     }
 
-    /// What was large_transactions is through.
-    fn release(&self, place: &mut FeedState) {
-        if place.release() {
-            self.router.reach(place.epoch, &place.read);
+    /// Finishes the large transactions after their last chunk.
+    fn finish_large(&self, state: &mut FeedState) {
+        if state.finish_large() {
+            self.router.reach(state.epoch, &state.read);
         }
     }
 
-    async fn publish(&self, place: &mut FeedState, events: &[JournalEvent]) {
-        let before = place.advance();
-        self.hand_over(place.epoch, events, &before, &place.reached).await;
+    async fn publish(&self, state: &mut FeedState, events: &[JournalEvent]) {
+        let before = state.advance();
+        self.translate_and_publish(state.epoch, events, &before, &state.reached)
+            .await;
     }
 
-    /// Looks up what the rows do not say, for the stores that have a session here, and hands them over.
-    async fn hand_over(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
+    /// Looks up missing values for the stores that have a session here, and publishes the events.
+    async fn translate_and_publish(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         count(events);
         loop {
             let sources = self.sources.current();
@@ -370,7 +381,7 @@ impl Feed {
         }
     }
 
-    /// Loads the sources anew where another version is in force. Lists that were read otherwise are out of date then.
+    /// Reloads the sources after a change of version. Lists of the earlier version are out of date then.
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = reader.reload(&self.sources).await?;

@@ -1,38 +1,38 @@
-//! A pause shorter than a timer's tick.
+//! Sleeps for less than a tick of tokio's timer.
 
 use std::io;
 use std::time::Duration;
 
-/// tokio's timers tick in whole milliseconds, and a sleep takes one more than was asked for.
+/// tokio's timers tick in whole milliseconds, and a sleep takes one tick more than requested.
 const TICK: Duration = Duration::from_millis(2);
 
-/// Waits, one pause at a time.
+/// A timer for one sleep at a time.
 #[derive(Debug)]
 pub struct PreciseSleep(io::Result<timer::Timer>);
 
 impl PreciseSleep {
-    /// Within a runtime.
+    /// Needs a tokio runtime.
     pub fn new() -> Self {
         Self(timer::Timer::new())
     }
 
-    /// Waits for about so long, and not for less.
-    pub async fn take(&mut self, pause: Duration) {
+    /// Sleeps for about this time, and never for less.
+    pub async fn sleep(&mut self, pause: Duration) {
         if pause >= TICK {
             return tokio::time::sleep(pause).await;
         }
         if let Ok(timer) = &mut self.0
-            && timer.ring(pause).await.is_ok()
+            && timer.wait(pause).await.is_ok()
         {
             return;
         }
-        // A thread that sleeps wakes within 0.1 ms. It cannot fail: it does nothing.
+        // A sleeping thread wakes within 0.1 ms. The error is impossible: the closure cannot fail.
         let _ = tokio::task::spawn_blocking(move || std::thread::sleep(pause)).await;
     }
 }
 
-/// The kernel's, which rings where the sockets do. A thread that sleeps has to be woken, and to wake this one: at 2,000
-/// orders/s that was 6.2 switches an order instead of 3.5, and 6 % of the way to the socket.
+/// A timer of the kernel, polled like a socket. A sleeping thread must be woken, and must wake this one. At 2,000
+/// orders/s that was 6.2 context switches an order instead of 3.5, and 6 % of the delivery time.
 #[cfg(target_os = "linux")]
 mod timer {
     use std::io;
@@ -57,11 +57,11 @@ mod timer {
             AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?).map(Self)
         }
 
-        /// Waits until it rings, after this pause of less than a second. What it was set to before is forgotten.
-        pub async fn ring(&mut self, pause: Duration) -> io::Result<()> {
+        /// Waits for this pause of less than a second. An earlier pause is discarded.
+        pub async fn wait(&mut self, pause: Duration) -> io::Result<()> {
             let once = Itimerspec {
                 it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-                // 0 would mean never.
+                // 0 would disarm the timer.
                 it_value: Timespec {
                     tv_sec: 0,
                     tv_nsec: pause.subsec_nanos().max(1).into(),
@@ -70,10 +70,10 @@ mod timer {
             timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
             loop {
                 let mut ready = self.0.readable().await?;
-                let rung = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
-                // Otherwise it rang for a pause that nobody waited for to the end.
-                if let Ok(rung) = rung {
-                    return rung.map(drop);
+                let expired = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
+                // Otherwise it expired for an earlier pause that was dropped.
+                if let Ok(expired) = expired {
+                    return expired.map(drop);
                 }
             }
         }
@@ -93,7 +93,7 @@ mod timer {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        pub async fn ring(&mut self, _: Duration) -> io::Result<()> {
+        pub async fn wait(&mut self, _: Duration) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
     }
@@ -107,27 +107,27 @@ mod tests {
 
     use super::*;
 
-    async fn is_whole(nap: &mut PreciseSleep, pause: Duration) {
+    async fn is_whole(sleep: &mut PreciseSleep, pause: Duration) {
         let begin = Instant::now();
-        nap.take(pause).await;
+        sleep.sleep(pause).await;
         assert!(begin.elapsed() >= pause, "{:?} of {pause:?}", begin.elapsed());
     }
 
     #[tokio::test]
-    async fn a_nap_is_not_shorter_than_asked_also_after_one_that_was_left() {
-        let mut nap = PreciseSleep::new();
+    async fn a_sleep_is_never_too_short_even_after_a_dropped_one() {
+        let mut sleep = PreciseSleep::new();
         for pause in [0, 1, 300, 1_900, 2_100].map(Duration::from_micros) {
-            is_whole(&mut nap, pause).await;
-            // It rings, and nobody is there.
-            let left = nap.take(Duration::from_micros(100)).now_or_never();
-            assert_eq!(left, None, "it was waited for");
+            is_whole(&mut sleep, pause).await;
+            // The timer expires, and no task waits.
+            let left = sleep.sleep(Duration::from_micros(100)).now_or_never();
+            assert_eq!(left, None, "the sleep must not be over");
             std::thread::sleep(Duration::from_micros(300));
-            is_whole(&mut nap, Duration::from_micros(1_500)).await;
+            is_whole(&mut sleep, Duration::from_micros(1_500)).await;
         }
     }
 
     #[tokio::test]
-    async fn without_a_timer_of_the_kernel_a_thread_sleeps() {
+    async fn without_a_kernel_timer_a_thread_sleeps() {
         is_whole(
             &mut PreciseSleep(Err(io::ErrorKind::Unsupported.into())),
             Duration::from_micros(300),

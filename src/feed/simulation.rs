@@ -1,13 +1,13 @@
-//! Three nodes' [`WakeupState`]s against locks, transactions and notifications that are played by the rules of Postgres, in any
-//! order, with sessions that break between any two steps. What must hold: once nobody writes, a sleeping node that has
-//! taken what was said to it has read everything.
+//! Runs the [`WakeupState`]s of three nodes against simulated locks, transactions and notifications of Postgres, in
+//! random order, with sessions that break between any two steps. Invariant: once no writer is left, an idle node that
+//! has taken its messages has read every event.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
 use super::in_flight::Verdict;
-use super::wakeup_state::{Act, Input, WakeupState};
+use super::wakeup_state::{Action, Input, WakeupState};
 use crate::domain::event::Xid;
 use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
@@ -15,54 +15,60 @@ const NODES: usize = 3;
 const STEPS: usize = 400;
 const SEEDS: u64 = 1500;
 
-/// How the number is taken that a node waits for before it sleeps.
+/// The transaction id that a node waits for before it goes idle.
 #[derive(Clone, Copy, PartialEq)]
-enum Mark {
-    /// As [`crate::feed::suppression_locks::ListenSession::ask`] does.
-    OwnNumber,
-    /// One after the last transaction that has ended: what a snapshot calls `xmax`.
+enum WaitFor {
+    /// As [`crate::feed::suppression_locks::ListenSession::try_acquire_idle_lock`] does.
+    OwnXid,
+    /// One after the last transaction that has ended: the `xmax` of a snapshot.
     Xmax,
-    /// None: it sleeps as soon as it holds R.
-    NoSweep,
+    /// None: the node is idle as soon as it holds the idle lock.
+    Nothing,
 }
 
-enum Told {
-    Ring,
-    Word(PeerMessage),
+enum Message {
+    Notification,
+    Peer(PeerMessage),
 }
 
 #[derive(Default)]
-struct Gate {
-    r: bool,
-    k: bool,
-    waits_r: bool,
-    waits_k: bool,
-    /// Its session has ended; its locks go one by one.
+struct Suppressor {
+    idle_lock: bool,
+    writer_lock: bool,
+    waits_idle_lock: bool,
+    waits_writer_lock: bool,
+    /// The session has ended; Postgres releases its locks one by one.
     ended: bool,
 }
 
+impl Suppressor {
+    fn holds_or_waits(&self) -> bool {
+        self.idle_lock || self.writer_lock || self.waits_idle_lock || self.waits_writer_lock
+    }
+}
+
 struct Node {
-    mode: WakeupState,
-    hears: bool,
-    r_shared: bool,
-    doing: Option<Act>,
-    gate: Option<Gate>,
-    told: VecDeque<Told>,
+    state: WakeupState,
+    listens: bool,
+    holds_idle_lock: bool,
+    lock_operation: Option<Action>,
+    suppressor: Option<Suppressor>,
+    inbox: VecDeque<Message>,
     read: BTreeSet<u64>,
 }
 
 struct Writer {
     xid: u64,
-    rings: bool,
+    notifies: bool,
 }
 
 struct World {
     random: fastrand::Rng,
-    mark: Mark,
+    wait_for: WaitFor,
     now: Instant,
     nodes: Vec<Node>,
-    /// Gates whose node has dropped them.
-    orphans: Vec<Gate>,
+    /// Suppressor sessions that their nodes have dropped.
+    orphans: Vec<Suppressor>,
     running: Vec<Writer>,
     committed: BTreeSet<u64>,
     next_xid: u64,
@@ -70,20 +76,20 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, mark: Mark) -> Self {
+    fn new(seed: u64, wait_for: WaitFor) -> Self {
         let now = Instant::now();
         let node = |_| Node {
-            mode: WakeupState::new(now),
-            hears: false,
-            r_shared: false,
-            doing: None,
-            gate: None,
-            told: VecDeque::new(),
+            state: WakeupState::new(now),
+            listens: false,
+            holds_idle_lock: false,
+            lock_operation: None,
+            suppressor: None,
+            inbox: VecDeque::new(),
             read: BTreeSet::new(),
         };
         Self {
             random: fastrand::Rng::with_seed(seed),
-            mark,
+            wait_for,
             now,
             nodes: (0..NODES).map(node).collect(),
             orphans: Vec::new(),
@@ -94,19 +100,22 @@ impl World {
         }
     }
 
-    fn gates(&self) -> impl Iterator<Item = &Gate> {
+    fn suppressors(&self) -> impl Iterator<Item = &Suppressor> {
         self.nodes
             .iter()
-            .filter_map(|node| node.gate.as_ref())
+            .filter_map(|node| node.suppressor.as_ref())
             .chain(&self.orphans)
     }
 
     fn begin_writer(&mut self) {
         let xid = self.next_xid;
         self.next_xid += 1;
-        // The event is written, then K is asked for: refused where it is held, or waited for.
-        let rings = !self.gates().any(|gate| gate.k || gate.waits_k);
-        self.running.push(Writer { xid, rings });
+        // A writer writes its event first, then requests the writer lock: denied while a session holds it, or waits
+        // for it.
+        let notifies = !self
+            .suppressors()
+            .any(|suppressor| suppressor.writer_lock || suppressor.waits_writer_lock);
+        self.running.push(Writer { xid, notifies });
     }
 
     fn end_writer(&mut self) {
@@ -119,115 +128,123 @@ impl World {
             return; // Rolled back.
         }
         self.committed.insert(writer.xid);
-        if writer.rings {
-            self.tell_all(|| Told::Ring);
+        if writer.notifies {
+            self.send_to_all(|| Message::Notification);
         }
     }
 
-    fn tell_all(&mut self, what: impl Fn() -> Told) {
-        for node in self.nodes.iter_mut().filter(|node| node.hears) {
-            node.told.push_back(what());
+    fn send_to_all(&mut self, message: impl Fn() -> Message) {
+        for node in self.nodes.iter_mut().filter(|node| node.listens) {
+            node.inbox.push_back(message());
         }
     }
 
-    fn tell(&mut self, at: usize, input: Input) {
-        for act in self.nodes[at].mode.on(input, self.now) {
-            self.carry_out(at, act);
+    fn apply(&mut self, at: usize, input: Input) {
+        for action in self.nodes[at].state.apply(input, self.now) {
+            self.execute(at, action);
         }
     }
 
-    fn carry_out(&mut self, at: usize, act: Act) {
-        match act {
-            Act::Say(word) => {
+    fn execute(&mut self, at: usize, action: Action) {
+        match action {
+            Action::Send(message) => {
                 for other in (0..NODES).filter(|other| *other != at) {
-                    if self.nodes[other].hears {
-                        let told = if word == PeerMessage::Grew {
-                            Told::Ring
+                    if self.nodes[other].listens {
+                        let sent = if message == PeerMessage::EventsRead {
+                            Message::Notification
                         } else {
-                            Told::Word(word)
+                            Message::Peer(message)
                         };
-                        self.nodes[other].told.push_back(told);
+                        self.nodes[other].inbox.push_back(sent);
                     }
                 }
             }
-            Act::Open => {
-                self.nodes[at].doing = None;
-                if let Some(mut gate) = self.nodes[at].gate.take() {
-                    gate.ended = true;
-                    self.orphans.push(gate);
+            Action::DropSuppressor => {
+                self.nodes[at].lock_operation = None;
+                if let Some(mut suppressor) = self.nodes[at].suppressor.take() {
+                    suppressor.ended = true;
+                    self.orphans.push(suppressor);
                 }
             }
-            act => {
-                assert!(self.nodes[at].doing.is_none(), "two things at once");
-                self.nodes[at].doing = Some(act);
+            action => {
+                assert!(self.nodes[at].lock_operation.is_none(), "two lock operations at once");
+                self.nodes[at].lock_operation = Some(action);
             }
         }
     }
 
-    /// Something under way gets on.
-    fn answer(&mut self, at: usize) {
-        let Some(act) = self.nodes[at].doing else { return };
-        let others_share = self.nodes.iter().any(|node| node.r_shared);
-        let others_gate_r = self.gates().filter(|gate| gate.r).count() > 0;
-        let running_rung = self.running.iter().any(|writer| writer.rings);
-        let input = match act {
-            Act::Ask => {
-                let refused = self
-                    .gates()
-                    .any(|gate| gate.r || gate.waits_r || gate.k || gate.waits_k);
-                if refused {
-                    Input::Asked(IdleLock::Refused)
+    /// Completes the lock operation of a node, or lets it wait.
+    fn complete(&mut self, at: usize) {
+        let Some(action) = self.nodes[at].lock_operation else {
+            return;
+        };
+        let a_node_is_idle = self.nodes.iter().any(|node| node.holds_idle_lock);
+        let others_hold_idle_lock = self.suppressors().filter(|suppressor| suppressor.idle_lock).count() > 0;
+        let a_notifier_runs = self.running.iter().any(|writer| writer.notifies);
+        let input = match action {
+            Action::RequestIdleLock => {
+                let denied = self.suppressors().any(Suppressor::holds_or_waits);
+                if denied {
+                    Input::IdleLockRequested(IdleLock::Refused)
                 } else {
-                    self.nodes[at].r_shared = true;
-                    let mark = match self.mark {
-                        Mark::OwnNumber => {
+                    self.nodes[at].holds_idle_lock = true;
+                    let wait_for = match self.wait_for {
+                        WaitFor::OwnXid => {
                             self.next_xid += 1;
                             self.last_ended = self.next_xid - 1;
                             self.next_xid - 1
                         }
-                        Mark::Xmax => self.last_ended + 1,
-                        Mark::NoSweep => 0,
+                        WaitFor::Xmax => self.last_ended + 1,
+                        WaitFor::Nothing => 0,
                     };
-                    Input::Asked(IdleLock::Shared(Xid(mark)))
+                    Input::IdleLockRequested(IdleLock::Shared(Xid(wait_for)))
                 }
             }
-            Act::LetGo => {
-                self.nodes[at].r_shared = false;
-                Input::LetGo
+            Action::ReleaseIdleLock => {
+                self.nodes[at].holds_idle_lock = false;
+                Input::IdleLockReleased
             }
-            Act::Gather | Act::Close => {
-                let to_close = act == Act::Close;
-                let free = if to_close {
-                    !running_rung
+            Action::WaitForIdleLock | Action::WaitForWriterLock => {
+                let for_writer_lock = action == Action::WaitForWriterLock;
+                let free = if for_writer_lock {
+                    !a_notifier_runs
                 } else {
-                    !others_share && !others_gate_r
+                    !a_node_is_idle && !others_hold_idle_lock
                 };
-                let gate = self.nodes[at].gate.get_or_insert_default();
-                if gate.ended {
-                    self.nodes[at].doing = None;
-                    return self.tell(at, Input::GateLost);
+                let suppressor = self.nodes[at].suppressor.get_or_insert_default();
+                if suppressor.ended {
+                    self.nodes[at].lock_operation = None;
+                    return self.apply(at, Input::SuppressorLost);
                 }
-                let waits = if to_close { &mut gate.waits_k } else { &mut gate.waits_r };
+                let waits = if for_writer_lock {
+                    &mut suppressor.waits_writer_lock
+                } else {
+                    &mut suppressor.waits_idle_lock
+                };
                 if !*waits {
                     *waits = true;
                     return;
                 }
-                let turn = match (free, self.random.bool()) {
+                let wait = match (free, self.random.bool()) {
                     (true, _) => LockWait::Held,
                     (false, true) => LockWait::TimedOut,
                     (false, false) => return,
                 };
-                let gate = self.nodes[at].gate.as_mut().unwrap();
-                (gate.waits_r, gate.waits_k) = (false, false);
-                if turn == LockWait::Held {
-                    *(if to_close { &mut gate.k } else { &mut gate.r }) = true;
+                let suppressor = self.nodes[at].suppressor.as_mut().unwrap();
+                (suppressor.waits_idle_lock, suppressor.waits_writer_lock) = (false, false);
+                if wait == LockWait::Held {
+                    *(if for_writer_lock {
+                        &mut suppressor.writer_lock
+                    } else {
+                        &mut suppressor.idle_lock
+                    }) = true;
                 }
-                Input::Turn(turn)
+                Input::LockWaitEnded(wait)
             }
-            Act::Open | Act::Say(_) => unreachable!("neither has an answer"),
+            Action::DropSuppressor | Action::Send(_) => unreachable!("neither has a result"),
         };
-        self.nodes[at].doing = None;
-        self.tell(at, input);
+        self.nodes[at].lock_operation = None;
+        self.apply(at, input);
     }
 
     fn read(&mut self, at: usize) {
@@ -241,7 +258,7 @@ impl World {
         let events = self.committed.difference(&self.nodes[at].read).count();
         self.nodes[at].read = self.committed.clone();
         let verdict = [Verdict::Busy(Duration::ZERO), Verdict::Between, Verdict::Calm][self.random.usize(..3)];
-        self.tell(
+        self.apply(
             at,
             Input::Read {
                 oldest,
@@ -251,42 +268,51 @@ impl World {
         );
     }
 
-    fn hear(&mut self, at: usize) {
-        match self.nodes[at].told.pop_front() {
-            Some(Told::Ring) => self.read(at),
-            Some(Told::Word(word)) => self.tell(at, Input::Heard(word)),
+    fn receive(&mut self, at: usize) {
+        match self.nodes[at].inbox.pop_front() {
+            Some(Message::Notification) => self.read(at),
+            Some(Message::Peer(message)) => self.apply(at, Input::Received(message)),
             None => {}
         }
     }
 
-    /// A session ends: what it holds goes, and the node is told in the same moment or later.
-    fn break_ear(&mut self, at: usize) {
+    /// A session ends: its locks are released, and the node notices at once or later.
+    fn break_listen_session(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        (node.hears, node.r_shared) = (false, false);
-        node.told.clear();
-        if matches!(node.doing, Some(Act::Ask | Act::LetGo)) {
-            node.doing = None;
+        (node.listens, node.holds_idle_lock) = (false, false);
+        node.inbox.clear();
+        if matches!(
+            node.lock_operation,
+            Some(Action::RequestIdleLock | Action::ReleaseIdleLock)
+        ) {
+            node.lock_operation = None;
         }
-        self.tell(at, Input::NotListening);
+        self.apply(at, Input::NotListening);
     }
 
-    fn break_gate(&mut self, at: usize) {
-        let gates = self.nodes.iter_mut().filter_map(|node| node.gate.as_mut());
-        let mut ended: Vec<&mut Gate> = gates.filter(|gate| gate.ended).chain(&mut self.orphans).collect();
+    fn break_suppressor(&mut self, at: usize) {
+        let suppressors = self.nodes.iter_mut().filter_map(|node| node.suppressor.as_mut());
+        let mut ended: Vec<&mut Suppressor> = suppressors
+            .filter(|suppressor| suppressor.ended)
+            .chain(&mut self.orphans)
+            .collect();
         if !ended.is_empty() && self.random.bool() {
             let one = self.random.usize(..ended.len());
-            let gate = &mut ended[one];
-            (gate.waits_r, gate.waits_k) = (false, false);
-            *(if self.random.bool() { &mut gate.r } else { &mut gate.k }) = false;
-            self.orphans
-                .retain(|gate| gate.r || gate.k || gate.waits_r || gate.waits_k);
-        } else if let Some(gate) = self.nodes[at].gate.as_mut() {
-            gate.ended = true;
+            let suppressor = &mut ended[one];
+            (suppressor.waits_idle_lock, suppressor.waits_writer_lock) = (false, false);
+            *(if self.random.bool() {
+                &mut suppressor.idle_lock
+            } else {
+                &mut suppressor.writer_lock
+            }) = false;
+            self.orphans.retain(Suppressor::holds_or_waits);
+        } else if let Some(suppressor) = self.nodes[at].suppressor.as_mut() {
+            suppressor.ended = true;
             if self.random.bool() {
-                self.nodes[at].doing = None;
-                self.tell(at, Input::GateLost);
-                // A node that had no more use for it drops it all the same.
-                self.carry_out(at, Act::Open);
+                self.nodes[at].lock_operation = None;
+                self.apply(at, Input::SuppressorLost);
+                // A node that no longer needs the session drops it, too.
+                self.execute(at, Action::DropSuppressor);
             }
         }
     }
@@ -297,35 +323,35 @@ impl World {
         match self.random.u8(..100) {
             0..20 => self.begin_writer(),
             20..40 => self.end_writer(),
-            40..55 => self.hear(at),
-            55..75 => self.answer(at),
-            75..88 if !self.nodes[at].mode.is_asleep() => self.read(at),
+            40..55 => self.receive(at),
+            55..75 => self.complete(at),
+            75..88 if !self.nodes[at].state.is_idle() => self.read(at),
             88..94 => {
-                if let Some(act) = self.nodes[at].mode.due(self.now) {
-                    self.carry_out(at, act);
+                if let Some(action) = self.nodes[at].state.due_action(self.now) {
+                    self.execute(at, action);
                 }
             }
-            94..96 if !self.nodes[at].hears => {
-                self.nodes[at].hears = true;
-                self.tell(at, Input::Hears);
+            94..96 if !self.nodes[at].listens => {
+                self.nodes[at].listens = true;
+                self.apply(at, Input::Listening);
             }
-            96 => self.break_ear(at),
-            97..100 => self.break_gate(at),
+            96 => self.break_listen_session(at),
+            97..100 => self.break_suppressor(at),
             _ => {}
         }
     }
 
-    /// Nobody begins to write any more, and everything that is said is heard, one writer after another.
-    fn rest(&mut self) -> Result<(), String> {
+    /// No writer begins any more, and the nodes take all messages, one writer after another.
+    fn settle(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {
-                while !self.nodes[at].told.is_empty() {
-                    self.hear(at);
+                while !self.nodes[at].inbox.is_empty() {
+                    self.receive(at);
                 }
                 let node = &self.nodes[at];
-                if node.mode.is_asleep() && node.read != self.committed {
+                if node.state.is_idle() && node.read != self.committed {
                     let missed: Vec<_> = self.committed.difference(&node.read).collect();
-                    return Err(format!("node {at} sleeps and has not read {missed:?}"));
+                    return Err(format!("node {at} is idle and has not read {missed:?}"));
                 }
             }
             if self.running.is_empty() {
@@ -336,17 +362,17 @@ impl World {
     }
 }
 
-fn play(mark: Mark) -> Result<[usize; 2], String> {
+fn simulate(wait_for: WaitFor) -> Result<[usize; 2], String> {
     let mut seen = [0, 0];
     for seed in 0..SEEDS {
-        let mut world = World::new(seed, mark);
+        let mut world = World::new(seed, wait_for);
         for step in 0..STEPS {
             world.step();
-            seen[0] += usize::from(world.nodes.iter().any(|node| node.mode.is_asleep()));
-            seen[1] += usize::from(world.nodes.iter().any(|node| node.mode.is_muted()));
+            seen[0] += usize::from(world.nodes.iter().any(|node| node.state.is_idle()));
+            seen[1] += usize::from(world.nodes.iter().any(|node| node.state.is_suppressing()));
             if step % 40 == 39 {
                 world
-                    .rest()
+                    .settle()
                     .map_err(|error| format!("seed {seed}, step {step}: {error}"))?;
             }
         }
@@ -355,20 +381,20 @@ fn play(mark: Mark) -> Result<[usize; 2], String> {
 }
 
 #[test]
-fn at_rest_no_sleeping_node_has_anything_unread() {
-    let [asleep, muted] = play(Mark::OwnNumber).unwrap();
+fn at_rest_no_idle_node_has_an_unread_event() {
+    let [idle, suppressing] = simulate(WaitFor::OwnXid).unwrap();
     assert!(
-        asleep > 10_000 && muted > 10_000,
-        "too little was seen: {asleep} steps asleep, {muted} muted"
+        idle > 10_000 && suppressing > 10_000,
+        "too few steps: {idle} idle, {suppressing} suppressing"
     );
 }
 
 #[test]
-fn the_play_catches_a_node_that_sleeps_without_a_sweep() {
-    assert!(play(Mark::NoSweep).is_err());
+fn the_simulation_catches_a_node_that_goes_idle_without_draining() {
+    assert!(simulate(WaitFor::Nothing).is_err());
 }
 
 #[test]
-fn the_play_catches_a_sweep_that_ends_at_a_snapshots_xmax() {
-    assert!(play(Mark::Xmax).is_err());
+fn the_simulation_catches_draining_up_to_a_snapshots_xmax() {
+    assert!(simulate(WaitFor::Xmax).is_err());
 }

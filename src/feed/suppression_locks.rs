@@ -1,8 +1,8 @@
-//! The bell's two advisory locks, and what nodes tell each other about them. docs/notify-suppression.md has the protocol, and why it
-//! loses nothing; `feed/wakeup_state.rs` decides, and this carries it out.
+//! The two advisory locks of NOTIFY suppression, and the messages between nodes about them. `feed/wakeup_state.rs`
+//! decides, this module executes. docs/notify-suppression.md has the protocol, and the reasons why it loses no event.
 //!
-//! K is what a writer asks for, shared, before it rings. R is what a node holds, shared, while it sleeps. Whoever holds
-//! both exclusively has muted the bell.
+//! A writer requests the writer lock, shared, before it notifies. A node holds the idle lock, shared, while it is
+//! idle. A node that holds both locks exclusively suppresses NOTIFY.
 
 pub mod disturbance;
 
@@ -17,61 +17,60 @@ use tokio_postgres::error::SqlState;
 use crate::domain::event::Xid;
 use crate::infra::db;
 
-/// How long one wait for a lock may take: a session that is dropped while it waits in Postgres goes on waiting, and
-/// nobody else gets on meanwhile.
-const TURN: Duration = Duration::from_millis(100);
-/// A node that is gone without a word, with its machine or its network, must not keep its locks: what its session's
-/// own keepalives make of that, about 8 s. And no time-out of the database's own may end a session that only waits.
+/// Limit of one wait for a lock. A session that is dropped during a wait goes on waiting in Postgres, and blocks
+/// other requests meanwhile.
+const LOCK_WAIT_LIMIT: Duration = Duration::from_millis(100);
+/// The locks of a node that vanished with its machine or network must be released: keepalives end its session after
+/// about 8 s. No timeout of the database may end a session that only waits.
 const SESSION: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
      set idle_session_timeout = 0; set statement_timeout = 0; set default_transaction_isolation = 'read committed'";
 
-const LET_GO: &str = "select pg_advisory_unlock_shared($1, 2)";
+const RELEASE_IDLE_LOCK: &str = "select pg_advisory_unlock_shared($1, 2)";
 
-/// What a node says to the others, on the same channel as the triggers ring. Nothing of it is believed: whoever forges
-/// one makes nodes read.
+/// A message between nodes, on the channel of the triggers. No node trusts it: a forged message only causes reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerMessage {
-    /// One is about to mute the bell: let go of R, and be awake.
-    Drain,
-    /// One that has muted it has read events.
-    Grew,
-    /// There is a node that does not sleep because another one mutes.
-    Here,
+    /// A node is about to suppress NOTIFY: release the idle lock, and poll.
+    ReleaseRequest,
+    /// The suppressing node has read events.
+    EventsRead,
+    /// The sender polls because another node suppresses NOTIFY.
+    PollingPeer,
 }
 
 impl PeerMessage {
     fn name(self) -> &'static str {
         match self {
-            Self::Drain => "drain",
-            Self::Grew => "grew",
-            Self::Here => "here",
+            Self::ReleaseRequest => "release_request",
+            Self::EventsRead => "events_read",
+            Self::PollingPeer => "polling_peer",
         }
     }
 
-    /// As this node says it.
+    /// The payload of this message from `node`.
     pub fn payload(self, node: NodeName) -> String {
         format!(r#"{{"{}":"{node}"}}"#, self.name())
     }
 
-    /// The word and who said it; `None`: the bell itself.
-    pub fn heard(payload: &str) -> Option<(Self, NodeName)> {
+    /// The message and its sender; `None` for any other notification.
+    pub fn parse(payload: &str) -> Option<(Self, NodeName)> {
         let (name, node) = payload
             .strip_prefix(r#"{""#)?
             .strip_suffix(r#""}"#)?
             .split_once(r#"":""#)?;
-        let word = [Self::Drain, Self::Grew, Self::Here]
+        let message = [Self::ReleaseRequest, Self::EventsRead, Self::PollingPeer]
             .into_iter()
-            .find(|word| word.name() == name)?;
-        Some((word, NodeName(u64::from_str_radix(node, 16).ok()?)))
+            .find(|message| message.name() == name)?;
+        Some((message, NodeName(u64::from_str_radix(node, 16).ok()?)))
     }
 }
 
-/// By which a node knows its own words.
+/// By this name a node recognizes its own messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeName(u64);
 
 impl NodeName {
-    /// A new one.
+    /// A new name.
     pub fn random() -> Self {
         Self(fastrand::u64(..))
     }
@@ -83,7 +82,7 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The LISTEN session's part: what it holds dies with it, and so does what it hears.
+/// The session that listens. Its end releases its locks and ends its notifications.
 pub struct ListenSession {
     client: Client,
     channel: &'static str,
@@ -91,21 +90,22 @@ pub struct ListenSession {
     broken: Notify,
 }
 
-/// The answer to a node that wants to sleep.
+/// The result of a request for the idle lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleLock {
-    /// It holds R, shared. Whoever was refused K before has a transaction number below this one.
+    /// The session holds the idle lock, shared. Every writer that was denied the writer lock before has a transaction
+    /// id below this one.
     Shared(Xid),
-    /// Another one mutes, or is about to.
+    /// Another node suppresses NOTIFY, or is about to.
     Refused,
 }
 
-/// What the LISTEN session holds is no longer known: it ends, and another one is made.
+/// It is unknown which locks the LISTEN session holds: the session ends, and the listener opens a new one.
 #[derive(Debug)]
 pub struct Broken;
 
 impl ListenSession {
-    /// Of a session that listens on `channel` already. `key` is what the triggers know.
+    /// For a session that listens on `channel` already. `key` is the key that the triggers use.
     pub fn new(client: Client, channel: &'static str, key: i32) -> Self {
         Self {
             client,
@@ -115,126 +115,134 @@ impl ListenSession {
         }
     }
 
-    /// Its session.
+    /// The connection.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The first half of the locks' keys.
+    /// The first half of the keys of both locks.
     pub fn key(&self) -> i32 {
         self.key
     }
 
-    /// Makes the session's locks die soon after its node.
+    /// Bounds how long the locks of the session outlive its node.
     pub async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
         client.batch_execute(SESSION).await
     }
 
-    /// Asks for R, shared, without waiting. When a session ends, Postgres lets go of its locks one by one in no certain
-    /// order: R may be free while K is still held. So a look at K, too. The number is taken last, and it is a real one: the
-    /// `xmax` of a snapshot would leave out transactions that have begun since the last one ended.
-    pub async fn ask(&self) -> Result<IdleLock, Broken> {
-        self.try_ask().await.map_err(|error| self.give_up(&error))
+    /// Requests the idle lock, shared, without waiting. Postgres releases the locks of an ended session one by one,
+    /// in no certain order. The idle lock may be free while the writer lock is still held, so the method tests the
+    /// writer lock, too. It allocates a transaction id last: the `xmax` of a snapshot would miss transactions that
+    /// have begun since the last one ended.
+    pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
+        self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }
 
-    async fn try_ask(&self) -> Result<IdleLock, tokio_postgres::Error> {
-        const NUMBER: &str = "select pg_current_xact_id()::text::bigint";
-        if !self.flag("select pg_try_advisory_lock_shared($1, 2)").await? {
+    async fn request_idle_lock(&self) -> Result<IdleLock, tokio_postgres::Error> {
+        const OWN_XID: &str = "select pg_current_xact_id()::text::bigint";
+        if !self.query_flag("select pg_try_advisory_lock_shared($1, 2)").await? {
             return Ok(IdleLock::Refused);
         }
-        if !self.flag("select pg_try_advisory_lock_shared($1, 1)").await? {
-            self.flag(LET_GO).await?;
+        if !self.query_flag("select pg_try_advisory_lock_shared($1, 1)").await? {
+            self.query_flag(RELEASE_IDLE_LOCK).await?;
             return Ok(IdleLock::Refused);
         }
-        self.flag("select pg_advisory_unlock_shared($1, 1)").await?;
-        let number: i64 = self.client.query_one(NUMBER, &[]).await?.try_get(0)?;
-        Ok(IdleLock::Shared(Xid(number.unsigned_abs())))
+        self.query_flag("select pg_advisory_unlock_shared($1, 1)").await?;
+        let xid: i64 = self.client.query_one(OWN_XID, &[]).await?.try_get(0)?;
+        Ok(IdleLock::Shared(Xid(xid.unsigned_abs())))
     }
 
-    /// Lets go of R.
-    pub async fn let_go(&self) -> Result<(), Broken> {
-        let gone = self.flag(LET_GO).await;
-        gone.map(drop).map_err(|error| self.give_up(&error))
+    /// Releases the idle lock.
+    pub async fn release_idle_lock(&self) -> Result<(), Broken> {
+        let released = self.query_flag(RELEASE_IDLE_LOCK).await;
+        released.map(drop).map_err(|error| self.mark_broken(&error))
     }
 
-    /// Says a word to all nodes.
-    pub async fn say(&self, word: PeerMessage, node: NodeName) {
-        let payload = word.payload(node);
-        let said = self
+    /// Sends a message to all nodes.
+    pub async fn send(&self, message: PeerMessage, node: NodeName) {
+        let payload = message.payload(node);
+        let sent = self
             .client
             .execute("select pg_notify($1, $2)", &[&self.channel, &payload])
             .await;
-        if let Err(error) = said {
-            tracing::debug!(error = db::reason(&error), "a word to the other nodes was not said");
+        if let Err(error) = sent {
+            tracing::debug!(
+                error = db::reason(&error),
+                "could not send a message to the other nodes"
+            );
         }
     }
 
-    fn give_up(&self, error: &tokio_postgres::Error) -> Broken {
-        tracing::debug!(error = db::reason(error), "the locks of the listening session");
+    fn mark_broken(&self, error: &tokio_postgres::Error) -> Broken {
+        tracing::debug!(
+            error = db::reason(error),
+            "lost track of the locks of the listening session; the listener reconnects"
+        );
         self.broken.notify_one();
         Broken
     }
 
     /// Resolves when the session must end.
-    pub async fn given_up(&self) {
+    pub async fn until_broken(&self) {
         self.broken.notified().await;
     }
 
-    async fn flag(&self, sql: &str) -> Result<bool, tokio_postgres::Error> {
+    async fn query_flag(&self, sql: &str) -> Result<bool, tokio_postgres::Error> {
         self.client.query_one(sql, &[&self.key]).await?.try_get(0)
     }
 }
 
-/// The session that mutes. Dropping it lets go of everything.
+/// The session that suppresses NOTIFY. Dropping it releases both locks.
 pub struct SuppressorSession {
     client: Client,
     key: i32,
 }
 
-/// What came of a turn of waiting.
+/// The result of one bounded wait for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockWait {
-    /// It is held.
+    /// The session holds the lock.
     Held,
-    /// Somebody else still holds it.
+    /// Another session still holds the lock.
     TimedOut,
 }
 
 impl SuppressorSession {
-    /// A session of its own, for it waits.
+    /// Opens a separate session, because lock requests of this session wait.
     pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::QueryError> {
         let client = db::connect_session(url, "bell").await?;
         db::with_timeout(async {
             client.batch_execute(SESSION).await?;
-            let turn = format!("set lock_timeout = {}", TURN.as_millis());
-            client.batch_execute(&turn).await?;
+            let lock_timeout = format!("set lock_timeout = {}", LOCK_WAIT_LIMIT.as_millis());
+            client.batch_execute(&lock_timeout).await?;
             Ok::<_, db::QueryError>(())
         })
         .await?;
         Ok(Self { client, key })
     }
 
-    /// The same with the key that the triggers know.
-    pub async fn connect_of_triggers(url: &SecretString) -> Result<Self, db::QueryError> {
+    /// Opens such a session with the key that the triggers use.
+    pub async fn connect_with_trigger_key(url: &SecretString) -> Result<Self, db::QueryError> {
         const KEY: &str = "select vestnik.vst_notify_lock_key()";
-        let mut gate = Self::connect(url, 0).await?;
+        let mut session = Self::connect(url, 0).await?;
         let key =
-            db::with_timeout(async { Ok::<_, db::QueryError>(gate.client.query_one(KEY, &[]).await?.try_get(0)?) });
-        gate.key = key.await?;
-        Ok(gate)
+            db::with_timeout(async { Ok::<_, db::QueryError>(session.client.query_one(KEY, &[]).await?.try_get(0)?) });
+        session.key = key.await?;
+        Ok(session)
     }
 
-    /// Waits a turn for R, exclusively: until nobody sleeps.
-    pub async fn gather(&self) -> Result<LockWait, db::QueryError> {
+    /// Waits for the idle lock, exclusively, up to `LOCK_WAIT_LIMIT`: until no node is idle.
+    pub async fn wait_for_idle_lock(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 2)").await
     }
 
-    /// Waits a turn for K, exclusively: until everybody who has rung has ended. From the moment it waits, nobody rings.
-    pub async fn close(&self) -> Result<LockWait, db::QueryError> {
+    /// Waits for the writer lock, exclusively, up to `LOCK_WAIT_LIMIT`: until every transaction that has notified has
+    /// ended. No writer notifies from the start of the wait.
+    pub async fn wait_for_writer_lock(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 1)").await
     }
 
-    /// Whether the session has ended, and with it what it held.
+    /// Whether the session has ended, which released its locks.
     pub fn is_lost(&self) -> bool {
         self.client.is_closed()
     }
@@ -255,13 +263,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_known_from_a_ring() {
+    fn peer_messages_differ_from_other_notifications() {
         let node = NodeName(0xa1);
-        for word in [PeerMessage::Drain, PeerMessage::Grew, PeerMessage::Here] {
-            assert_eq!(PeerMessage::heard(&word.payload(node)), Some((word, node)));
+        for message in [
+            PeerMessage::ReleaseRequest,
+            PeerMessage::EventsRead,
+            PeerMessage::PollingPeer,
+        ] {
+            assert_eq!(PeerMessage::parse(&message.payload(node)), Some((message, node)));
         }
-        for ring in [r#"{"test":"00000000000000a1"}"#, r#"{"drain":"z"}"#, ""] {
-            assert_eq!(PeerMessage::heard(ring), None, "{ring}");
+        for other in [r#"{"test":"00000000000000a1"}"#, r#"{"release_request":"z"}"#, ""] {
+            assert_eq!(PeerMessage::parse(other), None, "{other}");
         }
     }
 }

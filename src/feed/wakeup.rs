@@ -1,5 +1,5 @@
-//! Waits between two reads, as [`WakeupState`] says, and carries out meanwhile what it says of the bell: on other sessions than
-//! the one that reads, so that no lock that is waited for holds up a read.
+//! Waits between two reads, and executes the actions of [`WakeupState`] meanwhile. Lock requests run on other
+//! sessions than the reads, so that no wait for a lock delays a read.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -14,160 +14,168 @@ use tokio::time::Instant;
 
 use super::in_flight::InFlightEstimator;
 use super::precise_sleep::PreciseSleep;
-use super::wakeup_state::{Act, Input, WakeupState};
+use super::wakeup_state::{Action, Input, WakeupState};
 use crate::domain::cursor::Snapshot;
 use crate::domain::event::JournalEvent;
-use crate::feed::listener::{Bell, Hearing};
+use crate::feed::listener::{Hearing, ListenerSignals};
 use crate::feed::suppression_locks::{Broken, IdleLock, ListenSession, PeerMessage, SuppressorSession};
 
-/// Why a read was made.
+/// Why the feed reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WakeReason {
     /// A notification, or a new connection.
     Notified,
-    /// Nothing, while it slept: what is found now was rung for by nobody.
-    Tick,
-    /// The time, while it was awake.
+    /// An idle node reads at intervals without a notification. Events that it finds were not notified.
+    FallbackPoll,
+    /// The node polls.
     Poll,
 }
 
-/// What a session answered: what happened, and the session that mutes where it was just made.
-type Answer = (Input, Option<Arc<SuppressorSession>>);
-type Doing<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+/// The result of a lock operation, and the suppressor session if it is new.
+type LockResult = (Input, Option<Arc<SuppressorSession>>);
+type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// The node's part in the bell protocol.
+/// The part of a node in NOTIFY suppression.
 pub struct WakeupDriver {
-    bell: Arc<Bell>,
+    signals: Arc<ListenerSignals>,
     hearing: watch::Receiver<Hearing>,
-    ears: watch::Receiver<Option<Arc<ListenSession>>>,
-    /// Where the session that mutes is made: past any pooler.
+    listen_sessions: watch::Receiver<Option<Arc<ListenSession>>>,
+    /// Address of the suppressor session: past any pooler.
     url: SecretString,
-    /// What a sleeping node reads after, though nothing rang.
+    /// Pause between two reads of an idle node without a notification.
     safety: Duration,
-    mode: WakeupState,
-    load: InFlightEstimator,
-    ear: Option<Arc<ListenSession>>,
-    gate: Option<Arc<SuppressorSession>>,
-    doing: Doing<Answer>,
-    saying: Doing<()>,
-    /// At most one of each.
-    to_say: VecDeque<PeerMessage>,
-    nap: PreciseSleep,
+    state: WakeupState,
+    in_flight: InFlightEstimator,
+    listen_session: Option<Arc<ListenSession>>,
+    suppressor: Option<Arc<SuppressorSession>>,
+    lock_operation: Pending<LockResult>,
+    sending: Pending<()>,
+    /// At most one of each kind.
+    outgoing: VecDeque<PeerMessage>,
+    sleep: PreciseSleep,
 }
 
 impl WakeupDriver {
-    /// Polling.
-    pub fn new(bell: Arc<Bell>, hearing: watch::Receiver<Hearing>, url: SecretString, safety: Duration) -> Self {
+    /// A driver of a node that does not listen yet.
+    pub fn new(
+        signals: Arc<ListenerSignals>,
+        hearing: watch::Receiver<Hearing>,
+        url: SecretString,
+        safety: Duration,
+    ) -> Self {
         let now = Instant::now();
         Self {
-            ears: bell.ear.subscribe(),
-            bell,
+            listen_sessions: signals.session.subscribe(),
+            signals,
             hearing,
             url,
             safety,
-            mode: WakeupState::new(now),
-            load: InFlightEstimator::new(now),
-            ear: None,
-            gate: None,
-            doing: None,
-            saying: None,
-            to_say: VecDeque::new(),
-            nap: PreciseSleep::new(),
+            state: WakeupState::new(now),
+            in_flight: InFlightEstimator::new(now),
+            listen_session: None,
+            suppressor: None,
+            lock_operation: None,
+            sending: None,
+            outgoing: VecDeque::new(),
+            sleep: PreciseSleep::new(),
         }
     }
 
-    /// Takes what a read brought. `snapshot`: what it saw and when, where it had one.
-    pub fn read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[JournalEvent]) {
+    /// Records a read. `snapshot`: its snapshot and time, if it had one.
+    pub fn record_read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[JournalEvent]) {
         let now = Instant::now();
         if let Some((_, clock)) = snapshot {
-            self.load.read(events, clock, self.mode.is_muted(), now);
+            self.in_flight
+                .record_read(events, clock, self.state.is_suppressing(), now);
         }
         let input = Input::Read {
             oldest: snapshot.map(|(snapshot, _)| snapshot.oldest()),
             events: events.len(),
-            verdict: self.load.verdict(),
+            verdict: self.in_flight.verdict(),
         };
-        self.tell(input);
+        self.apply(input);
     }
 
-    /// The journal cannot be read: then the others must be rung for.
+    /// The journal cannot be read: writers must notify the other nodes.
     pub fn journal_lost(&mut self) {
-        self.tell(Input::GateLost);
+        self.apply(Input::SuppressorLost);
     }
 
     /// Waits until it is time to read.
     pub async fn wait(&mut self) -> WakeReason {
         let begin = Instant::now();
         loop {
-            self.look();
-            if let Some(act) = self.mode.due(Instant::now()) {
-                self.carry_out(act);
+            self.refresh_sessions();
+            if let Some(action) = self.state.due_action(Instant::now()) {
+                self.execute(action);
             }
-            let pause = self.mode.pause(self.safety, Instant::now());
-            let quiet = if self.mode.is_asleep() {
-                WakeReason::Tick
+            let pause = self.state.pause(self.safety, Instant::now());
+            let timeout_reason = if self.state.is_idle() {
+                WakeReason::FallbackPoll
             } else {
                 WakeReason::Poll
             };
             tokio::select! {
                 biased;
-                answer = done(&mut self.doing) => {
-                    self.doing = None;
-                    let (input, gate) = answer;
-                    self.gate = gate.or(self.gate.take());
-                    self.tell(input);
-                    if matches!(input, Input::Asked(IdleLock::Shared(_))) {
-                        // The first read of the sweep: mostly the last, too.
+                result = completed(&mut self.lock_operation) => {
+                    self.lock_operation = None;
+                    let (input, suppressor) = result;
+                    self.suppressor = suppressor.or(self.suppressor.take());
+                    self.apply(input);
+                    if matches!(input, Input::IdleLockRequested(IdleLock::Shared(_))) {
+                        // The first read in `Draining`: mostly the last, too.
                         return WakeReason::Poll;
                     }
                 }
-                () = done(&mut self.saying) => self.say_next(),
-                () = self.bell.drain.notified() => self.tell(Input::Heard(PeerMessage::Drain)),
-                () = self.bell.company.notified() => self.tell(Input::Heard(PeerMessage::Here)),
-                () = self.bell.journal.notified() => return WakeReason::Notified,
+                () = completed(&mut self.sending) => self.send_next(),
+                () = self.signals.release_request.notified() => {
+                    self.apply(Input::Received(PeerMessage::ReleaseRequest));
+                }
+                () = self.signals.polling_peer.notified() => self.apply(Input::Received(PeerMessage::PollingPeer)),
+                () = self.signals.journal.notified() => return WakeReason::Notified,
                 Ok(()) = self.hearing.changed() => {
-                    self.look();
+                    self.refresh_sessions();
                     return WakeReason::Notified;
                 }
-                () = until(&mut self.nap, begin, pause) => return quiet,
+                () = sleep_until(&mut self.sleep, begin, pause) => return timeout_reason,
             }
         }
     }
 
-    /// Looks at what holds its locks.
-    fn look(&mut self) {
-        let ear = self.ears.borrow_and_update().clone();
-        let same = match (&self.ear, &ear) {
+    /// Checks the sessions that hold its locks.
+    fn refresh_sessions(&mut self) {
+        let listen_session = self.listen_sessions.borrow_and_update().clone();
+        let same = match (&self.listen_session, &listen_session) {
             (Some(before), Some(now)) => Arc::ptr_eq(before, now),
             (None, None) => true,
             _ => false,
         };
         if !same {
-            // What is under way on the old session is of no interest any more.
-            self.doing = None;
-            self.saying = None;
-            self.to_say.clear();
-            self.tell(Input::NotListening);
-            self.ear = ear;
-            if self.ear.is_some() {
-                self.tell(Input::Hears);
+            // Operations on the old session have no effect any more.
+            self.lock_operation = None;
+            self.sending = None;
+            self.outgoing.clear();
+            self.apply(Input::NotListening);
+            self.listen_session = listen_session;
+            if self.listen_session.is_some() {
+                self.apply(Input::Listening);
             }
         }
-        if self.gate.as_ref().is_some_and(|gate| gate.is_lost()) {
-            self.tell(Input::GateLost);
+        if self.suppressor.as_ref().is_some_and(|suppressor| suppressor.is_lost()) {
+            self.apply(Input::SuppressorLost);
         }
     }
 
-    fn tell(&mut self, input: Input) {
-        let was_muted = self.mode.is_muted();
-        for act in self.mode.on(input, Instant::now()) {
-            self.carry_out(act);
+    fn apply(&mut self, input: Input) {
+        let was_suppressing = self.state.is_suppressing();
+        for action in self.state.apply(input, Instant::now()) {
+            self.execute(action);
         }
-        if self.mode.is_muted() != was_muted {
-            let muted = self.mode.is_muted();
-            tracing::debug!(muted, "the bell");
+        if self.state.is_suppressing() != was_suppressing {
+            let suppressing = self.state.is_suppressing();
+            tracing::debug!(suppressing, "NOTIFY suppression changed");
             let gauge = metrics::gauge!("vestnik_notify_suppressed");
-            if muted {
+            if suppressing {
                 gauge.increment(1.0);
                 metrics::counter!("vestnik_notify_suppressions_total").increment(1);
             } else {
@@ -176,100 +184,105 @@ impl WakeupDriver {
         }
     }
 
-    /// Where the ear is broken there is no answer: that it is gone will be seen.
-    fn carry_out(&mut self, act: Act) {
-        match act {
-            Act::Ask => self.on_ear(|ear| {
+    /// A broken LISTEN session gives no result: `refresh_sessions` notices its end.
+    fn execute(&mut self, action: Action) {
+        match action {
+            Action::RequestIdleLock => self.on_listen_session(|session| {
                 Box::pin(async move {
-                    match ear.ask().await {
-                        Ok(asked) => (Input::Asked(asked), None),
+                    match session.try_acquire_idle_lock().await {
+                        Ok(lock) => (Input::IdleLockRequested(lock), None),
                         Err(Broken) => pending().await,
                     }
                 })
             }),
-            Act::LetGo => self.on_ear(|ear| {
+            Action::ReleaseIdleLock => self.on_listen_session(|session| {
                 Box::pin(async move {
-                    match ear.let_go().await {
-                        Ok(()) => (Input::LetGo, None),
+                    match session.release_idle_lock().await {
+                        Ok(()) => (Input::IdleLockReleased, None),
                         Err(Broken) => pending().await,
                     }
                 })
             }),
-            Act::Gather => self.gather(),
-            Act::Close => {
-                if let Some(gate) = self.gate.clone() {
-                    self.doing = Some(Box::pin(async move { (turn(gate.close().await), None) }));
+            Action::WaitForIdleLock => self.wait_for_idle_lock(),
+            Action::WaitForWriterLock => {
+                if let Some(suppressor) = self.suppressor.clone() {
+                    self.lock_operation = Some(Box::pin(async move {
+                        (lock_wait_ended(suppressor.wait_for_writer_lock().await), None)
+                    }));
                 }
             }
-            Act::Open => {
-                self.gate = None;
-                self.doing = None;
+            Action::DropSuppressor => {
+                self.suppressor = None;
+                self.lock_operation = None;
             }
-            Act::Say(word) => {
-                if !self.to_say.contains(&word) {
-                    self.to_say.push_back(word);
+            Action::Send(message) => {
+                if !self.outgoing.contains(&message) {
+                    self.outgoing.push_back(message);
                 }
-                if self.saying.is_none() {
-                    self.say_next();
+                if self.sending.is_none() {
+                    self.send_next();
                 }
             }
         }
     }
 
-    fn on_ear(&mut self, act: impl FnOnce(Arc<ListenSession>) -> Pin<Box<dyn Future<Output = Answer> + Send>>) {
-        // Without an ear the mode is deaf, and asks for nothing.
-        self.doing = self.ear.clone().map(act);
+    fn on_listen_session(
+        &mut self,
+        action: impl FnOnce(Arc<ListenSession>) -> Pin<Box<dyn Future<Output = LockResult> + Send>>,
+    ) {
+        // Without a LISTEN session the state is `NotListening`, and requests no lock.
+        self.lock_operation = self.listen_session.clone().map(action);
     }
 
-    fn gather(&mut self) {
-        let (gate, url) = (self.gate.clone(), self.url.clone());
-        let Some(key) = self.ear.as_ref().map(|ear| ear.key()) else {
+    fn wait_for_idle_lock(&mut self) {
+        let (suppressor, url) = (self.suppressor.clone(), self.url.clone());
+        let Some(key) = self.listen_session.as_ref().map(|session| session.key()) else {
             return;
         };
-        self.doing = Some(Box::pin(async move {
-            let gate = match gate {
-                Some(gate) => gate,
+        self.lock_operation = Some(Box::pin(async move {
+            let suppressor = match suppressor {
+                Some(suppressor) => suppressor,
                 None => match SuppressorSession::connect(&url, key).await {
-                    Ok(gate) => Arc::new(gate),
-                    Err(error) => return (turn(Err(error)), None),
+                    Ok(suppressor) => Arc::new(suppressor),
+                    Err(error) => return (lock_wait_ended(Err(error)), None),
                 },
             };
-            (turn(gate.gather().await), Some(gate))
+            (lock_wait_ended(suppressor.wait_for_idle_lock().await), Some(suppressor))
         }));
     }
 
-    fn say_next(&mut self) {
-        self.saying = None;
-        let (Some(ear), Some(word)) = (self.ear.clone(), self.to_say.pop_front()) else {
+    fn send_next(&mut self) {
+        self.sending = None;
+        let (Some(session), Some(message)) = (self.listen_session.clone(), self.outgoing.pop_front()) else {
             return;
         };
-        let node = self.bell.node;
-        self.saying = Some(Box::pin(async move { ear.say(word, node).await }));
+        let node = self.signals.node;
+        self.sending = Some(Box::pin(async move { session.send(message, node).await }));
     }
 }
 
-fn turn(turn: Result<crate::feed::suppression_locks::LockWait, crate::infra::db::QueryError>) -> Input {
-    match turn {
-        Ok(turn) => Input::Turn(turn),
+fn lock_wait_ended(wait: Result<crate::feed::suppression_locks::LockWait, crate::infra::db::QueryError>) -> Input {
+    match wait {
+        Ok(wait) => Input::LockWaitEnded(wait),
         Err(error) => {
-            tracing::warn!(%error, "the bell could not be muted; it rings for every order");
-            Input::GateLost
+            tracing::warn!(%error, "could not suppress NOTIFY; every order notifies");
+            Input::SuppressorLost
         }
     }
 }
 
-/// Resolves when it is done; never where there is nothing to do.
-async fn done<T>(doing: &mut Doing<T>) -> T {
-    match doing {
-        Some(doing) => doing.await,
+/// Resolves with the result of the operation; never without an operation.
+async fn completed<T>(lock_operation: &mut Pending<T>) -> T {
+    match lock_operation {
+        Some(lock_operation) => lock_operation.await,
         None => pending().await,
     }
 }
 
-async fn until(nap: &mut PreciseSleep, begin: Instant, pause: Option<Duration>) {
+async fn sleep_until(sleep: &mut PreciseSleep, begin: Instant, pause: Option<Duration>) {
     match pause {
-        // The sessions' turn.
+        // Let other tasks run.
         None => tokio::task::yield_now().await,
-        Some(pause) => nap.take(pause.saturating_sub(begin.elapsed())).await,
+        Some(pause) => sleep.sleep(pause.saturating_sub(begin.elapsed())).await,
     }
 }

@@ -1,5 +1,6 @@
-//! When a node reads, when it sleeps, and when it mutes the bell: the protocol of docs/notify-suppression.md as a state machine that
-//! knows no database. It is told what happened, and says what to do; one thing at a time is under way.
+//! When a node reads, when it is idle, and when it suppresses NOTIFY: the protocol of docs/notify-suppression.md as a
+//! state machine without a database. The caller reports what happened, and executes the returned actions. At most one
+//! lock operation is in progress.
 
 use std::time::Duration;
 
@@ -9,202 +10,210 @@ use super::in_flight::Verdict;
 use crate::domain::event::Xid;
 use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
-/// A node that is awake reads at least this often.
-pub const AWAKE_PAUSE: Duration = Duration::from_millis(50);
-/// With the bell muted, the time between two reads when the last one found nothing. Half of what an order takes anyway,
-/// for a nap and the read itself make it twice as long.
-pub const MUTED_PAUSE: Duration = Duration::from_micros(250);
-/// Where nothing has come for long: it is transactions that stay open, and not many, that are on their way then.
-const MUTED_PAUSE_MOST: Duration = Duration::from_millis(2);
-/// While transactions wait for one another, the time between two reads is what the load says, up to this.
-const BUSY_PAUSE_MOST: Duration = Duration::from_millis(5);
-/// What was refused just now comes soon, so an awake node reads often at first: after a quarter of the time it has
-/// been so. What has been open for long may come a quarter of that later.
-const AWAKE_SHARE: u32 = 4;
-/// Turns of waiting for R in a row, before the bell is left ringing for a while: somebody does not let go.
-const GATHER_TURNS: u32 = 10;
-/// For so long.
-const GATHER_AGAIN: Duration = Duration::from_secs(5);
-/// Between two words that this node is here.
-const HERE_INTERVAL: Duration = Duration::from_secs(1);
-/// For how long a muting node rings for each read after one has said that it is here.
-const COMPANY_FOR: Duration = Duration::from_secs(3);
-/// The same where none has said so yet: whoever was told to let go, or asks for R meanwhile, has said it by then. Ringing
-/// for each read costs a tenth of the orders, so a node that is alone should not do it for long.
-const ANSWER_WITHIN: Duration = Duration::from_millis(250);
-/// Otherwise it rings this often: for one whose word was lost.
-const ALONE_INTERVAL: Duration = AWAKE_PAUSE;
+/// A polling node reads at least this often.
+pub const POLLING_PAUSE: Duration = Duration::from_millis(50);
+/// Pause of a suppressing node after a read without events. It is half of the time that an order takes: the timer and
+/// the read double it.
+pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
+/// Longest such pause. After a long time without events, the transactions in progress are long, and few.
+const MAX_SUPPRESSING_PAUSE: Duration = Duration::from_millis(2);
+/// Under load the estimator sets the pause between two reads; this is the longest.
+const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// Poll often at first and back off: writers that were denied the lock commit soon. The pause is the polling time
+/// divided by this number.
+const PAUSE_DIVISOR: u32 = 4;
+/// Waits for the idle lock in a row, before the node stops trying for `SUPPRESS_RETRY`: some session does not release
+/// the lock.
+const MAX_IDLE_LOCK_WAITS: u32 = 10;
+/// Pause before the next attempt to suppress NOTIFY.
+const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
+/// Between two `PollingPeer` messages.
+const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
+/// After a `PollingPeer` message, the suppressing node sends `EventsRead` for each read during this time.
+const PEER_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same before the first `PollingPeer` message. By then every peer has answered that was asked to release the
+/// idle lock, or that requests it meanwhile. A message for each read costs a tenth of the orders, so a single node
+/// should not send it for long.
+const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
+/// Otherwise the suppressing node sends `EventsRead` this often, in case a `PollingPeer` message was lost.
+const EVENTS_READ_INTERVAL: Duration = POLLING_PAUSE;
 
-/// What a node is at.
+/// State of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No notification reaches it.
+    /// No notification reaches the node.
     NotListening,
-    /// It reads by itself.
+    /// The node polls.
     Polling,
-    /// The same, and has asked for R. Whether it was told meanwhile that another one wants to mute.
-    RequestingIdle { drained: bool },
-    /// Holds R, and reads by itself until every transaction before this one is over.
-    Draining { mark: Xid },
-    /// Holds R, and reads when it is rung.
+    /// The node polls, and has requested the idle lock. `release_requested`: another node asked for its release
+    /// meanwhile.
+    RequestingIdle { release_requested: bool },
+    /// The node holds the idle lock, and polls until every transaction before `own_xid` has ended.
+    Draining { own_xid: Xid },
+    /// The node holds the idle lock, and reads on notification.
     Idle,
-    /// Polling, and lets go of R: for another one, or in order to mute.
-    ReleasingIdle { to_mute: bool },
-    /// Polling, and waits until nobody sleeps: the n-th turn.
-    WaitingForIdlePeers { turn: u32 },
-    /// Holds R exclusively, and waits until nobody who has rung is on his way. Nobody rings from here on.
+    /// The node polls, and releases the idle lock: for another node, or in order to suppress NOTIFY.
+    ReleasingIdle { to_suppress: bool },
+    /// The node polls, and waits until no node is idle.
+    WaitingForIdlePeers { attempt: u32 },
+    /// The node holds the idle lock exclusively, and waits until every transaction that has notified has ended. No
+    /// writer notifies from here on.
     WaitingForWriters,
-    /// Holds R and K exclusively.
+    /// The node holds both locks exclusively.
     Suppressing,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// Notifications reach this node, over a session that holds nothing yet.
-    Hears,
-    /// They do not, or no longer.
+    /// Notifications reach this node, over a session that holds no lock yet.
+    Listening,
+    /// Notifications do not reach this node.
     NotListening,
-    /// The answer to [`Act::Ask`].
-    Asked(IdleLock),
-    /// The answer to [`Act::LetGo`].
-    LetGo,
-    /// The answer to [`Act::Gather`] and [`Act::Close`].
-    Turn(LockWait),
-    /// The session that mutes could not be made, or ended; or the journal cannot be read.
-    GateLost,
-    /// Another node's word.
-    Heard(PeerMessage),
-    /// A read that began after everything else that was told. `oldest`: every transaction before it was over.
+    /// The result of [`Action::RequestIdleLock`].
+    IdleLockRequested(IdleLock),
+    /// [`Action::ReleaseIdleLock`] is complete.
+    IdleLockReleased,
+    /// The result of [`Action::WaitForIdleLock`] or [`Action::WaitForWriterLock`].
+    LockWaitEnded(LockWait),
+    /// The suppressor session could not be opened, or ended; or the journal cannot be read.
+    SuppressorLost,
+    /// A message of another node.
+    Received(PeerMessage),
+    /// A read that began after all inputs before it. Every transaction before `oldest` had ended.
     Read {
-        /// From the read's snapshot, where it had one.
+        /// From the snapshot of the read; `None` if it had none.
         oldest: Option<Xid>,
-        /// How many events it brought.
+        /// Number of events of the read.
         events: usize,
-        /// What the load is now.
+        /// The load after the read.
         verdict: Verdict,
     },
 }
 
-/// What to do.
+/// What the caller must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Ask for R, shared, on the LISTEN session.
-    Ask,
-    /// Let go of it.
-    LetGo,
-    /// Wait a turn for R, exclusively, on a session of its own.
-    Gather,
-    /// Wait a turn for K, exclusively, on the same.
-    Close,
-    /// End that session.
-    Open,
-    /// Tell the others.
-    Say(PeerMessage),
+pub enum Action {
+    /// Request the idle lock, shared, on the LISTEN session.
+    RequestIdleLock,
+    /// Release the idle lock.
+    ReleaseIdleLock,
+    /// Wait for the idle lock, exclusively, on the suppressor session.
+    WaitForIdleLock,
+    /// Wait for the writer lock, exclusively, on the same session.
+    WaitForWriterLock,
+    /// End the suppressor session.
+    DropSuppressor,
+    /// Send a message to the other nodes.
+    Send(PeerMessage),
 }
 
 /// The state machine.
 #[derive(Debug)]
 pub struct WakeupState {
     state: State,
-    /// When it was last certain that nothing is owed.
+    /// Start of the polling time.
     since: Instant,
-    /// Not before this does it ask for R again.
-    ask_at: Instant,
-    /// Not before this does it mute.
-    mute_at: Instant,
-    /// Not before this does it say that it is here.
-    here_at: Instant,
-    /// Until then it rings for each read.
-    company_until: Instant,
-    /// Not before this does it ring otherwise.
-    grew_at: Instant,
-    /// It has muted, and somebody who was refused may still be on his way.
-    owes_others: bool,
+    /// Earliest time of the next request for the idle lock.
+    request_idle_at: Instant,
+    /// Earliest time of the next suppression.
+    suppress_at: Instant,
+    /// Earliest time of the next `PollingPeer` message.
+    polling_peer_at: Instant,
+    /// Until then the node sends `EventsRead` for each read.
+    peers_until: Instant,
+    /// Earliest time of the next `EventsRead` message without known peers.
+    events_read_at: Instant,
+    /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be in progress.
+    must_notify_peers: bool,
     verdict: Verdict,
-    /// Whether the last read brought anything.
-    found: bool,
-    /// When one last did.
-    found_at: Instant,
+    /// Whether the last read found events.
+    found_events: bool,
+    /// Time of the last read that found events.
+    found_events_at: Instant,
 }
 
 impl WakeupState {
-    /// Nothing is known yet: it reads by itself.
+    /// A node that does not listen yet.
     pub fn new(now: Instant) -> Self {
         Self {
             state: State::NotListening,
             since: now,
-            ask_at: now,
-            mute_at: now,
-            here_at: now,
-            company_until: now,
-            grew_at: now,
-            owes_others: false,
+            request_idle_at: now,
+            suppress_at: now,
+            polling_peer_at: now,
+            peers_until: now,
+            events_read_at: now,
+            must_notify_peers: false,
             verdict: Verdict::Between,
-            found: false,
-            found_at: now,
+            found_events: false,
+            found_events_at: now,
         }
     }
 
-    /// Whether it reads only when it is rung.
-    pub fn is_asleep(&self) -> bool {
+    /// Whether the node reads only on notification.
+    pub fn is_idle(&self) -> bool {
         self.state == State::Idle
     }
 
-    /// Whether nobody rings on its behalf.
-    pub fn is_muted(&self) -> bool {
+    /// Whether writers do not notify because of this node.
+    pub fn is_suppressing(&self) -> bool {
         matches!(self.state, State::WaitingForWriters | State::Suppressing)
     }
 
-    /// How long after a read the next one comes if nothing rings; `None`: at once. `safety`: what a sleeping node does.
+    /// Pause until the next read without a notification; `None`: no pause. `safety`: the pause of an idle node.
     pub fn pause(&self, safety: Duration, now: Instant) -> Option<Duration> {
         match (self.state, self.verdict) {
             (State::Idle, _) => Some(safety),
-            (State::NotListening, _) => Some(AWAKE_PAUSE),
-            (State::WaitingForWriters | State::Suppressing, _) if !self.found => Some(self.muted_pause(now)),
-            (State::WaitingForWriters | State::Suppressing, Verdict::Busy(pause)) => Some(pause.min(BUSY_PAUSE_MOST)),
+            (State::NotListening, _) => Some(POLLING_PAUSE),
+            (State::WaitingForWriters | State::Suppressing, _) if !self.found_events => {
+                Some(self.suppressing_pause(now))
+            }
+            (State::WaitingForWriters | State::Suppressing, Verdict::Busy(pause)) => Some(pause.min(MAX_BUSY_PAUSE)),
             (State::WaitingForWriters | State::Suppressing, _) => None,
-            _ => Some(self.awake_pause(now)),
+            _ => Some(self.polling_pause(now)),
         }
     }
 
-    fn awake_pause(&self, now: Instant) -> Duration {
-        ((now - self.since) / AWAKE_SHARE).clamp(MUTED_PAUSE, AWAKE_PAUSE)
+    fn polling_pause(&self, now: Instant) -> Duration {
+        ((now - self.since) / PAUSE_DIVISOR).clamp(SUPPRESSING_PAUSE, POLLING_PAUSE)
     }
 
-    fn muted_pause(&self, now: Instant) -> Duration {
-        ((now - self.found_at) / AWAKE_SHARE).clamp(MUTED_PAUSE, MUTED_PAUSE_MOST)
+    fn suppressing_pause(&self, now: Instant) -> Duration {
+        ((now - self.found_events_at) / PAUSE_DIVISOR).clamp(SUPPRESSING_PAUSE, MAX_SUPPRESSING_PAUSE)
     }
 
-    /// What is due by the clock alone.
-    pub fn due(&mut self, now: Instant) -> Option<Act> {
-        if self.state != State::Polling || now < self.ask_at {
+    /// The action that is due by time alone.
+    pub fn due_action(&mut self, now: Instant) -> Option<Action> {
+        if self.state != State::Polling || now < self.request_idle_at {
             return None;
         }
-        self.state = State::RequestingIdle { drained: false };
-        Some(Act::Ask)
+        self.state = State::RequestingIdle {
+            release_requested: false,
+        };
+        Some(Action::RequestIdleLock)
     }
 
-    /// What follows from what happened.
-    pub fn on(&mut self, input: Input, now: Instant) -> Vec<Act> {
+    /// The actions that an input requires.
+    pub fn apply(&mut self, input: Input, now: Instant) -> Vec<Action> {
         match input {
-            Input::Hears => self.wake_up(now),
+            Input::Listening => self.start_polling(now),
             Input::NotListening => {
-                let acts = self.wake_up(now);
+                let acts = self.start_polling(now);
                 self.state = State::NotListening;
                 acts
             }
-            Input::GateLost => match self.state {
+            Input::SuppressorLost => match self.state {
                 State::WaitingForIdlePeers { .. } | State::WaitingForWriters | State::Suppressing => {
-                    self.mute_at = now + GATHER_AGAIN;
-                    self.wake_up(now)
+                    self.suppress_at = now + SUPPRESS_RETRY;
+                    self.start_polling(now)
                 }
                 _ => Vec::new(),
             },
-            Input::Asked(asked) => self.asked(asked, now),
-            Input::LetGo => self.let_go(now),
-            Input::Turn(turn) => self.turned(turn, now),
-            Input::Heard(word) => self.heard(word, now),
+            Input::IdleLockRequested(result) => self.idle_lock_requested(result, now),
+            Input::IdleLockReleased => self.idle_lock_released(now),
+            Input::LockWaitEnded(wait) => self.lock_wait_ended(wait, now),
+            Input::Received(message) => self.received(message, now),
             Input::Read {
                 oldest,
                 events,
@@ -213,149 +222,160 @@ impl WakeupState {
         }
     }
 
-    /// Polling, holding nothing.
-    fn wake_up(&mut self, now: Instant) -> Vec<Act> {
-        let gate = matches!(
+    /// Back to polling, without locks.
+    fn start_polling(&mut self, now: Instant) -> Vec<Action> {
+        let has_suppressor = matches!(
             self.state,
             State::WaitingForIdlePeers { .. } | State::WaitingForWriters | State::Suppressing
         );
-        self.owes_others |= self.is_muted();
+        self.must_notify_peers |= self.is_suppressing();
         self.state = State::Polling;
         self.since = now;
-        self.ask_at = now;
-        if gate { vec![Act::Open] } else { Vec::new() }
+        self.request_idle_at = now;
+        if has_suppressor {
+            vec![Action::DropSuppressor]
+        } else {
+            Vec::new()
+        }
     }
 
-    fn asked(&mut self, asked: IdleLock, now: Instant) -> Vec<Act> {
-        let State::RequestingIdle { drained } = self.state else {
+    fn idle_lock_requested(&mut self, result: IdleLock, now: Instant) -> Vec<Action> {
+        let State::RequestingIdle { release_requested } = self.state else {
             return Vec::new();
         };
-        match asked {
-            IdleLock::Shared(_) if drained => {
-                self.state = State::ReleasingIdle { to_mute: false };
-                vec![Act::LetGo]
+        match result {
+            IdleLock::Shared(_) if release_requested => {
+                self.state = State::ReleasingIdle { to_suppress: false };
+                vec![Action::ReleaseIdleLock]
             }
-            IdleLock::Shared(mark) => {
-                self.state = State::Draining { mark };
+            IdleLock::Shared(own_xid) => {
+                self.state = State::Draining { own_xid };
                 Vec::new()
             }
             IdleLock::Refused => {
                 self.state = State::Polling;
-                self.ask_at = now + self.awake_pause(now);
-                self.say_here(now)
+                self.request_idle_at = now + self.polling_pause(now);
+                self.announce_polling(now)
             }
         }
     }
 
-    fn say_here(&mut self, now: Instant) -> Vec<Act> {
-        // What its own session still holds for a moment after muting is nobody else's.
-        if self.owes_others || now < self.here_at {
+    fn announce_polling(&mut self, now: Instant) -> Vec<Action> {
+        // Its own suppressor session may have denied the lock: Postgres releases it a moment later.
+        if self.must_notify_peers || now < self.polling_peer_at {
             return Vec::new();
         }
-        self.here_at = now + HERE_INTERVAL;
-        vec![Act::Say(PeerMessage::Here)]
+        self.polling_peer_at = now + POLLING_PEER_INTERVAL;
+        vec![Action::Send(PeerMessage::PollingPeer)]
     }
 
-    fn let_go(&mut self, now: Instant) -> Vec<Act> {
+    fn idle_lock_released(&mut self, now: Instant) -> Vec<Action> {
         match self.state {
-            State::ReleasingIdle { to_mute: true } => {
-                self.state = State::WaitingForIdlePeers { turn: 1 };
-                vec![Act::Gather, Act::Say(PeerMessage::Drain)]
+            State::ReleasingIdle { to_suppress: true } => {
+                self.state = State::WaitingForIdlePeers { attempt: 1 };
+                vec![Action::WaitForIdleLock, Action::Send(PeerMessage::ReleaseRequest)]
             }
-            State::ReleasingIdle { to_mute: false } => {
+            State::ReleasingIdle { to_suppress: false } => {
                 self.state = State::Polling;
-                // The other one may not stand in the queue yet.
-                self.ask_at = now + AWAKE_PAUSE;
-                self.say_here(now)
+                // The other node may not wait for the lock yet.
+                self.request_idle_at = now + POLLING_PAUSE;
+                self.announce_polling(now)
             }
             _ => Vec::new(),
         }
     }
 
-    fn turned(&mut self, turn: LockWait, now: Instant) -> Vec<Act> {
-        match (self.state, turn) {
-            // It has become calm while it waited: as if nothing had been.
+    fn lock_wait_ended(&mut self, wait: LockWait, now: Instant) -> Vec<Action> {
+        match (self.state, wait) {
+            // The load ended during the wait.
             (State::WaitingForIdlePeers { .. } | State::WaitingForWriters, _) if self.verdict == Verdict::Calm => {
-                self.wake_up(now)
+                self.start_polling(now)
             }
             (State::WaitingForIdlePeers { .. }, LockWait::Held) => {
                 self.state = State::WaitingForWriters;
-                // Nobody is known to be alone.
-                self.company_until = self.company_until.max(now + ANSWER_WITHIN);
-                vec![Act::Close]
+                // It is unknown whether other nodes poll.
+                self.peers_until = self.peers_until.max(now + PEER_ANSWER_TIMEOUT);
+                vec![Action::WaitForWriterLock]
             }
-            (State::WaitingForIdlePeers { turn: GATHER_TURNS }, LockWait::TimedOut) => {
-                self.mute_at = now + GATHER_AGAIN;
-                self.wake_up(now)
+            (
+                State::WaitingForIdlePeers {
+                    attempt: MAX_IDLE_LOCK_WAITS,
+                },
+                LockWait::TimedOut,
+            ) => {
+                self.suppress_at = now + SUPPRESS_RETRY;
+                self.start_polling(now)
             }
-            (State::WaitingForIdlePeers { turn }, LockWait::TimedOut) => {
-                self.state = State::WaitingForIdlePeers { turn: turn + 1 };
-                vec![Act::Gather, Act::Say(PeerMessage::Drain)]
+            (State::WaitingForIdlePeers { attempt }, LockWait::TimedOut) => {
+                self.state = State::WaitingForIdlePeers { attempt: attempt + 1 };
+                vec![Action::WaitForIdleLock, Action::Send(PeerMessage::ReleaseRequest)]
             }
             (State::WaitingForWriters, LockWait::Held) => {
                 self.state = State::Suppressing;
                 Vec::new()
             }
-            // A long transaction holds K. Nobody else rings, so there is no hurry.
-            (State::WaitingForWriters, LockWait::TimedOut) => vec![Act::Close],
+            // A long transaction holds the writer lock. No other writer notifies, so there is no hurry.
+            (State::WaitingForWriters, LockWait::TimedOut) => vec![Action::WaitForWriterLock],
             _ => Vec::new(),
         }
     }
 
-    fn heard(&mut self, word: PeerMessage, now: Instant) -> Vec<Act> {
-        if word == PeerMessage::Drain && !self.is_muted() {
-            // That one rings for the others from here on, and wants to know who they are.
-            self.owes_others = false;
-            self.here_at = now;
+    fn received(&mut self, message: PeerMessage, now: Instant) -> Vec<Action> {
+        if message == PeerMessage::ReleaseRequest && !self.is_suppressing() {
+            // The other node sends `EventsRead` from here on, and must know its peers.
+            self.must_notify_peers = false;
+            self.polling_peer_at = now;
         }
-        match (word, self.state) {
-            (PeerMessage::Drain, State::RequestingIdle { .. }) => {
-                self.state = State::RequestingIdle { drained: true };
+        match (message, self.state) {
+            (PeerMessage::ReleaseRequest, State::RequestingIdle { .. }) => {
+                self.state = State::RequestingIdle {
+                    release_requested: true,
+                };
                 Vec::new()
             }
-            (PeerMessage::Drain, State::Draining { .. } | State::Idle) => {
-                self.state = State::ReleasingIdle { to_mute: false };
+            (PeerMessage::ReleaseRequest, State::Draining { .. } | State::Idle) => {
+                self.state = State::ReleasingIdle { to_suppress: false };
                 self.since = now;
-                vec![Act::LetGo]
+                vec![Action::ReleaseIdleLock]
             }
-            // Another one was first: whoever waits gets it, and no deadlock comes of it.
-            (PeerMessage::Drain, State::ReleasingIdle { to_mute: true }) => {
-                self.state = State::ReleasingIdle { to_mute: false };
+            // Another node was first: it acquires the lock, and there is no deadlock.
+            (PeerMessage::ReleaseRequest, State::ReleasingIdle { to_suppress: true }) => {
+                self.state = State::ReleasingIdle { to_suppress: false };
                 Vec::new()
             }
-            (PeerMessage::Here, _) => {
-                self.company_until = now + COMPANY_FOR;
+            (PeerMessage::PollingPeer, _) => {
+                self.peers_until = now + PEER_TIMEOUT;
                 Vec::new()
             }
             _ => Vec::new(),
         }
     }
 
-    fn read(&mut self, oldest: Option<Xid>, events: usize, verdict: Verdict, now: Instant) -> Vec<Act> {
+    fn read(&mut self, oldest: Option<Xid>, events: usize, verdict: Verdict, now: Instant) -> Vec<Action> {
         self.verdict = verdict;
-        self.found = events > 0;
-        if self.found {
-            self.found_at = now;
+        self.found_events = events > 0;
+        if self.found_events {
+            self.found_events_at = now;
         }
         let mut acts = Vec::new();
-        let others_wait = now < self.company_until || now >= self.grew_at;
-        if self.found && others_wait && (self.is_muted() || self.owes_others) {
-            self.grew_at = now + ALONE_INTERVAL;
-            acts.push(Act::Say(PeerMessage::Grew));
+        let must_tell_peers = now < self.peers_until || now >= self.events_read_at;
+        if self.found_events && must_tell_peers && (self.is_suppressing() || self.must_notify_peers) {
+            self.events_read_at = now + EVENTS_READ_INTERVAL;
+            acts.push(Action::Send(PeerMessage::EventsRead));
         }
         match self.state {
-            State::Draining { mark } if oldest.is_some_and(|oldest| oldest >= mark) => {
+            State::Draining { own_xid } if oldest.is_some_and(|oldest| oldest >= own_xid) => {
                 self.state = State::Idle;
-                self.owes_others = false;
+                self.must_notify_peers = false;
             }
-            State::Suppressing if verdict == Verdict::Calm => acts.extend(self.wake_up(now)),
+            State::Suppressing if verdict == Verdict::Calm => acts.extend(self.start_polling(now)),
             _ => {}
         }
-        let may_mute = matches!(self.state, State::Draining { .. } | State::Idle) && now >= self.mute_at;
-        if may_mute && matches!(verdict, Verdict::Busy(_)) {
-            self.state = State::ReleasingIdle { to_mute: true };
+        let may_suppress = matches!(self.state, State::Draining { .. } | State::Idle) && now >= self.suppress_at;
+        if may_suppress && matches!(verdict, Verdict::Busy(_)) {
+            self.state = State::ReleasingIdle { to_suppress: true };
             self.since = now;
-            acts.push(Act::LetGo);
+            acts.push(Action::ReleaseIdleLock);
         }
         acts
     }
@@ -368,9 +388,9 @@ mod tests {
     const SAFETY: Duration = Duration::from_secs(1);
     const BUSY: Verdict = Verdict::Busy(Duration::from_millis(4));
 
-    fn read(mode: &mut WakeupState, oldest: u64, verdict: Verdict, now: Instant) -> Vec<Act> {
+    fn read(node: &mut WakeupState, oldest: u64, verdict: Verdict, now: Instant) -> Vec<Action> {
         let oldest = Some(Xid(oldest));
-        mode.on(
+        node.apply(
             Input::Read {
                 oldest,
                 events: 1,
@@ -381,40 +401,56 @@ mod tests {
     }
 
     /// Idle since `now`.
-    fn asleep(now: Instant) -> WakeupState {
-        let mut mode = WakeupState::new(now);
-        assert_eq!(mode.due(now), None, "a deaf node must not sleep");
-        mode.on(Input::Hears, now);
-        assert_eq!(mode.due(now), Some(Act::Ask));
-        mode.on(Input::Asked(IdleLock::Shared(Xid(9))), now);
-        assert!(!mode.is_asleep(), "whoever was refused before is owed");
-        read(&mut mode, 8, Verdict::Between, now);
-        assert!(!mode.is_asleep(), "transaction 8 may have been refused");
-        read(&mut mode, 9, Verdict::Between, now);
-        assert!(mode.is_asleep());
-        mode
+    fn idle_node(now: Instant) -> WakeupState {
+        let mut node = WakeupState::new(now);
+        assert_eq!(
+            node.due_action(now),
+            None,
+            "a node that does not listen must not request the idle lock"
+        );
+        node.apply(Input::Listening, now);
+        assert_eq!(node.due_action(now), Some(Action::RequestIdleLock));
+        node.apply(Input::IdleLockRequested(IdleLock::Shared(Xid(9))), now);
+        assert!(
+            !node.is_idle(),
+            "a writer that was denied the lock before must be read first"
+        );
+        read(&mut node, 8, Verdict::Between, now);
+        assert!(!node.is_idle(), "transaction 8 may have been denied the lock");
+        read(&mut node, 9, Verdict::Between, now);
+        assert!(node.is_idle());
+        node
     }
 
     /// Suppressing since `now`.
-    fn muted(now: Instant) -> WakeupState {
-        let mut mode = asleep(now);
-        assert_eq!(read(&mut mode, 9, BUSY, now), [Act::LetGo]);
-        assert_eq!(mode.on(Input::LetGo, now), [Act::Gather, Act::Say(PeerMessage::Drain)]);
-        assert_eq!(mode.on(Input::Turn(LockWait::Held), now), [Act::Close]);
-        assert!(mode.is_muted(), "whoever waits for K refuses it to the writers");
-        assert_eq!(mode.on(Input::Turn(LockWait::Held), now), []);
-        mode
+    fn suppressing_node(now: Instant) -> WakeupState {
+        let mut node = idle_node(now);
+        assert_eq!(read(&mut node, 9, BUSY, now), [Action::ReleaseIdleLock]);
+        assert_eq!(
+            node.apply(Input::IdleLockReleased, now),
+            [Action::WaitForIdleLock, Action::Send(PeerMessage::ReleaseRequest)]
+        );
+        assert_eq!(
+            node.apply(Input::LockWaitEnded(LockWait::Held), now),
+            [Action::WaitForWriterLock]
+        );
+        assert!(
+            node.is_suppressing(),
+            "a wait for the writer lock denies it to the writers"
+        );
+        assert_eq!(node.apply(Input::LockWaitEnded(LockWait::Held), now), []);
+        node
     }
 
     #[test]
-    fn a_muted_node_reads_at_once_while_there_is_work_unless_there_is_much() {
+    fn a_suppressing_node_reads_without_pause_unless_the_load_is_high() {
         let now = Instant::now();
-        let mut mode = muted(now);
-        assert_eq!(mode.pause(SAFETY, now), Some(Duration::from_millis(4)));
-        read(&mut mode, 9, Verdict::Between, now);
-        assert_eq!(mode.pause(SAFETY, now), None);
-        let mut mode = muted(now);
-        mode.on(
+        let mut node = suppressing_node(now);
+        assert_eq!(node.pause(SAFETY, now), Some(Duration::from_millis(4)));
+        read(&mut node, 9, Verdict::Between, now);
+        assert_eq!(node.pause(SAFETY, now), None);
+        let mut node = suppressing_node(now);
+        node.apply(
             Input::Read {
                 oldest: None,
                 events: 0,
@@ -422,146 +458,172 @@ mod tests {
             },
             now,
         );
-        let idle = |after: u64| mode.pause(SAFETY, now + Duration::from_millis(after));
+        let pause = |after: u64| node.pause(SAFETY, now + Duration::from_millis(after));
         assert_eq!(
-            [idle(0), idle(4), idle(60_000)],
+            [pause(0), pause(4), pause(60_000)],
             [
-                Some(MUTED_PAUSE),
+                Some(SUPPRESSING_PAUSE),
                 Some(Duration::from_millis(1)),
-                Some(MUTED_PAUSE_MOST)
+                Some(MAX_SUPPRESSING_PAUSE)
             ]
         );
-        assert_eq!(asleep(now).pause(SAFETY, now), Some(SAFETY));
+        assert_eq!(idle_node(now).pause(SAFETY, now), Some(SAFETY));
     }
 
     #[test]
-    fn an_awake_node_reads_often_at_first_and_never_seldom() {
+    fn a_polling_node_reads_often_at_first_and_backs_off_to_a_limit() {
         let now = Instant::now();
-        let mut mode = WakeupState::new(now);
-        mode.on(Input::Hears, now);
-        let pause = |after: u64| mode.pause(SAFETY, now + Duration::from_millis(after)).unwrap();
-        assert_eq!(pause(0), MUTED_PAUSE);
+        let mut node = WakeupState::new(now);
+        node.apply(Input::Listening, now);
+        let pause = |after: u64| node.pause(SAFETY, now + Duration::from_millis(after)).unwrap();
+        assert_eq!(pause(0), SUPPRESSING_PAUSE);
         assert_eq!(pause(40), Duration::from_millis(10));
-        assert_eq!(pause(60_000), AWAKE_PAUSE);
+        assert_eq!(pause(60_000), POLLING_PAUSE);
     }
 
     #[test]
-    fn a_sleeping_node_lets_go_when_another_one_wants_to_mute() {
+    fn an_idle_node_releases_the_lock_on_a_release_request() {
         let now = Instant::now();
-        let mut mode = asleep(now);
-        assert_eq!(mode.on(Input::Heard(PeerMessage::Drain), now), [Act::LetGo]);
-        assert!(!mode.is_asleep());
-        assert_eq!(mode.on(Input::LetGo, now), [Act::Say(PeerMessage::Here)]);
-        assert_eq!(mode.due(now), None, "the other one may not stand in the queue yet");
-        assert_eq!(mode.due(now + AWAKE_PAUSE), Some(Act::Ask));
-        let refused = |mode: &mut WakeupState| mode.on(Input::Asked(IdleLock::Refused), now + AWAKE_PAUSE);
-        assert_eq!(refused(&mut mode), [], "it has said so");
-        mode.on(Input::Heard(PeerMessage::Drain), now + AWAKE_PAUSE);
-        assert_eq!(mode.due(now + 2 * AWAKE_PAUSE), Some(Act::Ask));
+        let mut node = idle_node(now);
         assert_eq!(
-            refused(&mut mode),
-            [Act::Say(PeerMessage::Here)],
-            "whoever mutes now has not heard it"
+            node.apply(Input::Received(PeerMessage::ReleaseRequest), now),
+            [Action::ReleaseIdleLock]
+        );
+        assert!(!node.is_idle());
+        assert_eq!(
+            node.apply(Input::IdleLockReleased, now),
+            [Action::Send(PeerMessage::PollingPeer)]
+        );
+        assert_eq!(
+            node.due_action(now),
+            None,
+            "the other node may not wait for the lock yet"
+        );
+        assert_eq!(node.due_action(now + POLLING_PAUSE), Some(Action::RequestIdleLock));
+        let denied =
+            |node: &mut WakeupState| node.apply(Input::IdleLockRequested(IdleLock::Refused), now + POLLING_PAUSE);
+        assert_eq!(denied(&mut node), [], "it has sent the message already");
+        node.apply(Input::Received(PeerMessage::ReleaseRequest), now + POLLING_PAUSE);
+        assert_eq!(node.due_action(now + 2 * POLLING_PAUSE), Some(Action::RequestIdleLock));
+        assert_eq!(
+            denied(&mut node),
+            [Action::Send(PeerMessage::PollingPeer)],
+            "the suppressing node has not received the message yet"
         );
     }
 
     #[test]
-    fn one_that_is_told_while_it_asks_lets_go_again() {
+    fn a_release_request_during_the_lock_request_is_executed_after_it() {
         let now = Instant::now();
-        let mut mode = WakeupState::new(now);
-        mode.on(Input::Hears, now);
-        mode.due(now);
-        assert_eq!(mode.on(Input::Heard(PeerMessage::Drain), now), []);
-        assert_eq!(mode.on(Input::Asked(IdleLock::Shared(Xid(9))), now), [Act::LetGo]);
+        let mut node = WakeupState::new(now);
+        node.apply(Input::Listening, now);
+        node.due_action(now);
+        assert_eq!(node.apply(Input::Received(PeerMessage::ReleaseRequest), now), []);
+        assert_eq!(
+            node.apply(Input::IdleLockRequested(IdleLock::Shared(Xid(9))), now),
+            [Action::ReleaseIdleLock]
+        );
     }
 
     #[test]
-    fn of_two_that_want_to_mute_one_gives_way() {
+    fn of_two_nodes_that_want_to_suppress_one_gives_way() {
         let now = Instant::now();
-        let mut mode = asleep(now);
-        read(&mut mode, 9, BUSY, now);
-        mode.on(Input::Heard(PeerMessage::Drain), now);
-        assert_eq!(mode.on(Input::LetGo, now), [Act::Say(PeerMessage::Here)]);
+        let mut node = idle_node(now);
+        read(&mut node, 9, BUSY, now);
+        node.apply(Input::Received(PeerMessage::ReleaseRequest), now);
+        assert_eq!(
+            node.apply(Input::IdleLockReleased, now),
+            [Action::Send(PeerMessage::PollingPeer)]
+        );
     }
 
     #[test]
-    fn when_it_is_calm_the_bell_rings_again() {
+    fn writers_notify_again_when_the_load_is_low() {
         let now = Instant::now();
-        let mut mode = muted(now);
-        assert!(read(&mut mode, 9, Verdict::Calm, now).contains(&Act::Open));
-        assert!(!mode.is_muted() && !mode.is_asleep());
-        assert_eq!(mode.due(now), Some(Act::Ask));
+        let mut node = suppressing_node(now);
+        assert!(read(&mut node, 9, Verdict::Calm, now).contains(&Action::DropSuppressor));
+        assert!(!node.is_suppressing() && !node.is_idle());
+        assert_eq!(node.due_action(now), Some(Action::RequestIdleLock));
     }
 
     #[test]
-    fn a_long_transaction_delays_muting_and_keeps_it_closing() {
+    fn a_long_transaction_delays_suppression_and_the_node_keeps_waiting() {
         let now = Instant::now();
-        let mut mode = asleep(now);
-        read(&mut mode, 9, BUSY, now);
-        mode.on(Input::LetGo, now);
-        mode.on(Input::Turn(LockWait::Held), now);
+        let mut node = idle_node(now);
+        read(&mut node, 9, BUSY, now);
+        node.apply(Input::IdleLockReleased, now);
+        node.apply(Input::LockWaitEnded(LockWait::Held), now);
         for _ in 0..100 {
-            assert_eq!(mode.on(Input::Turn(LockWait::TimedOut), now), [Act::Close]);
-        }
-        assert_eq!(
-            mode.pause(SAFETY, now),
-            Some(Duration::from_millis(4)),
-            "it reads meanwhile"
-        );
-    }
-
-    #[test]
-    fn one_that_does_not_let_go_leaves_the_bell_ringing_for_a_while() {
-        let now = Instant::now();
-        let mut mode = asleep(now);
-        read(&mut mode, 9, BUSY, now);
-        mode.on(Input::LetGo, now);
-        for _ in 1..GATHER_TURNS {
             assert_eq!(
-                mode.on(Input::Turn(LockWait::TimedOut), now),
-                [Act::Gather, Act::Say(PeerMessage::Drain)]
+                node.apply(Input::LockWaitEnded(LockWait::TimedOut), now),
+                [Action::WaitForWriterLock]
             );
         }
-        assert_eq!(mode.on(Input::Turn(LockWait::TimedOut), now), [Act::Open]);
-        mode.due(now);
-        mode.on(Input::Asked(IdleLock::Shared(Xid(9))), now);
-        assert_eq!(read(&mut mode, 9, BUSY, now), []);
-        assert_eq!(read(&mut mode, 9, BUSY, now + GATHER_AGAIN), [Act::LetGo]);
+        assert_eq!(
+            node.pause(SAFETY, now),
+            Some(Duration::from_millis(4)),
+            "the node polls meanwhile"
+        );
     }
 
     #[test]
-    fn a_muting_node_rings_for_others_seldom_where_there_are_none() {
-        let start = Instant::now();
-        let mut mode = muted(start);
-        let grew = |mode: &mut WakeupState, after| !read(mode, 9, Verdict::Between, start + after).is_empty();
-        assert!(
-            grew(&mut mode, Duration::ZERO) && grew(&mut mode, Duration::ZERO),
-            "there may be others"
-        );
-        assert!(
-            grew(&mut mode, ANSWER_WITHIN) && !grew(&mut mode, ANSWER_WITHIN),
-            "there are none"
-        );
-        mode.on(Input::Heard(PeerMessage::Here), start + ANSWER_WITHIN);
-        assert!(
-            grew(&mut mode, COMPANY_FOR) && grew(&mut mode, COMPANY_FOR),
-            "there are"
-        );
-        let gone = ANSWER_WITHIN + COMPANY_FOR;
-        assert!(grew(&mut mode, gone) && !grew(&mut mode, gone), "they have gone");
-    }
-
-    #[test]
-    fn what_broke_leaves_it_awake() {
+    fn a_peer_that_keeps_the_idle_lock_delays_suppression_for_a_while() {
         let now = Instant::now();
-        for broken in [Input::NotListening, Input::GateLost] {
-            let mut mode = muted(now);
-            assert_eq!(mode.on(broken, now), [Act::Open]);
-            assert!(!mode.is_asleep() && !mode.is_muted());
+        let mut node = idle_node(now);
+        read(&mut node, 9, BUSY, now);
+        node.apply(Input::IdleLockReleased, now);
+        for _ in 1..MAX_IDLE_LOCK_WAITS {
+            assert_eq!(
+                node.apply(Input::LockWaitEnded(LockWait::TimedOut), now),
+                [Action::WaitForIdleLock, Action::Send(PeerMessage::ReleaseRequest)]
+            );
         }
-        let mut mode = asleep(now);
-        mode.on(Input::NotListening, now);
-        assert!(!mode.is_asleep());
-        assert_eq!(mode.pause(SAFETY, now), Some(AWAKE_PAUSE));
+        assert_eq!(
+            node.apply(Input::LockWaitEnded(LockWait::TimedOut), now),
+            [Action::DropSuppressor]
+        );
+        node.due_action(now);
+        node.apply(Input::IdleLockRequested(IdleLock::Shared(Xid(9))), now);
+        assert_eq!(read(&mut node, 9, BUSY, now), []);
+        assert_eq!(
+            read(&mut node, 9, BUSY, now + SUPPRESS_RETRY),
+            [Action::ReleaseIdleLock]
+        );
+    }
+
+    #[test]
+    fn a_suppressing_node_without_peers_seldom_sends_events_read() {
+        let start = Instant::now();
+        let mut node = suppressing_node(start);
+        let sends = |node: &mut WakeupState, after| !read(node, 9, Verdict::Between, start + after).is_empty();
+        assert!(
+            sends(&mut node, Duration::ZERO) && sends(&mut node, Duration::ZERO),
+            "there may be peers"
+        );
+        assert!(
+            sends(&mut node, PEER_ANSWER_TIMEOUT) && !sends(&mut node, PEER_ANSWER_TIMEOUT),
+            "there are no peers"
+        );
+        node.apply(Input::Received(PeerMessage::PollingPeer), start + PEER_ANSWER_TIMEOUT);
+        assert!(
+            sends(&mut node, PEER_TIMEOUT) && sends(&mut node, PEER_TIMEOUT),
+            "there are peers"
+        );
+        let gone = PEER_ANSWER_TIMEOUT + PEER_TIMEOUT;
+        assert!(sends(&mut node, gone) && !sends(&mut node, gone), "the peers are gone");
+    }
+
+    #[test]
+    fn a_node_polls_after_a_broken_session() {
+        let now = Instant::now();
+        for broken in [Input::NotListening, Input::SuppressorLost] {
+            let mut node = suppressing_node(now);
+            assert_eq!(node.apply(broken, now), [Action::DropSuppressor]);
+            assert!(!node.is_idle() && !node.is_suppressing());
+        }
+        let mut node = idle_node(now);
+        node.apply(Input::NotListening, now);
+        assert!(!node.is_idle());
+        assert_eq!(node.pause(SAFETY, now), Some(POLLING_PAUSE));
     }
 }

@@ -1,4 +1,4 @@
-//! The figures that `/metrics` shows, by name, in one place. No store, order or customer is ever a label.
+//! All metrics of `/metrics`, by name, in one place. No store, order or customer is ever a label.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,40 +9,40 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::event::{Body, EventType, JournalEvent, Write};
 
-/// Upper bounds of the latency histogram's buckets, seconds.
+/// Upper bounds of the buckets of the latency histogram, seconds.
 const LATENCY_BUCKETS: [f64; 15] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Upper bounds of the buckets of how long people take, seconds.
-const PATIENCE_BUCKETS: [f64; 12] = [
+/// Upper bounds of the buckets for acknowledgements by people, seconds.
+const ACKNOWLEDGEMENT_BUCKETS: [f64; 12] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// What is counted for each event and session, looked up once.
+/// Handles of the metrics that change for each event and session, looked up once.
 pub struct Hot {
     /// Reads of the journal.
     pub reads: Counter,
-    /// Rows read from the journal, at the place that [`journal_type`] says.
+    /// Rows read from the journal, at the index of [`journal_type`].
     pub journal_events: [Counter; Write::ALL.len() + 1],
-    /// Events published to stores that have a session here, by their type's number.
+    /// Events published to stores that have a session here, by the number of their type.
     pub events: [Counter; EventType::ALL.len()],
-    /// From the trigger to the flushed socket, the oldest event of each flush.
+    /// From the trigger to the flushed socket, for the oldest event of each flush.
     pub latency: Latency,
-    /// Events sent over WebSockets as they happened.
+    /// Events sent to live sessions as they happened.
     pub live: Counter,
-    /// Events sent to sessions that had been away.
+    /// Events sent as a replay to reconnected sessions.
     pub replayed: Counter,
     /// Events fetched over HTTP.
     pub polled: Counter,
 }
 
-/// What rows of the journal are: the writes of a shop, and what the engine says itself.
+/// Types of journal rows: the writes of a shop, and the events of the engine.
 const JOURNAL_TYPES: [&str; Write::ALL.len() + 1] = ["insert", "update", "delete", "truncate", "engine"];
 
-/// The place of a row among the types of rows.
+/// The index of a row in `JOURNAL_TYPES`.
 pub fn journal_type(event: &JournalEvent) -> usize {
     match &event.body {
         Body::Write(write) => write.write as usize,
@@ -50,7 +50,7 @@ pub fn journal_type(event: &JournalEvent) -> usize {
     }
 }
 
-/// The hot handles. Only after [`install`].
+/// The handles. Only after [`install`].
 pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     reads: counter!("vestnik_journal_reads_total"),
     journal_events: JOURNAL_TYPES.map(|kind| counter!("vestnik_journal_events_total", "type" => kind)),
@@ -61,24 +61,24 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     polled: counter!("vestnik_deliveries_total", "way" => "polling"),
 });
 
-/// How long events took, in its buckets at once. The recorder's own histogram keeps every sample until somebody asks or
-/// folds them: 16 bytes for each flush of each session, which is a hundred megabytes in some seconds of a busy store.
+/// A latency histogram with fixed buckets. The histogram of the recorder keeps every sample until a scrape or an
+/// upkeep. With 16 bytes for each flush of each session, a busy store needs a hundred megabytes in some seconds.
 #[derive(Debug, Default)]
 pub struct Latency {
-    /// As many as were within each bound and above the one before it; the last one is above all.
+    /// Samples within each bound and above the bound before; the last counts those above all bounds.
     counts: [AtomicU64; LATENCY_BUCKETS.len() + 1],
     sum_us: AtomicU64,
 }
 
 impl Latency {
-    /// Takes one more.
+    /// Records a sample.
     pub fn record(&self, seconds: f64) {
         let bucket = LATENCY_BUCKETS.partition_point(|bound| *bound < seconds);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum_us.fetch_add((seconds * 1e6) as u64, Ordering::Relaxed);
     }
 
-    /// In Prometheus' text format.
+    /// Renders the histogram in Prometheus' text format.
     fn render(&self, name: &str, help: &str) -> String {
         let mut text = format!("# HELP {name} {help}\n# TYPE {name} histogram\n");
         let mut count = 0;
@@ -94,12 +94,12 @@ impl Latency {
     }
 }
 
-/// Begins to count; once for the process, later calls change nothing.
+/// Installs the recorder, once for the process; later calls change nothing.
 pub fn install() {
     HANDLE.get_or_init(|| {
         let acknowledge = Matcher::Full("vestnik_order_acknowledgement_seconds".into());
         let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(acknowledge, &PATIENCE_BUCKETS)
+            .set_buckets_for_metric(acknowledge, &ACKNOWLEDGEMENT_BUCKETS)
             .ok()?;
         let handle = builder.install_recorder().ok()?;
         describe();
@@ -107,7 +107,7 @@ pub fn install() {
     });
 }
 
-/// All of it in Prometheus' text format.
+/// Renders all metrics in Prometheus' text format.
 pub fn render() -> String {
     let Some(handle) = HANDLE.get().and_then(Option::as_ref) else {
         return String::new();
@@ -119,7 +119,7 @@ pub fn render() -> String {
     handle.render() + &latency
 }
 
-/// Folds what the histograms have gathered; call it now and then, or memory grows where nobody scrapes.
+/// Folds the samples of the histograms; without regular calls memory grows where nobody scrapes.
 pub fn upkeep() {
     if let Some(handle) = HANDLE.get().and_then(Option::as_ref) {
         handle.run_upkeep();
@@ -137,15 +137,15 @@ fn describe() {
     );
     describe_counter!(
         "vestnik_source_lookup_failures_total",
-        "Look-ups of items or details that failed: their orders were told without them"
+        "Failed look-ups of items or details: their orders were sent without them"
     );
     describe_counter!(
         "vestnik_projection_failures_total",
-        "Batches of a derived source whose expressions failed: its orders were shown as far as they could be read"
+        "Batches of a derived source with failed expressions: its orders were shown as far as they could be read"
     );
     describe_counter!(
         "vestnik_events_without_store_total",
-        "Events whose row named no store: nobody receives them"
+        "Events whose row has no store: no session receives them"
     );
     describe_counter!(
         "vestnik_deliveries_total",
@@ -154,51 +154,48 @@ fn describe() {
     describe_gauge!("vestnik_sessions", "Live sessions on this node");
     describe_gauge!(
         "vestnik_session_queue_max_bytes",
-        "Bytes that wait in the fullest session's queue"
+        "Bytes that wait in the fullest queue of a session"
     );
     describe_counter!(
         "vestnik_sessions_lagged_total",
-        "Sessions let go because they were too slow"
+        "Sessions closed because they were too slow"
     );
     describe_counter!("vestnik_sessions_closed_total", "Sessions ended, by close code");
-    describe_counter!("vestnik_listener_reconnects_total", "Times that listening was lost");
+    describe_counter!("vestnik_listener_reconnects_total", "Reconnects of the listener");
     describe_gauge!(
         "vestnik_listening",
-        "1 while notifications reach this node, 0 while it reads at short intervals"
+        "1 while notifications reach this node, 0 while it polls"
     );
-    describe_counter!(
-        "vestnik_feed_reconnects_total",
-        "Times that the feed lost its connection"
-    );
+    describe_counter!("vestnik_feed_reconnects_total", "Reconnects of the feed");
     describe_counter!("vestnik_journal_reads_total", "Reads of the journal by the feed");
     describe_counter!(
         "vestnik_missed_notification_events_total",
-        "Events found by the safety tick that nothing rang for: a defect"
+        "Events that an idle node found without a notification: a defect"
     );
     describe_gauge!(
         "vestnik_notify_suppressed",
-        "1 while this node reads all the time so that no writer rings"
+        "1 while this node polls so that writers do not notify"
     );
     describe_gauge!(
         "vestnik_notification_queue_suppressing",
-        "1 while orders do not notify because Postgres' notification queue fills up"
+        "1 while writers do not notify because Postgres' notification queue fills up"
     );
     describe_gauge!(
         "vestnik_notify_locks_held_by_others",
-        "Holds on the two locks of NOTIFY suppression by sessions that are no node's"
+        "Locks of NOTIFY suppression that are held by foreign sessions"
     );
     describe_counter!(
         "vestnik_notify_suppressions_total",
-        "Times that this node muted the bell"
+        "Times that this node started to suppress NOTIFY"
     );
-    describe_counter!("vestnik_events_trimmed_total", "Events removed after their time");
+    describe_counter!("vestnik_events_trimmed_total", "Events removed after their retention");
     describe_gauge!(
         "vestnik_notification_queue_usage_ratio",
         "Share of Postgres' notification queue in use, 0 to 1"
     );
     describe_counter!(
         "vestnik_telegram_updates_given_up_total",
-        "What people wrote to the bot or pressed that could not be dealt with"
+        "Messages and button presses that the bot could not process"
     );
     describe_gauge!(
         "vestnik_oldest_transaction_age_seconds",
@@ -206,22 +203,22 @@ fn describe() {
     );
     describe_gauge!(
         "vestnik_sources_unhealthy",
-        "Attached tables that are gone, have lost their triggers, or were altered since"
+        "Attached tables that are missing, have lost their triggers, or were altered since"
     );
     describe_counter!(
         "vestnik_rows_without_event_total",
-        "Rows that were written past the triggers: nobody heard of them"
+        "Rows that were written past the triggers: no session received them"
     );
-    describe_reach();
+    describe_receipts();
     describe_limits();
 }
 
-/// Of who is let in.
+/// Metrics of connections and limits.
 fn describe_limits() {
     describe_gauge!("vestnik_connections", "Open connections of clients");
     describe_gauge!(
         "vestnik_connections_unauthenticated",
-        "Of them, those that have shown no valid token"
+        "Open connections without a valid token so far"
     );
     describe_counter!(
         "vestnik_connections_closed_for_others_total",
@@ -229,11 +226,11 @@ fn describe_limits() {
     );
     describe_counter!(
         "vestnik_connections_refused_total",
-        "Connections that got no place, by reason: full, system (no open file was left)"
+        "Connections refused, by reason: full, system (no open file was left)"
     );
     describe_counter!(
         "vestnik_connections_timed_out_total",
-        "Connections closed at a deadline, by what was waited for: handshake, head, write"
+        "Connections closed at a deadline, by phase: handshake, head, write"
     );
     describe_counter!(
         "vestnik_requests_refused_total",
@@ -241,20 +238,20 @@ fn describe_limits() {
     );
     describe_counter!(
         "vestnik_tokens_refused_total",
-        "Requests whose token opened nothing, by reason: missing, malformed, unknown, expired, revoked, or what is wrong with a JWT"
+        "Requests with a refused token, by reason: missing, malformed, unknown, expired, revoked, or the defect of a JWT"
     );
-    describe_gauge!("vestnik_jwt_keys", "Public keys of the issuer of JWTs that are known");
+    describe_gauge!("vestnik_jwt_keys", "Known public keys of the issuer of JWTs");
     describe_counter!(
         "vestnik_jwt_keys_unread_total",
-        "Times that the keys of the issuer of JWTs could not be read"
+        "Failed reads of the keys of the issuer of JWTs"
     );
 }
 
-/// Of reaching a person.
-fn describe_reach() {
+/// Metrics of receipts, Telegram and escalation.
+fn describe_receipts() {
     describe_counter!(
         "vestnik_orders_first_seen_total",
-        "New orders, by the way by which they reached anybody first: websocket, sse, polling, telegram"
+        "New orders, by the channel that reached a person first: websocket, sse, polling, telegram"
     );
     describe_histogram!(
         "vestnik_order_acknowledgement_seconds",
@@ -262,35 +259,35 @@ fn describe_reach() {
     );
     describe_counter!(
         "vestnik_receipts_dropped_total",
-        "Words on who was reached that found no room: the proof has gaps, the events have none"
+        "Receipts dropped from a full queue: the audit has gaps, the events have none"
     );
     describe_gauge!(
         "vestnik_telegram_deliveries",
-        "Deliveries that are not settled, by state: pending, sending, retrying"
+        "Deliveries that are not complete, by state: pending, sending, retrying"
     );
     describe_gauge!(
         "vestnik_telegram_oldest_delivery_age_seconds",
-        "Age of the oldest delivery that is not settled"
+        "Age of the oldest delivery that is not complete"
     );
     describe_counter!(
         "vestnik_telegram_settled_total",
-        "Deliveries settled by this node, by state: sent, dead"
+        "Deliveries completed by this node, by state: sent, dead"
     );
     describe_counter!(
         "vestnik_telegram_sends_total",
-        "Messages and edits, by what became of them; throttled is a 429, set_aside is refused for good"
+        "Messages and edits, by outcome; throttled is a 429, set_aside is refused for good"
     );
     describe_gauge!(
         "vestnik_telegram_reached",
-        "1 while Telegram answers this node, 0 while what is to be sent waits"
+        "1 while Telegram answers this node, 0 while deliveries wait"
     );
     describe_gauge!(
         "vestnik_telegram_stopped",
-        "1 while the bot is stopped, for its token is not let in"
+        "1 while the bot is stopped because Telegram refuses its token"
     );
     describe_gauge!(
         "vestnik_telegram_chats_disabled",
-        "Chats that take no messages any more"
+        "Chats that accept no messages any more"
     );
     describe_gauge!(
         "vestnik_telegram_chats_blocked",
@@ -298,27 +295,24 @@ fn describe_reach() {
     );
     describe_gauge!(
         "vestnik_telegram_poll_age_seconds",
-        "Since Telegram answered the poll for what people write and press"
+        "Time since Telegram answered the last poll for updates"
     );
     describe_counter!(
         "vestnik_telegram_conflicts_total",
-        "Polls of this node that another program's, or a webhook, broke off (409)"
+        "Polls of this node that another poller or a webhook ended (409)"
     );
-    describe_gauge!(
-        "vestnik_webhooks_open",
-        "Posts to stores' own addresses that are not settled"
-    );
+    describe_gauge!("vestnik_webhooks_open", "Webhook deliveries that are not complete");
     describe_counter!(
         "vestnik_delivery_leases_lost_total",
-        "Sends whose node did not settle them, and that begin anew"
+        "Sends whose lease ended before they were complete, and that start again"
     );
     describe_counter!(
         "vestnik_escalations_exhausted_total",
-        "Orders and bookings that nobody answered, though everybody who could be was told"
+        "Orders and bookings that nobody answered after the last escalation step"
     );
     describe_counter!(
         "vestnik_orders_late_total",
-        "Orders that were not ready when it was promised"
+        "Orders that were not ready at the promised time"
     );
     describe_counter!(
         "vestnik_events_not_planned_total",
@@ -326,7 +320,7 @@ fn describe_reach() {
     );
     describe_counter!(
         "vestnik_escalations_total",
-        "Orders that nobody answered for in time, by step: panels, fallback, manager, webhook"
+        "Orders that nobody answered in time, by escalation step: panels, fallback, manager, webhook"
     );
     describe_counter!(
         "vestnik_unattended_alarms_total",
@@ -339,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_latency_is_told_in_its_bucket_and_in_all_above_it() {
+    fn a_latency_counts_in_its_bucket_and_in_all_above_it() {
         let latency = Latency::default();
         for seconds in [0.0, 0.0005, 0.0006, 0.03, 40.0] {
             latency.record(seconds);

@@ -1,5 +1,5 @@
-//! What the planning of durable sends reads: the events that its cursor does not cover, of the stores that are set up,
-//! a batch at a time. And how the engine itself appends an event.
+//! Reads for the planning of durable sends: events after its cursor, of configured stores, in batches. It also
+//! appends events of the engine itself.
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
@@ -8,37 +8,36 @@ use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, EventType, JournalEvent, StoreId};
 use crate::infra::db::{GenericClient, Transaction};
 
-/// An event that somebody may have to be told of.
+/// An event for which a message may have to be sent.
 #[derive(Debug)]
 pub struct Due {
     /// The row of the journal.
     pub event: JournalEvent,
-    /// Seconds since it was written.
+    /// Age of the event, seconds.
     pub age_s: f64,
 }
 
-/// A batch of them.
+/// A batch of due events.
 #[derive(Debug)]
 pub struct DueBatch {
-    /// In the order in which they are told.
+    /// In the order of sending.
     pub events: Vec<Due>,
-    /// Covers them.
+    /// A cursor that covers the batch.
     pub cursor: String,
-    /// Whether there may be more.
+    /// Whether there may be more events.
     pub more: bool,
-    /// Whether the cursor that was given is so old that it is worth storing the new one, though nothing was found.
+    /// Whether the given cursor is so old that the new one should be saved, even after an empty batch.
     pub fell_behind: bool,
 }
 
-/// How far below an event the rows are looked for that became one event with it.
+/// Distance of ids below an event within which its sibling rows are searched: rows that form one event with it.
 const SIBLING_IDS: i64 = 100;
-/// Transactions that a stored cursor may lie behind: each is looked at again at every read.
+/// Transactions that a saved cursor may lie behind: each read scans them again.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
-/// Reads at most `limit` events behind `cursor`. A cursor of another life of the database, or none, begins at the
-/// beginning: what has been planned already is not planned again. What commits between its two statements is for the
-/// next read: the cursor would not cover it, and what has been told to a chat would be planned again for one that was
-/// off then.
+/// Reads at most `limit` events after `cursor`. An invalid cursor, or one of another epoch, starts at the beginning:
+/// planned events are not planned again. Commits between the two statements wait for the next read. The cursor would
+/// not cover them, and a chat that was off then would receive an old event again.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \
@@ -99,7 +98,7 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
     })
 }
 
-/// Appends an event of the engine's own, and notifies.
+/// Appends an event of the engine itself, and notifies.
 pub async fn append(
     transaction: &Transaction<'_>,
     store: &StoreId,
@@ -114,7 +113,7 @@ pub async fn append(
     Ok(EventId(row.try_get(0)?))
 }
 
-/// These events, and the rows that became one event with each, by id: the writes of one transaction to one order.
+/// These events, and their sibling rows, by id: the writes of one transaction to one order form one event.
 pub async fn read_with_siblings(
     client: &impl GenericClient,
     ids: &[EventId],

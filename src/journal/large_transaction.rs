@@ -1,4 +1,4 @@
-//! The events of large transactions, streamed over a connection of their own beside the feed's reads, which go on.
+//! Streams the events of large transactions over a separate connection, while the reads of the feed go on.
 
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
@@ -13,18 +13,23 @@ use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db;
 
-/// Chunks of events, by id. Nothing is lost where a wait for the next one is given up.
-pub type Beside = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
+/// Chunks of events, by id. Dropping a wait for the next chunk loses no event.
+pub type LargeTransactionStream = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
 
-struct Open {
+struct OpenStream {
     chunks: Chunks,
     _client: db::Client,
 }
 
-/// All events of these transactions behind `through`, in chunks of bounded size. It connects when it is asked first.
-pub fn beside(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -> Beside {
+/// All events of these transactions after `through`, in chunks of bounded size. The first poll connects.
+pub fn stream_large_transactions(
+    database: &Database,
+    epoch: Epoch,
+    of: &[Xid],
+    through: EventId,
+) -> LargeTransactionStream {
     let open = open(database.clone(), epoch, of.to_vec(), through);
-    let chunks = |open: Open| {
+    let chunks = |open: OpenStream| {
         try_unfold(open, async |mut open| {
             let events = open.chunks.next().await?;
             Ok::<_, ConnectError>((!events.is_empty()).then_some((events, open)))
@@ -33,7 +38,7 @@ pub fn beside(database: &Database, epoch: Epoch, of: &[Xid], through: EventId) -
     once(open).map_ok(chunks).try_flatten().boxed()
 }
 
-async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) -> Result<Open, ConnectError> {
+async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) -> Result<OpenStream, ConnectError> {
     let url = database.url.as_ref().ok_or(db::Error::Missing)?;
     let mut client = db::connect_as(url, "bulk").await?;
     let begin = async {
@@ -50,7 +55,7 @@ async fn open(database: Database, epoch: Epoch, of: Vec<Xid>, through: EventId) 
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&xids(&of), Type::XID8_ARRAY), (&through.0, Type::INT8)];
     let rows = timeout(SORT_DEADLINE, client.query_typed_raw(&sql, &parameters)).await;
     let chunks = Chunks::new(rows.map_err(|_| Error::TimedOut)?.map_err(Error::from)?);
-    Ok(Open {
+    Ok(OpenStream {
         chunks,
         _client: client,
     })

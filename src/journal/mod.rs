@@ -1,6 +1,5 @@
-//! All SQL on `vestnik.vst_event`: what the feed reads (`reader`; `outline` and `beside` where a
-//! transaction is large), what a coming-back client reads (`page`), and what is
-//! removed after its time (`retention`).
+//! All SQL on `vestnik.vst_event`: reads of the feed (`reader`, `transaction_sizes`, `large_transaction`), reads of
+//! reconnecting clients (`page`), reads of the durable sends (`due`), and trimming (`retention`).
 
 mod due;
 mod large_transaction;
@@ -11,7 +10,7 @@ mod sql_types;
 mod transaction_sizes;
 
 pub use due::{Due, DueBatch, append, read_due, read_with_siblings};
-pub use large_transaction::{Beside, beside};
+pub use large_transaction::{LargeTransactionStream, stream_large_transactions};
 pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, read_past, read_where};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
@@ -27,33 +26,33 @@ use sql_types::{JsonText, SqlXid};
 /// Why the journal could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Postgres says so, or is gone.
+    /// An error of Postgres, or of the connection.
     #[error("the journal cannot be read: {}", crate::infra::db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// No connection was free, or could be made.
+    /// The pool had no free connection, or could not open one.
     #[error("no connection for reading the journal: {0}")]
     Pool(#[from] db::PoolError),
     /// Postgres did not answer in time.
-    #[error("Postgres did not answer about the journal in time")]
+    #[error("Postgres did not answer a read of the journal in time")]
     TimedOut,
     /// The answer did not begin with its snapshot.
-    #[error("the journal's answer carries no snapshot")]
+    #[error("the answer of the journal has no snapshot")]
     NoSnapshot,
-    /// What its rows mean could not be read.
+    /// The sources, which say what the rows mean, could not be read.
     #[error("the sources cannot be read: {0}")]
     Sources(#[source] crate::infra::db::QueryError),
-    /// The tables are not there, or older than the program.
+    /// The tables are missing, or older than the program.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,
-    /// The journal's transaction numbers are another cluster's.
+    /// The transaction ids of the journal belong to another cluster.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,
-    /// A second connection has come to another database than the first, or to another life of it.
-    #[error("the database is not the one that is being read")]
+    /// A second connection reached another database than the first, or another epoch of it.
+    #[error("a second connection reached another database than the feed reads")]
     Elsewhere,
 }
 
-/// What of Postgres itself makes an [`Epoch`]; for a select list.
+/// The columns that make an [`Epoch`]; for a select list.
 const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline, \
      (select oid from pg_database where datname = current_database()) as database_oid";
@@ -66,17 +65,17 @@ fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
     ))
 }
 
-/// The epoch that this connection's transaction numbers belong to.
+/// The epoch of this connection's transaction ids.
 pub async fn read_epoch(client: &db::Client) -> Result<Epoch, Error> {
     let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
     Ok(epoch(&row)?)
 }
 
-/// The columns of an event, in the order that [`event`] takes them from. Texts are readable whatever the database's encoding.
+/// The columns of an event, in the order of [`event`]. Texts are readable in any encoding of the database.
 const EVENT_COLUMNS: &str = "id, xid, source, vestnik.vst_readable(store_id) as store_id, vestnik.vst_readable(key) as key, type, at, \
      vestnik.vst_readable(data) as data, vestnik.vst_readable(old) as old, vestnik.vst_readable(answer) as answer";
 
-/// An event from the columns that begin at `first`; `None` for a type that this program does not know.
+/// Reads an event from the columns that begin at `first`; `None` for an unknown type.
 fn event(row: &Row, first: usize) -> Result<Option<JournalEvent>, tokio_postgres::Error> {
     let kind: &str = row.try_get(first + 5)?;
     let data = row.try_get::<_, JsonText>(first + 7)?.0;

@@ -1,6 +1,5 @@
-//! What a client reads that has been away: the events of its store that its cursor does not cover, a page at a time,
-//! so that a slow client holds no connection and no more memory than a page. The replay of a session and the history
-//! over HTTP read the same pages.
+//! Reads the events of a store that the cursor of a client does not cover, a page at a time. A slow client holds no
+//! connection, and no more memory than a page. The replay of a session and the history over HTTP read the same pages.
 
 use futures::TryStreamExt as _;
 use tokio::time::timeout;
@@ -15,52 +14,52 @@ use crate::infra::db::{self, Pool};
 /// Bytes of payload after which a page ends, whatever its limit.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Rows that a page has beyond its limit at most, so that it does not end between rows that become one event.
+/// Rows that a page may have beyond its limit, so that it does not end between rows of one event.
 const TOGETHER_ROWS: usize = 50;
-/// Events of the past that are read at once, at most.
+/// Most events of one read of the past.
 const PAST_EVENTS: usize = 50_000;
-/// Rows of them in one answer.
+/// Rows of one fetch of that read.
 const PAST_FETCH_ROWS: i32 = 500;
 
 /// Where a page begins.
 pub enum Start<'a> {
-    /// Behind what this cursor of a client covers.
+    /// After the events that this cursor covers.
     After(&'a str),
     /// So that it ends with the newest event.
     Newest,
 }
 
-/// An event and the cursor that covers it and all before it.
+/// An event, and the cursor that covers it and all events before it.
 pub struct PageEvent {
     /// The event.
     pub event: JournalEvent,
-    /// For a client that stops here.
+    /// For a client that stops after this event.
     pub cursor: String,
 }
 
-/// What a read of a page brought.
+/// The result of a read.
 pub enum Page {
     /// Events, oldest change first.
     Events {
-        /// At most as many as were asked for.
+        /// At most as many as requested.
         events: Vec<PageEvent>,
-        /// Covers all of them.
+        /// Covers all events of the page.
         cursor: String,
-        /// All that the store has had, where this was the last page.
+        /// The position after all events of the store; `None`: more pages follow.
         position: Option<Position>,
     },
-    /// The cursor cannot be honoured: lists must be loaded anew, and `fresh` goes on from now.
+    /// The cursor is not usable: the client must load its lists again, and continue from `fresh`.
     Resync {
-        /// Why.
+        /// Why the cursor is not usable.
         reason: Unusable,
-        /// A cursor that covers all that has happened.
+        /// A cursor that covers all events until now.
         fresh: String,
         /// The same as a position.
         position: Position,
     },
 }
 
-/// What every page begins with: the snapshot, what is behind it, and whose it is.
+/// What every page reads first: the snapshot, the newest and the trimmed transaction, and the epoch.
 pub(super) struct Head {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
@@ -95,7 +94,7 @@ async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> R
     Ok(page)
 }
 
-/// The cursor that covers exactly what this transaction sees: for a list that is read in the same snapshot.
+/// The cursor that covers exactly the snapshot of this transaction: for a list that is read in it.
 pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> {
     let head = read_head(client).await?;
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
@@ -118,7 +117,7 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
     })
 }
 
-/// The cursor, if what it does not cover can still be told exactly.
+/// The cursor, if every event that it does not cover is still kept.
 fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
     let cursor = Cursor::decode(text, head.epoch)?;
     if cursor.end() > head.snapshot.xmax {
@@ -130,35 +129,36 @@ fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
     Ok(cursor)
 }
 
-/// The head, and the cursor of one who owes nothing to a client: where it is of no use, the beginning.
+/// The head, and the cursor of the planning. An unusable cursor starts at the beginning: planning sends nothing
+/// twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match Cursor::decode(text, head.epoch) {
-        // What was trimmed was too old to be told.
+        // Trimmed events were too old to be sent.
         Ok(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),
     };
     Ok((head, cursor))
 }
 
-/// The newest events of all stores, as many as fit into so many bytes, in the order of their ids.
+/// The newest events of all stores, up to a number of bytes, by id.
 pub struct Past {
-    /// Whose transaction numbers these are.
+    /// The epoch of the transaction ids.
     pub epoch: Epoch,
-    /// All that had happened and is not behind this is among the events.
+    /// `events` has every event until the read that this position does not cover.
     pub base: Position,
     /// By id.
     pub events: Vec<JournalEvent>,
 }
 
-/// Reads the past from its end.
+/// Reads the past, newest transactions first.
 pub async fn read_past(pool: &Pool, bytes: usize) -> Result<Past, Error> {
     timeout(READ_DEADLINE, past(pool, bytes))
         .await
         .map_err(|_| Error::TimedOut)?
 }
 
-async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
+async fn past(pool: &Pool, max_bytes: usize) -> Result<Past, Error> {
     let mut client = pool.get().await?;
     let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
@@ -166,7 +166,7 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     let limit = PAST_EVENTS as i64 + 1;
     let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
     let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
-    // Fetched by and by: what does not fit is not sent.
+    // Fetched in parts: rows that do not fit are not sent.
     'all: loop {
         let rows = transaction.fetch(&portal, PAST_FETCH_ROWS).await?;
         if rows.is_empty() {
@@ -174,8 +174,8 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
         }
         for row in &rows {
             let xid = row.try_get::<_, SqlXid>(1)?.0;
-            if bytes > most_bytes || taken == PAST_EVENTS {
-                // Perhaps not all of this transaction.
+            if bytes > max_bytes || taken == PAST_EVENTS {
+                // The transaction may have been read in part.
                 cut = xid;
                 break 'all;
             }
@@ -188,7 +188,7 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     }
     events.retain(|event| event.xid > cut);
     events.sort_unstable_by_key(|event| event.id);
-    // A transaction that was running may still bring events of a number below: they come when it commits.
+    // A running transaction may still commit events with lower ids: they arrive when it commits.
     let base = Position::after(&head.snapshot, cut);
     Ok(Past {
         epoch: head.epoch,
@@ -197,7 +197,7 @@ async fn past(pool: &Pool, most_bytes: usize) -> Result<Past, Error> {
     })
 }
 
-/// The events of these keys among the newest `scanned` of a store, in the order of their numbers.
+/// The events of these keys among the newest `scanned` of a store, by id.
 pub async fn newest_of(
     client: &crate::infra::db::Transaction<'_>,
     store: &StoreId,
@@ -217,7 +217,7 @@ pub async fn newest_of(
     Ok(events)
 }
 
-/// Rows of the journal that a condition holds for, in the order that it asks for.
+/// The events that match a condition, in the order of the condition.
 pub async fn read_where(
     client: &impl crate::infra::db::GenericClient,
     condition: &str,
@@ -248,7 +248,7 @@ async fn newest(
     let rows = client.query(&statement, &[&store.as_str(), &(limit as i64)]).await?;
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
-        // These are the past of the cursor, each of them: there is no going on from the middle.
+        // All of these events lie before the cursor: a client cannot continue from the middle.
         events.extend(event(row, 0)?.map(|event| PageEvent {
             event,
             cursor: cursor.clone(),
@@ -261,7 +261,7 @@ async fn newest(
     })
 }
 
-/// What the cursor's owner is owed, in the order of [`Onward`].
+/// The events after the cursor, in the order of [`Onward`].
 async fn after(
     client: &db::Transaction<'_>,
     store: &StoreId,
@@ -302,7 +302,7 @@ async fn after(
     let mut taken = 0;
     while let Some(row) = rows.try_next().await? {
         let event = event(&row, 0)?;
-        // A page does not end between rows that become one event, but it ends.
+        // A page does not end between rows of one event, but its length is bounded.
         let belongs = |last: &PageEvent| event.as_ref().is_some_and(|event| last.event.belongs_with(event));
         let together = taken < limit + TOGETHER_ROWS && events.last().is_some_and(belongs);
         if (taken >= limit || bytes > PAGE_BYTES) && !together {
@@ -330,7 +330,7 @@ async fn after(
         }),
         None => {
             let cursor = Cursor::At(seen.clone()).encode(head.epoch);
-            // Nothing is owed any more, so the last event may carry the whole.
+            // This is the last page, so its last event may carry the final cursor.
             if let Some(last) = events.last_mut() {
                 last.cursor.clone_from(&cursor);
             }

@@ -1,6 +1,6 @@
-//! What the feed reads: everything that a position does not cover, in the statement's own snapshot, which is the next
-//! position. Two look-ups in the index on `xid`, however long some transaction has been open: no lock on the writers,
-//! no wait for them, no gap, no repeat.
+//! Reads of the feed: every event that a position does not cover. The snapshot of the statement is the next position.
+//! Two index look-ups on `xid` suffice, however long a transaction has been open. The read locks no writer, waits for
+//! none, skips no event and repeats none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::infra::db::{self, Client, Rows, Statement};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// Events of one answer at most; a longer backlog is streamed, sorted by Postgres.
+/// Most events of one answer; a longer backlog is streamed, sorted by Postgres.
 pub const NEWS_EVENTS: usize = 1024;
 /// Events of one chunk of a streamed backlog.
 pub const CHUNK_EVENTS: usize = 256;
@@ -29,12 +29,12 @@ pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// How long Postgres may take for the next part of an answer.
 pub const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long Postgres may sort what it streams, before it sends the first of it: half a million events take 0.6 s here. A
-/// connection that died is noticed sooner, by its keepalives.
+/// How long Postgres may sort a backlog before it sends the first row: half a million events take 0.6 s. Keepalives
+/// notice a dead connection sooner.
 pub const SORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// The plan is fixed: look up the index. Without statistics, or with a position far behind, the planner would rather
-/// read the whole journal; and planning anew costs as much as reading.
+/// The plan is fixed to index look-ups. Without statistics, or with an old position, the planner would scan the whole
+/// journal; and planning costs as much as reading.
 pub(super) const SESSION: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -42,7 +42,7 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// The feed's own connection to the journal.
+/// The connection of the feed to the journal.
 pub struct Reader {
     client: Client,
     news: Statement,
@@ -52,27 +52,27 @@ pub struct Reader {
     epoch: Epoch,
 }
 
-/// What a read brought.
+/// The result of a read.
 pub enum News {
-    /// All that is new, by id. `newest` is the newest transaction among it.
+    /// All new events.
     Read {
-        /// What the read saw.
+        /// The snapshot of the read.
         snapshot: Snapshot,
-        /// When, by the database's clock.
+        /// Time of the read, by the clock of the database.
         clock: OffsetDateTime,
         /// The version of the sources that was in force.
         sources: i64,
         /// By id.
         events: Vec<JournalEvent>,
-        /// The newest transaction of which an event was read.
+        /// The newest transaction with an event in the read.
         newest: Option<Xid>,
     },
-    /// Too much for one answer: see with [`Reader::outline`] what it is made of, or stream it with [`Reader::backlog`].
+    /// Too many events for one answer: see [`Reader::outline`], or stream them with [`Reader::backlog`].
     TooMuch,
 }
 
 impl Reader {
-    /// Connects and prepares.
+    /// Connects, and prepares the statements.
     pub async fn connect(database: &Database) -> Result<Self, ConnectError> {
         let url = database.url.as_ref().ok_or(db::Error::Missing)?;
         let client = db::connect_as(url, "feed").await?;
@@ -84,18 +84,19 @@ impl Reader {
 
     async fn prepare(mut client: Client) -> Result<Self, Error> {
         client.set(&SESSION).await?;
-        let there = "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_cluster') is not null";
-        if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+        let is_migrated = "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_cluster') is not null";
+        if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
-        // Its transaction numbers would mean nothing here: some of them would be new at every read.
-        let ours = "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";
-        if !client.query_one(ours, &[]).await?.try_get::<_, bool>(0)? {
+        // Transaction ids of another cluster mean nothing here: some would be new at every read.
+        let is_same_cluster =
+            "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";
+        if !client.query_one(is_same_cluster, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::Restored);
         }
         let epoch = read_epoch(&client).await?;
         let columns = EVENT_COLUMNS;
-        // The first row is the snapshot, with the time, and the sources' version in place of an id.
+        // The first row is the snapshot, with the time, and the version of the sources in place of an id.
         let select = format!(
             "select pg_current_snapshot() as snapshot, (select version from vestnik.vst_source_version) as id, \
                     (select xid from vestnik.vst_event where $3 order by xid desc limit 1) as xid, null::int as source, \
@@ -119,20 +120,20 @@ impl Reader {
         })
     }
 
-    /// The life of the database that this connection reads.
+    /// The epoch of the database that this connection reads.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Loads the sources that are in force. What they were before.
+    /// Loads the sources that are in force. Returns the earlier ones.
     pub async fn reload(&self, sources: &Registry) -> Result<Arc<Sources>, Error> {
         let reloaded = timeout(READ_DEADLINE, sources.reload(&self.client)).await;
         reloaded.map_err(|_| Error::TimedOut)?.map_err(Error::Sources)
     }
 
-    /// Where a feed begins that has read nothing: behind all that has happened.
+    /// The position of a new feed: after all events until now.
     pub async fn now(&self) -> Result<Position, Error> {
-        // The trimmed ones count as read: a cursor that does not cover them would be refused.
+        // Trimmed transactions count as read: a cursor that does not cover them would be refused.
         const NOW: &str = "select pg_current_snapshot(), greatest( \
                 (select xid from vestnik.vst_event order by xid desc limit 1), (select trimmed_through from vestnik.vst_retention), '0'::xid8)";
         let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[]))
@@ -142,7 +143,7 @@ impl Reader {
         Ok(Position::after(&row.try_get(0)?, newest.0))
     }
 
-    /// All that `position` does not cover, unless it is too much.
+    /// All events that `position` does not cover, unless there are too many.
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
@@ -162,7 +163,7 @@ impl Reader {
                 }
             }
         }
-        // Cheaper here than in Postgres, for the few that there are.
+        // Sorting a few events is cheaper here than in Postgres.
         events.sort_unstable_by_key(|event| event.id);
         Ok(News::Read {
             snapshot: snapshot.ok_or(Error::NoSnapshot)?,
@@ -182,7 +183,7 @@ impl Reader {
         Ok(rows.map_err(|_| Error::TimedOut)??)
     }
 
-    /// All that `position` does not cover, by id, in chunks of bounded size.
+    /// All events that `position` does not cover, by id, in chunks of bounded size.
     pub async fn backlog(&self, position: &Position) -> Result<Backlog, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let parameters: [&(dyn ToSql + Sync); 3] = [&end, &missing, &true];
@@ -200,26 +201,26 @@ impl Reader {
     }
 }
 
-/// Why the feed's connection could not be made.
+/// Why the connection of the feed could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// There is no connection.
+    /// The connection failed.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// There is one, and the journal cannot be read over it.
+    /// The connection is open, but the journal cannot be read over it.
     #[error(transparent)]
     Journal(#[from] Error),
 }
 
-/// A long answer on its way. Postgres waits while we do.
+/// A long answer that is being streamed. Postgres waits for the reader.
 pub struct Backlog {
-    /// What it leads to, once it has been read to its end.
+    /// The position after the whole backlog.
     pub seen: Position,
     /// The events.
     pub chunks: Chunks,
 }
 
-/// Events on their way, each behind a column for a snapshot.
+/// Events of a stream. Each row starts with a column for a snapshot.
 pub struct Chunks {
     rows: Rows,
     /// The first event of the next chunk.
@@ -231,7 +232,7 @@ impl Chunks {
         Self { rows, next: None }
     }
 
-    /// The next events, by id; none when that was all. A chunk does not end between rows that become one event.
+    /// The next events, by id; empty after the last one. A chunk does not end between rows of one event.
     pub async fn next(&mut self) -> Result<Vec<JournalEvent>, Error> {
         let mut events: Vec<JournalEvent> = Vec::with_capacity(CHUNK_EVENTS);
         events.extend(self.next.take());

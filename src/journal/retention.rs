@@ -1,5 +1,5 @@
-//! Removes events after their time, in small batches, off the hot path, and keeps how far that has gone: a cursor that
-//! does not cover it is answered with `resync_required`, never with silence.
+//! Removes old events in small batches, outside the hot path, and records how far it got. A cursor that does not
+//! cover the removed events gets `resync_required`, never silence.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::infra::db::{self, Pool};
 /// Events removed in one transaction.
 pub const TRIM_BATCH: i64 = 1000;
 
-/// What one batch did.
+/// The result of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
-    /// A whole batch: there may be more.
+    /// A full batch: there may be more.
     Batch(u64),
-    /// Less than a batch: nothing more is old enough.
+    /// Less than a batch: no other event is old enough.
     Done(u64),
-    /// Another node is at it.
+    /// Another node trims now.
     Elsewhere,
 }
 
 /// Removes one batch of events older than `retention`.
 pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Error> {
-    // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
+    // By id, from the oldest, so that the scan ends after a batch even if no event is old enough.
     const TRIM: &str = "with old as (select id, xid from (select id, xid, at from vestnik.vst_event order by id limit $2) e \
                where at < now() - make_interval(secs => $1)), \
              gone as (delete from vestnik.vst_event where id in (select id from old) returning xid), \
@@ -40,10 +40,10 @@ pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Err
         .query_one(&statement, &[&retention.as_secs_f64(), &TRIM_BATCH])
         .await?;
     transaction.commit().await?;
-    let gone = row.try_get::<_, i64>(0)?.unsigned_abs();
-    Ok(if gone < TRIM_BATCH.unsigned_abs() {
-        Trimmed::Done(gone)
+    let removed = row.try_get::<_, i64>(0)?.unsigned_abs();
+    Ok(if removed < TRIM_BATCH.unsigned_abs() {
+        Trimmed::Done(removed)
     } else {
-        Trimmed::Batch(gone)
+        Trimmed::Batch(removed)
     })
 }

@@ -1,4 +1,4 @@
-//! How the journal's own types travel in Postgres' binary format: `xid8`, `pg_snapshot`, and jsonb as plain text.
+//! The types of the journal in the binary format of Postgres: `xid8`, `pg_snapshot`, and jsonb as plain text.
 
 use std::error::Error;
 
@@ -43,7 +43,7 @@ pub fn xids(xids: &[Xid]) -> Vec<SqlXid> {
 }
 
 impl<'a> FromSql<'a> for Snapshot {
-    /// A count, then `xmin`, `xmax`, and the running ones.
+    /// A count, then `xmin`, `xmax`, and the running transactions.
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
         let numbers = raw.get(4..).ok_or("a pg_snapshot is 20 bytes at least")?;
         let (numbers, rest) = numbers.as_chunks::<8>();
@@ -62,14 +62,14 @@ impl<'a> FromSql<'a> for Snapshot {
     }
 }
 
-/// The text of a jsonb, not parsed: it goes to the client as it is.
+/// The text of a jsonb, not parsed: clients receive it unchanged.
 #[derive(Debug)]
 pub struct JsonText(pub String);
 
 impl<'a> FromSql<'a> for JsonText {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
         let text = match (ty, raw) {
-            // jsonb has a version before its text.
+            // jsonb has a version byte before its text.
             (&Type::JSONB, [1, text @ ..]) => text,
             (&Type::JSONB, _) => return Err("a jsonb of an unknown version".into()),
             _ => raw,

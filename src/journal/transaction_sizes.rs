@@ -1,6 +1,6 @@
-//! What is new, without its events: which transactions, and which of them are large. Bounded like a read, whatever they
-//! have written, for others wait for it: the index is asked for one transaction after another, and then whether it has
-//! so many events, never how many.
+//! The new transactions, without their events, and which of them are large. The cost is bounded like a read, because
+//! other events wait for it: the query visits the index once for each transaction. Then it tests whether a
+//! transaction has `LARGE_EVENTS` events, and never counts them.
 
 use std::collections::HashSet;
 
@@ -10,9 +10,9 @@ use super::sql_types::{SqlXid, xids};
 use crate::domain::cursor::{Position, Snapshot};
 use crate::domain::event::{StoreId, Xid};
 
-/// A transaction with more events than this is large. Half of what a read brings, so that two of them that are not, fit.
+/// A transaction with more events than this is large. The number is half of a read, so that two small ones fit.
 pub const LARGE_EVENTS: i64 = 512;
-/// Transactions of an outline at most.
+/// Most transactions of an outline.
 pub const OUTLINE_TRANSACTIONS: usize = 1024;
 
 /// The first row is the snapshot.
@@ -30,35 +30,35 @@ pub(super) const OUTLINE: &str = "with recursive later (xid) as ( \
      union all \
      select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
 
-/// A sub-select rather than `exists`, which the planner might turn into a join that reads all of a transaction.
+/// A sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
 pub(super) const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
      where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
 /// Whether a transaction has more than `LARGE_EVENTS` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// No.
+    /// It has not.
     Small,
-    /// Yes.
+    /// It has.
     Large,
 }
 
-/// What is new.
+/// The new transactions.
 #[derive(Debug)]
 pub struct Outline {
-    /// What was seen.
+    /// The snapshot of the query.
     pub snapshot: Snapshot,
-    /// All of it that is not behind the position.
+    /// The transactions that the position does not cover.
     pub transactions: Vec<(Xid, Size)>,
 }
 
 impl Reader {
-    /// The transactions that `position` does not cover, unless they are too many.
+    /// The transactions that `position` does not cover, unless there are too many.
     pub async fn outline(&self, position: &Position) -> Result<Option<Outline>, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
-        let most = OUTLINE_TRANSACTIONS as i64 + 1;
+        let limit = OUTLINE_TRANSACTIONS as i64 + 1;
         let rows = self
-            .query(&self.outline, &[&end, &missing, &most, &LARGE_EVENTS])
+            .query(&self.outline, &[&end, &missing, &limit, &LARGE_EVENTS])
             .await?;
         if rows.len() > OUTLINE_TRANSACTIONS + 1 {
             return Ok(None);
@@ -78,7 +78,7 @@ impl Reader {
         }))
     }
 
-    /// Those of the stores for which one of these transactions has written an event.
+    /// The stores among these for which one of the transactions has written an event.
     pub async fn touched(&self, stores: &[&str], by: &[Xid]) -> Result<HashSet<StoreId>, Error> {
         if stores.is_empty() || by.is_empty() {
             return Ok(HashSet::new());

@@ -213,8 +213,8 @@ async fn the_node_that_mutes_goes_and_another_one_takes_its_place() {
 async fn mute(client: &Client) {
     timeout(PATIENCE, async {
         loop {
-            let drain = r#"select pg_notify('vestnik', '{"drain":"1"}')"#;
-            client.batch_execute(drain).await.unwrap();
+            let release_request = r#"select pg_notify('vestnik', '{"release_request":"1"}')"#;
+            client.batch_execute(release_request).await.unwrap();
             // For this lock only: to notify waits for another, which the whole cluster shares.
             let gather =
                 "set lock_timeout = '50ms'; select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2); set lock_timeout = 0";

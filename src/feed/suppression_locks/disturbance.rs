@@ -1,25 +1,26 @@
-//! What others can do to notifications: fill their queue, and hold the two locks. Both take no more than the right to connect.
+//! Disturbances of NOTIFY suppression by other sessions: a full notification queue, and foreign locks. Both need only
+//! the right to connect.
 
 use tokio_postgres::Row;
 
 use crate::infra::db::{self, GenericClient, Pool, QueryError};
 
-/// What every node looks at each second.
+/// The result of one check; every node checks once a second.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
-    /// Share of the notification queue in use, 0 to 1. It is one for the whole cluster, and a full one refuses COMMITs.
+pub struct QueueCheck {
+    /// Share of the notification queue in use, 0 to 1. The cluster has one queue, and a full queue makes COMMIT fail.
     pub queue_usage: f64,
-    /// Whether a writer that asked now would not notify. Then no node may be asleep.
+    /// Whether a writer would be denied the writer lock now. Then no node may be idle.
     pub is_refused: bool,
 }
 
-/// Looks once. The lock is asked for as a writer does it, and let go at once.
-pub async fn look(pool: &Pool) -> Result<Look, QueryError> {
-    const LOOK: &str = "select pg_notification_queue_usage(), \
+/// Checks once. It requests the writer lock as a writer does, and releases it at once.
+pub async fn check_queue(pool: &Pool) -> Result<QueueCheck, QueryError> {
+    const CHECK: &str = "select pg_notification_queue_usage(), \
          not pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)";
     db::with_timeout(async {
-        let row = pool.get().await?.query_one(LOOK, &[]).await?;
-        Ok(Look {
+        let row = pool.get().await?.query_one(CHECK, &[]).await?;
+        Ok(QueueCheck {
             queue_usage: row.try_get(0)?,
             is_refused: row.try_get(1)?,
         })
@@ -27,18 +28,19 @@ pub async fn look(pool: &Pool) -> Result<Look, QueryError> {
     .await
 }
 
-/// A backend that holds one of the two locks, and is no node's.
+/// A foreign backend that holds one of the two locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process.
+    /// Process id of the backend.
     pub pid: i32,
-    /// What it calls itself, and its role. Neither is a customer's.
+    /// Application name and role. Neither is data of a customer.
     pub who: String,
-    /// What comes of it.
+    /// The consequence, for the log.
     pub effect: &'static str,
 }
 
-/// Who holds them. A node's session is known by its name and by a role that may read the journal: a name alone anybody can have.
+/// The foreign holders of both locks. A node's session has a known application name and a role that may read the
+/// journal: any client can choose a name.
 pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, tokio_postgres::Error> {
     const HOLDERS: &str = "select l.pid, format('%s, role %s', coalesce(nullif(a.application_name, ''), 'unnamed'), a.usename), \
            l.objid = 1, l.mode = 'ExclusiveLock' \
@@ -55,10 +57,10 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, tokio_p
             pid: row.try_get(0)?,
             who: row.try_get(1)?,
             effect: match (row.try_get(2)?, row.try_get(3)?) {
-                (true, _) => "no order notifies, and nodes read every 50 ms",
-                (false, true) => "no node waits for notifications, and each reads every 50 ms",
+                (true, _) => "writers do not notify, and nodes poll every 50 ms",
+                (false, true) => "no node can go idle, and every node polls every 50 ms",
                 (false, false) => {
-                    "no node can suppress notifications, neither under load nor when their queue fills up"
+                    "no node can suppress NOTIFY, neither under load nor when the notification queue fills up"
                 }
             },
         })
@@ -66,8 +68,8 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, tokio_p
     rows.iter().map(holder).collect()
 }
 
-/// The backend whose transaction is the oldest, in any database of the cluster: a session that listens, and stays in a
-/// transaction, keeps the queue from being emptied. Postgres does not say which sessions listen. `None`: this role sees none.
+/// The backend with the oldest transaction of the cluster: a listening session in an open transaction keeps the queue
+/// from being emptied. Postgres does not show which sessions listen. `None`: this role sees no transaction.
 pub async fn oldest_transaction(client: &impl GenericClient) -> Result<Option<String>, tokio_postgres::Error> {
     const OLDEST: &str = "select format('pid %s (%s, role %s, database %s), in a transaction for %s s', pid, \
            coalesce(nullif(application_name, ''), 'unnamed'), usename, datname, extract(epoch from clock_timestamp() - xact_start)::bigint) \
