@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify as Wake, watch};
+use tokio::sync::{Notify as WakeReason, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -68,7 +68,7 @@ impl Node {
             self.issuer.clone(),
         );
         let tokens = Arc::new(tokens);
-        let (presence, news) = (Arc::new(Presence::default()), Arc::new(Wake::new()));
+        let (presence, news) = (Arc::new(Presence::default()), Arc::new(WakeReason::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let background = &self.background;
 
@@ -80,7 +80,7 @@ impl Node {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
             background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
-            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Wake::new()));
+            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(WakeReason::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(
