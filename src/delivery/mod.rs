@@ -1,9 +1,10 @@
-//! Durable sends: what must reach a person, though the engine, Telegram or the database were away. `plan` turns events
-//! into rows, `queue` claims them under Telegram's budgets, in one of a chat's `lane`s, `choice` says what is next, `work` what that may be,
-//! `worker` sends, `settle` writes down what became of it; `aside` sets aside what cannot be read, `chat_state` tells
-//! of a chat that takes nothing, `migrate` follows one to its new number; `escalation` climbs while nobody
-//! answers, `watch` looks for stores that nobody could ring, `pause` tells that a store takes no orders, `today` counts a day, `webhook` is the last step; `forget` ends what is over,
-//! `figures` says how it all stands.
+//! Durable sends: messages that must reach a person even if the engine, Telegram or the database was away. `enqueue`
+//! turns events into rows, `queue` claims them under Telegram's budgets, in one of a chat's `lane`s. `choice` picks a
+//! chat's next work, `next_message` says what it may be, `worker` sends it, `complete` saves the outcome. `dead_letter`
+//! sets aside unreadable rows; `cleanup` deletes finished ones; `gauges` has the metrics. `chat_state` reports a chat
+//! that takes no messages, `migrate` follows a group to its new number, `shared_bot` is the lease of the bot.
+//! `escalation` executes the next step while nobody answers, `unattended_alarm` finds open stores without a panel,
+//! `webhook` is the last step. `pause` reports a pause, `today` counts a day.
 
 pub mod chat_links;
 pub mod chat_state;

@@ -1,5 +1,5 @@
-//! Looks at a database that events are to come from, and says what is wrong and what to do about it. Each look reads, and
-//! waits for no lock, so that it may be taken while the shop is at its busiest.
+//! Looks at a database, and says what is wrong and what to do about it. Each check only reads and waits for no lock, so
+//! `vestnik doctor` may run while the shop is at its busiest.
 
 mod bot;
 mod notifications;

@@ -1,4 +1,4 @@
-//! The words that all parts share, without input or output: events, cursors, and the canonical order and booking.
+//! Types that all modules share, without input or output: events, cursors, and the canonical order and booking.
 
 pub mod cursor;
 pub mod event;

@@ -1,5 +1,6 @@
-//! A private Postgres in a directory, for who has none: started with the program, reused where it is still running,
-//! stopped with the program. Only its owner (and root) can reach it: it listens on a socket in a directory of mode 0700.
+//! A private Postgres in a directory, where no database is given: started with the program, or reused where it still
+//! runs, and stopped with the program. Only its owner (and root) can reach it: it listens on a socket in a directory of
+//! mode 0700.
 
 mod account;
 mod binaries;

@@ -24,7 +24,7 @@ const HISTORY_DEFAULT: usize = 100;
 /// Who acknowledged over HTTP, where it does not say which panel it is.
 const NAMELESS: &str = "http";
 
-/// A page of the history. ReceiptKind a panel that names itself is given counts as sent to it.
+/// A page of the history. What a panel that names itself is given counts as sent to it.
 pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;

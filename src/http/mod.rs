@@ -1,4 +1,5 @@
-//! What the program answers over HTTP. The route table is a list; `auth` says who may, `server` has the sockets.
+//! Everything that the program answers over HTTP. The route table is a list; `auth` authorizes, `server` has the
+//! sockets.
 
 mod auth;
 mod databases;

@@ -25,7 +25,7 @@ const MAX_SAID: usize = 500;
 /// Bytes of what it says.
 const MAX_SAID_BYTES: usize = 32 * 1024;
 
-/// ReceiptKind a panel says.
+/// What a panel says.
 #[derive(Deserialize)]
 struct Said {
     panel: String,
@@ -44,7 +44,7 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"pollin
 pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-    // ReceiptKind came over a socket is said over that socket: here nobody could tell whether it was ever there.
+    // What came over a socket is said over that socket: here nobody could tell whether it was ever there.
     let is_polling = said.way == Channel::Polling.as_str();
     if !is_polling || !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID
     {
@@ -74,7 +74,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
     Ok(response::done())
 }
 
-/// ReceiptKind became of the events.
+/// What became of the events.
 pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let before = call.query.get("before").map(str::parse).transpose();
     let wanted = ReceiptQuery {

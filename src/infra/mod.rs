@@ -1,4 +1,4 @@
-//! What everything stands on: the settings, the way to Postgres, metrics and logs. It knows no event.
+//! The base layer: settings, connections to Postgres, metrics and logs. It knows no event.
 
 pub mod backoff;
 pub mod config;

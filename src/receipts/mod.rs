@@ -1,5 +1,5 @@
-//! Receipts: how events reached people, told afterwards. `query` reads them for panels, `audit` for the command line,
-//! `summary` counts them.
+//! Receipts: how events reached people. `writer` saves them, `query` reads them for panels, `audit` for the command
+//! line, `summary` counts them.
 
 pub mod acknowledgement;
 pub mod audit;

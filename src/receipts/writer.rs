@@ -48,7 +48,7 @@ impl Channel {
     }
 }
 
-/// ReceiptKind is said of an event.
+/// What is said of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiptKind {
     /// It was flushed to the recipient.
@@ -72,7 +72,7 @@ pub struct Receipt {
     pub recipient: String,
     /// Who says so: whoever holds this token.
     pub token: TokenId,
-    /// ReceiptKind is known.
+    /// What is known.
     pub what: ReceiptKind,
     /// Since when.
     pub at: OffsetDateTime,
@@ -84,7 +84,7 @@ pub struct Recorder {
     words: mpsc::Sender<Receipt>,
 }
 
-/// ReceiptKind stores them.
+/// What stores them.
 #[derive(Debug)]
 pub struct ReceiptWriter {
     words: mpsc::Receiver<Receipt>,

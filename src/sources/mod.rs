@@ -1,4 +1,4 @@
-//! Sources: the shop's tables that are attached, what their columns mean, and what becomes of their rows.
+//! Sources: the shop's attached tables, the meaning of their columns, and the translation of their rows.
 
 mod access;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What is known of a store beside its orders: `vestnik.vst_store`, and when it is open.
+//! What is known of a store beside its orders: `vestnik.vst_store`, its hours, its pause, and the presence of its
+//! panels.
 
 mod attendance;
 pub mod hours;

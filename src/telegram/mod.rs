@@ -1,6 +1,7 @@
-//! Telegram: the only place that knows teloxide. `api` is one request and its answer, `refusal` what an error means, `line`
-//! whether Telegram is reached. `sender` sends what a claim says, `bot` polls, `updates` deals with what people write
-//! (`command`, `pause`, `today`) and press (`press`); `message`, `changed`, `html` and `words` make the texts.
+//! Telegram: the only module that knows teloxide. `api` is one request and its response, `refusal` classifies errors,
+//! `line` knows whether Telegram is reached. `sender` sends a claim, `update_poller` polls, `updates` handles texts
+//! (`command`, `pause`, `today`) and buttons (`callback_query`). `message`, `changed`, `digest`, `html` and `catalog`
+//! make the texts.
 
 mod api;
 mod callback_query;

@@ -1,5 +1,5 @@
-//! Tokens: what opens the streams of one store, of several, or of all. 256 random bits, shown once; the database keeps
-//! their SHA-256, so that whoever reads it can open nothing.
+//! Tokens: each opens the streams of one store, of several, or of all. A token is 256 random bits, shown once; the
+//! database has only its SHA-256, so a reader of the table can open nothing.
 
 mod issuer;
 mod jwt;

@@ -1,5 +1,5 @@
-//! `vestnik bench`: what this machine and this database carry, measured where a user would run it. Beside each figure
-//! stands a floor from the same run: the same writers without a trigger, and with a NOTIFY in each order.
+//! `vestnik bench` measures what this machine and this database carry. Each figure stands beside a floor from the same
+//! run: the same writers without a trigger, and with a NOTIFY in each order.
 
 mod ground;
 mod load;

@@ -1,5 +1,5 @@
-//! the last step: a POST to the store's own address, signed as Standard Webhooks says, so that the receiver knows whose it
-//! is. `address` says which addresses are called, `signature` signs.
+//! The last escalation step: a POST to the store's own address, signed by Standard Webhooks, so that the receiver can
+//! check the sender. `address` checks which addresses may be called, `signature` signs.
 
 pub mod address;
 pub mod signature;

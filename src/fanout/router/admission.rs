@@ -1,5 +1,5 @@
 //! When thousands come back at once: how fast they are let in, so that those who are back already notice little of it;
-//! how many read the journal at once; and whether there is a admission, for then the recent events are asked first.
+//! how many read the journal at once; and whether many come back at once, for then the recent events are asked first.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ impl Admission {
         Ok(())
     }
 
-    /// A turn, if nobody else reads and nobody waits to be let in: then there is no admission.
+    /// A turn, if nobody else reads and nobody waits to be admitted.
     pub fn alone(&self) -> Option<SemaphorePermit<'_>> {
         if self.reads.available_permits() < REPLAY_READS || self.door().is_behind(Instant::now()) {
             return None;

@@ -1,8 +1,8 @@
-//! Hands the events of each read to the sessions of their store. Bounded everywhere, and never waits: a session whose
-//! queue is full is let go as lagged and comes back with its cursor, so no event is dropped to make room.
+//! Hands the events of each read to the sessions of their store. Every queue is bounded, and the router never waits: it
+//! closes a session with a full queue as lagged. The client comes back with its cursor, so no event is dropped.
 //!
-//! A read, or a chunk of a streamed one, is published whole under one lock, together with the cursor that it leads to.
-//! So one who subscribes gets a cursor and, after it, exactly the events that it does not cover.
+//! A read, or a chunk of a streamed one, is published whole under one lock, together with the cursor after it. So a new
+//! subscriber gets a cursor and, after it, exactly the events that the cursor does not cover.
 
 mod admission;
 mod batch;

@@ -1,4 +1,4 @@
-//! ReceiptKind a session does at a time: its heartbeats, and the end of its token, which it is warned of.
+//! What a session does at a time: its heartbeats, and the end of its token, which it is warned of.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// How long before its token's end a client is warned.
 const WARNING: Duration = Duration::from_secs(60);
 
-/// ReceiptKind is due.
+/// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
     /// A ping, and the newest cursor.

@@ -1,4 +1,4 @@
-//! ReceiptKind sessions share.
+//! What sessions share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::sources::registry::Registry;
 use crate::store::presence::Presence;
 use crate::token::Tokens;
 
-/// ReceiptKind all sessions of a node share.
+/// What all sessions of a node share.
 pub struct Hub {
     /// Hands them their events.
     pub router: Arc<Router>,
@@ -23,7 +23,7 @@ pub struct Hub {
     pub reads: Reads,
     /// Whose turn it is to change a status.
     pub changes: Turns,
-    /// ReceiptKind tokens open.
+    /// What tokens open.
     pub tokens: Arc<Tokens>,
     /// Between two pings.
     pub ping_interval: Duration,
@@ -31,7 +31,7 @@ pub struct Hub {
     pub presence: Arc<Presence>,
     /// Takes the proof of each alert.
     pub recorder: Recorder,
-    /// ReceiptKind the rows of the journal mean.
+    /// What the rows of the journal mean.
     pub sources: Arc<Registry>,
     /// Looks up what they do not say.
     pub lookup: Arc<Lookup>,

@@ -77,7 +77,7 @@ impl Close {
     }
 }
 
-/// ReceiptKind a client may say.
+/// What a client may say.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FromClient {
@@ -110,7 +110,7 @@ pub enum FromClient {
     },
 }
 
-/// ReceiptKind a client did wrong, as the wire names it.
+/// What a client did wrong, as the wire names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
     /// Not a message of the protocol.
@@ -119,7 +119,7 @@ pub enum Mistake {
     UnknownEvent,
     /// The database is away: say it again.
     AckNotStored,
-    /// ReceiptKind its token does not allow.
+    /// What its token does not allow.
     OtherScope(Scope),
     /// The new token does not open this store, or opens nothing.
     TokenRefused,

@@ -1,7 +1,7 @@
-//! One live client: first what it missed, then what happens. No transport here: `ws` and `sse` carry it.
+//! One live client: first the missed events, then live ones. `ws` and `sse` are the transports.
 //!
-//! Subscribe first, read second, and drop from the live side what the read saw: so there is no gap between the replay
-//! and the live events, and no repeat.
+//! A session subscribes first, reads second, and leaves out live events that the read saw: so there is no gap between
+//! the replay and the live events, and no repeat.
 
 mod clock;
 mod frame_meter;
@@ -52,7 +52,7 @@ pub struct Session {
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// ReceiptKind the replay saw: live events that it covers were sent already.
+    /// What the replay saw: live events that it covers were sent already.
     replayed: Option<Position>,
     /// Whether the client has said that it is a panel: then what is sent to it is proven.
     panel: Panel,
@@ -60,7 +60,7 @@ pub struct Session {
     is_stale: bool,
 }
 
-/// ReceiptKind a client has said of itself.
+/// What a client has said of itself.
 enum Panel {
     /// Nothing.
     Unknown,
@@ -126,7 +126,7 @@ impl Session {
     }
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
-        // ReceiptKind happens now and then is boxed, so that the many sessions that only wait do not carry its size.
+        // What happens now and then is boxed, so that the many sessions that only wait do not carry its size.
         let mut clock = Clock::new(self.hub.ping_interval, self.grant.ends);
         let mut silent_intervals = 0;
         loop {

@@ -1,4 +1,4 @@
-//! ReceiptKind a client missed: read from the journal, a page at a time, while there is a hand free for it. When many come back
+//! What a client missed: read from the journal, a page at a time, while there is a hand free for it. When many come back
 //! at once they are served from the recent events, which the first of them completes from the journal, once for all.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::journal::{self, Page, Start};
 /// Events of one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
 
-/// ReceiptKind comes next of a replay.
+/// What comes next of a replay.
 enum Next {
     /// A page of the journal.
     Page(Page),
@@ -23,7 +23,7 @@ enum Next {
 }
 
 impl Hub {
-    /// ReceiptKind partners receive of these rows, in their order.
+    /// What partners receive of these rows, in their order.
     pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;
@@ -135,7 +135,7 @@ impl Session {
         Close::Draining
     }
 
-    /// ReceiptKind the client missed, from memory, if all of it is there.
+    /// What the client missed, from memory, if all of it is there.
     async fn recall(&self, after: &str) -> Option<CachedReplay> {
         let router = &self.hub.router;
         if let Some(recalled) = router.recall(&self.store, after) {

@@ -1,4 +1,4 @@
-//! ReceiptKind a session needs of that which carries it.
+//! What a session needs of that which carries it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::Close;
 use crate::fanout::router::Part;
 use crate::receipts::writer::Channel;
 
-/// ReceiptKind a transport carries to the client.
+/// What a transport carries to the client.
 pub enum Outgoing {
     /// An event, or a message that carries a cursor.
     WithCursor(Arc<str>, Utf8Bytes),
@@ -18,7 +18,7 @@ pub enum Outgoing {
     Ping,
 }
 
-/// ReceiptKind comes from the client.
+/// What comes from the client.
 pub enum Incoming {
     /// A message.
     Text(Utf8Bytes),

@@ -18,7 +18,7 @@ const PIECES_AT_ONCE: usize = 32;
 /// Pieces for which an idle session keeps room.
 const IDLE_PIECES: usize = 4;
 
-/// ReceiptKind waits to be written.
+/// What waits to be written.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
     pieces: VecDeque<Bytes>,

@@ -1,7 +1,7 @@
 //! A session over a WebSocket. The upgrade is made here and not by `warp::ws()`, whose sessions keep a read buffer of
 //! 128 KiB each: a panel says next to nothing, and half a KiB will do.
 //!
-//! tungstenite reads what the client sends, answers its pings and closes. ReceiptKind we send is written past it, straight to
+//! tungstenite reads what the client sends, answers its pings and closes. What we send is written past it, straight to
 //! the socket: the frames of a batch are made once for all sessions of the store. The two never write into each other's
 //! frames: tungstenite's answers go out before ours are begun, and it is not asked to read while ours are midway.
 
@@ -29,7 +29,7 @@ use crate::receipts::writer::Channel;
 
 /// Bytes that a client may send in one message.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
-/// ReceiptKind an idle session keeps for what its client says; a longer message gets its own room.
+/// What an idle session keeps for what its client says; a longer message gets its own room.
 const READ_BUFFER_BYTES: usize = 512;
 /// Bytes that are gathered before they are written; a flush writes what there is.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
@@ -83,7 +83,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
         .max_write_buffer_size(MAX_CONTROL_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    // ReceiptKind the client sent behind its handshake without waiting for the answer.
+    // What the client sent behind its handshake without waiting for the answer.
     let early = parts.read_buf.to_vec();
     let socket = Metered::new(parts.io.into_inner(), &early);
     let stream = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;

@@ -1,5 +1,5 @@
-//! The sockets: accepted here rather than by warp, which knows no TLS, no time-out for a request's head, and forgets
-//! upgraded sockets when it shuts down.
+//! The sockets. They are accepted here and not by warp, which has no TLS and no time-out for a request's head, and does
+//! not close upgraded sockets when it shuts down.
 
 mod client;
 mod connection;

@@ -1,4 +1,4 @@
-//! Connections to Postgres: single ones and the pool, with the same manners everywhere.
+//! Connections to Postgres: single ones and the pool, with the same settings everywhere.
 //!
 //! A half-open connection is silent, so each one has TCP keepalives and a `tcp_user_timeout`: the defaults of the
 //! operating system would notice after two hours.

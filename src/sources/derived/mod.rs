@@ -1,6 +1,6 @@
-//! Derived sources: tables whose orders follow from SQL expressions over several tables. A projector runs the expressions for
-//! the keys that were written, keeps what they say in a table of the engine's own, and appends what has changed to the
-//! journal. From there an order takes the same path as all others: lists read the engine's table as they read a shop's.
+//! Derived sources: their orders follow from SQL expressions over several tables. A projector runs the expressions for
+//! the written keys, saves the results in a table of the engine's own, and appends the changes to the journal. From
+//! there an order takes the same path as all others: lists read the engine's table as they read a shop's.
 
 mod answer;
 mod batch;

@@ -1,4 +1,4 @@
-//! The lists that a panel shows: a store's orders or bookings as they stand, together with the cursor of the very
+//! The lists that a panel shows: a store's orders or bookings in their present state, together with the cursor of the
 //! snapshot that they were read in. So a list, and the stream opened with its cursor, meet exactly.
 
 mod entry;

@@ -1,4 +1,4 @@
-//! Proposes a mapping for a table, in the shop's own words, and asks what it cannot know.
+//! Proposes a mapping for a table, in the shop's own words, and asks for what it cannot find out.
 
 mod columns;
 mod statuses;

@@ -1,5 +1,5 @@
 //! Changes the status of an order or booking for a person who pressed a button, in the shop's own table and words, and
-//! remembers who it was. The step is checked in the statement that makes it, so of two people one is first.
+//! saves who it was. One statement checks the step and makes it, so of two people one is first.
 
 mod promise;
 mod standing;
