@@ -15,7 +15,7 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 
-/// Ladders looked at in one transaction.
+/// Escalations looked at in one transaction.
 const BATCH: i64 = 200;
 /// Between two looks at whether a store that was closed has opened, seconds.
 const CLOSED_LOOK_S: f64 = 15.0;

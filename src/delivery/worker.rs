@@ -244,7 +244,7 @@ impl Worker {
             match unattended_alarm::watch(&self.pool).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
-                Err(error) => tracing::warn!(%error, "whether anybody could be rung is not known"),
+                Err(error) => tracing::warn!(%error, "could not check which stores have a panel online"),
             }
             tokio::select! {
                 () = tokio::time::sleep(IDLE) => {}

@@ -210,7 +210,7 @@ pub enum LockWait {
 impl SuppressorSession {
     /// Opens a separate session, because lock requests of this session wait.
     pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::QueryError> {
-        let client = db::connect_session(url, "bell").await?;
+        let client = db::connect_session(url, "suppressor").await?;
         db::with_timeout(async {
             client.batch_execute(SESSION).await?;
             let lock_timeout = format!("set lock_timeout = {}", LOCK_WAIT_LIMIT.as_millis());

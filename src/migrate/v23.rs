@@ -106,7 +106,7 @@ pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Resu
         // it holds it.
         client.batch_execute(&format!("analyze {table} (status)")).await?;
         for part in &parts {
-            sweep(client, part).await?;
+            rewrite_late_rows(client, part).await?;
         }
     }
     Ok(())
@@ -203,7 +203,7 @@ pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Resu
 }
 
 /// Rewrites what was written while the index was built, by means of it.
-async fn sweep(client: &mut Client, table: &str) -> Result<(), Error> {
+async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error> {
     let Rewrite { set, which } = REWRITE;
     let sql = format!(
         "update {table} set status = {set} where ctid = any (array( \

@@ -205,10 +205,10 @@ async fn escalations(
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Value>, tokio_postgres::Error> {
-    const LADDERS: &str =
+    const ESCALATIONS: &str =
         "select event_id, step, outcome, ended_at from vestnik.vst_escalation where event_id = any ($1)";
     let mut escalations = HashMap::new();
-    for row in client.query(LADDERS, &[&ids]).await? {
+    for row in client.query(ESCALATIONS, &[&ids]).await? {
         let mut escalation = Map::new();
         put(&mut escalation, "step", row.try_get::<_, Option<i16>>(1)?);
         put(&mut escalation, "outcome", row.try_get::<_, Option<String>>(2)?);

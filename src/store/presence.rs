@@ -25,7 +25,7 @@ const POLLING_PER_STORE: usize = 64;
 /// Panels without a socket, by token and name, and until when each is there: no token speaks for the panel of another.
 type Polling = HashMap<(TokenId, String), Instant>;
 
-/// The stores that can be rung on this node.
+/// The stores with a panel on this node that can ring.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// Panels with a socket that can ring, by store.

@@ -293,7 +293,7 @@ async fn the_program_says_how_it_is() {
     let (_, metrics) = app.get_ops("/metrics").await;
     for name in [
         "vestnik_events_total{type=\"new_order\"}",
-        "vestnik_commit_to_socket_seconds_bucket",
+        "vestnik_event_delivery_seconds_bucket",
         "vestnik_sessions ",
         "vestnik_session_queue_max_bytes",
         "vestnik_journal_reads_total",

@@ -18,7 +18,7 @@ use load::{Panels, Turn};
 const WRITERS: [usize; 2] = [16, 64];
 /// Orders a second at which their way is timed.
 const RATES: [u32; 3] = [50, 500, 2000];
-/// Before the time counts: for the bell to be muted, and for connections to be made.
+/// Before the time counts: NOTIFY is suppressed by then, and connections are made.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The longest turn: there are nine of them.
 const LONGEST_TURN: Duration = Duration::from_secs(60);

@@ -48,7 +48,7 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, tokio_p
          where l.locktype = 'advisory' and l.objsubid = 2 and l.classid = vestnik.vst_notify_lock_key()::oid \
            and l.database = (select oid from pg_database where datname = current_database()) \
            and (l.objid = 1 and l.mode = 'ExclusiveLock' or l.objid = 2 and l.granted) \
-           and not coalesce(a.application_name in ('vestnik listener', 'vestnik bell') \
+           and not coalesce(a.application_name in ('vestnik listener', 'vestnik suppressor') \
                             and has_table_privilege(a.usesysid, 'vestnik.vst_event', 'select'), false) \
          order by l.pid, l.objid";
     let rows = client.query(HOLDERS, &[]).await?;

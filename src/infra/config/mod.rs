@@ -103,7 +103,7 @@ pub struct Database {
     pub listen_url: Option<SecretString>,
     /// Whether the triggers ring.
     pub notify: Notify,
-    /// The first half of the keys of the bell's two advisory locks; the triggers know it since the last migration.
+    /// The first half of the keys of the two advisory locks of NOTIFY suppression; the triggers know it since the last migration.
     pub notify_lock_key: i32,
     /// Share of Postgres' notification queue in use above which orders do not notify, 0 to 1.
     pub notify_queue_limit: f64,
