@@ -1,5 +1,5 @@
 /**
- * What happens on the page when something happens in the shop: sounds, notifications, and the proof of them.
+ * What happens on the page when something happens in the shop: sounds, notifications, and their receipts.
  *
  * An order rings from its arrival until it is accepted or rejected, by whomever and wherever. What is said here is about
  * an event; what rings is read off the orders themselves, so that neither a repeat nor a reload makes it wrong.

@@ -1,4 +1,4 @@
-/** What happened, and the proof of it: who was reached, by which way, when. @module history */
+/** What happened, and its receipts: who was reached, by which way, when. @module history */
 
 import { at, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
@@ -97,7 +97,7 @@ export async function showHistory() {
   if (at("receipts").open) await showReceipts();
 }
 
-/** The proof of each event, for who wants it. */
+/** The receipts of each event, for who wants them. */
 async function showReceipts() {
   asked = { order: at("history-order").value.trim().replace(/^[#№]\s*/, ""), ...span() };
   const mine = (turn += 1);
@@ -110,7 +110,7 @@ async function showReceipts() {
 async function more(mine, before) {
   const place = at("history-more");
   try {
-    const page = await live.connection.api.proofs({ ...asked, before, limit: PAGE });
+    const page = await live.connection.api.receipts({ ...asked, before, limit: PAGE });
     if (mine !== turn) return;
     at("history-list").append(...page.events.map(row));
     const last = page.events.at(-1)?.id;
@@ -122,7 +122,7 @@ async function more(mine, before) {
   }
 }
 
-/** One event, and its proof. @param {any} event */
+/** One event, and its receipts. @param {any} event */
 function row(event) {
   const kind = /booking/.test(event.type) ? "bookings" : "orders";
   const id = event.number === undefined ? "" : shortNumber(event);
@@ -143,7 +143,7 @@ function row(event) {
 function wayRow(way, began) {
   const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => way[step]).map((step) => {
     const after = Math.max(0, (Date.parse(way[step]) - Date.parse(began)) / 1000);
-    return h("span", { class: `step step-${step}` }, say(`proof.${step}`), h("b", { text: seconds(after) }));
+    return h("span", { class: `step step-${step}` }, say(`receipts.${step}`), h("b", { text: seconds(after) }));
   });
   const by = way.by && h("span", { class: "step step-by" }, icon("person"), way.by);
   return h("li", {}, h("span", { class: "way", text: say(`way.${way.way}`) }), ...steps, by);

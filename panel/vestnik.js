@@ -578,13 +578,13 @@ export class Api {
   }
 
   /** The panel's word, where it has no socket. @param {object} words */
-  reach(words) {
-    return this.#of("POST", "reach", {}, words);
+  sendReceipts(words) {
+    return this.#of("POST", "receipts", {}, words);
   }
 
-  /** The proof of each alert. @param {{from?: string, to?: string, order?: string, before?: string, limit?: number}} query */
-  proofs(query) {
-    return this.#of("GET", "reach", query);
+  /** The receipts of each event. @param {{from?: string, to?: string, order?: string, before?: string, limit?: number}} query */
+  receipts(query) {
+    return this.#of("GET", "receipts", query);
   }
 
   /** What a manager asks for; 31 days at most. @param {{from: string, to: string}} query */
@@ -762,7 +762,7 @@ class Words {
     const said = this.#polled.splice(0, REPORT_IDS);
     const ids = (type) => said.filter((word) => word.type === type).map((word) => word.id);
     try {
-      await this.api.reach({
+      await this.api.sendReceipts({
         panel: this.panel,
         way: "polling",
         rendered: ids("rendered"),

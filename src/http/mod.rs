@@ -142,8 +142,8 @@ pub static ROUTES: [Route; 22] = [
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
     route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
     route!(Panel POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
-    route!(Panel POST "/api/partner/stores/{store}/reach" receipts::say),
-    route!(Manager GET "/api/partner/stores/{store}/reach" receipts::events),
+    route!(Panel POST "/api/partner/stores/{store}/receipts" receipts::say),
+    route!(Manager GET "/api/partner/stores/{store}/receipts" receipts::events),
     route!(Manager GET "/api/partner/stores/{store}/summary" receipts::summary),
     route!(Health GET "/healthz" operator::healthz),
 ];

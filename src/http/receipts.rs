@@ -1,4 +1,4 @@
-//! The proof of the alert: what a panel says that has no socket, and what became of each event.
+//! Receipts: those that a panel without a socket sends, and what became of each event.
 
 use serde::Deserialize;
 use serde_json::json;

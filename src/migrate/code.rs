@@ -70,7 +70,10 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say
             database.notify_lock_key
         );
         transaction.batch_execute(&body).await?;
-        say(&format!("the advisory locks of NOTIFY suppression begin with {} now", database.notify_lock_key));
+        say(&format!(
+            "the advisory locks of NOTIFY suppression begin with {} now",
+            database.notify_lock_key
+        ));
     }
     Ok(rings != notify || notify_lock_key != database.notify_lock_key)
 }

@@ -23,7 +23,7 @@ pub const CONSTRAINTS: [(&str, &str); 3] = [
 /// Blocks of the table that one transaction rewrites: some thousand rows, some milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
 /// Rows that one transaction rewrites of those that were written meanwhile.
-const SWEEP_ROWS: u64 = 1000;
+const LATE_ROWS: u64 = 1000;
 /// How long an index that is built beside the writers may wait for old transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
@@ -207,13 +207,13 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
     let Rewrite { set, which } = REWRITE;
     let sql = format!(
         "update {table} set status = {set} where ctid = any (array( \
-             select ctid from {table} where {which} limit {SWEEP_ROWS} for update skip locked)) and {which}"
+             select ctid from {table} where {which} limit {LATE_ROWS} for update skip locked)) and {which}"
     );
     loop {
         let transaction = client.transaction().await?;
         let rewritten = transaction.execute(&sql, &[]).await?;
         transaction.commit().await?;
-        if rewritten < SWEEP_ROWS {
+        if rewritten < LATE_ROWS {
             return Ok(());
         }
     }

@@ -9,7 +9,6 @@ pub mod secret;
 mod zone;
 
 pub use attendance::{AttendedBy, Escalates};
-
 use time::{Date, Time};
 
 use crate::domain::event::StoreId;

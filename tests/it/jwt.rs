@@ -50,11 +50,15 @@ async fn a_jwt_of_each_algorithm_opens_what_its_claims_say() {
         assert_eq!(status, 200, "{id}: {told}");
         assert!(told.contains(r#""scope":"panel""#), "{told}");
         assert_eq!(app.get("/api/partner/session/8", Some(&jwt)).await.0, 403, "{id}");
-        assert_eq!(app.get("/api/partner/stores/7/reach", Some(&jwt)).await.0, 403, "{id}");
+        assert_eq!(
+            app.get("/api/partner/stores/7/receipts", Some(&jwt)).await.0,
+            403,
+            "{id}"
+        );
     }
     let all = key_of_all(&ed25519);
     assert_eq!(app.get("/api/partner/session/8", Some(&all)).await.0, 200);
-    assert_eq!(app.get("/api/partner/stores/9/reach", Some(&all)).await.0, 200);
+    assert_eq!(app.get("/api/partner/stores/9/receipts", Some(&all)).await.0, 200);
     // As a browser sends it.
     let protocols = format!("vestnik.v1, bearer.{all}");
     app.raw_panel("7", &[("sec-websocket-protocol", protocols.as_str())])

@@ -27,7 +27,7 @@ const LOADERS: usize = 12;
 /// A store that no panel watches.
 const LOAD: &str = "insert into orders (store_id) values (99)";
 
-/// Who holds the bell's locks: K has 1 and R has 2 as the second half of its key.
+/// Who holds the advisory locks of NOTIFY suppression: the writer lock has 1 and the idle lock has 2 as the second half of its key.
 const HOLDERS: &str = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
      where l.locktype = 'advisory' and l.classid = vestnik.vst_notify_lock_key()::oid and l.objsubid = 2 \
        and l.database = (select oid from pg_database where datname = current_database()) \
@@ -53,7 +53,7 @@ async fn until_asleep(client: &Client, nodes: i64) {
 /// Waits until one node holds K, exclusively.
 async fn until_muted(client: &Client) {
     timeout(PATIENCE, async {
-        while holders(client, 1, "ExclusiveLock", true, "vestnik bell").await != 1 {}
+        while holders(client, 1, "ExclusiveLock", true, "vestnik suppressor").await != 1 {}
     })
     .await
     .expect("the bell is muted");
@@ -164,12 +164,12 @@ async fn sessions_are_killed_between_any_two_steps_and_nothing_is_lost() {
             match random.u8(..10) {
                 0..2 => end_one(&client, "vestnik listener", random.i64(0..NODES as i64)).await,
                 2..4 => end_one(&client, "vestnik feed", random.i64(0..NODES as i64)).await,
-                4..6 => end_one(&client, "vestnik bell", 0).await,
+                4..6 => end_one(&client, "vestnik suppressor", 0).await,
                 6..9 => load.begin(),
                 _ => load.end(),
             }
             trial.commits(random.usize(..40)).await;
-            muted += holders(&client, 1, "ExclusiveLock", true, "vestnik bell").await;
+            muted += holders(&client, 1, "ExclusiveLock", true, "vestnik suppressor").await;
         }
         load.end();
         trial.judge(Repeats::Never).await;
@@ -294,7 +294,7 @@ async fn a_writer_that_stays_open_delays_muting_and_nothing_else() {
         .unwrap();
     load.begin();
     timeout(PATIENCE, async {
-        while holders(&client, 1, "ExclusiveLock", false, "vestnik bell").await != 1 {}
+        while holders(&client, 1, "ExclusiveLock", false, "vestnik suppressor").await != 1 {}
     })
     .await
     .expect("it waits for the writer");
@@ -302,7 +302,10 @@ async fn a_writer_that_stays_open_delays_muting_and_nothing_else() {
         app.write("insert into orders (store_id) values (7)").await;
         assert_ne!(panel.event().await["id"], "1");
     }
-    assert_eq!(holders(&client, 1, "ExclusiveLock", true, "vestnik bell").await, 0);
+    assert_eq!(
+        holders(&client, 1, "ExclusiveLock", true, "vestnik suppressor").await,
+        0
+    );
     writer.batch_execute("commit").await.unwrap();
     assert_eq!(panel.event().await["id"], "1");
     until_muted(&client).await;

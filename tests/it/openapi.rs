@@ -177,7 +177,7 @@ fn guarded() -> Vec<Example> {
             let body = match route.path {
                 path if path.ends_with("pause") && route.method == "PUT" => Some(json!({"minutes": 30})),
                 path if path.ends_with("status") => Some(json!({"status": "preparing"})),
-                path if path.ends_with("reach") && route.method == "POST" => {
+                path if path.ends_with("receipts") && route.method == "POST" => {
                     Some(json!({"panel": "kitchen", "way": "polling"}))
                 }
                 _ => None,
@@ -653,15 +653,15 @@ async fn proof(tour: &mut Tour<'_>) {
     tour.go("POST", ack, "/api/partner/stores/7/events/1/ack?panel=", 400, None)
         .await;
 
-    let (reach, path) = ("/api/partner/stores/{store}/reach", "/api/partner/stores/7/reach");
+    let (receipts, path) = ("/api/partner/stores/{store}/receipts", "/api/partner/stores/7/receipts");
     let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["2"], "sounded": ["2"], "rings": true});
-    tour.go("POST", reach, path, 204, Some(said)).await;
-    tour.go("POST", reach, path, 400, Some(json!({"panel": "kitchen"})))
+    tour.go("POST", receipts, path, 204, Some(said)).await;
+    tour.go("POST", receipts, path, 400, Some(json!({"panel": "kitchen"})))
         .await;
-    tour.go("POST", reach, path, 413, Some(json!({"panel": "x".repeat(40_000)})))
+    tour.go("POST", receipts, path, 413, Some(json!({"panel": "x".repeat(40_000)})))
         .await;
     let told = tour
-        .go("GET", reach, &format!("{path}?order=1&limit=50"), 200, None)
+        .go("GET", receipts, &format!("{path}?order=1&limit=50"), 200, None)
         .await
         .json();
     let first = told["events"]
@@ -672,8 +672,8 @@ async fn proof(tour: &mut Tour<'_>) {
         .unwrap();
     assert_eq!(first["chats"].as_array().unwrap().len(), 2);
     assert!(first["ways"].as_array().unwrap().len() >= 3, "{first}");
-    tour.go("GET", reach, path, 200, None).await;
-    tour.go("GET", reach, &format!("{path}?from=yesterday"), 400, None)
+    tour.go("GET", receipts, path, 200, None).await;
+    tour.go("GET", receipts, &format!("{path}?from=yesterday"), 400, None)
         .await;
 
     let (summary, path) = ("/api/partner/stores/{store}/summary", "/api/partner/stores/7/summary");

@@ -14,7 +14,7 @@ const STORE: &str = "/api/partner/stores/7";
 async fn proven(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let found = timeout(PATIENCE, async {
         loop {
-            let told = app.get_json(&format!("{STORE}/reach{query}")).await;
+            let told = app.get_json(&format!("{STORE}/receipts{query}")).await;
             if is_so(&told) {
                 return told;
             }
@@ -45,7 +45,7 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
     );
 
     let said = json!({"panel": "kitchen", "way": "polling", "rendered": [id], "sounded": [id, "999999"]});
-    assert_eq!(app.post(&format!("{STORE}/reach"), &said).await.status, 204);
+    assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
     let told = proven(&app, "", |told| told["events"][0]["ways"][0]["sounded"].is_string()).await;
     assert!(told["events"][0]["ways"][0]["rendered"].is_string());
     assert_eq!(
@@ -57,7 +57,7 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
     // Another store's events are not its own, whatever it says of them.
     app.write("insert into orders (store_id) values (8)").await;
     let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["3"], "sounded": ["1"]});
-    assert_eq!(app.post(&format!("{STORE}/reach"), &said).await.status, 204);
+    assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
     proven(&app, "", |told| told["events"][1]["ways"][0]["sounded"].is_string()).await;
     let client = app.database.client().await;
     let foreign = client
@@ -88,12 +88,12 @@ async fn a_panels_word_that_is_none_is_refused() {
         json!({"panel": "kitchen", "way": "polling", "rings": "yes"}),
     ];
     for said in cases {
-        let answer = app.post(&format!("{STORE}/reach"), &said).await;
+        let answer = app.post(&format!("{STORE}/receipts"), &said).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad_body"), "{said}");
     }
     let ids = vec!["9".repeat(100); 400];
     let huge = json!({"panel": "kitchen", "way": "polling", "rendered": ids});
-    assert_eq!(app.post(&format!("{STORE}/reach"), &huge).await.status, 413);
+    assert_eq!(app.post(&format!("{STORE}/receipts"), &huge).await.status, 413);
     let long = "x".repeat(65);
     for panel in ["", "%0A", long.as_str()] {
         let answer = app.ask(&format!("{STORE}/events?panel={panel}")).await;
@@ -129,7 +129,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
     until_present(false).await;
     for rings in [true, false] {
         let said = json!({"panel": "kitchen", "way": "polling", "rings": rings});
-        assert_eq!(app.post(&format!("{STORE}/reach"), &said).await.status, 204);
+        assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
         until_present(rings).await;
     }
 }
@@ -161,7 +161,7 @@ async fn somebody_has_seen_an_event_says_so_over_http() {
         app.get_json(&format!("{STORE}/orders")).await["orders"][0]["acknowledged"],
         true
     );
-    let told = app.get_json(&format!("{STORE}/reach")).await;
+    let told = app.get_json(&format!("{STORE}/receipts")).await;
     let way = &told["events"][0]["ways"][1];
     assert_eq!((&way["recipient"], &way["by"]), (&json!("kitchen"), &json!("Касса")));
     assert!(way["acknowledged"].is_string() && way.get("sent").is_none(), "{way}");
@@ -192,7 +192,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
              values (1, '7', 'order 1', 2, now(), '2026-11-23 20:09:00.5+00', 'answered')",
     )
     .await;
-    let find = async |query: &str| app.get_json(&format!("{STORE}/reach{query}")).await;
+    let find = async |query: &str| app.get_json(&format!("{STORE}/receipts{query}")).await;
     let all = find("").await;
     assert_eq!((ids(&all), &all["more"]), (vec!["5", "4", "3", "1"], &json!(false)));
     assert_eq!(ids(&find("?order=1").await), ["4", "1"]);
@@ -222,7 +222,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
     );
     assert_eq!(
         first["escalation"],
-        json!({"sounded": 2, "outcome": "answered", "ended": "2026-11-23T20:09:00.500Z"})
+        json!({"step": 2, "outcome": "answered", "ended": "2026-11-23T20:09:00.500Z"})
     );
     assert_eq!(all["events"][0]["escalation"], json!({}));
     for (query, code) in [
@@ -233,7 +233,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
         ("order=%00", "bad_parameter"),
         ("limit=501", "bad_limit"),
     ] {
-        let answer = app.ask(&format!("{STORE}/reach?{query}")).await;
+        let answer = app.ask(&format!("{STORE}/receipts?{query}")).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, code), "{query}");
     }
 }
@@ -366,8 +366,11 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
     );
     for _ in 0..3 {
         assert_eq!(app.get_json(&format!("{STORE}/summary?{span}")).await["orders"], 2);
-        assert_eq!(ids(&app.get_json(&format!("{STORE}/reach?{span}")).await).len(), 2);
-        assert_eq!(ids(&app.get_json(&format!("{STORE}/reach?order=50002")).await).len(), 1);
+        assert_eq!(ids(&app.get_json(&format!("{STORE}/receipts?{span}")).await).len(), 2);
+        assert_eq!(
+            ids(&app.get_json(&format!("{STORE}/receipts?order=50002")).await).len(),
+            1
+        );
         let list = app.get_json(&format!("{STORE}/orders")).await;
         assert_eq!(list["orders"][0]["event_id"], "50002", "{list}");
     }

@@ -89,7 +89,7 @@ async fn a_client_that_does_not_go_on_is_let_go_after_ten_seconds_wherever_it_st
     let app = App::start().await;
     let drip = [b'x'; 60];
     let post = format!(
-        "POST /api/partner/stores/7/reach HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 4000\r\n\r\n",
+        "POST /api/partner/stores/7/receipts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 4000\r\n\r\n",
         app.token
     );
     let idle: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -188,7 +188,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     // Both claim to be the same panel, and the same person.
     for (token, order) in [(&one, 1), (&two, 2)] {
         let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["1"], "sounded": ["1"]});
-        let path = "/api/partner/stores/7/reach";
+        let path = "/api/partner/stores/7/receipts";
         assert_eq!(app.post_as(token, path, &said).await.status, 204);
         let path = format!("/api/partner/stores/7/orders/{order}/status");
         let wish = json!({"status": "rejected", "by": "The Owner"});
@@ -225,7 +225,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
         let kept: Vec<i64> = client.query_one(sql, &[]).await.unwrap().get(0);
         assert_eq!(kept, ids, "{what}");
     }
-    let told = app.get_json("/api/partner/stores/7/reach").await;
+    let told = app.get_json("/api/partner/stores/7/receipts").await;
     let events = told["events"].as_array().unwrap();
     let ways = events.iter().find(|event| event["id"] == "1").unwrap()["ways"]
         .as_array()

@@ -83,7 +83,8 @@ async fn once(attack: Attack, server: SocketAddr, token: &str, number: usize, pe
         }
         Attack::DripHeads => drip(&mut socket, "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await,
         Attack::DripBodies => {
-            let head = format!("POST /api/partner/stores/7/reach HTTP/1.1\r\n{authorized}Content-Length: 4000\r\n\r\n");
+            let head =
+                format!("POST /api/partner/stores/7/receipts HTTP/1.1\r\n{authorized}Content-Length: 4000\r\n\r\n");
             drip(&mut socket, &head).await
         }
         Attack::ReadNothing => {
