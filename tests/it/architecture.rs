@@ -138,6 +138,42 @@ fn no_word_is_used_that_the_glossary_replaces() {
     }
 }
 
+/// Tests are named by their functions or by their files; a promise without one is only words.
+#[test]
+fn each_promise_of_the_documents_names_a_test_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    let mut directories = vec![root.join("src"), root.join("tests/it")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                None if path.is_dir() => directories.push(path),
+                Some(extension) if extension == "rs" => code.push_str(&std::fs::read_to_string(path).unwrap()),
+                _ => {}
+            }
+        }
+    }
+    for document in ["SECURITY.md", "ARCHITECTURE.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_test = |name: &&str| {
+            name.matches('_').count() >= 4
+                && name
+                    .chars()
+                    .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+        };
+        let names: Vec<&str> = quoted.filter(is_test).collect();
+        assert!(names.len() >= 10, "{document} names {names:?}");
+        for name in names {
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "{document} names {name}, which is no test"
+            );
+        }
+    }
+}
+
 #[test]
 fn no_file_is_one_that_nobody_wants_to_open() {
     for (path, _, text) in sources() {

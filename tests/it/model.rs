@@ -1,4 +1,4 @@
-//! The model of the bell protocol, where a checker for it is there: `apt-get install spin gcc`.
+//! The model of NOTIFY suppression, where a checker for it is there: `apt-get install spin gcc`.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 const MISSING: i32 = 3;
 
 #[test]
-fn the_model_of_the_bell_holds_and_its_mutants_are_caught() {
+fn the_model_of_notify_suppression_holds_and_its_mutants_are_caught() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/model");
     let output = Command::new(script).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -363,9 +363,9 @@ async fn the_figures_tell_how_the_sends_stand() {
         .unwrap();
     let event = panel.event().await;
     panel.acknowledge(event["id"].as_str().unwrap()).await;
-    node.until_metric("vestnik_acknowledge_seconds_count", |count| count == 1.0)
+    node.until_metric("vestnik_order_acknowledgement_seconds_count", |count| count == 1.0)
         .await;
-    let le = "vestnik_acknowledge_seconds_bucket{le=\"60\"}";
+    let le = "vestnik_order_acknowledgement_seconds_bucket{le=\"60\"}";
     node.until_metric(le, |count| count == 1.0).await;
     // Whichever was quicker.
     let seen = ["websocket", "telegram"].map(|way| format!("vestnik_orders_first_seen_total{{way=\"{way}\"}}"));

@@ -89,7 +89,7 @@ async fn works(app: &App) {
     for _ in 0..3000 {
         panel.event().await;
     }
-    for path in ["events?limit=10", "bookings", "reach", SUMMARY, "store"] {
+    for path in ["events?limit=10", "bookings", "receipts", SUMMARY, "store"] {
         let (status, body) = app
             .get(&format!("/api/partner/stores/7/{path}"), Some(&app.token))
             .await;
@@ -108,7 +108,7 @@ async fn behind_a_transaction_pooler_everything_works_by_polling_and_nothing_sta
 }
 
 #[tokio::test]
-async fn with_a_direct_address_for_listening_a_node_behind_a_pooler_is_rung() {
+async fn with_a_direct_address_for_listening_a_node_behind_a_pooler_is_notified() {
     let (_pooler, url, app) = pooled(true).await;
     app.until_listening().await;
     works(&app).await;

@@ -112,7 +112,7 @@ async fn the_program_says_and_counts_what_was_written_past_the_triggers() {
         &[("JOURNAL_RECONCILE_INTERVAL_SECONDS", "1")],
     )
     .await;
-    node.until_said("compared with the journal").await;
+    node.until_said("compared the tables with the journal").await;
     database.client().await.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
     let line = node.until_said("past the triggers").await;
     assert!(line.contains("public.orders") && line.contains("rows=2"), "{line}");
