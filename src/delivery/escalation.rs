@@ -1,6 +1,5 @@
-//! The escalation of an order that nobody answers. Its steps are rows: it survives restarts, and two nodes make one
-//! alarm, for who takes a step holds the row. Only an answer ends it, or the order's end: an order that somebody has opened
-//! is not an order that somebody cooks.
+//! The escalation of an unanswered order. Its step is kept in a row, so it survives restarts. The node that takes a step locks the
+//! row, so two nodes raise one alarm. Only an answer or the order's end ends an escalation: to open an order is no answer.
 
 use std::collections::HashMap;
 
@@ -19,19 +18,19 @@ use crate::sources::registry::Registry;
 const BATCH: i64 = 200;
 /// Between two looks at whether a store that was closed has opened, seconds.
 const CLOSED_LOOK_S: f64 = 15.0;
-/// Batches in a row: then the loop looks around.
+/// Batches in a row, at most; then the worker does its other periodic tasks.
 const BATCHES_AT_ONCE: usize = 100;
 
-/// The steps, from the first on. One that leads to nobody is passed over at once.
+/// The steps in their order. A step without a recipient is skipped at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EscalationStep {
     /// The panels ring again, and the chats that have the order are reminded.
     Panels = 1,
-    /// The chats that are there for it.
+    /// The chats of the mode `fallback`.
     Fallback = 2,
-    /// The second chat.
+    /// The chats of the mode `manager`.
     Manager = 3,
-    /// The store's own address.
+    /// The store's webhook.
     Webhook = 4,
 }
 
@@ -53,32 +52,32 @@ impl EscalationStep {
     }
 }
 
-/// An order whose time on its step is over.
+/// An escalation whose next step is due.
 struct OpenEscalation {
     event: i64,
     store: String,
     subject: String,
     step: i16,
-    /// Of each step, seconds. None: the store is not set up any more.
+    /// How long each step lasts, seconds; `None`: the store has no settings any more.
     answer_s: Option<i32>,
     waited_s: f64,
 }
 
-/// Climbs what is due. How many steps were climbed.
-pub async fn climb(pool: &Pool, sources: &Registry) -> Result<u64, QueryError> {
-    let mut climbed = 0;
+/// Takes the steps that are due, and returns how many.
+pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError> {
+    let mut advanced = 0;
     for _ in 0..BATCHES_AT_ONCE {
-        let (looked_at, more) = db::with_timeout(climb_batch(pool, sources)).await?;
-        climbed += more;
+        let (looked_at, more) = db::with_timeout(advance_batch(pool, sources)).await?;
+        advanced += more;
         if looked_at < BATCH as usize {
             break;
         }
     }
-    Ok(climbed)
+    Ok(advanced)
 }
 
-/// How many were due, and how many of them climbed.
-async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), QueryError> {
+/// How many were due, and how many of them advanced.
+async fn advance_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), QueryError> {
     const DUE: &str = "select l.event_id, l.store_id, l.subject, l.step, s.answer_seconds, \
              extract(epoch from clock_timestamp() - e.at)::float8, \
              l.is_held, l.is_held and s.escalates = 'open' \
@@ -108,13 +107,13 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Qu
     }
     let sources = sources.in_force(&transaction).await?;
     let over = over(&transaction, &sources, &due).await?;
-    let (mut ended, mut closed, mut opened, mut climbed) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut ended, mut closed, mut opened, mut advanced) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for (escalation, is_held, is_closed) in &due {
         match (over.get(&escalation.event), is_held, is_closed) {
             (Some(outcome), ..) => ended.push((escalation.event, *outcome)),
             (None, true, true) => closed.push(escalation.event),
             (None, true, false) if escalation.answer_s.is_some() => opened.push(escalation.event),
-            _ => climbed += u64::from(step(&transaction, &sources, escalation).await?),
+            _ => advanced += u64::from(step(&transaction, &sources, escalation).await?),
         }
     }
     put_off(&transaction, &closed, &opened).await?;
@@ -122,7 +121,7 @@ async fn climb_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), Qu
         end(&transaction, ended).await?;
     }
     transaction.commit().await?;
-    Ok((rows.len(), climbed))
+    Ok((rows.len(), advanced))
 }
 
 async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(), QueryError> {
@@ -189,7 +188,7 @@ async fn over(
     Ok(due.iter().filter_map(outcome).collect())
 }
 
-/// Takes the next step of a escalation, or ends it. Whether it climbed.
+/// Takes the next step of an escalation, or ends it. `true`: a step was taken.
 async fn step(
     transaction: &Transaction<'_>,
     sources: &Sources,

@@ -1,5 +1,5 @@
-//! Keeps the durable sends going: plans what came, sends what is planned, climbs where nobody answers. Every node runs
-//! all of it; who does what is decided in Postgres.
+//! Runs the durable sends of a node: enqueues deliveries for new events, sends them, and advances escalations. Every node runs
+//! all of it; row locks in Postgres decide which node does which part.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,11 +26,11 @@ use crate::telegram::{Client, Outage, sender};
 
 /// Sends of this node at once: what the bot may have on its way in all.
 const SENDS_AT_ONCE: usize = 30;
-/// The longest that an idle part waits before it looks again: another node may have planned.
+/// The longest wait of an idle part before its next look: another node may have enqueued deliveries.
 const IDLE: Duration = Duration::from_secs(1);
-/// Between two looks at what is new, so that a busy journal is planned in batches.
+/// Between two looks for new events, so that those of a busy journal are enqueued in batches.
 const PLAN_SPACING: Duration = Duration::from_millis(50);
-/// Attempts to write a settlement down. After the last one the lease ends it, and the message may come twice.
+/// Attempts to save the outcome of a send. After the last one its lease ends, and the message may come twice.
 const SETTLE_ATTEMPTS: u32 = 5;
 /// Sends in a row, of any chats, that failed though Telegram is reached: then it is no chat's failure, and the first that
 /// goes through ends the pauses of all.
@@ -65,7 +65,7 @@ impl Worker {
         tokio::join!(
             worker.plan(&worker.planned, &stop),
             Arc::clone(&worker).send(&worker.planned, &stop),
-            worker.climb(&worker.planned, &stop),
+            worker.advance(&worker.planned, &stop),
             worker.client.keep_probing(&stop),
             worker.tell_of_outages(&stop),
             webhook::run(&worker.pool, &worker.webhook, &stop),
@@ -229,12 +229,12 @@ impl Worker {
         }
     }
 
-    async fn climb(&self, planned: &Notify, stop: &CancellationToken) {
+    async fn advance(&self, planned: &Notify, stop: &CancellationToken) {
         loop {
-            match escalation::climb(&self.pool, &self.sources).await {
+            match escalation::advance(&self.pool, &self.sources).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
-                Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be climbed"),
+                Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be advanced"),
             }
             match late::tell(&self.pool).await {
                 Ok(0) => {}
