@@ -18,7 +18,7 @@ use super::db::Database;
 use super::look_again;
 
 /// A wait after which a test has failed: long, because the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An engine on a database of its own.
 pub struct App {
