@@ -37,7 +37,7 @@ use crate::infra::config;
 
 /// How long one attempt to connect may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long Postgres may take to answer a short statement: [`answered`].
+/// How long Postgres may take to answer a short statement: [`with_timeout`].
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// A list, a page of the history, or figures: beyond that Postgres gives up by itself.
 const READ_SETTINGS: [(&str, &str); 1] = [("statement_timeout", "'5s'")];
