@@ -18,8 +18,8 @@ const TURN_DEADLINE: Duration = Duration::from_secs(30);
 const AT_ONCE: u32 = 8;
 /// CPU time of one core for each further session. A handshake, a token look-up and a replay of 100 events take 0.3 ms
 /// here and 0.1 ms in Postgres. A replay that reads the journal takes 0.5 ms and 0.7 ms. Connected clients get the
-/// rest: at 2500, and at 5,000 that each read the journal, the hundredth live order took half as long again (`cargo
-/// bench --bench replay`). So 5,000 clients are back within 8 s.
+/// rest. With 2500 of them, and 5,000 replays that read the journal, the hundredth live order took half as long again
+/// (`cargo bench --bench replay`). So 5,000 clients are back within 8 s.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
 /// The wait for admission would be too long.
