@@ -35,7 +35,7 @@ impl RequestLimits {
         }
     }
 
-    /// Counts a request without a valid token from this address. A refusal is delayed by [`REFUSAL_PAUSE`].
+    /// Counts a request without a valid token from this address. A refusal is delayed by `REFUSAL_PAUSE`.
     pub async fn count_guest(&self, client: IpAddr) -> Result<(), ApiError> {
         let Err(wait) = self.by_address.take(Network::of(client), Instant::now()) else {
             return Ok(());
