@@ -24,8 +24,8 @@ pub struct Summary {
     pub orders: i64,
     /// Orders by the channel on which they were first seen. Orders that nobody has seen are not counted.
     pub first_seen: Vec<(String, i64)>,
-    /// Orders by the time until a person acknowledged or answered them, for each bucket of [`BUCKETS_S`]. The last
-    /// bucket counts longer times.
+    /// Orders by the time until a person acknowledged or answered them. Each order is in one bucket of [`BUCKETS_S`],
+    /// and longer times are in the last one.
     pub buckets: [i64; BUCKETS_S.len() + 1],
     /// Median time until an answer, seconds. `None`: no order was answered.
     pub p50: Option<f64>,
@@ -165,7 +165,7 @@ async fn new_orders(
         .collect())
 }
 
-/// SQL condition for updates that may have made an order new: the old status value is hidden or means another status,
+/// SQL condition for updates that may have made an order new. The old status value is hidden or means another status,
 /// and the new value does not. The values are compared as JSON, because a part of them may be no text.
 fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;

@@ -30,7 +30,7 @@ pub struct Settings {
     pub answer_seconds: Option<i32>,
     /// Who must be reachable while the store is open.
     pub attended_by: Option<AttendedBy>,
-    /// Whether its orders are escalated while it is closed.
+    /// When unanswered orders are escalated.
     pub escalates: Option<Escalates>,
     /// Opening hours. Weekly rules replace all weekly rules. Rules for dates replace the rules for the same dates.
     pub hours: Vec<Rule>,
@@ -366,7 +366,7 @@ pub struct DisabledChat {
 
 /// Reads the card of a store.
 pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
-    // The defaults are those of the columns.
+    // Same defaults as the table's columns.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
          coalesce(s.answer_seconds, 60), b.stopped_at is not null \
          from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";

@@ -169,7 +169,7 @@ pub(super) struct Claims {
     pub subject: String,
     pub stores: Stores,
     pub scope: Scope,
-    /// Seconds since 1970.
+    /// Seconds since 1970 (Unix time).
     pub not_before: f64,
     pub expires: f64,
 }

@@ -26,7 +26,7 @@ use crate::infra::db;
 /// Prefix of every token, so that a leaked one is recognised.
 const PREFIX: &str = "vst_";
 const SECRET_BYTES: usize = 32;
-/// Characters of the secret in base64.
+/// Characters of the secret, in base64.
 const SECRET_CHARS: usize = 43;
 /// Characters of the secret that may appear in a log.
 const SHOWN_CHARS: usize = 6;

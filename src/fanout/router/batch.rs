@@ -1,6 +1,5 @@
-//! The data that all sessions of a store share of one read: the JSON of each event, encoded once, and the WebSocket
-//! frames back to back. A server's frames carry no mask, so the same bytes go to every socket, and a session copies
-//! nothing.
+//! The part of a read that all sessions of a store share: each event's JSON, encoded once, and the WebSocket frames
+//! back to back. A server's frames carry no mask, so the same bytes go to every socket. A session copies nothing.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -21,9 +20,9 @@ pub struct Published {
     pub id: EventId,
     /// The transaction of the event. Live events that the replay covered are left out by this id.
     pub xid: Xid,
-    /// What happened.
+    /// The event's type.
     pub kind: EventType,
-    /// When the trigger ran.
+    /// When the trigger ran, by Postgres' clock.
     pub at: OffsetDateTime,
     /// The encoded cursor after this event.
     pub cursor: Arc<str>,

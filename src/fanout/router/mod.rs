@@ -38,11 +38,11 @@ const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 /// Why the router ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Its queue was full.
+    /// The session's queue was full.
     Lagged,
     /// The node is shutting down, or the database has a new epoch.
     Draining,
-    /// Its token is no longer valid.
+    /// The session's token is no longer valid.
     Withdrawn(Withdrawn),
 }
 

@@ -16,7 +16,7 @@ const IDLE_QUEUE_BATCHES: usize = 4;
 /// One item of the queue.
 #[derive(Debug, Clone)]
 pub enum Queued {
-    /// Events.
+    /// A batch of events.
     Batch(Batch),
     /// The session's lists are out of date and must be loaded again. Carries the cursor of the events already sent.
     Resync(Arc<str>),

@@ -13,7 +13,7 @@ use crate::token::Tokens;
 
 /// The state that all sessions of a node share.
 pub struct Hub {
-    /// Hands events to the sessions.
+    /// Routes events to sessions.
     pub router: Arc<Router>,
     /// Connections for replays and status changes.
     pub pool: Pool,
@@ -21,7 +21,7 @@ pub struct Hub {
     pub token_pool: Pool,
     /// Connections for lists, history and summaries.
     pub reads: Reads,
-    /// Orders the status changes that wait for a connection.
+    /// Limits each store's concurrent status changes.
     pub changes: Turns,
     /// Looks tokens up.
     pub tokens: Arc<Tokens>,
@@ -33,6 +33,6 @@ pub struct Hub {
     pub recorder: Recorder,
     /// The mappings that translate journal rows.
     pub sources: Arc<Registry>,
-    /// Reads the values that a journal row lacks.
+    /// Reads values that a journal row lacks.
     pub lookup: Arc<Lookup>,
 }

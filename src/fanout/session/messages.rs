@@ -81,7 +81,7 @@ impl Close {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FromClient {
-    /// Somebody has seen this event.
+    /// A person has seen this event.
     Ack {
         /// The event's id, a string as in the event.
         id: String,
@@ -98,7 +98,7 @@ pub enum FromClient {
         /// The event's id.
         id: String,
     },
-    /// The sound for the event really played.
+    /// The panel played the sound for the event.
     Sounded {
         /// The event's id.
         id: String,
@@ -113,7 +113,7 @@ pub enum FromClient {
 /// An error in a client's message, as the protocol names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
-    /// Not a message of the protocol.
+    /// The message is not part of the protocol.
     BadMessage,
     /// The store has no such event.
     UnknownEvent,

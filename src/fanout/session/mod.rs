@@ -40,7 +40,7 @@ use crate::token::{Grant, Scope, Withdrawn};
 
 /// Bytes written before a flush. Limits the client's buffer, however long the queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
-/// How long a client may take to read what is flushed to it.
+/// How long a client may take to read the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long storing an acknowledgement may take. The session waits meanwhile.
 const ACK_DEADLINE: Duration = Duration::from_secs(2);

@@ -73,7 +73,7 @@ pub enum Error {
     Tls {
         /// The setting that failed.
         setting: &'static str,
-        /// The file.
+        /// The certificate or key file.
         path: String,
         /// What is wrong with the file.
         reason: String,
