@@ -3,11 +3,11 @@
 //!
 //! The invariant: **every published event that is not behind `base` is in the cache.** So the cache serves a client's
 //! cursor exactly when all of `base` is behind the cursor. An event that the client misses is then in the cache, or is
-//! not published yet and comes live. `base` moves forward to the end of the oldest read when that read is evicted.
-//! `base` moves back once, when the past is read from the journal ([`EventCache::remember`]). The cache serves only a
-//! cursor that is behind the published position. A cursor that covers more came from a node that is ahead, so the
-//! journal serves it.
-//! journal serves it.
+//! not published yet and comes live.
+//!
+//! `base` moves forward to the end of the oldest read when that read is evicted. `base` moves back once, when the past
+//! is read from the journal ([`EventCache::remember`]). The cache serves only a cursor that is behind the published
+//! position. A cursor that covers more came from a node that is ahead, so the journal serves it.
 //!
 //! An open transaction delays nothing: it is neither behind `base` nor behind the cursor.
 

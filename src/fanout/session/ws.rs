@@ -2,9 +2,9 @@
 //! 128 KiB. A panel sends little, so half a KiB is enough.
 //!
 //! tungstenite reads the client's frames and answers its pings and closes. Outgoing frames bypass it and go straight to
-//! the socket, because the frames of a batch are encoded once for all sessions of the store. The two never write into
-//! each other's frames: tungstenite's answers are flushed before an outgoing frame begins. The session does not poll
-//! tungstenite while an outgoing frame is partly written.
+//! the socket, because the frames of a batch are encoded once for all sessions of the store. tungstenite and the
+//! session never write into each other's frames. tungstenite's answers are flushed before an outgoing frame begins. The
+//! session does not poll tungstenite while an outgoing frame is partly written.
 
 use std::future::poll_fn;
 use std::pin::Pin;
