@@ -1,7 +1,7 @@
-//! Who may open what: the token, the store, the origin of the page. A token comes in a header only, for what is in a
-//! URL is in every log on the way.
+//! Authorizes requests: checks the token, the store and the page's origin. A token comes only in a header, because
+//! intermediaries log URLs.
 //!
-//! Nothing is asked of a store, and nobody waits for a turn, before the token is known to be valid.
+//! No request reads store data or waits for a turn before its token is verified.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
 use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
 
-/// The subprotocol that this program speaks.
+/// The WebSocket subprotocol of this program.
 pub const PROTOCOL: &str = "vestnik.v1";
-/// What a browser, which can set no header on a WebSocket, puts before its token.
+/// Prefix of a token in a subprotocol: browsers can set no header on a WebSocket.
 const BEARER_PROTOCOL: &str = "bearer.";
-/// Bytes of a store's id at most.
+/// Limit of a store id, bytes.
 const MAX_STORE_BYTES: usize = 200;
 
-/// What a valid token opens.
+/// An authorized request to a store.
 pub struct Access {
-    /// The database that the store lives in.
+    /// The database that has the store.
     pub site: Arc<DatabaseContext>,
     /// The store.
     pub store: StoreId,
@@ -41,7 +41,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// Looks again, where tokens have changed since: for what took a while between the look and what it was for.
+    /// Checks the token again if tokens have changed since the first check. For work that takes place some time after
+    /// it.
     pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.site.hub.tokens.generation() == self.generation {
             return Ok(());
@@ -51,17 +52,17 @@ impl Access {
     }
 }
 
-/// Where a token may stand.
+/// The headers in which a token is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// In the `Authorization` header only, which no other site's page can make a browser send: so nothing can be forged
-    /// across sites.
+    /// Only in the `Authorization` header. No other site's page can make a browser send it, so requests cannot be
+    /// forged across sites.
     Header,
-    /// There, or in a subprotocol of a WebSocket's handshake.
+    /// In `Authorization`, or in a subprotocol of a WebSocket handshake.
     HeaderOrSubprotocol,
 }
 
-/// What the request opens: the store that it names, if its token opens that, for what takes this scope.
+/// Checks that the request's token opens the store with at least this scope.
 pub async fn authorize(
     sites: &Databases,
     call: &ApiRequest,
@@ -87,13 +88,13 @@ pub async fn authorize(
         return Err(ApiError::Unauthorized);
     };
     let refused = |why: &'static str| refused(given, why, client);
-    // Before anything is asked about the store.
+    // Checked before any look-up of the store.
     let is_counted = sites.are_several() && identify(sites, &presented, &store, refused).await?;
     let site = sites.of(&store).await?;
     let looked = look_up(&site, &presented).await?;
     let generation = looked.generation;
     let grant = match looked.found {
-        // It is another database's, and this store is not among those that it opens there.
+        // The token is unknown in the store's database, so it opens only stores of another database.
         Found::Unknown if sites.are_several() => return Err(ApiError::OtherStore),
         found => {
             if let Some(why) = found.why_not() {
@@ -128,8 +129,9 @@ async fn look_up(site: &DatabaseContext, presented: &Presented) -> Result<Looked
     site.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
-/// Whether the token opens the store in any of several databases. Where none says so and one is silent, it may be that one.
-/// A JWT is proven without them. Gives whether the request has been counted for its token.
+/// Whether the token opens the store in any of several databases. If none confirms it and one does not respond, that
+/// one may have the token. A JWT is verified without a database. Returns whether the request has been counted for its
+/// token.
 async fn identify(
     sites: &Databases,
     presented: &Presented,
@@ -197,7 +199,7 @@ fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     }
 }
 
-/// Somebody has shown a token that opens nothing, or none: guessing, or a forgotten device.
+/// Counts and logs a missing or invalid token: a guess, or a device with an old token.
 fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);
@@ -210,7 +212,7 @@ fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     }
 }
 
-/// The store that a path names.
+/// Decodes the store id of a path.
 pub fn store(text: &str) -> Result<StoreId, ApiError> {
     let store = percent_decode_str(text).decode_utf8().map_err(|_| ApiError::BadStore)?;
     if store.is_empty() || store.len() > MAX_STORE_BYTES || store.contains('\0') {
@@ -219,7 +221,7 @@ pub fn store(text: &str) -> Result<StoreId, ApiError> {
     Ok(StoreId::new(&store))
 }
 
-/// Whether a token stands in the URL: under a name that says so, or as itself.
+/// Whether the URL holds a token: in a parameter with such a name, or recognised by its form.
 fn holds_token(call: &ApiRequest) -> bool {
     let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
     parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
@@ -232,7 +234,7 @@ fn query_holds_token(query: &Query) -> bool {
         .any(|(key, value)| named(&key.to_ascii_lowercase()) || Presented::begins(key) || Presented::begins(value))
 }
 
-/// The token's text.
+/// The token of the `Authorization` header.
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -242,7 +244,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
 }
 
-/// The comma-separated words of a header.
+/// The comma-separated values of a header.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers
         .get_all(name)
@@ -251,12 +253,12 @@ fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether the client offers our subprotocol; only then may the answer name it.
+/// Whether the client offers the program's subprotocol. Only then may the response name it.
 pub fn offers_our_protocol(headers: &HeaderMap) -> bool {
     protocols(headers).any(|protocol| protocol == PROTOCOL)
 }
 
-/// Checks the handshake, and what its answer accepts it with.
+/// Checks the handshake. Returns the `Sec-WebSocket-Accept` value of the response.
 pub fn websocket_accept(headers: &HeaderMap) -> Result<String, ApiError> {
     let says = |name, word: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word));
     if !says(header::UPGRADE, "websocket") || !says(header::CONNECTION, "upgrade") {

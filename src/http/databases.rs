@@ -1,4 +1,4 @@
-//! Which database a store lives in, where the node serves several.
+//! Finds the database of a store, where the node serves several.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,21 +14,21 @@ use crate::domain::event::StoreId;
 use crate::infra::config;
 use crate::store;
 
-/// Stores whose database is kept in mind; beyond, all are asked for anew.
+/// Limit of stores whose database is cached. At the limit, the cache is cleared.
 const MOST_FOUND: usize = 100_000;
 
 /// The databases of a node.
 pub struct Databases {
     sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
     found: RwLock<HashMap<StoreId, usize>>,
-    /// What holds for every request.
+    /// The host and origin rules of every request.
     pub(super) rules: Rules,
-    /// How many requests are answered.
+    /// The rate limits of requests.
     pub(super) limits: RequestLimits,
 }
 
 impl Databases {
-    /// Each with the stores that are said to live there; `None`: it is asked.
+    /// Each database with its stores from the settings. `None`: the database is asked.
     pub fn new(
         sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
@@ -43,22 +43,22 @@ impl Databases {
         }
     }
 
-    /// Whether there is more than one.
+    /// Whether the node serves more than one database.
     pub(super) fn are_several(&self) -> bool {
         self.sites.len() > 1
     }
 
-    /// All of them.
+    /// All databases.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<DatabaseContext>> {
         self.sites.iter().map(|(site, _)| site)
     }
 
-    /// The one that is as good as any, for what is no store's.
+    /// A database for requests that belong to no store.
     pub(super) fn any(&self) -> &Arc<DatabaseContext> {
         &self.sites[0].0
     }
 
-    /// The one that a store lives in: as the settings say, else the one that knows the store.
+    /// The database of a store: the one that the settings name, else the one that knows the store.
     pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<DatabaseContext>, ApiError> {
         if let [(site, _)] = self.sites.as_slice() {
             return Ok(Arc::clone(site));
@@ -80,7 +80,7 @@ impl Databases {
         Ok(Arc::clone(&self.sites[index].0))
     }
 
-    /// Asks every database that may have it.
+    /// Asks every database that may have the store.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.sites.len())
             .filter(|index| self.sites[*index].1.is_none())
@@ -105,7 +105,7 @@ impl Databases {
                 found.insert(store.clone(), *index);
                 Ok(*index)
             }
-            // One that does not answer may have it, too; but who is waited for has it.
+            // A database that does not respond may have the store too. The database that confirmed it is used.
             ([index], Some(_)) => Ok(*index),
             ([], None) => Err(ApiError::UnknownStore),
             ([], Some(error)) => Err(ApiError::database(error)),

@@ -1,4 +1,4 @@
-//! Why a request is refused. An error is always `{"error":{"code":..,"message":..}}`, says what to do, and shows nothing
+//! The errors of requests. An error is always `{"error":{"code":..,"message":..}}`, says what to do, and shows nothing
 //! internal.
 
 use std::time::Duration;
@@ -14,85 +14,85 @@ use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// Seconds after which a client may ask again: while the node or its database is not ready, and while there are as many
-/// sessions as may be.
+/// `Retry-After`, seconds: while the node or its database is not ready, or while the session limit is reached.
 const NOT_READY_RETRY_S: u64 = 5;
 const SESSIONS_RETRY_S: u64 = 15;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// A token in the URL, where every log would keep it.
+    /// The URL holds a token, which every log would keep.
     TokenInUrl,
-    /// No token, or one that opens nothing.
+    /// The request has no token, or an unknown one.
     Unauthorized,
-    /// A token whose time is over, or that was revoked.
+    /// The token has expired or was revoked.
     NoLonger(&'static str),
-    /// The token opens other stores.
+    /// The token opens other stores only.
     OtherStore,
-    /// The token opens the store, but not for this, which takes one of this scope.
+    /// The token opens the store, but its scope is too low. Carries the scope that is needed.
     OtherScope(Scope),
-    /// A page of an origin that is not allowed.
+    /// The page's origin is not allowed.
     ForeignOrigin,
-    /// The store's name cannot be read.
+    /// The store id is malformed.
     BadStore,
-    /// None of several databases has it.
+    /// None of several databases has the store.
     UnknownStore,
-    /// `limit` is not a number in its range.
+    /// `limit` is not a number from 1 to this value.
     BadLimit(usize),
-    /// A WebSocket route was asked for something else.
+    /// A WebSocket route got a request without an upgrade.
     NotAnUpgrade,
-    /// The upgrade is not one of version 13 with a key.
+    /// The upgrade is not a WebSocket version 13 handshake with a key.
     BadUpgrade,
-    /// The cursor cannot be honoured.
+    /// The cursor is unusable. Carries the reason and a new cursor.
     Resync(Unusable, String),
-    /// The store, or this token, has as many sessions of it as it may.
+    /// The store, or its token, has reached the session limit.
     TooManySessions,
-    /// The store asks for too much at once.
+    /// The store has too many requests in progress.
     TooMuchAtOnce,
-    /// More requests than may be, with this token or, without one, from this address: how long until the next one.
+    /// The rate limit of the token or, without a token, of the address is reached. Carries the time until the next
+    /// request.
     TooManyRequests(Duration),
-    /// The node has as many connections as it may.
+    /// The node has reached its connection limit.
     TooManyConnections,
-    /// The request names a host that is not ours.
+    /// The `Host` header names a host that is not allowed.
     OtherHost,
-    /// There is nothing of this address.
+    /// No route has this path.
     NotFound,
-    /// The address answers other methods.
+    /// The route does not have this method.
     OtherMethod,
-    /// The body did not come in time.
+    /// The body did not arrive in time.
     TooSlow,
-    /// The body is larger, in bytes.
+    /// The body is larger than this limit, bytes.
     BodyTooLarge(usize),
-    /// The body is not what it should be, which is this.
+    /// The body is invalid. Carries the expected form.
     BadBody(&'static str),
-    /// A parameter of the URL is not what it should be: its name, and what it should be.
+    /// A query parameter is invalid. Carries its name and the expected form.
     BadParameter(&'static str, &'static str),
-    /// No status of this name, or none that can be asked for.
+    /// The status is unknown, or cannot be requested.
     BadStatus,
     /// The store has no such order or booking.
     UnknownOrder,
     /// The store has no such event.
     UnknownEvent,
-    /// Somebody was first, or there is no way from where it stands.
+    /// Another person changed the order first, or no transition leads to the status.
     StatusConflict {
-        /// What it is.
+        /// The current status.
         status: &'static str,
-        /// Who made it so, where it was done by a button.
+        /// Who set this status by a button. `None`: nobody did.
         by: Option<String>,
     },
-    /// The shop's own table does not take the change.
+    /// The shop's table refused the change.
     StatusRefused {
-        /// The shop's own words, where it has any for people.
+        /// The shop's message for people. `None`: it gave none.
         message: Option<String>,
     },
-    /// A right of the engine's role is missing, and the log says which.
+    /// The engine's role lacks a privilege. The log names it.
     StatusNotPossible,
-    /// The shop has no word for this status.
+    /// The mapping has no value for this status.
     StatusUnknownToShop(&'static str),
-    /// Several sources have an order of this key: these.
+    /// Several sources have an order with this key. Carries the sources.
     AmbiguousOrder(Vec<String>),
-    /// The database is away, or the node has not begun or is going down.
+    /// The database is not available, or the node is starting or shutting down.
     NotReady,
 }
 
@@ -106,7 +106,7 @@ impl From<Busy> for ApiError {
 }
 
 impl ApiError {
-    /// Logs what is internal and shows none of it.
+    /// Logs an internal error and shows the client none of it.
     pub fn database(error: impl std::fmt::Display) -> Self {
         static LIMIT: LogLimit = LogLimit::new();
         if let Some(unlogged) = LIMIT.allows() {
@@ -115,7 +115,7 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the request has not shown a valid token.
+    /// Whether the request has shown no valid token.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,
@@ -254,7 +254,7 @@ impl ApiError {
         }
     }
 
-    /// As an answer.
+    /// The HTTP response of the error.
     pub fn into_response(self) -> Response {
         let mut error = json!({"code": self.code(), "message": self.message()});
         if let Self::Resync(reason, fresh) = &self {

@@ -1,5 +1,4 @@
-//! The events of a store: its history, which is what a panel polls while it can have no socket, and that somebody has
-//! seen one.
+//! The events of a store: the history, which a panel without a socket polls, and acknowledgements.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -18,19 +17,19 @@ use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::Scope;
 
-/// Events of one page of the history, at most and where nothing else is asked for.
+/// Default and limit of events on one page of the history.
 const HISTORY_LIMIT: usize = 500;
 const HISTORY_DEFAULT: usize = 100;
-/// Who acknowledged over HTTP, where it does not say which panel it is.
+/// Name of an HTTP client that acknowledges without a panel name.
 const NAMELESS: &str = "http";
 
-/// A page of the history. What a panel that names itself is given counts as sent to it.
+/// A page of the history. If the client gives a panel name, its events count as sent to that panel.
 pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
     let panel = call.query.panel()?;
     let (events, response) = read(site, store, call.query.get("after"), limit).await?;
-    // A screen that only reads is no panel.
+    // A client with the scope `read` is no panel, so it gets no receipts.
     if let Some(panel) = panel.filter(|_| grant.scope >= Scope::Panel) {
         events.iter().for_each(|event| prove(&access, panel, *event));
     }
@@ -91,7 +90,7 @@ async fn read(
     }
 }
 
-/// Somebody has seen an event.
+/// Acknowledges an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let by = acknowledgement::By {
@@ -119,7 +118,8 @@ pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, A
     }
 }
 
-/// Whether somebody has seen an event: a panel that rings for it asks, so that all are silent when one was told to be.
+/// Whether a person has seen an event. A ringing panel asks this, so that all panels become silent after one
+/// acknowledgement.
 pub async fn acknowledgement(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, .. } = &access;
     let seen = db::with_timeout(acknowledgement::is_seen(&site.hub.pool, store, call.event()?));

@@ -1,5 +1,4 @@
-//! Everything that the program answers over HTTP. The route table is a list; `auth` authorizes, `server` has the
-//! sockets.
+//! The HTTP interface. This file has the route table; `auth` authorizes requests, and `server` has the sockets.
 
 mod auth;
 mod databases;
@@ -42,48 +41,48 @@ use error::ApiError;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
-/// What the routes need of a database.
+/// The state of one database that the routes need.
 pub struct DatabaseContext {
-    /// Which of several it is.
+    /// Index of the database in the settings.
     pub number: usize,
-    /// What it is called, where there are several.
+    /// Name of the database. `None`: the node serves only one.
     pub name: Option<String>,
-    /// What sessions share.
+    /// The state that sessions share.
     pub hub: Arc<Hub>,
-    /// When the feed last read.
+    /// When the feed last read the journal.
     pub pulse: Arc<FeedHealth>,
-    /// Whether notifications reach us.
+    /// Whether the feed's listener receives notifications.
     pub hearing: watch::Receiver<Hearing>,
-    /// Whether the node is going down.
+    /// Whether the node is shutting down.
     pub draining: watch::Receiver<bool>,
-    /// Where sessions run.
+    /// Runs the sessions.
     pub sessions: TaskTracker,
-    /// Whether there is a bot.
+    /// Whether a bot is configured.
     pub bot: Bot,
-    /// For how long after a step a person may take it back.
+    /// How long after a status change a person may undo it.
     pub step_back: Duration,
 }
 
-/// Whether the program was given a bot of Telegram.
+/// Whether a Telegram bot is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bot {
-    /// It was.
+    /// A bot is configured.
     On,
-    /// It was not.
+    /// No bot is configured.
     Off,
 }
 
-/// An address, and what answers there.
+/// A method and path, and their handler.
 pub struct Route {
-    /// GET, POST, PUT or DELETE; what answers GET answers HEAD.
+    /// GET, POST, PUT or DELETE. A GET route also serves HEAD.
     pub method: Method,
-    /// `{store}` and `{id}` stand for one part of the path, `{file}` for all that follows.
+    /// `{store}` and `{id}` match one part of the path, `{file}` matches the rest.
     pub path: &'static str,
     answer: Handler,
 }
 
 impl Route {
-    /// What a token has to be for; `None`: it is for anybody.
+    /// The scope that a token needs. `None`: the route needs no token.
     pub fn scope(&self) -> Option<Scope> {
         match self.answer {
             Handler::Store(scope, ..) => Some(scope),
@@ -92,17 +91,17 @@ impl Route {
     }
 }
 
-/// What a handler comes to.
+/// The future that a handler returns.
 type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 
-/// Who answers.
+/// The handler of a route, and the access that it needs.
 #[derive(Clone, Copy)]
 enum Handler {
-    /// What is about a store, for a client with a token of it of at least this scope, which stands there.
+    /// A store's route. The token must open the store with at least this scope, and stand in this place.
     Store(Scope, auth::Place, fn(Access, ApiRequest) -> Answered),
-    /// The node, for anybody.
+    /// A node's route, without a token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
-    /// The same, however often and under whatever name: it costs nothing, and what asks decides who gets clients.
+    /// A health route: exempt from rate limits and host checks, because it is cheap and load balancers depend on it.
     Health(fn(Arc<Databases>, ApiRequest) -> Answered),
 }
 
@@ -122,7 +121,7 @@ macro_rules! route {
     };
 }
 
-/// Every route of the panels' address.
+/// The routes of the panels' listener.
 pub static ROUTES: [Route; 22] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
@@ -148,21 +147,21 @@ pub static ROUTES: [Route; 22] = [
     route!(Health GET "/healthz" operator::healthz),
 ];
 
-/// Every route of the operators' address.
+/// The routes of the operators' listener.
 pub static OPS_ROUTES: [Route; 3] = [
     route!(Health GET "/healthz" operator::healthz),
     route!(Health GET "/readyz" operator::readyz),
     route!(Health GET "/metrics" operator::metrics),
 ];
 
-/// What stands for the parts of a path, where it is the template's.
+/// The variable parts of a path.
 #[derive(Default)]
 struct Parts<'a> {
     store: &'a str,
     id: &'a str,
 }
 
-/// Whether a path is one of these; a slash at its end makes no difference.
+/// Matches a path against a template. A trailing slash is ignored.
 fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
     let mut parts = Parts::default();
     let mut rest = path.strip_prefix('/')?;
@@ -184,7 +183,7 @@ fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
     rest.is_empty().then_some(parts)
 }
 
-/// These routes, for warp.
+/// Builds the warp filter for these routes.
 pub fn routes(
     sites: Arc<Databases>,
     routes: &'static [Route],
@@ -272,7 +271,7 @@ async fn handle(
     Err(refused)
 }
 
-/// Who answers this request, and what its path names.
+/// Finds the handler of a request and the variable parts of its path.
 fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut problem = ApiError::NotFound;

@@ -1,4 +1,4 @@
-//! How the program is, for those who run it.
+//! Routes for operators: health, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use super::{DatabaseContext, Databases, response};
 use crate::feed::listener::Hearing;
 use crate::infra::metrics as figures;
 
-/// The process lives.
+/// Succeeds while the process lives.
 pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text("ok\n"))
 }
 
-/// Whether this node should get sockets: with several databases, as long as one of them is there, for the stores of the
-/// others are no better off on another node.
+/// Whether this node should get clients. With several databases, one that is ready is enough: stores of the others
+/// would be no better off on another node.
 pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |site: &DatabaseContext| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
         (false, _) => "away",
@@ -44,7 +44,7 @@ pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, Ap
     Ok(response::json(status, &body))
 }
 
-/// The figures, for Prometheus.
+/// The metrics, for Prometheus.
 pub async fn metrics(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text(figures::render()))
 }

@@ -1,4 +1,4 @@
-//! The lists of a store's orders and bookings, and what a person makes of one.
+//! The lists of a store's orders and bookings, and their status changes.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -14,23 +14,23 @@ use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
 use crate::sources::status_change::{self, CurrentStatus, StatusChange, StatusChangeOutcome, Way};
 use crate::token::Grant;
 
-/// Rows of a page, where nothing else is asked for.
+/// Default number of rows on a page.
 const LIST_DEFAULT: usize = 100;
-/// Bytes of a change's body.
+/// Limit of a status change's body, bytes.
 pub(super) const MAX_CHANGE_BYTES: usize = 4 * 1024;
-/// Characters of a reason.
+/// Limit of a reason, characters.
 const MAX_REASON_CHARACTERS: usize = 500;
-/// Characters of who changed it.
+/// Limit of the name of the person who makes the change, characters.
 pub(super) const MAX_BY_CHARACTERS: usize = 60;
-/// Minutes that a preparation may take.
+/// Allowed preparation times, minutes.
 const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
-/// The orders.
+/// Lists orders.
 pub async fn list_orders(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     list_of(&access, &call, SubjectKind::Order).await
 }
 
-/// The bookings.
+/// Lists bookings.
 pub async fn list_bookings(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     list_of(&access, &call, SubjectKind::Booking).await
 }
@@ -63,7 +63,7 @@ async fn list_of(access: &Access, call: &ApiRequest, kind: SubjectKind) -> Resul
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// `active`, `all`, or names with commas between them.
+/// Parses `active`, `all`, or status names separated by commas.
 fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, ApiError> {
     match asked {
         None | Some("active") => Ok(StatusFilter::active(kind)),
@@ -75,17 +75,17 @@ fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, ApiE
     }
 }
 
-/// What becomes of an order.
+/// Changes the status of an order.
 pub async fn change_order(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     change(access, call, SubjectKind::Order).await
 }
 
-/// What becomes of a booking.
+/// Changes the status of a booking.
 pub async fn change_booking(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     change(access, call, SubjectKind::Booking).await
 }
 
-/// What a panel's button says.
+/// The body of a status change.
 #[derive(Deserialize)]
 struct ChangeStatusRequest {
     status: String,
@@ -160,13 +160,13 @@ fn check(wish: &ChangeStatusRequest) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a person may give this as a reason.
+/// Whether the text is allowed as a reason.
 pub(super) fn is_reason(reason: &str) -> bool {
     let is_text = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\r' | '\t');
     reason.chars().count() <= MAX_REASON_CHARACTERS && reason.chars().all(is_text)
 }
 
-/// What others are told of who holds a token.
+/// The name that other people see for a token's holder.
 pub(super) fn name(grant: &Grant) -> String {
     match &grant.label {
         Some(label) => label.chars().take(MAX_BY_CHARACTERS).collect(),

@@ -1,4 +1,5 @@
-//! The panel's own files, as `build.rs` made them, embedded in the program. They say nothing of any store, so they need no token.
+//! The panel's own files, built by `build.rs` and embedded in the program. They hold no store's data, so they need no
+//! token.
 
 use std::sync::Arc;
 
@@ -16,40 +17,40 @@ use super::request::ApiRequest;
 #[folder = "$OUT_DIR/panel/"]
 struct Files;
 
-/// The codings that texts are kept in, the smallest first: what a client calls it, and how its file ends.
+/// The encodings of stored texts, the smallest first: the name in HTTP, and the file suffix.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
-/// Everything comes from here, and nothing that was not written into a file runs; `connect-src` stands apart.
+/// Allows only this origin's own files, and no inline script. `connect-src` is added for each request.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
 
-/// Files that a browser may open as a page, or run as a worker, by how their names end.
+/// Suffixes of files that a browser may open as a page or run as a worker.
 const RULED: [&str; 4] = [".html", ".svg", "sw.js", ".webmanifest"];
 
-/// No page that opened this one, or was opened by it, can reach into it.
+/// Isolates the page from pages that opened it and pages that it opens.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-/// A panel makes sounds, keeps its screen on and fills it; it wants nothing else of its device.
+/// A panel plays sounds, keeps the screen on and uses the full screen. It needs no other device feature.
 const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
      magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(), usb=(), xr-spatial-tracking=()";
 
-/// The page.
+/// The panel's page.
 pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("index.html", &call.headers)
 }
 
-/// The service worker: it may only serve what stands below its own address.
+/// The service worker. It may serve only paths below its own.
 pub async fn worker(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("sw.js", &call.headers)
 }
 
-/// What makes the page an app.
+/// The web app manifest.
 pub async fn manifest(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("manifest.webmanifest", &call.headers)
 }
 
-/// Any of its files.
+/// Any other file of the panel.
 pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     match percent_decode_str(&call.id).decode_utf8() {
         Ok(name) => file(&name, &call.headers),
@@ -92,11 +93,11 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
         set(&mut response, header::VARY, "accept-encoding");
     }
     set(&mut response, header::ETAG, &tag);
-    // Asked for again each time, and sent again only when it has changed: a panel is never older than its server.
+    // Revalidated on each load and sent again only after a change, so that a panel is never older than its server.
     set(&mut response, header::CACHE_CONTROL, "no-cache");
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
-    // What is no page and no worker has no use for these, and a first load has ten files.
+    // Other files do not need these headers, and a first load has ten files.
     if RULED.iter().any(|end| name.ends_with(end)) {
         set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
         set(&mut response, OPENER_POLICY, "same-origin");
@@ -111,7 +112,7 @@ fn set(response: &mut Response, name: HeaderName, value: &str) {
     }
 }
 
-/// Whether the client takes a body in this coding.
+/// Whether the client accepts this encoding of the body.
 fn takes(asked: &HeaderMap, coding: &str) -> bool {
     let accepted = asked
         .get_all(header::ACCEPT_ENCODING)
@@ -140,8 +141,8 @@ fn with_charset(mime: &str) -> String {
     }
 }
 
-/// Browsers older than the rule that 'self' covers WebSockets want them named. The host is what the client says it is,
-/// so only one that can be nothing but a host is repeated.
+/// The content security policy. Older browsers do not apply 'self' to WebSockets, so the policy names the host. The
+/// client chooses the `Host` header, so only a well-formed host is repeated.
 fn policy(asked: &HeaderMap) -> String {
     let host = asked.get(header::HOST).and_then(|host| host.to_str().ok());
     match host.filter(|host| is_host(host)) {
@@ -150,10 +151,10 @@ fn policy(asked: &HeaderMap) -> String {
     }
 }
 
-/// A name or address with or without a port, in characters that mean nothing in a policy.
+/// Whether this is a name or address with an optional port, in characters that have no meaning in a policy.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
-        // The colons of an address are within brackets.
+        // The colons of an IPv6 address are within brackets.
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };

@@ -1,4 +1,4 @@
-//! The pause of a store: whether there is one, its beginning, and its end.
+//! Routes for the pause of a store: show, begin and end.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::request::{ApiRequest, is_name};
 use super::response;
 use crate::store::pause::{self, LONGEST, Pause, Until};
 
-/// What begins a pause.
+/// The body that begins a pause.
 #[derive(Deserialize)]
 struct ChangeStatusRequest {
     minutes: Option<u32>,
@@ -28,13 +28,13 @@ struct ChangeStatusRequest {
 const WISH: &str = "{\"minutes\":30}, or {\"until\":\"tomorrow\"}, or {\"until\":\"2026-11-24T19:00:00Z\"}: later than now, and within a week; and if you \
      like \"by\" (up to 60 characters) and \"reason\" (up to 500 characters)";
 
-/// Whether the store is paused.
+/// Shows the pause of a store.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let pause = pause::current(&access.site.hub.pool, &access.store).await;
     Ok(answer_of(pause.map_err(ApiError::database)?.as_ref()))
 }
 
-/// Pauses it, or changes until when.
+/// Pauses the store, or changes the end of its pause.
 pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let wish: ChangeStatusRequest = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
     let until = until(&wish).ok_or(ApiError::BadBody(WISH))?;
@@ -50,7 +50,7 @@ pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiErro
     }
 }
 
-/// Ends it. The store takes orders then, whether it was paused or not.
+/// Ends the pause. Succeeds also if the store was not paused.
 pub async fn end(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
     let ended = pause::end(&access.site.hub.pool, &access.store, &by).await;

@@ -1,4 +1,4 @@
-//! Receipts: those that a panel without a socket sends, and what became of each event.
+//! Routes for receipts: a polling panel sends them, and a manager reads what became of each event.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,17 +15,17 @@ use crate::receipts::query::{self, ReceiptQuery};
 use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 
-/// Events of one page, at most and where nothing else is asked for.
+/// Default and limit of events on one page.
 const EVENTS_LIMIT: usize = 500;
 const EVENTS_DEFAULT: usize = 200;
 /// The longest span of a summary.
 const SUMMARY_SPAN: Duration = Duration::days(31);
-/// Events that a panel may say something of at once.
+/// Limit of receipts in one request.
 const MAX_SAID: usize = 500;
-/// Bytes of what it says.
+/// Limit of a receipts body, bytes.
 const MAX_SAID_BYTES: usize = 32 * 1024;
 
-/// What a panel says.
+/// The body of a receipts request.
 #[derive(Deserialize)]
 struct Said {
     panel: String,
@@ -40,11 +40,12 @@ struct Said {
 const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, \
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
-/// The word of a panel without a socket: what stands on its screen, what rang, and whether it can ring.
+/// Receipts of a panel without a socket: rendered events, sounded events, and whether the panel can ring.
 pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-    // What came over a socket is said over that socket: here nobody could tell whether it was ever there.
+    // A panel with a socket sends its receipts over that socket. Over HTTP, nothing would prove that the socket
+    // existed.
     let is_polling = said.way == Channel::Polling.as_str();
     if !is_polling || !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID
     {
@@ -74,7 +75,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
     Ok(response::done())
 }
 
-/// What became of the events.
+/// A page of events with their receipts.
 pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let before = call.query.get("before").map(str::parse).transpose();
     let wanted = ReceiptQuery {
@@ -100,7 +101,7 @@ pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// The figures of a span.
+/// The figures of a time span.
 pub async fn summary(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     const SPAN: &str = "a time like 2026-11-24T19:00:00Z: give from and to, 31 days apart at most";
     let from = call.query.moment("from")?.ok_or(ApiError::BadParameter("from", SPAN))?;

@@ -1,4 +1,4 @@
-//! What is asked for: a request taken apart, and its body read within its bounds.
+//! A parsed request, and the bounded reading of its body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +20,17 @@ use crate::domain::event::EventId;
 
 /// How long a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
-/// Bytes of an order's id.
+/// Limit of an order's key, bytes.
 const MAX_KEY_BYTES: usize = 500;
-/// Characters of a panel's name.
+/// Limit of a panel's name, characters.
 pub const MAX_PANEL_CHARACTERS: usize = 64;
 
-/// The parameters of a URL.
+/// The query parameters of a URL.
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// From the text behind the question mark.
+    /// Parses the text after the question mark.
     pub fn parse(raw: &str) -> Self {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let pairs = raw.split('&').filter(|pair| !pair.is_empty());
@@ -42,7 +42,7 @@ impl Query {
         )
     }
 
-    /// All of them.
+    /// All parameters.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -63,11 +63,11 @@ impl Query {
             .ok_or(ApiError::BadLimit(most))
     }
 
-    /// A moment, as ISO 8601 writes one.
+    /// An ISO 8601 time. `None`: the parameter is missing.
     pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok();
-        // What Postgres can hold, and more than any shop's life.
+        // A range that Postgres can store.
         let moment = moment.filter(|moment| (1970..=9999).contains(&moment.year()));
         match moment {
             Some(moment) => Ok(Some(moment)),
@@ -75,7 +75,7 @@ impl Query {
         }
     }
 
-    /// The name that a panel has given itself.
+    /// The panel name that the client gave. `None`: none.
     pub fn panel(&self) -> Result<Option<&str>, ApiError> {
         match self.get("panel") {
             Some(name) if is_name(name, MAX_PANEL_CHARACTERS) => Ok(Some(name)),
@@ -84,7 +84,7 @@ impl Query {
         }
     }
 
-    /// Text without what Postgres cannot hold.
+    /// A text that Postgres can store. `None`: the parameter is missing.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         match self.get(name) {
             Some(text) if text.is_empty() || text.len() > MAX_KEY_BYTES || text.contains('\0') => {
@@ -95,7 +95,7 @@ impl Query {
     }
 }
 
-/// Whether a panel, or a person, may be called so: others are shown the name, and it must not look like something else.
+/// Whether a panel or person may have this name. Other people see the name, so it must not imitate something else.
 pub fn is_name(name: &str, max_characters: usize) -> bool {
     let turns_text_around = |letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !name.trim().is_empty()
@@ -107,47 +107,47 @@ pub fn is_name(name: &str, max_characters: usize) -> bool {
 
 /// A request.
 pub struct ApiRequest {
-    /// The store that its address names, percent-encoded.
+    /// The store id of the path, percent-encoded.
     pub store: String,
-    /// What else it names, percent-encoded: an order, an event, a file.
+    /// The other variable part of the path, percent-encoded: an order, an event or a file.
     pub id: String,
-    /// Its headers.
+    /// The request headers.
     pub headers: HeaderMap,
-    /// What stands behind the question mark.
+    /// The query parameters.
     pub query: Query,
-    /// Its body, not read yet.
+    /// The unread body.
     pub body: Body,
-    /// What makes its socket a WebSocket.
+    /// The pending WebSocket upgrade. `None`: the client asked for none.
     pub upgrade: Option<OnUpgrade>,
-    /// The connection that it came over.
+    /// The connection of the request.
     pub connection: Arc<Connection>,
 }
 
 impl ApiRequest {
-    /// The id of an order or booking that the address names.
+    /// The key of the order or booking in the path.
     pub fn key(&self) -> Result<String, ApiError> {
         let key = percent_decode_str(&self.id).decode_utf8().ok();
         let key = key.filter(|key| key.len() <= MAX_KEY_BYTES && !key.contains('\0'));
         key.map(Into::into).ok_or(ApiError::UnknownOrder)
     }
 
-    /// The number of an event that the address names.
+    /// The id of the event in the path.
     pub fn event(&self) -> Result<EventId, ApiError> {
         self.id.parse().map(EventId).map_err(|_| ApiError::UnknownEvent)
     }
 }
 
-/// A body that has not been read. The lock is never taken: it is what lets other tasks hold a call that has one.
+/// An unread body. The lock is never taken: it makes a request `Sync`, because the stream alone is not.
 pub struct Body(std::sync::Mutex<BoxStream<'static, Result<Bytes, warp::Error>>>);
 
 impl Body {
-    /// From what warp gives.
+    /// Wraps the body stream of warp.
     pub fn new(parts: impl Stream<Item = Result<impl bytes::Buf, warp::Error>> + Send + 'static) -> Self {
         let parts = parts.map_ok(|mut part| part.copy_to_bytes(part.remaining()));
         Self(std::sync::Mutex::new(parts.boxed()))
     }
 
-    /// Reads it, up to so many bytes, as JSON of this shape.
+    /// Reads the body as JSON, at most `most` bytes. `expected` describes the form in the error.
     pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, ApiError> {
         let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = async {

@@ -1,5 +1,5 @@
-//! How many requests are answered. A valid token is never refused for what others from its address do: only requests
-//! that show none are counted by address, and those of each token by itself.
+//! Rate limits of requests. Requests with a valid token are counted by token, so other clients of the same address
+//! cannot exhaust their limit. Requests without one are counted by address.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -10,23 +10,23 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiters};
 use crate::token::TokenId;
 
-/// Seconds' worth of requests that may come at once: a page and its files, or all panels of a large kitchen.
+/// Burst, in seconds of the rate: a page and its files, or all panels of a large kitchen.
 const BURST_S: u32 = 20;
-/// Addresses, and tokens, of which the rate is kept.
+/// Limit of addresses, and of tokens, whose rate is tracked.
 const MAX_KEYS: usize = 20_000;
-/// How long a request waits that is refused for its address: a flood is as slow as its connections.
+/// Delay of a request that is refused for its address. It limits a flood to one request a second for each connection.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// The rates of a node.
+/// The rate limiters of a node.
 #[derive(Debug)]
 pub struct RequestLimits {
     by_address: RateLimiters<Network>,
-    /// By database and token.
+    /// By database number and token.
     by_token: RateLimiters<(usize, TokenId)>,
 }
 
 impl RequestLimits {
-    /// As the settings say.
+    /// Limits from the settings.
     pub fn new(http: &config::Http) -> Self {
         let rate = |per_second: u32| Rate::per_second(per_second, per_second.saturating_mul(BURST_S));
         Self {
@@ -35,7 +35,7 @@ impl RequestLimits {
         }
     }
 
-    /// One more request without a valid token from this address. A refusal takes a second.
+    /// Counts a request without a valid token from this address. A refusal is delayed by `REFUSAL_PAUSE`.
     pub async fn count_guest(&self, client: IpAddr) -> Result<(), ApiError> {
         let Err(wait) = self.by_address.take(Network::of(client), Instant::now()) else {
             return Ok(());
@@ -45,7 +45,7 @@ impl RequestLimits {
         Err(ApiError::TooManyRequests(wait))
     }
 
-    /// One more request with this token.
+    /// Counts a request with this token.
     pub fn count_token(&self, database: usize, token: TokenId) -> Result<(), ApiError> {
         self.by_token.take((database, token), Instant::now()).map_err(|wait| {
             metrics::counter!("vestnik_requests_refused_total", "limit" => "token").increment(1);

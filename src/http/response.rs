@@ -1,4 +1,4 @@
-//! The shapes of answers; `problem` has those that say no.
+//! The forms of successful responses. Errors are in `error`.
 
 use bytes::Bytes;
 use futures::stream::poll_fn;
@@ -11,7 +11,7 @@ use warp::reply::Response;
 
 use super::auth;
 
-/// Plain text.
+/// A plain text response.
 pub fn text(text: impl Into<String>) -> Response {
     let mut response = Response::new(text.into().into());
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -19,24 +19,24 @@ pub fn text(text: impl Into<String>) -> Response {
     response
 }
 
-/// JSON.
+/// A JSON response.
 pub fn json(status: StatusCode, value: &Value) -> Response {
     json_text(status, value.to_string())
 }
 
-/// JSON that is text already.
+/// A JSON response from encoded text.
 pub fn json_text(status: StatusCode, text: String) -> Response {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Events are customers' data: no cache on the way may keep them.
+    // Events are customers' data, so no cache may store them.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// Nothing to say but that it is done.
+/// A successful response without content.
 pub fn done() -> Response {
     let mut response = Response::new("".into());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -53,12 +53,12 @@ pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would gather the stream otherwise.
+    // Without this header, nginx buffers the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-/// The answer that makes a connection a WebSocket.
+/// The response that upgrades a connection to a WebSocket. `ours`: confirm the subprotocol.
 pub fn switching_protocols(accept: &str, ours: bool) -> Response {
     let mut response = HttpResponse::new("".into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -1,4 +1,4 @@
-//! What holds for every request, whatever it asks for: from which pages it may come, and under which name.
+//! Rules for every request: allowed origins and allowed hosts.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use warp::reply::Response;
 use super::server::Proxies;
 use crate::infra::config;
 
-/// For a year, a browser that has been here once comes with TLS only.
+/// For a year after a visit, a browser connects only with TLS.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// The rules of a node.
+/// The host and origin rules of a node.
 pub struct Rules {
     allowed_origins: Vec<String>,
     hosts: Vec<String>,
@@ -21,7 +21,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// As the settings say; `is_secure`: with TLS.
+    /// Rules from the settings. `is_secure`: the listener uses TLS.
     pub fn new(http: &config::Http, is_secure: bool, proxies: Arc<Proxies>) -> Self {
         Self {
             allowed_origins: http.allowed_origins.clone(),
@@ -31,19 +31,19 @@ impl Rules {
         }
     }
 
-    /// Whom a request comes from.
+    /// The client's address, behind trusted proxies.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether the name under which the request came is ours. A page of somebody else's can have its own name lead here,
-    /// and then its origin is that name.
+    /// Whether the `Host` header is allowed. A foreign page can point its own name at this node, and then its origin
+    /// equals that host.
     pub fn allow_host(&self, headers: &HeaderMap) -> bool {
         let host = host(headers).map(str::to_ascii_lowercase);
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))
     }
 
-    /// Whether the page that asks, if it is one, is ours or an allowed one.
+    /// Whether the request's origin is this host or an allowed origin. Requests without an origin pass.
     pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
@@ -56,7 +56,7 @@ impl Rules {
         own || self.allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
-    /// Lets a page of an allowed origin read the response, and keeps its browser to TLS.
+    /// Lets a page of an allowed origin read the response, and sets HSTS.
     pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap) {
         if self.is_secure {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
@@ -103,7 +103,7 @@ mod tests {
         let plain = rules(&[], false);
         assert!(plain.allow_origin(&asked("orders.example", None)));
         assert!(plain.allow_origin(&asked("orders.example", Some("http://orders.example"))));
-        // Something before us may have ended the TLS.
+        // A proxy in front of the node may terminate TLS.
         assert!(plain.allow_origin(&asked("orders.example", Some("https://orders.example"))));
         assert!(plain.allow_origin(&asked("orders.example", Some("https://panel.example"))));
         for foreign in [

@@ -1,4 +1,4 @@
-//! The live streams, and why one would be refused.
+//! Routes that open a session, and the check whether one would be refused.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::fanout::router::Refused;
 use crate::fanout::session::{Close, Session, sse, ws};
 use crate::infra::telemetry::LogLimit;
 
-/// A WebSocket.
+/// A session over a WebSocket.
 pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let accept = auth::websocket_accept(&call.headers)?;
     let upgrade = call.upgrade.clone().ok_or(ApiError::NotAnUpgrade)?;
     let session = match open(&access).await {
         Ok(session) => Ok(session),
-        // Browsers do not see why a handshake was refused, but they see a close code.
+        // Browsers do not show why a handshake failed, but they show a close code.
         Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
     };
@@ -36,7 +36,7 @@ pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, Ap
     ))
 }
 
-/// The same stream as Server-Sent Events.
+/// A session over Server-Sent Events.
 pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let session = open(&access).await?;
     let last = call.headers.get("last-event-id").and_then(|value| value.to_str().ok());
@@ -50,7 +50,7 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     Ok(response::event_stream(body))
 }
 
-/// Begins a session when it is its turn: after a restart all of them come at once.
+/// Opens a session after admission, because after a restart all clients reconnect at once.
 async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     let Access { site, store, grant, .. } = access;
     let admitted = site.hub.router.admission().admit().await;
@@ -59,7 +59,7 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
         Refused::TooMany => too_many(access),
         Refused::NotReady | Refused::Draining => ApiError::NotReady,
     })?;
-    // Whoever revokes the token from now on finds the session; who did before is found by this.
+    // From now on a revocation finds this session. This check finds an earlier one.
     access.confirm().await?;
     Ok(session)
 }
@@ -74,7 +74,7 @@ fn too_many(access: &Access) -> ApiError {
     ApiError::TooManySessions
 }
 
-/// Why would a socket be refused? Browsers cannot see it at the handshake.
+/// Whether a session would be refused, and why. Browsers do not show this at the handshake.
 pub async fn check(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     if site.hub.router.cursor().is_none() || *site.draining.borrow() {

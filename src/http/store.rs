@@ -1,4 +1,4 @@
-//! What a panel is told of its store.
+//! The data of a store for its panels.
 
 use serde_json::json;
 use warp::http::StatusCode;
@@ -10,7 +10,7 @@ use super::request::ApiRequest;
 use super::{Bot, response};
 use crate::store;
 
-/// Its name, how its money and clock read, and how its chats are.
+/// The store's name, currency, time zone, pause and disabled chats.
 pub async fn card(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let (_turn, pool) = access.site.hub.reads.turn(access.store.as_str()).await?;
     let card = store::card(pool, &access.store).await;

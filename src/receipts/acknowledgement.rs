@@ -1,4 +1,4 @@
-//! Keeps who answered for an event, and when.
+//! Saves who acknowledged an event, and when.
 
 use crate::infra::db::Pool;
 
@@ -9,29 +9,29 @@ use crate::receipts::writer::Channel;
 use crate::sources::Sources;
 use crate::token::TokenId;
 
-/// What became of it.
+/// The outcome of saving an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// It is kept, or was already.
+    /// The acknowledgement is saved, now or earlier.
     Stored,
     /// The store has no such event.
     UnknownEvent,
 }
 
-/// Who says so.
+/// Who acknowledges.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
-    /// The token's holder.
+    /// The token of the session or request.
     pub token: TokenId,
-    /// What the token's maker called it: the name that others are told.
+    /// The token's label. Other people see this name. `None`: the token has no label.
     pub label: Option<&'a str>,
-    /// Over this session.
+    /// The name of the session or panel.
     pub session: &'a str,
-    /// By this way.
+    /// The channel of the acknowledgement.
     pub way: Channel,
 }
 
-/// Stores that somebody has seen the event. The first word counts.
+/// Saves that a person has seen the event. The first acknowledgement counts.
 pub async fn store(
     pool: &Pool,
     sources: &Sources,
@@ -67,7 +67,7 @@ pub async fn store(
             ],
         )
         .await?;
-    // The word of a quick acknowledgement may come before the one that the event was sent.
+    // A quick acknowledgement may be saved before the receipt that the event was sent.
     let (first_word, first_seen): (Option<f64>, bool) = (row.try_get(1)?, row.try_get(2)?);
     if first_word.is_some() || first_seen {
         let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();
@@ -85,7 +85,7 @@ pub async fn store(
     })
 }
 
-/// Whether somebody has seen the event; `None`: the store has no such event.
+/// Whether a person has seen the event. `None`: the store has no such event.
 pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, QueryError> {
     const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
          from vestnik.vst_event e where e.id = $1 and e.store_id = $2";

@@ -1,4 +1,4 @@
-//! What became of a store's events, told afterwards: "Why did nobody see order 123?"
+//! The report of what became of a store's events. It answers: "Why did nobody see order 123?"
 
 use std::time::Duration;
 
@@ -16,39 +16,39 @@ use crate::sources::{registry, zone};
 /// Events of one page.
 pub const PAGE_EVENTS: i64 = 500;
 
-/// A moment as people write one: `19:00` (today, by the store's clock), `2026-11-24 19:00` (the same clock), or with its
-/// own zone, `2026-11-24T19:00:00Z`.
+/// A time as people write it: `19:00` (today, store clock), `2026-11-24 19:00` (store clock), or with its own offset,
+/// `2026-11-24T19:00:00Z`.
 #[derive(Debug, Clone)]
 pub struct Moment(pub String);
 
-/// Which events.
+/// The selected events.
 #[derive(Debug)]
 pub struct Span<'a> {
-    /// Whose; `None`: every store's.
+    /// The store. `None`: every store.
     pub store: Option<&'a StoreId>,
-    /// From then on; `None`: from the journal's first.
+    /// Start, inclusive. `None`: from the first event of the journal.
     pub from: Option<&'a Moment>,
-    /// Before then; `None`: to its last.
+    /// End, exclusive. `None`: to the last event of the journal.
     pub to: Option<&'a Moment>,
-    /// Of the order or booking of this key or number only.
+    /// The key or number of one order or booking. `None`: all.
     pub subject: Option<&'a str>,
 }
 
-/// Why there is no answer.
+/// Why the report failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A moment cannot be read.
+    /// A time cannot be read.
     #[error("a time looks like 19:00, 2026-11-24 19:00 or 2026-11-24T19:00:00Z")]
     Moment,
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Failed(#[from] QueryError),
 }
 
-/// The numbers of events follow their times but for a moment, seconds: a clock may have been set.
+/// Tolerance, seconds: ids rise with the event times, except when a clock was set.
 const DISORDER_S: f64 = 600.0;
 
-/// The same span as Postgres understood it.
+/// The span as Postgres understood it.
 struct Times {
     zone: String,
     from: Option<OffsetDateTime>,
@@ -58,20 +58,22 @@ struct Times {
 /// A page of events.
 #[derive(Debug)]
 pub struct AuditPage {
-    /// By id: `{"id","type","at","subject","ways":[..],"chats":[..],"escalation":{..}}`; times by the store's clock.
+    /// By id: `{"id","type","at","subject","ways":[..],"chats":[..],"escalation":{..}}`. Times are by the store's
+    /// clock.
     pub events: Vec<Value>,
-    /// Behind which the next page begins; none: that was all.
+    /// The id after which the next page begins. `None`: this was the last page.
     pub next: Option<i64>,
 }
 
-/// The events of at most [`PAGE_EVENTS`] rows of the journal behind `after`.
+/// The events of at most [`PAGE_EVENTS`] rows of the journal after `after`.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
-    // A key stands beside the row, and a number within it, if only as a part of another text: what is meant is seen later.
+    // The key is a column. The number is only text within the row and may match part of another text; `is_meant` checks
+    // it.
     const SPAN: &str = "($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
          and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
          and ($7::text is null or key = $7 or strpos(data::text, $7) > 0) order by id limit $6";
     let times = times(client, span).await?;
-    // No index knows times, so that writing an order costs no more; the numbers, which rise with them, are searched.
+    // No index covers event times, so that writing an order costs no more. Ids rise with time, so the ids are searched.
     let disorder = Duration::from_secs_f64(DISORDER_S);
     let first = match times.from {
         Some(from) => first_since(client, from - disorder).await?,
@@ -112,7 +114,7 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
     })
 }
 
-/// A text as it stands within JSON.
+/// The text as JSON encodes it, without the quotes.
 fn as_written(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
@@ -122,7 +124,8 @@ fn is_meant(told: &Value, subject: Option<&str>) -> bool {
     subject.is_none_or(|subject| told["subject"] == subject || told["number"] == subject)
 }
 
-/// What is meant. A span of two clock times that ends before it begins goes over midnight, and began yesterday.
+/// Resolves the times of the span. A span of two clock times whose end is before its start crosses midnight, and began
+/// yesterday.
 async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
     const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
     const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \
@@ -146,13 +149,13 @@ async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
     let read = |error: tokio_postgres::Error| Error::Failed(error.into());
     Ok(Times {
         zone: row.try_get(0).map_err(read)?,
-        // Such as "infinity".
+        // Fails for times such as "infinity".
         from: row.try_get(1).map_err(|_| Error::Moment)?,
         to: row.try_get(2).map_err(|_| Error::Moment)?,
     })
 }
 
-/// The number of the first event since then, or that of the newest one.
+/// The id of the first event since `at`, or of the newest event.
 async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, QueryError> {
     const BOUNDS: &str = "select coalesce(min(id), 0), coalesce(max(id), 0) from vestnik.vst_event";
     const PROBE: &str = "select at < $2 from vestnik.vst_event where id >= $1 order by id limit 1";

@@ -1,4 +1,5 @@
-//! Counts how new orders were first seen. Only their translation says which events made an order new.
+//! Counts the channel on which each new order was first seen. Only the translation tells which events made an order
+//! new.
 
 use crate::infra::db::GenericClient;
 
@@ -8,7 +9,7 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// Counts those of `events` that made an order new, each with the way by which it was seen first.
+/// Counts the events that made an order new, each by the channel on which it was first seen.
 pub async fn count(
     client: &impl GenericClient,
     sources: &Sources,
@@ -22,7 +23,7 @@ pub async fn count(
     Ok(())
 }
 
-/// Those of some events that made an order new.
+/// The events that made an order new.
 pub async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,

@@ -1,4 +1,5 @@
-//! What became of events: which channels they went through, which chats were sent them, and how long nobody answered.
+//! What became of events: the channels that carried them, the chats that got them, and how long they waited for an
+//! answer.
 
 use std::collections::HashMap;
 
@@ -15,37 +16,36 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// Pages of the journal that are read at most for one page of events: most rows mean nothing to a partner where a shop
-/// writes carts.
+/// Limit of journal pages read for one page of events. In a shop that journals carts, most rows translate to no event.
 const JOURNAL_PAGES: usize = 20;
 
-/// Which events.
+/// The selected events.
 #[derive(Debug)]
 pub struct ReceiptQuery<'a> {
-    /// Whose.
+    /// The store.
     pub store: &'a StoreId,
-    /// From then on.
+    /// Start, inclusive. `None`: from the first event.
     pub from: Option<OffsetDateTime>,
-    /// Before then.
+    /// End, exclusive. `None`: to the newest event.
     pub to: Option<OffsetDateTime>,
-    /// Of the order or booking of this key.
+    /// The key of one order or booking. `None`: all.
     pub key: Option<&'a str>,
-    /// Behind this one: the next page.
+    /// Only events before this one; the start of the next page. `None`: the first page.
     pub before: Option<EventId>,
-    /// At most.
+    /// Most events of the page.
     pub limit: usize,
 }
 
 /// A page of events with their receipts.
 #[derive(Debug)]
 pub struct ReceiptPage {
-    /// The newest first, each a JSON object.
+    /// The newest event first, each a JSON object.
     pub events: Vec<Value>,
-    /// Where the next page begins, if there may be one.
+    /// The `before` of the next page. `None`: this was the last page.
     pub next_before: Option<EventId>,
 }
 
-/// Reads a page.
+/// Reads one page.
 pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) -> Result<ReceiptPage, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -73,7 +73,7 @@ pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) ->
     .await
 }
 
-/// The newest rows before one of them, in the order of their numbers.
+/// The newest rows before an event, in the order of their ids.
 async fn newest(
     client: &impl GenericClient,
     query: &ReceiptQuery<'_>,
@@ -99,14 +99,14 @@ async fn newest(
         (&before, Type::INT8),
         (&limit, Type::INT8),
     ];
-    // The store's own index carries it, in whichever order the planner would like to guess.
+    // The order follows the index of the store, so that the planner uses this index.
     let condition = format!("{} order by xid desc, id desc limit $6", wheres.join(" and "));
     let mut rows = journal::read_where(client, &condition, &parameters).await?;
     rows.reverse();
     Ok(rows)
 }
 
-/// What these rows became, with what became of it. `clock` writes times.
+/// Translates the rows and adds the receipts of each event. `clock` formats times.
 pub async fn described(
     client: &impl GenericClient,
     sources: &Sources,

@@ -1,4 +1,5 @@
-//! The figures of a store's orders within a span of time: how each was seen first, and how long people took to answer.
+//! The figures of a store's orders in a span of time: the channel on which each was first seen, and the time until an
+//! answer.
 
 use crate::infra::db::GenericClient;
 use crate::infra::db::Pool;
@@ -13,7 +14,7 @@ use crate::sources::changes::Lookups;
 use crate::sources::sql::{self, literal};
 use crate::sources::{Source, Sources};
 
-/// Upper bounds of the summary's buckets, seconds; what took longer is in one more.
+/// Upper bounds of the summary's buckets, seconds. One more bucket counts longer times.
 pub const BUCKETS_S: [i32; 7] = [5, 15, 30, 60, 120, 300, 600];
 
 /// The figures of a span of time.
@@ -21,37 +22,37 @@ pub const BUCKETS_S: [i32; 7] = [5, 15, 30, 60, 120, 300, 600];
 pub struct Summary {
     /// New orders.
     pub orders: i64,
-    /// By which way an order was seen first, and how many; those that nobody has seen are in none.
+    /// Orders by the channel on which they were first seen. Orders that nobody has seen are not counted.
     pub first_seen: Vec<(String, i64)>,
-    /// How many took at most each of [`BUCKETS_S`] until somebody acknowledged or answered them, and more than the bound
-    /// before; the last of all took longer.
+    /// Orders by the time until a person acknowledged or answered them. Each order is in one bucket of [`BUCKETS_S`],
+    /// and longer times are in the last one.
     pub buckets: [i64; BUCKETS_S.len() + 1],
-    /// Half of those that were answered took no longer, seconds.
+    /// Median time until an answer, seconds. `None`: no order was answered.
     pub p50: Option<f64>,
-    /// Nine of ten took no longer, seconds.
+    /// 90th percentile of the time until an answer, seconds. `None`: no order was answered.
     pub p90: Option<f64>,
     /// Orders that nobody answered in time.
     pub escalated: i64,
-    /// How the preparation went of those that were accepted and made ready by buttons.
+    /// Preparation times of orders that were accepted and made ready by buttons.
     pub prepared: Prepared,
 }
 
-/// From the moment of acceptance until an order was ready, handed over or completed.
+/// Time from acceptance until an order was ready, handed over or completed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Prepared {
-    /// So many orders.
+    /// Number of orders.
     pub orders: i64,
-    /// Half of them took no longer, seconds.
+    /// Median, seconds. `None`: there are no orders.
     pub p50: Option<f64>,
-    /// Nine of ten took no longer, seconds.
+    /// 90th percentile, seconds. `None`: there are no orders.
     pub p90: Option<f64>,
-    /// Of so many a time was promised.
+    /// Orders with a promised time.
     pub promised: i64,
-    /// So many of these were ready later than was promised last.
+    /// Orders that were ready later than the last promised time.
     pub late: i64,
 }
 
-/// Counts the new orders of a store.
+/// Computes the figures of a store's new orders.
 pub async fn summary(
     pool: &Pool,
     sources: &Sources,
@@ -59,7 +60,7 @@ pub async fn summary(
     from: OffsetDateTime,
     to: OffsetDateTime,
 ) -> Result<Summary, QueryError> {
-    // A delivery to the store's address is no person.
+    // A delivery to the store's webhook reaches no person.
     const COUNT: &str = "with orders as materialized (select id, at, source, key from vestnik.vst_event where id = any ($1)), \
          seen as (select (select r.way from vestnik.vst_receipt r where r.event_id = o.id and r.way <> 'webhook' \
                  and least(r.sent_at, r.rendered_at, r.sounded_at) is not null \
@@ -89,7 +90,7 @@ pub async fn summary(
              (select percentile_cont(0.5) within group (order by seconds) from prepared), \
              (select percentile_cont(0.9) within group (order by seconds) from prepared), \
              (select count(late) from prepared), (select count(*) from prepared where late)";
-    // A bucket holds what is at most its bound, where Postgres would have it below.
+    // A bucket includes its upper bound; `width_bucket` of Postgres excludes it.
     let bounds: Vec<f64> = BUCKETS_S.iter().map(|bound| f64::from(*bound).next_up()).collect();
     let last = BUCKETS_S.len() as i32;
     let row = db::with_timeout::<_, QueryError>(async {
@@ -131,7 +132,7 @@ pub async fn summary(
     })
 }
 
-/// The events by which orders became new within a span.
+/// The events that made orders new within a span.
 async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,
@@ -164,8 +165,8 @@ async fn new_orders(
         .collect())
 }
 
-/// SQL that holds for the updates of a source by which an order may have become new: its word was one that no new order
-/// has, and is none of these. The JSON is compared as it stands, for a part of it may be no text.
+/// SQL condition for updates that may have made an order new. The old status value is hidden or means another status,
+/// and the new value does not. The values are compared as JSON, because a part of them may be no text.
 fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;
     let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);

@@ -1,5 +1,5 @@
-//! The proof of the alert: who was reached by an event, by which way, and when. Sessions say it as it happens; it is
-//! stored in batches behind them, so that no event waits for its own proof.
+//! Receipts: who was reached by an event, on which channel, and when. Sessions record them as they happen. The writer
+//! saves them in batches in the background, so that no event waits for its receipt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,30 +15,30 @@ use crate::receipts::first_seen;
 use crate::sources::registry::Registry;
 use crate::token::TokenId;
 
-/// Words that may wait to be stored; more are counted and lost. The events themselves are not touched by that.
+/// Limit of queued receipts. Further ones are counted and dropped. This does not affect the events.
 const QUEUE_WORDS: usize = 20_000;
-/// Words stored by one statement.
+/// Receipts saved by one statement.
 const BATCH_WORDS: usize = 1000;
-/// How long the first word of a batch waits for others.
+/// How long the first receipt of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Attempts to store a batch.
+/// Attempts to save a batch.
 const ATTEMPTS: u32 = 5;
-/// Between two attempts.
+/// Time between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// By which way an event went.
+/// The channel that carried an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
     /// A panel's socket.
     WebSocket,
     /// Server-Sent Events.
     Sse,
-    /// Asked for over HTTP.
+    /// Fetched over HTTP.
     Polling,
 }
 
 impl Channel {
-    /// Its name in the database.
+    /// The channel's name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WebSocket => "websocket",
@@ -48,56 +48,56 @@ impl Channel {
     }
 }
 
-/// What is said of an event.
+/// The kind of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiptKind {
-    /// It was flushed to the recipient.
+    /// The event was flushed to the recipient.
     Sent,
-    /// It stands on the screen.
+    /// The event is on the screen.
     Rendered,
-    /// The sound really played.
+    /// The panel played the sound.
     Sounded,
 }
 
-/// One thing that is known.
+/// A receipt to save.
 #[derive(Debug)]
 pub struct Receipt {
-    /// Whose event: another store's is not believed.
+    /// The store of the event. A receipt for another store's event is ignored.
     pub store: StoreId,
-    /// Which.
+    /// The event.
     pub event: EventId,
-    /// By which way it went.
+    /// The channel that carried the event.
     pub way: Channel,
-    /// To whom: a session's name, or what a panel calls itself.
+    /// The recipient: a session's name, or the name that a panel gave itself.
     pub recipient: String,
-    /// Who says so: whoever holds this token.
+    /// The token of the session or request that sent the receipt.
     pub token: TokenId,
-    /// What is known.
+    /// The kind of the receipt.
     pub what: ReceiptKind,
-    /// Since when.
+    /// When it happened.
     pub at: OffsetDateTime,
 }
 
-/// Takes words from anywhere, and never waits.
+/// Queues receipts from any task, and never waits.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     words: mpsc::Sender<Receipt>,
 }
 
-/// What stores them.
+/// Saves the queued receipts.
 #[derive(Debug)]
 pub struct ReceiptWriter {
     words: mpsc::Receiver<Receipt>,
 }
 
-/// A recorder, and what stores what it takes.
+/// A recorder, and the writer that saves its receipts.
 pub fn recorder() -> (Recorder, ReceiptWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE_WORDS);
     (Recorder { words: sender }, ReceiptWriter { words: receiver })
 }
 
 impl Recorder {
-    /// Takes a word.
+    /// Queues a receipt, or drops it if the queue is full.
     pub fn say(&self, word: Receipt) {
         if self.words.try_send(word).is_err() {
             metrics::counter!("vestnik_receipts_dropped_total").increment(1);
@@ -106,7 +106,7 @@ impl Recorder {
 }
 
 impl ReceiptWriter {
-    /// Stores what comes, until the shutdown, and then what is left.
+    /// Saves receipts until the shutdown, and then the rest of the queue.
     pub async fn run(mut self, pool: Pool, sources: Arc<Registry>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH_WORDS);
         loop {
@@ -142,7 +142,7 @@ impl ReceiptWriter {
     }
 }
 
-/// Whether it was stored.
+/// Returns whether the batch was saved.
 async fn keep(pool: &Pool, sources: &Registry, words: &[Receipt]) -> bool {
     match store(pool, sources, words).await {
         Ok(()) => true,
@@ -153,9 +153,9 @@ async fn keep(pool: &Pool, sources: &Registry, words: &[Receipt]) -> bool {
     }
 }
 
-/// Stores them, and counts the ways by which new orders were seen first.
+/// Saves a batch, and counts the channels on which new orders were first seen.
 async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(), QueryError> {
-    // The first word of a kind counts. Its event may have been trimmed, or be another store's: then it is nothing.
+    // The first receipt of a kind counts. A receipt is ignored if its event was trimmed or is another store's.
     const STORE: &str = "with said as ( \
              select e.id as event_id, w.way, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
                     min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as sounded \
@@ -199,7 +199,7 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(),
     .await
 }
 
-/// Somebody answered for an event by a button in a chat of Telegram, by the chat's number. The first word counts.
+/// A person answered for an event by a button in a Telegram chat; `chat` is the chat's number. The first answer counts.
 pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), QueryError> {
     const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
          select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \

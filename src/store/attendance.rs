@@ -1,16 +1,16 @@
-//! Who attends to the orders of a store, and when somebody is woken for them.
+//! Who attends to the orders of a store, and when orders are escalated.
 
-/// Who is to hear the orders of a store that is open: without them, there is an alarm.
+/// Who must be reachable while a store is open. If nobody is, an alarm is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttendedBy {
     /// A panel that can ring.
     Panel,
-    /// The chats that get each order.
+    /// The chats that receive each order.
     Chats,
 }
 
 impl AttendedBy {
-    /// Its name in the database and in commands.
+    /// The name in the database and in commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Panel => "panel",
@@ -18,23 +18,24 @@ impl AttendedBy {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The value with this name. `None`: there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Panel, Self::Chats].into_iter().find(|it| it.as_str() == name)
     }
 }
 
-/// When the orders of a store that nobody answers are escalated.
+/// When unanswered orders of a store are escalated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalates {
-    /// While it is open; those that come while it is closed, from its opening on. A store without hours is always open.
+    /// While the store is open. Orders that arrive while it is closed are escalated from its opening on. A store
+    /// without hours is always open.
     Open,
     /// At any time.
     Always,
 }
 
 impl Escalates {
-    /// Its name in the database and in commands.
+    /// The name in the database and in commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -42,7 +43,7 @@ impl Escalates {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The value with this name. `None`: there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Open, Self::Always].into_iter().find(|it| it.as_str() == name)
     }

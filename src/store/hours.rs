@@ -1,51 +1,51 @@
-//! Hours as people write them: `mon-fri=9:00-18:00`, `sun-thu 12-2`, `daily=0:00-24:00`, `sat,sun=closed`,
-//! `2026-12-31=10:00-16:00`, `12-25=closed`.
+//! Parses opening hours as people write them: `mon-fri=9:00-18:00`, `sun-thu 12-2`, `daily=0:00-24:00`,
+//! `sat,sun=closed`, `2026-12-31=10:00-16:00`, `12-25=closed`.
 
 use time::{Date, Duration, Month, Time};
 
-/// What one rule says.
+/// One rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// When it holds.
+    /// The days of the rule.
     pub days: Days,
-    /// When it is open then.
+    /// The hours on these days.
     pub open: Open,
 }
 
-/// When a rule holds.
+/// The days of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Days {
     /// Each week on these days, 1: Monday.
     Week(Vec<i16>),
-    /// On these days, and on no other.
+    /// Only on these dates.
     Dates(Vec<Date>),
-    /// Each year on this day; its year says nothing.
+    /// Each year on this day. The year of the date has no meaning.
     Yearly(Date),
-    /// Always: the store has no hours.
+    /// No day: the store has no hours.
     Never,
 }
 
-/// What is open on a day.
+/// The hours of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Open {
-    /// Within these; none: the day is closed.
+    /// Open within these spans. Empty: closed all day.
     Spans(Vec<Span>),
-    /// As on any day of the week: an exception ends.
+    /// The hours of the weekday: removes an exception.
     AsUsual,
 }
 
-/// From an hour to another one, by the store's clock.
+/// A span of opening hours, by the store's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// It opens.
+    /// Opening time.
     pub opens: Time,
-    /// It closes. At or before it opens: on the next day.
+    /// Closing time. At or before `opens`: on the next day.
     pub closes: Time,
 }
 
 /// The longest span of dates of one rule, days.
 const LONGEST_SPAN_DAYS: i64 = 366;
-/// The days of the week, as they begin in English and in Russian.
+/// The beginnings of the weekdays' names in English and in Russian.
 const WEEK: [[&str; 2]; 7] = [
     ["mo", "пн"],
     ["tu", "вт"],
@@ -65,7 +65,7 @@ const FULL: [&str; 7] = [
     "sunday",
 ];
 
-/// Reads a rule; where it is none, how one looks.
+/// Parses a rule. `Err`: a text that shows how a rule looks.
 pub fn rule(text: &str) -> Result<Rule, String> {
     const LOOKS: &str = "hours look like mon-fri=10:00-22:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed, \
          2026-12-31=10:00-16:00 or 12-25=closed";
@@ -85,13 +85,13 @@ fn read(text: &str) -> Option<Rule> {
         Some((days, open)) => (days.trim(), open.trim()),
         None => match text.split_once(char::is_whitespace) {
             Some((days, open)) => (days, open.trim()),
-            // A span alone is one of every day.
+            // A span without days applies to every day.
             None => ("daily", text),
         },
     };
     let (days, open) = (days_of(days)?, open_of(open)?);
     let is_of_week = matches!(days, Days::Week(_));
-    // A week has no other week to be like.
+    // `AsUsual` makes no sense for a week, which has no other hours to fall back to.
     (open != Open::AsUsual || !is_of_week).then_some(Rule { days, open })
 }
 
@@ -129,7 +129,7 @@ fn date(text: &str) -> Option<Date> {
     calendar(year.parse().ok()?, month, day)
 }
 
-/// `12-25`, `25.12`: kept in a year that has each day.
+/// `12-25`, `25.12`. The date's year is a leap year, so that every day exists.
 fn yearly(text: &str) -> Option<Date> {
     let (month, day) = match text.split_once('-') {
         Some((month, day)) => (month, day),
@@ -152,7 +152,7 @@ fn week_days(text: &str) -> Option<Vec<i16>> {
     }
     let (from, to) = text.split_once(['-', '–']).unwrap_or((text, text));
     let (from, to) = (week_day(from.trim())?, week_day(to.trim())?);
-    // `sun-thu` goes on past the end of the week.
+    // `sun-thu` continues past the end of the week.
     let days = (to - from).rem_euclid(7);
     Some((0..=days).map(|day| (from + day - 1).rem_euclid(7) + 1).collect())
 }
@@ -185,7 +185,7 @@ pub fn span(text: &str) -> Option<Span> {
     Some(Span { opens, closes })
 }
 
-/// `9:00`, `09.30`, `9`, and `24:00`, which is the next day's beginning.
+/// `9:00`, `09.30`, `9`, and `24:00`, which is the start of the next day.
 fn clock(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once([':', '.']).unwrap_or((text, "0"));
     let is_number = |text: &str| !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());

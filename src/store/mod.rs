@@ -1,5 +1,5 @@
-//! What is known of a store beside its orders: `vestnik.vst_store`, its hours, its pause, and the presence of its
-//! panels.
+//! The data of a store beside its orders: the settings in `vestnik.vst_store`, its hours, its pause, and the presence
+//! of its panels.
 
 mod attendance;
 pub mod hours;
@@ -17,102 +17,102 @@ use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
 use pause::Pause;
 
-/// What may be set; `None` leaves it as it is.
+/// Settings to change. `None` keeps the current value.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// What people call it.
+    /// The store's display name.
     pub name: Option<String>,
-    /// Three letters of ISO 4217.
+    /// Currency: three letters of ISO 4217.
     pub currency: Option<String>,
-    /// A name of IANA's: `Europe/Moscow`.
+    /// IANA time zone name: `Europe/Moscow`.
     pub time_zone: Option<String>,
-    /// How long an order may wait for an answer on each step, seconds.
+    /// How long an order may wait for an answer at each escalation step, seconds.
     pub answer_seconds: Option<i32>,
-    /// Who is to hear orders while it is open.
+    /// Who must be reachable while the store is open.
     pub attended_by: Option<AttendedBy>,
-    /// Whether its orders are escalated while it is closed.
+    /// When unanswered orders are escalated.
     pub escalates: Option<Escalates>,
-    /// When it is open. Rules of the week take the place of all that were; those of dates, of the same dates'.
+    /// Opening hours. Weekly rules replace all weekly rules. Rules for dates replace the rules for the same dates.
     pub hours: Vec<Rule>,
-    /// Where the last step posts to, and the secret that signs it.
+    /// The address of the last escalation step, and the secret that signs requests to it.
     pub webhook: Option<Webhook>,
 }
 
 /// One span of one weekday.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
-    /// 1: Monday.
+    /// Day of the week, 1: Monday.
     pub weekday: i16,
-    /// By the store's clock.
+    /// Opening time, by the store's clock.
     pub opens: Time,
-    /// At or before `opens`: on the next day.
+    /// Closing time. At or before `opens`: on the next day.
     pub closes: Time,
 }
 
-/// What differs on one day.
+/// An exception for one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holiday {
-    /// The day; where it is of each year, in the year 2000.
+    /// The day. If `yearly`, its year is 2000.
     pub day: Date,
-    /// Whether it is of each year.
+    /// Whether the exception holds each year.
     pub yearly: bool,
-    /// When it is open then; `None`: not at all.
+    /// The hours on this day. `None`: closed.
     pub open: Option<hours::Span>,
 }
 
-/// Where the last step posts to.
+/// The webhook of the last escalation step.
 #[derive(Debug)]
 pub enum Webhook {
-    /// Nowhere.
+    /// No webhook.
     None,
-    /// There.
+    /// Post to this address.
     To {
-        /// https, or http where that is allowed.
+        /// An https address, or http where the settings allow it.
         url: String,
-        /// What signs; `None`: what signed before.
+        /// The signing secret. `None`: keep the current one.
         secret: Option<String>,
     },
 }
 
-/// A store as it is set up.
+/// The settings of a store.
 #[derive(Debug)]
 pub struct Store {
-    /// Its key, as text.
+    /// The store's id, as text.
     pub id: String,
-    /// What people call it.
+    /// The store's display name.
     pub name: Option<String>,
-    /// Three letters.
+    /// Currency: three letters of ISO 4217.
     pub currency: String,
-    /// As Postgres names them.
+    /// IANA time zone name.
     pub time_zone: String,
-    /// Seconds.
+    /// How long an order may wait for an answer at each escalation step, seconds.
     pub answer_seconds: i32,
-    /// Whether the last step posts anywhere.
+    /// The webhook of the last escalation step. `None`: none.
     pub webhook_url: Option<String>,
-    /// When it is open, by weekday.
+    /// Opening hours, by weekday.
     pub hours: Vec<Opening>,
-    /// The days on which that differs.
+    /// Exceptions for single days.
     pub holidays: Vec<Holiday>,
 }
 
-/// Why a store is not set up.
+/// Why the settings are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting that cannot be.
+    /// A setting is invalid.
     #[error("{0}")]
     Setting(&'static str),
-    /// No name of a time zone.
+    /// The time zone name is unknown.
     #[error("{given:?} is no time zone's name: {}", match .meant {
         Some(meant) => format!("write {meant}"),
         None => "they look like Europe/Moscow".to_owned(),
     })]
     Zone {
-        /// What was given.
+        /// The given name.
         given: String,
-        /// The name that is meant, where that is known.
+        /// The name that was probably meant. `None`: no name is close.
         meant: Option<String>,
     },
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Failed(#[from] QueryError),
 }
@@ -137,7 +137,7 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// Sets a store up, or changes what is given. All or nothing.
+/// Saves the given settings, and creates the store's row if needed. Saves all or nothing.
 pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
     const SET: &str = "insert into vestnik.vst_store as s (id, name, currency, time_zone, answer_seconds) \
          values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
@@ -174,7 +174,7 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
             Webhook::None => (None, None),
             Webhook::To { url, secret } => (Some(url), secret.as_ref()),
         };
-        // A secret that is set here takes the place of all that were.
+        // A new secret replaces every older one.
         let set = "update vestnik.vst_store set webhook_url = $2, \
                  webhook_secret = case when $2::text is not null then coalesce($3, webhook_secret) end, \
                  webhook_secret_old = case when $2::text is not null and $3::text is null then webhook_secret_old end \
@@ -182,13 +182,13 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
         transaction.execute(set, &[&store.as_str(), &url, &secret]).await?;
     }
     set_hours(&transaction, store, &settings.hours).await?;
-    // Nodes know the stores' currencies.
+    // Nodes cache the stores' currencies.
     bump_version(&transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-/// One after the other: a later rule of a day adds to an earlier one, or closes it.
+/// Applies the rules in order: a later rule of a day adds to an earlier one, or closes the day.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
     const OPEN: &str =
         "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
@@ -258,7 +258,7 @@ async fn set_holiday(
     Ok(())
 }
 
-/// The stores that are set up, by id.
+/// The stores that have settings, by id.
 pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     const LIST: &str =
         "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.vst_store order by id";
@@ -307,7 +307,7 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// The stores that are known here, of events, settings or tokens; at most so many, by name.
+/// The stores of this database, from events, settings and tokens. At most `most`, by name.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event)) e \
@@ -321,12 +321,12 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_store where id = $1) \
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
-/// The same as [`is_known`], over a connection of its own.
+/// The same as [`is_known`], over a given connection.
 pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Whether this database has the store: events of it, its settings, or a token that names it.
+/// Whether this database has the store: its events, its settings, or a token that names it.
 pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -336,37 +336,37 @@ pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> 
     .await
 }
 
-/// What a panel is told of its store; the defaults, where it is not set up.
+/// The data of a store that a panel shows. Defaults apply to a store without settings.
 #[derive(Debug)]
 pub struct Card {
-    /// What people call it.
+    /// The store's display name.
     pub name: Option<String>,
-    /// Three letters.
+    /// Currency: three letters of ISO 4217.
     pub currency: String,
-    /// As Postgres names them.
+    /// IANA time zone name.
     pub time_zone: String,
     /// How long an order may wait for an answer, seconds.
     pub answer_seconds: i32,
-    /// Whether the bot is stopped: its token is not let in.
+    /// Whether the bot is stopped because Telegram refuses its token.
     pub bot_stopped: bool,
-    /// Its chats that take no messages, any more or now.
+    /// The store's chats that take no messages, for now or for ever.
     pub chats_disabled: Vec<DisabledChat>,
-    /// Its pause; `None`: it takes orders.
+    /// The store's pause. `None`: it takes orders.
     pub pause: Option<Pause>,
 }
 
 /// A chat that takes no messages.
 #[derive(Debug)]
 pub struct DisabledChat {
-    /// Its title, or its number at Telegram.
+    /// The chat's title, or its Telegram number.
     pub chat: String,
-    /// Why.
+    /// Why the chat takes no messages.
     pub reason: Option<String>,
 }
 
-/// Reads it.
+/// Reads the card of a store.
 pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
-    // The defaults are those of the columns.
+    // Same defaults as the table's columns.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
          coalesce(s.answer_seconds, 60), b.stopped_at is not null \
          from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";

@@ -1,5 +1,5 @@
-//! A pause: for a while, a store takes no new orders. The engine refuses none: whatever takes the orders reads
-//! `vestnik.vst_paused_now`, or hears the events `store_paused` and `store_resumed`.
+//! A pause: for a while, a store takes no new orders. The engine refuses no order. The shop's own order intake reads
+//! `vestnik.vst_paused_now`, or receives the events `store_paused` and `store_resumed`.
 
 use std::time::Duration;
 
@@ -14,37 +14,37 @@ use crate::journal;
 
 /// The longest pause.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// A day begins at this hour, by the store's clock: a night belongs to the day before.
+/// The hour at which a day begins, by the store's clock. The hours after midnight belong to the day before.
 pub const DAY_BEGINS_HOUR: i32 = 5;
-/// Pauses that are ended in one transaction.
+/// Pauses ended in one transaction.
 const BATCH: i64 = 100;
 
-/// When a pause is to end.
+/// When a pause ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// So long from now on.
+    /// After this time.
     After(Duration),
-    /// When the store's next day begins.
+    /// At the beginning of the store's next day.
     Tomorrow,
-    /// Then.
+    /// At this time.
     At(OffsetDateTime),
 }
 
 /// A pause of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// Since when.
+    /// When the pause began.
     pub since: OffsetDateTime,
-    /// When it ends by itself.
+    /// When the pause ends by itself.
     pub until: OffsetDateTime,
-    /// Who made it.
+    /// Who began the pause. `None`: unknown.
     pub by: Option<String>,
-    /// Why, in their words.
+    /// The reason that this person gave. `None`: none.
     pub reason: Option<String>,
 }
 
 impl Pause {
-    /// As the wire has it: `since`, `until`, and `by` and `reason` where they are known.
+    /// The wire form: `since`, `until`, and `by` and `reason` where they are known.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"since": WireTime(self.since), "until": WireTime(self.until)});
         for (name, text) in [("by", &self.by), ("reason", &self.reason)] {
@@ -65,7 +65,7 @@ impl Pause {
     }
 }
 
-/// The pause of a store; `None`: it takes orders.
+/// The current pause of a store. `None`: it takes orders.
 pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, QueryError> {
     const CURRENT: &str = "select since, until, paused_by, reason from vestnik.vst_paused_now where store_id = $1";
     db::with_timeout(async {
@@ -122,7 +122,7 @@ pub async fn begin(
     .await
 }
 
-/// Ends the pause of a store; whether there was one.
+/// Ends the pause of a store. Returns whether there was one.
 pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryError> {
     const END: &str = "delete from vestnik.vst_pause where store_id = $1";
     db::with_timeout(async {
@@ -139,7 +139,7 @@ pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryEr
     .await
 }
 
-/// Ends the pauses whose time is over. How many.
+/// Ends the pauses whose time is over. Returns their number.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     const DUE: &str = "delete from vestnik.vst_pause where store_id in (select store_id from vestnik.vst_pause \
              where until <= clock_timestamp() order by until limit $1 for update skip locked) returning store_id";

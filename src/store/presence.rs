@@ -1,5 +1,5 @@
-//! Which stores have a panel that can ring: a page that is there, with its sound on. Each node knows its own, and tells
-//! the others through Postgres; a node that no longer says that it is up is believed no more.
+//! Which stores have a panel that can ring: an open page with its sound on. Each node knows its own panels and reports
+//! them to the others through Postgres. The panels of a node without a recent heartbeat are ignored.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,30 +12,31 @@ use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::token::TokenId;
 
-/// Between two times that a node says that it is up.
+/// Time between two heartbeats of a node.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After this long without one it is gone, seconds.
+/// A node without a heartbeat for this time is gone, seconds.
 const NODE_LIFE_S: f64 = 15.0;
 
-/// How long a panel that has no socket is there after it said so.
+/// How long a panel without a socket counts as present after its last report.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
-/// Panels without a socket that are kept for one store; more would make no difference.
+/// Limit of panels without a socket for one store. More would change nothing.
 const POLLING_PER_STORE: usize = 64;
 
-/// Panels without a socket, by token and name, and until when each is there: no token speaks for the panel of another.
+/// Panels without a socket, by token and name, and when the presence of each ends. A token cannot report another
+/// token's panel.
 type Polling = HashMap<(TokenId, String), Instant>;
 
 /// The stores with a panel on this node that can ring.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// Panels with a socket that can ring, by store.
+    /// The number of panels with a socket that can ring, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
-    /// Panels without one, by store.
+    /// Panels without a socket, by store.
     polling: Mutex<HashMap<StoreId, Polling>>,
     changed: Notify,
 }
 
-/// A panel that can ring, as long as this lives.
+/// A panel that can ring. Its presence ends when this value is dropped.
 #[derive(Debug)]
 pub struct Present {
     presence: Arc<Presence>,
@@ -47,7 +48,7 @@ impl Presence {
         self.panels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A panel of this store can ring from now on.
+    /// Records that a panel of this store can ring from now on.
     pub fn enter(self: &Arc<Self>, store: &StoreId) -> Present {
         let mut panels = self.panels();
         let count = panels.entry(store.clone()).or_default();
@@ -65,7 +66,7 @@ impl Presence {
         self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A panel of this store that polls says that it can ring, for [`POLLING_LIFE`], or that it cannot.
+    /// Records that a polling panel of this store can ring, for [`POLLING_LIFE`], or that it cannot.
     pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
         self.poll_at(store, token, panel, rings, Instant::now());
     }
@@ -103,7 +104,7 @@ impl Presence {
         stores.map(|store| store.as_str().to_owned()).collect()
     }
 
-    /// Tells the other nodes until the shutdown, and then that this one is gone.
+    /// Reports to the other nodes until the shutdown, and then removes this node.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
         let mut told: Option<HashSet<String>> = None;
@@ -112,7 +113,7 @@ impl Presence {
             match tell(&pool, &node, told.as_ref(), &stores).await {
                 Ok(()) => told = Some(stores),
                 Err(error) => {
-                    // What of it was stored is not known: the next time all of it is told.
+                    // The stored part of the report is unknown, so the next report is complete.
                     told = None;
                     tracing::warn!(%error, "the other nodes could not be told which panels can ring");
                 }
@@ -142,8 +143,8 @@ impl Drop for Present {
     }
 }
 
-/// Says that the node is up, and what changed since it `told`; all of it where nothing was, or the others have given it
-/// up meanwhile.
+/// Saves the node's heartbeat and the changes since the report `told`. Reports everything if `told` is `None`, or if
+/// the other nodes have removed this node meanwhile.
 async fn tell(
     pool: &Pool,
     node: &str,

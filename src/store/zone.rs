@@ -1,13 +1,13 @@
-//! The name of a store's clock. Postgres takes much for a time zone that people mean otherwise: `UTC+3` is three hours west of
-//! Greenwich. So a zone is a name of IANA's, and anything else is refused, with the name that is meant.
+//! Checks time zone names. Postgres accepts texts that people mean otherwise: `UTC+3` is three hours west of Greenwich.
+//! So only IANA names are accepted, and the error suggests the name that was probably meant.
 
 use crate::infra::db::Client;
 
 use super::Error;
 
-/// Names that are in the same directory of the system, and are not IANA's.
+/// Excludes names of the system's directory that are not IANA names.
 const NO_NAMES: &str = "name !~ '^(posix|right)/' and name not in ('localtime', 'posixrules', 'Factory')";
-/// Of zones with the same clock, those that are named first.
+/// Preferred names among zones with the same offset.
 const KNOWN: [&str; 16] = [
     "Europe/London",
     "Europe/Berlin",
@@ -26,18 +26,18 @@ const KNOWN: [&str; 16] = [
     "America/Los_Angeles",
     "America/Sao_Paulo",
 ];
-/// How far a name may be from one that is meant, edits.
+/// Limit of edits between a given name and a suggested one.
 const TYPOS: usize = 3;
 
 /// A zone as Postgres knows it.
 struct Zone {
     name: String,
     abbreviation: String,
-    /// East of Greenwich, now, seconds.
+    /// Current offset east of Greenwich, seconds.
     offset_s: i32,
 }
 
-/// Refuses what is no name of a zone.
+/// Refuses a text that is no zone name.
 pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     let sql =
         format!("select name, abbrev, extract(epoch from utc_offset)::int from pg_timezone_names where {NO_NAMES}");
@@ -58,7 +58,7 @@ pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     })
 }
 
-/// The name that is meant; `None`: nobody knows.
+/// The name that was probably meant. `None`: no name is close.
 fn meant(text: &str, zones: &[Zone]) -> Option<String> {
     let plain = |text: &str| text.trim().to_lowercase().replace([' ', '-'], "_");
     let wanted = plain(text);
@@ -82,14 +82,14 @@ fn meant(text: &str, zones: &[Zone]) -> Option<String> {
         })
 }
 
-/// One of those that people know, or else the shortest.
+/// A preferred name, or else the shortest one.
 fn best<'a>(zones: impl Iterator<Item = &'a Zone>) -> Option<String> {
     let place = |name: &str| KNOWN.iter().position(|known| *known == name).unwrap_or(KNOWN.len());
     let best = zones.min_by_key(|zone| (place(&zone.name), !zone.name.contains('/'), zone.name.len()));
     best.map(|zone| zone.name.clone())
 }
 
-/// `UTC+3`, `GMT-05:30`, `+03`, `3`: seconds east of Greenwich, as people mean it.
+/// `UTC+3`, `GMT-05:30`, `+03`, `3`: the offset that people mean, in seconds east of Greenwich.
 fn offset_s(text: &str) -> Option<i32> {
     let text = text.trim().to_uppercase();
     let rest = text.trim_start_matches("UTC").trim_start_matches("GMT").trim();

@@ -1,5 +1,5 @@
-//! The issuer of JWTs, and its public keys (a JWK set): read from a file or an address, kept, and read again now and then,
-//! and when a JWT names a key that is not among them.
+//! The issuer of JWTs and its public keys (a JWK set). The keys are read from a file or a URL and cached. They are read
+//! again at intervals, and when a JWT names an unknown key.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,23 +17,23 @@ use super::jwt::{Claims, Jwt, Parts, Refused};
 use crate::infra::config::{self, JwtAlgorithm as Algorithm};
 use crate::infra::telemetry::LogLimit;
 
-/// Between two times that a file is read.
+/// Time between two reads of a file.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two times that an address is asked.
+/// Time between two requests to a URL.
 const URL_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// The same, after it could not be read, or because a JWT names a key that is not there: whoever makes up keys has it asked
-/// no more often.
+/// Time until the next request after a failure, or after a JWT named an unknown key. Invented key names cause no more
+/// requests than this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// How long keys count that cannot be read any more: they may have been taken back meanwhile.
+/// How long cached keys are used while they cannot be read. The issuer may have withdrawn them meanwhile.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the address may take.
+/// Time limit of a request to the URL.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
-/// Bytes of a JWK set.
+/// Limit of a JWK set, bytes.
 const MAX_SET_BYTES: usize = 256 * 1024;
-/// Keys that are kept of it.
+/// Limit of keys kept of a set.
 const MAX_KEYS: usize = 64;
 
-/// Why the keys cannot be had.
+/// Why the keys cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error("{0}")]
@@ -48,7 +48,7 @@ enum Unreadable {
     NoKey,
 }
 
-/// One public key. Its own type says with which algorithm it is used; nothing else can.
+/// One public key. Only its type determines the algorithm.
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
@@ -84,7 +84,7 @@ impl Key {
     }
 }
 
-/// A key as a JWK set has it. A secret one (`oct`) has none of these, and is passed over.
+/// A key in a JWK set. A secret key (`oct`) has none of these members, and is ignored.
 #[derive(Debug, Deserialize)]
 struct Jwk {
     kty: String,
@@ -119,14 +119,14 @@ impl Jwk {
     }
 }
 
-/// The keys of a JWK set that may be used.
+/// The usable keys of a JWK set.
 fn keys(set: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, Unreadable> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,
     }
     let set: Set = serde_json::from_slice(set)?;
-    // One that cannot be read is not for us, and no reason to do without the others.
+    // An unreadable key is ignored, and the other keys are used.
     let read = |key| serde_json::from_value::<Jwk>(key).ok()?.key();
     let usable = |key: &Key| algorithms.contains(&key.algorithm());
     let keys: Vec<Key> = set
@@ -142,27 +142,27 @@ fn keys(set: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, Unreadable> {
     }
 }
 
-/// What is known of the keys.
+/// The cached keys.
 #[derive(Debug, Default)]
 struct Known {
     keys: Arc<Vec<Key>>,
     read_at: Option<Instant>,
-    /// Whether they could not be read since.
+    /// Whether the last attempt to read the keys failed.
     is_stale: bool,
 }
 
-/// The issuer that is believed.
+/// The trusted issuer.
 #[derive(Debug)]
 pub struct Issuer {
     settings: config::Jwt,
     known: RwLock<Known>,
-    /// When it was tried last; held while it is tried.
+    /// The time of the last attempt. Locked during an attempt.
     tried_at: Mutex<Option<Instant>>,
     http: reqwest::Client,
 }
 
 impl Issuer {
-    /// As the settings say.
+    /// An issuer from the settings.
     pub fn new(settings: &config::Jwt) -> Self {
         let http = reqwest::Client::builder()
             .timeout(FETCH_DEADLINE)
@@ -177,7 +177,7 @@ impl Issuer {
         }
     }
 
-    /// Reads the keys now and then, until the shutdown.
+    /// Reads the keys at intervals, until the shutdown.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let is_read = self.read(Duration::ZERO).await;
@@ -193,7 +193,8 @@ impl Issuer {
         }
     }
 
-    /// What a JWT says, if it is of this issuer's and for us. Whether its time has come is for Postgres' clock to say.
+    /// Verifies the signature, issuer and audience of a JWT, and returns its claims. Postgres' clock checks its time
+    /// later.
     pub(super) async fn verify(&self, jwt: &Jwt) -> Result<Claims, Refused> {
         let parts = jwt.parts()?;
         let algorithm = Algorithm::from_name(&parts.header.algorithm).ok_or(Refused::Algorithm)?;
@@ -203,11 +204,11 @@ impl Issuer {
         let name = parts.header.key.as_deref();
         let mut verified = verify(&self.keys()?, algorithm, name, &parts);
         if verified == Err(Refused::UnknownKey) && self.read(RETRY_INTERVAL).await {
-            // It may have been made a moment ago.
+            // The issuer may have created the key a moment ago.
             verified = verify(&self.keys()?, algorithm, name, &parts);
         }
         if verified == Err(Refused::UnknownKey) && self.is_stale() {
-            // It may be a new one.
+            // The key may be new, but the keys could not be read.
             return Err(Refused::NoKeys);
         }
         verified?;
@@ -222,18 +223,18 @@ impl Issuer {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         match known.read_at {
             Some(read_at) if read_at.elapsed() < MAX_AGE => Ok(Arc::clone(&known.keys)),
-            // Before they were read for the first time, too.
+            // The keys are too old, or were never read.
             _ => Err(Refused::NoKeys),
         }
     }
 
-    /// Reads the keys, unless that was tried within this time. Whether they are new.
+    /// Reads the keys, unless an attempt was made within `not_within`. Returns whether the keys are new.
     async fn read(&self, not_within: Duration) -> bool {
         let asked_at = Instant::now();
         let mut tried_at = self.tried_at.lock().await;
         let read_at = self.known.read().unwrap_or_else(PoisonError::into_inner).read_at;
         if read_at.is_some_and(|read_at| read_at > asked_at) {
-            // Somebody else has, while we waited.
+            // Another task has read the keys while this one waited for the lock.
             return true;
         }
         if tried_at.is_some_and(|tried_at| tried_at.elapsed() < not_within) {
@@ -274,7 +275,7 @@ impl Issuer {
                 }
             }
             config::JwtKeys::Url(url) => {
-                // Its address may hold a secret.
+                // The URL may hold a secret.
                 let failed = |error: reqwest::Error| Unreadable::Fetch(error.without_url().to_string());
                 let answer = self.http.get(url.clone()).send().await.map_err(failed)?;
                 let mut answer = answer.error_for_status().map_err(failed)?;
@@ -291,7 +292,7 @@ impl Issuer {
     }
 }
 
-/// A JWT that names no key is of the only one of its algorithm.
+/// Verifies the signature. A JWT that names no key must match the only key of its algorithm.
 fn verify(keys: &[Key], algorithm: Algorithm, name: Option<&str>, parts: &Parts<'_>) -> Result<(), Refused> {
     let mut fitting = keys
         .iter()

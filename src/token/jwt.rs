@@ -1,8 +1,8 @@
-//! JWTs that an issuer of the platform's own signs: what they say, once the signature proves that it is theirs.
+//! Reads JWTs that the platform's own issuer signs. Their claims count only after the signature is verified.
 //!
-//! Nothing in a JWT chooses how it is verified. Its algorithm has to be one of the settings and of its key's own type, so
-//! `none`, and a public key taken for a secret one, open nothing; a header that brings a key, or says where to find one,
-//! is refused.
+//! Nothing in a JWT chooses how it is verified. Its algorithm must be one of the settings, and belong to its key's
+//! type. So `none` opens nothing, and neither does a public key used as a secret. A header that carries a key, or an
+//! address of one, is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,24 +12,24 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Hash, Scope, Stores};
 
-/// Bytes of a JWT at most: it has to fit into a request's head.
+/// Limit of a JWT, bytes. It must fit into a request head.
 pub const MAX_JWT_BYTES: usize = 8 * 1024;
-/// What the first part of each begins with: `{"` in base64.
+/// Beginning of every JWT: `{"` in base64.
 const BEGINNING: &str = "eyJ";
-/// Characters of a subject that others are shown.
+/// Limit of a subject that other people see, characters.
 const MAX_SUBJECT_CHARACTERS: usize = 100;
 
-/// A JWT itself, in its compact form. It has no `Debug`, and is never shown.
+/// A JWT in its compact form. It is secret, has no `Debug`, and is never shown.
 #[derive(Clone)]
 pub struct Jwt(String);
 
 impl Jwt {
-    /// From text of the right shape: three parts with dots between them.
+    /// Parses a JWT: three parts separated by dots.
     pub fn parse(text: &str) -> Option<Self> {
         Self::looks_like(text).then(|| Self(text.to_owned()))
     }
 
-    /// Whether a text may be one.
+    /// Whether a text may be a JWT.
     pub fn looks_like(text: &str) -> bool {
         let is_part = |part: &str| {
             let mut letters = part.bytes();
@@ -41,12 +41,12 @@ impl Jwt {
             && text.split('.').all(is_part)
     }
 
-    /// What a look-up of it is kept by.
+    /// The key of its cached look-up.
     pub(super) fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
     }
 
-    /// Takes it apart.
+    /// Decodes the parts. The signature is not verified yet.
     pub(super) fn parts(&self) -> Result<Parts<'_>, Refused> {
         let (signed, signature) = self.0.rsplit_once('.').ok_or(Refused::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(Refused::Malformed)?;
@@ -68,35 +68,35 @@ impl Jwt {
     }
 }
 
-/// Why a JWT opens nothing.
+/// Why a JWT is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// No issuer is configured.
     NoIssuer,
-    /// It cannot be read, or lacks a claim.
+    /// The JWT cannot be decoded, or lacks a claim.
     Malformed,
-    /// Its header brings a key, or asks for what is not understood.
+    /// The header carries a key, or a type or extension that is not supported.
     Header,
-    /// Its algorithm is not one that is taken.
+    /// The algorithm is not allowed by the settings.
     Algorithm,
     /// The issuer has no such key.
     UnknownKey,
-    /// The issuer's keys cannot be had.
+    /// The issuer's keys are not available.
     NoKeys,
-    /// It is not signed with the key that it names.
+    /// The signature does not match the key that the JWT names.
     Signature,
-    /// Somebody else has issued it.
+    /// The JWT has another issuer.
     Issuer,
-    /// It is for somebody else.
+    /// The JWT has another audience.
     Audience,
-    /// Its scope is none that we know.
+    /// The JWT has no known scope.
     Scope,
-    /// Its time has not come.
+    /// The JWT is not valid yet.
     NotYet,
 }
 
 impl Refused {
-    /// The value of the metric's label, and of the log's field.
+    /// The metric label and the log field.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoIssuer => "no_issuer",
@@ -114,16 +114,16 @@ impl Refused {
     }
 }
 
-/// A JWT taken apart, and not believed yet.
+/// The decoded parts of a JWT, not verified yet.
 pub(super) struct Parts<'a> {
     pub header: Header,
     pub claims: Vec<u8>,
-    /// What the signature is of.
+    /// The signed text.
     pub signed: &'a str,
     pub signature: Vec<u8>,
 }
 
-/// How a JWT says that it is signed. A member that is there twice makes it unreadable.
+/// The header of a JWT. A duplicate member makes it unreadable.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     #[serde(rename = "alg")]
@@ -148,7 +148,7 @@ impl Header {
     }
 }
 
-/// What a JWT says, as it stands there.
+/// The claims of a JWT, as encoded.
 #[derive(Debug, Deserialize)]
 struct Raw {
     iss: String,
@@ -162,20 +162,20 @@ struct Raw {
     scope: String,
 }
 
-/// What a JWT of our issuer, for us, allows, if its time has come and is not over.
+/// The checked claims of a JWT for this program. Its time is checked later, by Postgres' clock.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Claims {
     pub issuer: String,
     pub subject: String,
     pub stores: Stores,
     pub scope: Scope,
-    /// Seconds since 1970.
+    /// Seconds since 1970 (Unix time).
     pub not_before: f64,
     pub expires: f64,
 }
 
 impl Claims {
-    /// Reads them; the signature has been verified.
+    /// Parses and checks the claims. The signature must be verified before.
     pub fn read(claims: &[u8], issuer: &str, audience: &str) -> Result<Self, Refused> {
         let raw: Raw = serde_json::from_slice(claims).map_err(|_| Refused::Malformed)?;
         if raw.iss != issuer {
@@ -184,7 +184,7 @@ impl Claims {
         if !raw.aud.iter().any(|named| named == audience) {
             return Err(Refused::Audience);
         }
-        // An issuer of OAuth writes several words.
+        // An OAuth issuer writes several scopes, separated by spaces.
         let scope = raw.scope.split(' ').filter_map(Scope::from_name).max();
         let subject = raw.sub.unwrap_or_default();
         Ok(Self {
@@ -204,13 +204,13 @@ impl Claims {
         })
     }
 
-    /// By which the holder is known, whatever JWTs it shows.
+    /// The hash that identifies the holder, whatever JWT it presents.
     pub fn holder(&self) -> Hash {
         Sha256::digest(format!("jwt\0{}\0{}", self.issuer, self.subject)).into()
     }
 }
 
-/// One text or number, or a list of them; numbers are ids that somebody has not quoted.
+/// One text or number, or a list of them. A number is an id that the issuer has not quoted.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,5 +1,5 @@
-//! Tokens: each opens the streams of one store, of several, or of all. A token is 256 random bits, shown once; the
-//! database has only its SHA-256, so a reader of the table can open nothing.
+//! Tokens. Each opens the streams of one store, of several, or of all. A token is 256 random bits and is shown once.
+//! The database keeps only its SHA-256, so a reader of the table can open nothing.
 
 mod issuer;
 mod jwt;
@@ -23,56 +23,56 @@ use sha2::{Digest as _, Sha256};
 
 use crate::infra::db;
 
-/// What every token begins with, so that a leaked one is recognised.
+/// Prefix of every token, so that a leaked one is recognised.
 const PREFIX: &str = "vst_";
 const SECRET_BYTES: usize = 32;
-/// Characters of the secret in base64.
+/// Characters of the secret, in base64.
 const SECRET_CHARS: usize = 43;
-/// Characters of the secret that a log may show.
+/// Characters of the secret that may appear in a log.
 const SHOWN_CHARS: usize = 6;
 
-/// Why tokens cannot be read or written.
+/// Why a token operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Postgres says so, or is gone.
+    /// Postgres reports an error, or the connection is lost.
     #[error("tokens cannot be read or written: {}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// No connection was free, or could be made.
+    /// No connection was free, and none could be opened.
     #[error("no connection for tokens: {0}")]
     Pool(#[from] db::PoolError),
-    /// Postgres is silent.
+    /// Postgres does not respond.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),
-    /// Several look-ups of one statement failed together.
+    /// The statement that looked up several tokens failed.
     #[error("{0}")]
     Shared(Arc<Error>),
-    /// More look-ups wait than may.
+    /// The queue of look-ups is full.
     #[error("too many tokens wait to be looked up")]
     Busy,
-    /// The public keys of the issuer of JWTs are not known.
+    /// The public keys of the JWT issuer are not available.
     #[error("the keys of the issuer of JWTs (jwt.keys) could not be read")]
     NoKeys,
-    /// The operating system gives no random numbers.
+    /// The operating system provides no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
 }
 
-/// What the database keeps of a token: its SHA-256.
+/// The SHA-256 of a token, as the database keeps it.
 type Hash = [u8; 32];
 
-/// A token itself. It has no `Debug` and is shown only where it was made.
+/// The secret token itself. It has no `Debug` and is shown only where it was made.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// A new one.
+    /// Generates a new token.
     pub fn generate() -> Result<Self, Error> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).map_err(Error::Random)?;
         Ok(Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret))))
     }
 
-    /// From text of the right shape.
+    /// Parses a token. `None`: the text does not have its form.
     pub fn parse(text: &str) -> Option<Self> {
         let secret = text
             .strip_prefix(PREFIX)
@@ -80,13 +80,13 @@ impl Token {
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
-    /// Whether a text begins with a token, or with what looks like one.
+    /// Whether a text begins with a token, or with something of the same form.
     pub fn begins(text: &str) -> bool {
         text.get(..PREFIX.len() + SECRET_CHARS)
             .is_some_and(|start| Self::parse(start).is_some())
     }
 
-    /// The first characters of what was shown as a token: enough to find out whose it is, too few to use it.
+    /// The first characters of a presented token. They identify its row, and are too few to use it.
     pub fn beginning(text: &str) -> &str {
         let secret = text.strip_prefix(PREFIX).unwrap_or_default();
         let shown = secret.get(..SHOWN_CHARS.min(secret.len())).unwrap_or_default();
@@ -99,7 +99,7 @@ impl Token {
         }
     }
 
-    /// The text, to be shown once or sent in a header.
+    /// The secret text, to be shown once or sent in a header.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -109,23 +109,23 @@ impl Token {
     }
 }
 
-/// What a client shows to be let in.
+/// The credential that a client presents.
 #[derive(Clone)]
 pub enum Presented {
-    /// A token of our own.
+    /// A token of this program.
     Token(Token),
     /// A JWT.
     Jwt(Jwt),
 }
 
 impl Presented {
-    /// From text of one of their shapes.
+    /// Parses a token or a JWT. `None`: the text has neither form.
     pub fn parse(text: &str) -> Option<Self> {
         let token = Token::parse(text).map(Self::Token);
         token.or_else(|| Jwt::parse(text).map(Self::Jwt))
     }
 
-    /// Whether a text begins with one, or with what looks like one.
+    /// Whether a text begins with a token or JWT, or with something of the same form.
     pub fn begins(text: &str) -> bool {
         Token::begins(text) || Jwt::looks_like(text)
     }
@@ -138,7 +138,7 @@ impl Presented {
     }
 }
 
-/// The number of a token, which may be shown.
+/// The id of a token. It is not secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub i64);
 
@@ -153,12 +153,12 @@ impl fmt::Display for TokenId {
 pub enum Stores {
     /// Every store.
     All,
-    /// These.
+    /// Only these stores.
     These(Vec<String>),
 }
 
 impl Stores {
-    /// Whether this store is one of them.
+    /// Whether this store is included.
     pub fn have(&self, store: &str) -> bool {
         match self {
             Self::All => true,
@@ -167,24 +167,24 @@ impl Stores {
     }
 }
 
-/// What the holder of a token may do: each one all that the ones before it may.
+/// What the holder of a token may do. Each scope includes the scopes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// See what happens and what stands: a screen.
+    /// Read events and lists: a display.
     Read,
-    /// Answer orders, and say what was shown and sounded: a panel.
+    /// Also change orders and send receipts: a panel.
     Panel,
-    /// See who was reached, and the figures.
+    /// Also read receipts and figures.
     Manager,
-    /// Run the program.
+    /// Also operate the program.
     Operator,
 }
 
 impl Scope {
-    /// From the one that may least.
+    /// All scopes, the lowest first.
     pub const ALL: [Self; 4] = [Self::Read, Self::Panel, Self::Manager, Self::Operator];
 
-    /// Its name, everywhere.
+    /// The scope's name in the database, in JWTs and in commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -194,7 +194,7 @@ impl Scope {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The scope with this name. `None`: there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
@@ -203,31 +203,31 @@ impl Scope {
 /// What a valid token allows.
 #[derive(Debug, Clone)]
 pub struct Grant {
-    /// Whose.
+    /// The token's id.
     pub id: TokenId,
-    /// What its maker called it.
+    /// The label that the token got when it was made. `None`: none.
     pub label: Option<Arc<str>>,
-    /// What it opens.
+    /// The stores that the token opens.
     pub stores: Stores,
-    /// What may be done there.
+    /// What the holder may do in these stores.
     pub scope: Scope,
-    /// When its time is over, by Postgres' clock; `None`: never.
+    /// When the token expires. Computed from Postgres' clock. `None`: never.
     pub ends: Option<Instant>,
 }
 
-/// Who holds a session, as the router knows it.
+/// The holder of a session, as the router knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// With this token.
+    /// The token of the session.
     pub token: TokenId,
-    /// Who may do this.
+    /// What the holder may do.
     pub scope: Scope,
-    /// Until then.
+    /// When the token expires. `None`: never.
     pub ends: Option<Instant>,
 }
 
 impl Grant {
-    /// Its holder.
+    /// The holder of this grant.
     pub fn holder(&self) -> Holder {
         Holder {
             token: self.id,
@@ -236,29 +236,29 @@ impl Grant {
         }
     }
 
-    /// Whether it opens this store.
+    /// Whether the token opens this store.
     pub fn opens(&self, store: &str) -> bool {
         self.stores.have(store)
     }
 }
 
-/// What a look-up found.
+/// The result of a look-up.
 #[derive(Debug, Clone)]
 pub enum Found {
-    /// A token that opens something.
+    /// The token is valid.
     Valid(Arc<Grant>),
-    /// Nothing.
+    /// The token is unknown.
     Unknown,
-    /// A token whose time is over.
+    /// The token has expired.
     Expired,
-    /// A token that was revoked.
+    /// The token was revoked.
     Revoked,
-    /// A JWT that is not to be believed.
+    /// The JWT is not accepted.
     Refused(Refused),
 }
 
 impl Found {
-    /// Why it opens nothing, as a metric's label; `None`: it does.
+    /// Why the token opens nothing, as a metric label. `None`: it is valid.
     pub fn why_not(&self) -> Option<&'static str> {
         match self {
             Self::Valid(_) => None,
@@ -270,14 +270,14 @@ impl Found {
     }
 }
 
-/// Why a token no longer opens what it did.
+/// Why a session's token is no longer valid for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withdrawn {
-    /// It was revoked, or its row is gone, or it opens other stores now.
+    /// The token was revoked, its row is gone, or it opens other stores now.
     Revoked,
-    /// Its time is over.
+    /// The token has expired.
     Expired,
-    /// It opens the same, to do something else there, or for another time.
+    /// The scope or the expiry of the token has changed. It still opens the store.
     Changed,
 }
 

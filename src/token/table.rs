@@ -1,4 +1,4 @@
-//! The table of tokens: what is found of one, and how one is made, listed, revoked and followed by another.
+//! The table of tokens: look up, create, list, revoke and rotate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,33 +12,33 @@ use super::jwt::Claims;
 use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};
 use crate::infra::db;
 
-/// What is left of a token's time by Postgres' clock, seconds; null: it has no end.
+/// SQL: time until a token expires by Postgres' clock, seconds. Null: it has no end.
 const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 \
      when expires_at < clock_timestamp() then 0 end";
 
-/// By so much the clock of an issuer of JWTs may be ahead of Postgres', seconds.
+/// How far an issuer's clock may be ahead of Postgres' clock, seconds.
 const EARLY_S: f64 = 10.0;
 
-/// A token that is there.
+/// A row found for a hash.
 pub(super) struct Row {
     hash: Hash,
     pub found: Found,
 }
 
 impl Row {
-    /// The index has found it by an ordinary comparison of hashes, which tells an attacker nothing about the token; what
-    /// opens the door is compared in constant time all the same.
+    /// Compares in constant time. The index compares hashes in the ordinary way, which tells an attacker nothing about
+    /// the token.
     pub fn is_of(&self, hash: &Hash) -> bool {
         self.hash.ct_eq(hash).into()
     }
 }
 
-/// Prepares what a look-up asks, on a connection that has not been asked yet.
+/// Prepares the look-up statement on a new connection.
 pub async fn prepare(pool: &Pool) -> Result<(), Error> {
     find(pool, &[]).await.map(drop)
 }
 
-/// The tokens of these hashes that are there.
+/// The rows of these hashes.
 pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Error> {
     let find = format!(
         "select id, hash, label, stores, {LEFT}, revoked_at is not null, scope from vestnik.vst_token \
@@ -71,7 +71,7 @@ pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Erro
     rows.await?.iter().map(read).collect()
 }
 
-/// When so much is over, counted from when it was asked: rather a little early than late.
+/// The end of the time left, counted from the start of the query: rather early than late.
 fn end(asked_at: Instant, left_s: Option<f64>) -> Option<Instant> {
     asked_at.checked_add(Duration::try_from_secs_f64(left_s?).ok()?)
 }
@@ -80,23 +80,23 @@ fn stores(stores: Option<Vec<String>>) -> Stores {
     stores.map_or(Stores::All, Stores::These)
 }
 
-/// A constraint has the names; what is none of them would be the least.
+/// Parses a scope. A constraint of the table allows only known names; an unknown name would get the lowest scope.
 fn scope(name: &str) -> Scope {
     Scope::from_name(name).unwrap_or(Scope::Read)
 }
 
-/// The holder of a JWT, who has a row like a token's: it may be revoked, and stands behind what is said with it.
+/// The holder of a JWT. It has a row in the table, so that it can be revoked and receipts can name it.
 pub(super) struct Holder {
-    /// `None`: its JWT is over, and it was never seen before.
+    /// `None`: the JWT has expired, and its holder was never seen before.
     pub id: Option<TokenId>,
     pub is_revoked: bool,
-    /// By Postgres' clock its time has not come.
+    /// Whether the JWT is not valid yet, by Postgres' clock.
     pub is_early: bool,
-    /// `None`: it is over.
+    /// When the JWT expires. `None`: it has expired.
     pub ends: Option<Instant>,
 }
 
-/// Finds the holder, or makes it known, and lets Postgres' clock say whether it is time.
+/// Finds or creates the row of the holder. Postgres' clock decides whether the JWT is valid now.
 pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error> {
     const HOLDER: &str = "with clock as (select extract(epoch from clock_timestamp())::float8 as now), \
          there as (select id, revoked_at is not null as is_revoked from vestnik.vst_token where hash = $1), \
@@ -119,7 +119,7 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
             &EARLY_S,
         ];
         let row = client.query_one(&statement, &parameters).await?;
-        // Another request has made the same one known a moment ago, and this one did not see it yet.
+        // A concurrent request has created the row, and this statement did not see it yet. The second try does.
         match row.try_get::<_, Option<i64>>(0)? {
             Some(_) => Ok(row),
             None => Ok(client.query_one(&statement, &parameters).await?),
@@ -135,27 +135,27 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
     })
 }
 
-/// How a token stands that a session was opened with.
+/// The current state of a session's token.
 #[derive(Debug)]
 pub struct Standing {
-    /// Why it opens nothing at all.
+    /// Why the token opens nothing. `None`: it is valid.
     pub withdrawn: Option<Withdrawn>,
-    /// What it opens; `None`: its holder's JWT says that.
+    /// What the token opens. `None`: the holder's JWT defines that.
     pub opens: Option<Opens>,
 }
 
-/// What a token of our own opens.
+/// What a token of this program opens.
 #[derive(Debug)]
 pub struct Opens {
     /// The stores.
     pub stores: Stores,
-    /// To do this.
+    /// What the holder may do in these stores.
     pub scope: Scope,
-    /// Until then.
+    /// When the token expires. `None`: never.
     pub ends: Option<Instant>,
 }
 
-/// How these tokens stand. One that is not there any more is missing.
+/// The current state of these tokens. A deleted token is missing from the result.
 pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenId, Standing>, Error> {
     let standings = format!(
         "select id, revoked_at is not null, issuer is null, stores, scope, {LEFT} from vestnik.vst_token where id = any ($1)"
@@ -191,21 +191,21 @@ fn withdrawn(is_revoked: bool, is_expired: bool) -> Option<Withdrawn> {
     }
 }
 
-/// A token to make.
+/// The settings of a new token.
 #[derive(Debug, Clone)]
 pub struct New<'a> {
-    /// What it opens.
+    /// The stores that it opens.
     pub stores: &'a Stores,
-    /// What may be done there.
+    /// What the holder may do in these stores.
     pub scope: Scope,
-    /// What to call it.
+    /// The label. `None`: none.
     pub label: Option<&'a str>,
-    /// For how long it is valid; `None`: until it is revoked.
+    /// How long the token is valid. `None`: until it is revoked.
     pub expires_in: Option<Duration>,
 }
 
 impl<'a> New<'a> {
-    /// A panel's, without a name, until it is revoked.
+    /// A panel token without a label, valid until it is revoked.
     pub fn of(stores: &'a Stores) -> Self {
         Self {
             stores,
@@ -216,7 +216,7 @@ impl<'a> New<'a> {
     }
 }
 
-/// Makes a token and keeps its hash.
+/// Creates a token and saves its hash.
 pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
     const CREATE: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
          values ($1, $2, $3, $4, now() + make_interval(secs => $5))";
@@ -232,7 +232,7 @@ pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
     Ok(token)
 }
 
-/// Whether a token is valid, and will be for so long.
+/// Whether a token is valid, and remains valid for at least `left`.
 pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<bool, Error> {
     const LIVES: &str = "select exists (select from vestnik.vst_token where hash = $1 and issuer is null and revoked_at is null \
          and coalesce(expires_at > now() + make_interval(secs => $2), true))";
@@ -242,8 +242,8 @@ pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<boo
     Ok(row.try_get(0)?)
 }
 
-/// Makes a token that opens what another one does, which lives for so long from now on, and no longer than it would have.
-/// `None`: that one is not there, or opens nothing any more.
+/// Creates a successor that opens the same stores. The old token expires after `old_lives`, or earlier if it would
+/// have. `None`: the old token does not exist or is not valid.
 pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Result<Option<Token>, Error> {
     const FOLLOW: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
          select $2, stores, scope, label, now() + (expires_at - created_at) from vestnik.vst_token \
@@ -260,32 +260,32 @@ pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Re
     Ok(Some(token))
 }
 
-/// A token as a list shows it: everything but itself.
+/// A token in a list, without its secret.
 #[derive(Debug)]
 pub struct Listed {
-    /// Its number.
+    /// The token's id.
     pub id: TokenId,
-    /// What its maker called it; of a JWT's holder, its subject.
+    /// The label. For the holder of a JWT, the JWT's subject.
     pub label: Option<String>,
-    /// Who signs the JWTs of this holder; `None`: a token of our own.
+    /// The issuer of the holder's JWTs. `None`: a token of this program.
     pub issuer: Option<String>,
-    /// What it opens.
+    /// The stores that it opens.
     pub stores: Stores,
-    /// What may be done there.
+    /// What the holder may do in these stores.
     pub scope: Scope,
     /// The day on which it was made.
     pub created: String,
-    /// The day on which its time is over.
+    /// The day on which it expires. `None`: it has no end.
     pub expires: Option<String>,
-    /// When it was used last, to the minute.
+    /// The time of the last use, to the minute. `None`: never used.
     pub used: Option<String>,
-    /// Sessions that it has now, on all nodes.
+    /// Its current sessions on all nodes.
     pub sessions: i64,
-    /// Why it opens nothing any more; `None`: it does.
+    /// Why it opens nothing. `None`: it is valid.
     pub withdrawn: Option<Withdrawn>,
 }
 
-/// Every token, the oldest first.
+/// All tokens, the oldest first.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
     const LIST: &str = "select t.id, label, issuer, stores, scope, to_char(created_at, 'YYYY-MM-DD'), \
              to_char(expires_at, 'YYYY-MM-DD'), to_char(used_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), \
@@ -310,16 +310,17 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
     rows.iter().map(read).collect()
 }
 
-/// Which token to revoke.
+/// Selects the tokens to revoke.
 #[derive(Debug, Clone)]
 pub enum Which {
-    /// By its number.
+    /// The token with this id.
     Id(TokenId),
-    /// All of this label.
+    /// All tokens with this label.
     Label(String),
 }
 
-/// Revokes; a trigger tells every node, which closes its sessions. The number of tokens that were valid.
+/// Revokes tokens. A trigger notifies every node, and the nodes close the sessions. Returns the number of tokens that
+/// were valid.
 pub async fn revoke(client: &impl GenericClient, which: &Which) -> Result<u64, Error> {
     const REVOKE: &str =
         "update vestnik.vst_token set revoked_at = now() where (id = $1 or label = $2) and revoked_at is null";

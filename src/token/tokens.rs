@@ -1,5 +1,5 @@
-//! Looks tokens up for the requests of a node: many in one statement, and what was found is kept for seconds. So a flood
-//! of made-up tokens costs Postgres a statement now and then, and a panel that comes back often none.
+//! Looks tokens up for the requests of a node. One statement looks up many tokens, and results are cached for seconds.
+//! So a flood of invented tokens costs Postgres few statements, and a panel that reconnects often costs none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,31 +15,31 @@ use super::jwt::Claims;
 use super::table::{find, holder};
 use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Stores, Usage};
 
-/// For how long an answer is kept where a notification says that a token has changed.
+/// Lifetime of a cached result while the node receives NOTIFY for token changes.
 const KEPT: Duration = Duration::from_secs(5);
-/// The same where none reaches this node.
+/// Lifetime of a cached result while it does not.
 const KEPT_UNNOTIFIED: Duration = Duration::from_secs(1);
-/// Good tokens that are kept.
+/// Limit of cached valid tokens.
 const MAX_VALID: usize = 50_000;
-/// Other ones that are kept: a forgotten device asks again and again with the same one.
+/// Limit of cached other tokens. A device with an old token presents it again and again.
 const MAX_REFUSED: usize = 10_000;
-/// Look-ups that may wait; a further one is told to come back.
+/// Limit of queued look-ups. A further one fails, and its client comes back.
 const QUEUE_LOOK_UPS: usize = 8192;
-/// Look-ups of one statement.
+/// Limit of look-ups in one statement.
 const BATCH_LOOK_UPS: usize = 256;
-/// Statements at once.
+/// Limit of concurrent statements.
 const BATCHES_AT_ONCE: usize = 2;
 
-/// What was looked up, and in which state of the tokens.
+/// A result, and the generation of the tokens in which it was found.
 #[derive(Debug, Clone)]
 pub struct Looked {
-    /// What was found.
+    /// The result of the look-up.
     pub found: Found,
-    /// When nothing has been forgotten since, it is still so.
+    /// The result is still valid while [`Tokens::generation`] returns this number.
     pub generation: u64,
 }
 
-/// Answers what tokens open.
+/// The token look-ups of one database.
 pub struct Tokens {
     questions: mpsc::Sender<Question>,
     cache: Mutex<Cache>,
@@ -49,7 +49,7 @@ pub struct Tokens {
     pool: Pool,
 }
 
-/// Asks Postgres on their behalf.
+/// Runs the queued look-ups in Postgres.
 pub struct LookUps {
     questions: mpsc::Receiver<Question>,
     pool: Pool,
@@ -68,8 +68,8 @@ struct Cache {
 }
 
 impl Tokens {
-    /// For one database. `is_notified`: whether a notification would reach [`Tokens::forget`]; `issuer`: whose JWTs are
-    /// believed.
+    /// Look-ups of one database. `is_notified`: whether a NOTIFY for changed tokens would reach [`Tokens::forget`].
+    /// `issuer`: the trusted issuer of JWTs; `None`: JWTs are refused.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,
@@ -96,7 +96,7 @@ impl Tokens {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a token or JWT opens: as it was found within the last seconds, or as Postgres says.
+    /// What a token or JWT opens, from the cache or from Postgres.
     pub async fn look_up(&self, presented: &Presented) -> Result<Looked, Error> {
         let hash = presented.hash();
         let (kept, generation) = {
@@ -113,7 +113,7 @@ impl Tokens {
             (None, Presented::Jwt(jwt)) => {
                 let found = match self.verify(jwt).await {
                     Ok(claims) => self.found_of(&claims).await?,
-                    // It may be a good one: its holder comes back.
+                    // The JWT may be valid, so the refusal is not cached.
                     Err(Refused::NoKeys) => return Err(Error::NoKeys),
                     Err(why) => Found::Refused(why),
                 };
@@ -127,7 +127,7 @@ impl Tokens {
         Ok(Looked { found, generation })
     }
 
-    /// The stores that a JWT opens, if it is of our issuer's, and for us: no database is asked for it.
+    /// The stores that a JWT opens, if it is valid except for its time. Needs no database.
     pub async fn prove(&self, jwt: &Jwt) -> Result<Stores, Refused> {
         Ok(self.verify(jwt).await?.stores)
     }
@@ -168,7 +168,7 @@ impl Tokens {
         answered.await.map_err(|_| Error::Busy)?.map_err(Error::Shared)
     }
 
-    /// Keeps an answer, unless something was changed while it was on its way.
+    /// Caches a result, unless tokens have changed during the look-up.
     fn keep(&self, hash: Hash, found: &Found, generation: u64) {
         let kept = if (self.is_notified)() { KEPT } else { KEPT_UNNOTIFIED };
         let now = Instant::now();
@@ -189,7 +189,7 @@ impl Tokens {
         }
     }
 
-    /// Tokens have changed: everything is looked up anew.
+    /// Clears the cache, because tokens have changed.
     pub fn forget(&self) {
         let mut cache = self.cache();
         cache.valid.clear();
@@ -197,7 +197,7 @@ impl Tokens {
         cache.generation += 1;
     }
 
-    /// In which state of the tokens we are: it changes when they do.
+    /// The generation of the tokens. It changes whenever the cache is cleared.
     pub fn generation(&self) -> u64 {
         self.cache().generation
     }
@@ -218,7 +218,7 @@ impl Cache {
 }
 
 impl LookUps {
-    /// Asks until the shutdown.
+    /// Runs look-ups until the shutdown.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut asking = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(BATCH_LOOK_UPS);
@@ -244,7 +244,7 @@ async fn ask(pool: Pool, questions: Vec<Question>) {
             for question in questions {
                 let found = rows.iter().find(|row| row.is_of(&question.hash));
                 let found = found.map_or(Found::Unknown, |row| row.found.clone());
-                // Whoever asked may be gone.
+                // The caller may have stopped waiting.
                 let _ = question.answer.send(Ok(found));
             }
         }

@@ -1,4 +1,4 @@
-//! Who uses which token, for `vestnik token list`: when each was used last, and how many sessions it has on this node.
+//! Records the use of tokens for `vestnik token list`: the last use of each, and its number of sessions on this node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +10,23 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, TokenId};
 use crate::infra::db;
 
-/// Between two times that it is told.
+/// Time between two reports.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a node is believed that says nothing more, seconds.
+/// A node without a report for this time is gone, seconds.
 const NODE_LIFE_S: f64 = 30.0;
-/// When nothing has changed, a node says that it is still there after so long.
+/// A node reports at least this often, even without a change.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The time of the last use is kept to this, seconds.
+/// Precision of the saved last use, seconds.
 const PRECISION_S: f64 = 60.0;
 
-/// The tokens that were used since it was told last.
+/// The tokens used since the last report.
 #[derive(Debug, Default)]
 pub struct Usage {
     used: Mutex<HashSet<TokenId>>,
 }
 
 impl Usage {
-    /// A token was used.
+    /// Records the use of a token.
     pub fn note(&self, token: TokenId) {
         self.used().insert(token);
     }
@@ -35,7 +35,8 @@ impl Usage {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells Postgres until the shutdown, and then that this node is gone. `sessions`: how many each token has here.
+    /// Reports to Postgres until the shutdown, and then removes this node. `sessions`: the number of sessions of each
+    /// token on this node.
     pub async fn run(
         self: Arc<Self>,
         pool: Pool,

@@ -1,5 +1,6 @@
-//! When thousands come back at once: how fast they are let in, so that those who are back already notice little of it;
-//! how many read the journal at once; and whether many come back at once, for then the recent events are asked first.
+//! Admission limits how fast reconnecting clients are let in, so that connected clients keep a low latency. It also
+//! limits the concurrent replay reads of the journal. During a mass reconnect, replays are served from the event cache
+//! first.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -9,28 +10,28 @@ use tokio::time::timeout;
 
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 
-/// Replays that read the journal at once; the pool has more connections than that, for tokens and acknowledgements.
+/// Replays that read the journal at once. The pool has more connections, for tokens and acknowledgements.
 pub const REPLAY_READS: usize = 4;
-/// How long a session waits to be let in, and a replay for its turn.
+/// How long a session waits for admission, and a replay for a read permit.
 const TURN_DEADLINE: Duration = Duration::from_secs(30);
-/// Sessions that are let in at once: with 32, live orders waited for the first of them.
+/// Burst: sessions admitted at once. With a burst of 32, live orders waited for the first of them.
 const AT_ONCE: u32 = 8;
-/// Time of one core for each further one. Its handshake, the look at its token, and its replay of 100 events take 0.3 ms of
-/// it here and 0.1 in Postgres, or 0.5 and 0.7 where each replay reads the journal. The rest is left to those who are back:
-/// with 2500, and 5,000 that each read the journal, the hundredth live order took half as long again
-/// (`cargo bench --bench replay`). So 5,000 are back within 8 s.
+/// CPU time of one core for each further session. A handshake, a token look-up and a replay of 100 events take 0.3 ms
+/// here and 0.1 ms in Postgres. A replay that reads the journal takes 0.5 ms and 0.7 ms. Connected clients get the
+/// rest. With 2500 of them, and 5,000 replays that read the journal, the hundredth live order took half as long again
+/// (`cargo bench --bench replay`). So 5,000 clients are back within 8 s.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
-/// It would take too long to be let in.
+/// The wait for admission would be too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// The line before the journal.
+/// The queue in front of the journal.
 #[derive(Debug)]
 pub struct Admission {
     door: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
-    /// Held by the one who reads the past.
+    /// Held while one session reads the past events into the cache.
     past: Mutex<()>,
 }
 
@@ -49,7 +50,7 @@ impl Admission {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a session in, in its turn.
+    /// Waits until the session is admitted.
     pub async fn admit(&self) -> Result<(), TooMany> {
         let reserved = self.door().reserve(Instant::now(), TURN_DEADLINE);
         let wait = reserved.map_err(|_| TooMany)?;
@@ -59,7 +60,7 @@ impl Admission {
         Ok(())
     }
 
-    /// A turn, if nobody else reads and nobody waits to be admitted.
+    /// A read permit, if no other replay reads and no session waits for admission.
     pub fn alone(&self) -> Option<SemaphorePermit<'_>> {
         if self.reads.available_permits() < REPLAY_READS || self.door().is_behind(Instant::now()) {
             return None;
@@ -67,12 +68,12 @@ impl Admission {
         self.reads.try_acquire().ok()
     }
 
-    /// A turn, as soon as there is one; `None`: not in time.
+    /// Waits for a read permit. `None`: none was free before the deadline.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN_DEADLINE, self.reads.acquire()).await.ok()?.ok()
     }
 
-    /// For the first who asks; the others wait until it is done.
+    /// A guard for the first caller. Other callers wait until the first one has finished, and get `None`.
     pub async fn first_for_the_past(&self) -> Option<MutexGuard<'_, ()>> {
         match self.past.try_lock() {
             Ok(first) => Some(first),

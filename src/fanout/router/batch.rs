@@ -1,6 +1,5 @@
-//! What all sessions of a store share of one read: each event's JSON, made once, and the WebSocket frames of all of
-//! them, back to back. A server's frames carry no mask, so the very same bytes go to every socket, and a session copies
-//! nothing.
+//! The part of a read that all sessions of a store share: each event's JSON, encoded once, and the WebSocket frames
+//! back to back. A server's frames carry no mask, so the same bytes go to every socket. A session copies nothing.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,25 +10,25 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, Xid};
 
-/// A whole message of text, in one frame.
+/// Frame head: a final text frame.
 const FINAL_TEXT: u8 = 0x81;
 
-/// An event as it goes to every session of its store: serialised once.
+/// An event as it goes to every session of its store, serialised once.
 #[derive(Debug)]
 pub struct Published {
-    /// Its number.
+    /// The event's id.
     pub id: EventId,
-    /// Its transaction: what a replay saw already is left out by it.
+    /// The transaction of the event. Live events that the replay covered are left out by this id.
     pub xid: Xid,
-    /// What happened.
+    /// The event's type.
     pub kind: EventType,
-    /// When the trigger ran.
+    /// When the trigger ran, by Postgres' clock.
     pub at: OffsetDateTime,
-    /// The cursor in its text.
+    /// The encoded cursor after this event.
     pub cursor: Arc<str>,
-    /// Its JSON, shared by reference count.
+    /// The event's JSON, shared by reference count.
     pub text: Utf8Bytes,
-    /// Where its frame ends among those of its batch.
+    /// Offset at which the event's frame ends in the frames of the batch.
     end: usize,
 }
 
@@ -43,17 +42,17 @@ struct Shared {
     frames: Bytes,
 }
 
-/// Some events of a batch that follow one another.
+/// Consecutive events of a batch.
 #[derive(Debug)]
 pub struct Part<'a> {
     /// The events.
     pub events: &'a [Published],
-    /// Their frames.
+    /// The WebSocket frames of these events.
     pub frames: Bytes,
 }
 
 impl Batch {
-    /// Serialises: each event says `before` as its cursor, and the last one `after`.
+    /// Serialises the events. Each event carries the cursor `before`, and the last event carries `after`.
     pub(super) fn new(events: &[PartnerEvent], before: &Arc<str>, after: &Arc<str>) -> Self {
         let last = events.len().saturating_sub(1);
         let mut frames = Vec::with_capacity(events.iter().map(|event| event.data.len() + 320).sum());
@@ -71,7 +70,7 @@ impl Batch {
             kind: event.kind,
             at: event.at,
             cursor: Arc::clone(cursor),
-            // It was a String a moment ago.
+            // The text was a `String` before, so it is valid UTF-8.
             text: Utf8Bytes::try_from(frames.slice(end - length..end)).unwrap_or_default(),
             end,
         };
@@ -79,12 +78,13 @@ impl Batch {
         Self(Arc::new(Shared { events, frames }))
     }
 
-    /// Bytes that it takes on the wire.
+    /// Size of the batch on the wire, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.frames.len()
     }
 
-    /// All of it, in parts that end as soon as they have reached so many bytes: a slow client gets a deadline for each.
+    /// Splits the batch into parts. A part ends as soon as it reaches `bytes`, so that a slow client gets a deadline
+    /// for each part.
     pub fn parts(&self, bytes: usize) -> impl Iterator<Item = Part<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {
@@ -113,7 +113,7 @@ impl Deref for Batch {
     }
 }
 
-/// Appends a text message as a server sends it: one frame, without a mask.
+/// Appends a text message as one unmasked frame, as a server sends it.
 pub fn put_text_frame(out: &mut Vec<u8>, text: &str) {
     out.push(FINAL_TEXT);
     match text.len() {
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_frames_of_a_batch_are_what_a_client_of_any_library_reads_as_its_events() {
-        // Around each length at which a frame's head changes its form, short texts apart.
+        // Lengths around each change of the frame head's form; short texts are separate.
         let events = events(&[0, 1, 32_600, 32_700, 32_767, 40_000]);
         let batch = Batch::new(&events, &"before".into(), &"after".into());
         let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(batch.0.frames.to_vec()), Role::Client, None);

@@ -1,13 +1,15 @@
-//! What was published lately, in memory: when thousands come back at once, their replays are served from here and not
-//! from Postgres.
+//! The recently published events, in memory. During a mass reconnect, replays are served from this cache and not from
+//! Postgres.
 //!
-//! The invariant: **every event that has been published and is not behind `base` is here.** So a client's cursor is
-//! served exactly when all of `base` is behind it: whatever it is owed is here, or not published yet, and then comes
-//! live. `base` moves forward when the oldest read is dropped for want of room, to where that read ended; it moves back
-//! once, when the past is read from the journal ([`EventCache::remember`]). And only a cursor that is itself behind what was
-//! published is served: one that covers more was given by a node that is ahead of this one, and the journal knows better.
+//! The invariant: **every published event that is not behind `base` is in the cache.** So the cache serves a client's
+//! cursor exactly when all of `base` is behind the cursor. An event that the client misses is then in the cache, or is
+//! not published yet and comes live.
 //!
-//! A transaction that stays open holds nothing up: it is not behind `base`, and not behind the cursor either.
+//! `base` moves forward to the end of the oldest read when that read is evicted. `base` moves back once, when the past
+//! is read from the journal ([`EventCache::remember`]). The cache serves only a cursor that is behind the published
+//! position. A cursor that covers more came from a node that is ahead, so the journal serves it.
+//!
+//! An open transaction delays nothing: it is neither behind `base` nor behind the cursor.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,21 +17,21 @@ use std::sync::Arc;
 use crate::domain::cursor::{Cursor, Epoch, Onward, Position};
 use crate::domain::event::{JournalEvent, StoreId};
 
-/// What the recent events may weigh, bytes.
+/// Limit of the cached events, bytes.
 pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
-/// As many times the room that its events take may a store's list have.
+/// The capacity of a store's list is at most this multiple of its length.
 const ROOM_MOST: usize = 8;
 
-/// The events that were published lately.
+/// The recently published events.
 #[derive(Debug)]
 pub struct EventCache {
     most_bytes: usize,
-    /// `None`: no position, or more was published at once than there is room for.
+    /// `None`: no position yet, or one read was larger than the limit.
     known: Option<Known>,
-    /// The parts that have come of a read that is streamed.
+    /// The parts received so far of a streamed read.
     streamed: Option<Streamed>,
-    /// The past has been read from the journal, or there is none to read.
+    /// Whether the past has been read from the journal, or there is none to read.
     warm: bool,
 }
 
@@ -54,21 +56,21 @@ struct Read {
     events: Vec<Arc<JournalEvent>>,
 }
 
-/// What a client is owed, from memory.
+/// A replay from memory.
 #[derive(Debug)]
 pub struct CachedReplay {
-    /// In the order in which they are told.
+    /// In the order of sending.
     pub events: Vec<Arc<JournalEvent>>,
-    /// What the client has been sent when it has these.
+    /// The position of the client after these events.
     pub seen: Position,
-    /// The life of the database that these belong to.
+    /// The database epoch of the events.
     pub epoch: Epoch,
-    /// Says where the client stands behind each.
+    /// Gives the client's cursor after each event.
     pub onward: Onward,
 }
 
 impl EventCache {
-    /// Knows nothing yet.
+    /// An empty cache without a position.
     pub fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
@@ -78,7 +80,7 @@ impl EventCache {
         }
     }
 
-    /// Stands at a position, without events on the way; or at the end of a read that was streamed.
+    /// Sets the position without new events, or at the end of a streamed read.
     pub fn reach(&mut self, position: &Position) {
         match (self.streamed.take(), self.known.take()) {
             (Some(streamed), Some(known)) => {
@@ -89,7 +91,7 @@ impl EventCache {
         }
     }
 
-    /// Begins anew: all that this position does not cover will come.
+    /// Starts again at a position: every event that the position does not cover is still to come.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.known = Some(Known {
@@ -101,12 +103,12 @@ impl EventCache {
         });
     }
 
-    /// Keeps what is published: all that was new behind `before`, or a part of it.
+    /// Adds published events: all events that are new behind `before`, or a part of them.
     pub fn keep(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());
         let events: Vec<Arc<JournalEvent>> = of_stores.map(|event| Arc::new(event.clone())).collect();
         if let Cursor::At(before) = before {
-            // A read that was streamed and broke off begins again.
+            // A streamed read that broke off starts again.
             self.streamed = None;
             if self.known.as_ref().is_none_or(|known| known.reached != *before) {
                 self.begin(before);
@@ -126,7 +128,7 @@ impl EventCache {
         streamed.bytes += events.iter().map(|event| event.weight()).sum::<usize>();
         streamed.events.extend(events);
         if streamed.bytes > self.most_bytes {
-            // Begun anew at its end; until then the journal answers.
+            // The cache starts again at the end of this read. Until then the journal serves replays.
             self.known = None;
             *streamed = Streamed::default();
         }
@@ -146,7 +148,7 @@ impl EventCache {
         }
         known.reached = after.clone();
         if let Some(last) = known.reads.back_mut().filter(|_| events.is_empty()) {
-            // Nothing came: the read before it ends here, too.
+            // The read was empty, so the read before it ends here.
             last.after = after.clone();
         } else {
             known.reads.push_back(Read {
@@ -157,7 +159,7 @@ impl EventCache {
         while known.bytes > self.most_bytes && known.drop_oldest() {}
     }
 
-    /// Where the past would join, if it has not been read.
+    /// The position at which the past would join, if the past has not been read.
     pub fn wants_past(&self) -> Option<Position> {
         self.known
             .as_ref()
@@ -165,9 +167,9 @@ impl EventCache {
             .map(|known| known.base.clone())
     }
 
-    /// Puts the past before what is known: `events`, by id, are all of it that is not behind `past`. It was read after
-    /// this began at `base`, so it has seen all that is behind `base`; what is not behind `base` is here already, and may
-    /// not even have been published.
+    /// Puts the past before the known events. `events`, by id, are all past events that are not behind `past`. The past
+    /// was read after the cache began at `base`, so it has seen everything behind `base`. An event that is not behind
+    /// `base` is already cached, and may not have been published yet.
     pub fn remember(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
         let Some(known) = self.known.as_mut().filter(|known| known.base == *base) else {
             return;
@@ -191,12 +193,12 @@ impl EventCache {
             after: base.clone(),
             events,
         });
-        // What was running at `base` and has ended since is behind the past, but not behind `base`.
+        // Transactions that ran at `base` and have ended since are behind the past, but not behind `base`.
         known.base = base.common(past);
         while known.bytes > self.most_bytes && known.drop_oldest() {}
     }
 
-    /// What this cursor's owner is owed of the store, if all of it is here.
+    /// The events of the store that the cursor does not cover, if the cache holds all of them.
     pub fn recall(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let known = self.known.as_ref().filter(|_| self.streamed.is_none())?;
         let onward = Onward::from(Cursor::decode(cursor, epoch).ok()?);
@@ -222,12 +224,12 @@ impl EventCache {
 }
 
 impl Known {
-    /// Whether there was one to drop.
+    /// Returns whether there was a read to evict.
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.reads.pop_front() else {
             return false;
         };
-        // Each store's events stand in the order of the reads, so these are its first.
+        // Each store's events stand in the order of the reads, so these events are the first of their store.
         for event in oldest.events {
             self.bytes -= event.weight();
             if let Some(store) = &event.store
@@ -237,7 +239,7 @@ impl Known {
                 if events.is_empty() {
                     self.by_store.remove(store);
                 } else if events.len() < events.capacity() / ROOM_MOST {
-                    // A store keeps no room of its busiest hour.
+                    // Give back the memory of the store's busiest hour.
                     events.shrink_to(events.len() * 2);
                 }
             }
@@ -255,7 +257,7 @@ mod tests {
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
-    /// A database in small: transactions that overlap, what of them is committed, and a feed that reads it.
+    /// A small model of a database: overlapping transactions, the committed ones, and a feed that reads them.
     struct World {
         epoch: Epoch,
         next_xid: u64,
@@ -264,7 +266,7 @@ mod tests {
         committed: Vec<JournalEvent>,
         position: Position,
         recent: EventCache,
-        /// Cursors that clients could have.
+        /// Cursors that clients could hold.
         given: Vec<String>,
         /// The past, read and not yet joined.
         past: Option<(Position, Position, Vec<JournalEvent>)>,
@@ -296,7 +298,7 @@ mod tests {
                 given: Vec::new(),
                 past: None,
             };
-            // Before the node starts something has happened, and something is under way.
+            // Before the node starts, some transactions have committed and one is still open.
             for (store, ends) in [(0, true), (1, true), (0, false)] {
                 world.step(&Step::Begin);
                 let transaction = world.running.len() - 1;
@@ -418,7 +420,7 @@ mod tests {
             }
         }
 
-        /// Every cursor is recalled exactly, or not at all. How many were.
+        /// Checks that every cursor is recalled exactly, or not at all. Returns the number of recalled cursors.
         fn check(&self) -> usize {
             let mut served = 0;
             for cursor in &self.given {
@@ -479,7 +481,7 @@ mod tests {
             let earlier = world.given.len();
             for step in steps.iter().filter(|step| !matches!(step, Step::ReadPast { .. })) {
                 world.step(step);
-                // Those from before its start as well, but for what was running then and has ended unseen.
+                // Cursors from before the start are recalled too, unless a transaction of that time has ended unseen.
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
             }
         }
@@ -537,7 +539,7 @@ mod tests {
         }
         world.step(&Step::ReadStreamed);
         assert_eq!(world.check(), 0);
-        // From its end on memory knows everything again.
+        // After the end of this read the cache is complete again.
         world.step(&Step::Read);
         world.step(&Step::Begin);
         assert_eq!(world.check(), 2);

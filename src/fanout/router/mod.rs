@@ -1,5 +1,5 @@
 //! Hands the events of each read to the sessions of their store. Every queue is bounded, and the router never waits: it
-//! closes a session with a full queue as lagged. The client comes back with its cursor, so no event is dropped.
+//! closes a session with a full queue as lagged. The client reconnects with its cursor, so no event is lost.
 //!
 //! A read, or a chunk of a streamed one, is published whole under one lock, together with the cursor after it. So a new
 //! subscriber gets a cursor and, after it, exactly the events that the cursor does not cover.
@@ -30,30 +30,30 @@ use crate::infra::metrics::HOT;
 use crate::journal::Past;
 use crate::token::{Holder, TokenId, Withdrawn};
 
-/// Time for each session that comes back after a restart.
+/// Reconnect time planned for each session after a restart.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
-/// However many they are, they are back soon.
+/// Upper limit of the reconnect jitter, for any number of sessions.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 
-/// Why the router lets a session go.
+/// Why the router ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Its queue was full.
+    /// The session's queue was full.
     Lagged,
-    /// The node is going down, or the database began another life.
+    /// The node is shutting down, or the database has a new epoch.
     Draining,
-    /// Its token is no longer valid.
+    /// The session's token is no longer valid.
     Withdrawn(Withdrawn),
 }
 
-/// Why there is no subscription.
+/// Why a subscription is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// The feed has no position yet.
     NotReady,
-    /// The node is going down.
+    /// The node is shutting down.
     Draining,
-    /// The store, or the token for it, has as many sessions as it may.
+    /// The store, or its token, has reached the session limit.
     TooMany,
 }
 
@@ -65,25 +65,25 @@ struct Subscriber {
 
 struct Inner {
     stores: HashMap<StoreId, Vec<Subscriber>>,
-    /// What has been published, once there is a position, and as a client would keep it.
+    /// The published epoch and cursor. `None`: no position yet.
     reached: Option<(Epoch, Arc<str>)>,
     recent: EventCache,
     next_number: u64,
     sessions: usize,
     draining: bool,
-    /// Whether the journal has not been read for a while.
+    /// Whether the last read of the journal is too old.
     stale: bool,
 }
 
 impl Inner {
-    /// The events of each store that has a session here.
+    /// Groups the events by store, for stores that have a session on this node.
     fn by_store<'a>(&self, events: &'a [JournalEvent]) -> Vec<(&'a StoreId, Vec<&'a JournalEvent>)> {
         let mut by_store: Vec<(&StoreId, Vec<&JournalEvent>)> = Vec::new();
         let mut places: HashMap<&StoreId, usize> = HashMap::new();
         for event in events {
             let Some(store) = event.store.as_ref() else { continue };
             match by_store.last_mut() {
-                // As a rule one store's events follow one another, and there is nothing to look up.
+                // Consecutive events usually belong to one store, so no look-up is needed.
                 Some((last, events)) if *last == store => events.push(event),
                 _ if !self.stores.contains_key(store) => {}
                 _ => {
@@ -116,7 +116,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// With bounds for each session's queue, for the sessions of one store, and for those that one token has of it.
+    /// Sets the limits: bytes of a session's queue, sessions of a store, sessions of a token in one store.
     pub fn new(queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -136,11 +136,12 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic under the lock leaves at worst a session without its last batch, which its cursor knows.
+        // A panic under the lock costs at most one session its last batch, and the session's cursor does not cover that
+        // batch.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a subscription: everything after its cursor comes.
+    /// Starts a subscription. It receives every event after its cursor.
     pub fn subscribe(self: &Arc<Self>, store: &StoreId, holder: Holder) -> Result<Subscription, Refused> {
         let mut inner = self.lock();
         if inner.draining {
@@ -178,7 +179,7 @@ impl Router {
         })
     }
 
-    /// Those of these events that somebody here receives.
+    /// The events of stores that have a session on this node.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
         let is_watched = |event: &&JournalEvent| {
@@ -190,10 +191,12 @@ impl Router {
         events.iter().filter(is_watched).collect()
     }
 
-    /// Publishes one read, or one chunk of it. `before` is what was covered before it, `after` what is covered now;
-    /// only the last event of each store may say `after`, for only then has that store's session been sent all of it.
+    /// Publishes one read, or one chunk of it. `before` is the cursor before the read, and `after` is the cursor after
+    /// it. Only the last event of each store carries `after`, because only then has the session been sent the whole
+    /// read.
     ///
-    /// Nothing is published where a session has come for which too little was looked up: then ask again.
+    /// Returns [`Newcomer`] and publishes nothing if a session came for a store that was not looked up. Then translate
+    /// again.
     pub fn publish(
         &self,
         epoch: Epoch,
@@ -226,8 +229,8 @@ impl Router {
         Ok(())
     }
 
-    /// What the lists of these stores' sessions show is out of date, or of all: their rows are read otherwise now, or a
-    /// source was emptied.
+    /// Tells the sessions of these stores that their lists are out of date. `None`: every store. Causes: a changed
+    /// mapping, or a source that was emptied.
     pub fn resync(&self, stores: Option<&[StoreId]>) {
         let inner = self.lock();
         let Some((_, cursor)) = &inner.reached else { return };
@@ -259,17 +262,17 @@ impl Router {
         }
     }
 
-    /// Whether the sessions of these stores have taken most of what they were handed: whoever has much to publish, and can
-    /// wait a little, need not have them end as lagged.
+    /// Whether the sessions of these stores have taken most of their queues. A publisher of many events can wait for
+    /// this, so that the sessions do not end as lagged.
     pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
         let inner = self.lock();
         let mut subscribers = stores.into_iter().filter_map(|store| inner.stores.get(store)).flatten();
         subscribers.all(|subscriber| subscriber.link.bytes() <= self.queue_bytes / 2)
     }
 
-    /// The feed stands at `position`, without having read anything on the way: at its start. In another life of the
-    /// database every session is let go in the same moment: none may be given a cursor of it, for only with one of
-    /// the life before does a client learn that its lists are stale.
+    /// Sets the feed's position at its start, before any read. If the epoch is new, every session is ended in the same
+    /// moment. No session may get a cursor of the new epoch: only a cursor of the old epoch tells a client that its
+    /// lists are stale.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
@@ -280,24 +283,24 @@ impl Router {
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
-    /// The line of those who come back.
+    /// Admission of reconnecting clients.
     pub fn admission(&self) -> &Admission {
         &self.admission
     }
 
-    /// What the owner of this cursor is owed, if memory holds all of it.
+    /// The events that the cursor does not cover, if the cache holds all of them.
     pub fn recall(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
         let inner = self.lock();
         let (epoch, _) = inner.reached.as_ref()?;
         inner.recent.recall(store, *epoch, cursor)
     }
 
-    /// Where the past would join what memory holds, if it has not been read yet.
+    /// The position at which the past would join the cache, if it has not been read yet.
     pub fn wants_past(&self) -> Option<Position> {
         self.lock().recent.wants_past()
     }
 
-    /// Takes the past, read after it was wanted at `base`.
+    /// Adds the past to the cache. It was read after [`Router::wants_past`] returned `base`.
     pub fn remember(&self, base: &Position, past: Past) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(here, _)| *here == past.epoch) {
@@ -305,18 +308,19 @@ impl Router {
         }
     }
 
-    /// Within which time the sessions of this node should come back when it goes, so that they do not come all at once.
+    /// The time over which this node's sessions should spread their reconnects after a shutdown.
     pub fn reconnect_jitter(&self) -> Duration {
         let sessions = u32::try_from(self.lock().sessions).unwrap_or(u32::MAX);
         RECONNECT_PACE.saturating_mul(sessions).min(MAX_RECONNECT_JITTER)
     }
 
-    /// What has been published, once there is a position, as a client would keep it.
+    /// The published cursor. `None`: no position yet.
     pub fn cursor(&self) -> Option<Arc<str>> {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// The journal has not been read for a while, or is read again: every session is told, and none begins meanwhile.
+    /// Sets whether the last read of the journal is too old. Every session is told, and no session starts while it is
+    /// set.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {
@@ -328,19 +332,19 @@ impl Router {
         }
     }
 
-    /// Lets every session go, to come back with its cursor, here or to another node.
+    /// Ends every session. Each client reconnects with its cursor, to this node or to another one.
     pub fn let_all_go(&self) {
         self.lock().release_all();
     }
 
-    /// Lets every session go, to come back with its cursor, and takes no further one.
+    /// Ends every session, as [`Router::let_all_go`] does, and accepts no new one.
     pub fn drain(&self) {
         let mut inner = self.lock();
         inner.draining = true;
         inner.release_all();
     }
 
-    /// The tokens that open the sessions of this node, each once.
+    /// The distinct tokens of this node's sessions.
     pub fn tokens(&self) -> Vec<TokenId> {
         let inner = self.lock();
         let mut tokens: Vec<TokenId> = inner
@@ -354,7 +358,7 @@ impl Router {
         tokens
     }
 
-    /// How many sessions each token has on this node.
+    /// The number of sessions of each token on this node.
     pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
         let mut sessions = BTreeMap::new();
         for subscriber in self.lock().stores.values().flatten() {
@@ -363,19 +367,19 @@ impl Router {
         sessions
     }
 
-    /// Lets the sessions go whose token no longer opens what it did, as `why` says.
+    /// Ends the sessions for which `why` gives a reason.
     pub fn withdraw(&self, why: impl Fn(&StoreId, Holder) -> Option<Withdrawn>) {
         for (store, subscribers) in &self.lock().stores {
             for subscriber in subscribers {
                 if let Some(why) = why(store, subscriber.holder) {
-                    // It leaves the list when it drops its subscription.
+                    // The session leaves the list when it drops its subscription.
                     subscriber.link.end(End::Withdrawn(why));
                 }
             }
         }
     }
 
-    /// Sessions, and the bytes that wait in the fullest queue.
+    /// The number of sessions, and the bytes in the fullest queue.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
         let deepest = inner
@@ -388,7 +392,7 @@ impl Router {
     }
 }
 
-/// Sessions of these that a token has.
+/// The number of these sessions that the token has.
 fn held_by(subscribers: &[Subscriber], token: TokenId) -> usize {
     let of_token = subscribers.iter().filter(|subscriber| subscriber.holder.token == token);
     of_token.count()

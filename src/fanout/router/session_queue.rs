@@ -1,4 +1,4 @@
-//! What the router and one session share: the session's queue. A channel would cost an idle session a kilobyte.
+//! The queue that the router and one session share. A channel would cost an idle session a kilobyte.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,29 +8,29 @@ use futures::task::AtomicWaker;
 
 use super::{Batch, End};
 
-/// What may wait for one session, whatever its bytes.
+/// Limit of queued items, whatever their size.
 const QUEUE_BATCHES: usize = 256;
-/// Batches for which an idle session keeps room.
+/// Capacity that an idle session keeps, in batches.
 const IDLE_QUEUE_BATCHES: usize = 4;
 
-/// What waits for a session.
+/// One item of the queue.
 #[derive(Debug, Clone)]
 pub enum Queued {
-    /// Events.
+    /// A batch of events.
     Batch(Batch),
-    /// What the session's lists show is out of date: they must be loaded anew. With what it has been sent before.
+    /// The session's lists are out of date and must be loaded again. Carries the cursor of the events already sent.
     Resync(Arc<str>),
-    /// The journal has not been read for a while.
+    /// The last read of the journal is too old.
     Stale,
-    /// It is read again; with what the session has been sent before.
+    /// The journal is read again. Carries the cursor of the events already sent.
     Fresh(Arc<str>),
 }
 
-/// One session's queue. Only one task waits on it.
+/// The queue of one session. Only one task waits on it.
 #[derive(Debug, Default)]
 pub struct SessionQueue {
     queue: Mutex<Queue>,
-    /// Something came, or it is over.
+    /// Wakes the waiting task when an item arrives or the session ends.
     waker: AtomicWaker,
 }
 
@@ -46,10 +46,10 @@ impl SessionQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a batch into the queue, or ends the session where there is no room. Whether it was put there.
+    /// Queues a batch, or ends the session if the queue is full. Returns whether the batch was queued.
     pub fn try_push(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
         let mut queue = self.queue();
-        // A batch larger than the bound still passes where nothing waits: it must get through some time.
+        // A batch larger than the limit still passes an empty queue, or it would never be sent.
         let fits = queue.bytes == 0 || queue.bytes + bytes <= most_bytes && queue.batches.len() < QUEUE_BATCHES;
         if fits {
             queue.batches.push_back(Queued::Batch(batch.clone()));
@@ -62,20 +62,20 @@ impl SessionQueue {
         fits
     }
 
-    /// The session's lists are out of date.
+    /// Tells the session that its lists are out of date.
     pub fn resync(&self, cursor: &Arc<str>) {
         self.queue().batches.push_back(Queued::Resync(Arc::clone(cursor)));
         self.waker.wake();
     }
 
-    /// The journal has not been read for a while (`None`), or is read again.
+    /// `None`: the last read of the journal is too old. `Some`: the journal is read again.
     pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
         let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
         self.queue().batches.push_back(said);
         self.waker.wake();
     }
 
-    /// The next of what waits; `Err` when it is over, whatever still waits.
+    /// The next item. `Err`: the session has ended, even if items are still queued.
     pub fn take(&self) -> Result<Option<Queued>, End> {
         let mut queue = self.queue();
         match queue.end {
@@ -84,34 +84,34 @@ impl SessionQueue {
         }
     }
 
-    /// The same, also behind the end.
+    /// The next item, even after the session has ended.
     pub fn take_rest(&self) -> Option<Queued> {
         self.queue().pop()
     }
 
-    /// It is over; the first reason counts.
+    /// Ends the session. The first reason counts.
     pub fn end(&self, end: End) {
         self.queue().end.get_or_insert(end);
         self.waker.wake();
     }
 
-    /// Why it is over, if it is.
+    /// Why the session ended. `None`: it has not.
     pub fn ended(&self) -> Option<End> {
         self.queue().end
     }
 
-    /// Bytes that wait.
+    /// Queued bytes.
     pub fn bytes(&self) -> usize {
         self.queue().bytes
     }
 
-    /// Waits for what `look` looks for; it is asked again at every change.
+    /// Waits until `look` returns a value. `look` runs again after every change.
     pub fn poll<T>(&self, context: &mut Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
         if let Some(found) = look(self) {
             return Poll::Ready(found);
         }
         self.waker.register(context.waker());
-        // What changed before the waker was there woke nobody.
+        // A change before the waker was registered woke no task.
         look(self).map_or(Poll::Pending, Poll::Ready)
     }
 }
@@ -123,7 +123,7 @@ impl Queue {
             self.bytes -= batch.bytes();
         }
         if self.batches.is_empty() {
-            // An idle session keeps nothing of its busy moments.
+            // An idle session gives back the memory of its busy moments.
             self.batches.shrink_to(IDLE_QUEUE_BATCHES);
         }
         Some(queued)

@@ -1,4 +1,4 @@
-//! A session's end: what it takes, and how it is let go.
+//! The session's side of its queue.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,30 +8,30 @@ use super::{End, Queued, Refused, Router, held_by};
 use crate::domain::event::StoreId;
 use crate::token::Holder;
 
-/// A session's end of its queue. Dropping it ends the subscription.
+/// The session's side of its queue. Dropping it ends the subscription.
 pub struct Subscription {
     pub(super) router: Arc<Router>,
     pub(super) store: StoreId,
     pub(super) number: u64,
     pub(super) link: Arc<SessionQueue>,
-    /// What the session had been sent if nothing ever came: the events after it follow.
+    /// The cursor at the start of the subscription. The events after it follow.
     pub cursor: Arc<str>,
 }
 
 impl Subscription {
-    /// The next of what waits; `Err` when the router has let the session go. What still waits then is not sent: the cursor
-    /// of what has been sent brings it back.
+    /// The next item. `Err`: the router has ended the session. Items still queued are not sent, and the client
+    /// reconnects with the cursor of the sent events.
     pub async fn next(&mut self) -> Result<Queued, End> {
         poll_fn(|context| self.link.poll(context, |link| link.take().transpose())).await
     }
 
-    /// The next of what waits, if anything does.
+    /// The next item, if one is queued.
     pub fn try_next(&mut self) -> Option<Queued> {
         self.link.take_rest()
     }
 
-    /// What the session has been sent once it has taken everything that waits now. `Err` when the router has let it go,
-    /// which it does before it says that it has published what it left out: so look at the cursor first.
+    /// The cursor that covers every item queued now. `Err`: the router has ended the session. The router ends a session
+    /// before it publishes a cursor over an omitted batch, so read this cursor before the queue.
     pub fn reached(&self) -> Result<Arc<str>, End> {
         let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
         match self.link.ended() {
@@ -40,7 +40,7 @@ impl Subscription {
         }
     }
 
-    /// The session is held with another token from now on, if that one may have one more of this store.
+    /// Moves the session to another token. Refused if that token has reached its session limit for this store.
     pub fn hold(&self, holder: Holder) -> Result<(), Refused> {
         let mut inner = self.router.lock();
         let Some(subscribers) = inner.stores.get_mut(&self.store) else {
@@ -58,7 +58,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Resolves when the router lets the session go.
+    /// Resolves when the router ends the session.
     pub async fn let_go(&self) -> End {
         poll_fn(|context| self.link.poll(context, SessionQueue::ended)).await
     }

@@ -1,25 +1,25 @@
-//! What a session does at a time: its heartbeats, and the end of its token, which it is warned of.
+//! The timer of a session: heartbeats, the warning before the token expires, and the expiry.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long before its token's end a client is warned.
+/// How long before the token expires the client is warned.
 const WARNING: Duration = Duration::from_secs(60);
 
-/// What is due.
+/// What is due now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// A ping, and the newest cursor.
+    /// A ping and the newest cursor.
     Heartbeat,
-    /// The token ends after so long.
+    /// The token expires after this time.
     Warning(Duration),
-    /// The token has ended.
+    /// The token has expired.
     End,
 }
 
-/// One timer for all of it: a session that is idle keeps little.
+/// One timer for all due times, so that an idle session stays small.
 pub struct Clock {
     sleep: Pin<Box<Sleep>>,
     interval: Duration,
@@ -29,7 +29,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Begins now.
+    /// Starts the timer now.
     pub fn new(interval: Duration, token_ends: Option<std::time::Instant>) -> Self {
         let heartbeat = Instant::now() + interval;
         let mut clock = Self {
@@ -43,14 +43,14 @@ impl Clock {
         clock
     }
 
-    /// The token ends then; `None`: never.
+    /// Sets when the token expires. `None`: never.
     pub fn set_end(&mut self, token_ends: Option<std::time::Instant>) {
         self.end = token_ends.map(Instant::from_std);
         let now = Instant::now();
         self.warning = self.end.map(|end| end.checked_sub(WARNING).unwrap_or(now).max(now));
     }
 
-    /// Waits for what is due next. Safe to drop before it is ready.
+    /// Waits for the next due time. Cancel safe.
     pub async fn next(&mut self) -> Due {
         let times = [Some(self.heartbeat), self.warning, self.end];
         let next = times.into_iter().flatten().min().unwrap_or(self.heartbeat);

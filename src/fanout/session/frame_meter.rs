@@ -1,5 +1,5 @@
-//! Counts the frames that a client sends, whatever they are: pings, pongs and empty continuations cost as much as
-//! messages, and tungstenite answers or swallows them without telling anybody.
+//! Counts every frame that a client sends. Pings, pongs and empty continuations cost as much as messages, and
+//! tungstenite handles them without reporting them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::socket::Socket;
 use crate::infra::rate_limiter::Rate;
 
-/// Frames of one client: a person's acknowledgements pass, a flood does not.
+/// Frames of one client. A person's acknowledgements pass, a flood does not.
 const FRAMES: Rate = Rate::per_second(50, 500);
-/// Bytes of a frame's head at most: two, a length of eight, a mask of four.
+/// Largest frame head: two bytes, a length of eight, a mask of four.
 const MAX_HEAD_BYTES: usize = 14;
 
 /// A socket that fails with [`io::ErrorKind::QuotaExceeded`] once its client has sent too many frames.
@@ -25,7 +25,7 @@ pub struct Metered {
 }
 
 impl Metered {
-    /// `early`: what was read of it before.
+    /// `early`: bytes that were read from the socket before.
     pub fn new(socket: Socket, early: &[u8]) -> Self {
         let mut metered = Self {
             socket,
@@ -43,7 +43,7 @@ impl Metered {
         self.is_over |= !(0..frames).all(|_| FRAMES.allows(&mut self.next, now));
     }
 
-    /// The socket itself, for what its client still sends after it is over.
+    /// The socket without the count, to discard input after the session has ended.
     pub fn unmetered(&mut self) -> &mut Socket {
         &mut self.socket
     }
@@ -93,18 +93,18 @@ impl AsyncWrite for Metered {
     }
 }
 
-/// Where in the stream of frames we are.
+/// The parser's position in the stream of frames.
 #[derive(Debug, Default)]
 struct Frames {
     head: [u8; MAX_HEAD_BYTES],
-    /// Bytes of the head that have come.
+    /// Bytes of the head received so far.
     come: usize,
-    /// Bytes of the payload that have not come.
+    /// Bytes of the payload still to come.
     payload: u64,
 }
 
 impl Frames {
-    /// How many heads end in these bytes.
+    /// The number of heads that end in these bytes.
     fn ended_by(&mut self, mut bytes: &[u8]) -> usize {
         let mut frames = 0;
         while let Some((first, rest)) = bytes.split_first() {
@@ -125,7 +125,7 @@ impl Frames {
         frames
     }
 
-    /// Bytes of the payload, once the head is whole.
+    /// Length of the payload. `None`: the head is not complete.
     fn payload_of_head(&self) -> Option<u64> {
         if self.come < 2 {
             return None;

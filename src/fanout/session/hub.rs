@@ -1,4 +1,4 @@
-//! What sessions share.
+//! The state that all sessions of a node share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use crate::sources::registry::Registry;
 use crate::store::presence::Presence;
 use crate::token::Tokens;
 
-/// What all sessions of a node share.
+/// The state that all sessions of a node share.
 pub struct Hub {
-    /// Hands them their events.
+    /// Routes events to sessions.
     pub router: Arc<Router>,
-    /// For replays, and changes of status.
+    /// Connections for replays and status changes.
     pub pool: Pool,
-    /// For tokens and acknowledgements.
+    /// Connections for tokens and acknowledgements.
     pub token_pool: Pool,
-    /// For lists, history and figures.
+    /// Connections for lists, history and summaries.
     pub reads: Reads,
-    /// Whose turn it is to change a status.
+    /// Limits each store's concurrent status changes.
     pub changes: Turns,
-    /// What tokens open.
+    /// Looks tokens up.
     pub tokens: Arc<Tokens>,
-    /// Between two pings.
+    /// Time between two pings.
     pub ping_interval: Duration,
-    /// Which stores have a panel here that can ring.
+    /// Which stores have a panel on this node that can ring.
     pub presence: Arc<Presence>,
-    /// Takes the proof of each alert.
+    /// Records receipts.
     pub recorder: Recorder,
-    /// What the rows of the journal mean.
+    /// The mappings that translate journal rows.
     pub sources: Arc<Registry>,
-    /// Looks up what they do not say.
+    /// Reads values that a journal row lacks.
     pub lookup: Arc<Lookup>,
 }

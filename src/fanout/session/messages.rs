@@ -1,4 +1,4 @@
-//! The messages of the wire beside the events themselves, and the close codes.
+//! The protocol's messages beside the events, and the close codes.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::domain::event::EventId;
 use crate::token::Scope;
 
-/// Why a session ends, as its client is told. Below 4500: come back with your cursor; from there on: stop.
+/// Why a session ends, as the client is told. Below 4500: reconnect with the cursor. From 4500 on: do not reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// The client said goodbye.
+    /// The client closed the connection.
     Normal,
     /// The client broke the WebSocket protocol.
     Protocol,
-    /// A binary message.
+    /// The client sent a binary message.
     Binary,
-    /// Text that is not UTF-8.
+    /// The client sent text that is not UTF-8.
     NotUtf8,
-    /// A message over 4 KiB.
+    /// The client sent a message over 4 KiB.
     TooBig,
-    /// The node is going down, or the database began another life.
+    /// The node is shutting down, or the database has a new epoch.
     Draining,
-    /// The token's time is over.
+    /// The token has expired.
     TokenExpired,
-    /// Too slow: its queue was full, it did not read, or it did not answer pings.
+    /// The client is too slow: its queue was full, it did not read, or it answered no pings.
     Lagged,
-    /// Too many messages, or other frames.
+    /// The client sent too many messages or other frames.
     TooManyMessages,
     /// The token was revoked.
     TokenRevoked,
-    /// The store, or the token for it, has as many sessions as it may.
+    /// The store, or its token, has reached the session limit.
     TooManySessions,
-    /// The socket is gone; there is nobody to tell.
+    /// The socket is gone, so no close frame can be sent.
     Gone,
 }
 
 impl Close {
-    /// The number on the wire.
+    /// The close code.
     pub fn code(self) -> u16 {
         match self {
             Self::Normal => 1000,
@@ -58,7 +58,7 @@ impl Close {
         }
     }
 
-    /// The reason on the wire.
+    /// The close reason.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Normal => "goodbye",
@@ -77,53 +77,53 @@ impl Close {
     }
 }
 
-/// What a client may say.
+/// A message from a client.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FromClient {
-    /// Somebody has seen this event.
+    /// A person has seen this event.
     Ack {
-        /// Its number, as a string, as in the event.
+        /// The event's id, a string as in the event.
         id: String,
     },
-    /// Are you there?
+    /// Asks for a pong.
     Ping,
-    /// The client is a page before a person's eyes.
+    /// The client is a page that a person looks at.
     Panel {
         /// Whether its sound is on.
         rings: bool,
     },
-    /// The event stands on the screen.
+    /// The event is on the screen.
     Rendered {
-        /// Its number.
+        /// The event's id.
         id: String,
     },
-    /// The sound for the event really played.
+    /// The panel played the sound for the event.
     Sounded {
-        /// Its number.
+        /// The event's id.
         id: String,
     },
-    /// The session goes on with another token.
+    /// Replaces the session's token.
     Token {
-        /// It.
+        /// The new token.
         token: SecretString,
     },
 }
 
-/// What a client did wrong, as the wire names it.
+/// An error in a client's message, as the protocol names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
-    /// Not a message of the protocol.
+    /// The message is not part of the protocol.
     BadMessage,
     /// The store has no such event.
     UnknownEvent,
-    /// The database is away: say it again.
+    /// The database is not available: send the acknowledgement again.
     AckNotStored,
-    /// What its token does not allow.
+    /// The token's scope does not allow the message. Carries the scope that does.
     OtherScope(Scope),
     /// The new token does not open this store, or opens nothing.
     TokenRefused,
-    /// The database is away, or the new token has as many sessions as it may: say it again.
+    /// The database is not available, or the new token has reached its session limit: send the token again.
     TokenNotTaken,
 }
 
@@ -153,7 +153,7 @@ impl Mistake {
     }
 }
 
-/// The first message. `jitter_ms`: whoever is cut off comes back within a random part of it.
+/// The first message. `jitter_ms`: after a disconnect, the client reconnects within a random part of this time.
 pub fn connected(store: &str, session: &str, cursor: &str, ping_interval_s: u64, jitter_ms: u64) -> Utf8Bytes {
     let message = json!({"type": "connected", "store_id": store, "session": session, "cursor": cursor,
         "ping_interval": ping_interval_s, "reconnect_jitter_ms": jitter_ms});
@@ -165,31 +165,31 @@ pub fn live(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"live","cursor":"{cursor}"}}"#).into()
 }
 
-/// Nothing is owed up to here.
+/// The client has received every event up to this cursor.
 pub fn heartbeat(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
 }
 
-/// This node cannot read the journal: there may be events that it does not know.
+/// This node cannot read the journal, so it may not know the newest events.
 pub const STALE: &str = r#"{"type":"stale"}"#;
 
-/// Why lists must be loaded anew although the stream goes on: the shop's tables are read otherwise now, or were emptied.
+/// Reason for a resync in a running stream: a changed mapping of the shop's tables, or a source that was emptied.
 pub const SOURCES_CHANGED: &str = "sources_changed";
 
-/// The lists must be loaded anew: the cursor cannot be honoured, or they are out of date. `reason`: of [`Unusable`], or
-/// [`SOURCES_CHANGED`].
+/// The client must load its lists again: the cursor is unusable, or the lists are out of date. `reason`: a reason of
+/// [`Unusable`], or [`SOURCES_CHANGED`].
 ///
 /// [`Unusable`]: crate::domain::cursor::Unusable
 pub fn resync_required(reason: &str, cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"resync_required","reason":"{reason}","cursor":"{cursor}"}}"#).into()
 }
 
-/// The answer to a ping message.
+/// The response to a ping message.
 pub fn pong() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"type":"pong"}"#)
 }
 
-/// The answer to a mistake; `about` is the event that it is about.
+/// The response to a client's mistake. `about`: the event that the message named, if any.
 pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     let mut message = json!({"type": "error", "code": mistake.as_str(), "message": mistake.message()});
     if let Some(id) = about {
@@ -201,12 +201,12 @@ pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     message.to_string().into()
 }
 
-/// The token's time is over soon: give another one, or be closed.
+/// The token expires after `left`. Without a new token the session ends then.
 pub fn token_expires(left: Duration) -> Utf8Bytes {
     format!(r#"{{"type":"token_expires","expires_in":{}}}"#, left.as_secs()).into()
 }
 
-/// The session goes on with the new token; `left`: until that one's time is over.
+/// The session continues with the new token. `left`: time until it expires; `None`: it has no end.
 pub fn token_accepted(left: Option<Duration>) -> Utf8Bytes {
     let mut message = json!({"type": "token_accepted"});
     if let Some(left) = left {

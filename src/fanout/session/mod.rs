@@ -1,7 +1,7 @@
 //! One live client: first the missed events, then live ones. `ws` and `sse` are the transports.
 //!
-//! A session subscribes first, reads second, and leaves out live events that the read saw: so there is no gap between
-//! the replay and the live events, and no repeat.
+//! A session subscribes first and reads second. It leaves out live events that the read covered, so there is no gap and
+//! no repeat between the replay and the live events.
 
 mod clock;
 mod frame_meter;
@@ -38,11 +38,11 @@ use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::store::presence::Present;
 use crate::token::{Grant, Scope, Withdrawn};
 
-/// Bytes written before a flush, so that a client's buffer stays small however much waits.
+/// Bytes written before a flush. Limits the client's buffer, however long the queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
-/// How long a client may take to read what is flushed to it.
+/// How long a client may take to read the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long an acknowledgement may take to be stored; the session waits meanwhile.
+/// How long storing an acknowledgement may take. The session waits meanwhile.
 const ACK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One live client.
@@ -52,30 +52,30 @@ pub struct Session {
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// What the replay saw: live events that it covers were sent already.
+    /// The position that the replay covered. Live events behind it were sent already.
     replayed: Option<Position>,
-    /// Whether the client has said that it is a panel: then what is sent to it is proven.
+    /// What the client has said of itself. Receipts are recorded only for panels.
     panel: Panel,
-    /// Whether the client was told that the journal is not read here: nothing may then sound like life.
+    /// Whether the client was told that this node does not read the journal. No heartbeat is sent meanwhile.
     is_stale: bool,
 }
 
 /// What a client has said of itself.
 enum Panel {
-    /// Nothing.
+    /// The client has not said that it is a panel.
     Unknown,
-    /// It is a page, and silent.
+    /// A panel with its sound off.
     Silent,
-    /// It is a page, and rings.
+    /// A panel with its sound on.
     Rings(#[expect(dead_code, reason = "its presence ends when it is dropped")] Present),
 }
 
 impl Session {
-    /// Subscribes. Everything after the subscription's cursor comes.
+    /// Subscribes. The session receives every event after the subscription's cursor.
     pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.holder())?;
         let name = format!("{:016x}", fastrand::u64(..));
-        // Boxed: a future that is moved into another one keeps room for it in both.
+        // Boxed: moving a future into another one would reserve room for the session in both.
         Ok(Box::new(Self {
             hub: Arc::clone(hub),
             store,
@@ -88,7 +88,8 @@ impl Session {
         }))
     }
 
-    /// Serves the client until it ends, from `after` if it has been here before. Tells the client why, too.
+    /// Serves the client until the session ends. `after`: the cursor of an earlier session. Also sends the client the
+    /// reason for the end.
     pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;
@@ -126,7 +127,7 @@ impl Session {
     }
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
-        // What happens now and then is boxed, so that the many sessions that only wait do not carry its size.
+        // Rare work is boxed, so that idle sessions do not carry the size of its futures.
         let mut clock = Clock::new(self.hub.ping_interval, self.grant.ends);
         let mut silent_intervals = 0;
         loop {
@@ -148,7 +149,7 @@ impl Session {
                         self.put(Outgoing::Message(messages::token_expires(left)), transport).await?;
                         self.flush(transport).await?;
                     }
-                    // Who is not pinged does not answer.
+                    // No ping is sent while the journal is stale, so a silent client is not counted.
                     Due::Heartbeat if self.is_stale => silent_intervals = 0,
                     Due::Heartbeat => {
                         if T::ANSWERS_PINGS && silent_intervals == 2 {
@@ -162,7 +163,7 @@ impl Session {
         }
     }
 
-    /// However much there is to send, nothing is sent with a token whose time is over.
+    /// Checked before every part, so that nothing is sent after the token has expired.
     fn check_token(&self) -> Result<(), Close> {
         match self.grant.ends {
             Some(ends) if ends <= std::time::Instant::now() => Err(Close::TokenExpired),
@@ -170,8 +171,8 @@ impl Session {
         }
     }
 
-    /// Sends a batch and what waits behind it: gathered, and written together. A long one goes in parts, each with a
-    /// deadline of its own.
+    /// Sends a batch and the batches queued behind it, gathered into one write. A long batch is sent in parts, each
+    /// with its own deadline.
     async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
@@ -223,7 +224,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the client to load its lists anew.
+    /// Tells the client to load its lists again.
     async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
         let message = messages::resync_required(messages::SOURCES_CHANGED, &cursor);
         self.send_now(Outgoing::WithCursor(cursor, message), transport).await
@@ -269,7 +270,7 @@ impl Session {
         self.written(transport.flush()).await
     }
 
-    /// Waits for a client to read: within the deadline, and no longer than the router keeps the session.
+    /// Waits until the client has read the data. Ends at the deadline, or when the router ends the session.
     async fn written(&self, write: impl Future<Output = Result<(), Close>>) -> Result<(), Close> {
         tokio::select! {
             biased;
@@ -278,8 +279,8 @@ impl Session {
         }
     }
 
-    /// A ping, and the newest cursor. It may only be said when everything that it covers has been sent: so first look
-    /// at it, then send all that waits, then say it.
+    /// Sends a ping and the newest cursor. A cursor may be sent only after every event that it covers. So read the
+    /// cursor, send the whole queue, and then send the cursor.
     async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
         self.put(Outgoing::Ping, transport).await?;
         let cursor = self.subscription.reached().map_err(close_for)?;
@@ -329,7 +330,7 @@ impl Session {
         Ok(())
     }
 
-    /// The client's word on an event, or the mistake in it.
+    /// Records the client's receipt for an event, or returns the error message for the client.
     fn record_receipt(&self, id: &str, way: Channel, what: ReceiptKind) -> Option<Utf8Bytes> {
         match id.parse() {
             Ok(id) => {
@@ -382,7 +383,7 @@ impl Session {
 fn close_for(end: End) -> Close {
     match end {
         End::Lagged => Close::Lagged,
-        // With another scope, or another end, it is another session.
+        // A change of scope or expiry needs a new session.
         End::Draining | End::Withdrawn(Withdrawn::Changed) => Close::Draining,
         End::Withdrawn(Withdrawn::Expired) => Close::TokenExpired,
         End::Withdrawn(Withdrawn::Revoked) => Close::TokenRevoked,

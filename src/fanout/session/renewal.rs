@@ -1,4 +1,4 @@
-//! A new token for a session that is there, so that it need not come back when the old one ends.
+//! Replaces the token of a running session, so that the client need not reconnect when the old token expires.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::infra::telemetry::LogLimit;
 use crate::token::{Found, Presented, Scope, Token};
 
 impl Session {
-    /// Goes on with another token, or with the one that it has; what to say of it.
+    /// Takes over the new token, or keeps the old one. Returns the message for the client.
     pub(super) async fn renew(&mut self, token: &str) -> Result<Utf8Bytes, Close> {
         let begins = Token::beginning(token);
         let Some(presented) = Presented::parse(token) else {
@@ -30,7 +30,7 @@ impl Session {
             Err(Refused::TooMany) => return Ok(messages::error(Mistake::TokenNotTaken, None)),
             Err(Refused::NotReady | Refused::Draining) => return Err(Close::Draining),
         }
-        // Whoever revokes it from now on finds the session; who did before is found by this.
+        // From now on a revocation finds this session. This check finds a revocation that came during the look-up.
         if self.hub.tokens.generation() != looked.generation {
             match self.hub.tokens.look_up(&presented).await.map(|looked| looked.found) {
                 Ok(Found::Valid(_)) => {}

@@ -1,5 +1,6 @@
-//! What a client missed: read from the journal, a page at a time, while there is a hand free for it. When many come back
-//! at once they are served from the recent events, which the first of them completes from the journal, once for all.
+//! Replays the events that a client missed, a page of the journal at a time, while a read permit is free. During a mass
+//! reconnect, sessions are served from the event cache. The first of them completes the cache from the journal, once
+//! for all.
 
 use std::sync::Arc;
 
@@ -14,23 +15,24 @@ use crate::journal::{self, Page, Start};
 /// Events of one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
 
-/// What comes next of a replay.
+/// The next part of a replay.
 enum Next {
     /// A page of the journal.
     Page(Page),
-    /// All of it.
+    /// The whole replay, from the event cache.
     CachedReplay(CachedReplay),
 }
 
 impl Hub {
-    /// What partners receive of these rows, in their order.
+    /// Translates rows to partner events, in the same order.
     pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;
         Ok(sources.partner_events(rows, &lookups))
     }
 
-    /// Reads the recent events into memory, unless they are there. Whoever waits for another one finds what it has read.
+    /// Reads the past events into the cache, unless they are there. Concurrent callers wait for the first one and share
+    /// its result.
     pub async fn remember_past(&self) {
         if let Some(wanted) = self.router.wants_past()
             && let Some(_first) = self.router.admission().first_for_the_past().await
@@ -44,7 +46,7 @@ impl Hub {
 }
 
 impl Session {
-    /// Sends what the cursor does not cover. The cursor from which the session is live.
+    /// Sends the events that the cursor does not cover. Returns the cursor at which the session goes live.
     pub(super) async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let mut after = after;
         loop {
@@ -73,7 +75,7 @@ impl Session {
                     HOT.replayed.increment(told.len() as u64);
                     let mut cursors = events.iter();
                     for event in told {
-                        // The rows stand in one order, and so do the events that they became.
+                        // The events stand in the same order as their rows.
                         let Some(row) = cursors.find(|row| row.event.id == event.id) else {
                             continue;
                         };
@@ -97,7 +99,7 @@ impl Session {
         if let Some(_turn) = admission.alone() {
             return Ok(Next::Page(self.read(after).await?));
         }
-        // Whoever is let go while it waits is told so at once.
+        // A session that the router ends while it waits is told at once.
         let waited = async {
             match self.recall(after).await {
                 Some(recalled) => Err(recalled),
@@ -135,7 +137,7 @@ impl Session {
         Close::Draining
     }
 
-    /// What the client missed, from memory, if all of it is there.
+    /// The missed events from the cache, if the cache holds all of them.
     async fn recall(&self, after: &str) -> Option<CachedReplay> {
         let router = &self.hub.router;
         if let Some(recalled) = router.recall(&self.store, after) {
@@ -158,7 +160,7 @@ impl Session {
         HOT.replayed.increment(told.len() as u64);
         let last = told.len().saturating_sub(1);
         for (index, event) in told.iter().enumerate() {
-            // Nothing is owed behind the last one, so it may carry the whole.
+            // No event follows the last one, so the last one carries the cursor of the whole replay.
             let cursor: Arc<str> = match index == last {
                 true => Arc::clone(&covered),
                 false => onward.behind(event.xid, event.id, &seen).encode(epoch).into(),

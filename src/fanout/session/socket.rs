@@ -1,5 +1,5 @@
-//! The byte stream below a session: plain, or within TLS. One type for both, so that the upgrade gives back the very
-//! socket and not a box of something that can only read and write: frames are written to it in one system call.
+//! The byte stream below a session: plain, or TLS. One type serves both, so that the upgrade returns this socket and
+//! not a boxed reader and writer. Frames are then written in one system call.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,21 +11,21 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may leave what is written to it unread, without taking a single byte.
+/// How long a client may take no byte of the data written to it.
 const WRITE_PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// An accepted socket.
 pub enum Socket {
-    /// As it is.
+    /// Without TLS.
     Plain(Tcp),
-    /// Boxed: it is large, and this type is moved about.
+    /// With TLS. Boxed, because it is large and this type is moved often.
     Secure(Box<TlsStream<Tcp>>),
 }
 
-/// A TCP connection that fails where its peer takes nothing of what is written for `WRITE_PROGRESS_DEADLINE`.
+/// A TCP connection that fails when its peer takes no written byte for `WRITE_PROGRESS_DEADLINE`.
 pub struct Tcp {
     stream: TcpStream,
-    /// Runs while a write waits. An idle session has none.
+    /// Runs while a write is blocked. `None` in an idle session.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

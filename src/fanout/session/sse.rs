@@ -1,5 +1,5 @@
-//! The same session as Server-Sent Events, for clients that cannot have a WebSocket: `id:` is the cursor, so a browser
-//! that comes back sends it as `Last-Event-ID` by itself. Acknowledgements need a WebSocket, or HTTP.
+//! A session over Server-Sent Events, for clients that cannot have a WebSocket. `id:` is the cursor, so a browser sends
+//! it as `Last-Event-ID` when it reconnects. Acknowledgements need a WebSocket or HTTP.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -7,16 +7,16 @@ use tokio::sync::mpsc;
 use super::{Close, Incoming, Outgoing, Session, Transport};
 use crate::receipts::writer::Channel;
 
-/// Buffers that may be on their way to the socket.
+/// Buffers queued between the session and the socket.
 const QUEUE_BUFFERS: usize = 2;
 
-/// One end of a response's body.
+/// The sending end of a response body.
 pub struct Sse {
     buffer: Vec<u8>,
     body: mpsc::Sender<Bytes>,
 }
 
-/// Both ends: the transport, and what becomes the response's body.
+/// Both ends: the transport, and the receiver that becomes the response body.
 pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     let (body, receiver) = mpsc::channel(QUEUE_BUFFERS);
     (
@@ -28,7 +28,7 @@ pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     )
 }
 
-/// Serves the session over it.
+/// Serves the session over Server-Sent Events.
 pub async fn serve(mut transport: Sse, session: Box<Session>, after: Option<String>) {
     session.run(after, &mut transport).await;
 }
@@ -46,7 +46,7 @@ impl Transport for Sse {
                 self.put_data(&text);
             }
             Outgoing::Message(text) => self.put_data(&text),
-            // A heartbeat comes beside each ping; that is sign of life enough.
+            // No ping: the heartbeat that follows each ping is enough.
             Outgoing::Ping => {}
         }
         Ok(())
@@ -74,7 +74,7 @@ impl Transport for Sse {
             why.reason()
         );
         self.put_data(&text);
-        // If the client does not read, it learns it from the end of the stream.
+        // A client that does not read sees only the end of the stream.
         let _ = self.body.try_send(std::mem::take(&mut self.buffer).into());
     }
 }

@@ -1,4 +1,4 @@
-//! What a session needs of that which carries it.
+//! What a session needs from its transport.
 
 use std::sync::Arc;
 
@@ -8,43 +8,43 @@ use super::Close;
 use crate::fanout::router::Part;
 use crate::receipts::writer::Channel;
 
-/// What a transport carries to the client.
+/// A message to the client.
 pub enum Outgoing {
     /// An event, or a message that carries a cursor.
     WithCursor(Arc<str>, Utf8Bytes),
     /// Another message.
     Message(Utf8Bytes),
-    /// A ping of the transport itself, where it has one.
+    /// A ping of the transport itself, if it has pings.
     Ping,
 }
 
-/// What comes from the client.
+/// Input from the client.
 pub enum Incoming {
-    /// A message.
+    /// A text message.
     Text(Utf8Bytes),
     /// The answer to a ping, or any other sign of life.
     Alive,
-    /// It is over.
+    /// The connection has ended.
     Closed(Close),
 }
 
-/// Carries one session.
+/// The transport of one session.
 pub trait Transport: Send {
-    /// Whether a silent client is a dead one.
+    /// Whether a client that answers no ping counts as gone.
     const ANSWERS_PINGS: bool;
-    /// By which way its events are said to have gone.
+    /// The channel of the receipts for events sent over this transport.
     const CHANNEL: Channel;
 
-    /// Puts a message into the buffer.
+    /// Adds a message to the buffer.
     fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Writes the buffer out.
+    /// Writes the buffer to the client.
     fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Waits for the client. Safe to drop before it is ready.
+    /// Waits for input. Cancel safe.
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
-    /// Says why it is over, if the client still reads.
+    /// Tells the client why the session ends, if the client still reads.
     fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
 
-    /// Puts events into the buffer that all sessions of the store get: as they are, where the transport can.
+    /// Adds shared events of a batch to the buffer. A transport that can does so without a copy.
     fn feed_part(&mut self, part: Part<'_>) -> impl Future<Output = Result<(), Close>> + Send {
         async move {
             for event in part.events {

@@ -1,5 +1,5 @@
-//! Frames on their way to one socket. Those of a batch are shared with every other session; the few that are only this
-//! client's are gathered into one buffer. Both are written together, without being copied again.
+//! Frames waiting to be written to one socket. Frames of a batch are shared with the store's other sessions. The
+//! client's own frames are gathered into one buffer. Both are written together, without another copy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,19 +13,19 @@ use crate::fanout::router::put_text_frame;
 
 /// An empty ping, in one frame without a mask.
 const PING: [u8; 2] = [0x89, 0];
-/// Pieces that one system call takes.
+/// Buffers that one system call takes.
 const PIECES_AT_ONCE: usize = 32;
-/// Pieces for which an idle session keeps room.
+/// Capacity that an idle session keeps, in shared buffers.
 const IDLE_PIECES: usize = 4;
 
-/// What waits to be written.
+/// The data waiting to be written.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
     pieces: VecDeque<Bytes>,
-    /// This client's own frames behind them.
+    /// The client's own frames, written after the shared ones.
     own: Vec<u8>,
     bytes: usize,
-    /// Part of a frame has been written: nothing else may come before its rest.
+    /// Whether a frame is partly written. Its rest must come first.
     midway: bool,
 }
 
@@ -43,19 +43,19 @@ impl WriteBuffer {
         self.bytes += PING.len();
     }
 
-    /// Appends whole frames that others share.
+    /// Appends whole frames that are shared with other sessions.
     pub fn put_frames(&mut self, frames: Bytes) {
         self.seal();
         self.bytes += frames.len();
         self.pieces.push_back(frames);
     }
 
-    /// Bytes that wait.
+    /// Bytes waiting to be written.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether a frame has been begun and not ended on the socket.
+    /// Whether a frame is partly written to the socket.
     pub fn is_midway(&self) -> bool {
         self.midway
     }
@@ -66,7 +66,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Writes all of it. Safe to drop before it is ready: what was written is remembered.
+    /// Writes everything. Cancel safe: it keeps the bytes that are not yet written.
     pub fn poll_write(
         &mut self,
         socket: &mut (impl AsyncWrite + Unpin),
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A socket that takes as many bytes at a time as it is told to, and now and then none.
+    /// A socket that takes a given number of bytes at a time, and now and then none.
     struct Narrow {
         takes: VecDeque<usize>,
         taken: Vec<u8>,

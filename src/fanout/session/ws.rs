@@ -1,9 +1,10 @@
-//! A session over a WebSocket. The upgrade is made here and not by `warp::ws()`, whose sessions keep a read buffer of
-//! 128 KiB each: a panel says next to nothing, and half a KiB will do.
+//! A session over a WebSocket. This file makes the upgrade, because a session of `warp::ws()` keeps a read buffer of
+//! 128 KiB. A panel sends little, so half a KiB is enough.
 //!
-//! tungstenite reads what the client sends, answers its pings and closes. What we send is written past it, straight to
-//! the socket: the frames of a batch are made once for all sessions of the store. The two never write into each other's
-//! frames: tungstenite's answers go out before ours are begun, and it is not asked to read while ours are midway.
+//! tungstenite reads the client's frames and answers its pings and closes. Outgoing frames bypass it and go straight to
+//! the socket, because the frames of a batch are encoded once for all sessions of the store. tungstenite and the
+//! session never write into each other's frames. tungstenite's answers are flushed before an outgoing frame begins. The
+//! session does not poll tungstenite while an outgoing frame is partly written.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,19 +28,20 @@ use super::{Close, Incoming, Outgoing, Session, Transport};
 use crate::fanout::router::Part;
 use crate::receipts::writer::Channel;
 
-/// Bytes that a client may send in one message.
+/// Limit of one message from a client, bytes.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
-/// What an idle session keeps for what its client says; a longer message gets its own room.
+/// Read buffer of an idle session, bytes. A longer message gets its own buffer.
 const READ_BUFFER_BYTES: usize = 512;
-/// Bytes that are gathered before they are written; a flush writes what there is.
+/// Bytes gathered before a write. A flush writes any number of bytes.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
-/// Only pongs and a goodbye pass through tungstenite's own buffer: reaching it would be a defect.
+/// Limit of tungstenite's own write buffer, bytes. It holds only pongs and the close frame, so reaching the limit is a
+/// defect.
 const MAX_CONTROL_BYTES: usize = 16 * 1024;
-/// Bytes that are read of a client that has sent too much, so that it reads why it is over.
+/// Bytes discarded from a client that has sent too much, so that the client reads the close reason.
 const MAX_READ_OFF_BYTES: usize = 256 * 1024;
-/// How long the upgrade may take after its answer.
+/// How long the upgrade may take after the response.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a client may take to read why it is over, and to say goodbye.
+/// How long a client may take to read the close reason and to answer it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A WebSocket.
@@ -48,9 +50,9 @@ pub struct Ws {
     write_buffer: WriteBuffer,
 }
 
-/// Waits for the upgrade and serves the session over it, or tells why there is none.
+/// Waits for the upgrade and serves the session, or tells the client why it has no session.
 pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
-    // Boxed, like all that is over before a session is idle.
+    // Boxed, as every future that ends before the session is idle.
     let Some(mut transport) = Box::pin(upgraded(upgrade)).await else {
         return;
     };
@@ -72,7 +74,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
             return None;
         }
     };
-    // The server wraps each socket in exactly this; anything else would be a defect.
+    // The server wraps each socket in exactly this type. Any other type is a defect.
     let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
         tracing::error!("an upgraded connection is not one of our sockets");
         return None;
@@ -83,7 +85,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
         .max_write_buffer_size(MAX_CONTROL_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    // What the client sent behind its handshake without waiting for the answer.
+    // Bytes that the client sent after its handshake without waiting for the response.
     let early = parts.read_buf.to_vec();
     let socket = Metered::new(parts.io.into_inner(), &early);
     let stream = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
@@ -96,7 +98,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
 impl Ws {
     fn poll_write_out(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Close>> {
         if !self.write_buffer.is_midway() {
-            // A pong may wait there.
+            // A pong of tungstenite may be queued there.
             ready!(Pin::new(&mut self.stream).poll_flush(context)).map_err(|error| close_for(&error))?;
         }
         let socket = self.stream.get_mut();
@@ -110,7 +112,7 @@ impl Ws {
 }
 
 impl Ws {
-    /// Reads what the client sends without a look at it, until it goes or it was enough.
+    /// Discards input until the client goes or the limit is reached.
     async fn read_off(&mut self) {
         let socket = self.stream.get_mut().unmetered();
         let (mut read, mut nothing) = (0, [0; READ_BUFFER_BYTES]);
@@ -166,13 +168,13 @@ impl Transport for Ws {
             reason: why.reason().into(),
         };
         let goodbye = async {
-            // A frame that was begun is ended first: a goodbye in the midst of it would be its payload.
+            // Complete a partly written frame first, or the close frame would become its payload.
             if self.flush().await.is_err() {
                 return;
             }
-            // An error here means that the client is gone, or closed first: either way it is over.
+            // An error means that the client is gone or closed first. The session ends in both cases.
             let _ = self.stream.close(Some(frame)).await;
-            // Reading on lets the client take the frame before the socket closes.
+            // Reading on lets the client receive the frame before the socket closes.
             match why {
                 Close::TooManyMessages => self.read_off().await,
                 _ => while let Some(Ok(_)) = self.stream.next().await {},

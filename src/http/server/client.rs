@@ -1,4 +1,4 @@
-//! Who is at the other end: the socket's peer, or where that is a trusted proxy, whom it speaks for.
+//! The client of a connection: the socket's peer, or the client that a trusted proxy names.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,41 +6,41 @@ use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use warp::http::HeaderMap;
 
-/// Bytes of a PROXY header of version 2 before what it says of the connection.
+/// Bytes of a PROXY version 2 header before its addresses.
 const PROXY_HEAD_BYTES: usize = 16;
-/// Bytes of what it says: addresses, and what the proxy adds.
+/// Limit of the bytes after the header: addresses, and additions of the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The proxies that are believed.
+/// The trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
-    /// Their addresses.
+    /// Addresses of the trusted proxies.
     pub trusted: Vec<IpNet>,
-    /// Whether each of their connections begins with a PROXY header of version 2.
+    /// Whether their connections begin with a PROXY version 2 header.
     pub send_header: bool,
 }
 
-/// A connection of a trusted proxy does not begin as it should.
+/// A connection of a trusted proxy has no valid PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub enum NoHeader {
-    /// The socket broke.
+    /// The socket failed.
     #[error("the PROXY header cannot be read: {0}")]
     Socket(#[from] std::io::Error),
-    /// It is something else.
+    /// The connection begins with other bytes.
     #[error("no PROXY header of version 2 (http.proxy_protocol is on)")]
     Unreadable,
 }
 
 impl Proxies {
-    /// Whether this address is one of a trusted proxy.
+    /// Whether the address is a trusted proxy.
     pub fn trust(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// The client that a request comes from. Each proxy adds the address that it was asked from at the right, so the
-    /// first one from the right that is no proxy of ours is the client; what stands left of it anybody may have written.
+    /// The client of a request. Each proxy appends the address of its own client on the right. So the first address
+    /// from the right that is no trusted proxy is the client. Anyone can forge the addresses left of it.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         let values = headers.get_all(FORWARDED_FOR).into_iter().rev();
@@ -55,7 +55,7 @@ impl Proxies {
     }
 }
 
-/// An address with or without a port.
+/// Parses an address with an optional port.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
@@ -63,7 +63,7 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.unwrap_or(text).parse().ok().or_else(with_port)
 }
 
-/// Reads the PROXY header that stands before everything else; `None`: the proxy speaks for itself.
+/// Reads the PROXY header at the start of the connection. `None`: the connection is the proxy's own.
 pub async fn read_proxy_header(socket: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, NoHeader> {
     let mut header = vec![0; PROXY_HEAD_BYTES];
     socket.read_exact(&mut header).await?;
@@ -139,7 +139,7 @@ mod tests {
         let source = read_proxy_header(&mut stream).await.unwrap();
         assert_eq!(source.unwrap().to_string(), "198.51.100.7");
         assert_eq!(stream, b"GET /");
-        // A health check of the proxy's own.
+        // A health check by the proxy itself.
         let local = header(0x20, 0x00, &[]);
         assert_eq!(read_proxy_header(&mut local.as_slice()).await.unwrap(), None);
         let wrong = [

@@ -1,4 +1,4 @@
-//! One connection, from its first byte on: each part of it has a deadline, and it is HTTP/1.1 or nothing.
+//! One connection, from its first byte on. Each phase has a deadline, and only HTTP/1.1 is served.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use super::connection_limits::Closing;
 use super::{Network, Place, Proxies};
 use crate::fanout::session::socket::{Socket, Tcp};
 
-/// How long a client may take from its first packet to the whole head of its request, TLS and a PROXY header included; and
-/// to each head after that.
+/// How long a client may take from the first packet to a complete request head, including TLS and a PROXY header. The
+/// same limit holds for each later head.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
+/// Limit of a request head, bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How long a client that is refused may take to read why.
+/// How long a refused client may take to read the error.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
-/// Bytes that a refused client may send meanwhile.
+/// Limit of bytes that a refused client may send meanwhile.
 const MAX_REFUSED_BYTES: usize = 64 * 1024;
 
-/// What a connection is told that never gets to a route.
+/// The error of a connection that never reaches a route.
 #[derive(Debug, Clone, Copy)]
 pub enum Refusal {
-    /// It speaks HTTP/2.
+    /// The client speaks HTTP/2.
     OtherProtocol,
-    /// It has not sent the whole head of a request in time.
+    /// The client did not send a complete request head in time.
     TooSlow,
-    /// Others from its network come, and it has not shown a token.
+    /// Its network has too many connections without a token.
     TooManyFromNetwork,
 }
 
@@ -75,18 +75,18 @@ impl Refusal {
     }
 }
 
-/// What every request of a connection carries.
+/// The connection's data that each of its requests carries.
 #[derive(Debug)]
 pub struct Connection {
-    /// Its place, which an upgraded session keeps.
+    /// The connection's place, which an upgraded session keeps.
     pub place: Arc<Place>,
-    /// The address at its other end; of a proxy that speaks the PROXY protocol, whom it speaks for.
+    /// The peer's address, or the client that the PROXY header names.
     pub peer: IpAddr,
-    /// Whether it has made a request.
+    /// Whether the connection has made a request.
     has_asked: AtomicBool,
 }
 
-/// How connections are served, and what ends them.
+/// The settings that serve connections, and the signal that ends them.
 #[derive(Clone)]
 pub struct Serving<F> {
     pub routes: F,
@@ -104,7 +104,7 @@ where
         + 'static,
     F::Future: Send,
 {
-    /// Serves a connection to its end; an upgraded one goes on without this.
+    /// Serves a connection to its end. An upgraded connection continues in its session.
     pub async fn serve(self, mut socket: TcpStream, peer: IpAddr, place: Arc<Place>) {
         let deadline = Instant::now() + HEAD_DEADLINE;
         let opened = async {
@@ -142,7 +142,7 @@ where
             .await;
     }
 
-    /// Answers requests, one after the other: the next one is not read before the last one has been answered.
+    /// Serves requests in order: the next request is read after the last one has been answered.
     async fn speak(&self, socket: Socket, connection: &Arc<Connection>, head_deadline: Duration) {
         let service = TowerToHyperService::new(WithConnection {
             routes: warp::service(self.routes.clone()),
@@ -165,7 +165,7 @@ where
             }
         };
         let Some(refusal) = refusal else { return };
-        // In the midst of an answer there is nothing to add.
+        // After a partial response, no error can be added.
         if connection.has_asked.load(Ordering::Relaxed) {
             return;
         }
@@ -175,7 +175,7 @@ where
     }
 }
 
-/// What is left to say when a connection has ended.
+/// The error to send after a connection failed. `None`: none.
 fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
     match ended {
         Ok(()) => None,
@@ -191,7 +191,7 @@ fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
     }
 }
 
-/// The socket as it is, or within TLS.
+/// The plain socket, or the socket within TLS. `None`: the TLS handshake failed.
 async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket> {
     let socket = Tcp::from(socket);
     let Some(tls) = tls else {
@@ -206,7 +206,7 @@ async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket>
     }
 }
 
-/// Says why there will be no answer. The socket is closed when the client has read it: sooner, it might never see it.
+/// Sends the error. The socket closes after the client has read it, because an earlier close could discard the error.
 async fn refuse(mut socket: Socket, refusal: Refusal) {
     let told = async {
         socket.write_all(refusal.response().as_bytes()).await?;
@@ -227,7 +227,7 @@ fn timed_out(waited_for: &'static str) {
     metrics::counter!("vestnik_connections_timed_out_total", "waited_for" => waited_for).increment(1);
 }
 
-/// Puts the connection into each of its requests.
+/// Adds the connection to each of its requests.
 #[derive(Clone)]
 struct WithConnection<S> {
     routes: S,

@@ -1,7 +1,8 @@
-//! How many connections are open. One that has shown no valid token is a guest: guests have a share of the places, and
-//! where it is full the oldest of them is closed, of the network that has the most. So nobody keeps a place by being
-//! silent, and a newcomer always has the time to show its token. A connection that has shown one is never closed for others.
-//! Where these fill all places, a few guests more are let in all the same: health checks, and who has to be told to come back.
+//! Limits the open connections. A guest is a connection that has shown no valid token. Guests have a share of the
+//! places. When the share is full, the oldest guest of the network with the most guests is closed. So a silent
+//! connection cannot keep a place, and a new connection always has time to show its token. A connection with a valid
+//! token is never closed for another one. If such connections fill all places, a few more guests are admitted: health
+//! checks, and clients that must be told to come back.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,25 +12,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-/// Connections that are being closed for others and are not gone yet: beyond them a newcomer is refused.
+/// Limit of connections that are being closed for others. Beyond it a new connection is refused.
 const MAX_CLOSING: usize = 1024;
-/// Of them, those that are told why, which takes them a while.
+/// Limit of closing connections that are still told why, which takes time.
 const MAX_TOLD: usize = 128;
-/// Guests beyond all places; where the system has few files, fewer.
+/// Guests admitted beyond all places. Fewer if the system has few files.
 const EXTRA_GUESTS: usize = 16;
 
-/// The bounds.
+/// The limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections in all.
+    /// All connections.
     pub max: usize,
-    /// Of them, without a valid token.
+    /// Connections without a valid token.
     pub max_guests: usize,
-    /// Of these, from one network.
+    /// Connections without a valid token from one network.
     pub max_guests_of_network: usize,
 }
 
-/// From where a connection comes: an address of IPv4, or the 64 bits of IPv6 that one customer has.
+/// The origin network of a connection: an IPv4 address, or the 64 bits of IPv6 that one customer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpAddr);
 
@@ -43,28 +44,28 @@ impl Network {
     }
 }
 
-/// Who is at the other end of a connection.
+/// The kind of a connection's peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A client of its own.
+    /// A client.
     Client,
-    /// A trusted proxy, which speaks for many clients: they are not counted as one network.
+    /// A trusted proxy. It serves many clients, so they are not counted as one network.
     Proxy,
 }
 
-/// Which bound a connection was closed or refused for.
+/// The limit that closed or refused a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// That of all connections.
+    /// All connections.
     All,
-    /// That of the guests.
+    /// All guests.
     Guests,
-    /// That of the guests of one network.
+    /// The guests of one network.
     Network,
 }
 
 impl Bound {
-    /// The value of the metrics' label.
+    /// The label's value in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -74,7 +75,7 @@ impl Bound {
     }
 }
 
-/// There is no place.
+/// No place is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -91,20 +92,20 @@ struct Inner {
     guests: usize,
     closing: usize,
     next_number: u64,
-    /// Where each guest comes from, by its number.
+    /// Each guest's network, by the guest's number.
     guest_networks: HashMap<u64, Network>,
-    /// By number, and so by age.
+    /// Each network's guests, by number and so by age.
     networks: HashMap<Network, BTreeMap<u64, Weak<Place>>>,
-    /// Each network's count of guests and its oldest one: the last is the one to close a connection of.
+    /// Each network by its count of guests and its oldest guest. The last entry is the first to lose a guest.
     crowded: BTreeSet<(usize, Reverse<u64>, Network)>,
 }
 
-/// A connection's place, as long as this lives.
+/// A place of a connection. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Place {
     limits: Arc<ConnectionLimits>,
     number: u64,
-    /// Connections that had a place when this one came.
+    /// The limit of places when this connection was admitted.
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
@@ -112,17 +113,17 @@ pub struct Place {
     close: Notify,
 }
 
-/// How a connection goes for another one.
+/// How a connection is closed for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// It may be told why.
+    /// The client is told why.
     Told,
-    /// At once: there are too many of them.
+    /// At once: too many connections are closing.
     AtOnce,
 }
 
 impl ConnectionLimits {
-    /// With these bounds.
+    /// Sets the limits.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -134,7 +135,8 @@ impl ConnectionLimits {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from this network. `files`: how many connections the system could keep open.
+    /// Admits a connection from this network. `files`: connections for which the system has files. Also returns the
+    /// limit for which another connection was closed.
     pub fn admit(
         self: &Arc<Self>,
         network: Network,
@@ -181,12 +183,12 @@ impl ConnectionLimits {
         Ok((place, closed))
     }
 
-    /// Closes a guest, where there is one: for when the system has no further socket.
+    /// Closes a guest because the system has no further socket. Returns whether there was one.
     pub fn close_a_guest(&self) -> bool {
         self.inner().close_a_guest(Closing::AtOnce)
     }
 
-    /// Open connections, and how many of them are guests.
+    /// The number of open connections, and of guests among them.
     pub fn count(&self) -> (usize, usize) {
         let inner = self.inner();
         (inner.open, inner.guests)
@@ -198,7 +200,7 @@ impl Inner {
         self.networks.get(&network).map_or(0, BTreeMap::len)
     }
 
-    /// Changes the guests of a network, and its rank with it.
+    /// Changes the guests of a network, and updates the rank of the network.
     fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<Place>>)) {
         let guests = self.networks.entry(network).or_default();
         let rank = |guests: &BTreeMap<u64, _>| {
@@ -258,7 +260,8 @@ impl Inner {
 }
 
 impl Place {
-    /// The connection has shown a valid token. `Err`: those that have fill all places, and it stays a guest.
+    /// Records that the connection has shown a valid token. `Err`: such connections fill all places, and this one stays
+    /// a guest.
     pub fn authenticate(&self) -> Result<(), Full> {
         let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
         if !may_go {
@@ -271,13 +274,13 @@ impl Place {
         if self.is_guest.swap(false, Ordering::Relaxed) {
             inner.remove_guest(self.number);
         } else if self.closed.swap(false, Ordering::Relaxed) {
-            // It was to go for another one, and has not gone yet.
+            // The connection was marked for closing and is still open.
             inner.closing -= 1;
         }
         Ok(())
     }
 
-    /// A proxy has said for whom this guest's connection is.
+    /// Records the client network that a proxy named for this guest.
     pub fn is_of(self: &Arc<Self>, network: Network) {
         let mut inner = self.limits.inner();
         if !self.is_guest.load(Ordering::Relaxed) {
@@ -290,7 +293,7 @@ impl Place {
         inner.add_guest(network, self.number, self);
     }
 
-    /// Resolves when the connection has to go, for another one to come.
+    /// Resolves when the connection must close to make room for another one.
     pub async fn closed(&self) -> Closing {
         loop {
             self.close.notified().await;
@@ -349,7 +352,7 @@ mod tests {
         assert_eq!(newcomer.1, Some(Bound::Guests));
         assert!(closed(&crowd[0].0) && crowd[1..].iter().all(|(place, _)| !closed(place)));
         assert!(!closed(&quiet.0));
-        // The crowd's next one closes another one of the crowd.
+        // A further guest of the crowded network replaces one of the same network.
         admit(2);
         assert!(closed(&crowd[1].0) && !closed(&quiet.0) && !closed(&newcomer.0));
     }

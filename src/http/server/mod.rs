@@ -1,5 +1,5 @@
-//! The sockets. They are accepted here and not by warp, which has no TLS and no time-out for a request's head, and does
-//! not close upgraded sockets when it shuts down.
+//! The listening sockets. This module accepts connections, not warp. warp has no TLS and no time-out for a request
+//! head, and does not close upgraded sockets at shutdown.
 
 mod client;
 mod connection;
@@ -28,53 +28,54 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::infra::telemetry::LogLimit;
 
-/// How long to wait when the system has no further socket.
+/// Delay before the next accept when the system has no further socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that are taken at once.
+/// Burst of accepted connections.
 const AT_ONCE: u32 = 16;
-/// Time of one core for each further one. Thousands that come in the same moment, as after a restart, would all be taken,
-/// and their requests read, before the next live order; so they wait with the kernel: 5,000 on 2 cores for 1.25 s, and
-/// `/healthz` among them no longer. Twice the time helped the live orders no further (`cargo bench --bench replay`).
+/// CPU time of one core for each further connection. Otherwise thousands of simultaneous connections, as after a
+/// restart, would be accepted and read before the next live order. So they wait in the kernel: 5,000 on 2 cores wait
+/// 1.25 s, and `/healthz` among them no longer. Twice the time gave live orders no further benefit
+/// (`cargo bench --bench replay`).
 const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 
-/// Connections that may wait to be accepted: one that finds no room tries again after a second. Linux gives 4,096 at
-/// most unless it is told otherwise.
+/// Limit of connections that wait to be accepted. A client that finds no room tries again after a second. Linux allows
+/// at most 4,096 unless configured otherwise.
 const BACKLOG: u32 = 8192;
 
-/// Bytes that the system keeps of what a client has sent and nobody has read: more than any request has. Without a bound it
-/// keeps megabytes for each connection.
+/// Kernel receive buffer of a connection, bytes: more than any request has. Without a limit the kernel keeps megabytes
+/// for each connection.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// When a connection is silent, how long until the system asks whether its peer is there, and how often.
+/// TCP keepalive of a silent connection: time until the first probe, time between probes, and number of probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// How long a peer may leave what it was sent without a sign of its machine.
+/// How long sent data may stay unacknowledged by the peer's machine.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why there is no server.
+/// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is taken, or not ours.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {address}: {reason}; set {setting} to a free address")]
     Bind {
         /// The setting that names the address.
         setting: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         #[source]
         reason: std::io::Error,
     },
     /// The certificate or key cannot be read.
     #[error("tls.{setting} {path}: {reason}")]
     Tls {
-        /// Which of the two.
+        /// The setting that failed.
         setting: &'static str,
-        /// The file.
+        /// The certificate or key file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
 }
@@ -86,12 +87,12 @@ pub struct Server {
     tls: Option<TlsAcceptor>,
     limits: Arc<ConnectionLimits>,
     proxies: Arc<Proxies>,
-    /// Files that are not for sockets of clients.
+    /// Files reserved for the rest of the program.
     reserved_files: u64,
 }
 
 impl Server {
-    /// Binds the address of the panels. `reserved_files`: how many the rest of the program needs.
+    /// Binds the panels' listener. `reserved_files`: files that the rest of the program needs.
     pub fn bind(http: &config::Http, tls: Option<&config::Tls>, reserved_files: u64) -> Result<Self, Error> {
         let certificate = tls.map(Certificate::load).transpose()?;
         let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
@@ -112,7 +113,7 @@ impl Server {
         })
     }
 
-    /// Binds the address of the operators.
+    /// Binds the operators' listener.
     pub fn bind_ops(listen_on: SocketAddr) -> Result<Self, Error> {
         const MAX: usize = config::OPS_CONNECTIONS;
         Ok(Self {
@@ -129,27 +130,27 @@ impl Server {
         })
     }
 
-    /// Where: the port is real, also where 0 was asked for.
+    /// The bound address. Its port is the real one, also if the setting is 0.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// What it counts.
+    /// The listener's connection limits.
     pub fn limits(&self) -> Arc<ConnectionLimits> {
         Arc::clone(&self.limits)
     }
 
-    /// The proxies that it believes.
+    /// The trusted proxies.
     pub fn proxies(&self) -> Arc<Proxies> {
         Arc::clone(&self.proxies)
     }
 
-    /// Its certificate, if it has one.
+    /// The certificate. `None`: the listener has no TLS.
     pub fn certificate(&self) -> Option<Arc<Certificate>> {
         self.certificate.clone()
     }
 
-    /// Accepts until `stop`, then lets running requests end. Connections are tasks of `connections`.
+    /// Accepts connections until `stop`, and then lets running requests end. Connections run as tasks of `connections`.
     pub async fn run<F>(self, routes: F, connections: TaskTracker, stop: CancellationToken)
     where
         F: warp::Filter<Extract = (warp::reply::Response,), Error = std::convert::Infallible>
@@ -179,7 +180,7 @@ impl Server {
                 }
             };
             tune(&socket);
-            // When many come at once they are let in one by one, behind what is under way already.
+            // In a burst, connections are accepted one at a time, after the work that is already queued.
             match limiter.reserve(Instant::now(), Duration::MAX) {
                 Ok(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
                 _ => tokio::task::yield_now().await,
@@ -206,7 +207,7 @@ impl Server {
         }
     }
 
-    /// Connections for which the system has files.
+    /// The number of connections for which the system has files.
     fn files_for_clients(&self) -> usize {
         match getrlimit(Resource::Nofile).current {
             Some(files) => usize::try_from(files.saturating_sub(self.reserved_files).max(1)).unwrap_or(usize::MAX),
@@ -214,7 +215,7 @@ impl Server {
         }
     }
 
-    /// A connection came and the system could not give it a file, or it was gone again.
+    /// Handles a failed accept: the system has no file left, or the connection is already gone.
     async fn no_socket(&self, error: &std::io::Error) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "system").increment(1);
@@ -227,7 +228,7 @@ impl Server {
 }
 
 impl Full {
-    /// Counts and logs that a client found no place.
+    /// Counts and logs that a client was refused.
     pub fn tell(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);
@@ -247,7 +248,7 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         socket.set_reuseaddr(true)?;
-        // What is accepted has the same.
+        // Accepted sockets inherit this size.
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -259,10 +260,10 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
     })
 }
 
-/// A peer that is gone without a word is noticed, whatever the connection waits for.
+/// Sets the options that detect a peer that vanished, whatever the connection waits for.
 fn tune(socket: &TcpStream) {
     let tuned = || {
-        // An order is one small frame: it must not wait for a second one to fill the packet.
+        // An order is one small frame. It must not wait for more data to fill the packet.
         sockopt::set_tcp_nodelay(socket, true)?;
         sockopt::set_socket_keepalive(socket, true)?;
         sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
@@ -272,13 +273,13 @@ fn tune(socket: &TcpStream) {
         sockopt::set_tcp_user_timeout(socket, TCP_USER_TIMEOUT.as_millis() as u32)?;
         rustix::io::Result::Ok(())
     };
-    // A socket that is gone already fails here, and where it is read.
+    // If the socket is already gone, the next read fails as well.
     if let Err(error) = tuned() {
         tracing::debug!(%error, "a socket could not be set up");
     }
 }
 
-/// A certificate that is read again when its files change, or when `asked`.
+/// Reloads the certificate when its files change, or when `asked`.
 pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, asked: Arc<Notify>, stop: CancellationToken) {
     match certificate {
         Some(certificate) => certificate.watch(asked, stop).await,
