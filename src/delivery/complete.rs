@@ -213,8 +213,7 @@ async fn items(
     Ok(())
 }
 
-/// Saves the id of an order's message, so that changes edit it. The id 0 stands for a deleted message: its successor
-/// shows the same event.
+/// Saves the id of an order's message for later edits. Id 0 is a deleted message: its successor shows the same event.
 async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
     const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
@@ -265,8 +264,7 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Query
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
 /// SQL: the times of a chat's newest edits, with one more.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL: when Telegram allows the next send. That is 1.05 s from now, and for a group a minute after the twentieth last
-/// send.
+/// SQL: when Telegram allows the next send: 1.05 s from now, and for a group a minute after its twentieth last send.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
 /// SQL: when the next edit may go. At most twelve of a group's twenty sends a minute are edits.
@@ -274,12 +272,10 @@ const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Frees the lane and the bot's slot from when Telegram allows the next send. Every attempt counts, whatever its
-/// outcome.
+/// Frees lane and slot from when Telegram allows the next send. Every attempt counts, whatever its outcome.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Free the slot only while this claim holds it, until the same moment as the chat. Later it may belong to another
-    // claim.
+    // Free the slot only while this claim holds it, until the same moment as the chat. Later claims may have taken it.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",

@@ -203,8 +203,8 @@ async fn insert(
     Ok(())
 }
 
-/// Begins escalations. Stale events get the answer time from now, because a person may still answer. While the store is
-/// closed, or before an order for later is due, the escalation is held. When it ends, the answer time starts.
+/// Begins escalations. For stale events the answer time starts now, because a person may still answer. An escalation is
+/// held while the store is closed, and before an order for later needs its answer. The answer time starts at the opening.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],

@@ -53,8 +53,8 @@ pub struct Claim {
     pub slot: i32,
     /// How long the claim holds chat and slot, seconds.
     pub held_s: f64,
-    /// The send must have begun before: from then on the lease might end while it is under way. Counted from before
-    /// the claim was asked for, by a clock that goes on while the process is stopped.
+    /// The send must begin before this moment; after it, the lease might end during the send. It counts from before the
+    /// claim was requested, by a clock that also runs while the process is stopped.
     pub send_by: Instant,
     /// What to send.
     pub work: Work,
