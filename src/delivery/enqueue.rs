@@ -204,7 +204,7 @@ async fn insert(
 }
 
 /// Begins escalations. For stale events the answer time starts now, because a person may still answer. An escalation is
-/// held while the store is closed, and before an order for later needs an answer. The answer time starts at the opening.
+/// held while the store is closed, and before an order for later needs an answer. Answer time starts at the opening.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],

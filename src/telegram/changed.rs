@@ -113,7 +113,7 @@ fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     for (name, item) in lines.iter().take(ITEMS) {
         html.line(words.get(name), &[("item", &short(item))]);
     }
-    // The remaining items differ outside the listed ones, or are too many to list.
+    // Count the lines beyond the limit, and changed items that the events themselves omitted.
     let more = lines.len().saturating_sub(ITEMS) + before.items.omitted.abs_diff(after.items.omitted);
     if more > 0 {
         html.line(words.get("message.changed_more"), &[("count", &more.to_string())]);

@@ -20,7 +20,7 @@ const BUTTONS_OF_A_ROW: usize = 4;
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// The first deliveries, by time, that fit into one digest; at least one.
+/// The first deliveries that fit into one digest, at least one, sorted by the time of their events.
 pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
