@@ -221,7 +221,7 @@ async fn current(
     .await
 }
 
-/// Rejects an order with the reason in a reply to its message, if the bot asked for one. Returns whether it did.
+/// Rejects an order with the reason in a reply, if the bot asked for one. Returns the answer; `None`: it did not ask.
 pub async fn reason(
     bot: &Bot,
     chat: i64,
