@@ -26,7 +26,7 @@ const MISSED: usize = 200;
 /// Journal rows of the shop that are searched for missed orders; the newest count.
 const MISSED_WRITES: i64 = 5000;
 
-/// What happened to a chat.
+/// A change of a chat's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,

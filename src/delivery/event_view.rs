@@ -35,7 +35,7 @@ pub struct Item {
 pub struct Told {
     /// The event's id.
     pub id: i64,
-    /// What happened.
+    /// The type of the event.
     pub kind: EventType,
     /// The order or booking at that moment.
     pub subject: Arc<Canonical>,

@@ -87,7 +87,7 @@ pub enum Work {
     },
     /// An answer to a command, or news about the store.
     Reply {
-        /// HTML.
+        /// The text, as HTML.
         text: String,
         /// Rows of buttons below the answer.
         buttons: Vec<Vec<Button>>,

@@ -64,7 +64,7 @@ pub struct Noted {
     pub reply_to: Option<i32>,
 }
 
-/// Whether one of these notes makes a sound even in a muted chat.
+/// Whether one of these notes makes a sound even in a chat that wants none now.
 pub(super) fn must_be_heard(notes: &[&Open]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }

@@ -34,7 +34,7 @@ pub enum Lease {
     Ours {
         /// The update that the next poll asks Telegram for.
         next_update: i64,
-        /// Whether another node polled before, or none did.
+        /// Whether the lease is new to this node: another node polled before, or none did.
         is_new: bool,
     },
     /// Another node polls.

@@ -26,7 +26,7 @@ pub type Button = (String, String);
 /// A message, ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// HTML.
+    /// The text, as HTML.
     pub text: String,
     /// Rows of buttons.
     pub buttons: Vec<Vec<Button>>,
