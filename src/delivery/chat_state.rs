@@ -1,5 +1,5 @@
-//! A chat that takes nothing any more, or not now, or takes messages again: the panels of its stores are told, and the
-//! stores' other chats. Who is back hears what it missed.
+//! A chat that takes no messages, now or for good, or takes them again. The panels and the other chats of its stores
+//! are notified. A chat that takes messages again gets what it missed.
 
 use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
@@ -17,16 +17,16 @@ use crate::sources::registry::Registry;
 use crate::telegram::catalog;
 use crate::telegram::html::filled;
 
-/// Between two tries of a link that is blocked, seconds: in the first minute, in the first hour, and from then on.
+/// Seconds between two attempts for a blocked link: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
-/// What a chat has missed is told for so long back, hours.
+/// Hours of missed orders that a chat gets when it takes messages again.
 const MISSED_HOURS: i32 = 24;
-/// Orders and bookings that a chat has missed are told up to so many, the newest.
+/// The most missed orders and bookings that a chat gets; the newest count.
 const MISSED: usize = 200;
-/// Writes of the shop that are looked through for them, the newest.
+/// Journal rows of the shop that are searched for missed orders; the newest count.
 const MISSED_WRITES: i64 = 5000;
 
-/// What happened to a chat.
+/// A change of a chat's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,
@@ -34,18 +34,18 @@ enum News {
     Back,
 }
 
-/// The chats for which something was planned.
+/// The chats for which something was enqueued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told(Vec<i64>);
 
 impl Told {
-    /// Whether there is something to send.
+    /// Whether there is anything to send.
     pub fn is_any(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Marks them, once what was planned is committed: within that transaction, two chats that are lost at once would wait
-    /// for each other.
+    /// Marks the chats after the commit of what was enqueued. Within that transaction, two chats lost at the same time
+    /// would wait for each other.
     pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
@@ -55,7 +55,7 @@ impl Told {
     }
 }
 
-/// Nothing more goes to this chat, and what waits for it is given up.
+/// Sends nothing more to this chat, and gives up its open deliveries.
 pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<Told, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
@@ -73,8 +73,8 @@ pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str)
     tell(transaction, chat, &stores, News::Gone, Some(why)).await
 }
 
-/// The bot may not write to this chat now, or to this topic of it. What waits there is tried again and again; what waits
-/// for the chat's other topics goes on.
+/// The bot may not write to this chat, or to this topic of it, now. Deliveries for this target are retried; those for
+/// the chat's other topics go on.
 pub(super) async fn blocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -109,7 +109,7 @@ pub(super) async fn blocked(
     tell(transaction, chat, &stores, News::Blocked, Some(why)).await
 }
 
-/// A message went to the chat, or to this topic of it: its links are blocked no more.
+/// A message was sent to the chat, or to this topic: its links are not blocked any more.
 pub(super) async fn unblocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -117,7 +117,7 @@ pub(super) async fn unblocked(
 ) -> Result<Told, QueryError> {
     const UNBLOCK: &str = "update vestnik.vst_chat_link set blocked_at = null, blocked_why = null, blocked_until = '-infinity' \
          where chat_id = $1 and thread_id is not distinct from $2 and blocked_at is not null returning store_id";
-    // The others are tried at once.
+    // The chat's other deliveries are tried at once.
     const HURRY: &str =
         "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
     let rows = transaction.query(UNBLOCK, &[&chat.0, &topic]).await?;
@@ -130,7 +130,7 @@ pub(super) async fn unblocked(
     tell(transaction, chat, &stores, News::Back, None).await
 }
 
-/// Tells the panels of these stores, and their other chats.
+/// Enqueues the news for the panels of these stores, and for their other chats.
 async fn tell(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -170,7 +170,7 @@ async fn tell(
     Ok(told)
 }
 
-/// The bot was thrown out of a chat, or blocked: Telegram says so itself.
+/// Telegram reports that the bot was removed from a chat, or blocked.
 pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -188,8 +188,8 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryErr
     .await
 }
 
-/// Something came from a chat, or its rights have changed: what waits there is tried at once, whatever it waits for, but
-/// for Telegram's own wish. A chat that was gone takes part again, and hears what it missed.
+/// An update came from a chat, or its rights changed. Its deliveries are tried at once; only a pause that Telegram
+/// asked for still holds. A disabled chat is enabled again and gets what it missed.
 pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
@@ -221,8 +221,8 @@ pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Qu
     .await
 }
 
-/// The chat takes part again. What was planned for it and given up with it, and the orders and bookings that came while it
-/// was gone, are planned as old news: they come in a digest.
+/// Enables a chat again. Deliveries that were given up with the chat, and orders and bookings since then, are enqueued
+/// as stale: they come in a digest.
 async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<Told, QueryError> {
     const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
          update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
@@ -246,8 +246,8 @@ async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) ->
     Ok(told)
 }
 
-/// Plans the orders and bookings that came since, where the chat mirrors everything; the others are told what nobody answers,
-/// when nobody does.
+/// Enqueues the orders and bookings that came since then, if the chat mirrors everything. Other chats get escalations
+/// only.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,

@@ -1,5 +1,5 @@
-//! Which work a chat has next: the urgent before the rest, the older before the younger; one message for all that
-//! happened to an order; a digest where the chat is behind.
+//! Chooses a chat's next work: urgent first, then the oldest. One message covers all events of an order; a chat that is
+//! behind gets a digest.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::infra::db::QueryError;
 use crate::sources::Sources;
 use crate::telegram::digest;
 
-/// Deliveries of one chat that are looked at to decide what is sent next.
+/// Open deliveries of one chat that are read to choose its next work.
 const LOOK_AHEAD: i64 = 200;
-/// Chats that an escalated order names as those that have it.
+/// Chats that the message of an escalated order names as already having the order.
 const CHATS_NAMED: i64 = 3;
 
-/// An open delivery, as the choice of what is next needs it.
+/// An open delivery, as the choice needs it.
 pub(super) struct Open {
     pub id: i64,
     pub store: Option<String>,
@@ -33,11 +33,11 @@ pub(super) struct Open {
     buttons: Option<serde_json::Value>,
     urgent: bool,
     stale: bool,
-    /// Somebody asked for it: it comes as a message of its own.
+    /// A person asked for this order: it is sent as a message of its own.
     alone: bool,
 }
 
-/// What is sent next: the urgent before the rest, the older before the younger; a digest where the chat is behind.
+/// Chooses the next work: urgent first, then the oldest; a digest if the chat is behind.
 pub(super) async fn next_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -45,7 +45,7 @@ pub(super) async fn next_work(
     lane: Lane,
     digest_threshold: usize,
 ) -> Result<Option<Work>, QueryError> {
-    // What is there already is edited, and never told in a digest.
+    // Edits change messages that exist; a digest never contains them.
     let digest_threshold = (lane == Lane::Messages).then_some(digest_threshold);
     loop {
         let open = open(transaction, chat, lane).await?;
@@ -68,13 +68,13 @@ pub(super) async fn next_work(
         };
         match choose(transaction, sources, chat, style, &open, digest_threshold).await? {
             Some(work) => return Ok(Some(work)),
-            // Its source is gone, or its mapping says now that nobody sees it; or it was answered meanwhile.
+            // The source was removed, its mapping hides the order now, or the order was answered meanwhile.
             None => bury_one(transaction, first.id).await?,
         }
     }
 }
 
-/// A store that is no longer set up concerns nobody: what waits for it must not hold up the chat's others.
+/// Gives up the deliveries of a store that is not set up any more, so that they do not block the chat's other stores.
 async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
     const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
@@ -82,7 +82,7 @@ async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resul
     Ok(())
 }
 
-/// What means nothing any more must not hold up what is behind it.
+/// Gives up a delivery without meaning, so that it does not block those behind it.
 async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
     const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', settled_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";
@@ -126,7 +126,7 @@ async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result
     Ok(open)
 }
 
-/// What the first of them asks for; `None`: nothing any more, and it is settled.
+/// The work of the first open delivery; `None`: nothing is left to send, and the delivery is complete.
 async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -141,7 +141,7 @@ async fn choose(
         return Ok(Some(Work::Alarm { style, alarm, item }));
     }
     let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
-    // What is not told yet is told with it.
+    // A note about an event that is not sent yet is sent with it.
     if let Some(note) = first.note
         && !is_told(&first.subject)
     {
@@ -149,7 +149,7 @@ async fn choose(
     }
     let of_store = |open: &&Open| open.event.is_some() && open.store == first.store && open.alone == first.alone;
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
-    // What is stale waits for a digest anyway: it does not take the fresh ones with it.
+    // Stale deliveries wait for a digest anyway; they do not put fresh ones into it.
     let fresh = told.iter().filter(|open| !open.stale).count();
     let digest_threshold = digest_threshold.filter(|_| !first.alone);
     let all_behind = digest_threshold.is_some_and(|above| fresh > above);
@@ -178,7 +178,7 @@ async fn choose(
     subject_work(transaction, sources, chat, style, wanted, &notes).await
 }
 
-/// As many of them as the message has room for, the most urgent first; the rest is for the next one.
+/// A digest with as many events as fit, the most urgent first. The others go into the next one.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -206,14 +206,13 @@ async fn digest(
     }))
 }
 
-/// The deliveries of one subject.
 struct Wanted {
     subject: String,
     items: Vec<i64>,
     alone: bool,
 }
 
-/// The message of one subject: what it tells, and where the subject stands now.
+/// The message of one subject: its events, and its current state.
 async fn subject_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -232,7 +231,7 @@ async fn subject_work(
         mut items,
         alone,
     } = wanted;
-    // What is asked for is told as it stands, whatever was told of it in a digest.
+    // A person asked for it: the message shows the current state, whatever a digest said before.
     let all: Vec<i64> = if alone {
         let rows = transaction.query(ALL, &[&chat.0, &style.store, &subject]).await?;
         rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
@@ -248,7 +247,7 @@ async fn subject_work(
         .query_opt(&statement, &[&chat.0, &style.store, &subject])
         .await?;
     let (message, base_event) = match message {
-        // 0: it is gone.
+        // 0: the message is gone.
         Some(row) => (
             Some(row.try_get(0)?).filter(|id| *id != 0),
             Some(row.try_get::<_, i64>(1)?),
@@ -275,10 +274,10 @@ async fn subject_work(
         .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
         .await?;
     let escalated = escalated(transaction, chat, &items).await?;
-    // A change that is told by a message of its own, for there is none to edit, is no news that somebody must hear.
+    // A change that is sent as a new message, because no message can be edited, needs no sound.
     let is_new = events.iter().any(|item| enqueue::is_new(item.event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
-    // A new message says what its notes would; beside an edit, they reply to the message.
+    // A new message contains the text of its notes. Next to an edit, notes are replies to the message.
     if message.is_none() {
         items.extend(notes.iter().map(|open| open.id));
     }
@@ -295,7 +294,7 @@ async fn subject_work(
     }))))
 }
 
-/// How an order came to this chat, if a step of its escalation brought it here; and who has it already.
+/// How an escalation step brought the order to this chat, and who has the order already; `None`: no step did.
 async fn escalated(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -321,7 +320,7 @@ async fn escalated(
 }
 
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, QueryError> {
-    // Two stores without a name in one chat could not be told apart.
+    // In a chat with two unnamed stores, their messages would look the same.
     let sql = format!(
         "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
              s.time_zone, coalesce(l.language, 'ru'), coalesce({}, false) \

@@ -1,5 +1,5 @@
-//! Forgets what no event takes with it when it is trimmed: who pressed what, alarms that are over, answers to commands,
-//! codes, and chats that were never linked. In small batches, off every hot path; nodes that do it at once do no harm.
+//! Deletes rows that no trimmed event takes with it: button presses, past alarms, answers to commands, codes, and chats
+//! that were never linked. Works in small batches, off every hot path. Several nodes may do it at once.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Between two looks.
+/// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Rows of a kind that are forgotten at once.
+/// Rows of each kind in one batch.
 const BATCH_ROWS: i64 = 1000;
-/// Answers to commands, and chats that were never linked, are kept so long.
+/// Retention of answers to commands, and of chats that were never linked.
 const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Forgets until the shutdown.
+/// Deletes old rows until the shutdown.
 pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
     let mut pause = INTERVAL;
     loop {
@@ -24,7 +24,7 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
         }
         pause = INTERVAL;
         match forget(&pool, retention).await {
-            // There may be more.
+            // The batch was full: there may be more rows.
             Ok(forgotten) if forgotten >= BATCH_ROWS.unsigned_abs() => pause = Duration::from_secs(1),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "what is over could not be forgotten"),
@@ -32,7 +32,7 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
     }
 }
 
-/// Forgets one batch of each kind. How many rows.
+/// Deletes one batch of each kind. Returns the number of rows.
 pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
     const ANSWERS: &str = "delete from vestnik.vst_status_change where id in (select id from ( \
@@ -44,7 +44,7 @@ pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError>
              order by planned_at limit $2)";
     const CODES: &str = "delete from vestnik.vst_link_code where hash in (select hash from vestnik.vst_link_code \
              where expires_at < now() - make_interval(secs => $1) limit $2)";
-    // What was planned for a chat while it was linked keeps it until its events go.
+    // Deliveries that were enqueued while the chat was linked keep it until their events are trimmed.
     const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
                and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \

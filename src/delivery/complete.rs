@@ -1,5 +1,5 @@
-//! What became of a send, written down: under the fence of its claim, so that a node which lost its lease changes
-//! nothing of what the next one does.
+//! Saves the outcome of a send, under the fence of its claim: a node that lost its lease changes nothing that the next
+//! node does.
 
 use std::time::Duration;
 
@@ -14,73 +14,73 @@ use super::retry::Pauses;
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
 
-/// Between two sends to one chat, seconds. Telegram allows one a second; a little more, for clocks differ.
+/// Seconds between two sends to one chat. Telegram allows one a second; the rest covers differing clocks.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
-/// How long a slot of the bot stays taken after its send ended, seconds.
+/// Seconds that a slot of the bot stays taken after its send ended.
 const SLOT_WINDOW_S: f64 = 1.05;
-/// Before a refused message is tried without its markup: what else waits for the chat goes first, seconds.
+/// Seconds before a refused message is retried without markup; the chat's other deliveries go first.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// How long a message waits that failed though Telegram was reached. The first that goes through ends it for all.
+/// Waits of a message that failed while Telegram was reached. The first success ends the wait for all.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
 };
-/// Times that a message is refused before it is set aside: with markup, without, and without buttons.
+/// Refusals before a message is dead-lettered: with markup, without markup, and without buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
-/// What became of a send.
+/// The outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is there, under this number; none where it was an edit, or there was nothing to change.
+    /// Sent, with the message's id; `None`: an edit, or nothing had to change.
     Sent(Option<i32>),
-    /// The message that was to be edited is gone: a new one takes its place.
+    /// The message to edit does not exist any more: a new one replaces it.
     MessageGone,
-    /// Telegram wants this lane of the chat left alone for so long.
+    /// Telegram asks for this pause in this lane of the chat.
     Throttled(Duration),
-    /// The chat takes nothing any more.
+    /// The chat takes no messages any more; the reason.
     Gone(String),
-    /// The bot may not write there now.
+    /// The bot may not write to this target now.
     Blocked {
-        /// Of the chat, or of the topic alone.
+        /// Whether the whole chat is blocked, or only the topic.
         block: Block,
-        /// In Telegram's words.
+        /// The reason in Telegram's words.
         reason: String,
     },
-    /// The group has another number now.
+    /// The group has this new id.
     Migrated(i64),
-    /// This message is refused, as it is.
+    /// Telegram refuses this message as it is; the reason.
     Refused(String),
-    /// The bot itself is not let in.
+    /// Telegram refuses the bot's token; the reason.
     Stopped(String),
-    /// It failed, though Telegram is reached: this one waits, and no other.
+    /// The send failed while Telegram was reached: only this delivery waits.
     Failed(String),
-    /// Telegram is not reached from this node: it goes out as soon as a node reaches it.
+    /// This node does not reach Telegram: the delivery is sent as soon as any node does.
     NotReached(String),
-    /// The lease was nearly over before it began, so it was not begun.
+    /// The lease was nearly over, so the send did not begin.
     NotBegun,
 }
 
-/// What is blocked.
+/// What blocks the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// The bot has no right to write in the chat.
     Chat,
-    /// A topic of it is closed.
+    /// The topic is closed.
     TopicClosed,
-    /// A topic of it is deleted: what was meant for it goes to the chat itself.
+    /// The topic is deleted: its messages go to the chat itself.
     TopicGone,
 }
 
-/// Whether the settlement counted.
+/// Whether the outcome was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// It is written down; and what others are to be told of the chat is planned.
+    /// The outcome is saved, and messages about the chat's state are enqueued.
     Kept(Told),
-    /// Another node has claimed the chat since: what it does counts.
+    /// Another node has claimed the chat since; only the newer claim counts.
     Overtaken,
 }
 
-/// Writes it down.
+/// Saves the outcome.
 pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Settled, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -135,11 +135,11 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
         .is_some())
 }
 
-/// What its deliveries are from now on.
+/// The state of the deliveries after this outcome.
 struct State {
     name: &'static str,
     reason: Option<String>,
-    /// How long they wait, beside what the chat waits for.
+    /// How long the deliveries wait, in addition to the chat's own pause.
     pause: Duration,
 }
 
@@ -157,7 +157,7 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         Outcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
         Outcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
         Outcome::Failed(why) => state("retrying", why, backoff()),
-        // What is not of a store has no link that could wait.
+        // Deliveries without a store have no link that could wait.
         Outcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
         Outcome::Throttled(pause) => state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now),
         Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
@@ -167,21 +167,21 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
     }
 }
 
-/// What was given up meanwhile, with its chat, stays so: it is only sent if it was sent.
+/// Saves the state of the deliveries. Those given up meanwhile with their chat stay dead, unless they were sent.
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &Outcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    // Somebody asked for one of a digest while it was on its way.
+    // A person asked for one order of the digest while the digest was being sent: that delivery stays open.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              settled_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // The newest buttons count, and those of a message that was written anew since.
+    // Older buttons for a message that was rewritten since are void.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              settled_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
@@ -213,8 +213,7 @@ async fn items(
     Ok(())
 }
 
-/// The message of an order, so that its changes edit it. The number 0 stands for one that is gone: its successor tells
-/// the same event.
+/// Saves the id of an order's message for later edits. Id 0 is a deleted message: its successor shows the same event.
 async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
     const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
@@ -242,7 +241,7 @@ async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Quer
     Ok(())
 }
 
-/// The events have reached this chat.
+/// Records receipts: the events have reached this chat.
 async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     const PROVE: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
@@ -261,22 +260,22 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Query
     Ok(())
 }
 
-/// The times of a chat's newest sends, with one more that ended now.
+/// SQL: the times of a chat's newest sends, with one more that ended now.
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
-/// The times of its newest edits, with one more.
+/// SQL: the times of a chat's newest edits, with one more.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// When Telegram allows the next send: a distance from this one, and for a group one a minute behind the twentieth last.
+/// SQL: when Telegram allows the next send: 1.05 s from now, and for a group a minute after its twentieth last send.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
-/// When the next edit may go: of a group's twenty sends a minute, twelve at most are edits.
+/// SQL: when the next edit may go. At most twelve of a group's twenty sends a minute are edits.
 const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Gives the lane and the bot's slot free, when Telegram allows the next. An attempt counts whatever came of it.
+/// Frees lane and slot from when Telegram allows the next send. Every attempt counts, whatever its outcome.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Only as long as it is this claim's: held to the same moment as the chat. Later, it may be another one's.
+    // Free the slot only while this claim holds it, until the same moment as the chat. Later claims may have taken it.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
@@ -288,7 +287,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // There may be more, in either lane: what was a message may be an edit now, and the other way round.
+    // Both lanes may have more work: a delivery may have changed from message to edit, or back.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {
@@ -305,7 +304,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     };
     match claim.lane {
         Lane::Messages => {
-            // A 429 for a message is for everything that goes to the chat.
+            // A 429 for a message stops all sends to the chat.
             let release = format!(
                 "with spent as (select {RECENT} as recent, c.edits from vestnik.vst_chat c where c.id = $1) \
                  update vestnik.vst_chat c set leased_until = '-infinity', leased_by = null, recent = s.recent, {WAITING}, \
@@ -322,7 +321,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
                 .await?;
         }
         Lane::Edits => {
-            // A 429 for an edit is for edits. And one that took long counts from a second after it began.
+            // A 429 for an edit stops edits only. A slow edit counts from a second after it began.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
                      c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \
@@ -340,7 +339,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     Ok(())
 }
 
-/// What went wrong in the chat last, for who asks how it is.
+/// Saves the chat's newest error for operators.
 async fn note(
     transaction: &Transaction<'_>,
     claim: &Claim,
@@ -356,7 +355,7 @@ async fn note(
     Ok(())
 }
 
-/// What failed may be tried again at once: Telegram takes messages again.
+/// Retries failed deliveries at once, because Telegram takes messages again.
 pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     const HURRY: &str = "with due as (update vestnik.vst_delivery set due_at = '-infinity' \
              where state = 'retrying' and failures > 0 and due_at > clock_timestamp() returning chat_id) \
@@ -368,7 +367,7 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Gives the lanes free whose lease is over, or whose node is gone. What it may have sent counts as sent just now.
+/// Frees the lanes whose lease has ended, or whose node is gone. Their sends count as sent just now.
 pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();

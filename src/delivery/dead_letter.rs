@@ -1,4 +1,4 @@
-//! What cannot be read is set aside: one delivery, or one chat, never stands before others.
+//! Gives up deliveries that cannot be read, so that one delivery or chat never blocks others.
 
 use std::error::Error as _;
 
@@ -10,12 +10,13 @@ use super::queue::ChatId;
 use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 
-/// Deliveries that are looked at, one by one, for the one that cannot be read.
+/// Deliveries that are checked one by one for the unreadable one.
 const SUSPECTS: i64 = 200;
-/// How long a chat is left alone whose deliveries can all be read, and which fails all the same, seconds.
+/// Seconds that a chat waits when it fails although all its deliveries can be read.
 const CHAT_PAUSE_S: f64 = 30.0;
 
-/// Whether all chats wait for the same: Postgres is away. What else fails would fail for this chat again.
+/// Whether the error concerns all chats, because Postgres is not reached. Any other error would fail for this chat
+/// again.
 pub(super) fn is_transient(error: &QueryError) -> bool {
     match error {
         QueryError::Postgres(error) => {
@@ -27,7 +28,7 @@ pub(super) fn is_transient(error: &QueryError) -> bool {
     }
 }
 
-/// Finds the deliveries of a lane that cannot be read, and gives them up. Where each of them can, the lane waits.
+/// Finds the unreadable deliveries of a lane, and gives them up. If all can be read, the lane waits.
 pub(super) async fn set_aside(
     client: &mut Lent,
     sources: &Sources,
@@ -59,7 +60,7 @@ pub(super) async fn set_aside(
     Ok(())
 }
 
-/// An error that may pass is none of the delivery's.
+/// Whether a delivery can be read. A transient error says nothing about the delivery.
 async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, QueryError> {
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;

@@ -1,5 +1,5 @@
-//! Plans what each chat is to be told: from a stored cursor, so that nothing is left out however long the engine was
-//! away, and under a unique key, so that planning twice changes nothing.
+//! Enqueues what each chat is owed. A stored cursor makes sure that no event is left out after downtime. A unique key
+//! makes repeated planning harmless.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,29 +18,29 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 
-/// Events planned in one transaction.
+/// Events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// An order older than this when it is planned, hours, is nobody's meal any more, and alarms nobody.
+/// Hours after which an order is too old for an escalation when it is enqueued.
 const ESCALATED_HOURS: i32 = 24;
-/// So long before it is wanted, minutes, somebody has to answer an order for later.
+/// Minutes before an order for later is wanted, from which its answer is due.
 const BEFORE_WANTED_MINUTES: i32 = 60;
-/// Classes of errors of Postgres that are about a value: another attempt fails as well.
+/// Classes of Postgres errors about a value: another attempt fails too.
 const REFUSED_VALUES: [&str; 2] = ["22", "23"];
-/// How long a batch may take.
+/// The deadline of a batch.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a batch did.
+/// The result of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planned {
-    /// A whole batch: there may be more.
+    /// The batch was full: there may be more events.
     Batch,
-    /// All that there was.
+    /// All events are enqueued.
     All,
-    /// Another node is at it.
+    /// Another node is enqueueing.
     Elsewhere,
 }
 
-/// Plans one batch. An event older than `stale` is for a digest.
+/// Enqueues one batch. An event older than `stale` is for a digest.
 pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     timeout(DEADLINE, plan_batch(pool, sources, stale))
         .await
@@ -49,7 +49,7 @@ pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Pl
 
 async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     let mut client = pool.get().await?;
-    // The lock comes first, so that the snapshot behind it sees what the last planner committed.
+    // Take the lock first, so that the next snapshot contains the commit of the last planner.
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction
@@ -73,8 +73,8 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
         }
     }
     pause::tell(&transaction, &batch.events, stale).await?;
-    // Where nothing of it concerns anybody, the cursor need not be written at each order: reading a little again costs
-    // less than a flush. After a busy time it is written once it has fallen behind.
+    // If no event of a batch concerns a chat, do not save the cursor for each order: reading again costs less than a
+    // flush. After a busy time, save it once it has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
         let statement = transaction
             .prepare_cached("update vestnik.vst_delivery_cursor set cursor = $1")
@@ -85,7 +85,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     Ok(if batch.more { Planned::Batch } else { Planned::All })
 }
 
-/// Plans these events, all or none. `false`: Postgres refuses a value, so that the same would fail again.
+/// Enqueues all of these events, or none. `false`: Postgres refuses a value, so another attempt would fail too.
 async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Result<bool, tokio_postgres::Error> {
     let attempt = transaction.savepoint().await?;
     let written = match insert(&attempt, due).await {
@@ -111,20 +111,20 @@ async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Resul
     Ok(false)
 }
 
-/// An event of which somebody may have to be told.
+/// An event that may concern a chat.
 pub(super) struct DueEvent {
     pub event: PartnerEvent,
-    /// The order or booking that it is about, as the engine's tables keep it.
+    /// The event's order or booking, as the engine's tables store it.
     pub subject: String,
-    /// Overtakes what is not: new ones, and what a kitchen must stop at once.
+    /// Goes first: new orders, and events that a kitchen must stop for.
     is_urgent: bool,
-    /// Too old when it was planned: for a digest.
+    /// Too old when it was enqueued: for a digest.
     pub is_stale: bool,
-    /// Only for chats that have been told of the order already.
+    /// Only for chats that already have a message of this order.
     is_for_those_who_know: bool,
 }
 
-/// What of these rows is told of orders. Of the engine's own events, `pause` tells.
+/// The events of orders among these rows. Module `pause` handles the engine's own events.
 fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
     let ages: HashMap<EventId, f64> = rows.iter().map(|due| (due.event.id, due.age_s)).collect();
     let rows: Vec<&JournalEvent> = rows.iter().map(|due| &due.event).collect();
@@ -133,7 +133,7 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
         let subject = event.subject.as_ref()?.id.to_string();
         let removed = matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved);
         let changed = matches!(event.kind, EventType::OrderChanged | EventType::BookingChanged);
-        // A shop that deletes its old orders tells nobody anything.
+        // Deleting old orders in the shop sends no messages.
         if removed && !event.concerns_open() {
             return None;
         }
@@ -148,9 +148,9 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
     due.collect()
 }
 
-/// Escalations begin with what waits for an answer, and end with what is no longer so. Rows for the chats that mirror
-/// everything; for the fallback chats, where no panel of the store could ring; and for any chat that has this order's
-/// message, what changes it, and a note that sounds where it is cancelled.
+/// Begins escalations for events that need an answer, and ends those that need none any more. Enqueues rows for mirror
+/// chats, and for fallback chats where no panel could ring. Any chat with the order's message gets its changes, and a
+/// note with a sound for a cancellation.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
@@ -186,8 +186,8 @@ async fn insert(
         |due: &DueEvent| is_over(due.event.kind) && !due.is_stale,
     ]
     .map(|is: fn(&DueEvent) -> bool| due.iter().map(is).collect::<Vec<bool>>());
-    // Escalations before chats, in the order in which those that take their steps lock them, too. An event ends only
-    // what began before it.
+    // Escalations come before chats: steps lock them in the same order. An event ends only escalations that began
+    // before it.
     let begun: Vec<&DueEvent> = due.iter().filter(|due| begins(due)).collect();
     if !begun.is_empty() {
         begin(transaction, &begun).await?;
@@ -203,9 +203,8 @@ async fn insert(
     Ok(())
 }
 
-/// Behind a standstill, somebody may still answer before anybody is alarmed. While a store is closed, nobody is, and for an
-/// order for later nobody is before its time. One that is held is looked at then: from its store's opening on, somebody has the
-/// usual time to answer.
+/// Begins escalations. For stale events the answer time starts now, because a person may still answer. An escalation is
+/// held while the store is closed, and before an order for later needs an answer. Answer time starts at the opening.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],
@@ -238,7 +237,7 @@ async fn begin(
     Ok(())
 }
 
-/// When an order for later is wanted. Who asks for a table waits for an answer at once.
+/// When an order for later is wanted. A booking needs an answer at once.
 fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
     let subject = due.event.subject.as_ref()?;
     subject.due_at.filter(|_| subject.kind == SubjectKind::Order)
@@ -259,23 +258,23 @@ async fn end(
     Ok(())
 }
 
-/// Whether somebody has to answer from here on.
+/// Whether this event needs an answer from a person.
 fn begins(due: &DueEvent) -> bool {
     let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
     is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)
 }
 
-/// Whether an event overtakes what is told beside it.
+/// Whether deliveries of this event go before others.
 pub(super) fn is_urgent(kind: EventType) -> bool {
     is_new(kind) || is_over(kind)
 }
 
-/// Whether an event brings something new.
+/// Whether this event brings something new.
 pub(super) fn is_new(kind: EventType) -> bool {
     matches!(kind, EventType::NewOrder | EventType::NewBooking)
 }
 
-/// Whether a kitchen must stop.
+/// Whether the kitchen must stop.
 pub(super) fn is_over(kind: EventType) -> bool {
     matches!(
         kind,
@@ -283,7 +282,7 @@ pub(super) fn is_over(kind: EventType) -> bool {
     )
 }
 
-/// How the wait for an answer ends with this event, if it does.
+/// The escalation's outcome that this event causes; `None`: the escalation goes on.
 fn ends_as(due: &DueEvent) -> Option<&'static str> {
     match due.event.subject.as_ref()?.visible_status() {
         Some(Status::Pending) => None,

@@ -1,4 +1,4 @@
-//! What events mean, as messages tell them: translated as the sources say now, with what was looked up beside them.
+//! The meaning of events for messages: translated with today's mappings, plus the items that were looked up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,41 +16,41 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::lookup::look_up;
 
-/// How long another table is waited for, for the items of a message.
+/// Limits of a look-up in another table for the items of a message.
 const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
 
 /// A delivery of an event, or of a note about it.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// Its row.
+    /// The id of the delivery's row.
     pub id: i64,
     /// The event.
     pub event: Told,
-    /// How long ago it happened.
+    /// The age of the event.
     pub age: Duration,
 }
 
-/// An event as a message needs it.
+/// An event, as messages need it.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// Its number.
+    /// The event's id.
     pub id: i64,
-    /// What happened.
+    /// The type of the event.
     pub kind: EventType,
-    /// The order or booking as it stood then.
+    /// The order or booking at that moment.
     pub subject: Arc<Canonical>,
-    /// Its status before, where people saw it.
+    /// The previous status; `None`: there was none, or it was hidden.
     pub previous: Option<Status>,
-    /// The fields that changed, as the wire calls them.
+    /// The changed fields, by their names in the protocol.
     pub changed: Vec<&'static str>,
-    /// Of a change of fields: the order or booking before it.
+    /// The order or booking before a change of fields; `None`: another kind of event.
     pub before: Option<Arc<Canonical>>,
-    /// When.
+    /// When the event happened.
     pub at: OffsetDateTime,
 }
 
 impl Told {
-    /// When it was promised to be ready, as far as this event says.
+    /// When the order was promised to be ready; `None`: this event does not say.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
             .subject
@@ -60,7 +60,7 @@ impl Told {
     }
 }
 
-/// What these deliveries tell, or are about; the urgent first.
+/// The events of these deliveries, or the events that they are about; urgent deliveries first.
 pub(super) async fn told_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -86,7 +86,7 @@ pub(super) async fn told_of(
     Ok(events.into_iter().filter_map(item).collect())
 }
 
-/// Whether what a delivery tells can be read: an error says that it cannot.
+/// Whether a delivery can be read: an error means that it cannot.
 pub(super) async fn is_readable(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -95,7 +95,7 @@ pub(super) async fn is_readable(
     told_of(transaction, sources, &[delivery]).await.map(drop)
 }
 
-/// What these events mean now, with what was looked up. An event of a source that is gone means nothing any more.
+/// Translates these events, with their look-ups. Events of removed sources are left out.
 pub(super) async fn told_events(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -114,7 +114,7 @@ pub(super) async fn told_events(
                 savepoint.commit().await?;
                 lookups.extend(id, found);
             }
-            // An order is told without its items rather than late.
+            // Sending the order without its items is better than sending it late.
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);

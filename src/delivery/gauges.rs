@@ -1,4 +1,4 @@
-//! The figures of the durable sends that stand in Postgres, the same on every node.
+//! The gauges of durable sends. Their values are read from Postgres, so every node reports the same ones.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Between two looks.
+/// Time between two readings.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The label of a figure, where a node serves several databases.
+/// The label of a metric; empty unless the node serves several databases.
 pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Label> {
     database.map(|name| Label::new("database", name.to_owned())).into_iter()
 }
 
-/// Tells them until the shutdown; with the database's name, where the node serves several.
+/// Updates the gauges until the shutdown. `database` is the label where the node serves several databases.
 pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
     let labels: Vec<Label> = database_label(database).collect();
     loop {
@@ -30,7 +30,7 @@ pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) 
 }
 
 async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
-    // What is open has an index of its own; what is settled would have to be counted row by row, and is a counter.
+    // Open deliveries have an index. Completed ones would be counted row by row, so they have a counter instead.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
              coalesce(extract(epoch from clock_timestamp() - min(planned_at)), 0)::float8, \

@@ -1,16 +1,16 @@
-//! The two lanes of a chat: new messages, and edits of those that are there. Each has a send of its own under way at
-//! most and pauses of its own, so that no edit, and no 429 for one, delays a new order.
+//! The two lanes of a chat: new messages, and edits of sent ones. Each lane has at most one send under way, and its own
+//! pauses. So neither an edit nor a 429 for an edit delays a new order.
 
-/// A lane.
+/// A lane of a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// New messages.
     Messages,
-    /// Edits of messages that are there, and of their buttons.
+    /// Edits of sent messages, and of their buttons.
     Edits,
 }
 
-/// The columns of `vestnik.vst_chat` that are a lane's own.
+/// The columns of `vestnik.vst_chat` that belong to one lane.
 pub(super) struct Columns {
     pub next_at: &'static str,
     pub wakes_at: &'static str,
@@ -20,7 +20,7 @@ pub(super) struct Columns {
 }
 
 impl Lane {
-    /// Both of them, in the order in which they are claimed.
+    /// Both lanes, in the order in which they are claimed.
     pub const ALL: [Self; 2] = [Self::Messages, Self::Edits];
 
     pub(super) fn columns(self) -> Columns {
@@ -42,7 +42,7 @@ impl Lane {
         }
     }
 
-    /// Whether an open delivery `d` is this lane's: an edit is what has a message to be edited.
+    /// SQL: whether an open delivery `d` belongs to this lane. An edit is a delivery whose message was already sent.
     pub(super) fn has(self) -> &'static str {
         match self {
             Self::Messages => {
@@ -57,16 +57,16 @@ impl Lane {
     }
 }
 
-/// When an open delivery `d` may be sent: its own pause, and that of its link.
+/// SQL: when an open delivery `d` may be sent: after its own pause, and that of its link.
 pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 
-/// Whether nothing that happened to its order before an open delivery `d` waits for its time.
+/// SQL: whether no earlier delivery of the same order still pauses before an open delivery `d`.
 pub(super) const IS_NEXT: &str = "not exists (select from vestnik.vst_delivery o \
      where o.chat_id = d.chat_id and o.subject = d.subject and o.store_id = d.store_id and o.id < d.id \
        and o.due_at > clock_timestamp() and o.state in ('pending', 'sending', 'retrying'))";
 
-/// Whether an open delivery `d` may be sent now.
+/// SQL: whether an open delivery `d` may be sent now.
 pub(super) fn is_due() -> String {
     format!("{DUE_AT} <= clock_timestamp() and {IS_NEXT}")
 }

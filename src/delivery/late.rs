@@ -1,4 +1,4 @@
-//! Orders that are being prepared longer than was promised: the chats that have them are told once, with a sound.
+//! Orders that take longer than promised: the chats that have such an order get one note with a sound.
 
 use crate::infra::db::{Pool, Transaction};
 
@@ -7,10 +7,10 @@ use crate::domain::event::EventId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, QueryError};
 
-/// Promises looked at in one transaction.
+/// Promises that one transaction checks.
 const BATCH: i64 = 200;
 
-/// Keeps what is promised from here on, and forgets what is no promise any more.
+/// Saves new promises, and deletes those that are void.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at) \
          select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at) \
@@ -31,7 +31,7 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
             _ => over.push(due),
         }
     }
-    // What became of an order last counts.
+    // The newest event of an order counts.
     let ids = |id: &EventId| id.0;
     if !over.is_empty() {
         let events: Vec<i64> = over.iter().map(|due| ids(&due.event.id)).collect();
@@ -58,7 +58,7 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// Tells of those that are late. How many.
+/// Enqueues notes for late orders. Returns their number.
 pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
     const TELL: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
              select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() \

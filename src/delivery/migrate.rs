@@ -1,11 +1,11 @@
-//! A group that became a supergroup has another number at Telegram.
+//! A group that became a supergroup has a new id at Telegram.
 
 use crate::infra::db::{Pool, Transaction};
 
 use super::queue::ChatId;
 use crate::infra::db::{self, QueryError};
 
-/// A message of the group's own says that it has another number. Whether the old one was known.
+/// Handles a group's own message about its new id. Returns whether the old id was known.
 pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -22,8 +22,8 @@ pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, QueryErro
     .await
 }
 
-/// The chat has this number from now on. Where another row has it, what waits goes there. The messages of the old group
-/// cannot be edited: their numbers are others' in the new one.
+/// Gives the chat its new id. If another row has that id already, open deliveries and links move to that row. Messages
+/// of the old group cannot be edited, because their ids differ in the new one.
 pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), QueryError> {
     let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1";
     transaction.execute(forget, &[&chat.0]).await?;

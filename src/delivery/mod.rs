@@ -1,10 +1,10 @@
-//! Durable sends: messages that must reach a person even if the engine, Telegram or the database was away. `enqueue`
-//! turns events into rows, `queue` claims them under Telegram's budgets, in one of a chat's `lane`s. `choice` picks a
-//! chat's next work, `next_message` says what it may be, `worker` sends it, `complete` saves the outcome. `dead_letter`
-//! sets aside unreadable rows; `cleanup` deletes finished ones; `gauges` has the metrics. `chat_state` reports a chat
-//! that takes no messages, `migrate` follows a group to its new number, `shared_bot` is the lease of the bot.
-//! `escalation` executes the next step while nobody answers, `unattended_alarm` finds open stores without a panel,
-//! `webhook` is the last step. `pause` reports a pause, `today` counts a day.
+//! Durable sends: messages that must reach a person despite failures of the engine, Telegram or the database. `enqueue`
+//! turns events into rows. `queue` claims the rows within Telegram's limits, in one of a chat's two `lane`s. `choice`
+//! picks a chat's next work, `next_message` has its kinds, `worker` sends it, `complete` saves the outcome.
+//! `dead_letter` gives up unreadable rows, `cleanup` deletes finished ones, `gauges` has the metrics. `chat_state`
+//! reports a chat that takes no messages, `migrate` gives a group its new id, `shared_bot` has the bot's lease.
+//! `escalation` executes the next step while nobody answers, and `webhook` is the last step. `unattended_alarm` finds
+//! open stores without a panel, `pause` reports a pause, `today` counts a day.
 
 pub mod chat_links;
 pub mod chat_state;

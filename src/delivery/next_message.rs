@@ -1,4 +1,4 @@
-//! What is sent to a chat: the message of an order, a digest, a note, an alarm, an answer, or buttons.
+//! The kinds of messages to a chat: an order, a digest, a note, an alarm, an answer, or buttons.
 
 use std::time::Duration;
 
@@ -7,110 +7,110 @@ use super::note::Noted;
 use crate::domain::event::EventType;
 use crate::telegram::message::Button;
 
-/// What the messages of a store look like.
+/// The language, time zone and sound of a store's messages in a chat.
 #[derive(Debug, Clone)]
 pub struct Style {
     /// The store.
     pub store: String,
-    /// What people call it.
+    /// The store's display name; `None`: it has none.
     pub store_name: Option<String>,
     /// The IANA name of its time zone.
     pub time_zone: String,
-    /// Of the chat.
+    /// The code of the chat's language.
     pub language: String,
     /// Whether the chat wants no sound now.
     pub muted: bool,
 }
 
-/// One order or booking in one chat.
+/// The message of one order or booking in one chat.
 #[derive(Debug)]
 pub struct Subject {
-    /// How.
+    /// The message's language, time zone and sound.
     pub style: Style,
-    /// The source's number and the key: `1 123`.
+    /// The source's id and the key: `1 123`.
     pub subject: String,
-    /// What the message tells: the new order where it is known, else the newest change.
+    /// The event that the message shows: the new order where it is known, otherwise the newest change.
     pub base: Told,
-    /// Where it stands.
+    /// The newest event: the current state.
     pub latest: Told,
-    /// Who brought it there by a button.
+    /// The person who pressed a button for the newest event; `None`: no button.
     pub by: Option<String>,
-    /// The message that is there already.
+    /// The sent message to edit; `None`: a new message.
     pub message: Option<i32>,
-    /// How it came here, where nobody answered.
+    /// The escalation step that brought the order here; `None`: no step did.
     pub escalated: Option<Escalated>,
-    /// Whether it makes a sound.
+    /// Whether the message makes a sound.
     pub sounds: bool,
-    /// The deliveries that it settles.
+    /// The deliveries that the message completes.
     pub items: Vec<i64>,
 }
 
-/// An order that comes to a chat because nobody answered.
+/// Why an order that nobody answered comes to this chat.
 #[derive(Debug)]
 pub struct Escalated {
-    /// How long it has waited.
+    /// How long the order has waited.
     pub waited: Duration,
-    /// Whether it reached a panel before.
+    /// Whether the order reached a panel before.
     pub panel: bool,
-    /// The chats that have it already, by their titles, and how many more.
+    /// The titles of chats that already have the order, and the number of further ones.
     pub chats: Vec<String>,
 }
 
-/// What is sent to a chat next.
+/// The next message for a chat.
 #[derive(Debug)]
 pub enum Work {
-    /// The message of one order or booking, brought to where it stands.
+    /// The message of one order or booking, in its current state.
     Subject(Box<Subject>),
-    /// Many of them in one message.
+    /// Many orders and bookings in one message.
     Digest {
-        /// How.
+        /// The digest's language, time zone and sound.
         style: Style,
-        /// The oldest first.
+        /// The events, oldest first.
         items: Vec<Item>,
-        /// Deliveries of notes about them: the digest says it, too.
+        /// Deliveries of notes about these events, which the digest covers.
         notes: Vec<i64>,
-        /// Whether the chat, or the engine, was away; otherwise there is more than a chat takes.
+        /// Whether the chat or the engine was away. Otherwise there are more events than a chat may get one by one.
         was_away: bool,
-        /// Whether it makes a sound.
+        /// Whether the digest makes a sound.
         sounds: bool,
     },
-    /// A message beside those of the orders, that sounds and leads to them.
+    /// A message with a sound that replies to an order's message.
     Note(Box<Noted>),
-    /// Nobody could ring, or somebody can again.
+    /// An alarm: no panel of the store can ring, or the all-clear.
     Alarm {
-        /// How.
+        /// The alarm's language, time zone and sound.
         style: Style,
-        /// What.
+        /// The text of the alarm.
         alarm: Alarm,
-        /// Its delivery.
+        /// The alarm's delivery.
         item: i64,
     },
-    /// An answer to a command, or news of the store.
+    /// An answer to a command, or news about the store.
     Reply {
-        /// HTML.
+        /// The text, as HTML.
         text: String,
-        /// Rows of buttons below it.
+        /// Rows of buttons below the answer.
         buttons: Vec<Vec<Button>>,
-        /// Whether it makes a sound.
+        /// Whether the answer makes a sound.
         sounds: bool,
-        /// Its delivery.
+        /// The answer's delivery.
         item: i64,
     },
-    /// Other buttons below a message that is there.
+    /// New buttons for a sent message.
     Keyboard {
-        /// Its number.
+        /// The message's id.
         message: i32,
-        /// Rows of them.
+        /// Rows of buttons.
         rows: Vec<Vec<Button>>,
-        /// Its delivery.
+        /// The delivery of the buttons.
         item: i64,
     },
 }
 
-/// What an alarm says.
+/// The text of an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
-    /// The store is open and nobody could hear an order.
+    /// The store is open, and no panel can ring for an order.
     Raised,
     /// A panel can ring again.
     ClearedByPanel,
@@ -119,7 +119,7 @@ pub enum Alarm {
 }
 
 impl Work {
-    /// The deliveries that it settles.
+    /// The deliveries that the message completes.
     pub fn items(&self) -> Vec<i64> {
         match self {
             Self::Subject(subject) => subject.items.clone(),
@@ -131,7 +131,7 @@ impl Work {
         }
     }
 
-    /// The store that it is about, and how it looks.
+    /// The store's language, time zone and sound; `None`: the message belongs to no store.
     pub fn style(&self) -> Option<&Style> {
         match self {
             Self::Subject(subject) => Some(&subject.style),
@@ -141,7 +141,7 @@ impl Work {
         }
     }
 
-    /// Whether a new message of it makes no sound.
+    /// Whether a new message of this kind makes no sound.
     pub fn is_silent(&self) -> bool {
         match self {
             Self::Subject(subject) => !subject.sounds,
@@ -153,7 +153,7 @@ impl Work {
         }
     }
 
-    /// The events of it by which orders became new.
+    /// The events by which orders became new.
     pub fn new_orders(&self) -> Vec<i64> {
         let told: Vec<&Told> = match self {
             Self::Subject(subject) => vec![&subject.base, &subject.latest],

@@ -1,5 +1,5 @@
-//! Messages beside an order's own: it was cancelled, or nobody answers. An edit makes no sound, so they do: each replies to the
-//! order's message, which is one tap away then.
+//! Messages next to an order's own: the order was cancelled, or nobody answers. An edit makes no sound, so these
+//! messages do. Each replies to the order's message, so that it is one tap away.
 
 use crate::infra::db::Transaction;
 
@@ -10,27 +10,27 @@ use super::queue::ChatId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// Notes of a kind that come one by one; above, they come as one.
+/// The most notes of a kind that are sent one by one; more are sent in one message.
 const ONE_BY_ONE: usize = 3;
 
-/// What a note says.
+/// The text of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
     /// The order is cancelled: the kitchen must stop.
     Cancelled,
-    /// Nobody has answered yet.
+    /// Nobody has answered the order yet.
     Unanswered,
-    /// It is not ready, though it was promised.
+    /// The order is not ready at the promised time.
     Late,
-    /// Somebody asked where it is.
+    /// A person asked for the order's message.
     Shown,
 }
 
 impl Note {
-    /// All of them.
+    /// All notes.
     pub const ALL: [Self; 4] = [Self::Cancelled, Self::Unanswered, Self::Late, Self::Shown];
 
-    /// Its name in the database and in the texts.
+    /// The note's name in the database and in the catalogs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
@@ -40,36 +40,36 @@ impl Note {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The note with this name; `None`: no note has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|note| note.as_str() == name)
     }
 
-    /// Whether it makes a sound in a chat that wants none now, too.
+    /// Whether the note makes a sound even in a chat that wants none now.
     pub fn is_heard_by_all(self) -> bool {
         self == Self::Cancelled
     }
 }
 
-/// A note, or several of a kind in one message.
+/// One note, or several of a kind in one message.
 #[derive(Debug)]
 pub struct Noted {
-    /// How.
+    /// The message's language, time zone and sound.
     pub style: Style,
-    /// What it says.
+    /// The kind of the note.
     pub note: Note,
-    /// Of these, the oldest first: each with its delivery and its event.
+    /// The deliveries with their events, oldest first.
     pub about: Vec<Item>,
-    /// The message of the order, where there is one order and it has one.
+    /// The order's message to reply to; `None`: several orders, or no message.
     pub reply_to: Option<i32>,
 }
 
-/// Whether one of these makes a sound whatever the chat wants.
+/// Whether one of these notes makes a sound even in a chat that wants none now.
 pub(super) fn must_be_heard(notes: &[&Open]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
-/// The first of what is open, a note, and those like it; `None`: they mean nothing any more, and are settled.
+/// The first open note, together with others of its kind; `None`: none is needed any more, and they are completed.
 pub(super) async fn work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -115,7 +115,7 @@ pub(super) async fn work(
     }))))
 }
 
-/// Nobody is told that an order waits which was answered meanwhile. The deliveries that are over.
+/// Completes notes about orders that were answered meanwhile. Returns these deliveries.
 async fn settle_answered(
     transaction: &Transaction<'_>,
     note: Note,

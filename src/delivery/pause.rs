@@ -1,4 +1,4 @@
-//! A store is paused, or takes orders again: its chats are told, without a sound, and behind its orders.
+//! A store is paused or takes orders again: its chats get a message without sound, after the store's orders.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::infra::db::Transaction;
 use crate::journal::Due;
 use crate::telegram::pause::{Notice, notice};
 
-/// Plans a message for each chat of each store that was paused or resumed, of what was said last. What is old is no news.
+/// Enqueues a message for each chat of a paused or resumed store. Only the newest state counts, and stale events send
+/// nothing.
 pub(super) async fn tell(
     transaction: &Transaction<'_>,
     due: &[Due],

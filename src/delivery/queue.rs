@@ -1,6 +1,6 @@
-//! Claims durable sends. All the rules of who may send what and when are here, in Postgres, for all nodes
-//! together: one send at a time in a lane of a chat, a second between two, twenty a minute for a group, thirty a second for
-//! the bot; each counted from the *end* of a send, for when within it Telegram counted it is not known.
+//! Claims durable sends. All rules about who may send what, and when, are here in Postgres, for all nodes together. A
+//! lane of a chat has one send at a time and a second between two sends. A group gets twenty a minute, the bot thirty a
+//! second. Times count from the *end* of a send, because the moment when Telegram counted it is not known.
 
 use std::time::Duration;
 
@@ -16,79 +16,79 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// Slots of the bot, from the first on, that are for what must not delay orders: chats whose last send failed, which holds
-/// its slot for the whole deadline when it hangs; edits; and answers to chats that belong to no store.
+/// The bot's first slots, for sends that must not delay orders: edits, answers to chats without a store, and chats
+/// whose last send failed. A failing send that hangs holds its slot for the whole deadline.
 const SLOTS_OF_THE_REST: i32 = 10;
-/// The shortest wait for what is due soon.
+/// The shortest wait for a delivery that is due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
-/// The wait for what is due already, but was not to be had.
+/// The wait when a delivery is due but could not be claimed.
 const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 
-/// A chat's row.
+/// The id of a chat's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChatId(pub i64);
 
-/// A chat that this node may send to, once.
+/// A claimed chat: this node may send one message to it.
 #[derive(Debug)]
 pub struct Claim {
-    /// Its row.
+    /// The id of the chat's row.
     pub chat: ChatId,
-    /// Which of its lanes.
+    /// The claimed lane.
     pub lane: Lane,
-    /// Its number at Telegram.
+    /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// What it is called, where that is known.
+    /// The chat's title; `None`: not known.
     pub title: Option<String>,
-    /// The topic of a forum that it goes to.
+    /// The topic of a forum that the message goes to; `None`: no topic.
     pub topic: Option<i32>,
-    /// Failures in a row of what is sent, though Telegram was reached.
+    /// Failures of these deliveries in a row while Telegram was reached.
     pub failures: u32,
-    /// How often Telegram has refused it: once, and it goes without markup; twice, and without buttons.
+    /// Refusals of these deliveries by Telegram. After one, they go without markup; after two, without buttons too.
     pub refusals: u32,
-    /// Whether its link is blocked, and the others were told.
+    /// Whether the link is blocked, and the other chats were notified of that.
     pub was_blocked: bool,
-    /// Which claim of the lane this is. Only the newest settles.
+    /// The number of this claim in the lane. Only the newest claim may save its outcome.
     pub fence: i64,
-    /// The slot of the bot that its send takes.
+    /// The bot's slot that this send takes.
     pub slot: i32,
-    /// How long chat and slot are held for it, seconds.
+    /// How long the claim holds chat and slot, seconds.
     pub held_s: f64,
-    /// The send must have begun before: from then on the lease might end while it is under way. Counted from before
-    /// the claim was asked for, by a clock that goes on while the process is stopped.
+    /// The send must begin before this moment; after it, the lease might end during the send. It counts from before the
+    /// claim was requested, by a clock that also runs while the process is stopped.
     pub send_by: Instant,
     /// What to send.
     pub work: Work,
 }
 
-/// What a claim brought.
+/// The result of a claim.
 #[derive(Debug)]
 pub enum Claimed {
-    /// Something to send.
+    /// A chat with something to send.
     Work(Box<Claim>),
-    /// A chat that had nothing: try again.
+    /// A claimed chat had nothing to send: try again.
     Empty,
     /// Nothing may be sent before this much time.
     Idle(Duration),
 }
 
-/// The rules of a claim that are settings, and who claims.
+/// The settings of a claim, and the claiming node.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How long it holds.
+    /// How long a claim holds.
     pub lease: Duration,
-    /// How long its send may take.
+    /// How long a send may take.
     pub deadline: Duration,
-    /// Messages that may wait for a chat; above: digests.
+    /// Deliveries that may be open for a chat; above this number it gets digests.
     pub digest_threshold: usize,
-    /// The longest that an idle node waits before it looks again.
+    /// The longest wait of an idle node before it looks again.
     pub idle: Duration,
-    /// SHA-256 of the bot's token: whether the bot is stopped is asked of that one.
+    /// SHA-256 of the bot's token. A stop of the bot counts only for the token that it names.
     pub bot: [u8; 32],
-    /// The node, as it stands in `vestnik.vst_bot_node`.
+    /// The node's name in `vestnik.vst_bot_node`.
     pub node: String,
 }
 
-/// Claims the next chat that may be sent to: for a message, or else for an edit.
+/// Claims the next chat that may be sent to: for a message, otherwise for an edit.
 pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, QueryError> {
     for lane in Lane::ALL {
         if let Some(claimed) = db::with_timeout(claim_in(pool, sources, rules, lane)).await? {
@@ -103,7 +103,7 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
     .await
 }
 
-/// `None`: no chat may be sent to in this lane now.
+/// Claims a chat in one lane; `None`: no chat may be sent to in this lane now.
 async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, QueryError> {
     let asked = Instant::now();
     let send_by = asked + rules.lease - rules.deadline;
@@ -111,7 +111,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
-    // A send that begins and ends at the last moment of its lease still has its distance from the next.
+    // Even a send that ends at the last moment of its lease keeps its distance from the next one.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
@@ -121,7 +121,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let sources = sources.in_force(&transaction).await?;
     let work = match next(&mut transaction, &sources, chat, lane, rules.digest_threshold).await {
         Ok(work) => work,
-        // Postgres is away, or busy: all chats wait for the same.
+        // Postgres is not reached, or busy: the failure concerns all chats.
         Err(error) if dead_letter::is_transient(&error) => return Err(error),
         Err(error) => {
             transaction.rollback().await?;
@@ -154,13 +154,13 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     Ok(Some(Claimed::Work(Box::new(claim))))
 }
 
-/// A chat and a slot of the bot, or neither. What is locked is somebody else's. Chat and slot are held to the same moment,
-/// counted from the transaction's start: by it the settlement knows the slot again.
+/// Claims a chat and a slot of the bot, or neither; skips rows that another node has locked. Chat and slot are held
+/// until the same moment, counted from the transaction's start. `release` recognizes the slot by that moment.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
     let (next_at, wakes_at, until) = (own.next_at, own.wakes_at, own.leased_until);
     let (is_first, may_go) = match lane {
-        // An edit under way counts when it begins, or a second later on a slow line.
+        // An edit under way counts when it begins, or up to a second later on a slow connection.
         Lane::Messages => (
             "c.failures = 0 and exists (select from vestnik.vst_chat_link l where l.chat_id = c.id)",
             "(c.edit_leased_until = '-infinity' \
@@ -175,8 +175,8 @@ fn claim_sql(lane: Lane) -> String {
                or (select count(*) from unnest(c.edits) t where t > clock_timestamp() - w.span) < w.least)",
         ),
     };
-    // Where both lanes wait, messages have 14 of a group's 20 sends a minute and edits the rest; of a private chat's, 7 of 10
-    // in 10 s.
+    // Where both lanes have work, messages get 14 of a group's 20 sends a minute, and edits the rest. In a private
+    // chat, messages get 7 of 10 sends in 10 s.
     format!(
         "with chat as ( \
              select c.id, {is_first} as is_first from vestnik.vst_chat c cross join lateral ( \
@@ -218,7 +218,7 @@ async fn next(
     next_work(transaction, sources, chat, lane, digest_threshold).await
 }
 
-/// Buttons that somebody who pressed one waits for. They are of no use a minute later.
+/// New buttons for a person who pressed one and waits. After a minute they are useless.
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
     const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', settled_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and state in ('pending', 'sending', 'retrying') \
@@ -242,7 +242,6 @@ async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<
     }))
 }
 
-/// What is known of the deliveries that are sent.
 struct Sending {
     topic: Option<i32>,
     failures: u32,
@@ -271,10 +270,10 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
     })
 }
 
-/// How long until something may be sent, `idle` at most, and so long where the bot is stopped. What is due already
-/// and was not claimed is locked by another node, or waits for a slot: that is looked at again soon.
+/// Time until something may be sent: at most `idle`, and `idle` while the bot is stopped. A delivery that is due but
+/// not claimed is locked by another node, or waits for a slot; look again soon.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
-    // Where no chat waits there is no answer, rather than the time of a slot, which may be infinite.
+    // Without a waiting chat, return no row instead of the time of a slot, which may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
                  select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.vst_chat \
@@ -296,7 +295,7 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// The lane has nothing that is due. A planner that has just given it something waits for this row, and marks it again.
+/// The lane has nothing due. A planner that enqueues for this chat meanwhile waits for the row, and marks it again.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

@@ -1,4 +1,4 @@
-//! What somebody asks for again: an order that came in a digest, or is far above, and the list of those that are open.
+//! Orders that a person asks for again: one from a digest or far above in the chat, or the list of open ones.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// Orders of a chat that are looked through for open ones, the newest.
+/// The newest orders of a chat that are searched for open ones.
 const LOOKED_AT: i64 = 300;
-/// So far back, hours.
+/// How far back the search goes, hours.
 const HOURS: i32 = 48;
-/// The most that are listed.
+/// The most orders in the list.
 const LISTED: usize = 60;
 
-/// Brings an order or booking: as a message of its own, or, where it has one, by a reply that leads to it.
+/// Sends an order or booking again: as a message of its own, or, if it has one, by a reply to that message.
 pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \
@@ -43,7 +43,7 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
     .await
 }
 
-/// What a chat has been told of these stores and is open, the oldest first, each as it stands.
+/// The open orders of these stores that the chat already got, oldest first, each in its current state.
 pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, QueryError> {
     const TOLD: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \

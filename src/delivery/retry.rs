@@ -1,19 +1,19 @@
-//! How long to wait after a failure before the next attempt. Pure, so that it is tested without a clock.
+//! How long to wait after a failure before the next attempt. Pure, so that tests need no clock.
 
 use std::time::Duration;
 
-/// How a wait grows.
+/// The bounds of a wait that doubles with each failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Pauses {
-    /// After the first failure.
+    /// The wait after the first failure.
     pub first: Duration,
-    /// However many failures.
+    /// The longest wait, after any number of failures.
     pub longest: Duration,
 }
 
 impl Pauses {
-    /// The pause after this many failures in a row: doubled each time, and up to a quarter less, so that what failed
-    /// together does not come back together. `jitter` is from 0 to 1.
+    /// The wait after this many failures in a row. It doubles each time, and is up to a quarter shorter, so that
+    /// simultaneous failures do not retry together. `jitter` is from 0 to 1.
     pub fn after(self, failures: u32, jitter: f64) -> Duration {
         let doubled = self
             .first

@@ -1,5 +1,5 @@
-//! The bot, as all nodes share it: which nodes are up, who of them polls Telegram, how far, what it took and has not dealt
-//! with yet, and whether the bot is let in at all.
+//! The bot, shared by all nodes: which nodes are up, which node polls Telegram, the position of the poll, updates that
+//! are not handled yet, and whether Telegram accepts the token.
 
 use std::time::Duration;
 
@@ -14,37 +14,37 @@ use tokio_util::sync::CancellationToken;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
 
-/// Between two times that a node says that it is up.
+/// Time between two heartbeats of a node.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long Postgres may take to hear it.
+/// How long Postgres may take for a heartbeat.
 const BEAT_DEADLINE: Duration = Duration::from_secs(3);
-/// A node whose session is there, and that says nothing for so long, is gone, seconds: it hangs, or a pooler keeps the
-/// session for it.
+/// Seconds without a heartbeat after which a node counts as gone although its session exists: the node hangs, or a
+/// pooler keeps the session open.
 const SILENCE_S: f64 = 8.0;
-/// What a node whose session has ended was sending is begun anew by another one after so long, seconds: it may only have
-/// lost the session, and open another.
+/// Seconds after the end of a node's session until other nodes send its claims again. The node may only have lost the
+/// session, and open another.
 const LEASE_GRACE_S: f64 = 3.0;
-/// Behind a start of Postgres, all sessions are new, seconds.
+/// Seconds after a start of Postgres in which a missing session means nothing, because all sessions are new.
 const START_GRACE_S: f64 = 5.0;
 
-/// Whether this node polls for the whole fleet.
+/// Whether this node polls for all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
-    /// It does, and goes on behind this update.
+    /// This node polls.
     Ours {
-        /// What to ask Telegram for next.
+        /// The update that the next poll asks Telegram for.
         next_update: i64,
-        /// Whether another node polled before, or none did.
+        /// Whether the lease is new to this node: another node polled before, or none did.
         is_new: bool,
     },
-    /// Another node does.
+    /// Another node polls.
     Elsewhere,
-    /// The bot is stopped: its token is not let in.
+    /// The bot is stopped: Telegram refused its token.
     Stopped,
 }
 
-/// Says that this node is up, each second, over a session of its own: when the process ends, however it ends, Postgres
-/// knows at once.
+/// Reports each second that this node is up, over its own session. When the process ends in any way, Postgres notices
+/// at once.
 pub struct Heartbeat {
     node: String,
     url: SecretString,
@@ -52,18 +52,19 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Of this node; `url` reaches Postgres itself rather than a transaction pooler, where there is such an address.
+    /// The heartbeat of this node. `url` leads to Postgres itself, not to a transaction pooler, if such an address
+    /// exists.
     pub fn new(node: String, url: SecretString) -> Self {
         let beating = watch::Sender::new(false);
         Self { node, url, beating }
     }
 
-    /// Whether it has been heard.
+    /// Whether Postgres has received a heartbeat.
     pub fn beating(&self) -> watch::Receiver<bool> {
         self.beating.subscribe()
     }
 
-    /// Goes on until the shutdown.
+    /// Sends heartbeats until the shutdown.
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
@@ -84,11 +85,11 @@ impl Heartbeat {
                 .await?;
             Ok::<_, QueryError>(())
         };
-        // It is found out by itself.
+        // An error is no harm: the other nodes notice the missing heartbeat.
         let _ = timeout(BEAT_DEADLINE, leave).await;
     }
 
-    /// Until it fails.
+    /// Sends heartbeats until one fails.
     async fn beat(&self, backoff: &mut Backoff) -> Result<(), QueryError> {
         const BEAT: &str = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), clock_timestamp()) \
              on conflict (id) do update set pid = excluded.pid, seen_at = excluded.seen_at";
@@ -106,7 +107,7 @@ impl Heartbeat {
     }
 }
 
-/// Whether the node of this SQL expression is up: it has said so lately, and its session is there.
+/// SQL: whether the node of this SQL expression is up: its last heartbeat is recent, and its session exists.
 fn is_up(node: &str) -> String {
     format!(
         "exists (select from vestnik.vst_bot_node n join pg_stat_activity a on a.pid = n.pid \
@@ -114,7 +115,7 @@ fn is_up(node: &str) -> String {
     )
 }
 
-/// Whether what the node of this SQL expression was sending is begun anew by others.
+/// SQL: whether other nodes send the claims of the node of this SQL expression again.
 pub(crate) fn has_lost_its_leases(node: &str) -> String {
     format!(
         "exists (select from vestnik.vst_bot_node n where n.id = {node} and n.seen_at < clock_timestamp() - interval '{LEASE_GRACE_S} s' \
@@ -123,7 +124,7 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
     )
 }
 
-/// Takes or keeps the long poll.
+/// Takes or keeps the lease of the long poll.
 pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     let take = format!(
         "with before as (select poller from vestnik.vst_bot for update) \
@@ -153,19 +154,19 @@ pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     .await
 }
 
-/// An update as Telegram sent it.
+/// An update, as Telegram sent it.
 #[derive(Debug, Clone)]
 pub struct Update {
-    /// Its number.
+    /// The update's id.
     pub id: i64,
-    /// JSON.
+    /// The update as JSON.
     pub body: String,
 }
 
-/// Telegram answered the poll. What came is stored, and Telegram may forget all before `next_update`. Whether the poll still
-/// is this node's: where it is not, nothing is stored, and the other node gets it again.
+/// Saves the updates of a poll; Telegram may drop all updates before `next_update`. Returns whether this node still has
+/// the lease. Without it, nothing is saved, and the other node gets the updates again.
 ///
-/// The number may go down: after a quiet week Telegram begins anew, anywhere.
+/// `next_update` may decrease: after a week without updates, Telegram starts at any id.
 pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
     const TAKE: &str = "with ours as (update vestnik.vst_bot set next_update = $2, polled_at = clock_timestamp(), \
              error = null, error_at = null where poller = $1 returning 1), \
@@ -186,7 +187,7 @@ pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update])
     .await
 }
 
-/// What was taken by a node that is gone, and not dealt with; at most so many, the oldest first.
+/// The oldest `most` updates that a node which is gone saved and did not handle.
 pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError> {
     const LEFT: &str = "select id, body from vestnik.vst_bot_update order by taken_at, id limit $1";
     db::with_timeout(async {
@@ -202,7 +203,7 @@ pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError
     .await
 }
 
-/// An update has been dealt with, or was given up.
+/// Deletes an update that was handled or given up.
 pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -214,7 +215,7 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     .await
 }
 
-/// Lets another node poll.
+/// Releases the lease, so that another node polls.
 pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     const RELEASE: &str = "update vestnik.vst_bot set poller = null where poller = $1";
     db::with_timeout(async {
@@ -224,7 +225,7 @@ pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     .await
 }
 
-/// The token is not let in: no node tries it again.
+/// Telegram refused this token: no node tries it again.
 pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryError> {
     const STOP: &str = "update vestnik.vst_bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
     let token: [u8; 32] = Sha256::digest(token).into();
@@ -235,7 +236,7 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryEr
     .await
 }
 
-/// Telegram knows this token: whatever stopped the bot before is over. A bot of another number has updates of its own.
+/// Telegram accepts this token: a stopped bot is started. A bot with another id has its own updates.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
          forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \
@@ -250,7 +251,7 @@ pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     .await
 }
 
-/// Why Telegram is not reached from a node; `None`: it is again.
+/// Saves why this node does not reach Telegram; `None`: the node reaches it again.
 pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     const NOTE: &str = "update vestnik.vst_bot set error = $1, error_at = case when $1::text is not null then clock_timestamp() end \
          where error is distinct from $1";
@@ -261,7 +262,7 @@ pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     .await
 }
 
-/// Another program polls, or a webhook is set.
+/// Saves that another program polls, or that a webhook is set.
 pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -273,24 +274,24 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// How the bot is. Ages are in seconds.
+/// The state of the bot. Ages are in seconds.
 #[derive(Debug)]
 pub struct State {
-    /// Why it is stopped; `None`: it is not.
+    /// Why the bot is stopped; `None`: it is not.
     pub stopped: Option<String>,
-    /// The node that polls, if it is up.
+    /// The node that polls; `None`: no such node is up.
     pub poller: Option<String>,
-    /// Since the newest poll that Telegram answered.
+    /// The age of the newest poll that Telegram answered; `None`: there was none.
     pub polled_s: Option<f64>,
-    /// Since the newest 409.
+    /// The age of the newest 409; `None`: there was none.
     pub conflict_s: Option<f64>,
-    /// Why Telegram is not reached, and since when.
+    /// Why a node does not reach Telegram, and the age of that error; `None`: no error.
     pub error: Option<(String, f64)>,
-    /// What people wrote and pressed that is not dealt with yet.
+    /// Updates that are not handled yet.
     pub updates: i64,
 }
 
-/// Reads it.
+/// Reads the state of the bot.
 pub async fn state(client: &Client) -> Result<State, QueryError> {
     let sql = format!(
         "select stopped_why, case when {} then poller end, {age} polled_at)::float8, {age} conflict_at)::float8, \

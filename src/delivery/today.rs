@@ -1,4 +1,4 @@
-//! What a store's day has brought so far: its new orders and bookings, each as it stands, and how fast people answered.
+//! A store's day so far: its new orders and bookings in their current state, and how fast people answered.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,36 +14,36 @@ use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 use crate::store::pause::DAY_BEGINS_HOUR;
 
-/// Writes of the shop that a day is counted from, the newest.
+/// The newest journal rows of the shop from which a day is counted.
 const WRITES: i64 = 10_000;
 
 /// An order or booking that became new today.
 #[derive(Debug)]
 pub struct Newcomer {
-    /// When it became new.
+    /// When the order or booking became new.
     pub at: OffsetDateTime,
-    /// The last that happened to it.
+    /// Its newest event.
     pub last: PartnerEvent,
-    /// How long somebody took to answer it; `None`: nobody has.
+    /// Time until a person answered it; `None`: nobody has.
     pub answered_after: Option<Duration>,
 }
 
 /// A day of a store.
 #[derive(Debug)]
 pub struct Today {
-    /// What people call it.
+    /// The store's display name.
     pub store: String,
     /// The IANA name of its time zone.
     pub time_zone: String,
     /// When the day began: at 5:00 by the store's clock, so that a night belongs to the day before.
     pub began: OffsetDateTime,
-    /// The newest last.
+    /// New orders and bookings, newest last.
     pub newcomers: Vec<Newcomer>,
-    /// Whether there were more writes than are counted.
+    /// Whether the day has more journal rows than are counted.
     pub is_cut: bool,
 }
 
-/// Reads it; `None`: the store is not set up.
+/// Reads a store's day; `None`: the store is not set up.
 pub async fn today(pool: &Pool, sources: &Registry, store: &str) -> Result<Option<Today>, QueryError> {
     const DAY: &str = "select coalesce(name, id), time_zone, \
              (date_trunc('day', clock_timestamp() at time zone time_zone - make_interval(hours => $2)) + make_interval(hours => $2)) at time zone time_zone \

@@ -1,21 +1,21 @@
-//! Nobody is listening: a store that is open, with no panel that could ring, raises one alarm before the next order
-//! comes, and one all-clear when somebody is there again. A store may have chats in place of a panel.
+//! An open store without a panel that could ring raises one alarm before the next order comes. It gets one all-clear
+//! when a panel is there again. A store may have chats in place of a panel.
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// How long an open store may be without a panel, seconds: a page that is loaded again is no alarm.
+/// Seconds that an open store may be without a panel: reloading a page raises no alarm.
 pub const GRACE_S: f64 = 60.0;
 
-/// Looks once. How many alarms were raised or cleared.
+/// Checks once, with `GRACE_S`. Returns the number of raised and cleared alarms.
 pub async fn watch(pool: &Pool) -> Result<u64, QueryError> {
     watch_with(pool, GRACE_S).await
 }
 
-/// The same with another grace, seconds.
+/// `watch` with another grace period, in seconds.
 pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, QueryError> {
     const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";
-    // A store without a panel is attended by its chats, where they get each order and take it.
+    // A store without a panel is attended by its chats, if they get each order and may answer it.
     const CHATS: &str = "select l.store_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
          join vestnik.vst_store s on s.id = l.store_id \
          where s.attended_by = 'chats' and l.mode in ('mirror', 'fallback') and l.blocked_at is null and c.disabled_at is null";

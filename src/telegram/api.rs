@@ -1,6 +1,6 @@
-//! One request to the Bot API and its answer, as they go over HTTP. What is sent is the crate's types; the answer is read
-//! here, because what an error means stands in its code and its description, of which the crate drops the one and does not
-//! know many of the other.
+//! One request to the Bot API, and its response over HTTP. Requests use the crate's types. Responses are parsed here:
+//! the meaning of an error is in its code and description. The crate drops the code, and does not know many
+//! descriptions.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use super::client::Unreachable;
 use super::refusal::Refusal;
 use crate::infra::config::Telegram;
 
-/// How long a connection may take.
+/// The deadline of a connection attempt.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Of an answer, bytes. The Bot API's own updates end at 4 MiB.
+/// The largest response, bytes. The Bot API ends its own updates at 4 MiB.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The Bot API, for one bot.
 #[derive(Clone)]
 pub(super) struct Api {
     http: reqwest::Client,
-    /// Without its token, which is a part of the path.
+    /// The base URL without the token, which is part of the path.
     base: Url,
     token: SecretString,
 }
 
-/// Why a request was not answered as it was meant to be.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// The Bot API says no.
+    /// The Bot API refused the request.
     Refused(Refusal),
-    /// The Bot API did not answer: no connection, no answer in time, a page of something that stands before it, or a
-    /// failure of its own. The reason names no address, for it holds the token.
+    /// The Bot API did not respond: no connection, no response in time, a page of some proxy, or a failure of
+    /// Telegram's own. The reason contains no address, because the address contains the token.
     NoAnswer(String),
 }
 
@@ -57,7 +57,7 @@ struct Parameters {
 }
 
 impl Api {
-    /// Connects to nothing yet.
+    /// Builds the HTTP client; opens no connection. Fails if the settings are invalid.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         let base: Url = settings.api_url.parse().map_err(|_| Unreachable::Address)?;
         let mut http = reqwest::Client::builder()
@@ -78,7 +78,7 @@ impl Api {
         &self.token
     }
 
-    /// Sends a request, and the JSON of its result.
+    /// Sends a request, and returns the JSON of its result.
     pub async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
     where
         P: Payload + Serialize + Sync,
@@ -118,7 +118,7 @@ impl Api {
         read(status, &answer)
     }
 
-    /// The address of a method, by the name that the crate gives it: `SendMessage`, at Telegram `sendMessage`.
+    /// The URL of a method. The crate's name `SendMessage` is `sendMessage` at Telegram.
     fn url(&self, method: &str) -> Result<Url, Problem> {
         let mut url = self.base.clone();
         let (first, rest) = method.split_at(1);
@@ -155,7 +155,7 @@ fn read(status: u16, answer: &[u8]) -> Result<Box<RawValue>, Problem> {
     }))
 }
 
-/// What broke, without the address.
+/// The cause of an error, without the address.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_connect() {
         "no connection".into()
@@ -167,7 +167,7 @@ fn reason(error: &reqwest::Error) -> String {
 }
 
 impl Problem {
-    /// In a line, for a log.
+    /// The reason in one line, for a log.
     pub fn reason(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.description,

@@ -1,5 +1,5 @@
-//! A button was pressed: the order changes in Postgres, and nowhere else. Its event comes back by itself, to every panel
-//! and to the message that was pressed.
+//! A person pressed a button: the order changes only in Postgres. The event of that change then reaches every panel,
+//! and the message of the button.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,19 +24,19 @@ use crate::receipts::writer;
 use crate::sources::Sources;
 use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
 
-/// What Telegram shows of an answer to a press, characters.
+/// The longest answer to a press that Telegram shows, characters.
 const ANSWER_CHARACTERS: usize = 200;
-/// Of a person's name, characters.
+/// The longest name of a person, characters.
 pub(super) const NAME_CHARACTERS: usize = 60;
-/// Of a reason that somebody wrote, characters.
+/// The longest reason that a person may write, characters.
 const REASON_CHARACTERS: usize = 300;
 
-/// Answers to presses of this node: a budget of their own, beside that of the messages.
+/// The rate limit of this node's answers to presses, separate from the budget of messages.
 const ANSWERS: Rate = Rate::per_second(25, 25);
-/// The longest that an answer waits for its turn: Telegram shows it no later.
+/// The longest wait of an answer: later, Telegram does not show it any more.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
-/// Ends the spinning of buttons, beside the dealing with presses: Telegram's answer to one is waited for by nobody else.
+/// Answers presses in tasks of their own, so that no press waits for Telegram's response to another.
 pub(super) struct Answers {
     client: Client,
     limiter: Mutex<RateLimiter>,
@@ -48,7 +48,7 @@ impl Answers {
         Self { client, limiter }
     }
 
-    /// Tells who pressed what came of it. Old presses cannot be answered any more, which is no harm.
+    /// Answers a press with the outcome. Telegram refuses answers to old presses, which is no harm.
     fn give(&self, press: CallbackQueryId, text: String) {
         let wait = {
             let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl Answers {
     }
 }
 
-/// What a button sends.
+/// The data of a button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Press<'a> {
     Become(Status, Option<i32>),
@@ -78,7 +78,7 @@ enum Press<'a> {
     Back,
 }
 
-/// `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91`, `o:91`.
+/// Parses the data of a button: `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91`, `o:91`.
 fn read(data: &str) -> Option<(i64, Press<'_>)> {
     let mut parts = data.splitn(3, ':');
     let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
@@ -102,7 +102,7 @@ fn read(data: &str) -> Option<(i64, Press<'_>)> {
     Some((event, press))
 }
 
-/// Does what a press asks for, and tells who pressed what came of it.
+/// Executes a press, and answers it with the outcome.
 pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     let pool = &bot.pool;
     let sources = &*bot.sources.loaded(pool).await?;
@@ -154,14 +154,14 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Tells who pressed that it came to nothing.
+/// Answers a press that failed.
 pub fn failed(bot: &Bot, query: &CallbackQuery) {
     let words = catalog::of(catalog::known(query.from.language_code.as_deref()));
     bot.answers
         .give(query.id.clone(), words.get("pressed.failed").to_owned());
 }
 
-/// Tells who pressed, where an update is a press, that it is done as soon as the database is there.
+/// Answers a press during an outage of Postgres: the change follows when Postgres is back.
 pub fn later(bot: &Bot, update: &str) {
     #[derive(serde::Deserialize)]
     struct Update {
@@ -174,7 +174,7 @@ pub fn later(bot: &Bot, update: &str) {
     }
 }
 
-/// Shows the reasons for a rejection, where there may still be one; what to answer.
+/// Shows the reasons for a rejection, if the order may still be rejected. Returns the answer.
 async fn ask_why(
     bot: &Bot,
     sources: &Sources,
@@ -197,7 +197,7 @@ async fn ask_why(
     Ok(told(words, pressed.kind, &outcome, Status::Rejected))
 }
 
-/// What a person may make of it.
+/// The statuses that a person may set now.
 fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
     let words = sources
         .by_name(&standing.source)
@@ -221,8 +221,7 @@ async fn current(
     .await
 }
 
-/// Rejects an order with the reason that somebody wrote as a reply to its message, if they were asked for one; whether they
-/// were.
+/// Rejects an order with the reason in a reply, if the bot asked for one. Returns the answer; `None`: it did not ask.
 pub async fn reason(
     bot: &Bot,
     chat: i64,
@@ -243,7 +242,7 @@ pub async fn reason(
         .map(Some)
 }
 
-/// What somebody wants of an order.
+/// A requested change of an order.
 struct Wish<'a> {
     to: Status,
     minutes: Option<i32>,
@@ -260,7 +259,7 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Changes the order; what to answer.
+/// Changes the order. Returns the answer.
 async fn change(
     bot: &Bot,
     sources: &Sources,
@@ -296,7 +295,7 @@ async fn change(
     ))
 }
 
-/// What came of it, as people read it.
+/// The outcome of a change, as text for people.
 fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
     let (text, current) = match outcome {
         StatusChangeOutcome::Done { .. } => ("pressed.done", None),
@@ -328,7 +327,7 @@ fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: S
     plain(words.get(text), &[("status", status), ("by", by)], ANSWER_CHARACTERS)
 }
 
-/// Swaps the buttons below the message: queued, so that it keeps Telegram's budgets and is tried again.
+/// Enqueues new buttons for the message. The queue keeps Telegram's limits, and retries.
 async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), QueryError> {
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);

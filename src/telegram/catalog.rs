@@ -1,4 +1,4 @@
-//! The texts of `messages/`, a file a language. They are markup with places for what is put in, which is escaped.
+//! The texts of `messages/`, one file per language. They are HTML with placeholders; inserted values are escaped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use toml::{Table, Value};
 #[folder = "messages/"]
 struct Files;
 
-/// The language of who has chosen none.
+/// The language of a chat that has chosen none.
 pub const DEFAULT: &str = "ru";
 
 static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
@@ -24,26 +24,26 @@ static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
-/// The operator's own texts: of a language for all stores, and for one.
+/// The operator's own texts, by language, and by store where they are for one store.
 static OWN: OnceLock<BTreeMap<(String, Option<String>), Catalog>> = OnceLock::new();
 
-/// What is wrong with an operator's own texts.
+/// Why the operator's own texts were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnTextsError {
-    /// A file or directory cannot be read.
+    /// A file or directory could not be read.
     #[error("the texts in {} cannot be read: {source}", .path.display())]
     Unreadable {
-        /// Which.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file is not what it must be.
+    /// A file has invalid content.
     #[error("{}: {problem}", .path.display())]
     Wrong {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What to mend.
+        /// What is invalid, and how to correct it.
         problem: String,
     },
 }
@@ -54,19 +54,20 @@ pub struct Catalog {
     texts: BTreeMap<String, String>,
 }
 
-/// Every language there is, by its code.
+/// The codes of all languages.
 pub fn languages() -> impl Iterator<Item = &'static str> {
     LANGUAGES.keys().map(String::as_str)
 }
 
-/// A language that there is, for one that a person's own program asks for: `en-GB`.
+/// The supported language for the language code of a person's app, such as `en-GB`.
 pub fn known(asked: Option<&str>) -> &'static str {
     let found = asked.and_then(|asked| languages().find(|known| asked.starts_with(known)));
     found.unwrap_or(DEFAULT)
 }
 
-/// Reads an operator's own texts, once and before anything is said: `DIRECTORY/en.toml` for all stores,
-/// `DIRECTORY/STORE/en.toml` for one. Each has the keys that are to be another than ours, with places that ours have.
+/// Reads the operator's own texts. Call it once, before any text is used. `DIRECTORY/en.toml` is for all stores,
+/// `DIRECTORY/STORE/en.toml` for one. A file has only the keys that differ, and only placeholders of the original
+/// texts.
 pub fn load_own(directory: &Path) -> Result<(), OwnTextsError> {
     let mut own = BTreeMap::new();
     let mut stores = Vec::new();
@@ -147,7 +148,7 @@ fn read_own(
     Ok(())
 }
 
-/// The places of a text, in the order of their names.
+/// The placeholders of a text, sorted.
 fn places(text: &str) -> Vec<&str> {
     let mut places: Vec<&str> = text
         .split('{')
@@ -166,7 +167,7 @@ pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     own.unwrap_or_else(|| of(language))
 }
 
-/// The texts of a language; of the default one, where there is no such language.
+/// The texts of a language; of the default language if there is no such language.
 pub fn of(language: &str) -> &'static Catalog {
     static NONE: Catalog = Catalog { texts: BTreeMap::new() };
     if let Some(own) = OWN.get().and_then(|own| own.get(&(language.to_owned(), None))) {
@@ -191,17 +192,17 @@ impl Catalog {
         Self { texts }
     }
 
-    /// A text; the key itself where there is none, so that a gap is seen rather than silent.
+    /// A text; the key itself if the text is missing, so that people notice the gap.
     pub fn get<'a>(&'a self, key: &'a str) -> &'a str {
         self.texts.get(key).map_or(key, String::as_str)
     }
 
-    /// A text, if there is one.
+    /// A text; `None`: there is none.
     pub fn find(&self, key: &str) -> Option<&str> {
         self.texts.get(key).map(String::as_str)
     }
 
-    /// The keys of a section, in order.
+    /// The keys of a section, sorted.
     pub fn keys(&self, section: &str) -> impl Iterator<Item = &str> {
         let prefix = format!("{section}.");
         self.texts.keys().filter_map(move |key| key.strip_prefix(&prefix))

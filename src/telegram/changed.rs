@@ -1,4 +1,4 @@
-//! What a change changed: each field with what stood there and what stands there now, of the items only those that differ.
+//! The differences of a change: the old and the new value of each field, and only those items that differ.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use crate::delivery::next_message::Style;
 use crate::domain::Subject;
 use crate::domain::subject::{Item, OrderType, Quantity};
 
-/// Items of a change that are told, in and out.
+/// The most removed and added items that are listed.
 const ITEMS: usize = 20;
-/// Of a value, characters.
+/// The longest value, characters.
 const VALUE_CHARACTERS: usize = 200;
 
-/// Writes it, where this event is a change that says what stood there.
+/// Writes the differences, if the event is a change with its previous state.
 pub(super) fn changed(html: &mut Html, words: &Catalog, style: &Style, latest: &Told) {
     let Some(before) = latest.before.as_deref().filter(|_| !latest.changed.is_empty()) else {
         return;
@@ -47,7 +47,7 @@ fn is_unreadable(it: &Subject, field: &str) -> bool {
     it.unreadable.iter().any(|unreadable| unreadable.field == field)
 }
 
-/// A field as people read it; empty, where nothing is known.
+/// The value of a field, as text for people; empty if it is not known.
 fn value(words: &Catalog, style: &Style, it: &Subject, field: &str) -> String {
     if let Some(unreadable) = it.unreadable.iter().find(|unreadable| unreadable.field == field) {
         return short(&inline(&unreadable.text));
@@ -90,7 +90,7 @@ fn short(text: &str) -> String {
     }
 }
 
-/// The items that are there no more, and those that have come.
+/// The removed items, and the added ones.
 fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     let mut surplus: HashMap<String, i64> = HashMap::new();
     for (subject, by) in [(after, 1), (before, -1)] {
@@ -113,7 +113,7 @@ fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     for (name, item) in lines.iter().take(ITEMS) {
         html.line(words.get(name), &[("item", &short(item))]);
     }
-    // Those that are not listed differ, or are too many.
+    // Count the lines beyond the limit, and changed items that the events themselves omitted.
     let more = lines.len().saturating_sub(ITEMS) + before.items.omitted.abs_diff(after.items.omitted);
     if more > 0 {
         html.line(words.get("message.changed_more"), &[("count", &more.to_string())]);

@@ -1,4 +1,4 @@
-//! The bot at Telegram: what it is called, what its menu offers, and whether it can be reached.
+//! The bot at Telegram: its name, its menu, and whether it can be reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use super::line::Line;
 use super::refusal::{Meaning, Refusal, Request};
 use crate::infra::config::Telegram;
 
-/// What is asked beside the messages may take so long.
+/// The deadline of requests other than messages.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Telegram cannot be asked. The reasons name no address, for it holds the token.
+/// Why Telegram cannot be used. Reasons contain no address, because the address contains the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
-    /// The settings cannot be used.
+    /// The setting `telegram.api_url` is invalid.
     #[error("telegram.api_url cannot be used: give the address of a Bot API, such as https://api.telegram.org")]
     Address,
-    /// Nor the proxy.
+    /// The setting `telegram.proxy` is invalid.
     #[error("telegram.proxy cannot be used: it looks like http://host:3128 or socks5h://host:1080")]
     Proxy,
-    /// The token is not let in.
+    /// Telegram refused the token.
     #[error("Telegram does not know this token: check telegram.token, or ask @BotFather for a new one")]
     Token,
-    /// Anything else.
+    /// Telegram did not respond, or refused the request; the reason.
     #[error("Telegram cannot be reached: {0}")]
     Other(String),
 }
@@ -46,7 +46,7 @@ impl From<Problem> for Unreachable {
     }
 }
 
-/// The Bot API, for one bot. Clones share what is known of the line.
+/// The Bot API for one bot. Clones share the state of the connection.
 #[derive(Clone)]
 pub struct Client {
     api: Api,
@@ -54,7 +54,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// From the settings; connects to nothing yet.
+    /// A client for these settings; opens no connection. Fails if the settings are invalid.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         Ok(Self {
             api: Api::new(settings)?,
@@ -67,7 +67,7 @@ impl Client {
         self.api.token()
     }
 
-    /// Sends a request, and the JSON of its result. That there is an answer is known of the line from then on.
+    /// Sends a request, and returns the JSON of its result. Any response shows that Telegram is reached.
     pub(super) async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
     where
         P: Payload + Serialize + Sync,
@@ -79,7 +79,7 @@ impl Client {
         answer
     }
 
-    /// The bot's name at Telegram, without the `@`. That it is answered proves the token.
+    /// The bot's name at Telegram, without the `@`. A response proves the token.
     pub async fn name(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Me {
@@ -91,7 +91,7 @@ impl Client {
         Ok(me.username)
     }
 
-    /// Offers the commands in the menu beside the text field, in each language.
+    /// Sets the commands in the bot's menu, in each language.
     pub async fn set_menu(&self) -> Result<(), Unreachable> {
         for language in [None].into_iter().chain(catalog::languages().map(Some)) {
             let words = catalog::of(language.unwrap_or(catalog::DEFAULT));
@@ -103,7 +103,7 @@ impl Client {
         Ok(())
     }
 
-    /// The address that another program has Telegram post the updates to: then nobody can poll. Empty: none.
+    /// The webhook address that another program has set, which stops all polling. Empty: none.
     pub async fn webhook(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Info {
@@ -117,7 +117,7 @@ impl Client {
 }
 
 impl Problem {
-    /// Whether the bot itself is not let in.
+    /// Whether Telegram refused the token itself.
     pub fn is_token(&self) -> bool {
         let is_token = |refusal: &Refusal| refusal.meaning(Request::Message) == Meaning::UnknownToken;
         matches!(self, Self::Refused(refusal) if is_token(refusal))

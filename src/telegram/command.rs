@@ -1,5 +1,5 @@
-//! What people write to the bot: they link their chat, ask how it is linked, change that. Whatever else is said to it gets
-//! an answer, too.
+//! Messages that people write to the bot: they link their chat, ask for its links, and change them. Any other text gets
+//! an answer too.
 
 use std::time::Duration;
 
@@ -18,23 +18,22 @@ use crate::delivery::reopen;
 use crate::infra::db::QueryError;
 use crate::store::hours::{self, Span};
 
-/// The longest that a chat may be muted for.
+/// The longest time without sound that a chat may ask for.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The commands, as help and the menu list them.
+/// The commands in the order of the help and the menu.
 pub(super) const COMMANDS: [&str; 11] = [
     "orders", "today", "pause", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
 ];
-/// Stores that a status tells of: more than a chat has, and few enough for one message.
+/// The most stores in a status: more than a chat has, and few enough for one message.
 const STATUS_STORES: usize = 20;
 
-/// Does what a message asks for, if it asks us for anything.
+/// Executes what a message asks the bot for.
 pub(super) struct Commands<'a> {
-    /// Of whom it is asked.
     pub bot: &'a Bot,
 }
 
 impl Commands<'_> {
-    /// Answers are queued, so that they keep Telegram's budgets, too.
+    /// Executes the command of a message. Answers are enqueued, so that they keep Telegram's limits.
     pub async fn obey(&self, message: &Message) -> Result<(), QueryError> {
         let Some(said) = said(message, self.bot.name()) else {
             return Ok(());
@@ -46,7 +45,7 @@ impl Commands<'_> {
         let language = links
             .first()
             .map_or_else(|| catalog::known(asked_in), |link| link.language.as_str());
-        // A chat of several stores has the texts of the first.
+        // A chat of several stores has the texts of the first one.
         let words = links.first().map_or_else(
             || catalog::of(language),
             |link| catalog::of_store(language, &link.store),
@@ -70,7 +69,7 @@ impl Commands<'_> {
         self.say(message, &answer, None).await
     }
 
-    /// The open orders of a chat, each with a button that brings it.
+    /// Answers with the chat's open orders, each with a button that sends its message again.
     async fn orders(&self, message: &Message, links: &[Link], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
@@ -78,7 +77,7 @@ impl Commands<'_> {
         self.say(message, &text, Some(&serde_json::json!(buttons))).await
     }
 
-    /// Says it where the message came from, with rows of buttons below.
+    /// Enqueues an answer to the chat and topic of a message, with rows of buttons below it.
     pub async fn say(
         &self,
         message: &Message,
@@ -162,7 +161,7 @@ impl Commands<'_> {
         })
     }
 
-    /// The bot was added to a group: how it is linked, where it is not.
+    /// The bot was added to a group: explains how to link the chat, unless it is linked.
     pub async fn greet(&self, chat: &Chat, language: Option<&str>) -> Result<(), QueryError> {
         if chat.is_private() || chat.is_channel() || !chat_links::links(&self.bot.pool, chat.id.0).await?.is_empty() {
             return Ok(());
@@ -181,13 +180,13 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Whether who wrote may change things here: anybody in a chat of their own, administrators in a group, and in a channel
-    /// nobody else writes. `None`: Telegram does not say.
+    /// Whether the author may change the chat's links. In a private chat, anybody may; in a group, only administrators;
+    /// in a channel, only administrators can write. `None`: Telegram does not say.
     async fn may(&self, message: &Message) -> Option<bool> {
         if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);
         }
-        // An administrator who is hidden writes as the group itself.
+        // A hidden administrator writes as the group itself.
         if message
             .sender_chat
             .as_ref()
@@ -214,16 +213,16 @@ impl Commands<'_> {
     }
 }
 
-/// What is said to us.
+/// A text for the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said<'a> {
-    /// A command, and what follows it.
+    /// A command, and its argument.
     Command(Command, &'a str),
-    /// Anything else.
+    /// Any other text.
     Other,
 }
 
-/// What a person may ask for.
+/// The commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
     Link,
@@ -239,17 +238,17 @@ enum Command {
     Help,
 }
 
-/// What a message says to us; `None`: it is not for us. In a chat of its own everything is; elsewhere only commands are, of
-/// which another bot's are not.
+/// What a message asks the bot for; `None`: it is not for the bot. In a private chat every text is for the bot.
+/// Elsewhere only commands are, unless they name another bot.
 fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
-    // A chat's own news, such as a new title, are nobody's words.
+    // Service messages, such as a new title, are no texts of people.
     if !matches!(message.kind, MessageKind::Common(_)) {
         return None;
     }
     read(message.text().unwrap_or_default(), our_name, message.chat.is_private())
 }
 
-/// `/link@our_bot CODE`, a bare code, or something else.
+/// Parses `/link@our_bot CODE`, a bare code, or another text.
 fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<Said<'a>> {
     let other = is_private.then_some(Said::Other);
     let (first, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
@@ -286,7 +285,7 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<S
     Some(Said::Command(command, argument))
 }
 
-/// What a command changes; `None`: how it is used is to be told.
+/// The change that a command asks for; `None`: the argument is invalid, and the usage is the answer.
 fn change_of(command: Command, argument: &str) -> Option<Change> {
     let is_off = ["off", "0", "none", "нет"].contains(&argument.to_lowercase().as_str());
     match command {
@@ -302,20 +301,20 @@ fn change_of(command: Command, argument: &str) -> Option<Change> {
     }
 }
 
-/// The topic of a forum in which it is said.
+/// The forum topic of a message; `None`: no topic.
 pub(super) fn topic(message: &Message) -> Option<i32> {
     let topic = message.thread_id.map(|topic| topic.0.0);
-    // Outside of forums, a thread is only a row of replies.
+    // Outside of forums, a thread is only a chain of replies.
     topic.filter(|_| message.is_topic_message)
 }
 
-/// What is said in a topic concerns the stores that are linked there; where none is, those of the chat.
+/// The links that a message in this topic concerns: those of the topic, or if it has none, those of the chat.
 pub(super) fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
     let here: Vec<Link> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }
 }
 
-/// What a chat is called: a group by its title, a person by the name that they show.
+/// The title of a group, or the name of a person.
 pub(super) fn name(chat: &Chat) -> Option<String> {
     let person = [chat.first_name(), chat.last_name()];
     let person: Vec<&str> = person.into_iter().flatten().collect();
@@ -326,7 +325,7 @@ pub(super) fn name(chat: &Chat) -> Option<String> {
         .or_else(|| chat.username().map(|name| format!("@{name}")))
 }
 
-/// `30m`, `2h`: a day at most.
+/// Parses a duration such as `30m` or `2h`; at most a day.
 fn minutes(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
@@ -351,7 +350,7 @@ fn with_hours(text: &str, span: Span) -> String {
     filled(text, &[("from", &clock(span.opens)), ("to", &clock(span.closes))])
 }
 
-/// What the bot is for, and its commands, as its menu has them.
+/// The help: what the bot is for, and its commands as in the menu.
 fn help(words: &Catalog) -> String {
     let commands = COMMANDS.map(|name| {
         let text = words.get("command.help_line");

@@ -13,14 +13,14 @@ use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
 use crate::domain::status::Status;
 
-/// Buttons of one message: Telegram takes a hundred.
+/// The most buttons of one message. Telegram allows a hundred.
 const BUTTONS: usize = 96;
-/// Buttons of one row.
+/// The buttons of one row.
 const BUTTONS_OF_A_ROW: usize = 4;
-/// Of an order's number on a button, characters.
+/// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// As many of them as one digest has room for, in the order in which they happened; one at least.
+/// The first deliveries that fit into one digest, at least one, sorted by the time of their events.
 pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -35,7 +35,7 @@ pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
     items
 }
 
-/// Writes it. What waits for an answer has a button that brings it as a message of its own.
+/// Writes a digest. Each order that waits for an answer has a button that sends its own message.
 pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -49,7 +49,7 @@ pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Mess
     }
 }
 
-/// What stands above a digest.
+/// The first lines of a digest.
 fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away: bool) {
     let title = if was_away {
         "digest.title_away"
@@ -62,7 +62,7 @@ fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away:
     }
 }
 
-/// An event in a digest.
+/// The line of an event.
 fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
     let it = &event.subject;
     let status = it
@@ -85,7 +85,7 @@ fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
     html.line(words.get(&name), &values);
 }
 
-/// The open orders of a chat, and buttons that bring them.
+/// The list of a chat's open orders, with buttons that send their messages.
 pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     if open.is_empty() {
@@ -110,7 +110,7 @@ pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Butt
     (html.finish(), buttons)
 }
 
-/// A button for each order and booking that waits for an answer, by what these tell of it last. A press sends `o:EVENT`.
+/// A button for each order or booking whose last event here waits for an answer. A press sends `o:EVENT`.
 pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a Told>) -> Vec<Vec<Button>> {
     let mut last = BTreeMap::new();
     for event in events {
@@ -122,7 +122,7 @@ pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a
     buttons(words, waiting)
 }
 
-/// The same for events that no delivery tells of.
+/// `open_buttons` for events without a delivery.
 pub(super) fn waiting_buttons<'a>(words: &Catalog, last: impl Iterator<Item = &'a PartnerEvent>) -> Vec<Vec<Button>> {
     let waiting = last.filter_map(|event| {
         let subject = event.subject.as_deref()?;

@@ -1,17 +1,16 @@
-//! Text as Telegram takes it: its small HTML, within its limits. A limit counts what is seen, in units of UTF-16 and
-//! without the markup, so that is what is counted here; what is too long is cut between two characters, and every tag
-//! that was opened is closed.
+//! Text in Telegram's small HTML, within its limits. A limit counts the visible text in UTF-16 units, without markup,
+//! and so does this module. Longer text is cut between two characters, and every open tag is closed.
 
-/// What a message may show, in units of UTF-16.
+/// The most visible text of a message, UTF-16 units.
 pub const MESSAGE_UNITS: usize = 4096;
-/// How the characters are written that stand for markup.
+/// The escapes of the characters that HTML reserves.
 const ENTITIES: [(&str, &str); 3] = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
 /// The longest tag, bytes.
 const LONGEST_TAG: usize = 2000;
-/// What stands where something was cut.
+/// The sign at a cut.
 const CUT: &str = "…";
 
-/// A message that is being written.
+/// Builds a message.
 #[derive(Debug)]
 pub struct Html {
     text: String,
@@ -21,18 +20,18 @@ pub struct Html {
 }
 
 impl Html {
-    /// With room for so many units.
+    /// An empty message with room for `units` UTF-16 units.
     pub fn new(units: usize) -> Self {
         Self {
             text: String::new(),
             open: Vec::new(),
-            // The sign of a cut has its place.
+            // Reserve room for the sign of a cut.
             left: units.saturating_sub(1),
             full: false,
         }
     }
 
-    /// A line of a text with places: the markup is the text's own, what is put in is only text.
+    /// Appends a template with its values. The template's markup stays; the values are escaped.
     pub fn line(&mut self, template: &str, values: &[(&str, &str)]) {
         if !self.text.is_empty() {
             self.push("\n");
@@ -77,7 +76,7 @@ impl Html {
                 }
             }
             None => {
-                // What stands in a link is written for a URL already.
+                // The value in a link's URL is percent-encoded already.
                 let inner = values.iter().fold(inner.to_owned(), |tag, (name, value)| {
                     tag.replace(&format!("{{{name}}}"), &value.replace(['"', '<', '>'], " "))
                 });
@@ -87,7 +86,7 @@ impl Html {
         }
     }
 
-    /// Puts text in, as far as it fits.
+    /// Appends text, as far as it fits.
     pub fn push(&mut self, text: &str) {
         for character in text.chars() {
             if self.full {
@@ -108,7 +107,7 @@ impl Html {
         }
     }
 
-    /// Units for which there is room still.
+    /// The room that is left, UTF-16 units.
     pub fn left(&self) -> usize {
         if self.full { 0 } else { self.left }
     }
@@ -127,7 +126,7 @@ impl Html {
     }
 }
 
-/// What is shown of our own HTML, as plain text within the limit of a message. What is no markup of ours stays as it is.
+/// Our own HTML as plain text, within the limit of a message. Unknown markup stays as it is.
 pub fn shown(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;
@@ -153,7 +152,7 @@ pub fn shown(html: &str) -> String {
     cut(text, MESSAGE_UNITS)
 }
 
-/// Text within so many units of UTF-16.
+/// The text, cut to at most this many UTF-16 units.
 fn cut(text: String, units: usize) -> String {
     if text.encode_utf16().count() <= units {
         return text;
@@ -167,7 +166,7 @@ fn cut(text: String, units: usize) -> String {
     text.chars().take_while(fits).chain(CUT.chars()).collect()
 }
 
-/// Whether every tag is one that Telegram knows, and is closed in its order.
+/// Whether Telegram knows every tag, and every tag is closed in the right order.
 pub fn is_well_formed(html: &str) -> bool {
     const TAGS: [&str; 8] = ["b", "i", "u", "s", "code", "pre", "a", "blockquote"];
     let mut open = Vec::new();
@@ -188,14 +187,14 @@ pub fn is_well_formed(html: &str) -> bool {
     open.is_empty()
 }
 
-/// Text with places, filled.
+/// A template with its values, as HTML.
 pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
     let mut html = Html::new(MESSAGE_UNITS);
     html.fill(template, values);
     html.finish()
 }
 
-/// The same without markup, for where Telegram takes none: within so many characters.
+/// A template with its values as plain text, cut to `characters`, for fields where Telegram allows no markup.
 pub fn plain(template: &str, values: &[(&str, &str)], characters: usize) -> String {
     let filled = values.iter().fold(template.to_owned(), |text, (name, value)| {
         text.replace(&format!("{{{name}}}"), value)

@@ -1,6 +1,6 @@
-//! Whether this node reaches Telegram. A failure of the network, or of Telegram itself, is no chat's: one request that is
-//! not answered is followed by a probe, and while probes are not answered either, this node sends nothing. Any answer, to a
-//! probe, to the poll or to anything else, ends that for all chats at once.
+//! Whether this node reaches Telegram. A failure of the network, or of Telegram itself, belongs to no single chat.
+//! After a request without a response, a probe follows. While probes fail too, this node sends nothing. Any response,
+//! to a probe, a poll or another request, ends the outage for all chats at once.
 
 use std::time::{Duration, Instant};
 
@@ -11,28 +11,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 
-/// How long the probe behind a failure may take. A send's lease waits for it.
+/// The deadline of the probe after a failure. The lease of a send is running meanwhile.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
-/// Between the beginnings of two probes while nothing is answered.
+/// The time between the starts of two probes during an outage.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// How long such a probe may take: on a slow line it is answered late.
+/// The deadline of a probe during an outage: on a slow connection, responses are late.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Since when there is no answer, and why.
+/// An outage: Telegram is not reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     /// When the first probe failed.
     pub since: Instant,
-    /// What went wrong, without an address.
+    /// The error, without an address.
     pub reason: String,
 }
 
-/// The line to Telegram, as it is known on this node.
+/// The state of this node's connection to Telegram.
 pub(super) struct Line {
     outage: watch::Sender<Option<Outage>>,
-    /// The newest answer.
+    /// When the newest response arrived; `None`: none has.
     answered_at: watch::Sender<Option<Instant>>,
-    /// One check at a time: the failures of one moment have one cause.
+    /// Held during a check: failures at the same moment have one cause, and need one check.
     checking: Mutex<()>,
 }
 
@@ -45,7 +45,7 @@ impl Line {
         }
     }
 
-    /// Telegram has answered something, whatever it said.
+    /// Records a response of Telegram, whatever it says.
     pub fn answered(&self) {
         self.answered_at.send_replace(Some(Instant::now()));
         self.outage.send_if_modified(|outage| outage.take().is_some());
@@ -66,25 +66,25 @@ impl Line {
 }
 
 impl Client {
-    /// What becomes of the line.
+    /// Watches the outage; `None`: Telegram is reached.
     pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
         self.line.outage.subscribe()
     }
 
     /// Waits while Telegram is not reached.
     pub async fn until_reached(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = self.outage().wait_for(Option::is_none).await;
     }
 
-    /// Waits for an outage, and for its end.
+    /// Waits for the next outage, and then for its end.
     pub(super) async fn reached_again(&self) {
         let mut outage = self.outage();
         let _ = outage.wait_for(Option::is_some).await;
         let _ = outage.wait_for(Option::is_none).await;
     }
 
-    /// Whether it is Telegram or the line that failed, rather than one request: asked right after a failure.
+    /// Whether Telegram is reached, so that only one request failed. Call it right after a failure.
     pub(super) async fn is_reached(&self) -> bool {
         let failed_at = Instant::now();
         let _one = self.line.checking.lock().await;
@@ -123,8 +123,8 @@ impl Client {
         }
     }
 
-    /// Begins probe after probe, and waits for all of them at once: on a line that swallows what is sent, the one that was
-    /// begun behind the outage is answered first. As many are under way as begin within the deadline of one.
+    /// Starts one probe after another, and waits for all of them at once. When a connection drops packets, a probe that
+    /// starts after the outage gets the first response. The deadline of a probe bounds the number of probes under way.
     async fn probe_until_answered(&self) {
         let mut probes = JoinSet::new();
         let mut ticks = tokio::time::interval(PROBE_INTERVAL);

@@ -1,4 +1,4 @@
-//! What a message says, and the buttons below it. Pure: a claim's work in, text and buttons out.
+//! The text of a message, and the buttons below it. Pure: takes a claim's work, returns text and buttons.
 
 use super::catalog::{self, Catalog};
 use super::changed::changed;
@@ -13,26 +13,26 @@ use crate::domain::event::EventType;
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::{Item, OrderType, Quantity, name_of_due_at, name_of_persons};
 
-/// Items of an order that a message lists; a person opens the panel for more.
+/// The most items of an order in a message; the panel has all of them.
 const ITEMS: usize = 100;
-/// Units that the line about what is missing may take.
+/// The room for the line that counts the missing items, UTF-16 units.
 const OMITTED_UNITS: usize = 120;
-/// What may be promised with an Accept, minutes.
+/// The times that a person may promise when accepting, minutes.
 const MINUTES: [u16; 4] = [15, 30, 45, 60];
 
-/// A button: what it says, and what its press sends back, 64 bytes at most.
+/// A button: its label, and the data that a press sends, 64 bytes at most.
 pub type Button = (String, String);
 
 /// A message, ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// HTML.
+    /// The text, as HTML.
     pub text: String,
     /// Rows of buttons.
     pub buttons: Vec<Vec<Button>>,
 }
 
-/// Writes it.
+/// Writes the message of a claim's work.
 pub fn render(work: &Work) -> Message {
     match work {
         Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
@@ -52,7 +52,7 @@ pub fn render(work: &Work) -> Message {
     }
 }
 
-/// Without buttons.
+/// A message without buttons.
 pub(super) fn only(text: String) -> Message {
     Message {
         text,
@@ -60,7 +60,7 @@ pub(super) fn only(text: String) -> Message {
     }
 }
 
-/// What the title says of where it stands.
+/// The catalog key of the title for this status.
 pub(super) fn title(told: &Told) -> String {
     let kind = told.subject.kind.as_str();
     match (told.kind, told.subject.visible_status()) {
@@ -69,7 +69,7 @@ pub(super) fn title(told: &Told) -> String {
     }
 }
 
-/// What certainly matters comes first and the items last, so that the items are what is cut.
+/// Important facts come first and items last, so that a cut removes items.
 fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let it = &latest.subject;
@@ -115,7 +115,7 @@ pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
-/// Everything of it but its number, status and items.
+/// All facts of an order or booking except its number, status and items.
 fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
@@ -177,7 +177,7 @@ fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     }
 }
 
-/// How it is paid, in a few words.
+/// The payment in a few words; `None`: nothing is known.
 pub(super) fn payment(it: &Canonical, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {
@@ -197,7 +197,7 @@ pub(super) fn payment(it: &Canonical, words: &Catalog) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// What was ordered. A cut says how much is missing.
+/// The items of an order. After a cut, the last line counts the missing ones.
 fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
@@ -207,7 +207,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
             .iter()
             .map(|(template, values)| units_of(template, values) + 1)
             .sum();
-        // The line that says what is missing has its place.
+        // Leave room for the line that counts the missing items.
         if html.left() < units + OMITTED_UNITS {
             break;
         }
@@ -225,7 +225,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
     }
 }
 
-/// The lines of an item: templates, and what is put in.
+/// The lines of an item: templates with their values.
 type Lines<'a> = Vec<(&'a str, Vec<(&'static str, String)>)>;
 
 fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
@@ -247,13 +247,13 @@ fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
     lines
 }
 
-/// Units of UTF-16 that a line takes at most.
+/// The most UTF-16 units that a line may take.
 fn units_of(template: &str, values: &[(&'static str, String)]) -> usize {
     let values: usize = values.iter().map(|(_, value)| value.encode_utf16().count()).sum();
     template.encode_utf16().count() + values
 }
 
-/// The name of a status; its own, where the shop has others.
+/// The name of a status. A status that is unknown here keeps the shop's name.
 pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -> &'a str {
     if Status::from_name(status).is_none() {
         return status;
@@ -265,8 +265,8 @@ pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -
     words.find(&name).unwrap_or(status)
 }
 
-/// What may be done with it now. A press sends `s:EVENT:STATUS`, with the minutes that it will take behind it, or `r:EVENT` to
-/// be asked for a reason.
+/// The buttons for the statuses that may follow. A press sends `s:EVENT:STATUS`, with the promised minutes after it, or
+/// `r:EVENT` to choose the reason of a rejection.
 pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
         let label = match (to, kind) {
@@ -294,7 +294,7 @@ pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) 
     [row, minutes].into_iter().filter(|row| !row.is_empty()).collect()
 }
 
-/// The reasons for a rejection. A press sends `x:EVENT:NUMBER`, or `b:EVENT` to go back.
+/// The buttons with the reasons for a rejection. A press sends `x:EVENT:NUMBER`, or `b:EVENT` to go back.
 pub fn reasons(words: &Catalog, event: i64) -> Vec<Vec<Button>> {
     let mut rows: Vec<Vec<Button>> = words
         .keys("reject_reason")

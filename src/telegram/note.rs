@@ -1,5 +1,5 @@
-//! What is said of an order beside its own message: that it was cancelled, that nobody answers, and why it comes to a chat
-//! that does not get each order.
+//! Messages next to an order's own: the order was cancelled, or nobody answers. Also the reason why an order comes to a
+//! chat that does not get every order.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::delivery::event_view::{Item, Told};
 use crate::delivery::next_message::Escalated;
 use crate::delivery::note::{Note, Noted};
 
-/// Of what is put into a line, characters.
+/// The longest value in a line, characters.
 const LINE_CHARACTERS: usize = 200;
 
 /// Writes a note.
@@ -33,7 +33,7 @@ fn one(html: &mut Html, words: &Catalog, noted: &Noted, item: &Item) {
     let subject = &item.event.subject;
     let number = inline(&subject.number);
     match note {
-        // The title of the message, which may be far above.
+        // Repeat the title of the order's message, which may be far above.
         Note::Cancelled | Note::Shown => html.line(words.get(&message::title(&item.event)), &[("number", &number)]),
         Note::Unanswered => unanswered(html, words, &item.event, item.age),
         Note::Late => {
@@ -69,7 +69,7 @@ fn unanswered(html: &mut Html, words: &Catalog, told: &Told, waited: Duration) {
     );
 }
 
-/// Why an order comes to this chat: what stands above it.
+/// The first line of an order that an escalation step brought to this chat: the reason.
 pub(super) fn escalated(html: &mut Html, words: &Catalog, told: &Told, escalated: &Escalated) {
     unanswered(html, words, told, escalated.waited);
     let panel = escalated.panel.then(|| words.get("note.panel").to_owned());
@@ -84,7 +84,7 @@ pub(super) fn escalated(html: &mut Html, words: &Catalog, told: &Told, escalated
     }
 }
 
-/// How long something took, in words: `3 min`.
+/// A duration in words: `3 min`.
 pub(super) fn time(words: &Catalog, time: Duration) -> String {
     let minutes = time.as_secs() / 60;
     let (hours, rest) = (minutes / 60, minutes % 60);

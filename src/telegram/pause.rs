@@ -1,4 +1,5 @@
-//! `/pause`: the store takes no new orders for a while. Whoever answers orders in a chat may say so, for it is said in a rush.
+//! `/pause`: the store takes no new orders for a while. Anybody who may answer orders in a chat may pause, because a
+//! rush leaves no time to ask.
 
 use std::time::Duration;
 
@@ -18,19 +19,19 @@ use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
 use crate::store::pause::{self, LONGEST, Until};
 
-/// What is offered, minutes.
+/// The offered pauses, minutes.
 const MINUTES: [u64; 3] = [15, 30, 60];
-/// What a press begins with that is about a pause.
+/// The prefix of the data of buttons about a pause.
 const PRESS: &str = "z:";
 
-/// What somebody wants.
+/// A requested pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Pause(Until),
     Resume,
 }
 
-/// `30`, `30m`, `2h`, `tomorrow`, `off`, as people write it.
+/// Parses `30`, `30m`, `2h`, `tomorrow` or `off`, as people write them.
 fn read(text: &str) -> Option<Wish> {
     let text = text.trim().to_lowercase();
     match text.as_str() {
@@ -49,7 +50,8 @@ fn read(text: &str) -> Option<Wish> {
 }
 
 impl Commands<'_> {
-    /// Does it, or asks for how long. What is done is told to all chats of the store, and so to this one.
+    /// Pauses or resumes the stores, or asks for how long. All chats of a store get a message about it, and so does
+    /// this one.
     pub async fn pause(
         &self,
         message: &Message,
@@ -74,7 +76,7 @@ impl Commands<'_> {
     }
 }
 
-/// Of a link whose store is paused: until when.
+/// When a paused store takes orders again; `None`: it is not paused.
 pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
     let time = moment_in(link.paused_until?, &link.time_zone, words);
     let store = link.store_name.as_deref().unwrap_or(&link.store);
@@ -97,7 +99,7 @@ fn buttons(words: &Catalog) -> Vec<Vec<Button>> {
     ]
 }
 
-/// A press that is about a pause: does it; what to answer. `None`: it is about something else.
+/// Executes a press about a pause. Returns the answer; `None`: the press is about something else.
 pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, QueryError> {
     let wish = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
     let (Some(wish), Some(place)) = (wish, &query.message) else {
@@ -128,7 +130,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
     Ok(Some(words.get(text).to_owned()))
 }
 
-/// Whether anything came of it.
+/// Pauses or resumes the stores of these links. Returns whether anything changed.
 async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, QueryError> {
     let by: String = inline(by)
         .chars()
@@ -145,20 +147,20 @@ async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bo
     Ok(is_any)
 }
 
-/// What a chat is told of: whose, and by which clock and in which language.
+/// The store of a notice, with its time zone and the chat's language.
 #[derive(Debug)]
 pub struct Notice<'a> {
     /// The store's id.
     pub id: &'a str,
-    /// What people call the store.
+    /// The store's display name.
     pub store: &'a str,
     /// The IANA name of its time zone.
     pub time_zone: &'a str,
-    /// Of the chat.
+    /// The code of the chat's language.
     pub language: &'a str,
 }
 
-/// What `store_paused` (`is_paused`) or `store_resumed` says, by its data.
+/// The text of `store_paused` (`is_paused`) or `store_resumed`, from the event's data.
 pub fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
     #[derive(Default, Deserialize)]
     struct Data {

@@ -1,61 +1,61 @@
-//! What a refusal of the Bot API means. Telegram tells the kinds apart by a code and by its own words; those of a kind that
-//! nobody has heard of yet are taken by their code.
+//! Classifies refusals of the Bot API. Telegram marks their kinds by a code and a description; an unknown description
+//! is classified by its code.
 
 use std::time::Duration;
 
-/// The time that is waited after a 429 which names none.
+/// The pause after a 429 that names none.
 const UNNAMED_PAUSE: Duration = Duration::from_secs(30);
 
-/// A refusal, in Telegram's words.
+/// A refusal by the Bot API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// Of HTTP: 400 to 499.
+    /// The HTTP status: 400 to 499.
     pub code: u16,
-    /// `Bad Request: chat not found`.
+    /// Telegram's text, such as `Bad Request: chat not found`.
     pub description: String,
-    /// With a 429: the seconds that Telegram wants to be left alone for.
+    /// Only with a 429: the pause that Telegram asks for, seconds.
     pub retry_after_s: Option<u64>,
-    /// The group's new number.
+    /// The new id of a group that became a supergroup.
     pub migrated_to: Option<i64>,
 }
 
-/// What was asked for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
     /// A new message.
     Message,
-    /// A change of one that is there.
+    /// An edit of a sent message.
     Edit,
 }
 
-/// What it means.
+/// The meaning of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// The token is not let in.
+    /// Telegram does not accept the token.
     UnknownToken,
     /// Another program polls, or a webhook is set.
     Conflict,
-    /// Not before this time.
+    /// No further request before this much time.
     TooMany(Duration),
-    /// The group has another number.
+    /// The group has this new id.
     Migrated(i64),
-    /// The chat takes nothing from this bot any more.
+    /// The chat takes no messages of this bot any more.
     ChatGone,
-    /// The bot may not write there now.
+    /// The bot may not write to the chat now.
     NoRights,
     /// The topic is closed.
     TopicClosed,
-    /// There is no such topic any more.
+    /// The topic was deleted.
     TopicGone,
-    /// The message is already as it should be.
+    /// The message already has this content.
     NotModified,
-    /// That message cannot be edited: it is gone, too old, or another's.
+    /// The message cannot be edited: it is gone, too old, or not the bot's.
     EditRefused,
-    /// This message, and no other.
+    /// Telegram refuses this message; others may succeed.
     MessageRefused,
 }
 
-/// What follows is a part of the message, and may say anything.
+/// The text after this phrase quotes the message, and may contain anything.
 const NOT_PARSED: &str = "can't parse";
 const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];
 const NOT_EDITABLE: [&str; 8] = [
@@ -107,7 +107,7 @@ const RIGHTS: [&str; 8] = [
 ];
 
 impl Refusal {
-    /// What it means, of a request of this kind.
+    /// The meaning of this refusal for a request of this kind.
     pub fn meaning(&self, request: Request) -> Meaning {
         if let Some(chat) = self.migrated_to {
             return Meaning::Migrated(chat);
@@ -116,7 +116,7 @@ impl Refusal {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
             401 | 421 => Meaning::UnknownToken,
-            // With another word behind it, it is a method that an old server does not have.
+            // With another word after it, the method is missing on an old server.
             404 if text == "not found" => Meaning::UnknownToken,
             409 => Meaning::Conflict,
             420 | 429 => Meaning::TooMany(self.pause(&text)),
@@ -133,7 +133,7 @@ impl Refusal {
         }
     }
 
-    /// Of a 429: what its parameters say, or its last number.
+    /// The pause of a 429: from its parameters, or else the last number in its text.
     fn pause(&self, text: &str) -> Duration {
         let last = text
             .rsplit(|character: char| !character.is_ascii_digit())

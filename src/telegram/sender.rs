@@ -1,4 +1,4 @@
-//! Sends what a claim says, once, and tells what became of it.
+//! Sends a claim's work once, and returns the outcome.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -25,10 +25,11 @@ use crate::delivery::complete::{Block, Outcome};
 use crate::delivery::next_message::Work;
 use crate::delivery::queue::Claim;
 
-/// Added to the time that Telegram asks to be left alone for.
+/// Added to the pause that Telegram asks for.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Sends. Begins nothing once the claim's lease might end under it, and touches no socket behind its deadline.
+/// Sends a claim's work. Starts nothing when the claim's lease might end during the send, and uses no socket after its
+/// deadline.
 pub async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     let message = as_allowed(message::render(&claim.work), claim.refusals);
     let began = Instant::now();
@@ -50,7 +51,7 @@ pub async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome
         Ok(answer) if request == Request::Message => Outcome::Sent(number(&answer)),
         Ok(_) => Outcome::Sent(None),
         Err(Problem::Refused(refusal)) => outcome_of(&refusal, request),
-        // Where another request is answered, this one failed by itself.
+        // If another request gets a response, only this one failed.
         Err(Problem::NoAnswer(reason)) => match client.is_reached().await {
             true => Outcome::Failed(reason),
             false => Outcome::NotReached(reason),
@@ -58,7 +59,7 @@ pub async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome
     }
 }
 
-/// The message that is changed, where it is no new one.
+/// The message to edit; `None`: a new message.
 fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Subject(it) => it.message.map(MessageId),
@@ -67,7 +68,7 @@ fn target(claim: &Claim) -> Option<MessageId> {
     }
 }
 
-/// The message that a new one answers.
+/// The message that a new message replies to.
 fn reply_to(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Note(noted) => noted.reply_to.map(MessageId),
@@ -75,14 +76,14 @@ fn reply_to(claim: &Claim) -> Option<MessageId> {
     }
 }
 
-/// Text and buttons as they are sent.
+/// Text and buttons of a request.
 struct Content {
     text: String,
     parse_mode: Option<ParseMode>,
     keyboard: InlineKeyboardMarkup,
 }
 
-/// What Telegram has refused goes without its markup, and then without its buttons.
+/// After a refusal by Telegram, the message goes without markup; after two, also without buttons.
 fn as_allowed(message: Message, refusals: u32) -> Content {
     let keyboard = match refusals {
         0 | 1 => keyboard(&message.buttons),
@@ -103,7 +104,7 @@ async fn new(client: &Client, claim: &Claim, content: Content, deadline: Duratio
     let mut request = SendMessage::new(ChatId(claim.telegram_id), content.text)
         .link_preview_options(no_preview())
         .disable_notification(claim.work.is_silent());
-    // Where somebody deleted it, the note comes all the same.
+    // If the order's message was deleted, the note is sent without a reply.
     request.reply_parameters = reply_to(claim).map(|there| ReplyParameters::new(there).allow_sending_without_reply());
     request.parse_mode = content.parse_mode;
     request.message_thread_id = claim.topic.map(|topic| ThreadId(MessageId(topic)));
@@ -147,7 +148,7 @@ fn keyboard(rows: &[Vec<Button>]) -> InlineKeyboardMarkup {
     InlineKeyboardMarkup::new(rows.iter().map(|row| row.iter().map(button).collect::<Vec<_>>()))
 }
 
-/// The number of a message that was sent.
+/// The id of a sent message.
 fn number(message: &RawValue) -> Option<i32> {
     #[derive(Deserialize)]
     struct Sent {
@@ -157,7 +158,7 @@ fn number(message: &RawValue) -> Option<i32> {
     sent.map(|sent| sent.message_id)
 }
 
-/// What a refusal is for who sent.
+/// The outcome of a send that was refused.
 fn outcome_of(refusal: &Refusal, request: Request) -> Outcome {
     let reason = refusal.description.clone();
     match refusal.meaning(request) {
@@ -184,8 +185,8 @@ fn outcome_of(refusal: &Refusal, request: Request) -> Outcome {
     }
 }
 
-/// Runs a future until a moment, and never polls it behind it. A timer alone would not do: in a process that was stopped
-/// for long, the socket may be ready as well, and would be written to first.
+/// Runs a future until a moment, and never polls it afterwards. A timer alone is not enough: after a long stop of the
+/// process, the socket may be ready too, and would be written to first.
 async fn until<F: Future>(moment: Instant, future: F) -> Option<F::Output> {
     let (mut future, mut timer) = (pin!(future), pin!(sleep_until(moment)));
     std::future::poll_fn(move |context| {

@@ -1,4 +1,4 @@
-//! Single values as people read them: a moment, an amount, a customer's own words.
+//! Single values as text for people: a time, an amount, a customer's own words.
 
 use jiff::civil::Date;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -10,19 +10,19 @@ use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
 use crate::sources::zone;
 
-/// What stands in a query of a URL as it is.
+/// The characters that a URL's query needs percent-encoded.
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
-/// Of an address, what a map is asked for, characters: Telegram takes no longer link.
+/// The longest part of an address in a map link, characters: Telegram accepts no longer link.
 const MAP_CHARACTERS: usize = 120;
-/// A day that is further away has its year, hours: some ten months.
+/// Hours after which a day is shown with its year: about ten months.
 const FAR_HOURS: i64 = 300 * 24;
 
-/// A moment by the store's clock: `19:03`, and the day where it is another one than today: `Tuesday, November 24, 19:03`.
+/// A time by the store's clock: `19:03`, with the day if it is not today: `Tuesday, November 24, 19:03`.
 pub(super) fn moment(at: OffsetDateTime, style: &Style, words: &Catalog) -> String {
     moment_in(at, &style.time_zone, words)
 }
 
-/// The same by the clock of a zone.
+/// A time by the clock of a time zone.
 pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
     let (Some(local), Some(today)) = (
         zone::local(at, time_zone),
@@ -41,7 +41,7 @@ pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Catalog) ->
         .replace("{time}", &time)
 }
 
-/// A day in words: `Tuesday, November 24`; with its year, where that is not clear by itself.
+/// A day in words: `Tuesday, November 24`; with the year, if the year is not obvious.
 pub(super) fn day(date: Date, today: Date, words: &Catalog) -> String {
     let nth = |names: &str, number: i8| {
         let name = words.get(names).split(' ').nth(usize::from(number.unsigned_abs()));
@@ -63,9 +63,9 @@ pub(super) fn day(date: Date, today: Date, words: &Catalog) -> String {
         .replace("{year}", &date.year().to_string())
 }
 
-/// A customer's text in one line: no text of theirs looks like a line of ours, or turns the direction of one.
+/// A customer's text in one line. It cannot imitate a line of the message, or change the text direction of one.
 pub(super) fn inline(text: &str) -> String {
-    // What ends an isolate would end ours.
+    // A character that ends an isolate would end the message's own isolate.
     let text: String = text.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}')).collect();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
@@ -76,20 +76,20 @@ pub(super) fn inline(text: &str) -> String {
     }
 }
 
-/// Hebrew, Arabic, and what is written like them; and marks that turn the direction of what stands behind them.
+/// Right-to-left letters such as Hebrew and Arabic, and marks that change the text direction.
 fn turns(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{fb1d}'..='\u{fdff}'
         | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
 }
 
-/// An address, for the query of a map's URL.
+/// An address, encoded for the query of a map's URL.
 pub(super) fn in_url(address: &str) -> String {
     let words: Vec<&str> = address.split_whitespace().collect();
     let short: String = words.join(" ").chars().take(MAP_CHARACTERS).collect();
     utf8_percent_encode(&short, IN_URL).to_string()
 }
 
-/// How many, as the shop wrote it.
+/// A quantity, as the shop wrote it.
 pub(super) fn said_of(quantity: &Quantity) -> String {
     match quantity.to_json() {
         serde_json::Value::String(words) => inline(&words),
@@ -97,7 +97,7 @@ pub(super) fn said_of(quantity: &Quantity) -> String {
     }
 }
 
-/// An amount of minor units as people of the language read it: `500,00 ₽`, with blanks that never break.
+/// An amount in minor units as people of the language write it: `500,00 ₽`, with non-breaking spaces.
 pub(super) fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let (digits, sign) = (usize::from(currency.digits()), currency.sign());
     let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);

@@ -1,4 +1,4 @@
-//! `/today`: the day's figures and orders of each store of a chat.
+//! `/today`: the figures and orders of the day for each store of a chat.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::QueryError;
 use crate::sources::zone;
 
-/// Units that the line about what is missing may take.
+/// The room for the line that counts the missing orders, UTF-16 units.
 const MORE_UNITS: usize = 60;
-/// Stores that are told of: a message each.
+/// The most stores in an answer, one message each.
 const STORES: usize = 5;
 
 impl Commands<'_> {
-    /// Tells it, a message for each store.
+    /// Answers with one message per store.
     pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), QueryError> {
         for link in links.iter().take(STORES) {
             let words = catalog::of_store(&link.language, &link.store);
@@ -36,7 +36,7 @@ impl Commands<'_> {
     }
 }
 
-/// The figures, and as many of the orders as there is room for, the newest first; with a button for each that waits.
+/// The figures, and the newest orders that fit, with a button for each order that waits for an answer.
 fn tell(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     let date = |at| zone::local(at, &today.time_zone).map(|local| local.date());
@@ -111,12 +111,12 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
     }
 }
 
-/// Where it stands; `None`: it was removed.
+/// The current status; `None`: the order was removed.
 fn stands(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }
 
-/// What they come to, without those that came to nothing; `None`: no total is known.
+/// The total of the orders, without cancelled and rejected ones; `None`: no total is known.
 fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
     let counts = |newcomer: &&&Newcomer| {
         stands(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))

@@ -1,5 +1,5 @@
-//! Polls Telegram for what people write and press: one long poll for all nodes. An update is stored before Telegram may
-//! forget it, and removed when it has been dealt with: each of them may be repeated, and none is lost.
+//! Polls Telegram for texts and presses: one long poll for all nodes. An update is saved before Telegram may drop it,
+//! and deleted after it was handled. So an update may repeat, but none is lost.
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -24,68 +24,68 @@ use crate::infra::backoff::Backoff;
 use crate::infra::db::{Pool, QueryError};
 use crate::sources::registry::Registry;
 
-/// How long Telegram keeps a poll open while nothing comes, seconds.
+/// How long Telegram keeps a poll open without updates, seconds.
 const POLL_S: u32 = 10;
-/// How long a poll may take in all: then the connection is half open.
+/// The deadline of a poll; after it, the connection is half open.
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
-/// Between two looks at whether another node still polls.
+/// The time between two checks whether another node still polls.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
-/// After a first 409, for a poll of ours that was just given up may still have been open; and after a further one, for then
+/// The pause after a first 409: an abandoned poll of this bot may still have been open. The pause after a further one:
 /// another program polls with the same token.
 const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
-/// Between two times that it is said.
+/// The time between two log messages about a conflict.
 const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
-/// Between two looks at whether a stopped bot's token is let in again.
+/// The time between two checks whether Telegram accepts a stopped bot's token again.
 const STOPPED_PAUSE: Duration = Duration::from_secs(60);
-/// Between two looks at whether there is room for more updates.
+/// The time between two checks whether there is room for more updates.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
-/// Updates that may be asked for at once; and of those that a node before has left.
+/// The most updates of one poll, and the most updates of a previous node that are handled at once.
 const BATCH_UPDATES: u8 = 100;
 const BATCH_LEFT_OVER: i64 = 1000;
-/// The longest that Telegram is believed when it wants no poll.
+/// The longest pause that Telegram may ask for; it is cut to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// While Postgres is away, who presses is told so for as long as no other node can have taken the poll.
+/// How long presses are answered without Postgres: no other node can have taken the lease yet.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// Between two looks at what is pressed meanwhile, and the time that Telegram keeps each open.
+/// The time between two polls without Postgres, and how long Telegram keeps each of them open.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
-/// How long the end waits for what is being dealt with.
+/// How long a shutdown waits for updates that are being handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The bot, listening.
+/// The bot's update poller.
 pub struct Bot {
-    /// For all of its SQL.
+    /// The pool for all queries of the bot.
     pub pool: Pool,
     /// The bot at Telegram.
     pub client: Client,
-    /// What the rows of the journal mean.
+    /// Translates the rows of the journal.
     pub sources: Arc<Registry>,
-    /// The node, as it stands in `vestnik.vst_bot_node`.
+    /// The node's name in `vestnik.vst_bot_node`.
     pub node: String,
-    /// There is something to send.
+    /// Wakes the worker: there is something to send.
     pub planned: Arc<Notify>,
-    /// Answers to presses.
+    /// Answers presses of buttons.
     pub(super) answers: Answers,
-    /// Its name, once Telegram has said who we are.
+    /// The bot's name, as soon as Telegram has reported it.
     name: OnceLock<String>,
 }
 
-/// How a look at the updates went.
+/// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Polled {
-    /// Updates were taken, or none came.
+    /// The poll succeeded, with or without updates.
     Ours,
-    /// As many wait as may.
+    /// Too many updates wait in this node.
     Full,
     /// Another node polls.
     Elsewhere,
-    /// Another program polls with our token.
+    /// Another program polls with the same token.
     Conflict,
-    /// The token is not let in.
+    /// Telegram refused the token.
     Stopped,
 }
 
-/// Why it did not go.
+/// Why a poll failed.
 #[derive(Debug, thiserror::Error)]
 enum PollError {
     #[error(transparent)]
@@ -96,27 +96,27 @@ enum PollError {
     Throttled(Duration),
 }
 
-/// What came, or what to make of it that nothing did.
+/// The updates of a response, or the result of a poll without any.
 enum Asked {
     Updates(Vec<Update>),
     Nothing(Polled),
 }
 
-/// What a node remembers from poll to poll.
+/// The poller's state between two polls.
 #[derive(Default)]
 struct Memory {
     last: Option<Polled>,
     conflict_told: Option<Instant>,
-    /// Where the poll stood when it was known last that it is ours.
+    /// The next update, and when this node last knew that it has the lease.
     ours: Option<(i64, Instant)>,
-    /// Whether a node before may have left updates that are not dealt with.
+    /// Whether a previous node may have left updates that were not handled.
     is_left_over: bool,
-    /// Presses that were told that Postgres is away.
+    /// Presses that were answered with the news that Postgres is not reached.
     told: HashSet<i64>,
 }
 
 impl Bot {
-    /// Of this node.
+    /// The update poller of this node.
     pub fn new(pool: Pool, client: Client, sources: Arc<Registry>, node: String, planned: Arc<Notify>) -> Self {
         Self {
             answers: Answers::new(client.clone()),
@@ -129,12 +129,12 @@ impl Bot {
         }
     }
 
-    /// Its name at Telegram, where that is known: in a group, commands may be meant for another one.
+    /// The bot's name at Telegram, if known. In a group, a command may name another bot.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.get().map(String::as_str)
     }
 
-    /// Polls until the shutdown, coming back by itself; begins once the node's heartbeat has been heard.
+    /// Polls until the shutdown, and retries after errors. Starts after the node's first heartbeat.
     pub async fn run(self, mut beating: watch::Receiver<bool>, stop: CancellationToken) {
         let bot = Arc::new(self);
         let updates = Updates::new(Arc::clone(&bot));
@@ -159,7 +159,7 @@ impl Bot {
                 Err(error) => {
                     let pause = match &error {
                         PollError::Throttled(pause) => *pause,
-                        // Who presses meanwhile is to be told so.
+                        // A short pause, because presses during the outage need an answer.
                         PollError::Failed(_) => backoff.next_pause().min(AWAY_PAUSE),
                         PollError::Telegram(_) => backoff.next_pause(),
                     };
@@ -180,7 +180,7 @@ impl Bot {
         }
     }
 
-    /// A pause, and the end of an outage: what is pressed is taken as soon as Telegram is reached.
+    /// Waits for the pause, and for the end of an outage: polling resumes as soon as Telegram is reached.
     async fn rest(&self, pause: Duration) {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -188,14 +188,14 @@ impl Bot {
         self.client.until_reached().await;
     }
 
-    /// Asks Telegram who we are: a new token, or one that is let in again, starts a stopped bot.
+    /// Asks Telegram for the bot's name. A new token, or one that is accepted again, starts a stopped bot.
     async fn prove_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {
             Ok(name) => {
                 shared_bot::start_bot(&self.pool, self.client.token().expose_secret()).await?;
                 let _ = self.name.set(name);
                 let client = self.client.clone();
-                // Nobody waits for it.
+                // Polling need not wait for the menu.
                 tokio::spawn(async move {
                     if let Err(error) = client.set_menu().await {
                         tracing::debug!(%error, "the bot's menu was not set");
@@ -228,7 +228,7 @@ impl Bot {
                 is_new: true,
             }) => {
                 updates.deal_with(shared_bot::left_over(&self.pool, BATCH_LEFT_OVER).await?);
-                // Answered at once, so that it is known that there is an answer.
+                // The first poll returns at once, to show that Telegram responds.
                 (next_update, 0)
             }
             Ok(Lease::Ours { next_update, .. }) => (next_update, POLL_S),
@@ -248,7 +248,7 @@ impl Bot {
         memory.told.clear();
         let came = match self.ask(next_update, seconds).await? {
             Asked::Updates(came) => came,
-            // We may have been away for so long that another node of ours polls.
+            // After a long interruption, another node of this bot may poll.
             Asked::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {
@@ -287,7 +287,7 @@ impl Bot {
             ]);
         let answer = tokio::select! {
             answer = self.client.call(&request, POLL_DEADLINE) => answer,
-            // A poll that was open when the line was lost is answered by nobody.
+            // An open poll from before an outage gets no response.
             () = self.client.reached_again() => return Ok(Asked::Nothing(Polled::Ours)),
         };
         match answer {
@@ -308,8 +308,8 @@ impl Bot {
         }
     }
 
-    /// Postgres is away: who presses now is told so, as long as Telegram shows an answer. Telegram keeps the presses, and they
-    /// are done when it is back.
+    /// Answers presses while Postgres is not reached, as long as Telegram shows an answer. Telegram keeps the presses,
+    /// and the bot handles them when Postgres is back.
     async fn tell_that_postgres_is_away(&self, memory: &mut Memory) {
         let Some((next_update, _)) = memory.ours.filter(|(_, known)| known.elapsed() < ALONE_FOR) else {
             return;
@@ -328,8 +328,8 @@ impl Bot {
     }
 }
 
-/// The updates of an answer. Of each only its number is read here: one that cannot be read otherwise is passed over, and
-/// keeps none of those behind it.
+/// Reads the updates of a response; only the id of each is parsed here. An update without an id is skipped, so that it
+/// does not block later ones.
 fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
     #[derive(Deserialize)]
     struct Numbered {
@@ -348,7 +348,7 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
         })
     };
     let read: Vec<Update> = updates.iter().filter_map(read).collect();
-    // Where none can be read, nothing moves the poll on before the next one comes: it waits, as for any other answer.
+    // Without any id the poll's position cannot advance, so wait as after other errors.
     if read.is_empty() && !updates.is_empty() {
         return Err(PollError::Telegram("updates without numbers".into()));
     }
@@ -356,7 +356,7 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
 }
 
 impl Memory {
-    /// Until the next poll.
+    /// The pause before the next poll.
     fn pause(&self, polled: Polled) -> Duration {
         match polled {
             Polled::Ours => Duration::ZERO,
@@ -368,7 +368,7 @@ impl Memory {
         }
     }
 
-    /// Says what has changed. Two programs that take the poll from each other are told of once in a while, not each time.
+    /// Logs a changed result. Two programs that compete for the poll are logged once in a while, not each time.
     fn tell(&mut self, polled: Polled) {
         if polled == Polled::Conflict {
             if self.conflict_told.is_none_or(|told| told.elapsed() > CONFLICT_SILENCE) {

@@ -1,5 +1,5 @@
-//! Deals with what people wrote and pressed: of one chat one after the other, of different chats side by side, so that
-//! nobody waits for another shop's row, or for Telegram's answer to somebody else.
+//! Handles texts and presses: one after the other within a chat, and chats in parallel. So nobody waits for another
+//! shop's row, or for Telegram's response to somebody else.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,22 +16,22 @@ use crate::delivery::{chat_state, migrate};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
-/// Attempts to deal with an update. One that cannot be dealt with must not keep those behind it for ever.
+/// The attempts to handle an update. An update that always fails must not block those after it.
 const ATTEMPTS: u32 = 3;
-/// Chats whose updates are dealt with at once: each takes a connection of the pool now and then.
+/// Chats whose updates are handled at once; each takes a connection of the pool from time to time.
 const CHATS_AT_ONCE: usize = 16;
-/// Updates that may wait in this node; then it polls no more until some are through.
+/// The most updates that wait in this node; above it, polling pauses.
 const MOST_WAITING: usize = 1000;
 
-/// Those that wait, by chat. A chat is there while a task of its own deals with its updates.
+/// The waiting updates by chat. A chat has an entry while a task handles its updates.
 #[derive(Default)]
 struct Waiting {
     chats: HashMap<i64, VecDeque<shared_bot::Update>>,
-    /// All that wait or are being dealt with.
+    /// The ids of all updates that wait or are being handled.
     ids: HashSet<i64>,
 }
 
-/// Deals with updates.
+/// Handles updates.
 #[derive(Clone)]
 pub(super) struct Updates {
     bot: Arc<Bot>,
@@ -54,12 +54,12 @@ impl Updates {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether as many wait as may.
+    /// Whether the limit of waiting updates is reached.
     pub fn is_full(&self) -> bool {
         self.waiting().ids.len() >= MOST_WAITING
     }
 
-    /// Updates that are stored: they are dealt with, and removed.
+    /// Handles saved updates, and deletes them.
     pub fn deal_with(&self, updates: Vec<shared_bot::Update>) {
         for update in updates {
             let chat = chat_of(&update.body);
@@ -76,14 +76,14 @@ impl Updates {
         }
     }
 
-    /// Waits for what is being dealt with; what waits behind it is left to the next node.
+    /// Waits for updates that are being handled. Waiting ones are left to the next node.
     pub async fn stop(&self) {
         self.waiting().chats.values_mut().for_each(VecDeque::clear);
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Deals with all that waits for a chat.
+    /// Handles all waiting updates of a chat.
     async fn chat(self, chat: i64) {
         loop {
             let next = {
@@ -102,10 +102,10 @@ impl Updates {
         }
     }
 
-    /// Deals with one, or gives it up. Where it cannot be removed afterwards, it is dealt with again some day: every one may
-    /// be repeated.
+    /// Handles an update, or gives it up. If the update cannot be deleted afterwards, it is handled again later: every
+    /// update may repeat.
     async fn update(&self, stored: &shared_bot::Update) {
-        // Telegram sends new kinds of things every few months.
+        // Telegram adds new kinds of updates every few months; the crate may not know one.
         let update: Option<Update> = serde_json::from_str(&stored.body).ok();
         if let Some(update) = &update {
             self.with_patience(update).await;
@@ -160,7 +160,7 @@ impl Updates {
         if let Some(from) = message.migrate_from_chat_id() {
             migrate::migrated(&bot.pool, from.0, chat).await?;
         }
-        // Whoever writes has not blocked the bot; and a topic that is opened again says so.
+        // A chat that writes has not blocked the bot, and the message about a reopened topic comes here too.
         self.heard_from(chat).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
         if let (Some(there), Some(from), Some(reason)) = (message.reply_to_message(), &message.from, reason)
@@ -181,7 +181,7 @@ impl Updates {
         Ok(())
     }
 
-    /// The bot was thrown out or blocked, or is let in again, or has other rights.
+    /// The bot was removed, blocked or added again, or its rights changed.
     async fn membership(&self, change: &ChatMemberUpdated) -> Result<(), QueryError> {
         const OUT: &str = "the bot was blocked, or removed from the chat";
         let chat = change.chat.id.0;
@@ -201,7 +201,7 @@ impl Updates {
     }
 }
 
-/// The chat that an update comes from; 0 where it comes from none.
+/// The chat of an update; 0: the update has no chat.
 fn chat_of(body: &str) -> i64 {
     #[derive(serde::Deserialize)]
     struct Chat {

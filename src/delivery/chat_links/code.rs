@@ -1,4 +1,4 @@
-//! The codes that link a chat to a store, once each. The database has their SHA-256 only.
+//! Codes that link a chat to a store. A code works once, and the database stores only its SHA-256.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::Mode;
 use crate::domain::event::StoreId;
 use crate::infra::db::{Client, QueryError};
 
-/// How long a code opens.
+/// How long a code is valid.
 pub const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
-/// Of these characters a code is made: none that look alike, 32 of them.
+/// The 32 characters of a code; none of them look alike.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-/// 60 bits.
+/// 12 characters of 5 bits: 60 bits.
 const CODE_CHARS: usize = 12;
 
-/// A code that links a chat, once.
+/// A code that links one chat, once.
 pub struct Code(String);
 
 impl Code {
@@ -30,7 +30,7 @@ impl Code {
         ))
     }
 
-    /// The text, to be shown once.
+    /// The text of the code, to be shown once.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -46,18 +46,18 @@ pub(super) fn hash(code: &str) -> [u8; 32] {
     Sha256::digest(code.trim().to_ascii_uppercase()).into()
 }
 
-/// Why there is no code.
+/// Why a code could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CodeError {
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Failed(#[from] QueryError),
-    /// The operating system.
+    /// The operating system gave no random bytes.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
 }
 
-/// Makes a code for a store, which is set up with it where it was not.
+/// Creates a code for a store. A store that is not set up yet is set up too.
 pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, language: &str) -> Result<Code, CodeError> {
     let code = Code::generate().map_err(CodeError::Random)?;
     let stored = async {

@@ -1,37 +1,37 @@
-//! The linked chats as an operator sees them: how each is, and a message to try them.
+//! The linked chats for an operator: the state of each, and a test message.
 
 use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// A linked chat, as a list shows it. Ages are in seconds.
+/// A linked chat in a list. Ages are in seconds.
 #[derive(Debug)]
 pub struct Listed {
     /// The store.
     pub store: String,
-    /// What it is for.
+    /// What the chat is for.
     pub mode: String,
-    /// A language's name.
+    /// The code of the chat's language.
     pub language: String,
-    /// Its number at Telegram.
+    /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// What it is called.
+    /// The chat's title; `None`: not known.
     pub title: Option<String>,
-    /// The topic of a forum.
+    /// The topic of a forum; `None`: no topic.
     pub topic: Option<i32>,
-    /// Why it takes nothing any more, and since when.
+    /// Why and since when the chat takes no messages any more; `None`: it takes them.
     pub disabled: Option<(String, f64)>,
-    /// Why the bot may not write there now, and since when.
+    /// Why and since when the bot may not write to the chat; `None`: it may.
     pub blocked: Option<(String, f64)>,
-    /// Deliveries that wait.
+    /// Number of open deliveries.
     pub open: i64,
-    /// How long the oldest of them has waited.
+    /// Age of the oldest open delivery; 0: none is open.
     pub open_s: f64,
-    /// The newest error, and since when.
+    /// The newest error and its age; `None`: no error.
     pub error: Option<(String, f64)>,
 }
 
-/// Every link, by store.
+/// Every link, ordered by store.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
@@ -65,7 +65,8 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     rows.iter().map(read).collect()
 }
 
-/// Queues a message for a store's chat, as its orders go; the delivery. `None`: the chat is not linked, or is disabled.
+/// Enqueues a test message for a store's chat, on the path of its orders. Returns the delivery; `None`: the chat is not
+/// linked, or is disabled.
 pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result<Option<i64>, QueryError> {
     const TEST: &str = "with link as (select l.chat_id, l.thread_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $1 and c.telegram_id = $2 and c.disabled_at is null), \
@@ -75,16 +76,16 @@ pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// What became of it.
+/// The outcome of a test message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tried {
-    /// It is there.
+    /// The message was sent.
     Sent,
-    /// It was not sent yet, or failed, or is given up; why, where that is known.
+    /// The message was not sent yet, failed, or was given up; with the reason where one is known.
     Not(Option<String>),
 }
 
-/// Looks.
+/// Reads the outcome of a test message.
 pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> {
     let row = client
         .query_opt(
@@ -99,7 +100,7 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> 
     })
 }
 
-/// Nobody waits for it any more.
+/// Gives up a test message that nobody waits for any more.
 pub async fn give_up(client: &Client, delivery: i64) -> Result<(), QueryError> {
     const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
              settled_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";

@@ -1,4 +1,4 @@
-//! Which chats of Telegram belong to which stores, and the codes that link them.
+//! The links between Telegram chats and stores, and the codes that create them.
 
 mod code;
 mod list;
@@ -18,12 +18,12 @@ use crate::store::hours::Span;
 pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
 pub use list::{Listed, Tried, give_up, list, test, tried};
 
-/// Codes that a chat may try within a minute.
+/// Codes that a chat may try per minute.
 const TRIES_A_MINUTE: i64 = 5;
-/// Answers to commands that a chat gets within a minute: half of what Telegram allows a group.
+/// Answers to commands that a chat gets per minute: half of Telegram's limit for a group.
 const ANSWERS_A_MINUTE: i64 = 10;
 
-/// Whether the chat of a link `l` wants no sound now; `s` is its store.
+/// SQL: whether the chat of link `l` wants no sound now. `s` is the link's store.
 pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
      when l.quiet_from < l.quiet_to then (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
          and (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to \
@@ -33,19 +33,19 @@ pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
 /// What a chat is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Everything, as it happens.
+    /// Every event, as it happens.
     Mirror,
-    /// What no panel could ring, and what nobody answered.
+    /// Orders that no panel could ring for, and orders that nobody answered.
     Fallback,
-    /// What nobody answered for still longer.
+    /// Orders that nobody answered for still longer.
     Manager,
 }
 
 impl Mode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 3] = [Self::Mirror, Self::Fallback, Self::Manager];
 
-    /// Its name in the database and in commands.
+    /// The mode's name in the database and in commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mirror => "mirror",
@@ -54,56 +54,56 @@ impl Mode {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The mode with this name; `None`: no mode has it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == name)
     }
 }
 
-/// What became of a code that somebody sent.
+/// The outcome of trying a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Linked {
-    /// The chat is the store's.
+    /// The chat is linked to the store now.
     Done(Link),
-    /// No such code, or no longer.
+    /// The code does not exist, or is not valid any more.
     Unknown,
-    /// Too many tries.
+    /// The chat has tried too many codes.
     TooMany,
 }
 
-/// A chat's tie to a store.
+/// A chat's link to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The store.
     pub store: String,
-    /// What people call it.
+    /// The store's display name; `None`: it has none.
     pub store_name: Option<String>,
     /// What the chat is for.
     pub mode: Mode,
-    /// A language's name: `ru`.
+    /// The code of the chat's language: `ru`.
     pub language: String,
-    /// Minutes for which it is silent from now on; 0: it is not.
+    /// Minutes until the chat makes sounds again; 0: it makes them now.
     pub muted_minutes: i32,
-    /// The hours in which it is silent each day, by the store's clock.
+    /// The hours without sound each day, by the store's clock; `None`: no such hours.
     pub quiet: Option<Span>,
-    /// The topic that it is to; `None`: the chat, or its general topic.
+    /// The topic that messages go to; `None`: the chat, or its general topic.
     pub topic: Option<i32>,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// Until when the store takes no new orders; `None`: it takes them.
+    /// When the store takes new orders again; `None`: it takes them now.
     pub paused_until: Option<OffsetDateTime>,
 }
 
-/// Who sent a code, and where.
+/// The sender of a code, and the chat it was sent in.
 #[derive(Debug, Clone, Copy)]
 pub struct Applicant<'a> {
-    /// The chat's number at Telegram.
+    /// The chat's id at Telegram.
     pub chat: i64,
-    /// What the chat is called.
+    /// The chat's title; `None`: it has none.
     pub title: Option<&'a str>,
-    /// The topic in which it was sent.
+    /// The topic in which the code was sent; `None`: no topic.
     pub topic: Option<i32>,
-    /// The person's number.
+    /// The person's id at Telegram.
     pub person: i64,
 }
 
@@ -159,7 +159,7 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
     .await
 }
 
-/// The stores of a chat.
+/// The links of a chat.
 pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, QueryError> {
     db::with_timeout(async { links_of(&*pool.get().await?, chat).await }).await
 }
@@ -190,18 +190,18 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, QueryErro
     rows.iter().map(read).collect()
 }
 
-/// What of links may be changed.
+/// A change of links.
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
     /// What the chat is for.
     Mode(Mode),
-    /// No sound for so long from now on; zero: sound again.
+    /// No sound for this long from now on; zero: sound again.
     Mute(Duration),
-    /// No sound within these hours of each day, by the store's clock; `None`: no such hours.
+    /// No sound within these hours of each day, by the store's clock; `None`: sound at all hours.
     Quiet(Option<Span>),
 }
 
-/// Changes a chat's links to these stores.
+/// Changes a chat's links to the named stores.
 pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), QueryError> {
     const LINKS: &str =
         "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
@@ -229,12 +229,12 @@ pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -
     .await
 }
 
-/// Ends a chat's links to these stores; what was planned for it is not sent.
+/// Removes a chat's links to the named stores. Deliveries that wait for the chat are not sent.
 pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), QueryError> {
     db::with_timeout(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }
 
-/// The same over a connection of its own; of all stores, where none is named. How many.
+/// `unlink` on the caller's connection. `stores: None` removes all links. Returns the number of removed links.
 pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, QueryError> {
     const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
              where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
@@ -246,7 +246,7 @@ pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Resul
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
-/// Queues other buttons for a message that is there, in place of those that were queued for it before.
+/// Enqueues new buttons for a sent message. They replace buttons that are still queued for it.
 pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), QueryError> {
     const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
@@ -261,19 +261,19 @@ pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value
     .await
 }
 
-/// A place in Telegram, as an answer needs it.
+/// The chat and topic that an answer goes to.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The chat's number.
+    /// The chat's id at Telegram.
     pub chat: i64,
-    /// What the chat is called.
+    /// The chat's title; `None`: it has none.
     pub title: Option<&'a str>,
-    /// The topic.
+    /// The topic; `None`: no topic.
     pub topic: Option<i32>,
 }
 
-/// Queues an answer to what somebody wrote, with rows of buttons below it, so that answers keep Telegram's budgets, too. Whoever asks without end is
-/// answered no more than `ANSWERS_A_MINUTE`: the bot's budget is for orders.
+/// Enqueues an answer to a person's message, with rows of buttons below it. The queue keeps answers within Telegram's
+/// limits. A chat gets at most `ANSWERS_A_MINUTE`: the bot's budget is for orders.
 pub async fn answer(
     pool: &Pool,
     place: Place<'_>,
@@ -302,26 +302,26 @@ pub async fn answer(
     .await
 }
 
-/// The order or booking that a button is about, if the chat is one of its store's.
+/// The order or booking of a pressed button, if the chat belongs to its store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pressed {
-    /// The event that the message tells.
+    /// The event that the message shows.
     pub event: i64,
     /// The store.
     pub store: StoreId,
     /// Order or booking.
     pub kind: SubjectKind,
-    /// The source that it is in.
+    /// The name of the order's or booking's source.
     pub source: String,
-    /// Its key.
+    /// The key of the order or booking in its source.
     pub key: String,
-    /// Both, as the engine's tables keep them.
+    /// Source and key in one text, as the engine's tables store them.
     pub subject: String,
-    /// The chat's language.
+    /// The code of the chat's language.
     pub language: String,
 }
 
-/// Finds it by the event that the message tells.
+/// Finds the order or booking by the event that the message shows.
 pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, QueryError> {
     const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, o.id || ' ' || e.key, l.language \
          from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
@@ -346,7 +346,8 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
     .await
 }
 
-/// Somebody was asked why an order is rejected, below its message: for ten minutes, a reply to it is the reason.
+/// Records that the bot asked below this message for the reason of a rejection. A reply within ten minutes is the
+/// reason.
 pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryError> {
     const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
@@ -357,7 +358,7 @@ pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryEr
     .await
 }
 
-/// The event whose rejection a reply to this message gives the reason for; `None`: nobody was asked. It is asked once.
+/// The event whose rejection a reply to this message explains; `None`: the bot did not ask. The record works once.
 pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, QueryError> {
     const ASKED: &str = "update vestnik.vst_message set asked_at = null \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \

@@ -1,5 +1,5 @@
-//! Which addresses a webhook may have. It is called from where Vestnik runs, so it must not lead into that network: https, no
-//! user and password in it, and a public address, unless `webhook.allow_private` says otherwise.
+//! The addresses that a webhook may have. Vestnik calls them, so they must not lead into Vestnik's own network. An
+//! address needs https, no user and password, and a public host, unless `webhook.allow_private` is set.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,21 +9,21 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 /// Why an address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It is none.
+    /// The text is no URL.
     #[error("a webhook's address looks like https://example.com/hook")]
     NoUrl,
-    /// What is posted could be read on the way.
+    /// The scheme is plain http: others could read the request.
     #[error("a webhook's address begins with https:// (plain http needs webhook.allow_private)")]
     NotHttps,
-    /// The secret signs; an address stands in lists and logs.
+    /// The address contains a user or password: addresses are shown in lists and logs.
     #[error("a webhook's address holds no user and password: the signature says who posts")]
     Credentials,
-    /// It leads into the network that Vestnik runs in.
+    /// The address is private.
     #[error("a webhook's address is a public one (a private one needs webhook.allow_private)")]
     Private,
 }
 
-/// Looks at the text of an address. Where a name leads is looked at when it is called.
+/// Checks the text of an address. The addresses behind a host name are checked when the webhook is called.
 pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     let url: Url = text.parse().map_err(|_| Refused::NoUrl)?;
     if !matches!(url.scheme(), "http" | "https") || text.contains(char::is_whitespace) {
@@ -48,7 +48,7 @@ pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     }
 }
 
-/// Whether an address is one of the internet's.
+/// Whether an address is public.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -56,7 +56,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// IANA's registry of special addresses.
+/// The ranges of IANA's registry of special addresses.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = a == 0
@@ -77,20 +77,20 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let parts = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match parts {
-        // Of an address within another one, that one counts: mapped, translated, 6to4.
+        // An IPv6 address that contains an IPv4 address (mapped, translated, 6to4) is as public as that one.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(v4(high, low)),
         [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
-        // Documentation, benchmarks, Teredo, and what else is no one's.
+        // Documentation, benchmarks, Teredo, and other reserved ranges.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // The internet is 2000::/3.
+        // Public addresses are in 2000::/3.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
 }
 
-/// Resolves names, and leaves out the addresses that are not public.
+/// Resolves host names, and drops the addresses that are not public.
 pub(super) struct PublicOnly;
 
-/// A name that leads to private addresses only.
+/// The error for a name with private addresses only.
 #[derive(Debug, thiserror::Error)]
 #[error("its name leads to a private address, which needs webhook.allow_private")]
 struct LeadsInside;

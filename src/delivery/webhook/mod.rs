@@ -1,5 +1,5 @@
-//! The last escalation step: a POST to the store's own address, signed by Standard Webhooks, so that the receiver can
-//! check the sender. `address` checks which addresses may be called, `signature` signs.
+//! The last escalation step: a POST to the store's address, signed by Standard Webhooks, so that the receiver can check
+//! the sender. `address` checks which addresses may be called, `signature` signs.
 
 pub mod address;
 pub mod signature;
@@ -16,58 +16,58 @@ use super::retry::Pauses;
 use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
 
-/// How long the receiver may take.
+/// The deadline of a request.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long a post belongs to its node, seconds: more than the deadline.
+/// Seconds that a node's claim of a post lasts: more than the deadline.
 const LEASE_S: f64 = 30.0;
-/// Posts of this node at once, one a store: a receiver that hangs holds up its own only.
+/// Posts of this node at once, one per store: a receiver that hangs delays only its own posts.
 const POSTS_AT_ONCE: usize = 8;
-/// Whether the order of event `e` has its answer.
+/// SQL: whether the order of event `e` was answered.
 const ANSWERED: &str =
     "exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed'))";
-/// Posts that are given up at once.
+/// Posts that are given up in one batch.
 const BATCH_OVER: i64 = 100;
-/// Between two looks for posts.
+/// Time between two looks for posts.
 const IDLE: Duration = Duration::from_secs(1);
-/// Between two attempts.
+/// Waits between two attempts.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// After this long nobody is helped by it any more, seconds.
+/// Seconds after which a post is given up, because it helps nobody any more.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
-/// A post that this node makes.
+/// A post that this node has claimed.
 struct Post {
     event: i64,
     fence: i64,
     attempts: i32,
     letter: Letter,
-    /// The order has its answer: nobody need be called any more.
+    /// The order was answered: the webhook is not called.
     answered: bool,
 }
 
-/// What is posted, and where.
+/// The request of a post.
 struct Letter {
-    /// The same, however often it is posted.
+    /// The message's id, the same in every attempt.
     id: String,
-    /// By the database's clock, seconds since 1970.
+    /// The time by the database's clock, seconds since 1970.
     time: i64,
     url: String,
-    /// Two while they change.
+    /// The secrets; two during a change.
     secrets: Vec<String>,
     body: String,
 }
 
-/// Why a post did not arrive.
+/// Why a post failed.
 enum Failure {
-    /// It may the next time.
+    /// The next attempt may succeed.
     Passing(String),
-    /// Nobody wants it any more.
+    /// No attempt follows.
     Over(&'static str),
 }
 
-/// Posts, to where it may.
+/// The HTTP client of webhooks; it calls only addresses that are allowed.
 #[derive(Clone)]
 struct Poster {
     http: reqwest::Client,
@@ -76,7 +76,7 @@ struct Poster {
 
 impl Poster {
     fn new(settings: &Webhook) -> Result<Self, reqwest::Error> {
-        // Past the proxies of the environment: they would resolve names, and reach where this must not.
+        // Ignore the proxies of the environment: they would resolve names, and could reach private addresses.
         let http = reqwest::Client::builder()
             .timeout(DEADLINE)
             .no_proxy()
@@ -91,7 +91,7 @@ impl Poster {
         })
     }
 
-    /// The status that was answered, or why there was none.
+    /// Sends the request. Returns the status of the response, or why there was none.
     async fn post(&self, letter: &Letter) -> Result<u16, String> {
         let url = address::check(&letter.url, self.allow_private).map_err(|refused| refused.to_string())?;
         let secrets: Vec<&str> = letter.secrets.iter().map(String::as_str).collect();
@@ -108,13 +108,13 @@ impl Poster {
             .body(letter.body.clone());
         match request.send().await {
             Ok(answer) => Ok(answer.status().as_u16()),
-            // Its address may hold a secret of the store's.
+            // The address may contain a secret of the store.
             Err(error) => Err(reason(error)),
         }
     }
 }
 
-/// An error and its causes, without the address.
+/// The error and its causes, without the address.
 fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut reason = error.to_string();
@@ -126,7 +126,7 @@ fn reason(error: reqwest::Error) -> String {
     reason
 }
 
-/// Posts what is due, until the shutdown.
+/// Posts everything that is due, until the shutdown.
 pub async fn run(pool: &Pool, settings: &Webhook, stop: &CancellationToken) {
     let poster = match Poster::new(settings) {
         Ok(poster) => poster,
@@ -158,7 +158,7 @@ async fn carry(pool: Pool, poster: Poster, post: Post) {
         true => Err(Failure::Over("answered meanwhile")),
         false => match poster.post(&post.letter).await {
             Ok(200..300) => Ok(()),
-            // The receiver is gone for good, says the standard.
+            // By the standard, 410 means that the receiver is gone for good.
             Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
             Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
             Err(reason) => Err(Failure::Passing(reason)),
@@ -169,24 +169,24 @@ async fn carry(pool: Pool, poster: Poster, post: Post) {
     }
 }
 
-/// Why a test was not posted.
+/// Why a test failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
-    /// The store has no address.
+    /// The store has no webhook.
     #[error("store {0} has no webhook: `vestnik store set --store {0} --webhook https://...`")]
     None(String),
-    /// It was not taken.
+    /// The receiver did not accept the test; the reason.
     #[error("the webhook did not take it: {0}")]
     NotTaken(String),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Failed(#[from] QueryError),
-    /// The client.
+    /// The HTTP client could not be built.
     #[error("webhooks cannot be posted from here: {0}")]
     Client(#[from] reqwest::Error),
 }
 
-/// Posts a message of the type `test` to a store's address, once; the status that was answered.
+/// Posts a message of type `test` to a store's webhook, once. Returns the status of the response.
 pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u16, TestError> {
     const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
              extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \

@@ -1,25 +1,25 @@
-//! Signs a post as Standard Webhooks says (standardwebhooks.com): what is signed is its id, its time and its body, each secret
-//! gives a signature, and the receiver takes any that is good.
+//! Signs a post by Standard Webhooks (standardwebhooks.com), over its id, time and body. Each secret gives one
+//! signature; one valid signature is enough for the receiver.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-/// What a secret begins with, whose key follows as base64.
+/// The prefix of a secret whose key follows in base64.
 const PREFIX: &str = "whsec_";
-/// Bytes of a key that is made here.
+/// Bytes of a generated key.
 const NEW_KEY_BYTES: usize = 32;
-/// The shortest secret that somebody may choose, characters.
+/// The shortest secret that a person may choose, characters.
 const SHORTEST: usize = 16;
 
-/// A secret's key. One without the prefix is its own bytes.
+/// The key of a secret. A secret without the prefix is used as bytes.
 fn key(secret: &str) -> Vec<u8> {
     let decoded = secret.strip_prefix(PREFIX).and_then(|key| STANDARD.decode(key).ok());
     decoded.unwrap_or_else(|| secret.as_bytes().to_vec())
 }
 
-/// Whether it may be one: 16 characters or more, and base64 behind the prefix.
+/// Whether a secret is valid: 16 characters or more, and base64 after the prefix.
 pub fn is_good(secret: &str) -> bool {
     match secret.strip_prefix(PREFIX) {
         Some(key) => STANDARD.decode(key).is_ok_and(|key| key.len() >= SHORTEST),
@@ -27,7 +27,7 @@ pub fn is_good(secret: &str) -> bool {
     }
 }
 
-/// A new secret.
+/// Generates a secret. Fails if the operating system gives no random bytes.
 pub fn generate() -> Result<String, getrandom::Error> {
     let mut key = [0_u8; NEW_KEY_BYTES];
     getrandom::fill(&mut key)?;
@@ -37,7 +37,7 @@ pub fn generate() -> Result<String, getrandom::Error> {
 /// The header `webhook-signature`: one signature for each secret. `time` is in seconds since 1970.
 pub fn header(secrets: &[&str], id: &str, time: i64, body: &str) -> String {
     let sign = |secret: &&str| {
-        // A key of any length is one.
+        // HMAC accepts a key of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&key(secret)).ok()?;
         mac.update(format!("{id}.{time}.{body}").as_bytes());
         Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
