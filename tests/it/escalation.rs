@@ -75,7 +75,7 @@ impl Shop {
 
     async fn climb(&self) -> u64 {
         self.hurry().await;
-        escalation::climb(&self.pool, &self.sources).await.unwrap()
+        escalation::advance(&self.pool, &self.sources).await.unwrap()
     }
 
     async fn count(&self, what: &str) -> i64 {
@@ -304,11 +304,11 @@ async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
     shop.run("update orders set status = 'preparing' where id > 200").await;
     shop.hurry().await;
     let (here, there) = tokio::join!(
-        escalation::climb(&shop.pool, &sources),
-        escalation::climb(&other, &sources)
+        escalation::advance(&shop.pool, &sources),
+        escalation::advance(&other, &sources)
     );
     // What one node looked at, the other passed over.
-    let climbed = here.unwrap() + there.unwrap() + escalation::climb(&shop.pool, &sources).await.unwrap();
+    let climbed = here.unwrap() + there.unwrap() + escalation::advance(&shop.pool, &sources).await.unwrap();
     assert_eq!(climbed, 200);
     assert_eq!(shop.count(UNANSWERED).await, 200);
     let orders = "(select distinct data ->> 'order_id' from vestnik.vst_event where type = 'order_unanswered') o";
@@ -317,7 +317,7 @@ async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
         shop.count("vestnik.vst_escalation where outcome = 'answered'").await,
         2800
     );
-    assert_eq!(escalation::climb(&other, &sources).await.unwrap(), 0);
+    assert_eq!(escalation::advance(&other, &sources).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
