@@ -1,13 +1,13 @@
 //! Positions in the journal, and the opaque string that a client keeps of one.
 //!
-//! An event takes its id before its transaction commits, so "ids above N" skips events. A position records instead which
-//! *transactions* a reader has read: all up to the newest one, except those that were still running. Every event outside
-//! the position is new, however long its transaction stayed open.
+//! An event takes its id before its transaction commits, so "ids above N" skips events. A position records instead
+//! which *transactions* a reader has read: all up to the newest one, except those that were still running. Every event
+//! outside the position is new, however long its transaction stayed open.
 //!
-//! A Postgres snapshot would nearly suffice, but not after a crash. A snapshot also covers transactions that left nothing
-//! on disk (rolled back, not flushed), and Postgres reuses their ids after an immediate restart. A reader would then skip
-//! an order under a reused id. So a position ends at the newest transaction of which a reader has read an *event*: that
-//! event is on disk, and Postgres never reuses an id up to it.
+//! A Postgres snapshot would nearly suffice, but not after a crash. A snapshot also covers transactions that left
+//! nothing on disk (rolled back, not flushed), and Postgres reuses their ids after an immediate restart. A reader would
+//! then skip an order under a reused id. So a position ends at the newest transaction of which a reader has read an
+//! *event*: that event is on disk, and Postgres never reuses an id up to it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -137,8 +137,8 @@ impl Epoch {
 pub enum Cursor {
     /// The client has everything that the position covers.
     At(Position),
-    /// In the middle of a long response: the client has everything that `before` covers, and the events that `seen` covers
-    /// up to `through`. A client that reconnects during a long replay resumes there.
+    /// In the middle of a long response: the client has everything that `before` covers, and the events that `seen`
+    /// covers up to `through`. A client that reconnects during a long replay resumes there.
     Within {
         /// The position at the start of the response.
         before: Position,
@@ -232,9 +232,9 @@ impl Cursor {
     }
 }
 
-/// The rest of a replay after a cursor: which events are missing, in which order, and the cursor after each of them. The
-/// events that the cursor's own response had seen and not sent come first, then newer events; both are sorted by id. A
-/// change of an order commits after the change before it, so the events of one order keep their sequence.
+/// The rest of a replay after a cursor: which events are missing, in which order, and the cursor after each of them.
+/// The events that the cursor's own response had seen and not sent come first, then newer events; both are sorted by
+/// id. A change of an order commits after the change before it, so the events of one order keep their sequence.
 #[derive(Debug, Clone)]
 pub struct Onward {
     /// Every event that this position covers has been sent.

@@ -84,8 +84,8 @@ impl Status {
         matches!(self, Self::Pending | Self::Preparing | Self::Ready | Self::Delivering)
     }
 
-    /// The steps that a person may take in a shop that has words for some statuses only. A step without a word is skipped.
-    /// A rejection is written as a cancellation if the shop has no word for it.
+    /// The steps that a person may take in a shop that has words for some statuses only. A step without a word is
+    /// skipped. A rejection is written as a cancellation if the shop has no word for it.
     pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
         let mut next = Vec::new();
         for step in self.next(kind, delivered) {

@@ -211,12 +211,12 @@ impl Subject {
         }
     }
 
-    /// The source's number.
+    /// The source's id.
     pub fn source_id(&self) -> SourceId {
         self.id.source
     }
 
-    /// The fields, as the wire calls them, in which another state of it differs, but for the status.
+    /// The fields that differ from another state of the subject, by their names on the wire; without the status.
     pub fn changed_fields(&self, before: &Self) -> Vec<&'static str> {
         let (due_at, persons) = (name_of_due_at(self.kind), name_of_persons(self.kind));
         let fields = [
@@ -253,7 +253,7 @@ impl Subject {
         changed
     }
 
-    /// What the wire says of it: the members of an event's `data`, and of a list's row. What is not known is left out.
+    /// The JSON members of an event's `data` and of a list's row. Unknown values are left out.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut json = self.head();
         let mut put = |name: &str, value: Option<Value>| {
@@ -301,7 +301,7 @@ impl Subject {
         json
     }
 
-    /// The members that every event about it has: which it is, and where it stands.
+    /// The members that every event about the subject has: its identity and its status.
     pub fn head(&self) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert(name_of_key(self.kind).to_owned(), self.id.key.as_ref().into());
@@ -319,7 +319,7 @@ impl Subject {
     }
 }
 
-/// What the wire calls the key of an order or booking.
+/// The name of the key on the wire.
 pub fn name_of_key(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "order_id",
@@ -327,7 +327,7 @@ pub fn name_of_key(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// What the wire calls `due_at`.
+/// The name of `due_at` on the wire.
 pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "due_at",
@@ -335,7 +335,7 @@ pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// What the wire calls `persons`.
+/// The name of `persons` on the wire.
 pub fn name_of_persons(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "persons",
@@ -360,7 +360,7 @@ impl Payment {
 }
 
 impl Quantity {
-    /// One of it: what is meant where nobody says how many.
+    /// A quantity of one: the default.
     pub const ONE: Self = Self::Number(1.0);
 
     /// A number without `.0`, or words.
