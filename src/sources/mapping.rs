@@ -220,8 +220,7 @@ pub struct Mapping {
     pub answer: Answer,
     /// A query for data that a row does not contain: `$1` is an array of keys as text; it returns `key` and fields.
     pub details: Option<String>,
-    /// The SQL part; `None`: every value is a column of the row. With it, the other keys refer to the engine's own
-    /// table.
+    /// The SQL part; `None`: every value is a row's column. With it, the other keys refer to the engine's own table.
     pub derived: Option<Box<Derived>>,
 }
 
