@@ -9,7 +9,7 @@ use crate::infra::config::Config;
 
 /// Its version.
 pub const VERSION: SchemaVersion = 23;
-/// The old statuses.
+/// The tables that it rewrites.
 pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
 /// Each old status with its new one.
 pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];

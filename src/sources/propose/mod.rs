@@ -244,8 +244,7 @@ async fn money(
     Ok(())
 }
 
-/// The unit of a number: a type with a fraction means major units, a whole number minor ones, unless the name says
-/// otherwise.
+/// The unit of a number. The name decides; otherwise a type with a fraction means major units, a whole number minor.
 fn unit_of(column: &TableColumn) -> &'static str {
     let name = underscored(&column.name);
     let says_minor = synonyms::MINOR_UNITS
