@@ -12,7 +12,7 @@ use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
 use super::{Usage, duration, webhook};
 
-/// As the hours of a day are listed.
+/// The days in the order in which opening hours list them.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, clap::Args)]
@@ -46,10 +46,12 @@ struct Set {
     /// How long an order may wait for an answer before it climbs, such as 60s
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     answer_within: Option<Duration>,
-    /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an alarm
+    /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an
+    /// alarm
     #[arg(long, value_name = "WHO", value_parser = attended_by)]
     attended_by: Option<AttendedBy>,
-    /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on), or always
+    /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on),
+    /// or always
     #[arg(long, value_name = "WHEN", value_parser = escalates)]
     escalate: Option<Escalates>,
     /// When it is open, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed; and on which
@@ -71,7 +73,7 @@ fn escalates(text: &str) -> Result<Escalates, String> {
     Escalates::from_name(text).ok_or_else(|| "orders are escalated open, while the store is, or always".into())
 }
 
-/// Does it on the configured database.
+/// Runs the command on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect(&config.database).await?;
     match args.action {
@@ -156,7 +158,7 @@ fn clock(time: Time) -> String {
     format!("{:02}:{:02}", time.hour(), time.minute())
 }
 
-/// A day that closes when the next one begins closes at 24:00.
+/// Formats a closing time: midnight at the end of a day is 24:00.
 fn closing(time: Time) -> String {
     if time == Time::MIDNIGHT {
         return "24:00".to_owned();
