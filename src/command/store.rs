@@ -46,8 +46,7 @@ struct Set {
     /// How long an order may wait for an answer before it climbs, such as 60s
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     answer_within: Option<Duration>,
-    /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an
-    /// alarm
+    /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an alarm
     #[arg(long, value_name = "WHO", value_parser = attended_by)]
     attended_by: Option<AttendedBy>,
     /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on),

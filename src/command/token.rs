@@ -120,7 +120,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rejects a token without any stores, which can only be a mistake.
+/// Rejects invalid store ids and tokens that would open no store: both are mistakes.
 fn check(create: &Create) -> Result<(), Usage> {
     for store in &create.opens.stores {
         if store.is_empty() || store.trim() != store || store.chars().any(char::is_control) {

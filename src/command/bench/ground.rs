@@ -180,7 +180,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deletes the bench's events, which concern no store of the shop. The event of an emptied table has no store.
+/// Deletes the events of the bench by their source, because the event of an emptied table has no store.
 async fn forget(client: &Client) -> anyhow::Result<()> {
     const EVENTS: &str =
         "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";

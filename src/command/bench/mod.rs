@@ -1,5 +1,5 @@
-//! `vestnik bench` measures what this machine and this database carry. Each figure stands beside a floor from the same
-//! run: the same writers without a trigger, and with a NOTIFY in each order.
+//! `vestnik bench` measures the throughput and latency of this machine and database. The same run measures a baseline:
+//! the same writers without a trigger, and with a NOTIFY in each order.
 
 mod ground;
 mod load;

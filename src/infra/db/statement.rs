@@ -5,7 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 /// Parameters of a statement.
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
-/// The type of a parameter: each Rust type that we send matches exactly one.
+/// The types that parameters are sent as: each Rust type that we send matches exactly one.
 const SENT_AS: [Type; 24] = [
     Type::BOOL,
     Type::INT2,
