@@ -49,8 +49,7 @@ struct Set {
     /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an alarm
     #[arg(long, value_name = "WHO", value_parser = attended_by)]
     attended_by: Option<AttendedBy>,
-    /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on),
-    /// or always
+    /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on), or always
     #[arg(long, value_name = "WHEN", value_parser = escalates)]
     escalate: Option<Escalates>,
     /// When it is open, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed; and on which
