@@ -209,7 +209,7 @@ fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     minor_units(&text, unit.unwrap_or_else(|| unit_of_text(&text)), currency)
 }
 
-/// The default unit of a number.
+/// The unit of a number without a stated unit: a fraction means major units, a whole number minor ones.
 pub fn unit_of_text(text: &str) -> Unit {
     match text.contains(['.', ',']) {
         true => Unit::Major,

@@ -112,7 +112,7 @@ impl Reading {
     }
 }
 
-/// Maximum sessions of a store for one of its tokens: half, unless half is too few for one kitchen.
+/// Maximum sessions of a store for one of its tokens: half, or all of them if the store may have fewer than four.
 fn share_of_token(max_per_store: usize) -> usize {
     match max_per_store {
         few @ 0..4 => few,
