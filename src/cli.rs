@@ -10,7 +10,7 @@ use vestnik::embedded;
 use vestnik::infra::config::{self, Config, Sources};
 use vestnik::infra::telemetry;
 
-/// Exit code of wrong usage and wrong settings.
+/// Exit code for wrong usage and for invalid settings.
 const USAGE: u8 = 2;
 
 /// Brings every order that is written to Postgres to its partner's screen.
@@ -75,7 +75,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
     setting.ok_or_else(|| "a setting looks like section.key=value".into())
 }
 
-/// Runs the program. 0, 1 for a failure, 2 for wrong usage or settings.
+/// Runs the program. Returns the exit code: 0, 1 for a failure, 2 for wrong usage or invalid settings.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut flags = cli.set;
@@ -115,7 +115,7 @@ pub async fn run() -> ExitCode {
     }
 }
 
-/// An error and its causes; what says its cause itself does not say it twice.
+/// Formats an error with its causes. An error that already names its cause does not name the cause twice.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -126,7 +126,7 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// The databases that a command is for: one, but for a migration of all.
+/// The databases that a command runs on: one, except for a migration of all databases.
 fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<Config>, String> {
     let shards = config.shards();
     let names: Vec<String> = shards
@@ -177,7 +177,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
     }
 }
 
-/// Where no database is given, the private Postgres that a running `vestnik` has here.
+/// Uses the private Postgres of a running `vestnik` on this machine if no database is configured.
 fn with_database(mut config: Config) -> Config {
     config.database.url = config
         .database

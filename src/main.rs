@@ -3,8 +3,8 @@
 mod cli;
 mod command;
 
-/// Small things that stay lie apart from large ones that go, so that these are given back: a panel that comes takes several
-/// times what it takes as long as it stays.
+/// Keep small, long-lived allocations apart from large, short-lived ones, so that the large ones return to the system.
+/// A connecting panel allocates several times the memory that its open session keeps.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,4 +1,4 @@
-//! `vestnik attach` and `vestnik detach`: the triggers, on tables that are there already.
+//! `vestnik attach` and `vestnik detach`: install and remove the triggers of existing tables.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
-/// Attaches a table: by a mapping that is given, or one that is proposed where nothing about it is uncertain.
+/// Attaches a table, with a given mapping, or with a proposed one that leaves no questions.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
@@ -109,7 +109,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A table that cannot be a source is wrong usage; a database that is away is not.
+/// An unsuitable table is wrong usage; an unreachable database is not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
         catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
@@ -128,7 +128,7 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     }
 }
 
-/// Writes the proposal to a file, for a person to answer its questions.
+/// Writes the proposal to a file, so that a person can answer its questions.
 fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
     let file = free_file(&table.name);
     std::fs::write(&file, &proposal.toml).with_context(|| format!("cannot write {}", file.display()))?;
@@ -146,7 +146,7 @@ fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
     .into())
 }
 
-/// A name of a file that is not there yet: what a person has edited is not overwritten.
+/// An unused file name: a file that a person has edited is not overwritten.
 fn free_file(table: &str) -> PathBuf {
     let name: String = table
         .chars()
@@ -179,14 +179,14 @@ pub async fn show_newest(
                 .flat_map(preview::lines)
                 .for_each(|line| super::say!("  {line}"));
         }
-        // What is wrong with the mapping is said when it is attached.
+        // Errors in the mapping are reported when it is attached.
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
         Err(error) => bail!(error),
     }
     Ok(())
 }
 
-/// Takes the triggers off.
+/// Detaches a table.
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {

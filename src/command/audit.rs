@@ -1,4 +1,4 @@
-//! `vestnik audit`: tells what became of a store's events.
+//! `vestnik audit`: reports what became of a store's events.
 
 use serde_json::Value;
 use vestnik::domain::event::StoreId;
@@ -25,7 +25,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints it.
+/// Prints the report.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let store = args.store.as_deref().map(StoreId::new);
@@ -75,7 +75,7 @@ fn nothing(span: &Span<'_>) -> String {
     format!("{store} {events}{subject}{span}")
 }
 
-/// An event, and a line for each way that it went.
+/// Formats an event, with a line for each receipt.
 fn table(event: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let clock = |value: &Value| value.as_str().and_then(|at| at.get(11..)).unwrap_or("-").to_owned();

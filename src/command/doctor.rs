@@ -1,4 +1,4 @@
-//! `vestnik doctor`: what is wrong with a database, and what to do.
+//! `vestnik doctor`: prints what is wrong with a database, and the remedies.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Args {
     old: Duration,
 }
 
-/// A line each finding; fails when something is wrong.
+/// Prints a line for each finding; fails if something is wrong.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let findings = doctor::examine(config, args.old).await?;
     let width = findings.iter().map(|finding| finding.subject.chars().count()).max();

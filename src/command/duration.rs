@@ -1,4 +1,4 @@
-//! Lengths of time as people write them: `30d`, `12h`, `15m`, `60s`.
+//! Durations as people write them: `30d`, `12h`, `15m`, `60s`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ const SECOND: u64 = 1;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-/// Longer ones are mistakes, and would not fit a date.
+/// Maximum duration: a longer one is a mistake, and could overflow a date.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * DAY);
 
-/// Reads one; the error says how they look.
+/// Parses a duration; the error shows the format.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let read = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

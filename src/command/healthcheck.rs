@@ -9,12 +9,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use vestnik::infra::config::Config;
 
-/// How long an answer may take.
+/// Time limit of the response.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Bytes of the answer that are read.
+/// Maximum number of bytes read from the response.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Fails when the server is not ready, and says why.
+/// Fails with the reason if the server is not ready.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let listen = config.ops.listen;
     let address = local(listen.context("ops.listen is off, and only there a server says whether it is ready")?);
@@ -31,7 +31,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a server that listens on every address is reached from here.
+/// The local address of a server that listens on every address.
 fn local(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,6 +1,6 @@
-//! The subcommands: a file each, with its options and what it does.
+//! The subcommands: one file each, with its options and its implementation.
 
-/// Prints a line to standard output. Nobody may be reading any more, and that is no failure.
+/// Prints a line to standard output. A closed pipe is not an error.
 macro_rules! say {
     ($($part:tt)*) => {{
         use std::io::Write as _;
@@ -26,12 +26,12 @@ pub mod token;
 pub mod webhook;
 mod welcome;
 
-/// What is asked for cannot be done, whatever the database says.
+/// A request that is wrong whatever the database contains.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Whether an error is the asker's: the exit code tells it from a failure.
+/// Whether an error is the user's: it then has the exit code of wrong usage.
 pub fn is_usage(error: &anyhow::Error) -> bool {
     use vestnik::receipts::audit;
     use vestnik::store;

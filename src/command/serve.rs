@@ -16,7 +16,7 @@ use vestnik::token::Token;
 
 use super::welcome::{self, Screen};
 
-/// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reads the certificate again.
+/// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reloads the certificate.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Signals::new()?;
     for texts in config
@@ -63,7 +63,7 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
 
 async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Signals) -> anyhow::Result<()> {
     migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
-    // A token that nobody asked for must not stay in a file, and what is no terminal may be one.
+    // A token that nobody requested must not stay in a file, and an output that is not a terminal may be a file.
     let token = match std::io::stdout().is_terminal() {
         true => {
             let client = db::connect(&config.database).await?;
@@ -97,7 +97,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     Ok(())
 }
 
-/// Waits for a database that is not there yet; any other problem is one that waiting does not mend.
+/// Waits for a database that is not reachable yet; any other error is returned, because waiting does not help.
 async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
@@ -117,7 +117,7 @@ async fn shut_down(engine: Engine) {
     engine.shut_down().await;
 }
 
-/// Each session is a file to the operating system, which often allows 1,024 until it is asked.
+/// Raises the limit of open files: each session needs one, and the default is often 1,024.
 fn allow_many_sockets(connections: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let _ = setrlimit(
@@ -137,7 +137,7 @@ fn allow_many_sockets(connections: usize) {
     }
 }
 
-/// What the program is told from outside.
+/// The signals that the program receives.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -154,12 +154,12 @@ impl Signals {
         })
     }
 
-    /// Waits until it is told to end.
+    /// Waits for a signal to stop.
     async fn asked(&mut self) {
         self.asked_or(|| ()).await;
     }
 
-    /// The same, and has the engine read again what may have changed.
+    /// Waits for a signal to stop; meanwhile reloads the certificate on SIGHUP.
     async fn asked_of(&mut self, engine: &Engine) {
         self.asked_or(|| engine.read_again()).await;
     }

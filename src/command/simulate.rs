@@ -1,5 +1,5 @@
-//! `vestnik simulate`: a lifelike shop, for trying out. It writes rows as a shop's application does, from a connection
-//! of its own, and knows nothing of Vestnik.
+//! `vestnik simulate`: a realistic shop for trials. It writes rows as a shop's application does, over its own
+//! connection, and does not use Vestnik.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ const DISHES: [(&str, i64); 6] = [
     ("Чай", 12_000),
     ("Сырники", 28_000),
 ];
-/// Share of steps that book a table.
+/// Share of steps that create a booking.
 const BOOKINGS: f64 = 0.1;
-/// Share of steps that bring an order on its way, once there are some.
+/// Share of steps that move an open order forward, if there is one.
 const CHANGES: f64 = 0.5;
-/// Share of those that end badly.
+/// Share of these that reject or cancel the order.
 const CANCELLATIONS: f64 = 0.1;
-/// Orders on their way at once; the oldest is forgotten beyond.
+/// Maximum number of open orders; beyond it the oldest is dropped from the list.
 const OPEN_ORDERS: usize = 500;
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ struct OpenOrder {
     delivered: bool,
 }
 
-/// Writes until the time is over.
+/// Writes until the duration is over.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let end = args.length.map(|length| Instant::now() + length);
@@ -61,7 +61,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut open = Vec::new();
     let mut written = 0_u64;
     loop {
-        // Arrivals of independent customers: exponential pauses.
+        // Arrivals of independent customers: exponentially distributed pauses.
         next += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / args.rate);
         if end.is_some_and(|end| next > end) {
             break;

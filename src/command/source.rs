@@ -1,4 +1,4 @@
-//! `vestnik source`: what the columns of attached tables mean.
+//! `vestnik source`: lists, shows, edits and checks the mappings of attached tables.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,7 @@ use vestnik::sources::{catalog, derived, health};
 use super::Usage;
 use super::attach::{refusal, show_newest, wrong_mapping};
 
-/// Rows of a table that `check` shows.
+/// Number of rows that `check` shows.
 const SHOWN_ROWS: i64 = 5;
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ enum Action {
     },
 }
 
-/// Does it on the configured database.
+/// Runs the command on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     match args.action {
@@ -108,7 +108,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Opens the mapping in an editor, and puts what was made of it in force. What cannot be put in force stays in its file.
+/// Opens the mapping in an editor, and puts the edited mapping in force. An invalid mapping stays in its file.
 async fn edit(client: &mut Client, name: &str) -> anyhow::Result<()> {
     let kept = find(client, name).await?;
     let file = new_file(&kept)?;
@@ -168,7 +168,7 @@ async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// A file with the mapping, that nobody else can read: it names the shop's columns.
+/// Creates a file for the mapping that only its owner can read: the mapping names the shop's columns.
 fn new_file(kept: &Kept) -> anyhow::Result<PathBuf> {
     let file = tempfile::Builder::new()
         .prefix("vestnik-")
@@ -183,7 +183,7 @@ fn open(file: &Path) -> anyhow::Result<()> {
         .iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "vi".into());
-    // As a shell reads it: `code --wait`.
+    // Split as a shell does: `code --wait`.
     let status = Command::new("sh")
         .args(["-c", &format!("{editor} \"$1\""), "sh"])
         .arg(file)

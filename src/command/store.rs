@@ -12,7 +12,7 @@ use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
 use super::{Usage, duration, webhook};
 
-/// As the hours of a day are listed.
+/// The days in the order in which opening hours list them.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ fn escalates(text: &str) -> Result<Escalates, String> {
     Escalates::from_name(text).ok_or_else(|| "orders are escalated open, while the store is, or always".into())
 }
 
-/// Does it on the configured database.
+/// Runs the command on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect(&config.database).await?;
     match args.action {
@@ -156,7 +156,7 @@ fn clock(time: Time) -> String {
     format!("{:02}:{:02}", time.hour(), time.minute())
 }
 
-/// A day that closes when the next one begins closes at 24:00.
+/// Formats a closing time: midnight at the end of a day is 24:00.
 fn closing(time: Time) -> String {
     if time == Time::MIDNIGHT {
         return "24:00".to_owned();

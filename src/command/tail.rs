@@ -1,4 +1,4 @@
-//! `vestnik tail`: the events of one store, a line of JSON each. It comes back by itself with its cursor, as every
+//! `vestnik tail`: prints the events of one store, one line of JSON each. It reconnects with its cursor, as every
 //! client should.
 
 use std::collections::VecDeque;
@@ -18,20 +18,20 @@ use vestnik::infra::backoff::Backoff;
 
 use super::Usage;
 
-/// How long a connection may take.
+/// Time limit of a connection attempt.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// Without a ping or a heartbeat for so long the connection is dead; the server sends them every 30 s.
+/// Without a ping or heartbeat for this long the connection is dead; the server sends them every 30 s.
 const SILENCE_DEADLINE: Duration = Duration::from_secs(90);
-/// Longer than this we do not stay away, whatever the server asks for.
+/// Maximum pause before a reconnect, whatever the server requests.
 const LONGEST_JITTER: Duration = Duration::from_secs(30);
-/// Events that are remembered, so that one that comes twice is printed once.
+/// Number of remembered event ids, so that a repeated event is printed once.
 const REMEMBERED_EVENTS: usize = 1024;
-/// The store has as many sessions as it may, and how long to wait at least until one has gone.
+/// Close code for too many sessions of the store, and the minimum pause before a retry.
 const TOO_MANY_SESSIONS: u16 = 4430;
 const FULL_PAUSE: Duration = Duration::from_secs(15);
-/// Longer than this we do not wait where we asked too often, whatever the server says.
+/// Maximum pause after a rate limit, whatever the server requests.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// From this close code on the server does not want us back.
+/// The lowest close code that forbids a reconnect.
 const FIRST_FINAL_CODE: u16 = 4500;
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ pub struct Args {
     after: Option<String>,
 }
 
-/// What a client looks at in a message.
+/// The fields of a message that a client uses.
 #[derive(Deserialize)]
 struct Head<'a> {
     r#type: &'a str,
@@ -59,11 +59,11 @@ struct Head<'a> {
 
 /// Why a connection ended.
 enum Ended {
-    /// Come back.
+    /// Reconnect.
     Again(String),
-    /// Come back after so long.
+    /// Reconnect after this pause.
     Later(String, Duration),
-    /// The reader of our output is gone.
+    /// The reader of our output has closed the pipe.
     NobodyReads,
 }
 
@@ -72,13 +72,13 @@ struct Tail {
     token: String,
     cursor: Option<String>,
     printed: VecDeque<String>,
-    /// Within a random part of it we come back, so that not all clients do at once.
+    /// Reconnect after a random part of this time, so that not all clients reconnect at once.
     jitter: Duration,
 }
 
 /// Prints events until it is stopped.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    // Not an option: a command line is seen by everybody on the machine.
+    // The token is not an option, because every user of the machine can see a command line.
     let token = std::env::var("VESTNIK_TOKEN")
         .map_err(|_| Usage("set VESTNIK_TOKEN to a token of this store: `vestnik token create` makes one".into()))?;
     let base = args.url.trim_end_matches('/');
@@ -106,7 +106,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 tokio::time::sleep(pause).await;
             }
             Ended::Again(why) => {
-                // Once for each connection that was cut off: a try that fails waits for the backoff alone.
+                // Once for each interrupted connection: a failed attempt waits only for the backoff.
                 let spread = std::mem::take(&mut tail.jitter).mul_f64(fastrand::f64());
                 let pause = backoff.next_pause() + spread;
                 eprintln!("vestnik tail: {why}; coming back");
@@ -117,7 +117,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 impl Tail {
-    /// Follows one connection to its end. An error is one that coming back does not mend.
+    /// Follows one connection to its end. Returns an error if reconnecting cannot help.
     async fn follow(&mut self, backoff: &mut Backoff) -> anyhow::Result<Ended> {
         let url = match &self.cursor {
             Some(cursor) => format!(
@@ -159,13 +159,13 @@ impl Tail {
                         _ => Ended::Again(why),
                     });
                 }
-                // A ping is answered by the library, with the next flush.
+                // The library answers a ping with the next flush.
                 Ok(Some(Ok(_))) => drop(socket.flush().await),
             }
         }
     }
 
-    /// Prints an event, and keeps every cursor. Whether somebody still reads.
+    /// Prints an event, and saves every cursor. Returns whether the output is still read.
     fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
         let head: Head<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
         match head.r#type {
@@ -199,7 +199,7 @@ impl Tail {
     }
 }
 
-/// A refusal that coming back does not mend is an error; of others, such as "not ready", the reason.
+/// Handles a rejected connection. Returns an error if reconnecting cannot help, otherwise when to reconnect.
 fn refused(response: &Response<Option<Vec<u8>>>) -> anyhow::Result<Ended> {
     let body = response.body().as_deref().unwrap_or_default();
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();

@@ -12,15 +12,15 @@ use vestnik::infra::db;
 use vestnik::store;
 use vestnik::telegram::{Client, catalog, html};
 
-/// How long a test waits for its message to be sent.
+/// Maximum wait of a test for its message.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);
-/// Between two looks at it.
+/// Poll interval while a test waits.
 const TEST_LOOK: Duration = Duration::from_millis(100);
-/// Stores that are named to who named one that nobody knows.
+/// Maximum number of stores that an error about an unknown store names.
 const NAMED_STORES: i64 = 10;
-/// A poll that was answered this long ago is a lost one, seconds.
+/// Age of the last answered poll after which polling counts as lost, seconds.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// A 409 is news for so long, seconds.
+/// Age up to which a 409 is reported, seconds.
 const CONFLICT_IS_NEWS_S: f64 = 600.0;
 
 #[derive(Debug, clap::Args)]
@@ -78,7 +78,7 @@ fn language(text: &str) -> Result<String, String> {
     known.contains(&text).then(|| text.to_owned()).ok_or_else(message)
 }
 
-/// Does it on the configured database.
+/// Runs the command on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Link(link) => print_code(config, link).await,
@@ -91,7 +91,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
 async fn print_code(config: &Config, link: Link) -> anyhow::Result<()> {
     const NO_BOT: &str = "there is no bot: get a token from @BotFather and set VESTNIK_TELEGRAM_TOKEN";
     let settings = config.telegram.as_ref().context(NO_BOT)?;
-    // First, so that no code is made for a bot that does not answer.
+    // Checked first, so that no code is created for a bot that does not work.
     let bot = Client::new(settings)?.name().await;
     let mut client = db::connect(&config.database).await?;
     let store = StoreId::new(&link.store);
@@ -153,7 +153,7 @@ async fn print_status(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody takes what people press.
+/// Whether a node receives button presses.
 fn poll_health(state: &shared_bot::State) -> String {
     let polled = match state.polled_s {
         Some(since_s) => format!("answered {} ago", ago(since_s)),
@@ -203,7 +203,7 @@ fn print_chat(chat: &Listed) {
     );
 }
 
-/// `12 s`, `5 min`, `3 h`, `2 d`.
+/// Formats an age: `12 s`, `5 min`, `3 h`, `2 d`.
 fn ago(seconds: f64) -> String {
     match seconds.max(0.0) {
         seconds if seconds < 120.0 => format!("{seconds:.0} s"),
@@ -224,7 +224,7 @@ async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Re
     Ok(())
 }
 
-/// A message to each chat, by the nodes that send the orders.
+/// Enqueues a message to each chat; the nodes that send orders deliver it.
 async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let chats: Vec<Listed> = chat_links::list(&client).await?;
@@ -258,7 +258,7 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
     }
 }
 
-/// Waits until a message has arrived, or why it has not.
+/// Waits until the message is delivered; returns why it was not.
 async fn arrival(
     client: &vestnik::infra::db::Client,
     delivery: i64,

@@ -1,4 +1,4 @@
-//! `vestnik token`: makes, lists, follows and revokes what opens the streams.
+//! `vestnik token`: creates, lists, rotates and revokes the tokens for the streams.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use vestnik::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn
 
 use super::{Usage, duration};
 
-/// Characters of a label.
+/// Maximum length of a label, in characters.
 const MAX_LABEL_CHARACTERS: usize = 100;
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +77,7 @@ struct Revoke {
     label: Option<String>,
 }
 
-/// Does it on the configured database.
+/// Runs the command on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     if let Action::Create(create) = &args.action {
         check(create)?;
@@ -120,7 +120,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A token that opens nothing is a mistake, and is made as easily as this.
+/// Rejects invalid store ids and tokens that would open no store: both are mistakes.
 fn check(create: &Create) -> Result<(), Usage> {
     for store in &create.opens.stores {
         if store.is_empty() || store.trim() != store || store.chars().any(char::is_control) {
@@ -173,7 +173,7 @@ fn print(token: &Listed) {
     super::say!("{}", on_one_line(&line));
 }
 
-/// What was written into the table past this program must not move a terminal's cursor.
+/// Escapes control characters: a label that another program has written must not move a terminal's cursor.
 fn on_one_line(text: &str) -> String {
     let shown = |letter: char| match letter.is_control() {
         true => letter.escape_default().collect(),

@@ -1,4 +1,4 @@
-//! `vestnik webhook`: what a store's own address gets.
+//! `vestnik webhook`: tests a store's webhook, and rotates its secret.
 
 use anyhow::bail;
 use vestnik::delivery::webhook::{self, signature};
@@ -9,7 +9,7 @@ use vestnik::store::secret;
 
 use super::Usage;
 
-/// The variable that holds what signs a webhook, so that it stands in no list of processes.
+/// The environment variable with the signing secret, so that the secret is not visible in a process list.
 const SECRET_VARIABLE: &str = "VESTNIK_WEBHOOK_SECRET";
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ enum Action {
     },
 }
 
-/// Does it on the configured database.
+/// Runs the command on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     match args.action {
@@ -70,7 +70,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The secret that is given, if one is.
+/// The given secret, if there is one.
 pub fn given_secret() -> Result<Option<String>, Usage> {
     match std::env::var(SECRET_VARIABLE) {
         Err(_) => Ok(None),

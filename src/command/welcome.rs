@@ -1,4 +1,4 @@
-//! The first screen: what somebody needs who has just started the program and has never seen it.
+//! The first screen: what a person needs who starts the program for the first time.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -11,22 +11,22 @@ use anyhow::Context as _;
 use vestnik::infra::db::Client;
 use vestnik::token::{self, New, Scope, Stores, Token, Which};
 
-/// The store that the example is about.
+/// The store of the example.
 const STORE: &str = "7";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      values (7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]')";
 
-/// How long the token of the first screen is valid.
+/// Lifetime of the first screen's token.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// With less than this left, it is followed by a new one.
+/// With less than this remaining lifetime, the token is replaced.
 const TOKEN_LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 const TOKEN_LABEL: &str = "first screen";
-/// Beside the data, and like them for their owner's eyes only.
+/// The token's file, next to the data, readable by its owner only.
 const TOKEN_FILE: &str = "first-screen.token";
-/// What stands for it where nobody looks.
+/// Shown instead of the token if the output is not a terminal.
 const NO_TOKEN: &str = "TOKEN";
 
-/// The token of the first screen, kept beside the data: the same at each start, until it is old.
+/// The token of the first screen, saved next to the data. Each start uses the same token until it is about to expire.
 pub async fn token(client: &Client, directory: &Path) -> anyhow::Result<Token> {
     let file = directory.join(TOKEN_FILE);
     if let Some(kept) = kept(&file)?
@@ -57,31 +57,31 @@ fn kept(file: &PathBuf) -> anyhow::Result<Option<Token>> {
 fn keep(file: &PathBuf, token: &Token) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
-    // One that was there already may have had another mode.
+    // An existing file may have had another mode.
     open.set_permissions(Permissions::from_mode(0o600))?;
     writeln!(open, "{}", token.reveal())
 }
 
-/// What the screen tells.
+/// The contents of the screen.
 pub struct Screen<'a> {
-    /// Where it serves.
+    /// The address of the server.
     pub address: SocketAddr,
-    /// Whether with TLS.
+    /// Whether the server uses TLS.
     pub secure: bool,
-    /// A token for every store; `None` where it is no terminal that shows the screen, but a file that stays.
+    /// A token for every store; `None` if the output is a file and not a terminal.
     pub token: Option<&'a str>,
-    /// How psql reaches the private Postgres; `None` where there is no psql.
+    /// The psql command line for the private Postgres; `None` if psql is not installed.
     pub psql: Option<String>,
-    /// Its data.
+    /// Its data directory.
     pub directory: &'a Path,
     /// Its version.
     pub major: u32,
-    /// Whether there is a bot.
+    /// Whether a bot is configured.
     pub telegram: bool,
 }
 
 impl Screen<'_> {
-    /// The screen.
+    /// Renders the screen.
     pub fn text(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         let (address, program) = (self.address, program());
@@ -121,12 +121,12 @@ impl Screen<'_> {
     }
 }
 
-/// For a shell: within double quotes, because the SQL has single ones.
+/// Quotes SQL for a shell: in double quotes, because the SQL contains single ones.
 fn quoted(sql: &str) -> String {
     format!("\"{}\"", sql.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// How this program is called from here: its name where the shell finds it, its path where not.
+/// How to call this program from here: its name if it is in `PATH`, else its path.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else {
         return "vestnik".into();

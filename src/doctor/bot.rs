@@ -1,5 +1,5 @@
-//! The bot, as the doctor looks at it: whether Telegram lets it in, whether a node hears what people press, and whether its
-//! chats take what is sent.
+//! Checks of the bot: whether Telegram accepts its token, whether a node receives button presses, and whether its chats
+//! accept messages.
 
 use crate::infra::db::Client;
 
@@ -10,14 +10,14 @@ use crate::infra::config::Telegram;
 use crate::infra::db::QueryError;
 use crate::telegram;
 
-/// A poll that was answered this long ago is a lost one, seconds.
+/// Age of the last answered poll after which polling counts as lost, seconds.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// A 409 is news for so long, seconds.
+/// Age up to which a 409 is reported, seconds.
 const CONFLICT_IS_NEWS_S: f64 = 600.0;
-/// What has waited so long is not sent soon, seconds.
+/// Waiting time after which a delivery counts as stuck, seconds.
 const WAITS_TOO_LONG_S: f64 = 600.0;
 
-/// Looks at it.
+/// Checks the bot.
 pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, QueryError> {
     let (state, chats) = (shared_bot::state(client).await?, chat_links::list(client).await?);
     let mut findings = vec![let_in(settings, &state).await, poll_of(&state)];
@@ -25,7 +25,7 @@ pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<
     Ok(findings)
 }
 
-/// Whether Telegram knows the token, and sends the updates to who polls.
+/// Whether Telegram accepts the token, and sends updates to pollers, not to a webhook.
 async fn let_in(settings: &Telegram, state: &State) -> Finding {
     const WEBHOOK: &str = "another program has Telegram post to a webhook, so that nobody can poll: end it, or call \
          deleteWebhook for this token, or give this program a bot of its own";

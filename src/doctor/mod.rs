@@ -1,5 +1,5 @@
-//! Looks at a database, and says what is wrong and what to do about it. Each check only reads and waits for no lock, so
-//! `vestnik doctor` may run while the shop is at its busiest.
+//! Checks a database, and reports each problem with its remedy. The checks only read, and wait for no lock, so
+//! `vestnik doctor` may run at the shop's busiest time.
 
 mod bot;
 mod notifications;
@@ -16,32 +16,32 @@ use crate::infra::db::Client;
 use crate::migrate;
 use crate::sources::health::{self, Health};
 
-/// The first version of Postgres that has what the journal is read by.
+/// The first Postgres version with the functions that reads of the journal need.
 const OLDEST_POSTGRES: i32 = 14;
-/// Transactions that are named, at most.
+/// Maximum number of transactions that are named.
 const NAMED_TRANSACTIONS: i64 = 20;
-/// Share of the connections in use above which the next node may not get its own.
+/// Share of the connections in use above which the next node may not get its own, 0 to 1.
 const CONNECTION_USAGE: f64 = 0.9;
 
-/// Whether something is to be done.
+/// Whether a finding needs action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing.
+    /// No action.
     Well,
-    /// Nothing that is wrong now; but somebody should know it.
+    /// Nothing is wrong now, but the operator should know it.
     Notable,
-    /// What the finding says.
+    /// Action is needed: the finding says which.
     Wrong,
 }
 
-/// What one look has found.
+/// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether something is to be done.
+    /// Whether action is needed.
     pub verdict: Verdict,
-    /// What was looked at.
+    /// The subject of the check.
     pub subject: String,
-    /// How it is, and what to do where it is wrong. In one line.
+    /// The state, and the remedy if something is wrong. One line.
     pub says: String,
 }
 
@@ -67,7 +67,8 @@ fn wrong(subject: &str, says: impl Into<String>) -> Finding {
     }
 }
 
-/// Looks at the configured database; transactions of this age are named. An error says that it could not be looked at.
+/// Checks the configured database; names transactions of at least this age. An error means that the checks could not
+/// run.
 pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
     let client = db::connect_as(url, "doctor").await?;
@@ -95,7 +96,7 @@ async fn ask(client: &Client, sql: &str) -> Result<Row, db::QueryError> {
     db::with_timeout(async { Ok(client.query_one(sql, &[]).await?) }).await
 }
 
-/// What the server is, whether it keeps what it has committed, and whether it has room.
+/// The server's version, whether it keeps committed transactions after a crash, and whether it has free connections.
 async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const SERVER: &str = "select current_setting('server_version'), current_setting('server_version_num')::int / 10000, \
          pg_is_in_recovery(), \
@@ -140,12 +141,12 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     Ok(vec![server, durability, connections])
 }
 
-/// Whether somebody between us and Postgres could read along, and what of the URL means nothing.
+/// Whether somebody on the network could read the traffic, and which parameters of the URL are ignored.
 async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::QueryError> {
     const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let address = db::parse(url, "doctor")?;
     let mut says = address.tls.to_string();
-    // Behind a pooler Postgres knows of the pooler's connection only.
+    // Behind a pooler Postgres knows only the pooler's connection.
     if client.is_pooled() {
         says = format!("{says}; a pooler stands before Postgres");
     } else if address.tls.is_open() && !ask(client, ENCRYPTED).await?.try_get::<_, bool>(0)? {
@@ -204,8 +205,8 @@ fn source(health: &Health) -> Vec<Finding> {
     findings
 }
 
-/// The transactions that keep vacuum from cleaning up, and the notification queue from being emptied. Never what they do: a
-/// query's text may hold a customer's name.
+/// The transactions that prevent vacuum from cleaning up, or the notification queue from shrinking. Never shows their
+/// queries: the text may hold a customer's name.
 async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     const OLD: &str = "select * from ( \
            select format('pid %s (%s), a transaction of role %s, %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename, state), \

@@ -1,4 +1,5 @@
-//! Notifications, as the doctor looks at them: whether they come back, who listens, and what others do to them.
+//! Checks of notifications: whether they arrive, which nodes listen, and what other clients do to the queue and the
+//! locks.
 
 use secrecy::SecretString;
 
@@ -9,12 +10,13 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 use crate::migrate;
 
-/// Share of the notification queue in use above which some listener is taken not to read.
+/// Share of the notification queue in use above which some listener probably does not read, 0 to 1.
 const QUEUE_USAGE: f64 = 0.1;
-/// A node asks its LISTEN session every 2 s. One that has not asked for so long stands still, seconds.
+/// Age of the last query on a LISTEN connection after which its node counts as stopped, seconds. A node queries every 2
+/// s.
 const OVERDUE_S: f64 = 8.0;
 
-/// Whether a node listens, and whether a notification of ours comes back on the address that nodes listen on.
+/// Whether a node listens, and whether a test notification arrives on the address that nodes listen on.
 pub(super) async fn examine(
     config: &Config,
     url: &SecretString,
@@ -24,7 +26,7 @@ pub(super) async fn examine(
         let off = "switched off (database.notify): nodes read every 50 ms";
         return Ok(vec![well("notifications", off)]);
     }
-    // First: a node is known by its LISTEN session, and the proof has one, too.
+    // First, because a node is known by its LISTEN connection, and the test opens one, too.
     let mut findings = nodes(client).await?;
     findings.push(
         match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
@@ -35,8 +37,8 @@ pub(super) async fn examine(
     Ok(findings)
 }
 
-/// Whether a node listens, and whether each goes on. Every node probes its channels, which shows whatever its connections are
-/// called.
+/// Whether a node listens, and whether each one is running. Every node probes its channels, so it is found whatever its
+/// connections are called.
 async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const NODES: &str = "select pid, coalesce(extract(epoch from clock_timestamp() - query_start), 0)::float8 from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid() \
@@ -60,7 +62,7 @@ async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     Ok(findings)
 }
 
-/// How full the notification queue is, and who keeps it from being emptied.
+/// How full the notification queue is, and which connection keeps it from shrinking.
 pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     let usage: f64 = ask(client, "select pg_notification_queue_usage()").await?.try_get(0)?;
     let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
@@ -83,7 +85,7 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
     ))
 }
 
-/// Whether somebody else holds the locks of the nodes.
+/// Whether another client holds the locks of the nodes.
 pub(super) async fn locks(client: &Client) -> Result<Finding, db::QueryError> {
     let holders = db::with_timeout(async { Ok::<_, db::QueryError>(disturbance::holders(client).await?) }).await?;
     let mut told: Vec<String> = holders

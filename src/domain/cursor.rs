@@ -1,13 +1,13 @@
 //! Positions in the journal, and the opaque string that a client keeps of one.
 //!
-//! An event's id is taken before its transaction commits, so "ids above N" skips events. A position says instead which
-//! *transactions* are behind it: all up to a newest one, but for those that were still running. What such a position
-//! does not cover is exactly what is new, however long a transaction stayed open.
+//! An event takes its id before its transaction commits, so "ids above N" skips events. A position records instead
+//! which *transactions* a reader has read: all up to the newest one, except those that were still running. Every event
+//! outside the position is new, however long its transaction stayed open.
 //!
-//! A snapshot of Postgres would nearly be that, but for a crash: it also covers transactions that left nothing behind
-//! on the disk (rolled back, not flushed), whose numbers Postgres gives out again after an immediate restart. An order
-//! under such a number would be taken for seen. So a position ends at the newest transaction of which an *event* has
-//! been read: that one is on the disk, and no number up to it is ever given out again.
+//! A Postgres snapshot would nearly suffice, but not after a crash. A snapshot also covers transactions that left
+//! nothing on disk (rolled back, not flushed), and Postgres reuses their ids after an immediate restart. A reader would
+//! then skip an order under a reused id. So a position ends at the newest transaction of which a reader has read an
+//! *event*: that event is on disk, and Postgres never reuses an id up to it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,29 +15,29 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::event::{EventId, Xid};
 
-/// Characters of a cursor at most. Each running transaction costs two or three of them.
+/// Maximum length of a cursor, in characters. Each running transaction takes two or three of them.
 pub const MAX_CURSOR_CHARS: usize = 8 * 1024;
 const VERSION: u8 = 1;
 const AT: u8 = 0;
 const WITHIN: u8 = 1;
 
-/// What `pg_current_snapshot()` says: what was finished, and what was running.
+/// The result of `pg_current_snapshot()`: which transactions had ended, and which were running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The first transaction that had not begun.
+    /// The lowest transaction id that was not yet assigned.
     pub xmax: Xid,
-    /// Those below `xmax` that were running.
+    /// The transactions below `xmax` that were running.
     pub running: Vec<Xid>,
 }
 
 impl Snapshot {
-    /// Every transaction before this one was over.
+    /// Every transaction before this one had ended.
     pub fn oldest(&self) -> Xid {
         self.running.iter().copied().min().unwrap_or(self.xmax).min(self.xmax)
     }
 }
 
-/// A place in the journal: the transactions that are behind it.
+/// A position in the journal: the transactions that a reader has read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     end: Xid,
@@ -45,7 +45,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Where a reader stands who has read all that `snapshot` sees, the newest of it from transaction `newest`.
+    /// The position of a reader that has read all events in `snapshot`, the newest from transaction `newest`.
     pub fn after(snapshot: &Snapshot, newest: Xid) -> Self {
         let end = Xid((newest.0 + 1).min(snapshot.xmax.0));
         let mut missing: Vec<Xid> = snapshot.running.iter().copied().filter(|xid| *xid < end).collect();
@@ -53,7 +53,7 @@ impl Position {
         Self { end, missing }
     }
 
-    /// Where nothing is behind.
+    /// The position before the first event.
     pub fn beginning() -> Self {
         Self {
             end: Xid(0),
@@ -61,27 +61,27 @@ impl Position {
         }
     }
 
-    /// Whether the events of this transaction are behind.
+    /// Whether the position covers the events of this transaction.
     pub fn covers(&self, xid: Xid) -> bool {
         xid < self.end && self.missing.binary_search(&xid).is_err()
     }
 
-    /// The first transaction past it: everything from here on is new.
+    /// The first transaction after the position: it and all later ones are new.
     pub fn end(&self) -> Xid {
         self.end
     }
 
-    /// The transactions before `end` that were running, and are therefore new when they commit.
+    /// The transactions before `end` that were running. Their events are new when they commit.
     pub fn missing(&self) -> &[Xid] {
         &self.missing
     }
 
-    /// The newest transaction that is behind, or could be.
+    /// The newest transaction that the position covers or could cover.
     pub fn newest(&self) -> Xid {
         Xid(self.end.0.saturating_sub(1))
     }
 
-    /// Whether all that is behind the other one is behind this one, too.
+    /// Whether this position covers everything that the other one covers.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -92,7 +92,7 @@ impl Position {
                 .all(|xid| other.missing.binary_search(xid).is_ok())
     }
 
-    /// The same without these transactions, as if they were still running: they are new once more.
+    /// The same position without these transactions, as if they were still running: their events are new again.
     pub fn without(&self, xids: impl IntoIterator<Item = Xid>) -> Self {
         let mut missing = self.missing.clone();
         missing.extend(xids.into_iter().filter(|xid| *xid < self.end));
@@ -101,7 +101,7 @@ impl Position {
         Self { end: self.end, missing }
     }
 
-    /// Behind which is what is behind both.
+    /// The intersection: covers what both positions cover.
     pub fn common(&self, other: &Self) -> Self {
         let end = self.end.min(other.end);
         let both = self.missing.iter().chain(&other.missing);
@@ -111,19 +111,19 @@ impl Position {
         Self { end, missing }
     }
 
-    /// Whether all transactions up to this one are behind: nothing that they wrote is owed.
+    /// Whether the position covers all transactions up to this one.
     pub fn covers_through(&self, xid: Xid) -> bool {
         xid < self.end && self.missing.first().is_none_or(|first| *first > xid)
     }
 }
 
-/// The life of a database in which transaction numbers mean something: cluster, timeline and database. A restore or
-/// a failover begins another.
+/// The epoch in which transaction ids are comparable: cluster, timeline and database. A restore or a failover begins a
+/// new epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// From what Postgres says of itself.
+    /// Builds the epoch from what Postgres reports.
     pub fn new(system_identifier: i64, timeline: &str, database_oid: u32) -> Self {
         let digest = Sha256::digest(format!("{system_identifier}/{timeline}/{database_oid}"));
         let mut bytes = [0; 8];
@@ -132,33 +132,33 @@ impl Epoch {
     }
 }
 
-/// What a client gives back to go on where it stopped.
+/// The token that a client sends back to resume where it stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
-    /// Everything that the position covers has been sent.
+    /// The client has everything that the position covers.
     At(Position),
-    /// In the middle of a long answer: everything that `before` covers, and of what `seen` covers the events up to
-    /// `through`. So a client that comes back in the middle of a long replay goes on there.
+    /// In the middle of a long response: the client has everything that `before` covers, and the events that `seen`
+    /// covers up to `through`. A client that reconnects during a long replay resumes there.
     Within {
-        /// Where the answer began.
+        /// The position at the start of the response.
         before: Position,
-        /// What the answer saw.
+        /// The position that the response reads up to.
         seen: Position,
-        /// The last event sent.
+        /// The last event that was sent.
         through: EventId,
     },
 }
 
-/// Why a client's cursor cannot be honoured.
+/// Why the server rejects a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
-    /// It is not a cursor.
+    /// The text is not a cursor.
     Unreadable,
-    /// It belongs to another database, or to one before a restore or failover.
+    /// The cursor belongs to another database, or to this one before a restore or failover.
     Epoch,
-    /// It covers more than has happened.
+    /// The cursor covers transactions that do not exist yet.
     Future,
-    /// Events that it is owed have been trimmed.
+    /// Events after the cursor have been trimmed.
     Retention,
 }
 
@@ -175,7 +175,7 @@ impl Unusable {
 }
 
 impl Cursor {
-    /// The opaque string.
+    /// Encodes the cursor as an opaque string.
     pub fn encode(&self, epoch: Epoch) -> String {
         let mut bytes = Vec::with_capacity(32);
         bytes.push(VERSION);
@@ -195,7 +195,7 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads what [`Cursor::encode`] wrote, in the same epoch.
+    /// Decodes a string that [`Cursor::encode`] wrote in the same epoch.
     pub fn decode(text: &str, epoch: Epoch) -> Result<Self, Unusable> {
         if text.len() > MAX_CURSOR_CHARS {
             return Err(Unusable::Unreadable);
@@ -205,7 +205,7 @@ impl Cursor {
         if head[0] != VERSION {
             return Err(Unusable::Unreadable);
         }
-        // Read the rest first: a damaged cursor is unreadable, not foreign.
+        // Parse the rest first: a damaged cursor is unreadable, not foreign.
         let mut rest = rest;
         let cursor = take_cursor(&mut rest)
             .filter(|_| rest.is_empty())
@@ -216,14 +216,14 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// The position that it surely covers.
+    /// The position that the cursor covers in any case.
     pub fn base(&self) -> &Position {
         match self {
             Self::At(position) | Self::Within { before: position, .. } => position,
         }
     }
 
-    /// The first transaction that it can say nothing about.
+    /// The first transaction that the cursor does not cover in any case.
     pub fn end(&self) -> Xid {
         match self {
             Self::At(position) => position.end,
@@ -232,16 +232,16 @@ impl Cursor {
     }
 }
 
-/// How an answer goes on behind a cursor: what it still owes, in which order, and where a client stands behind each event
-/// of it. First what the cursor's own answer saw and had not sent, then what has come since: each by id. A change of an
-/// order commits after the change before it, so no order's events change places between the two.
+/// The rest of a replay after a cursor: which events are missing, in which order, and the cursor after each of them.
+/// The events that the cursor's own response had seen and not sent come first, then newer events; both are sorted by
+/// id. A change of an order commits after the change before it, so the events of one order keep their sequence.
 #[derive(Debug, Clone)]
 pub struct Onward {
-    /// Behind this nothing is owed.
+    /// Every event that this position covers has been sent.
     pub before: Position,
-    /// What the cursor's own answer saw.
+    /// The position that the cursor's own response read up to.
     pub middle: Position,
-    /// The last event of it that was sent.
+    /// The last event of that response that was sent.
     pub through: EventId,
 }
 
@@ -268,12 +268,12 @@ impl Onward {
         !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
     }
 
-    /// What to sort by.
+    /// The sort key.
     pub fn order(&self, xid: Xid, id: EventId) -> (bool, EventId) {
         (!self.middle.covers(xid), id)
     }
 
-    /// Covers this event and all before it, in an answer that saw `seen`.
+    /// The cursor after this event and all before it, in a response that saw `seen`.
     pub fn behind(&self, xid: Xid, id: EventId, seen: &Position) -> Cursor {
         let (before, seen) = if self.middle.covers(xid) {
             (&self.before, &self.middle)
@@ -296,7 +296,7 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// The end, then how many are missing, then the way down from each to the next: small numbers.
+/// Writes the end, the number of missing transactions, and the distance from each to the next: small numbers.
 fn put_position(bytes: &mut Vec<u8>, position: &Position) {
     put(bytes, position.end.0);
     put(bytes, position.missing.len() as u64);
@@ -325,10 +325,10 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 fn take_position(bytes: &mut &[u8]) -> Option<Position> {
-    // Postgres compares transaction numbers as unsigned, but this program binds them as bigint.
+    // Postgres compares transaction ids as unsigned, but this program binds them as bigint.
     let end = take(bytes).filter(|end| i64::try_from(*end).is_ok())?;
     let count = take(bytes)?;
-    // Each takes a byte at least.
+    // Each takes at least one byte.
     if count > bytes.len() as u64 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Events: the rows of the journal as they are read, and the events that partners receive, which are made of them.
+//! Events: the rows of the journal as the engine reads them, and the events for partners that are made of these rows.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use super::Subject;
 use super::status::Status;
 use super::wire_time::WireTime;
 
-/// A shop. Text, whatever type its key has in the shop's tables.
+/// The id of a store. Always text, whatever type the key has in the shop's tables.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId(Arc<str>);
 
@@ -32,7 +32,7 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// The number of an event. Later changes of one order row have greater numbers; beyond that it is only a name.
+/// The id of an event. Later changes of one order have greater ids; between orders the id implies no sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -42,32 +42,32 @@ impl fmt::Display for EventId {
     }
 }
 
-/// A transaction of the database, 64 bits: it never wraps.
+/// A transaction id of the database, 64 bits: it never wraps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u64);
 
-/// The number of a source: `vst_source.id`.
+/// The id of a source: `vst_source.id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub i32);
 
-/// An order or booking among all: the same key may stand in several sources.
+/// Identifies an order or booking across sources: several sources may have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubjectId {
-    /// The source that its row is in.
+    /// The source that has the row.
     pub source: SourceId,
     /// The row's key, as text.
     pub key: Arc<str>,
 }
 
 impl fmt::Display for SubjectId {
-    /// As the engine's tables keep it: `1 c0ffee`.
+    /// The form in the engine's tables: `1 c0ffee`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.source.0, self.key)
     }
 }
 
 impl SubjectId {
-    /// From what `Display` has written.
+    /// Parses what `Display` has written.
     pub fn from_text(text: &str) -> Option<Self> {
         let (source, key) = text.split_once(' ')?;
         Some(Self {
@@ -77,7 +77,7 @@ impl SubjectId {
     }
 }
 
-/// How a row was written.
+/// The kind of write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Write {
     /// Inserted, or moved here from another store.
@@ -91,7 +91,7 @@ pub enum Write {
 }
 
 impl Write {
-    /// All of them, each at its own number.
+    /// All kinds, each at the index of its number.
     pub const ALL: [Self; 4] = [Self::Insert, Self::Update, Self::Delete, Self::Truncate];
 
     /// The name in the journal.
@@ -104,7 +104,7 @@ impl Write {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The kind with this name; `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }
@@ -113,79 +113,79 @@ impl Write {
 /// A row of the journal.
 #[derive(Debug, Clone)]
 pub struct JournalEvent {
-    /// Its number.
+    /// Its id.
     pub id: EventId,
-    /// The transaction that wrote it.
+    /// The transaction that wrote the row.
     pub xid: Xid,
-    /// The store that it belongs to; `None`: the shop's row had none, and nobody receives it.
+    /// The store; `None`: the shop's row had none, and nobody receives the event.
     pub store: Option<StoreId>,
-    /// When it was written, by the database's clock.
+    /// When the row was written, by the database's clock.
     pub at: OffsetDateTime,
-    /// What it says.
+    /// The content.
     pub body: Body,
 }
 
-/// What a row of the journal says.
+/// The content of a journal row.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// What a shop wrote into a source.
+    /// A shop's write to a source.
     Write(RowWrite),
-    /// What the engine itself has to say: its type, and the payload as JSON text.
+    /// An event of the engine: its type, and the payload as JSON text.
     Engine(EventType, String),
 }
 
 /// A write of a shop's row, as the trigger recorded it.
 #[derive(Debug, Clone)]
 pub struct RowWrite {
-    /// Into which source.
+    /// The source.
     pub source: SourceId,
-    /// The row's key; `None`: it has none, or its column is gone.
+    /// The row's key; `None`: the value is null, or the column no longer exists.
     pub key: Option<Arc<str>>,
-    /// How.
+    /// The kind of write.
     pub write: Write,
-    /// The recorded columns, a JSON object; of a delete, as they were.
+    /// The recorded columns, a JSON object; for a delete, the values before it.
     pub data: String,
-    /// Of an update: the columns before it.
+    /// The columns before an update; `None` for other writes.
     pub old: Option<String>,
-    /// Who made it by a button, with what was promised: `{"by","minutes","reason"}`.
+    /// Who pressed a button to make the write, and the promise: `{"by","minutes","reason"}`; `None`: no button.
     pub answer: Option<String>,
 }
 
-/// What happened, as a partner is told.
+/// The type of an event for partners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
-    /// An order became visible: somebody has to answer it, or it is being worked on already.
+    /// An order became visible: it waits for an answer, or is already in preparation.
     NewOrder,
     /// The status of an order changed.
     OrderStatusChanged,
     /// An order was cancelled.
     OrderCancelled,
-    /// What a kitchen sees of an order changed, but not its status.
+    /// A field that a kitchen sees changed, but not the status.
     OrderChanged,
-    /// An order is gone: deleted, hidden, or moved to another store.
+    /// An order was deleted, hidden, or moved to another store.
     OrderRemoved,
-    /// The same for bookings.
+    /// A booking became visible.
     NewBooking,
     /// The status of a booking changed.
     BookingStatusChanged,
     /// A booking was cancelled.
     BookingCancelled,
-    /// What people see of a booking changed, but not its status.
+    /// A field that people see of a booking changed, but not the status.
     BookingChanged,
-    /// A booking is gone.
+    /// A booking was deleted, hidden, or moved to another store.
     BookingRemoved,
-    /// Nobody has answered an order in time: ring again.
+    /// Nobody has answered an order in time: panels ring again.
     OrderUnanswered,
-    /// A chat of the store takes no messages any more.
+    /// A chat of the store no longer accepts messages.
     ChatDisabled,
-    /// The store takes no new orders for a while, or until another time than was said before.
+    /// The store pauses new orders, or changes the end of its pause.
     StorePaused,
-    /// It takes orders again.
+    /// The store accepts orders again.
     StoreResumed,
 }
 
 impl EventType {
-    /// All of them, each at its own number.
+    /// All types, each at the index of its number.
     pub const ALL: [Self; 14] = [
         Self::NewOrder,
         Self::OrderStatusChanged,
@@ -223,56 +223,56 @@ impl EventType {
         }
     }
 
-    /// From the name; `None` for one that this program does not know.
+    /// The type with this name; `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }
 }
 
-/// An event as a partner receives it: what became of the rows of the journal that one transaction wrote of an order.
+/// An event as a partner receives it. It summarizes the journal rows that one transaction wrote about one order.
 #[derive(Debug, Clone)]
 pub struct PartnerEvent {
-    /// The number of the last of these rows.
+    /// The id of the last of these rows.
     pub id: EventId,
-    /// Their transaction.
+    /// The transaction of these rows.
     pub xid: Xid,
     /// The store that receives it.
     pub store: StoreId,
-    /// When it was written, by the database's clock.
+    /// When the last row was written, by the database's clock.
     pub at: OffsetDateTime,
-    /// What happened.
+    /// The type.
     pub kind: EventType,
-    /// The order or booking as it stands; `None`: the event is about none.
+    /// The order or booking after the event; `None`: the event concerns neither.
     pub subject: Option<Arc<Subject>>,
-    /// Its status before, where people saw it.
+    /// The previous status; `None`: people did not see one.
     pub previous: Option<Status>,
-    /// The fields that changed, as the wire calls them.
+    /// The fields that changed, by their names on the wire.
     pub changed: Vec<&'static str>,
-    /// Of a change of fields: the order or booking before it.
+    /// The order or booking before a change of fields; `None` for other events.
     pub before: Option<Arc<Subject>>,
     /// The payload as JSON text.
     pub data: String,
 }
 
-/// Whether an event is sent as it happens, or again to one who was away.
+/// Whether an event is sent live, or as a replay to a client that reconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// As it happens.
+    /// Sent as it happens.
     Live,
-    /// From the journal; marked `"replayed":true`.
+    /// Read from the journal; marked `"replayed":true`.
     Replayed,
 }
 
-/// What an event weighs in memory beside its payload and its store's name, bytes, roughly.
+/// Approximate memory of an event without its payload and its store id, bytes.
 const EVENT_OVERHEAD_BYTES: usize = 200;
 
 impl JournalEvent {
-    /// What it weighs in memory, bytes, roughly.
+    /// Approximate memory of the event, bytes.
     pub fn weight(&self) -> usize {
         EVENT_OVERHEAD_BYTES + self.payload_bytes()
     }
 
-    /// Whether this and the row behind it are of one transaction and one order: they become one event.
+    /// Whether this row and the next one belong to one transaction and one order: they become one event.
     pub fn belongs_with(&self, next: &Self) -> bool {
         match (&self.body, &next.body) {
             (Body::Write(one), Body::Write(other)) => {
@@ -284,7 +284,7 @@ impl JournalEvent {
         }
     }
 
-    /// Bytes of what it says.
+    /// Size of the content, bytes.
     pub fn payload_bytes(&self) -> usize {
         match &self.body {
             Body::Write(write) => write.data.len() + write.old.as_ref().map_or(0, String::len),
@@ -294,7 +294,7 @@ impl JournalEvent {
 }
 
 impl PartnerEvent {
-    /// Whether it is news of an order or booking that people still had to do something for.
+    /// Whether the event concerns an order or booking that still needed work.
     pub fn concerns_open(&self) -> bool {
         let is = self.subject.as_ref().and_then(|subject| subject.visible_status());
         is.or(self.previous).is_some_and(Status::is_open) || self.previous.is_some_and(Status::is_open)

@@ -4,9 +4,9 @@ use std::fmt;
 
 use iso_currency::Currency as Iso;
 
-/// Digits after the point where ISO 4217 does not know the currency.
+/// Digits after the decimal point where ISO 4217 does not know the currency.
 const USUAL_DIGITS: u8 = 2;
-/// Digits of an amount that are read at most; more is no sum that anybody pays.
+/// Maximum number of digits of an amount. A longer number is not an amount of money.
 const MAX_DIGITS: usize = 18;
 
 /// A currency: three capital letters.
@@ -14,10 +14,10 @@ const MAX_DIGITS: usize = 18;
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// Roubles: what a store has until somebody says otherwise.
+    /// Roubles: the default currency of a store.
     pub const DEFAULT: Self = Self(*b"RUB");
 
-    /// From its letters, of either case; `None` where these are no three letters.
+    /// Parses three letters, of either case; `None` for anything else.
     pub fn from_code(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.trim().to_ascii_uppercase().into_bytes().try_into().ok()?;
         letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters))
@@ -28,13 +28,13 @@ impl Currency {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
 
-    /// How many digits stand behind the point: 2 for RUB, 0 for JPY, 3 for KWD.
+    /// Digits after the decimal point: 2 for RUB, 0 for JPY, 3 for KWD.
     pub fn digits(self) -> u8 {
         let iso = Iso::from_code(self.as_str()).and_then(Iso::exponent);
         iso.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(USUAL_DIGITS)
     }
 
-    /// The sign that people write, or the letters where there is none.
+    /// The currency sign, or the letters if it has no sign.
     pub fn sign(self) -> String {
         Iso::from_code(self.as_str()).map_or_else(|| self.as_str().to_owned(), |iso| iso.symbol().to_string())
     }
@@ -46,17 +46,17 @@ impl fmt::Display for Currency {
     }
 }
 
-/// Of what a shop's number counts.
+/// The unit of a shop's amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
-    /// Kopecks, cents: 1250 is 12.50.
+    /// Minor units (kopecks, cents): 1250 is 12.50.
     Minor,
-    /// Roubles, dollars: 12.50.
+    /// Major units (roubles, dollars): 12.50.
     Major,
 }
 
-/// Reads an amount as a shop may write it: `1250`, `12.50`, `12,50`, `1 234,50`, `$1,234.50`, `1.234,50 €`, `-5`. In minor units;
-/// `None` where it is no amount. What is behind the currency's last digit is rounded.
+/// Parses an amount as a shop may write it: `1250`, `12.50`, `12,50`, `1 234,50`, `$1,234.50`, `1.234,50 €`, `-5`.
+/// Returns minor units, rounded to the currency's last digit; `None` if the text is not an amount.
 pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     let number = Decimal::read(text)?;
     let shift = match unit {
@@ -66,7 +66,7 @@ pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     number.scaled(shift)
 }
 
-/// A decimal number: `digits` without leading zeros, and how many of them stand behind the point.
+/// A decimal number: `digits` without leading zeros, and how many of them follow the decimal point.
 struct Decimal {
     is_negative: bool,
     digits: Vec<u8>,
@@ -75,7 +75,7 @@ struct Decimal {
 
 impl Decimal {
     fn read(text: &str) -> Option<Self> {
-        // What stands around the number is a currency's sign or letters, or blanks.
+        // A currency sign, currency letters or blanks may surround the number.
         let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+' | '\u{2212}');
         let begin = text.find(is_part)?;
         let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -92,7 +92,7 @@ impl Decimal {
                 number.strip_prefix('+').unwrap_or(number),
             ),
         };
-        // A sign may stand between the minus and the number: -$5.
+        // A currency sign may follow the minus: -$5.
         let number = number.trim_start_matches(|c: char| !c.is_ascii_digit() && c != '.' && c != ',');
         let (mantissa, exponent) = match number.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -119,7 +119,7 @@ impl Decimal {
         })
     }
 
-    /// Times ten to the power of `shift`, rounded half away from zero; `None` where that is too much.
+    /// Multiplies by ten to the power of `shift`, rounds half away from zero; `None` on overflow.
     fn scaled(&self, shift: i32) -> Option<i64> {
         let drop = self.behind.checked_sub(shift)?;
         let significant = self.digits.iter().skip_while(|digit| **digit == 0).count();
@@ -150,14 +150,14 @@ impl Decimal {
     }
 }
 
-/// Where the decimal point of a number stands.
+/// The position of the decimal point of a number.
 enum Point {
     Nowhere,
     At(usize),
 }
 
 impl Point {
-    /// The last `.` or `,`, unless it separates thousands; `None` where they make no sense together.
+    /// The last `.` or `,`, unless it separates thousands; `None` if the separators contradict each other.
     fn find(mantissa: &str) -> Option<Self> {
         let Some(place) = mantissa.rfind(['.', ',']) else {
             return Some(Self::Nowhere);
@@ -170,10 +170,10 @@ impl Point {
             .count();
         let behind = mantissa.len() - place - 1;
         match (same, others) {
-            // 1,234,567: more than one of a kind separates thousands.
+            // 1,234,567: more than one separator of a kind separates thousands.
             (2.., 0) if behind == 3 => Some(Self::Nowhere),
             (2.., _) => None,
-            // A lone comma before three digits is how thousands are written; a lone point never is, in a database.
+            // A single comma before three digits separates thousands. A single point never does in a database.
             (1, 0) if separator == b',' && behind == 3 => Some(Self::Nowhere),
             _ => Some(Self::At(place)),
         }

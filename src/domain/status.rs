@@ -1,8 +1,8 @@
-//! The statuses of orders and bookings, and what a person of the store may make of each.
+//! The statuses of orders and bookings, and the allowed steps between them.
 
 use serde::Serialize;
 
-/// What the rows of a source are.
+/// The kind of a source's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SubjectKind {
     /// Orders.
@@ -12,7 +12,7 @@ pub enum SubjectKind {
 }
 
 impl SubjectKind {
-    /// Both.
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Order, Self::Booking];
 
     /// The name in the database, in mappings and in commands.
@@ -23,13 +23,13 @@ impl SubjectKind {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The kind with this name; `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
-/// A canonical status. Shops have words of their own for each; a mapping says which.
+/// A canonical status. Each shop has its own words for the statuses; a mapping translates them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -41,16 +41,16 @@ pub enum Status {
     Ready,
     /// On its way; deliveries only.
     Delivering,
-    /// Over, well.
+    /// Completed.
     Completed,
-    /// Refused by the store.
+    /// Rejected by the store.
     Rejected,
-    /// Taken back by the customer.
+    /// Cancelled by the customer.
     Cancelled,
 }
 
 impl Status {
-    /// All of them, in the order of an order's life.
+    /// All statuses, in the sequence of an order's life.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Preparing,
@@ -74,18 +74,18 @@ impl Status {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The status with this name; `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// Whether somebody still has to do something for it.
+    /// Whether the order still needs work.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Preparing | Self::Ready | Self::Delivering)
     }
 
-    /// What a person of the store may make of it in a shop that has words for some statuses only. A step that the shop has no
-    /// word for is skipped; a rejection is written as a cancellation where the shop has no other word.
+    /// The steps that a person may take in a shop that has words for some statuses only. A step without a word is
+    /// skipped. A rejection is written as a cancellation if the shop has no word for it.
     pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
         let mut next = Vec::new();
         for step in self.next(kind, delivered) {
@@ -98,7 +98,7 @@ impl Status {
         next
     }
 
-    /// What a person of the store may make of it, the usual first. `delivered`: the order goes to its customer.
+    /// The steps that a person may take, the usual one first. `delivered`: the order is a delivery.
     pub fn next(self, kind: SubjectKind, delivered: bool) -> &'static [Self] {
         match (self, kind) {
             (Self::Pending, _) => &[Self::Preparing, Self::Rejected],
@@ -110,8 +110,8 @@ impl Status {
         }
     }
 
-    /// Whether a person may take the step from `previous` back: what was pressed by mistake. A cancellation is the
-    /// customer's, and nobody takes it back.
+    /// Whether a person may undo the step from `previous`, to correct a mistake. Nobody may undo a customer's
+    /// cancellation.
     pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
         [false, true]
             .iter()
@@ -119,20 +119,20 @@ impl Status {
     }
 }
 
-/// Statuses that a shop has words for.
+/// The set of statuses that a shop has words for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusSet(u8);
 
 impl StatusSet {
-    /// All of them.
+    /// All statuses.
     pub const ALL: Self = Self(u8::MAX);
 
-    /// Whether it has a word for this one.
+    /// Whether the shop has a word for this status.
     pub fn contains(self, status: Status) -> bool {
         self.0 & (1 << status as u8) != 0
     }
 
-    /// Whether an order can be brought there.
+    /// Whether an order can reach this status.
     fn can_become(self, status: Status) -> bool {
         self.contains(status) || status == Status::Rejected && self.contains(Status::Cancelled)
     }

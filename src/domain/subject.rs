@@ -1,5 +1,5 @@
-//! The canonical order and booking: what every shop's row is translated into, and the only thing that people see,
-//! whether on the wire, in a list, in the panel, in a chat or in a webhook.
+//! The canonical order and booking. Every shop's row is translated into one, and people see nothing else: on the wire,
+//! in a list, in the panel, in a chat or in a webhook.
 
 use std::sync::Arc;
 
@@ -14,60 +14,60 @@ use super::wire_time::WireTime;
 /// An order or a booking as it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subject {
-    /// Which of both.
+    /// Order or booking.
     pub kind: SubjectKind,
-    /// Where its row is, and the row's key.
+    /// The source and the row's key.
     pub id: SubjectId,
-    /// What its source is called.
+    /// The name of the source.
     pub source: Arc<str>,
-    /// What people call out; the key, where the shop has no number.
+    /// The number that people call out; the key if the shop has no number.
     pub number: String,
     /// Whether people see it.
     pub visibility: Visibility,
-    /// The statuses that its shop has words for.
+    /// The statuses that the shop has words for.
     pub words: StatusSet,
-    /// Its status. `pending`, where the shop's word is not mapped: silence would be the worse mistake.
+    /// The status. `pending` if the shop's word is not mapped: a false alarm is better than a missed order.
     pub status: Status,
-    /// The shop's own word, where no mapping knows it.
+    /// The shop's own word if no mapping knows it.
     pub status_word: Option<String>,
     /// Why it was rejected or cancelled.
     pub reason: Option<String>,
-    /// How it reaches its customer.
+    /// Delivery, pickup or dine-in.
     pub order_type: Option<OrderType>,
     /// The customer's name.
     pub customer_name: Option<String>,
     /// The customer's telephone number.
     pub phone: Option<String>,
-    /// Where it goes.
+    /// The delivery address.
     pub address: Option<String>,
-    /// What the customer asks for, allergies above all.
+    /// The customer's notes, such as allergies.
     pub comment: Option<String>,
-    /// For how many.
+    /// Number of people.
     pub persons: Option<Quantity>,
-    /// How it is paid.
+    /// Payment method and state.
     pub payment: Payment,
-    /// What it costs, minor units.
+    /// The total, minor units.
     pub total: Option<i64>,
-    /// Of all its amounts.
+    /// The currency of all amounts.
     pub currency: Currency,
-    /// What was ordered.
+    /// The ordered items.
     pub items: Items,
-    /// When it is wished or promised; of a booking, when the guests come.
+    /// The requested or promised time; for a booking, when the guests arrive.
     pub due_at: Option<OffsetDateTime>,
-    /// In how many minutes it was promised to be ready.
+    /// Promised preparation time, minutes.
     pub promised_minutes: Option<i32>,
     /// When the customer ordered.
     pub created_at: Option<OffsetDateTime>,
-    /// What else the shop wants to be seen, in the mapping's order.
+    /// Extra fields that the shop wants to show, in the mapping's order.
     pub extra: Vec<Extra>,
-    /// Fields that could not be read, with what stands there.
+    /// Fields that could not be read, with their raw values.
     pub unreadable: Vec<Unreadable>,
 }
 
 /// Whether people see an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// They do.
+    /// Visible.
     Visible,
     /// A cart, or an order that waits for its payment.
     Hidden,
@@ -78,11 +78,11 @@ pub enum Visibility {
 /// How an order reaches its customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderType {
-    /// It is brought.
+    /// Delivered to the customer.
     Delivery,
-    /// It is fetched.
+    /// Picked up by the customer.
     Pickup,
-    /// It is eaten there.
+    /// Eaten in the store.
     DineIn,
     /// The shop's own word.
     Other(String),
@@ -105,65 +105,65 @@ impl OrderType {
 pub struct Payment {
     /// The shop's word: `cash`, `card`.
     pub method: Option<String>,
-    /// Whether it is paid already; `None`: nobody says.
+    /// Whether it is already paid; `None`: unknown.
     pub is_paid: Option<bool>,
     /// The banknote that the customer pays with, minor units.
     pub change_from: Option<i64>,
 }
 
-/// How many: a number, or the shop's own words.
+/// A quantity: a number, or the shop's own words.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Quantity {
     /// A finite number.
     Number(f64),
-    /// `200 g`.
+    /// Words, such as `200 g`.
     Words(String),
 }
 
-/// What was ordered.
+/// The ordered items.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Items {
-    /// In the shop's order.
+    /// The items, in the shop's order.
     pub list: Vec<Item>,
-    /// How many more there are than are listed.
+    /// How many further items are not listed.
     pub omitted: usize,
 }
 
 /// A dish of an order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// How many of it.
+    /// Its quantity.
     pub quantity: Quantity,
-    /// Of one of it, minor units.
+    /// The price of one, minor units.
     pub price: Option<i64>,
-    /// What was chosen with it.
+    /// The options that the customer chose.
     pub options: Vec<String>,
-    /// What the customer asks for.
+    /// The customer's notes.
     pub note: Option<String>,
 }
 
-/// A field that only this shop has.
+/// An extra field of this shop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extra {
-    /// What people call it.
+    /// Its label.
     pub label: String,
-    /// What stands there.
+    /// Its value.
     pub value: String,
 }
 
 /// A field that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The field, as the wire calls it.
+    /// The name of the field on the wire.
     pub field: &'static str,
-    /// What stands there, so far as people can read it.
+    /// The raw value, as far as a person can read it.
     pub text: String,
 }
 
 impl Subject {
-    /// One of which nothing is known but where its row is.
+    /// A subject with nothing but its source and key.
     pub fn empty(kind: SubjectKind, id: SubjectId, source: Arc<str>, currency: Currency) -> Self {
         Self {
             kind,
@@ -193,17 +193,17 @@ impl Subject {
         }
     }
 
-    /// Its status, while people see it.
+    /// The status if the order is visible, else `None`.
     pub fn visible_status(&self) -> Option<Status> {
         (self.visibility == Visibility::Visible).then_some(self.status)
     }
 
-    /// Whether it goes to its customer.
+    /// Whether the order is a delivery.
     pub fn is_delivered(&self) -> bool {
         self.order_type == Some(OrderType::Delivery)
     }
 
-    /// What a person of the store may make of it, the usual first.
+    /// The steps that a person may take, the usual one first.
     pub fn next(&self) -> Vec<Status> {
         match self.visibility {
             Visibility::Visible => self.status.next_of(self.kind, self.is_delivered(), self.words),
@@ -211,12 +211,12 @@ impl Subject {
         }
     }
 
-    /// The source's number.
+    /// The source's id.
     pub fn source_id(&self) -> SourceId {
         self.id.source
     }
 
-    /// The fields, as the wire calls them, in which another state of it differs, but for the status.
+    /// The fields that differ from another state of the subject, by their names on the wire; without the status.
     pub fn changed_fields(&self, before: &Self) -> Vec<&'static str> {
         let (due_at, persons) = (name_of_due_at(self.kind), name_of_persons(self.kind));
         let fields = [
@@ -253,7 +253,7 @@ impl Subject {
         changed
     }
 
-    /// What the wire says of it: the members of an event's `data`, and of a list's row. What is not known is left out.
+    /// The JSON members of an event's `data` and of a list's row. Unknown values are left out.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut json = self.head();
         let mut put = |name: &str, value: Option<Value>| {
@@ -301,7 +301,7 @@ impl Subject {
         json
     }
 
-    /// The members that every event about it has: which it is, and where it stands.
+    /// The members that every event about the subject has: its identity and its status.
     pub fn head(&self) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert(name_of_key(self.kind).to_owned(), self.id.key.as_ref().into());
@@ -319,7 +319,7 @@ impl Subject {
     }
 }
 
-/// What the wire calls the key of an order or booking.
+/// The name of the key on the wire.
 pub fn name_of_key(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "order_id",
@@ -327,7 +327,7 @@ pub fn name_of_key(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// What the wire calls `due_at`.
+/// The name of `due_at` on the wire.
 pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "due_at",
@@ -335,7 +335,7 @@ pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// What the wire calls `persons`.
+/// The name of `persons` on the wire.
 pub fn name_of_persons(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "persons",
@@ -360,7 +360,7 @@ impl Payment {
 }
 
 impl Quantity {
-    /// One of it: what is meant where nobody says how many.
+    /// A quantity of one: the default.
     pub const ONE: Self = Self::Number(1.0);
 
     /// A number without `.0`, or words.

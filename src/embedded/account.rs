@@ -1,5 +1,5 @@
-//! Whose the private Postgres is. Postgres refuses to run as root, so there it runs as another account, in a place that
-//! this account can reach.
+//! The account that runs the private Postgres. Postgres refuses to run as root, so root starts it as another account,
+//! in a directory that this account can reach.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::{Error, set_mode};
 
-/// Where data goes that would lie in a place that only root can reach.
+/// Where the data goes if the wanted directory is reachable by root only.
 const REACHABLE: &str = "/var/lib";
 
 /// An account of this machine.
@@ -19,12 +19,12 @@ const REACHABLE: &str = "/var/lib";
 pub struct Account {
     uid: u32,
     gid: u32,
-    /// Whether it is another one than ours.
+    /// Whether it differs from our own account.
     lowered: bool,
 }
 
 impl Account {
-    /// Ours, or, as root, `postgres` or `nobody`.
+    /// Our own account, or, as root, `postgres` or `nobody`.
     pub fn to_run_postgres() -> Result<Self, Error> {
         if !geteuid().is_root() {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -53,8 +53,8 @@ impl Account {
         })
     }
 
-    /// Makes the directory this account's, and tells where it really is. Where the account cannot reach it (root's
-    /// home is closed to it), it lies elsewhere and the wanted place is a link to it.
+    /// Makes the account the owner of the directory, and returns its real path. If the account cannot reach it (root's
+    /// home is closed), the data goes elsewhere, and the wanted path becomes a link to it.
     pub fn prepare(&self, wanted: &Path) -> Result<PathBuf, Error> {
         let problem = |error| Error::File(wanted.to_owned(), error);
         if !wanted.exists() {
@@ -69,7 +69,7 @@ impl Account {
             } else {
                 let elsewhere = Path::new(REACHABLE).join(format!("vestnik-data-{}", print_of(&parent.join(wanted))));
                 fs::create_dir_all(&elsewhere).map_err(|error| Error::File(elsewhere.clone(), error))?;
-                // A link that leads nowhere is one whose data was removed.
+                // A dangling link: its data was removed.
                 let _ = fs::remove_file(wanted);
                 symlink(&elsewhere, wanted).map_err(problem)?;
                 tracing::info!(
@@ -83,7 +83,7 @@ impl Account {
         Ok(root)
     }
 
-    /// Makes a directory that only this account can enter.
+    /// Creates a directory that only this account can enter.
     pub fn make_directory(&self, path: &Path) -> Result<(), Error> {
         let problem = |error| Error::File(path.to_owned(), error);
         fs::create_dir_all(path).map_err(problem)?;
@@ -114,7 +114,7 @@ impl Account {
         metadata.mode() & bit != 0
     }
 
-    /// Lets the command run as this account, from a directory that it can be in.
+    /// Runs the command as this account, in a directory that the account can enter.
     pub fn lower(&self, command: &mut Command) {
         command.current_dir("/");
         if self.lowered {
@@ -123,9 +123,9 @@ impl Account {
     }
 }
 
-/// Where a socket goes whose path would be too long.
+/// The directory for a socket whose path would be too long.
 pub fn short_directory(root: &Path) -> PathBuf {
-    // As root not in /tmp, where a stranger could have laid a link.
+    // As root not in /tmp, where another user could have placed a link.
     let parent = if geteuid().is_root() { "/var/run" } else { "/tmp" };
     PathBuf::from(format!("{parent}/vestnik-{}", print_of(root)))
 }

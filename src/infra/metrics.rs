@@ -31,7 +31,7 @@ pub struct Hot {
     pub events: [Counter; EventType::ALL.len()],
     /// From the trigger to the flushed socket, for the oldest event of each flush.
     pub latency: Latency,
-    /// Events sent to live sessions as they happened.
+    /// Live events sent to sessions.
     pub live: Counter,
     /// Events sent as a replay to reconnected sessions.
     pub replayed: Counter,
@@ -42,7 +42,7 @@ pub struct Hot {
 /// Types of journal rows: the writes of a shop, and the events of the engine.
 const JOURNAL_TYPES: [&str; Write::ALL.len() + 1] = ["insert", "update", "delete", "truncate", "engine"];
 
-/// The index of a row in `JOURNAL_TYPES`.
+/// The index of a row's type in `JOURNAL_TYPES`.
 pub fn journal_type(event: &JournalEvent) -> usize {
     match &event.body {
         Body::Write(write) => write.write as usize,
@@ -50,7 +50,7 @@ pub fn journal_type(event: &JournalEvent) -> usize {
     }
 }
 
-/// The handles. Only after [`install`].
+/// The handles. Valid only after [`install`].
 pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     reads: counter!("vestnik_journal_reads_total"),
     journal_events: JOURNAL_TYPES.map(|kind| counter!("vestnik_journal_events_total", "type" => kind)),
@@ -119,7 +119,7 @@ pub fn render() -> String {
     handle.render() + &latency
 }
 
-/// Folds the samples of the histograms; without regular calls memory grows where nobody scrapes.
+/// Folds the samples of the histograms. Without regular calls memory grows if nobody scrapes.
 pub fn upkeep() {
     if let Some(handle) = HANDLE.get().and_then(Option::as_ref) {
         handle.run_upkeep();

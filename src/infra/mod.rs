@@ -1,4 +1,4 @@
-//! The base layer: settings, connections to Postgres, metrics and logs. It knows no event.
+//! The base layer: settings, connections to Postgres, metrics and logs. It does not depend on events.
 
 pub mod backoff;
 pub mod config;

@@ -1,11 +1,11 @@
-//! The programs of Postgres on this machine: initdb, postgres, pg_dump, wherever a distribution puts them.
+//! Finds the programs of Postgres on this machine (initdb, postgres, pg_dump), wherever a distribution installs them.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// Where distributions put their Postgres: a directory, and what lies below each of its entries.
+/// Where distributions install Postgres: a directory, and the path below each of its entries.
 const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"),
@@ -14,7 +14,7 @@ const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/Applications/Postgres.app/Contents/Versions", "bin"),
 ];
 
-/// The directories, of `PATH` and of the distributions, that hold all of these programs.
+/// The directories, from `PATH` and of the distributions, that contain all of these programs.
 pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -26,7 +26,7 @@ pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     directories
 }
 
-/// The major version that a program says it is of: `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`.
+/// The major version in a program's output: `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`.
 pub async fn major_of(program: &Path) -> Option<u32> {
     let output = Command::new(program)
         .arg("--version")

@@ -1,13 +1,13 @@
-//! How often something may happen: at a rate, and a burst at once where nothing happened before.
+//! Rate limits: a sustained rate, and a burst after a quiet time.
 //!
-//! The state is one moment, at which the bucket would be full again (GCRA), so a limiter for each key is cheap.
+//! The state is a single time at which the bucket is full again (GCRA), so a limiter for each key is cheap.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One in `interval`, and `burst` at once.
+/// One event in each `interval`, and `burst` at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     interval: Duration,
@@ -15,7 +15,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many a second. `per_second` and `burst` are 1 at least.
+    /// Events a second. `per_second` and `burst` are at least 1.
     pub const fn per_second(per_second: u32, burst: u32) -> Self {
         Self {
             interval: Duration::from_nanos(1_000_000_000 / per_second as u64),
@@ -23,7 +23,7 @@ impl Rate {
         }
     }
 
-    /// For work that takes one core so long: with more cores it goes as much faster.
+    /// For work that takes one core this long: the rate grows with the number of cores.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
@@ -32,7 +32,7 @@ impl Rate {
         }
     }
 
-    /// Takes one, if there is one, where `next` is all that is kept.
+    /// Takes one event if the limit allows it; `next` is the whole state.
     pub fn allows(&self, next: &mut Instant, now: Instant) -> bool {
         self.reserve(next, now, Duration::ZERO).is_ok()
     }
@@ -51,7 +51,7 @@ impl Rate {
     }
 }
 
-/// Limits one thing.
+/// A limiter for one thing.
 #[derive(Debug)]
 pub struct RateLimiter {
     rate: Rate,
@@ -59,7 +59,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Nothing has happened yet.
+    /// A limiter without past events.
     pub fn new(rate: Rate) -> Self {
         Self {
             rate,
@@ -67,23 +67,23 @@ impl RateLimiter {
         }
     }
 
-    /// Whether one that came now would wait.
+    /// Whether an event would have to wait now.
     pub fn is_behind(&self, now: Instant) -> bool {
         !self.rate.wait(self.next, now).is_zero()
     }
 
-    /// How long the one that comes now waits. `Err`: it would be longer than `most`, so it takes nobody's turn.
+    /// Takes one event, and returns how long to wait for it. `Err`: the wait would exceed `most`, so nothing was taken.
     pub fn reserve(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
         self.rate.reserve(&mut self.next, now, most)
     }
 
-    /// Takes one, if there is one.
+    /// Takes one event if the limit allows it now.
     pub fn allows(&mut self, now: Instant) -> bool {
         self.reserve(now, Duration::ZERO).is_ok()
     }
 }
 
-/// Limits each key by itself.
+/// A limiter for each key.
 #[derive(Debug)]
 pub struct RateLimiters<K> {
     rate: Rate,
@@ -92,8 +92,8 @@ pub struct RateLimiters<K> {
 }
 
 impl<K: Eq + Hash> RateLimiters<K> {
-    /// With a bound for the keys that are kept. Beyond it those that are at rest are evicted, and if there are none, all:
-    /// new keys are never refused.
+    /// Keeps at most a fixed number of keys. Beyond it, keys with a full bucket are evicted; if there are none, all
+    /// keys are: new keys are never rejected.
     pub fn new(rate: Rate, max_keys: usize) -> Self {
         Self {
             rate,
@@ -102,7 +102,7 @@ impl<K: Eq + Hash> RateLimiters<K> {
         }
     }
 
-    /// Takes one of this key's. `Err`: how long until there is one.
+    /// Takes one event of this key. `Err`: how long until the next one is allowed.
     pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.len() >= self.max_keys && !next.contains_key(&key) {

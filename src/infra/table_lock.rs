@@ -1,4 +1,4 @@
-//! Short waits for the locks of the shop's tables: a statement that waits for one makes every writer behind it wait, too.
+//! Short waits for locks on the shop's tables: a statement that waits for such a lock blocks every writer behind it.
 
 use std::time::Duration;
 
@@ -6,29 +6,30 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-/// How long a statement may wait for a table, and every writer behind it, milliseconds.
+/// Lock time-out of a statement, milliseconds. Every writer behind it waits, too.
 const LOCK_MS: u32 = 100;
-/// Between two attempts, for the writers.
+/// Pause between two attempts, so that writers can proceed.
 const PAUSE: Duration = Duration::from_millis(400);
-/// How long to go on with attempts.
+/// Maximum total time of the attempts.
 const WAIT: Duration = Duration::from_secs(10 * 60);
-/// Between two lines about what is waited for.
+/// Interval between two messages about a wait.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long to wait, between two attempts, for a lock that no writer waits behind, milliseconds. Postgres asks autovacuum to
-/// give way to whoever has waited for `deadlock_timeout`, 1 s: an attempt of 100 ms alone would meet it again and again.
+/// Lock time-out, between two attempts, in a lock mode that blocks no writers, milliseconds. Postgres cancels
+/// autovacuum for a waiter only after `deadlock_timeout`, 1 s, so an attempt of 100 ms alone would never make
+/// autovacuum yield.
 const HARMLESS_LOCK_MS: u32 = 3000;
 
-/// Gets a line for each thing that was done or is waited for.
+/// Receives a line for each completed step and each wait.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
-/// What may fail for want of a lock.
+/// An error that may be a lock time-out.
 pub trait LockError: From<tokio_postgres::Error> {
-    /// What Postgres said, where it did.
+    /// The error of Postgres, if it is one.
     fn postgres(&self) -> Option<&tokio_postgres::Error>;
 }
 
-/// Runs `attempt` again and again while it fails for want of a lock on one of `tables`, and says who has it. What an attempt
-/// says is passed on when it has succeeded.
+/// Retries `attempt` while it fails because one of `tables` is locked, and reports the holder of the lock. Messages of
+/// an attempt are passed on only if it succeeds.
 pub async fn with_lock_retries<T, E: LockError>(
     client: &mut Client,
     tables: &[String],
@@ -64,7 +65,7 @@ pub async fn with_lock_retries<T, E: LockError>(
     }
 }
 
-/// How long the statements that follow wait for a lock, milliseconds; 0: for ever.
+/// Sets the lock time-out of the following statements, milliseconds; 0: none.
 async fn set_timeout(client: &Client, milliseconds: u32) -> Result<(), tokio_postgres::Error> {
     client
         .batch_execute(&format!("set lock_timeout = {milliseconds}"))
@@ -86,7 +87,7 @@ async fn existing(client: &Client, tables: &[String]) -> Result<Vec<String>, tok
         .collect()
 }
 
-/// Waits for each table in a mode that vacuum gives way to, and that no writer waits behind.
+/// Waits for each table in a lock mode for which autovacuum yields, and which blocks no writers.
 async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), tokio_postgres::Error> {
     for table in tables {
         let transaction = client.transaction().await?;
@@ -94,7 +95,7 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
             format!("set local lock_timeout = {HARMLESS_LOCK_MS}; lock table {table} in share update exclusive mode");
         match transaction.batch_execute(&sql).await {
             Ok(()) => {}
-            // Somebody else's, for the next attempt to meet; or a table that we may not lock so.
+            // The next attempt will meet another holder's lock; or we may not lock the table in this mode.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error),
@@ -104,8 +105,8 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// Who holds locks on the tables or their partitions, for a person to look at. No query's text: it may hold customers'
-/// data.
+/// Lists the holders of locks on the tables or their partitions, for a person. The text of queries is left out, because
+/// it may hold customers' data.
 pub async fn holders(client: &Client, tables: &[String]) -> Result<String, tokio_postgres::Error> {
     const HOLDERS: &str = "select distinct l.pid, coalesce(nullif(a.application_name, ''), a.usename, '?'), a.state, \
              coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 \

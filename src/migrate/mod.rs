@@ -1,5 +1,5 @@
-//! Brings a database to what this program needs, under a lock: the engine's tables, the reference shop's, then the
-//! triggers and functions, which are code and applied again when their text changed.
+//! Migrates a database to this program's version, under a lock: the engine's tables, the reference shop's tables, then
+//! the triggers and functions. These are code, and are applied again when their text has changed.
 
 mod backup;
 mod code;
@@ -28,7 +28,7 @@ mod shop {
     refinery::embed_migrations!("sql/shop");
 }
 
-/// Migrations that are applied in their order, and remembered in a table of their own.
+/// Migrations that are applied in order, and recorded in a table of their own.
 struct Set {
     name: &'static str,
     runner: fn() -> Runner,
@@ -48,58 +48,58 @@ pub use crate::infra::table_lock::Progress as Say;
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// Postgres says so, or is gone.
+    /// Postgres reported an error, or the connection failed.
     ///
-    /// Its words are all in this message; as a source it would be printed again, with the row that it was about.
+    /// This message contains the error's full text. As a source it would be printed again, with the customer's row.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
     /// A migration failed.
     #[error("{set} migrations: {}", history_problem(.problem))]
     History {
-        /// Which set.
+        /// The set of migrations.
         set: &'static str,
-        /// What refinery says.
+        /// Refinery's error.
         problem: refinery::Error,
     },
-    /// A migration's file is not what it was when it was applied.
+    /// A migration's file has changed since it was applied.
     #[error("{set} migrations: {migration} was changed after it had been applied: put its file back as it was")]
     Changed {
-        /// Which set.
+        /// The set of migrations.
         set: &'static str,
         /// Its version and name.
         migration: String,
     },
-    /// The database has a migration that this program does not.
+    /// The database has a migration that this program does not know.
     #[error(
         "{set} migrations: the database has {migration}, which this program does not know: it is newer; run a newer \
          vestnik"
     )]
     Newer {
-        /// Which set.
+        /// The set of migrations.
         set: &'static str,
         /// Its version and name.
         migration: String,
     },
-    /// Another migration does not end.
+    /// Another migration did not end in time.
     #[error("the lock of migrations was held for {minutes} minutes: {holder}")]
     Locked {
-        /// How long it was waited for.
+        /// How long this one waited.
         minutes: u64,
-        /// Who holds it.
+        /// The holder of the lock.
         holder: String,
     },
-    /// V23 does not know what to make of some rows.
+    /// Some rows have a status that V23 cannot translate.
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
-    /// The shop's tables would refuse V23.
+    /// Rules of the shop's tables would reject V23.
     #[error("V23 unifies the statuses, and would be refused; mend this first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<String>),
-    /// The column cannot hold the statuses' names.
+    /// The column's type cannot hold the names of the statuses.
     #[error(
         "{table}.status is of type {found}, and V23 unifies statuses that are text: keep your own statuses with \
          shop.schema = \"own\""
@@ -110,25 +110,25 @@ pub enum Error {
         /// Its column's type.
         found: String,
     },
-    /// There is no backup, so there is no migration.
+    /// The backup failed, so the migration was not started.
     #[error("no backup, so nothing was changed: {}: {reason}", .path.display())]
     Backup {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         reason: String,
     },
     /// A table cannot be attached.
     #[error(transparent)]
     Attach(#[from] attach::Error),
-    /// A table has a name of the reference shop's, and is another.
+    /// A table has the name of a reference shop table, but other columns.
     #[error(
         "{table} is not as the reference shop's: {problem}\nFor tables of your own: shop.schema = \"own\", then `vestnik attach --table {table}`"
     )]
     Reference {
         /// Its name.
         table: &'static str,
-        /// What does not fit.
+        /// The differences.
         problem: attach::Error,
     },
     /// There is nothing to undo.
@@ -153,12 +153,12 @@ fn history_problem(error: &refinery::Error) -> String {
     }
 }
 
-/// What was done.
+/// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Something was applied.
     Migrated,
-    /// Everything was there already.
+    /// The database was already up to date.
     Unchanged,
 }
 
@@ -171,7 +171,7 @@ pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
     outcome
 }
 
-/// Says what [`run`] would do, and changes nothing.
+/// Reports what [`run`] would do, and changes nothing.
 pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
     let client = connect(config).await?;
     client.batch_execute("set default_transaction_read_only = on").await?;
@@ -197,8 +197,9 @@ fn sets(config: &Config) -> &'static [&'static Set] {
     }
 }
 
-/// Directly, past a pooler: the lock is the session's. A role's or database's own time-outs are for its application: a
-/// backup holds a transaction open, and an index takes its time.
+/// Connects directly, not through a pooler, because the lock belongs to a connection. The time-outs of a role or
+/// database are for its application, and are disabled: a backup holds a transaction open, and building an index takes
+/// long.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let client = db::connect_session(url.ok_or(db::Error::Missing)?, "migrate").await?;
@@ -214,7 +215,7 @@ async fn connect(config: &Config) -> Result<Client, Error> {
 
 async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
     let reference = config.shop.schema == ShopSchema::Reference;
-    // All of what may refuse comes first.
+    // All checks that may fail come first.
     for set in sets(config) {
         applied(client, set).await?;
     }
@@ -223,7 +224,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         v23::check(client).await?;
     }
     client.batch_execute("create schema if not exists vestnik").await?;
-    // Each order's transaction holds the journal: its lock is waited for in short turns, as the tables' are.
+    // The transaction of each order locks the journal: wait for this lock in short attempts, as for the tables' locks.
     let mut changed = history_patiently(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
     changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
@@ -235,7 +236,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         v23::prepare(client, config, say).await?;
     }
     if reference {
-        // Rewritten statuses are no news: old and new words mean the same to the mappings.
+        // Rewritten statuses need no events: old and new words mean the same to the mappings.
         changed |= history_patiently(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
     }
@@ -250,7 +251,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
-/// All of a set, waiting for the writers' tables.
+/// Applies all migrations of a set; waits for the tables that writers use in short attempts.
 async fn history_patiently(client: &mut Client, set: &Set, say: Say<'_>) -> Result<bool, Error> {
     lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
         history(client, set, Target::Latest, say).await
@@ -278,7 +279,7 @@ impl Set {
     }
 }
 
-/// The versions of a set that the database has; refuses those that this program does not have, or has otherwise.
+/// The versions of a set that the database has; fails if this program lacks one of them or has a different text.
 async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error> {
     let there = client
         .query_one("select to_regclass($1) is not null", &[&set.table()])
@@ -310,7 +311,7 @@ async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error
     Ok(versions)
 }
 
-/// A journal that was restored into another cluster has transaction numbers of the old one: all of it is the past.
+/// A journal that was restored into another cluster has transaction ids of the old one: all its events count as past.
 async fn adopt_cluster(client: &Client, say: Say<'_>) -> Result<bool, Error> {
     const ADOPT: &str = "with adopted as ( \
              update vestnik.vst_cluster set system_identifier = now.system_identifier \

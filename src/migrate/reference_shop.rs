@@ -12,7 +12,7 @@ const TABLES: [(&str, &str); 2] = [
     ("public.bookings", include_str!("../../sql/shop/bookings.toml")),
 ];
 
-/// In which words answers are written.
+/// The words that answers write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
     /// `new` and `confirmed`.
@@ -21,19 +21,20 @@ pub enum Words {
     SinceV23,
 }
 
-/// Attaches both tables. One that is attached with a mapping of the shop's own keeps it. Whether anything was done.
+/// Attaches both tables. A table that is attached with the shop's own mapping keeps it. Returns whether anything
+/// changed.
 pub async fn attach(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
     attach_as(client, Words::SinceV23, say).await
 }
 
-/// The same, with answers in these words.
+/// Attaches both tables with answers in these words.
 pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {
         let table = match Table::find(client, name).await {
             Ok(table) => table,
-            // Undoing V23 does not need the tables to be attached.
+            // Undoing V23 does not require attached tables.
             Err(catalog::Error::NoTable(_)) if words == Words::BeforeV23 => continue,
             Err(error) => return Err(attach::Error::from(error).into()),
         };
@@ -71,7 +72,7 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Resul
     Ok(changed)
 }
 
-/// Whether a mapping is another one without some of its columns.
+/// Whether a mapping equals another one without some of its columns.
 fn is_part_of(mapping: &str, whole: &str) -> bool {
     fn all_in(part: &Toml, whole: &Toml) -> bool {
         part.iter().all(|(key, value)| match (value, whole.get(key)) {
@@ -85,7 +86,7 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
     }
 }
 
-/// The first word of a status is the one that is written.
+/// Puts the word that answers write first.
 fn in_words(mapping: &str, words: Words) -> String {
     match words {
         Words::SinceV23 => mapping.to_owned(),
@@ -95,8 +96,8 @@ fn in_words(mapping: &str, words: Words) -> String {
     }
 }
 
-/// The mapping without the columns that the table has not: the reference shop's tables were there before, in many forms.
-/// Key, store and status are needed.
+/// The mapping without columns that the table lacks: the reference shop's tables predate it, in many forms. Key, store
+/// and status are required.
 fn without_missing(mapping: &str, table: &Table) -> String {
     let Ok(mut toml) = mapping.parse::<Toml>() else {
         return mapping.to_owned();

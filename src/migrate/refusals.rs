@@ -1,6 +1,6 @@
-//! What would refuse V23, found before anything is written: rules of the shop's tables, columns that are missing, and names that
-//! are taken. Each with the line that mends it. Reads, but for one row of each old status that is rewritten and rolled back where
-//! the shop has triggers of its own: what those do nobody can read.
+//! Finds everything that would make V23 fail, before anything is written: rules of the shop's tables, missing columns,
+//! and taken names, each with the statement that corrects it. The checks only read, with one exception. If the shop has
+//! triggers of its own, whose effects cannot be read, one row of each old status is rewritten and rolled back.
 
 use tokio_postgres::{Client, Row};
 
@@ -10,10 +10,10 @@ use crate::infra::db;
 
 /// Columns that an attached table must have.
 const NEEDED: [&str; 3] = ["id", "store_id", "status"];
-/// How long the trial waits for a table that somebody holds, milliseconds.
+/// Lock time-out of the trial rewrite, milliseconds.
 const LOCK_MS: u32 = 500;
 
-/// All of it, a line each; none: nothing refuses.
+/// All findings, one line each; empty: V23 can run.
 pub async fn find(client: &Client) -> Result<Vec<String>, Error> {
     let (mut refusals, mut complete) = (Vec::new(), Vec::new());
     for table in TABLES {
@@ -64,7 +64,7 @@ async fn missing(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(line).collect()
 }
 
-/// Names of ours that the shop has given to something else.
+/// Names of ours that the shop uses for other objects.
 async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CONSTRAINT: &str =
         "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";
@@ -110,7 +110,7 @@ async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// The table's rows as V23 leaves them, and a row of each new word where a rule asks for nothing but the status.
+/// The table's rows as V23 would leave them, and a row of each new word for rules that read only the status.
 fn rewritten(table: &str) -> String {
     let whens: Vec<String> = RENAMED
         .iter()
@@ -125,7 +125,7 @@ fn rewritten(table: &str) -> String {
     )
 }
 
-/// New words as rows that have nothing but a status.
+/// Rows with the new words and nothing else.
 fn words(table: &str) -> String {
     let news: Vec<String> = RENAMED.iter().map(|(_, new)| format!("('{new}')")).collect();
     format!(
@@ -134,7 +134,7 @@ fn words(table: &str) -> String {
     )
 }
 
-/// CHECKs that refuse the new words.
+/// CHECKs that reject the new words.
 async fn checks(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CHECKS: &str = "select quote_ident(c.conname), pg_get_expr(c.conbin, c.conrelid), cardinality(c.conkey) = 1 from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attname = 'status' and a.attnum = any (c.conkey) \
@@ -160,7 +160,7 @@ async fn checks(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Foreign keys of the status to a table that lacks the new words.
+/// Foreign keys from the status to a table that lacks the new words.
 async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select quote_ident(c.conname), c.confrelid::regclass::text, \
              (select string_agg(format('k.%I::text = r.%I::text', f.attname, a.attname), ' and ' order by i) \
@@ -197,7 +197,7 @@ async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     Ok(lines)
 }
 
-/// Foreign keys of others to the status.
+/// Foreign keys from other tables to the status.
 async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select c.conrelid::regclass::text, quote_ident(c.conname) from pg_constraint c \
          join pg_attribute s on s.attrelid = c.confrelid and s.attname = 'status' and s.attnum = any (c.confkey) \
@@ -212,7 +212,7 @@ async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     rows.iter().map(line).collect()
 }
 
-/// Triggers of the shop that refuse the change or take it back. One row of each old status is tried.
+/// Triggers of the shop that reject or undo the change. The check rewrites one row of each old status.
 async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     // Bit 4 is UPDATE.
     const TRIGGERS: &str = "select coalesce(string_agg(distinct quote_ident(tgname), ', '), '') from pg_trigger \
@@ -244,7 +244,7 @@ async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Whether a row of this status can be rewritten. Nothing of it stays.
+/// Whether a row with this status can be rewritten. The rewrite is rolled back.
 async fn attempt(client: &Client, part: &str, old: &str, new: &str) -> Result<bool, tokio_postgres::Error> {
     let attempted = async {
         client
@@ -258,7 +258,8 @@ async fn attempt(client: &Client, part: &str, old: &str, new: &str) -> Result<bo
         client.batch_execute("set constraints all immediate").await?;
         Ok(match row {
             Some(row) => row.try_get::<_, Option<&str>>(0)? == Some(new),
-            // None is there. Or a trigger has left it out, which is the same as keeping it.
+            // No row has this status. Or a trigger suppressed the update, which has the same effect as keeping the old
+            // value.
             None => {
                 let sql = format!("select not exists (select from {part} where status = '{old}')");
                 client.query_one(&sql, &[]).await?.try_get(0)?

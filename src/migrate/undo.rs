@@ -1,8 +1,8 @@
-//! `vestnik migrate --undo v23`: the old statuses come back.
+//! `vestnik migrate --undo v23`: restores the old statuses.
 //!
-//! Rows that had one of the new names before V23 and still have it keep it; for every other row the way back is the way
-//! there turned round: `pending` becomes `new`, `preparing` becomes `confirmed`. For a row that nobody has touched that
-//! is its old status byte for byte, and for one written since it is what the old application would have written.
+//! Rows that had one of the new names before V23 and still have it keep it. Every other row is translated back:
+//! `pending` becomes `new`, `preparing` becomes `confirmed`. An unchanged row gets back exactly its old status. A row
+//! that was written since gets the status that the old application would have written.
 
 use tokio_postgres::{Client, Transaction};
 
@@ -11,7 +11,7 @@ use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
 use super::{Error, SHOP, Say, applied, code, connect, lock};
 use crate::infra::config::Config;
 
-/// Puts the statuses of before V23 back. It may be broken off and begun again.
+/// Restores the statuses from before V23. It can be interrupted and started again.
 pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
@@ -21,7 +21,7 @@ pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
 }
 
 async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
-    // The kept state is there, too, after a migration or an undoing that was broken off.
+    // The saved state also exists after an interrupted migration or undo.
     let kept = "select to_regclass('vestnik.vst_before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
     if !kept && !applied(client, &SHOP).await?.contains(&v23::VERSION) {
@@ -37,7 +37,7 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
                 set: "case status when 'pending' then 'new' else 'confirmed' end",
                 which: which(table),
             };
-            // Twice: what was locked at the first time.
+            // The second pass covers rows that were locked during the first.
             let rewritten = v23::rewrite(client, &part, rewrite).await? + v23::rewrite(client, &part, rewrite).await?;
             say(&format!("{part}: put the old status of {rewritten} rows back"));
         }
@@ -49,7 +49,7 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
-    // Answers are written in the old words from here on. A migration that was broken off may have come to no code.
+    // From here on answers write the old words. An interrupted migration may not have installed the code.
     lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
         code::apply(client, &config.database, say).await
     })
@@ -73,10 +73,10 @@ fn which(table: &str) -> &'static str {
     }
 }
 
-/// Takes V23 back, but for its rows. From here on the database is one of before it, so that `vestnik migrate` would apply
-/// it again even where the undoing is broken off; the kept state, empty where no row was there, says that it was.
+/// Removes V23, except its rows. From here on the database counts as older than V23, so `vestnik migrate` applies V23
+/// again even after an interrupted undo. The saved state, even without rows, marks this.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
-    // One that was broken off has added no constraint: what is called so is the shop's.
+    // An interrupted V23 has added no constraint: a constraint with this name is the shop's.
     let was_applied = applied(client, &SHOP).await?.contains(&v23::VERSION);
     let transaction = client.transaction().await?;
     for (table, constraint) in CONSTRAINTS.iter().filter(|_| was_applied) {
@@ -103,7 +103,7 @@ async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// The default of before V23, where it was kept: an expression, or none.
+/// The saved default from before V23: an expression, or none.
 async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Option<Option<String>>, Error> {
     let kept = "select to_regclass('vestnik.vst_before_v23_default') is not null";
     if !transaction.query_one(kept, &[]).await?.try_get::<_, bool>(0)? {
@@ -114,7 +114,7 @@ async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Optio
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// What the batches left out, and the end of it. The number of rows.
+/// Translates the rows that the batches skipped, and finishes. Returns the number of rows.
 async fn finish(client: &mut Client) -> Result<u64, Error> {
     let transaction = client.transaction().await?;
     let mut rewritten = 0;

@@ -1,5 +1,5 @@
-//! What makes V23 safe on tables that hold rows: it looks first, writes a backup, rewrites in small transactions that
-//! ring nobody, and leaves the migration itself with next to nothing to do while it holds the tables.
+//! Makes V23 safe on tables with rows. It checks first, writes a backup, and rewrites rows in small transactions that
+//! do not notify. The migration itself then has little to do while it locks the tables.
 
 use refinery::SchemaVersion;
 use tokio_postgres::Client;
@@ -7,27 +7,27 @@ use tokio_postgres::Client;
 use super::{Error, Say, backup, lock, refusals};
 use crate::infra::config::Config;
 
-/// Its number.
+/// Its version.
 pub const VERSION: SchemaVersion = 23;
-/// What it rewrites.
+/// The tables that it rewrites.
 pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
-/// What it rewrites to what.
+/// Each old status with its new one.
 pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
-/// What it adds: each is validated afterwards, while writers go on.
+/// The constraints that it adds. Each is validated afterwards, while writers continue.
 pub const CONSTRAINTS: [(&str, &str); 3] = [
     ("public.orders", "orders_status_known"),
     ("public.orders", "orders_delivering_is_delivery"),
     ("public.bookings", "bookings_status_known"),
 ];
-/// Blocks of the table that one transaction rewrites: some thousand rows, some milliseconds.
+/// Table blocks that one transaction rewrites: some thousand rows, some milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
-/// Rows that one transaction rewrites of those that were written meanwhile.
+/// Maximum number of rows written meanwhile that one transaction rewrites.
 const LATE_ROWS: u64 = 1000;
-/// How long an index that is built beside the writers may wait for old transactions to end.
+/// How long `create index concurrently` may wait for old transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
-/// Stops, with a list, where a row's status belongs to neither list, or a table would refuse the new ones. Changes nothing.
+/// Fails with a list if a row's status is unknown, or if a table would reject the new statuses. Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -41,7 +41,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
             "public.orders" if column_type(client, table, "order_type").await?.is_some() => {
                 "order_type is not distinct from 'delivery'"
             }
-            // A table that does not say how an order reaches its customer: any may be delivering.
+            // Without a column for the order type, any order may be a delivery.
             "public.orders" => "true",
             _ => "false",
         };
@@ -71,7 +71,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
     }
 }
 
-/// Says how many rows would change.
+/// Reports how many rows would change.
 pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
     for table in TABLES {
         if column_type(client, table, "status").await?.is_none() {
@@ -86,7 +86,7 @@ pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Backs up, keeps the old state, and rewrites all but the rows that are written meanwhile.
+/// Backs up, saves the old state, and rewrites all rows except those that are written meanwhile.
 pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
     keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
@@ -102,8 +102,8 @@ pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Resu
             say(&format!("{part}: unified the status of {rewritten} rows"));
         }
         index(client, table, &parts, say).await?;
-        // Or the planner believes that half of the rows are new still, and the migration reads all of the table while
-        // it holds it.
+        // Otherwise the planner assumes that half of the rows are still new, and the migration scans the whole table
+        // while it holds the lock.
         client.batch_execute(&format!("analyze {table} (status)")).await?;
         for part in &parts {
             rewrite_late_rows(client, part).await?;
@@ -120,17 +120,17 @@ const REWRITE: Rewrite = Rewrite {
 /// A change of many rows' statuses.
 #[derive(Clone, Copy)]
 pub struct Rewrite {
-    /// What the status becomes.
+    /// SQL of the new status.
     pub set: &'static str,
-    /// Of which rows. These must not be the same afterwards.
+    /// SQL condition of the rows to change. Changed rows must no longer match it.
     pub which: &'static str,
 }
 
-/// Keeps the rows that have the new names already: for all others, the way back is the way there.
+/// Saves which rows already have the new names: all other rows can be translated back.
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let there = "select to_regclass('vestnik.vst_before_v23') is not null";
-    // Kept by a migration that was broken off: then part of the rows is rewritten already.
+    // An interrupted migration has already saved the state, and some rows are already rewritten.
     if !transaction.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         transaction
             .batch_execute(
@@ -140,7 +140,7 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
                      vestnik migrate --undo v23'",
             )
             .await?;
-        // What a shop calls an id need not be one: in a partitioned table it may come twice, and without a key be null.
+        // The shop's id may not be unique: in a partitioned table it may repeat, and without a key be null.
         for table in TABLES {
             let sql = format!(
                 "insert into vestnik.vst_before_v23 select $1, id::text, status::text from {table} \
@@ -152,7 +152,7 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// Keeps the defaults that are not the reference shop's own, `new`: an expression, or null where there is none.
+/// Saves the defaults that differ from the reference shop's `new`: an expression, or null if there is none.
 async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
     const KEEP: &str = "create table vestnik.vst_before_v23_default as \
              select table_name, pg_get_expr(d.adbin, d.adrelid) as expression \
@@ -181,8 +181,8 @@ pub async fn parts(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Rewrites in small transactions, in the order of the table's blocks. Rows that somebody is writing are left out: no
-/// batch waits while it holds locks. The number of rows.
+/// Rewrites in small transactions, in the order of the table's blocks. Skips rows that are locked, so that no batch
+/// waits while it holds locks. Returns the number of rows.
 pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Result<u64, Error> {
     let blocks = format!("select pg_relation_size('{table}') / current_setting('block_size')::bigint");
     let blocks: i64 = client.query_one(&blocks, &[]).await?.try_get(0)?;
@@ -202,7 +202,7 @@ pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Resu
     Ok(rewritten)
 }
 
-/// Rewrites what was written while the index was built, by means of it.
+/// Rewrites the rows that were written while the index was built; uses the index.
 async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error> {
     let Rewrite { set, which } = REWRITE;
     let sql = format!(
@@ -219,7 +219,7 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
     }
 }
 
-/// The schema and name of a table's index, quoted. In the schema of its table, which `create index` takes for granted.
+/// The quoted schema and name of a table's index. `create index` always uses the schema of the table.
 pub async fn index_name(client: &Client, part: &str) -> Result<(String, String), Error> {
     const NAME: &str = "select quote_ident(n.nspname), quote_ident(left('idx_' || c.relname, 48) || '_status_created') \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
@@ -227,8 +227,8 @@ pub async fn index_name(client: &Client, part: &str) -> Result<(String, String),
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Builds the index while writers go on; the migration finds it there. That of a partitioned table cannot be built so,
-/// but those of its partitions can, and the migration puts them together.
+/// Builds the index while writers continue; the migration then finds it. A partitioned index cannot be built
+/// concurrently, but the indexes of the partitions can, and the migration attaches them.
 async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> Result<(), Error> {
     const UNFINISHED: &str =
         "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
@@ -259,7 +259,7 @@ async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> 
     Ok(())
 }
 
-/// Proves the constraints for the rows of before, while writers go on.
+/// Validates the constraints for the old rows while writers continue.
 pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
     const UNPROVEN: &str = "select exists (select from pg_constraint \
          where conrelid = to_regclass($1) and conname = $2 and not convalidated)";
@@ -279,7 +279,7 @@ pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> 
     Ok(changed)
 }
 
-/// The type of a column; `None` where the table or column is not there.
+/// The type of a column; `None`: the table or column does not exist.
 async fn column_type(client: &Client, table: &str, column: &str) -> Result<Option<String>, Error> {
     const COLUMN: &str = "select format_type(atttypid, null) from pg_attribute \
          where attrelid = to_regclass($1) and attname = $2 and not attisdropped";

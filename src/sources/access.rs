@@ -1,21 +1,21 @@
-//! What a role may do with a source's tables: the grants and the policies of row level security that are missing. The role that
-//! serves needs them, not the one that attached the table.
+//! Checks a role's rights on a source's tables: missing grants, and row level security policies that hide rows. The
+//! role that serves needs these rights, not the role that attached the table.
 
 use crate::infra::db::GenericClient;
 
 use super::catalog::{self, Table};
 use super::mapping::{ItemsRef, Mapping};
 
-/// What is missing, and what somebody should know.
+/// Missing rights and warnings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// What the role cannot do, and the statement that allows it, a line each.
+    /// One line for each missing right, with the statement that grants it.
     pub missing: Vec<String>,
-    /// Policies that may hide rows.
+    /// Warnings about policies that may hide rows.
     pub notes: Vec<String>,
 }
 
-/// What the role of this client lacks to list and answer the orders of a source.
+/// Finds the rights that the role of this client lacks to list and answer the orders of a source.
 pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
     let mut access = Access::default();
     let read = mapping.recorded_columns();
@@ -28,7 +28,7 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
     if let Some(items) = &mapping.items
         && let ItemsRef::Table { table: name, order_key } = &items.from
     {
-        // What is not there is another trouble.
+        // A missing table or column is reported elsewhere.
         let Ok(found) = Table::find(client, name).await else {
             return Ok(access);
         };
@@ -95,7 +95,7 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
          from (select to_regprocedure($1 || '(text, text, text, integer, text)') as it) f where f.it is not null";
     let found = match client.query_opt(FUNCTION, &[&function]).await {
         Ok(found) => found,
-        // No name of a function, or of a schema that the role may not look into.
+        // The text is not the name of a function, or the role may not use its schema.
         Err(error) if error.as_db_error().is_some() => None,
         Err(error) => return Err(error.into()),
     };
@@ -110,7 +110,7 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
     Ok(())
 }
 
-/// Row level security may hide the shop's orders from a role, without an error.
+/// Row level security may hide the shop's orders from a role without an error.
 pub async fn row_security(
     client: &impl GenericClient,
     table: &Table,

@@ -1,5 +1,5 @@
-//! Any row whatever is an order. What the trigger may have recorded is made up here, with the mapping's own names, so that it
-//! leads into every reader; `PROPTEST_CASES=1000000 cargo test --release any_row` lets it run for a while.
+//! Property tests: the translation accepts any row as an order. The tests generate rows that a trigger could record,
+//! with the mapping's column names. `PROPTEST_CASES=1000000 cargo test --release any_row` runs them for longer.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -11,7 +11,7 @@ use super::changes::Found;
 use super::fixtures::source;
 use crate::domain::money::Currency;
 
-/// Every kind of field, and each in its own form.
+/// A mapping with every kind of field, each in its own form.
 const MAPPING: &str = r#"
     table = "public.orders"
     kind = "order"
@@ -51,7 +51,7 @@ const COLUMNS: [&str; 21] = [
     "id", "store_id", "short_no", "status", "name", "contact", "address", "comment", "persons", "paid", "method",
     "change", "minutes", "mode", "total", "currency", "due", "created", "deleted", "items", "table_no",
 ];
-/// Names that mean something within a value.
+/// Names with a meaning inside a value.
 const NAMES: [&str; 18] = [
     "name",
     "title",
@@ -97,7 +97,7 @@ const LITERALS: [&str; 22] = [
     "\"[{\\\"name\\\":\\\"Tea\\\"}]\"",
 ];
 
-/// JSON as Postgres keeps it.
+/// JSON values that Postgres can store.
 fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         3 => select(&LITERALS[..]).prop_map(str::to_owned),
@@ -109,7 +109,7 @@ fn value() -> impl Strategy<Value = String> {
         prop_oneof![
             vec(inner.clone(), 0..6).prop_map(|values| format!("[{}]", values.join(","))),
             vec((select(&NAMES[..]), inner.clone()), 0..6).prop_map(|members| object(&members)),
-            // As a text that holds JSON.
+            // As text that holds JSON.
             inner.prop_map(|text| serde_json::Value::from(text).to_string()),
         ]
     })
@@ -154,7 +154,7 @@ proptest! {
         let read: serde_json::Value = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(&read["order_id"], "1");
         prop_assert!(!has_nul(&read), "many a reader of JSON refuses it: {}", sent);
-        // The same row is the same order: nothing of it is a change.
+        // The same row gives the same order: no change is reported.
         let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, beside);
         prop_assert!(order.changed_fields(&again).is_empty());
     }

@@ -1,5 +1,5 @@
-//! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. Nothing waits for a lock
-//! longer than `table_lock` allows, and what is attached just so already takes none.
+//! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. No step waits for a
+//! lock longer than `table_lock` allows. A source that is already attached in the same way takes no lock.
 
 mod detach;
 
@@ -23,7 +23,7 @@ pub use detach::{Kept, detach, detach_sql, find};
 /// Why a table was not attached or detached.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The mapping cannot be read.
+    /// The mapping cannot be parsed.
     #[error("the mapping cannot be used:\n{0}")]
     Mapping(#[from] MappingError),
     /// The mapping does not fit its table.
@@ -31,10 +31,10 @@ pub enum Error {
     Unfit {
         /// As SQL writes it.
         table: String,
-        /// A line each.
+        /// One line for each error.
         problems: Vec<String>,
     },
-    /// The table belongs to somebody else, whose functions would run with our rights.
+    /// The table has another owner, whose functions would run with our rights.
     #[error(
         "{table} belongs to role {owner}, whose types could run functions of their own with your rights: attach it as {owner}, as a role \
          that may create the role vestnik_recorder, or with --trust-owner"
@@ -48,16 +48,16 @@ pub enum Error {
     /// No source has this name.
     #[error("no source is called {0}, and none is of this table: `vestnik source list` lists them")]
     Unknown(String),
-    /// A source of another table has the name already.
+    /// Another table already has a source with this name.
     #[error("a source is called {0} already: give this one another `name` in its mapping")]
     NameTaken(String),
-    /// The database has no such tables.
+    /// The database has none of the engine's tables.
     #[error("this database is not prepared: run `vestnik migrate` first")]
     NotMigrated,
-    /// The table cannot be a source, or the database says so.
+    /// The table cannot be a source, or could not be read.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
-    /// Postgres says so, or is gone.
+    /// Postgres reported an error, or the connection failed.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
 }
@@ -86,27 +86,27 @@ impl LockError for Error {
     }
 }
 
-/// What became of a table.
+/// The result of attaching a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attached {
-    /// Its rows are events from now on, of the source of this name.
+    /// The table was attached: its rows are events from now on, under this source name.
     New(String),
-    /// It was attached otherwise.
+    /// The table was attached in another way, and is updated.
     Changed(String),
-    /// It was attached just so.
+    /// The table was already attached in the same way.
     Unchanged(String),
 }
 
-/// How to attach.
+/// Options for attaching.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Attach a table of another owner with our own rights.
+    /// Attach a table of another owner, whose functions then run with our rights.
     pub trust_owner: bool,
-    /// The source whose table has this name by now; without it, a table of another name is another source.
+    /// The source whose table was renamed to this one; without it, a table with a new name becomes a new source.
     pub renamed: Option<SourceId>,
 }
 
-/// Attaches the table of a mapping, or changes how it is attached. What its owner should know is passed on.
+/// Attaches the table of a mapping, or changes how it is attached. Passes on warnings for the table's owner.
 pub async fn attach(
     client: &mut Client,
     mapping_toml: &str,
@@ -133,7 +133,7 @@ pub async fn attach(
     .await
 }
 
-/// What is wrong with a mapping, and of a derived one what it needs.
+/// Finds the errors in a mapping; for a derived mapping also returns what it needs.
 async fn check(
     client: &mut Client,
     table: &Table,
@@ -148,7 +148,7 @@ async fn check(
     Ok((std::mem::take(&mut checked.findings), Some(checked)))
 }
 
-/// The same for a mapping that is known to fit.
+/// Attaches a mapping that has passed validation.
 async fn put(
     client: &mut Client,
     table: &Table,
@@ -194,11 +194,11 @@ async fn put(
     Ok(attached)
 }
 
-/// One attempt to attach, in a transaction that waits for no lock for long.
+/// One attempt to attach, in a transaction with a short lock time-out.
 struct Attempt<'a> {
     table: &'a Table,
     mapping: &'a Mapping,
-    /// Of a derived source.
+    /// Present for a derived source.
     checked: Option<&'a derived::Checked>,
     mapping_toml: &'a str,
     options: Options,
@@ -250,7 +250,7 @@ impl Attempt<'_> {
         };
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
-            // Of what was written while it was no source nobody should have been told.
+            // Nobody should have been notified of rows from the time when the table was detached.
             rows: !was_detached && (installed.triggers || self.is_told_otherwise(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
@@ -291,13 +291,13 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether the mapping before has the key or the store elsewhere.
+    /// Whether the previous mapping reads the key or the store from another column.
     fn is_told_otherwise(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
     }
 
-    /// What the source is called: as its mapping says, else as its table, with the schema where that is not `public`.
+    /// The name of the source: from its mapping, else its table's name, with the schema unless it is `public`.
     async fn free_name(&self, transaction: &Transaction<'_>, id: Option<SourceId>) -> Result<String, Error> {
         const TAKEN: &str = "select exists (select from vestnik.vst_source where name = $1 and id is distinct from $2 and detached_at is null)";
         let name = match &self.mapping.name {
@@ -313,7 +313,7 @@ impl Attempt<'_> {
     }
 }
 
-/// The columns that are recorded, as the table has them.
+/// The recorded columns, with their types in the table.
 fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
     let recorded = mapping.recorded_columns().into_iter().map(|name| RecordedColumn {
         name: name.to_owned(),
@@ -324,8 +324,8 @@ fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
     recorded.collect()
 }
 
-/// Attaches again what is attached, where this program's function or the table's columns are others by now. How many. A
-/// table that cannot be attached keeps its triggers, and is passed on.
+/// Attaches each source again whose function or columns differ from this program's version. Returns how many. A table
+/// that cannot be attached keeps its triggers, and is reported.
 pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result<u64, Error> {
     let rows = client
         .query(
@@ -350,7 +350,7 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Columns that are gone are recorded as null: the source is unhealthy, and its triggers are in force all the same.
+/// Missing columns are recorded as null: the source is unhealthy, but its triggers stay in force.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,
@@ -365,7 +365,7 @@ async fn reattach(
     put(client, &table, &mapping, None, mapping_toml, options, progress).await
 }
 
-/// The SQL that [`attach`] runs, for a person to read; the source's number is the next one.
+/// The SQL that [`attach`] would run, for a person to read; the source gets the next free id.
 pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String, Error> {
     const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1 order by detached_at desc nulls first limit 1), \
          (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
@@ -382,7 +382,7 @@ pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String
     ))
 }
 
-/// A source of this mapping that is not attached yet: for showing what a partner would see.
+/// A source for this mapping that is not attached yet, for previews.
 pub fn unattached(table: &Table, mapping: &Mapping) -> Source {
     Source {
         id: SourceId(0),

@@ -1,4 +1,5 @@
-//! What Postgres knows of a shop's table: the facts that a mapping is checked against and proposed from.
+//! Reads from the Postgres catalog what is known about a shop's table. Mappings are checked against and proposed from
+//! them.
 
 use tokio_postgres::error::SqlState;
 
@@ -9,76 +10,76 @@ use crate::infra::db::QueryError;
 /// A shop's table.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// Its number.
+    /// Its OID.
     pub oid: u32,
     /// With its schema, as SQL writes it.
     pub quoted: String,
-    /// Its schema, bare.
+    /// Its schema, unquoted.
     pub schema: String,
-    /// Its name, bare.
+    /// Its name, unquoted.
     pub name: String,
-    /// How it keeps its rows.
+    /// How it stores its rows.
     pub shape: Shape,
-    /// Its columns in their order.
+    /// Its columns in order.
     pub columns: Vec<TableColumn>,
-    /// Tables that inherit from it, with their schemas, as SQL writes them; none where it is partitioned.
+    /// Tables that inherit from it, with their schemas, as SQL writes them; empty for a partitioned table.
     pub children: Vec<String>,
     /// The role that owns it.
     pub owner: String,
-    /// Whether we have the owner's rights anyway.
+    /// Whether we have the owner's rights in any case.
     pub is_ours: bool,
 }
 
-/// How a table keeps its rows.
+/// How a table stores its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// By itself.
+    /// An ordinary table.
     Plain,
-    /// In partitions.
+    /// A partitioned table.
     Partitioned,
 }
 
 /// A column of a table.
 #[derive(Debug, Clone)]
 pub struct TableColumn {
-    /// Its name, bare.
+    /// Its name, unquoted.
     pub name: String,
     /// Its type with its precision, as SQL writes it: `numeric(10,2)`.
     pub kind: String,
-    /// The type below a domain; else the same.
+    /// The base type of a domain; else the same type.
     pub base: String,
-    /// Whether the type is Postgres' own, or made only of such: an enum, a domain or an array of them.
+    /// Whether the type is built in, or an enum, a domain or an array of built-in types.
     pub is_builtin: bool,
     /// Whether a value may be long.
     pub is_long: bool,
-    /// The labels of an enum; none for another type.
+    /// The labels of an enum; empty for another type.
     pub labels: Vec<String>,
-    /// Whether it may be null.
+    /// Whether the column is nullable.
     pub is_nullable: bool,
-    /// Its default, as SQL writes it, where [`Table::with_defaults`] has read it.
+    /// Its default, as SQL writes it; `None` unless [`Table::with_defaults`] has read it.
     pub default: Option<String>,
 }
 
 /// Why a table cannot be a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoTable {
-    /// There is none of this name.
+    /// No table has this name.
     #[error("there is no table {name}{hint}")]
     Missing {
-        /// As it was given.
+        /// The name as it was given.
         name: String,
-        /// What is meant, perhaps.
+        /// A similar name; `None`: there is none.
         hint: String,
     },
-    /// It is something else.
+    /// The relation is not a table.
     #[error("{name} is {what}, not a table: attach the table that the application writes to")]
     Other {
         /// As SQL writes it.
         name: String,
-        /// `a view`.
+        /// The kind of relation, such as `a view`.
         what: &'static str,
     },
-    /// It is a part of another one.
+    /// The table is a partition or a child of another one.
     #[error("{name} is a partition of {root}: attach {root}")]
     Partition {
         /// As SQL writes it.
@@ -88,13 +89,13 @@ pub enum NoTable {
     },
 }
 
-/// Why nothing is known of a table.
+/// Why a table could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be a source.
+    /// The table cannot be a source.
     #[error(transparent)]
     NoTable(#[from] NoTable),
-    /// The database.
+    /// Postgres reported an error, or the connection failed.
     #[error(transparent)]
     Failed(#[from] QueryError),
 }
@@ -106,8 +107,8 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Table {
-    /// The table with the defaults of its columns. Postgres locks a table to write an expression of it, so nobody asks who
-    /// must not wait for whoever holds the table.
+    /// Adds the defaults of the columns. Postgres locks a table to print a default expression, so callers that must not
+    /// wait for a lock do not use this.
     pub async fn with_defaults(&self, client: &impl GenericClient) -> Result<Self, Error> {
         const DEFAULTS: &str = "select a.attname::text, pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d \
              join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum where d.adrelid = $1";
@@ -122,19 +123,19 @@ impl Table {
         Ok(table)
     }
 
-    /// A column by its name.
+    /// The column with this name.
     pub fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// Looks a table up by its name as SQL writes it; without a schema, in `public` first.
+    /// Finds a table by its name as SQL writes it; without a schema, in `public` first.
     pub async fn find(client: &impl GenericClient, name: &str) -> Result<Self, Error> {
         const COLUMNS: &str = "select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, \
                  pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'), \
                  case when c.relispartition then pg_partition_root(c.oid)::regclass::text end \
              from pg_class c join pg_namespace n on n.oid = c.relnamespace where ";
         const BY_NAME: &str = "c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
-        // Where the role may not use the schema, Postgres does not look the name up.
+        // Postgres does not resolve the name if the role may not use the schema.
         const BY_SPELLING: &str = "format('%I.%I', n.nspname, c.relname) = $1";
         let found = match client.query_opt(&format!("{COLUMNS}{BY_NAME}"), &[&name]).await {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -143,7 +144,7 @@ impl Table {
             found => found,
         };
         let row = match found {
-            // What is no name is none of a table either.
+            // An invalid name cannot be the name of a table.
             Err(error)
                 if error
                     .code()
@@ -189,7 +190,8 @@ impl Table {
     }
 }
 
-/// What is meant by a name that no table has: the same one in other letters, which SQL wants quoted, or in another schema.
+/// Suggests a table for an unknown name: the same name in another case, which SQL requires in quotes, or in another
+/// schema.
 async fn similar(client: &impl GenericClient, name: &str) -> Result<String, tokio_postgres::Error> {
     const SIMILAR: &str = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'vestnik') \
@@ -207,7 +209,7 @@ async fn similar(client: &impl GenericClient, name: &str) -> Result<String, toki
 }
 
 async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableColumn>, tokio_postgres::Error> {
-    // Below an array its elements count, below a domain its base.
+    // An array counts as its element type, a domain as its base type.
     const COLUMNS: &str = "with recursive below (attnum, type, depth) as ( \
              select attnum, atttypid, 0 from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
              union all \
@@ -251,7 +253,7 @@ async fn children(client: &impl GenericClient, table: u32, shape: Shape) -> Resu
          select format('%I.%I', n.nspname, c.relname) from below b join pg_class c on c.oid = b.oid \
          join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' order by 1";
     match shape {
-        // Triggers of a partitioned table are its partitions', too, also of those to come.
+        // Triggers of a partitioned table also apply to its present and future partitions.
         Shape::Partitioned => Ok(Vec::new()),
         Shape::Plain => client
             .query(CHILDREN, &[&table])

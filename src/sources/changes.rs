@@ -1,4 +1,5 @@
-//! What the rows of the journal mean to a partner: the writes of one transaction to one order become one event, or none.
+//! Translates journal rows into events for partners: the writes of one transaction to one order become at most one
+//! event.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,26 +14,26 @@ use crate::domain::event::{
 };
 use crate::domain::status::{Status, SubjectKind};
 
-/// What was looked up in other tables for orders, a JSON object each.
+/// Results of look-ups in other tables, a JSON object for each order.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
     failed: HashSet<SourceId>,
 }
 
-/// What a look-up brought for an order.
+/// The result of a look-up for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// This, a JSON object.
+    /// The result, a JSON object.
     Found(&'a str),
-    /// Nothing, or nothing was looked for.
+    /// The look-up found nothing, or was not needed.
     Nothing,
-    /// It could not be looked for.
+    /// The look-up failed.
     Failed,
 }
 
 impl Lookups {
-    /// Keeps what was found for orders of a source, by their keys.
+    /// Adds the results for orders of a source, by their keys.
     pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
         let found = found.into_iter().map(|(key, found)| {
             let key = key.into();
@@ -41,12 +42,12 @@ impl Lookups {
         self.found.extend(found);
     }
 
-    /// The orders of this source could not be looked up.
+    /// Marks the look-ups of this source as failed.
     pub fn fail(&mut self, source: SourceId) {
         self.failed.insert(source);
     }
 
-    /// What was found for an order.
+    /// The result for an order.
     pub fn get(&self, subject: &SubjectId) -> Found<'_> {
         match self.found.get(subject) {
             Some(found) => Found::Found(found),
@@ -56,24 +57,24 @@ impl Lookups {
     }
 }
 
-/// All that one transaction wrote to one order of a store.
+/// All writes of one transaction to one order of a store.
 #[derive(Debug)]
 struct Change<'a> {
-    /// The last of its rows.
+    /// The id of the last row.
     pub last: &'a JournalEvent,
-    /// Where the row is.
+    /// The source of the row.
     pub source: SourceId,
     /// The row's key.
     pub key: Option<&'a Arc<str>>,
-    /// The columns before; `None`: there was no row.
+    /// The columns before the writes; `None`: the row did not exist.
     pub before: Option<&'a str>,
-    /// The columns after; `None`: there is no row.
+    /// The columns after the writes; `None`: the row no longer exists.
     pub after: Option<&'a str>,
-    /// Who made it by a button.
+    /// Who pressed a button to make the writes; `None`: nobody.
     answer: Option<&'a str>,
 }
 
-/// What a person promised who changed an order by a button.
+/// The promise of a person who changed an order with a button.
 #[derive(Debug, Default, Deserialize)]
 struct Answer {
     by: Option<String>,
@@ -82,7 +83,7 @@ struct Answer {
 }
 
 impl Sources {
-    /// What partners receive of these rows, in their order.
+    /// The events that partners receive for these rows, in the order of the rows.
     pub fn partner_events(&self, events: &[&JournalEvent], lookups: &Lookups) -> Vec<PartnerEvent> {
         pieces(events)
             .into_iter()
@@ -90,7 +91,7 @@ impl Sources {
             .collect()
     }
 
-    /// What a partner receives of one piece, if anything.
+    /// The event for one group of rows; `None`: partners receive nothing.
     fn partner_event(&self, piece: &Piece<'_>, lookups: &Lookups) -> Option<PartnerEvent> {
         let event = piece.last();
         let store = event.store.clone()?;
@@ -125,7 +126,7 @@ impl Sources {
         Some(told)
     }
 
-    /// The orders of these rows of which something must be looked up, by source.
+    /// The orders in these rows that need a look-up, by source.
     pub fn to_look_up(&self, events: &[&JournalEvent]) -> HashMap<SourceId, Vec<Arc<str>>> {
         let mut wanted: HashMap<SourceId, Vec<Arc<str>>> = HashMap::new();
         for event in events {
@@ -146,7 +147,7 @@ impl Sources {
     }
 
     fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
-        // A row whose key column is gone is shown all the same: nobody can answer it, but nobody misses it either.
+        // An order is shown even if its key column no longer exists. Nobody can answer the order, but nobody misses it.
         let key: Arc<str> = change
             .key
             .cloned()
@@ -168,18 +169,18 @@ impl Sources {
     }
 }
 
-/// What happened to an order, and what is said of it.
+/// The type of a change, and its details.
 struct Meaning {
     kind: EventType,
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// Of a change of fields.
+    /// Set for a change of fields.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
 
-/// What happened to an order between two states of it.
+/// Compares two states of an order.
 fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> Option<Meaning> {
     let visible = |subject: &Option<Subject>| subject.as_ref().and_then(Subject::visible_status);
     let (was, is) = (visible(&before), visible(&after));
@@ -190,14 +191,14 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     after.promised_minutes = after.promised_minutes.or(answer.minutes);
     after.reason = after.reason.or(answer.reason);
     let Some((previous, before)) = was.zip(before) else {
-        // An import of what is over is history, and alerts nobody.
+        // Importing finished orders alerts nobody.
         return status.is_open().then(|| new(after, None));
     };
     if status == Status::Pending && matches!(previous, Status::Cancelled | Status::Rejected) {
         return Some(new(after, Some(previous)));
     }
     let mut changed = after.changed_fields(&before);
-    // A new promise, whether or not the shop's row has a place for it, and though it were as many minutes as before.
+    // A new promise counts even if the shop has no column for it, or the minutes are the same as before.
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }
@@ -207,7 +208,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // By a button the store itself did it: nobody needs to be told to stop.
+        // The store itself cancelled with a button: nobody needs an alarm to stop the work.
         Status::Cancelled if answer.by.is_none() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
@@ -224,7 +225,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         if !whole {
             let all = after.to_json();
             data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
-            // The promise is made with the answer, whether or not the shop's row has a place for it.
+            // The answer makes the promise, even if the shop has no column for it.
             data.extend(
                 after
                     .promised_minutes
@@ -267,7 +268,7 @@ fn new(subject: Subject, previous: Option<Status>) -> Meaning {
         let key: Value = subject.id.key.as_ref().into();
         data.insert("order_ids".into(), Value::Array(vec![key]));
     }
-    // It was over, and must be made after all.
+    // The order was finished, and is active again.
     if let Some(previous) = previous {
         data.insert("previous_status".into(), previous.as_str().into());
     }
@@ -288,17 +289,17 @@ fn of_kind(kind: SubjectKind, order: EventType, booking: EventType) -> EventType
     }
 }
 
-/// What becomes one event at most.
+/// The rows that become at most one event.
 #[derive(Debug)]
 enum Piece<'a> {
     /// The writes of one transaction to one order.
     Change(Change<'a>),
-    /// What the engine itself says.
+    /// An event of the engine.
     Engine(&'a JournalEvent, EventType, &'a str),
 }
 
 impl<'a> Piece<'a> {
-    /// The last row of it.
+    /// The last row of the group.
     pub fn last(&self) -> &'a JournalEvent {
         match self {
             Self::Change(change) => change.last,
@@ -307,7 +308,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Puts together what belongs together; each piece stands where the last of its rows stood.
+/// Groups the rows that belong together. Each group takes the position of its last row.
 fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
     let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
@@ -335,7 +336,7 @@ fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// The place of the last of a group's rows, and all of them.
+/// The position of the last row of a group, and all its rows.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 
@@ -343,8 +344,8 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
     (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
 }
 
-/// The first state and the last of several writes. A trigger of the shop's that changes the row again fires within ours, and
-/// its write is recorded first: so the chain is followed, not the numbers.
+/// The first and the last state of several writes. If a trigger of the shop changes the row again, it fires inside our
+/// trigger, and its write is recorded first. So the states are chained by value, not by id.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),

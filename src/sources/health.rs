@@ -1,5 +1,5 @@
-//! Whether the sources are as they were attached: what is wrong with each, and what to do. `vestnik serve` looks, logs and
-//! counts; `vestnik doctor` and `vestnik source list` say it.
+//! Checks whether the sources are still as they were attached: the problems of each, and their remedies. `vestnik
+//! serve` checks, logs and counts them; `vestnik doctor` and `vestnik source list` print them.
 
 use crate::infra::db::GenericClient;
 
@@ -15,27 +15,27 @@ use super::trigger::{body_of, function_name, function_sql};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::QueryError;
 
-/// The newest rows of the journal that are looked at for words that nobody mapped.
+/// Number of newest journal rows that are searched for unmapped words.
 const NEWEST_EVENTS: i64 = 500;
-/// Of which so many are named.
+/// Maximum number of unmapped words that are named.
 const NAMED_WORDS: usize = 10;
 
-/// A source, and what is wrong with it.
+/// The health of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// Its name.
     pub name: String,
     /// Its table, as SQL writes it.
     pub table: String,
-    /// What its rows are.
+    /// Orders or bookings; `None`: unknown.
     pub kind: Option<SubjectKind>,
-    /// What is wrong, and what to do, a line each; none: it is well.
+    /// One line for each problem, with its remedy; empty: healthy.
     pub troubles: Vec<String>,
-    /// What its owner should know although it is well.
+    /// Warnings for the owner that do not make the source unhealthy.
     pub notes: Vec<String>,
 }
 
-/// Looks at all sources.
+/// Checks all sources.
 pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryError> {
     const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
              where detached_at is null order by name";
@@ -52,7 +52,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
         let (name, table) = (kept.name.clone(), kept.table.clone());
         all.push(match check_one(client, kept, &columns, &newest).await {
-            // What is wrong with one source hides nothing of the others.
+            // A problem with one source does not hide the problems of the others.
             Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => Health {
                 name,
                 table,
@@ -66,15 +66,15 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     Ok(all)
 }
 
-/// An order as the journal has it last.
+/// The latest state of an order in the journal.
 struct Newest {
     source: i32,
     /// The recorded columns.
     data: String,
 }
 
-/// The orders of the newest rows of the journal that are there still, each as its newest row has it: a word that was
-/// mended is no trouble any more.
+/// The existing orders of the newest journal rows, each in its latest state. A word that was corrected is no longer a
+/// problem.
 async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgres::Error> {
     const NEWEST: &str = "select source, data from ( \
              select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
@@ -94,7 +94,7 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgr
 fn failed(error: catalog::Error) -> QueryError {
     match error {
         catalog::Error::Failed(error) => error,
-        // It was found a moment ago.
+        // The source existed a moment ago.
         catalog::Error::NoTable(_) => QueryError::Inconsistent("a table went while it was looked at"),
     }
 }
@@ -163,7 +163,7 @@ async fn check_one(
     Ok(health)
 }
 
-/// Columns that an answer writes: what is gone is left out of it, and nobody would know.
+/// Finds missing columns that an answer should write: otherwise the answer omits them without notice.
 fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     let (answer, recorded) = (&mapping.answer, mapping.recorded_columns());
     let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes]
@@ -177,17 +177,17 @@ fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut He
     }
 }
 
-/// Words of the status that nobody mapped, as the newest events have them.
+/// Unmapped status words in the newest events.
 fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
     let column = &mapping.status.column;
-    // What is gone is another trouble.
+    // A missing column is reported separately.
     if table.column(&column.name).is_none() {
         return;
     }
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
     for Newest { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
-        // A row that could not be recorded says nothing of its status.
+        // A row that could not be recorded has no status to check.
         if at_path(data, &path[..1]).is_none() {
             continue;
         }
@@ -211,7 +211,7 @@ fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[Newest], healt
     }
 }
 
-/// Whose rights the trigger function has, and whether it is this program's.
+/// Checks whose rights the trigger function has, and whether it is this program's version.
 async fn rights(
     client: &impl GenericClient,
     kept: &Kept,

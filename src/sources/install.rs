@@ -1,4 +1,4 @@
-//! The trigger function and the triggers of a source, as the database has them: put in force, looked at, taken off.
+//! Installs, checks and removes the trigger function and the triggers of a source in the database.
 
 use tokio_postgres::Transaction;
 
@@ -12,25 +12,25 @@ use super::trigger::{body_of, function_name, function_sql, trigger_names, trigge
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// What had to be put in force.
+/// What had to be installed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Installed {
     /// The function.
     pub function: bool,
-    /// The triggers: the table had none, or not all.
+    /// The triggers: the table lacked some or all of them.
     pub triggers: bool,
-    /// Another table had them.
+    /// Triggers of another table were removed.
     pub moved: bool,
 }
 
 impl Installed {
-    /// Whether anything was done.
+    /// Whether anything was installed.
     pub fn any(self) -> bool {
         self.function || self.triggers || self.moved
     }
 }
 
-/// Puts function and triggers in force, where they are not.
+/// Installs the function and the triggers unless they are already in force.
 pub(super) async fn install(
     transaction: &Transaction<'_>,
     id: SourceId,
@@ -66,7 +66,7 @@ pub(super) async fn install(
     Ok(done)
 }
 
-/// Whether the function is in force with this body and, where there is one, the recorder's rights.
+/// Whether the function has this body and, if the recorder role exists, the recorder's rights.
 async fn has_function(
     client: &impl GenericClient,
     function: &str,
@@ -81,7 +81,7 @@ async fn has_function(
     Ok(owned && row.try_get::<_, &str>(0)? == body)
 }
 
-/// Whether all triggers are there, call the function, and fire for what an application writes.
+/// Whether all triggers exist, call the function, and fire for an application's writes.
 pub(super) async fn has_right_triggers(
     client: &impl GenericClient,
     function: &str,
@@ -98,7 +98,7 @@ pub(super) async fn has_right_triggers(
     Ok(count as usize == tables.len() * names.len())
 }
 
-/// Other tables whose triggers call the function: the one that had the source's name before.
+/// Other tables whose triggers call the function, such as the table that had the source's name before.
 async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: &Table) -> Result<Vec<String>, Error> {
     const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
@@ -108,7 +108,7 @@ async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: 
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// The SQL that takes all triggers off a table.
+/// The SQL that removes all triggers from a table.
 pub(super) fn drop_triggers_sql(table: &str) -> String {
     let drop = |name: &&str| format!("drop trigger if exists {name} on {table};\n");
     trigger_names().iter().map(drop).collect()

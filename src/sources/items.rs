@@ -1,5 +1,5 @@
-//! Reads what was ordered, in whatever shape a shop keeps it: objects in an array or by their numbers, text that holds JSON,
-//! names one level down, options and notes under their usual names.
+//! Parses ordered items from the shapes that shops store: objects in an array or by number, text that holds JSON, names
+//! one level down, options and notes under their usual names.
 
 mod names;
 
@@ -12,23 +12,23 @@ use super::mapping::{self, Column};
 use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::subject::{Item, Items, Quantity};
 
-/// Items of an order that are listed at most.
+/// Maximum number of listed items of an order.
 pub const LISTED_ITEMS: usize = 500;
-/// Options of an item at most.
+/// Maximum number of options of an item.
 const ITEM_OPTIONS: usize = 50;
-/// Characters of a name or note at most.
+/// Maximum length of a name or note, in characters.
 const TEXT_CHARACTERS: usize = 1000;
-/// Objects within objects that are looked into for a name.
+/// Maximum depth of nested objects that are searched for a name.
 const LEVELS: usize = 3;
-/// The same for options: a list of groups, each with a list of choices.
+/// Maximum depth of nested options: a list of groups, each with a list of choices.
 const OPTION_LEVELS: usize = 6;
 
-/// Reads the JSON `raw` as the mapping says, and by usual names where it says nothing.
+/// Parses the JSON `raw` by the mapping, and by usual names for the keys that the mapping leaves out.
 pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Items {
     each(raw, |text| item(text, mapped, unit, currency))
 }
 
-/// Reads items whose members have their canonical names: what a look-up in another table brings.
+/// Parses items whose members have canonical names: the result of a look-up in another table.
 pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Items {
     let column = |name: &str| Some(Column::whole(name));
     let mapped = mapping::Items {
@@ -57,7 +57,7 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     let elements: Vec<Cow<'_, str>> = match Json::read_encoded_twice(raw, &mut held) {
         Json::Array(elements) => elements.into_iter().map(Cow::Borrowed).collect(),
         Json::Object(members) => elements_of(&members),
-        // A list in words is one line for each.
+        // A list of texts is one line for each text.
         Json::Text(text) => text
             .lines()
             .map(|line| Cow::Owned(serde_json::Value::from(line).to_string()))
@@ -75,7 +75,7 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     items
 }
 
-/// The items of an object: a list within it, one item alone, or a member each.
+/// The items of an object: a list inside it, a single item, or one item for each member.
 fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     for name in ["items", "lines", "products", "positions", "cart", "dishes"] {
         if let Some(list) = member(members, name)
@@ -94,7 +94,7 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     let named = |(name, value): &(String, &'a str)| match Json::read(value) {
         // {"Soup": 2}
         Json::Number(number) => Cow::Owned(serde_json::json!({"name": name, "quantity": number}).to_string()),
-        // {"Soup": {"quantity": 2}}: the name is the member's.
+        // {"Soup": {"quantity": 2}}: the member's key is the item's name.
         Json::Object(inner)
             if NAMES.iter().all(|known| member(&inner, known).is_none()) && name.parse::<u64>().is_err() =>
         {
@@ -110,7 +110,7 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     members.iter().map(named).collect()
 }
 
-/// Where the mapping says it, or under one of the usual names.
+/// The value under the mapped name, or under one of the usual names.
 fn find<T>(
     members: &[(String, &str)],
     mapped: &Option<Column>,
@@ -123,7 +123,7 @@ fn find<T>(
     }
 }
 
-/// A name under a name that is like one: `name_ru`, `dishTitle`.
+/// A name under a key that resembles a usual one: `name_ru`, `dishTitle`.
 fn named_alike(members: &[(String, &str)]) -> Option<String> {
     let is_alike = |name: &str| {
         ["name", "title", "назван"]
@@ -198,7 +198,7 @@ fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
     }
 }
 
-/// A price, or the amount within `{"amount": 5, "currency": "EUR"}`. Without a unit a fraction says that it is in major ones.
+/// A price, or the amount within `{"amount": 5, "currency": "EUR"}`. Without a unit, a fraction means major units.
 fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     let text = match Json::read(raw) {
         Json::Object(members) => ["amount", "value", "price"]
@@ -209,7 +209,7 @@ fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     minor_units(&text, unit.unwrap_or_else(|| unit_of_text(&text)), currency)
 }
 
-/// What a number counts of which nobody says it.
+/// The unit of a number without a stated unit: a fraction means major units, a whole number minor ones.
 pub fn unit_of_text(text: &str) -> Unit {
     match text.contains(['.', ',']) {
         true => Unit::Major,
@@ -217,7 +217,7 @@ pub fn unit_of_text(text: &str) -> Unit {
     }
 }
 
-/// The text of a value, or what an object within it is called: `{"ru": "Борщ"}`, `{"product": {"name": "Soup"}}`.
+/// The text of a value, or the name inside an object: `{"ru": "Борщ"}`, `{"product": {"name": "Soup"}}`.
 fn name_within(raw: &str, levels: usize) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -246,7 +246,7 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
     }
 }
 
-/// What was chosen with an item: texts, objects with a name, groups of them, `{"size": "L"}`.
+/// The options of an item: texts, objects with a name, groups of these, `{"size": "L"}`.
 fn options_of(raw: &str, levels: usize) -> Vec<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -295,7 +295,7 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`, as WooCommerce has it.
+/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`, as in WooCommerce.
 fn meta(members: &[(String, &str)]) -> Vec<String> {
     let lists = META.iter().filter_map(|name| member(members, name));
     let mut notes = Vec::new();
@@ -308,7 +308,7 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
                 continue;
             };
             let text = |names: [&str; 2]| names.iter().find_map(|name| name_within(member(&entry, name)?, LEVELS));
-            // Keys that begin with an underscore are the software's own.
+            // Keys that begin with an underscore are internal to the software.
             if let (Some(key), Some(value)) = (text(["display_key", "key"]), text(["display_value", "value"]))
                 && !key.starts_with('_')
             {
@@ -319,7 +319,7 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
     notes
 }
 
-/// What stands under names that nobody knows, texts above all: shown rather than lost. Numbers are prices and ids.
+/// The values under unknown names, mainly texts: they are shown so that nothing is lost. Numbers are prices and ids.
 fn unknown(members: &[(String, &str)]) -> Vec<String> {
     let is_known = |name: &str| {
         let known = NAMES
@@ -348,7 +348,7 @@ fn unknown(members: &[(String, &str)]) -> Vec<String> {
     told.take(ITEM_OPTIONS).collect()
 }
 
-/// All that can be read of an item without a name, but for what is shown beside it.
+/// All readable values of an item without a name, except those that are shown separately.
 fn said_of(members: &[(String, &str)]) -> String {
     let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
     let rest = members.iter().filter(|(name, _)| !is_shown(name));

@@ -1,5 +1,5 @@
-//! Reads any JSON that Postgres can hold, a level at a time: numbers that no machine has, escapes that are no text, and
-//! values within values of any depth. Nothing here fails, and nothing here recurses.
+//! Reads any JSON that Postgres can hold, one level at a time: numbers too large for any machine type, invalid escapes,
+//! and values nested to any depth. Nothing in this file fails, and nothing recurses.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,22 +10,22 @@ use serde_json::value::RawValue;
 /// One level of a JSON text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
-    /// `null`, or what is no JSON.
+    /// `null`, or invalid JSON.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// The number in its text, for it may have more digits than any type.
+    /// The number as text, for it may have more digits than any type.
     Number(&'a str),
-    /// The text, with U+FFFD for what is none, and for NUL: many a reader of JSON, Postgres too, refuses that one.
+    /// The text. U+FFFD replaces invalid characters and NUL, because many JSON readers, including Postgres, reject NUL.
     Text(String),
-    /// The texts of its elements.
+    /// The JSON texts of its elements.
     Array(Vec<&'a str>),
-    /// Its members in their order, each with the text of its value. A name may come twice.
+    /// Its members in order, each with the JSON text of its value. A name may occur twice.
     Object(Vec<(String, &'a str)>),
 }
 
 impl<'a> Json<'a> {
-    /// Reads one level.
+    /// Parses one level.
     pub fn read(text: &'a str) -> Self {
         let text = text.trim();
         match text.as_bytes().first() {
@@ -45,7 +45,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The same; a text that holds an object or an array, as some writers encode twice, is read as such.
+    /// Parses one level. A text that holds an object or an array is parsed as such, because some writers encode twice.
     pub fn read_encoded_twice(text: &'a str, held: &'a mut String) -> Self {
         match Self::read(text) {
             Self::Text(inner) if inner.trim_start().starts_with(['{', '[']) => {
@@ -59,7 +59,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// What a person can read of a plain value; `None` for null, the empty text, and structures.
+    /// The readable form of a plain value; `None` for null, the empty text, and structures.
     pub fn plain(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Bool(true) => Some("true".into()),
@@ -71,7 +71,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// The member of an object by its name; of several the last, as Postgres has it.
+/// The member of an object with this name; the last of several, as in Postgres.
 pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> {
     members
         .iter()
@@ -80,7 +80,7 @@ pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> 
         .map(|(_, value)| *value)
 }
 
-/// What stands at the end of a path of names; `None` where there is nothing but null.
+/// The value at the end of a path of names; `None` if it is null or missing.
 pub fn at_path<'a>(text: &'a str, path: &[String]) -> Option<Cow<'a, str>> {
     let mut here = Cow::Borrowed(text);
     for name in path {
@@ -133,7 +133,7 @@ impl<'a> Visitor<'a> for Elements {
     }
 }
 
-/// Takes a string as bytes, in which serde_json keeps a lone surrogate, and makes text of it.
+/// Parses a string as bytes, in which serde_json keeps a lone surrogate, and converts it to text.
 struct Lossy;
 
 impl<'a> DeserializeSeed<'a> for Lossy {

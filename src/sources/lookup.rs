@@ -1,5 +1,5 @@
-//! Looks up what a row cannot say: items in a table of their own, and the mapping's own query. After the commit, and in one
-//! statement for all orders of a read, so it does not matter in which order an application writes.
+//! Looks up what a row does not contain: items in a separate table, and the mapping's own query. A look-up runs after
+//! the commit, in one statement for all orders of a read, so the order of an application's writes does not matter.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,19 +17,19 @@ use super::{Source, Sources};
 use crate::domain::event::{JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
 
-/// How long the look-ups of a source may take: other stores' orders wait meanwhile.
+/// Time limit for the look-ups of a source: other stores' orders wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// After a look-up failed, its source's orders are told without it for so long.
+/// Pause after a failed look-up. Meanwhile the source's orders are sent without it.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Looks things up, and remembers which sources cannot be looked up now.
+/// Runs the look-ups, and remembers which sources are paused after a failure.
 pub struct Lookup {
     pool: Pool,
     broken: Mutex<HashMap<SourceId, Instant>>,
 }
 
 impl Lookup {
-    /// Over the connections of this pool.
+    /// Uses the connections of this pool.
     pub fn new(pool: Pool) -> Self {
         Self {
             pool,
@@ -37,13 +37,13 @@ impl Lookup {
         }
     }
 
-    /// What partners must be told of these rows beside what they say. Never fails: what cannot be looked up is marked, and
-    /// its orders are told without it.
+    /// Looks up the data that partners need in addition to these rows. Never fails: a failed look-up is marked, and its
+    /// orders are sent without the data.
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
         self.for_keys(sources, sources.to_look_up(events)).await
     }
 
-    /// The same for orders by their keys.
+    /// Looks up orders by their keys.
     pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
         let mut lookups = Lookups::default();
         for (id, keys) in wanted {
@@ -100,7 +100,7 @@ impl Lookup {
     }
 }
 
-/// What is found for each key, a JSON object.
+/// The result for each key, a JSON object.
 pub async fn look_up(
     transaction: &impl GenericClient,
     source: &Source,
@@ -132,7 +132,7 @@ pub async fn look_up(
     Ok(found)
 }
 
-/// The items of the orders in `$1`, with canonical names, in the order of their primary key.
+/// SQL for the items of the orders in `$1`, with canonical names, in the order of their primary key.
 async fn items_sql(
     transaction: &impl GenericClient,
     items: &Items,
@@ -148,7 +148,7 @@ async fn items_sql(
         .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        // Postgres says what is missing.
+        // Postgres names what is missing.
         None => ("text".to_owned(), Vec::new()),
     };
     let named = items
@@ -172,7 +172,7 @@ async fn items_sql(
     ))
 }
 
-/// A column of an items' table, or what is at its path.
+/// SQL for a column of an items table, or for the value at its path.
 fn expression(column: &Column) -> String {
     let name = ident(&column.name);
     if column.path.is_empty() {

@@ -1,4 +1,4 @@
-//! A mapping: what the columns of a source mean. People write it as TOML; docs/sources.md says what each key means.
+//! A mapping: the meaning of a source's columns. People write it as TOML; docs/sources.md explains each key.
 
 mod read;
 mod section;
@@ -10,131 +10,131 @@ use super::derived::Derived;
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::{Status, StatusSet, SubjectKind};
 
-/// A column of the recorded row, and a path into it where it holds JSON: `contact.phone`.
+/// A column of the recorded row, and a path into its JSON value: `contact.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// The column's name as the database has it.
+    /// The column's name in the database.
     pub name: String,
-    /// The names that lead to the value; empty: the column's own.
+    /// The names that lead to the value; empty: the column itself.
     pub path: Vec<String>,
 }
 
-/// What a store's id is.
+/// Where the store's id comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRef {
-    /// The value of this column.
+    /// From this column.
     Column(String),
-    /// Always the same: an application of one shop.
+    /// A constant: the application belongs to one shop.
     Constant(String),
 }
 
-/// What the shop's words for a status mean. The first word of a status is the one that an answer writes.
+/// The meaning of the shop's status words. An answer writes the first word of a status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusWords {
-    /// Where the word stands.
+    /// The column with the word.
     pub column: Column,
-    /// Of each status that has any.
+    /// The words of each status.
     pub words: Vec<(Status, Vec<String>)>,
-    /// Carts, and what waits for its payment: nobody sees it.
+    /// The words of hidden orders: carts and unpaid orders.
     pub hidden: Vec<String>,
 }
 
 /// An amount of money.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoneyColumn {
-    /// Where it stands.
+    /// The column with the amount.
     pub column: Column,
-    /// Of what it counts; `None`: the column's type says.
+    /// The unit; `None`: derived from the column's type.
     pub unit: Option<Unit>,
 }
 
-/// Of what currency a source's amounts are.
+/// The currency of a source's amounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrencyRef {
-    /// Of the store's own.
+    /// The currency of the store.
     Store,
-    /// Always of this one.
+    /// A constant.
     Constant(Currency),
-    /// Of the one that this column names.
+    /// From this column.
     Column(Column),
 }
 
-/// A moment.
+/// A point in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeColumn {
-    /// Where it stands.
+    /// The column with the time.
     pub column: Column,
-    /// The IANA zone of a timestamp that says none.
+    /// The IANA zone of timestamps without a zone.
     pub zone: String,
 }
 
 /// How an order reaches its customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeWords {
-    /// Where the word stands.
+    /// The column with the word.
     pub column: Column,
-    /// Words for what is brought.
+    /// Words for delivery.
     pub delivery: Vec<String>,
-    /// Words for what is fetched.
+    /// Words for pickup.
     pub pickup: Vec<String>,
-    /// Words for what is eaten there.
+    /// Words for dine-in.
     pub dine_in: Vec<String>,
 }
 
 /// Whether an order is paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaidWords {
-    /// Where it stands: a boolean, a time, or a word.
+    /// The column: a boolean, a time, or a word.
     pub column: Column,
-    /// The words that mean it is; empty: true, or anything but null, 0 and false.
+    /// The words that mean paid; empty: true, or anything but null, 0 and false.
     pub words: Vec<String>,
 }
 
 /// The fields of an order or booking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
-    /// The customer's name; several columns are put together.
+    /// The customer's name; the values of several columns are joined.
     pub customer_name: Vec<Column>,
     /// The customer's telephone number.
     pub phone: Vec<Column>,
-    /// Where it goes.
+    /// The delivery address.
     pub address: Vec<Column>,
-    /// What the customer asks for.
+    /// The customer's notes.
     pub comment: Vec<Column>,
-    /// For how many.
+    /// Number of people.
     pub persons: Option<Column>,
-    /// How it is paid: `cash`.
+    /// The payment method: `cash`.
     pub payment_method: Option<Column>,
     /// Whether it is paid.
     pub paid: Option<PaidWords>,
     /// The banknote that the customer pays with.
     pub change_from: Option<MoneyColumn>,
-    /// How it reaches its customer.
+    /// Delivery, pickup or dine-in.
     pub order_type: Option<TypeWords>,
-    /// What it costs.
+    /// The total.
     pub total: Option<MoneyColumn>,
-    /// When it is wished or promised; of a booking, when the guests come.
+    /// The requested or promised time; for a booking, when the guests arrive.
     pub due_at: Option<TimeColumn>,
     /// When the customer ordered.
     pub created_at: Option<TimeColumn>,
-    /// Not null: soft-deleted.
+    /// The soft-delete marker: any value but null means deleted.
     pub deleted_at: Option<Column>,
     /// Why it was rejected or cancelled.
     pub reason: Option<Column>,
-    /// In how many minutes it was promised to be ready.
+    /// The promised preparation time, minutes.
     pub minutes: Option<Column>,
 }
 
-/// Where an order's items are.
+/// Where the items of an order are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemsRef {
     /// In a JSON column of the row.
     Column(Column),
-    /// In a table of their own: with its schema as SQL writes it, and the column that holds the order's key.
+    /// In a separate table.
     Table {
-        /// The table.
+        /// The table with its schema, as SQL writes it.
         table: String,
-        /// The column of the order's key.
+        /// The column with the order's key.
         order_key: String,
     },
 }
@@ -142,24 +142,24 @@ pub enum ItemsRef {
 /// The items of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Items {
-    /// Where they are.
+    /// Where the items are.
     pub from: ItemsRef,
-    /// What a dish is called; `None`: whatever looks like it.
+    /// The name of a dish; `None`: any member with a usual name.
     pub name: Option<Column>,
-    /// How many; `None`: whatever looks like it.
+    /// The quantity; `None`: any member with a usual name.
     pub quantity: Option<Column>,
-    /// What one costs; `None`: whatever looks like it.
+    /// The price of one; `None`: any member with a usual name.
     pub price: Option<Column>,
-    /// Of what prices count; `None`: as the total does, or the price column's type says.
+    /// The unit of prices; `None`: as for the total, or derived from the price column's type.
     pub unit: Option<Unit>,
-    /// What the customer asks for.
+    /// The customer's notes.
     pub note: Option<Column>,
-    /// What was chosen with it.
+    /// The chosen options.
     pub options: Option<Column>,
 }
 
 impl Items {
-    /// The columns that the mapping names, by their keys in it.
+    /// The columns that the mapping names, by their TOML keys.
     pub fn named_columns(&self) -> impl Iterator<Item = (&'static str, &Column)> {
         let columns = [
             ("name", &self.name),
@@ -174,66 +174,66 @@ impl Items {
     }
 }
 
-/// What a person's answer writes beside the status.
+/// The columns that a person's answer writes in addition to the status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Set to the moment of each answer.
+    /// Receives the time of each answer.
     pub updated_at: Option<String>,
-    /// Set to the moment of the acceptance.
+    /// Receives the time of the acceptance.
     pub accepted_at: Option<String>,
-    /// Set to why it was rejected.
+    /// Receives the reason for a rejection.
     pub reason: Option<String>,
-    /// Set to the minutes that were promised.
+    /// Receives the promised minutes.
     pub minutes: Option<String>,
     /// The shop's own function, called instead of an UPDATE: (key, status, reason, minutes, by).
     pub function: Option<String>,
-    /// The IANA zone of timestamps that say none.
+    /// The IANA zone of timestamps without a zone.
     pub zone: String,
 }
 
-/// What the columns of a source mean.
+/// The meaning of a source's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
     /// The table with its schema, as SQL writes it.
     pub table: String,
-    /// What its rows are.
+    /// Orders or bookings.
     pub kind: SubjectKind,
-    /// What the source is called; `None`: as its table.
+    /// The source's name; `None`: the table's name.
     pub name: Option<String>,
     /// The column of the row's key, unique within the table.
     pub key: String,
-    /// What the row's store is.
+    /// Where the store's id comes from.
     pub store: StoreRef,
-    /// What people call out; `None`: the key.
+    /// The number that people call out; `None`: the key.
     pub number: Option<Column>,
-    /// What its words for a status mean.
+    /// The meaning of its status words.
     pub status: StatusWords,
-    /// Where everything else stands.
+    /// The columns of all other fields.
     pub fields: Fields,
-    /// Of what currency its amounts are.
+    /// The currency of its amounts.
     pub currency: CurrencyRef,
-    /// What was ordered.
+    /// The ordered items.
     pub items: Option<Items>,
-    /// What else is shown, by its label.
+    /// Extra fields to show, by their labels.
     pub extra: Vec<(String, Column)>,
-    /// What an answer writes.
+    /// The columns that an answer writes.
     pub answer: Answer,
-    /// A query for what a row cannot say: `$1` is an array of keys as text, `key` and fields its columns.
+    /// A query for data that a row does not contain: `$1` is an array of keys as text; it returns `key` and fields.
     pub details: Option<String>,
-    /// What of it is SQL; `None`: every value is a column of the row. All else then speaks of the engine's own table.
+    /// The SQL part; `None`: every value is a row's column. With it, the other keys refer to the engine's own table.
     pub derived: Option<Box<Derived>>,
 }
 
-/// What is wrong with a mapping, all of it.
+/// All errors in a mapping.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .problems.join("\n"))]
 pub struct MappingError {
-    /// One line each, with the key that it is about.
+    /// One line each, with the TOML key.
     pub problems: Vec<String>,
 }
 
 impl Mapping {
-    /// Reads it from TOML.
+    /// Parses TOML.
     pub fn from_toml(text: &str) -> Result<Self, MappingError> {
         read::mapping(text)
     }
@@ -251,7 +251,7 @@ impl Mapping {
         columns
     }
 
-    /// Every reference to a column of the row, but for key and store.
+    /// Every reference to a column of the row, except key and store.
     pub fn columns(&self) -> impl Iterator<Item = &Column> {
         let Fields {
             customer_name,
@@ -296,7 +296,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses to which a person can bring an order: a function of the shop's knows what to make of each.
+    /// The statuses that a person can set. A function of the shop's accepts every status.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.function {
             Some(_) => StatusSet::ALL,
@@ -304,7 +304,7 @@ impl Mapping {
         }
     }
 
-    /// Whether something of an order must be read after the commit, from another table.
+    /// Whether data of an order must be read from another table after the commit.
     pub fn needs_lookup(&self) -> bool {
         self.details.is_some()
             || matches!(
@@ -318,13 +318,13 @@ impl Mapping {
 }
 
 impl StatusWords {
-    /// What a word means: a status, or hidden; `None` for a word that is not mapped.
+    /// The meaning of a word: a status, or hidden; `None` for an unmapped word.
     pub fn meaning(&self, word: &str) -> Option<Meaning> {
         let has = |words: &[String]| words.iter().any(|known| known == word);
         if has(&self.hidden) {
             return Some(Meaning::Hidden);
         }
-        // What may stand at both is the louder one.
+        // A word with two meanings gets the more urgent one.
         if has(self.words_of(Status::Cancelled)) {
             return Some(Meaning::Status(Status::Cancelled));
         }
@@ -332,7 +332,7 @@ impl StatusWords {
         of_status.map(|(status, _)| Meaning::Status(*status))
     }
 
-    /// The word that an answer writes; `None`: the shop has none for this status.
+    /// The word that an answer writes; `None`: the shop has no word for this status.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {
@@ -342,7 +342,7 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// What an order becomes of which a person makes this: most shops have one word for what is rejected and what is cancelled.
+    /// The status that results from a person's answer: most shops have one word for both rejected and cancelled.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(Meaning::Status(becomes)) => becomes,
@@ -365,24 +365,24 @@ impl StatusWords {
         of_status.map_or(&[], |(_, words)| words)
     }
 
-    /// Every word that is mapped.
+    /// All mapped words.
     pub fn all(&self) -> impl Iterator<Item = &str> {
         let of_statuses = self.words.iter().flat_map(|(_, words)| words);
         of_statuses.chain(&self.hidden).map(String::as_str)
     }
 }
 
-/// What a word of the shop means.
+/// The meaning of a shop's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// This.
+    /// A status.
     Status(Status),
-    /// Nobody sees it.
+    /// The order is hidden.
     Hidden,
 }
 
 impl Column {
-    /// A whole column.
+    /// A reference to a whole column.
     pub fn whole(name: &str) -> Self {
         Self {
             name: name.to_owned(),

@@ -42,15 +42,15 @@ pub use translate::Beside;
 /// An attached table with its mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    /// Its number.
+    /// Its id.
     pub id: SourceId,
-    /// What it is called on the wire and in commands.
+    /// Its name on the wire and in commands.
     pub name: Arc<str>,
     /// Its table with the schema, as SQL writes it.
     pub table: String,
-    /// What its columns mean.
+    /// The meaning of its columns.
     pub mapping: Mapping,
-    /// The columns that are recorded, as they were when the table was attached.
+    /// The recorded columns, as they were when the table was attached.
     pub columns: Vec<RecordedColumn>,
 }
 
@@ -65,7 +65,7 @@ pub struct RecordedColumn {
 }
 
 impl Source {
-    /// The order or booking that a recorded row is: `data` are its columns, a JSON object.
+    /// Translates a recorded row into an order or booking: `data` are its columns, a JSON object.
     pub fn translate(&self, key: &str, data: &str, beside: Beside<'_>) -> Subject {
         translate::translate(self, key, data, beside)
     }
@@ -76,14 +76,14 @@ impl Source {
         column.path.is_empty().then_some(recorded.kind.as_str())
     }
 
-    /// Of what an amount counts: as the mapping says, else a column that has a scale is in major units.
+    /// The unit of an amount: from the mapping; otherwise a column with a scale holds major units.
     fn unit_of(&self, money: &MoneyColumn) -> Unit {
         money
             .unit
             .unwrap_or_else(|| usual_unit(self.type_of(&money.column).unwrap_or_default()))
     }
 
-    /// Of what the prices of items count; `None`: each says it by its fraction.
+    /// The unit of item prices; `None`: each price shows its unit by its fraction.
     fn unit_of_items(&self) -> Option<Unit> {
         let of_total = || self.mapping.fields.total.as_ref().map(|total| self.unit_of(total));
         self.mapping
@@ -93,7 +93,7 @@ impl Source {
             .or_else(of_total)
     }
 
-    /// Of what a total of the mapping's own query counts.
+    /// The unit of a total from the mapping's own query.
     fn unit_of_details(&self, text: &str) -> Unit {
         let mapped = self.mapping.fields.total.as_ref().and_then(|total| total.unit);
         mapped.unwrap_or_else(|| items::unit_of_text(text))
@@ -110,8 +110,8 @@ impl Source {
     }
 }
 
-/// What a number of this type counts, where nobody says it: a type with a fraction is in major units, a whole number in
-/// minor ones.
+/// The default unit of a number of this type: a type with a fraction holds major units, a whole number minor
+/// units.
 pub fn usual_unit(kind: &str) -> Unit {
     let scale_zero = kind.starts_with("numeric(") && (kind.ends_with(",0)") || !kind.contains(','));
     match kind {
@@ -121,26 +121,26 @@ pub fn usual_unit(kind: &str) -> Unit {
     }
 }
 
-/// All sources of a database, and what is known of its stores, as of one version.
+/// All sources of a database, with the settings of its stores, in one version.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// Counts the changes of sources and stores' settings; 0: nothing was loaded yet.
+    /// Number of changes of sources and store settings; 0: nothing has been loaded yet.
     pub version: i64,
     by_id: HashMap<SourceId, Arc<Source>>,
     currencies: HashMap<StoreId, Currency>,
 }
 
-/// What is read otherwise than before.
+/// What must be translated again after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changes {
     /// The rows of all stores: a source was changed.
     All,
-    /// Those of these stores: their settings were.
+    /// The rows of these stores: their settings were changed.
     Stores(Vec<StoreId>),
 }
 
 impl Sources {
-    /// From what the database holds.
+    /// Builds the sources from the rows of the database.
     pub fn new(version: i64, sources: Vec<Source>, currencies: HashMap<StoreId, Currency>) -> Self {
         let by_id = sources
             .into_iter()
@@ -153,24 +153,24 @@ impl Sources {
         }
     }
 
-    /// A source by its number.
+    /// The source with this id.
     pub fn get(&self, id: SourceId) -> Option<&Arc<Source>> {
         self.by_id.get(&id)
     }
 
-    /// A source by its name.
+    /// The source with this name.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Source>> {
         self.by_id.values().find(|source| source.name.as_ref() == name)
     }
 
-    /// All of them, by name.
+    /// All sources, by name.
     pub fn all(&self) -> Vec<&Arc<Source>> {
         let mut all: Vec<&Arc<Source>> = self.by_id.values().collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
 
-    /// Whose rows are read otherwise than before.
+    /// What must be translated again after a change from the other version.
     pub fn changes_since(&self, before: &Self) -> Changes {
         if self.by_id != before.by_id {
             return Changes::All;
@@ -182,12 +182,12 @@ impl Sources {
         Changes::Stores(changed.cloned().collect())
     }
 
-    /// What the amounts of stores that are set up are in.
+    /// The currency of each store that is set up.
     pub fn currencies(&self) -> &HashMap<StoreId, Currency> {
         &self.currencies
     }
 
-    /// What a store's amounts are in.
+    /// The currency of a store.
     pub fn currency_of(&self, store: &StoreId) -> Currency {
         self.currencies.get(store).copied().unwrap_or(Currency::DEFAULT)
     }
@@ -199,7 +199,7 @@ pub mod fixtures {
 
     use super::*;
 
-    /// A source of this mapping, of which all columns have the types that are given, or `text`.
+    /// A source with this mapping. All columns have the given types, or `text`.
     pub fn source(mapping: &str, types: &[(&str, &str)]) -> Source {
         let mapping = Mapping::from_toml(mapping).unwrap();
         let kind = |name: &str| {

@@ -1,4 +1,4 @@
-//! An order as a partner would see it, in lines: what `attach` and `source check` show of a table's newest rows.
+//! Shows an order as a partner would see it, as text lines: `attach` and `source check` show a table's newest rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::domain::wire_time::WireTime;
 /// A row of a table, as a partner of its store would see it.
 #[derive(Debug)]
 pub struct Preview {
-    /// The store; `None`: the row names none, and nobody would be told.
+    /// The store; `None`: the row names no store, so nobody would receive it.
     pub store: Option<StoreId>,
     /// The order or booking.
     pub subject: Subject,
 }
 
-/// The newest rows of a table, as this source's partners would see them.
+/// The newest rows of a table, as partners would see them.
 pub async fn newest(
     client: &mut Client,
     source: &Source,
@@ -95,7 +95,7 @@ pub async fn newest(
     Ok(found.into_iter().map(preview).collect())
 }
 
-/// In lines, for a person.
+/// Formats the order as lines for a person.
 pub fn lines(preview: &Preview) -> Vec<String> {
     let it = &preview.subject;
     let status = match (&it.status_word, it.visibility) {

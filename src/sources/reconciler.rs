@@ -1,5 +1,5 @@
-//! Compares the sources' tables with the journal: a row without an event was written past the triggers (they were off,
-//! `session_replication_role` was `replica`, a subscription applied it), and nobody has been told of it.
+//! Compares the sources' tables with the journal. A row without an event was written without the triggers (they were
+//! disabled, `session_replication_role` was `replica`, a subscription applied the row), and nobody was notified of it.
 
 use std::collections::HashMap;
 
@@ -7,37 +7,38 @@ use crate::infra::db::{Pool, Transaction};
 
 use crate::infra::db;
 
-/// Rows of a table that are compared at once, the newest: writing past the triggers is seldom about one row.
+/// Maximum number of rows of a table that are compared at once, the newest: writes without triggers rarely concern one
+/// row.
 const ROWS: i64 = 1000;
 
-/// How long a table that somebody holds is waited for, milliseconds: the others are compared then.
+/// Lock time-out for a table, milliseconds. After it the other tables are compared.
 const LOCK_MS: u32 = 500;
 
-/// What was written past the triggers of a source since the last look.
+/// Rows of a source that were written without the triggers since the last comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissedRows {
     /// Its table, as SQL writes it.
     pub table: String,
-    /// How many rows; at most as many as are compared.
+    /// The number of rows; at most as many as are compared.
     pub rows: i64,
-    /// The newest of them, by its key.
+    /// The key of the newest row.
     pub newest: i64,
 }
 
-/// How far the tables have been compared. Of those whose keys are numbers, and have an index: of others nobody knows what is
-/// new.
+/// The progress of the comparisons. Only tables with an indexed numeric key are compared: in other tables new rows
+/// cannot be found.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: HashMap<String, Mark>,
-    /// Tables that could not be read at the last look.
+    /// Tables that could not be read in the last comparison.
     unread: Vec<String>,
 }
 
-/// Where the last look at a table ended.
+/// The end of the last comparison of a table.
 #[derive(Debug)]
 struct Mark {
     through: i64,
-    /// What was written later has a transaction number that is not below: text of an xid8.
+    /// Every later write has this transaction id or a higher one: text of an xid8.
     xmin: String,
 }
 
@@ -50,13 +51,13 @@ struct Comparable {
 }
 
 impl Reconciler {
-    /// Looks at the rows that have come since the last time. The first time it notes where each table ends, for what was
-    /// there before may be older than the triggers. A table that cannot be read is left out, which is said once, and what is written
-    /// meanwhile is compared when it can be read again.
+    /// Compares the rows that are new since the last comparison. The first call only records where each table ends,
+    /// because older rows may predate the triggers. A table that cannot be read is skipped and reported once; its new
+    /// rows are compared when it can be read again.
     pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::QueryError> {
         db::with_timeout(async {
             let mut client = pool.get().await?;
-            // A row and its event are of one transaction, so one snapshot has both.
+            // A row and its event share a transaction, so one snapshot contains both.
             let mut transaction = db::snapshot(&mut client).await?;
             db::read_by_index(&transaction).await?;
             transaction
@@ -96,8 +97,8 @@ impl Reconciler {
     }
 }
 
-/// The sources whose keys are numbers with an index. `to_regclass` fails where a role may not use a schema, and all others would
-/// not be compared: their health names those.
+/// The sources whose keys are numeric and indexed. `to_regclass` fails if the role may not use a schema, and no source
+/// would be compared. So such sources are left out: their health reports the missing right.
 async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, tokio_postgres::Error> {
     const SOURCES: &str = "select s.id, s.table_name, quote_ident(a.attname) from vestnik.vst_source s \
          join pg_namespace ns on has_schema_privilege(ns.oid, 'usage') \
@@ -143,7 +144,7 @@ async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Mark,
     })
 }
 
-/// By whatever store: a row may have moved to another.
+/// Ignores the store: a row may have moved to another store.
 async fn missed_since(
     transaction: &Transaction<'_>,
     source: &Comparable,

@@ -1,25 +1,26 @@
-//! The role that the trigger functions run as: it may insert into the journal, and nothing else. Whoever owns an attached
-//! table chooses its column types, and the functions behind their casts: with this role's rights they reach nothing.
+//! The role of the trigger functions: it may insert into the journal, and nothing else. The owner of an attached table
+//! chooses its column types and the functions behind their casts; with this role's rights those functions can do
+//! nothing else.
 
 use tokio_postgres::Client;
 
 use crate::infra::db::GenericClient;
 
-/// The role's name, one for all databases of a cluster: its rights are given in each.
+/// The role's name, one for all databases of a cluster; its rights are granted in each database.
 pub const ROLE: &str = "vestnik_recorder";
 
-/// Whose rights the trigger functions have.
+/// Whose rights the trigger functions run with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorder {
-    /// The role's, which may insert into the journal and nothing else.
+    /// The recorder role's.
     Role,
-    /// Those of whoever attaches: the role can neither be made nor used by it.
+    /// Those of the role that attaches: it can neither create nor use the recorder role.
     Attacher,
 }
 
-/// Makes the role where it is missing and we may, and gives it what it needs in this database.
+/// Creates the role if it is missing and we may, and grants its rights in this database.
 pub async fn prepare(client: &Client) -> Result<Recorder, tokio_postgres::Error> {
-    // Two databases may be prepared in one moment.
+    // Two databases may be prepared at the same moment.
     const MAKE: &str = "do $$ begin \
              if to_regrole('vestnik_recorder') is null then create role vestnik_recorder nologin; end if; \
          exception when duplicate_object or unique_violation or insufficient_privilege then null; end $$";
@@ -40,9 +41,9 @@ pub async fn prepare(client: &Client) -> Result<Recorder, tokio_postgres::Error>
     Ok(Recorder::Attacher)
 }
 
-/// Whether the role is there and we may give functions to it.
+/// Whether the role exists and we may make it the owner of functions.
 pub async fn usable(client: &impl GenericClient) -> Result<Recorder, tokio_postgres::Error> {
-    // From Postgres 16 on, who makes a role is a member that may give it away, and may not become it.
+    // Since Postgres 16, the creator of a role is a member that may grant it, but may not act as it.
     const USABLE: &str = "select coalesce((select pg_has_role(oid, case when current_setting('server_version_num')::int >= 160000 \
              then 'set' else 'member' end) from pg_roles where rolname = 'vestnik_recorder'), false)";
     Ok(match client.query_one(USABLE, &[]).await?.try_get(0)? {
@@ -51,7 +52,7 @@ pub async fn usable(client: &impl GenericClient) -> Result<Recorder, tokio_postg
     })
 }
 
-/// Gives a function to the role. A new owner must be allowed to create in the schema, for that moment.
+/// Makes the role the owner of a function. A new owner needs the right to create in the schema at that moment.
 pub async fn own(client: &impl GenericClient, function: &str) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant create on schema vestnik to {ROLE}; alter function {function}() owner to {ROLE}; \

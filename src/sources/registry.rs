@@ -1,5 +1,5 @@
-//! The sources of a database as this node knows them. Each read of the journal says which version is in force, so an event
-//! is never translated with a mapping that has been replaced.
+//! The sources of a database as this node knows them. Each read of the journal returns the version in force, so an
+//! event is never translated with a mapping that has been replaced.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,13 +20,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// As they are known now.
+    /// The sources as this node knows them.
     pub fn current(&self) -> Arc<Sources> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// As they are in force in the database of this client: for what is done once, and must not be done by a mapping that has
-    /// been replaced.
+    /// The sources in force in the database of this client. For work that is done once, and that an outdated mapping
+    /// must not do.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
@@ -36,7 +36,7 @@ impl Registry {
         Ok(self.current())
     }
 
-    /// As they are known now, or as the database has them, where none were loaded yet.
+    /// The sources as this node knows them, or from the database if none were loaded yet.
     pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, QueryError> {
         if self.current().version == 0 {
             db::with_timeout(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;
@@ -44,7 +44,7 @@ impl Registry {
         Ok(self.current())
     }
 
-    /// Reads them anew. What they were before.
+    /// Reads the sources again. Returns the previous ones.
     pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let sources = Arc::new(load(client).await?);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
     const SOURCES: &str =
         "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
-    // The version comes first: what changes meanwhile is read again with the next one.
+    // Read the version first: a later change raises the version, so the sources are read again.
     let version = version(client).await?;
     let mut sources = Vec::new();
     for row in client.query(SOURCES, &[]).await? {
@@ -71,7 +71,7 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
         };
         let id = SourceId(row.try_get(0)?);
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        // Of a derived source, lists and answers speak of the engine's own table.
+        // Lists and answers of a derived source use the engine's own table.
         let (table, mapping) = match mapping.derived {
             Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
             None => (row.try_get(2)?, mapping),
@@ -100,7 +100,7 @@ async fn version(client: &impl GenericClient) -> Result<i64, tokio_postgres::Err
         .try_get(0)
 }
 
-/// Tells every node that sources or stores' settings have changed: part of the transaction that changes them.
+/// Notifies every node that sources or store settings have changed; call it in the transaction that changes them.
 pub async fn bump_version(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
     const BUMP: &str = "update vestnik.vst_source_version set version = version + 1";
     client.execute(BUMP, &[]).await?;

@@ -1,4 +1,4 @@
-//! What becomes of a source's earlier events, and of rows that were written meanwhile, when it is attached again.
+//! Repairs after a source is attached again: its earlier events, and rows that were written meanwhile.
 
 use tokio_postgres::Client;
 
@@ -8,9 +8,9 @@ use super::mapping::{Mapping, StoreRef};
 use super::sql::{columns_json, ident, literal};
 use crate::domain::event::SourceId;
 
-/// The newest events of a source that get the columns which they lack.
+/// Maximum number of newest events of a source that receive missing columns.
 const FILLED_EVENTS: i64 = 100_000;
-/// Rows without an event that are recorded at most, the newest: more of them is an import.
+/// Maximum number of rows without an event that are recorded, the newest: more rows than this are an import.
 const RECORDED_ROWS: i64 = 10_000;
 
 /// What a source lacked until it was attached again.
@@ -18,12 +18,12 @@ const RECORDED_ROWS: i64 = 10_000;
 pub(super) struct Lacked {
     /// Columns that were not recorded before.
     pub columns: Vec<String>,
-    /// Whether there may be rows of which nobody was told: its table had no triggers, or key or store could not be recorded.
+    /// Whether some rows may lack an event: the table had no triggers, or key or store could not be recorded.
     pub rows: bool,
 }
 
-/// Gives the newest events the columns that they lack, as the rows have them now, and records the rows of which
-/// nobody was told. Runs behind the attaching, for which writers wait.
+/// Adds the missing columns to the newest events, with the rows' present values, and records the rows without an event.
+/// Runs after the attachment, because writers wait for the attachment.
 pub(super) async fn repair(
     client: &mut Client,
     id: SourceId,
@@ -50,7 +50,7 @@ pub(super) async fn repair(
     Ok(done)
 }
 
-/// The values are put before the others, for of two of one name the last one counts: a value that was recorded stays.
+/// The new values come first: of two members with one name the last one counts, so recorded values stay.
 async fn fill(
     client: &Client,
     id: SourceId,
@@ -78,8 +78,8 @@ async fn fill(
     Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
 }
 
-/// Rows of a table that took another's place may have been copied from it, so their transaction says nothing: where the
-/// mapping has the moment of an order, rows that are younger than the source count, and else those of younger transactions.
+/// A table that replaced another one may hold copies of its rows, so their transaction ids mean nothing. If the mapping
+/// has the order's creation time, rows newer than the source count; otherwise rows of newer transactions.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields
@@ -120,7 +120,7 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
         bare = ident(&mapping.key),
     );
     let transaction = client.transaction().await?;
-    // Two that attach the same source record a row once.
+    // Two commands that attach the same source record a row once.
     transaction
         .execute("select from vestnik.vst_source where id = $1 for update", &[&id.0])
         .await?;

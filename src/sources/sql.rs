@@ -1,13 +1,13 @@
-//! How SQL writes names, texts and the values of columns.
+//! Formats names, texts and column values as SQL.
 
 use super::mapping::Column;
 
-/// An identifier as SQL writes it.
+/// Quotes an identifier.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as SQL writes it, whatever `standard_conforming_strings` is.
+/// Quotes a text; valid for any `standard_conforming_strings`.
 pub fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     match quoted.contains('\\') {
@@ -16,13 +16,13 @@ pub fn literal(text: &str) -> String {
     }
 }
 
-/// A path of names into JSON, as an array of texts.
+/// A path of names into JSON, as an SQL array of texts.
 pub fn path_array<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| literal(name)).collect();
     format!("array[{}]", names.join(", "))
 }
 
-/// A value of the row `t` as text: a whole column, or what is at its path.
+/// A value of the row `t` as text: a whole column, or the value at its path.
 pub fn value_text(column: &Column) -> String {
     let name = ident(&column.name);
     match column.path.is_empty() {
@@ -31,8 +31,9 @@ pub fn value_text(column: &Column) -> String {
     }
 }
 
-/// The columns of the row `place` as one JSON object. Each has its name and its type; a column that is gone has none, and is
-/// null. What is far too long is left out and named, and what cannot be read costs only itself (`triggers/values.sql`).
+/// The columns of the row `place` as one JSON object. Each column has a name and a type; a missing column has no type,
+/// and is null. A value that is too long is omitted and named. An unreadable value affects only itself
+/// (`triggers/values.sql`).
 pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()
@@ -54,13 +55,13 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// Whether a value of this type, of Postgres' own, may be far too long.
+/// Whether a value of this built-in type may be too long to record.
 fn is_long(kind: &str) -> bool {
     ["json", "jsonb", "bytea", "xml"].contains(&kind) || kind.ends_with("[]")
 }
 
-/// The function of a template, with a quote that does not occur in it where `{quote}` stands. What is before the function is
-/// for whoever reads the template.
+/// Extracts the function of a template, and replaces `{quote}` with a dollar quote that the function does not contain.
+/// The text before the function is documentation.
 pub(super) fn quoted(mut template: String) -> String {
     let begin = template.find("create or replace").unwrap_or_default();
     let sql = template.split_off(begin);

@@ -1,5 +1,5 @@
-//! Translates a recorded row into the canonical order or booking. Total: any JSON gives one, and what could not be read
-//! is marked in it.
+//! Translates a recorded row into the canonical order or booking. Total: any JSON gives a result, and the result marks
+//! the fields that could not be read.
 
 use std::borrow::Cow;
 
@@ -16,21 +16,21 @@ use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::status::Status;
 use crate::domain::subject::{Extra, OrderType, Quantity, Unreadable, Visibility, name_of_due_at, name_of_persons};
 
-/// Characters of a value that people are shown where it could not be read.
+/// Maximum length of the shown text of an unreadable value, in characters.
 const UNREADABLE_CHARACTERS: usize = 200;
-/// What is shown of a value that was too large to be recorded.
+/// Shown for a value that was too large to be recorded.
 const TOO_LARGE: &str = "…";
-/// What is shown where another table could not be read.
+/// Shown when another table could not be read.
 const NOT_LOOKED_UP: &str = "?";
-/// Values of an object or array that are put together to one text.
+/// Maximum number of values of an object or array that are joined to one text.
 const JOINED_VALUES: usize = 20;
 
-/// What is known of an order beside its recorded row.
+/// What is known about an order besides its recorded row.
 #[derive(Debug, Clone, Copy)]
 pub struct Beside<'a> {
-    /// Of the store.
+    /// The currency of the store.
     pub currency: Currency,
-    /// What was looked up in other tables, a JSON object: `items`, and fields by their names.
+    /// The results of look-ups in other tables, a JSON object: `items`, and fields by their names.
     pub lookup: Found<'a>,
 }
 
@@ -85,7 +85,7 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
         let unit = source.unit_of_items();
         subject.items = match &items.from {
             ItemsRef::Column(column) => items::read(&row.raw(column).unwrap_or_default(), items, unit, currency),
-            // The query has given the columns their canonical names.
+            // The query has already given the columns their canonical names.
             ItemsRef::Table { .. } => {
                 items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency)
             }
@@ -102,7 +102,7 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
     subject
 }
 
-/// A recorded row, its columns read on demand.
+/// A recorded row, whose columns are parsed on demand.
 struct Row<'a> {
     columns: Option<Vec<(String, &'a str)>>,
 }
@@ -125,7 +125,7 @@ impl<'a> Row<'a> {
         at_path(whole, &column.path)
     }
 
-    /// What a person can read there.
+    /// The readable form of the value.
     fn text(&self, column: &Column) -> Option<String> {
         let raw = self.raw(column)?;
         let mut held = String::new();
@@ -136,7 +136,7 @@ impl<'a> Row<'a> {
         self.text(column).map(|text| items::quantity(&text))
     }
 
-    /// What of it was not recorded, by the fields that stand there.
+    /// The columns that were not recorded, by the fields that they hold.
     fn problems(&self, source: &Source) -> Vec<Unreadable> {
         let whole = |text: &str| {
             vec![Unreadable {
@@ -168,7 +168,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Which fields, as the wire calls them, stand in which columns.
+/// The fields of each column, by their names on the wire.
 fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     let mapping = &source.mapping;
     let fields = &mapping.fields;
@@ -211,7 +211,7 @@ fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     all
 }
 
-/// What a person can read of a value: a plain one, or the plain ones within an object or array, put together.
+/// The readable form of a value: a plain value, or the plain values inside an object or array, joined.
 fn readable(value: &Json<'_>) -> Option<String> {
     let join = |values: &mut dyn Iterator<Item = &str>| {
         let texts: Vec<String> = values
@@ -235,8 +235,8 @@ fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Option<Currency> {
     }
 }
 
-/// The status, and whether anybody sees the order. A word that is not mapped is as good as `pending`: the order is shown
-/// with the shop's own word, and rings.
+/// The status and the visibility. An unmapped word counts as `pending`: the order is shown with the shop's own word,
+/// and panels ring.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     let words = &source.mapping.status;
     subject.words = source.mapping.reachable();
@@ -298,7 +298,7 @@ fn paid(words: &PaidWords, source: &Source, row: &Row<'_>) -> Option<bool> {
     match row.text(&words.column) {
         Some(word) if words.words.is_empty() => yes_or_no(&word),
         Some(word) => Some(words.words.contains(&word)),
-        // No time of payment is an answer; no word is none.
+        // A missing payment time means unpaid; a missing word means unknown.
         None if source
             .type_of(&words.column)
             .is_some_and(|kind| kind.starts_with("timestamp")) =>
@@ -337,7 +337,7 @@ fn not_read<T>(field: &'static str, text: &str, unreadable: &mut Vec<Unreadable>
     None
 }
 
-/// What the mapping's own query says: a field by its canonical name, everything else beside the fields.
+/// The result of the mapping's own query: a field by its canonical name, all others as extra fields.
 fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
     if source.mapping.details.is_none() {
         return;

@@ -1,4 +1,4 @@
-//! The trigger function of a source, and its triggers: `triggers/record.sql`, filled in for one table.
+//! The trigger function of a source, and its triggers: the template `triggers/record.sql`, filled in for one table.
 
 use super::catalog::{Shape, Table, TableColumn};
 use super::mapping::{Mapping, StoreRef};
@@ -6,9 +6,9 @@ use super::sql::{columns_json, ident, literal, quoted};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// Bytes of a row's long columns, as they are stored, up to which it is recorded without further looks.
+/// Stored size of a row's long columns, bytes, up to which the row is recorded without further checks.
 const SMALL_ROW_BYTES: u32 = 65_536;
-/// The writes that fire, and what each trigger is called.
+/// The operations that fire, and the name of each trigger.
 const TRIGGERS: [(&str, &str); 3] = [
     ("insert", "vestnik_record_insert"),
     ("update", "vestnik_record_update"),
@@ -25,17 +25,17 @@ pub fn trigger_names() -> Vec<&'static str> {
         .collect()
 }
 
-/// The name of a source's function. Its number is in it, so whatever tables are called, no two names collide.
+/// The name of a source's function. It contains the source's id, so two functions never share a name.
 pub fn function_name(source: SourceId) -> String {
     format!("vestnik.vst_record_{}", source.0)
 }
 
-/// The SQL of the source's function. Columns that the table has not are recorded as null.
+/// The SQL of the source's function. Missing columns are recorded as null.
 pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> String {
     let columns = mapping.recorded_columns();
     let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-    // The plan of a trigger that fires for each row names the table by its number, so that Postgres makes it anew when the
-    // table is altered. A transition table does the same by itself.
+    // A row trigger's plan names the table by OID, so that Postgres plans again when the table is altered. A transition
+    // table has the same effect without this.
     let is_fresh = format!(
         "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
         table.oid
@@ -77,7 +77,7 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
     quoted(sql)
 }
 
-/// The body between the quotes, as `pg_proc` keeps it: by it a function that is in force is known again.
+/// The body between the quotes, as `pg_proc` stores it. It identifies the version of the function that is in force.
 pub fn body_of(function_sql: &str) -> &str {
     let quote = function_sql
         .find("$vst")
@@ -87,7 +87,7 @@ pub fn body_of(function_sql: &str) -> &str {
     function_sql.split(quote).nth(1).unwrap_or(function_sql)
 }
 
-/// The SQL that puts the triggers on the table and on those that inherit from it, where they are not there already.
+/// The SQL that creates the missing triggers on the table and on the tables that inherit from it.
 pub fn triggers_sql(source: SourceId, table: &Table) -> String {
     let function = function_name(source);
     let mut sql = String::new();
@@ -97,7 +97,7 @@ pub fn triggers_sql(source: SourceId, table: &Table) -> String {
             let (rows, each) = match (table.shape, write) {
                 (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
                 (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
-                // An update that changes nothing recorded costs a third of what it costs with transition tables.
+                // An update without a change to recorded columns costs a third of what transition tables would cost.
                 _ => ("", "row"),
             };
             sql.push_str(&format!(
@@ -111,7 +111,7 @@ pub fn triggers_sql(source: SourceId, table: &Table) -> String {
     sql
 }
 
-/// How a row's values are written into the journal.
+/// SQL for a row's values, in the form of the journal.
 struct Expressions<'a> {
     key: &'a str,
     store: &'a StoreRef,
@@ -158,7 +158,7 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// The recorded columns as JSON. A small row is written at once; a row with a type that is not Postgres' own never.
+    /// The recorded columns as JSON. A small row is written directly; a row with a type that is not built in never is.
     fn data(&self, place: &str) -> String {
         let long = |column: &TableColumn| column.is_builtin && column.is_long;
         let sizes: Vec<String> = self
@@ -181,7 +181,7 @@ impl<'a> Expressions<'a> {
     }
 
     fn bounded(&self, place: &str) -> String {
-        // The types of others are looked at where an error is caught. A column that is gone is in the row all the same.
+        // Types that are not built in are converted where errors are caught. A missing column is still in the row.
         let kind = |column: &Option<&'a TableColumn>| {
             column
                 .filter(|column| column.is_builtin)
@@ -192,8 +192,8 @@ impl<'a> Expressions<'a> {
     }
 }
 
-/// A value as text. A type that is not Postgres' own is written by its output function, never by a cast, which its owner may
-/// have made.
+/// A value as text. A type that is not built in is converted by its output function, never by a cast: its owner may
+/// have defined the cast.
 pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
     let value = format!("{place}.{}", ident(name));
     match column {
@@ -204,7 +204,7 @@ pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String 
     }
 }
 
-/// Whether two rows are the same in these columns, byte by byte.
+/// Whether two rows are identical in these columns, byte by byte.
 pub fn same(columns: &[&str], one: &str, other: &str) -> String {
     let row = |place: &str| {
         let columns: Vec<String> = columns.iter().map(|name| format!("{place}.{}", ident(name))).collect();

@@ -1,4 +1,4 @@
-//! Holds a mapping against its table: what is missing, what cannot be, and what its owner should know.
+//! Validates a mapping against its table: missing columns, impossible settings, and warnings for the owner.
 
 use tokio_postgres::Client;
 
@@ -10,19 +10,19 @@ use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
 use crate::domain::status::Status;
 
-/// Columns that are named where one is missing.
+/// Maximum number of columns that an error about a missing column suggests.
 const NAMED_COLUMNS: usize = 60;
 
-/// What was found.
+/// The result of the validation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// It cannot be attached so: a line each, with the mapping's key.
+    /// Errors that prevent attaching: one line each, with the mapping's key.
     pub problems: Vec<String>,
-    /// It can, but somebody should know.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
-/// Checks a mapping against its table.
+/// Validates a mapping against its table.
 pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
     let mut findings = Findings::default();
     columns(table, mapping, &mut findings);
@@ -93,7 +93,7 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// A path leads into JSON only, or into text that may hold some.
+/// A path is possible only in JSON, or in text that may hold JSON.
 fn path(table: &Table, column: &Column, findings: &mut Findings) {
     let Some(found) = table.column(&column.name) else {
         return;
@@ -108,14 +108,14 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
     }
 }
 
-/// The key must tell one row from all others: by it a button finds its order.
+/// The key must be unique: a button finds its order by the key.
 pub(super) async fn key(
     client: &impl GenericClient,
     table: &Table,
     key: &str,
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
-    // Of a partitioned table an index must hold its partition keys, of every level, too.
+    // A unique index of a partitioned table must contain the partition keys of every level.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
          p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
@@ -153,7 +153,7 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Words that the column's type can never hold, and labels that mean nothing yet.
+/// Finds words that the column's type can never hold, and labels without a meaning.
 fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let words = &mapping.status;
     let column = table.column(&words.column.name);
@@ -196,7 +196,7 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// A word for the payment says nothing by itself.
+/// A payment word alone does not say whether the order is paid.
 fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else {
         return;

@@ -1,12 +1,12 @@
-//! What shops write for yes and no.
+//! Parses the shops' words for yes and no.
 
 use super::zone;
 
-/// Words that say no, in lower case. Lists find what is soft-deleted by the same.
+/// Words for no, in lower case. Lists use the same words to find soft-deleted rows.
 pub const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
 const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
 
-/// Whether a text says no: by a word, by a zero, or by nothing.
+/// Whether a text means no: a word for no, a zero, or the empty text.
 pub fn says_no(text: &str) -> bool {
     let text = text.trim().to_lowercase();
     let digits = text.trim_start_matches(['+', '-']);
@@ -14,7 +14,7 @@ pub fn says_no(text: &str) -> bool {
     text.is_empty() || is_zero || NO.contains(&text.as_str())
 }
 
-/// What a text says to a question: a moment is when it became so. `None`: it says something else.
+/// Parses a text as yes or no. A timestamp means yes, since that time. `None`: neither.
 pub fn yes_or_no(text: &str) -> Option<bool> {
     if says_no(text) {
         return Some(false);

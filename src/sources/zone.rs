@@ -1,4 +1,4 @@
-//! Times as shops write them, and zones by their IANA names.
+//! Parses the times that shops write, and IANA zone names.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{self, TimeZone};
@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 /// A number above this counts milliseconds since 1970; below, seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
-/// Whether a name is one of the time zone database.
+/// Whether a name is in the time zone database.
 pub fn is_known(name: &str) -> bool {
-    // An abbreviation such as EST is a zone for compatibility only, and says nothing of summer time.
+    // An abbreviation such as EST is in the database for compatibility only, and ignores summer time.
     name == "UTC" || name.contains('/') && tz::db().get(name).is_ok()
 }
 
-/// The known name that is most like this one.
+/// The known name that is most similar.
 pub fn nearest(name: &str) -> Option<&'static str> {
     static NAMES: std::sync::LazyLock<Vec<String>> =
         std::sync::LazyLock::new(|| tz::db().available().map(|name| name.as_str().to_owned()).collect());
@@ -26,12 +26,12 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         strsim::damerau_levenshtein(&wanted, &known).min(strsim::damerau_levenshtein(of_wanted, &city))
     };
     let near = names.map(|known| (likeness(&known), known)).min()?;
-    // A short name is like many others.
+    // A short name is similar to many others.
     (near.0 <= 3.min(name.len() / 3)).then_some(near.1)
 }
 
-/// Reads a moment: RFC 3339, or what Postgres writes of a `timestamp`, `date` or `timestamptz`, or seconds or milliseconds
-/// since 1970. `zone` is that of a time that says none. `None` where it is no moment.
+/// Parses a time: RFC 3339, the Postgres form of a `timestamp`, `date` or `timestamptz`, or seconds or milliseconds
+/// since 1970. `zone` applies to a time without a zone. `None` if the text is not a time.
 pub fn moment(text: &str, zone: &str) -> Option<OffsetDateTime> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
@@ -68,7 +68,7 @@ fn time_zone(name: &str) -> TimeZone {
     tz::db().get(name).unwrap_or(TimeZone::UTC)
 }
 
-/// A moment by the clock of a zone.
+/// A time by the clock of a zone.
 pub fn local(at: OffsetDateTime, zone: &str) -> Option<DateTime> {
     let timestamp = jiff::Timestamp::from_nanosecond(at.unix_timestamp_nanos()).ok()?;
     Some(timestamp.to_zoned_datetime(time_zone(zone)).datetime())

@@ -1,4 +1,4 @@
-//! What the bench stands on: a schema of its own, three tables in it, a token, all of it gone afterwards.
+//! The test environment of the bench: its own schema, three tables, and a token. All of it is removed afterwards.
 
 use anyhow::bail;
 use secrecy::SecretString;
@@ -9,15 +9,15 @@ use vestnik::infra::db;
 use vestnik::sources::attach::{self, Options};
 use vestnik::token::{self, New, Scope, Stores};
 
-/// Stores that the orders are for. Their names are nobody else's.
+/// The stores of the orders, with ids that no real store has.
 pub const STORES: usize = 16;
-/// Commits of which the middle one says what the disk takes.
+/// Number of commits whose median is the commit latency of the disk.
 const PROBES: usize = 50;
-/// Marks the schema as ours, so that nobody's is dropped.
+/// Marks the schema as the bench's, so that no other schema is dropped.
 const MARK: &str = "made by vestnik bench, and dropped by it";
 const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// What the watched table's columns mean.
+/// The mapping of the watched table.
 const MAPPING: &str = r#"
 table = "vestnik_bench.watched"
 kind = "order"
@@ -37,16 +37,16 @@ column = "items"
 /// The same table, watched in three ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
-    /// By nobody.
+    /// Without a trigger.
     Bare,
-    /// By a trigger that notifies with the order.
+    /// With a trigger that notifies with the order as payload.
     Notifying,
-    /// By Vestnik.
+    /// With Vestnik's triggers.
     Watched,
 }
 
 impl Table {
-    /// With its schema.
+    /// The table name with its schema.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "vestnik_bench.bare",
@@ -56,22 +56,22 @@ impl Table {
     }
 }
 
-/// What was made.
+/// The created environment.
 pub struct Ground {
     client: Client,
-    /// Where writers connect.
+    /// The address for writers.
     pub url: SecretString,
-    /// Opens the bench's stores.
+    /// The token for the bench's stores.
     pub token: String,
 }
 
-/// The stores of the bench.
+/// The ids of the bench's stores.
 pub fn stores() -> Vec<String> {
     (0..STORES).map(|number| format!("vestnik-bench-{number}")).collect()
 }
 
 impl Ground {
-    /// Makes it; what an earlier run has left is cleared first.
+    /// Creates the environment; first removes what an earlier run has left.
     pub async fn make(config: &Config) -> anyhow::Result<Self> {
         const TABLES: &str = "create schema vestnik_bench; \
              create table vestnik_bench.bare (id bigint generated always as identity primary key, store_id text not null, \
@@ -108,14 +108,14 @@ impl Ground {
         Ok(Self { client, url, token })
     }
 
-    /// Empties the tables, so that each turn begins alike.
+    /// Empties the tables, so that each run starts in the same state.
     pub async fn empty(&self) -> anyhow::Result<()> {
         let empty = "truncate vestnik_bench.bare, vestnik_bench.notifying, vestnik_bench.watched";
         self.client.batch_execute(empty).await?;
         forget(&self.client).await
     }
 
-    /// The database and its disk, in a line.
+    /// A line about the database and its disk.
     pub async fn describe(&self) -> anyhow::Result<String> {
         const SETTINGS: &str = "select current_setting('server_version'), current_setting('fsync'), \
              current_setting('synchronous_commit'), current_setting('commit_delay')";
@@ -139,13 +139,13 @@ impl Ground {
         ))
     }
 
-    /// Takes all of it away again.
+    /// Removes the environment.
     pub async fn clear(mut self) -> anyhow::Result<()> {
         clear(&mut self.client).await
     }
 }
 
-/// Whether an earlier run has left something. A schema of this name that is not ours is left alone.
+/// Whether an earlier run has left its schema. A schema of this name without the mark is an error.
 async fn is_there(client: &Client) -> anyhow::Result<bool> {
     const THERE: &str = "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'vestnik_bench'";
     match client.query_opt(THERE, &[]).await? {
@@ -159,7 +159,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     let attached = "select from vestnik.vst_source where table_name = $1 and detached_at is null";
     let source = "delete from vestnik.vst_source where table_name = $1";
     let table = Table::Watched.name();
-    // Where the database was never migrated, there is nothing but the schema.
+    // If the database was never migrated, only the schema exists.
     match client.query_opt(attached, &[&table]).await {
         Ok(Some(_)) => {
             forget(client).await?;
@@ -180,7 +180,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The bench's events were nobody's news. One of an emptied table is of no store.
+/// Deletes the events of the bench by their source, because the event of an emptied table has no store.
 async fn forget(client: &Client) -> anyhow::Result<()> {
     const EVENTS: &str =
         "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";

@@ -1,4 +1,4 @@
-//! Writers that write as applications do, and panels that receive.
+//! Writers that write as applications do, and panels that receive events.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,14 +16,14 @@ use vestnik::infra::db;
 use super::WARM_UP;
 use super::ground::{Ground, Table, stores};
 
-/// How long after the last order one may still be on its way: then it is lost.
+/// Maximum delivery time after the last order; orders that arrive later count as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks at whether all have come.
+/// Poll interval while waiting for the last orders.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// A socket for each store.
+/// One WebSocket for each store.
 pub struct Panels {
-    /// The numbers of the orders that came, and when.
+    /// The numbers of received orders, with their arrival times.
     heard: Arc<Mutex<Vec<(u64, Instant)>>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -35,7 +35,7 @@ impl Drop for Panels {
 }
 
 impl Panels {
-    /// Connects them.
+    /// Opens the connections.
     pub async fn open(address: SocketAddr, token: &str) -> anyhow::Result<Self> {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -69,7 +69,7 @@ impl Panels {
     }
 }
 
-/// The bench's number of an order, which stands where its customer would.
+/// The bench's number of an order, which is stored in the customer's name.
 fn number(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once(r#""customer_name":"#)?;
     let rest = rest.trim_start().strip_prefix('"')?;
@@ -78,28 +78,28 @@ fn number(text: &str) -> Option<u64> {
 
 /// One measurement.
 pub struct Turn {
-    /// Where orders are written.
+    /// The table to write to.
     pub table: Table,
-    /// Connections.
+    /// Number of writer connections.
     pub writers: usize,
-    /// Orders a second of all of them; `None`: as many as they can.
+    /// Orders a second of all writers; `None`: as many as possible.
     pub rate: Option<u32>,
-    /// How long, behind the warm-up.
+    /// Duration after the warm-up.
     pub length: Duration,
 }
 
-/// What it found.
+/// The result of a measurement.
 pub struct Found {
-    /// Orders a second, until the last was delivered where they are watched.
+    /// Orders a second, up to the delivery of the last one if the table is watched.
     pub rate: f64,
-    /// Committed and never delivered.
+    /// Orders that were committed and never delivered.
     pub lost: usize,
-    /// From the INSERT to the socket, milliseconds.
+    /// Latencies from the INSERT to the WebSocket, milliseconds.
     ways: Vec<f64>,
 }
 
 impl Found {
-    /// The way below which this share of the orders lies.
+    /// The latency quantile for this share of the orders.
     pub fn quantile(&mut self, share: f64) -> f64 {
         self.ways.sort_by(f64::total_cmp);
         let index = ((self.ways.len() as f64 - 1.0) * share).round() as usize;
@@ -108,7 +108,7 @@ impl Found {
 }
 
 impl Turn {
-    /// Runs it.
+    /// Runs the measurement.
     pub async fn run(&self, ground: &Ground, panels: &Panels) -> anyhow::Result<Found> {
         ground.empty().await?;
         panels.take();
@@ -152,14 +152,14 @@ impl Turn {
         })
     }
 
-    /// Between two orders of one writer.
+    /// Interval between two orders of one writer.
     fn pause(&self) -> Duration {
         let each = |rate: u32| Duration::from_secs_f64(self.writers as f64 / f64::from(rate));
         self.rate.map(each).unwrap_or_default()
     }
 }
 
-/// Writes until then; the number of each order, and when it was sent.
+/// Writes until the deadline; returns the number of each order with its time.
 async fn write(
     client: db::Client,
     table: Table,
@@ -188,7 +188,7 @@ async fn write(
     Ok(written)
 }
 
-/// Waits until all have come; how many did not.
+/// Waits for all orders; returns how many did not arrive.
 async fn until_delivered(panels: &Panels, orders: usize) -> usize {
     let deadline = Instant::now() + PATIENCE;
     while panels.count() < orders && Instant::now() < deadline {

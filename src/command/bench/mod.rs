@@ -1,5 +1,5 @@
-//! `vestnik bench` measures what this machine and this database carry. Each figure stands beside a floor from the same
-//! run: the same writers without a trigger, and with a NOTIFY in each order.
+//! `vestnik bench` measures the throughput and latency of this machine and database. The same run measures a baseline:
+//! the same writers without a trigger, and with a NOTIFY in each order.
 
 mod ground;
 mod load;
@@ -14,15 +14,15 @@ use super::duration;
 use ground::{Ground, Table};
 use load::{Panels, Turn};
 
-/// Writers at once, in the two rounds.
+/// Concurrent writers in the two rounds.
 const WRITERS: [usize; 2] = [16, 64];
-/// Orders a second at which their way is timed.
+/// Orders a second while latency is measured.
 const RATES: [u32; 3] = [50, 500, 2000];
-/// Before the time counts: NOTIFY is suppressed by then, and connections are made.
+/// Warm-up time: afterwards NOTIFY is suppressed, and all connections are open.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// The longest turn: there are nine of them.
+/// Maximum duration of one run; there are nine runs.
 const LONGEST_TURN: Duration = Duration::from_secs(60);
-/// How long the engine may take to stand where the journal stands.
+/// How long the engine may take to read up to the end of the journal.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ fn length(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Measures, prints, and leaves the database as it was, also where it is broken off.
+/// Measures, prints, and restores the database, even after an interruption.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let ground = Ground::make(config).await?;
     let measured = tokio::select! {
@@ -69,7 +69,7 @@ async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::
     Ok(())
 }
 
-/// Orders a second, and the share of them that each way keeps.
+/// Orders a second, and the share of the baseline that each way keeps.
 async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     let mut rows = [const { Vec::new() }; 3];
     let mut lost = Vec::new();
@@ -102,7 +102,7 @@ async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyho
     Ok(())
 }
 
-/// From the INSERT to the socket.
+/// Latency from the INSERT to the WebSocket.
 async fn latency(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     super::say!("from INSERT to the socket, ms{:>18}{:>12}{:>12}", "p50", "p99", "lost");
     for rate in RATES {

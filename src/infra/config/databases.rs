@@ -1,4 +1,4 @@
-//! The setting `databases`: several of them, each with the stores that live there.
+//! The setting `databases`: several databases, each with its stores.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,14 @@ use super::{Database, Shard, Telegram};
 use crate::infra::config::telegram::is_bot_token;
 use crate::infra::db::{Address, Surroundings};
 
-/// Databases that one program may serve: each costs it a feed and a pool.
+/// Maximum number of databases of one node: each one needs a feed and a pool.
 const MOST: usize = 64;
 const ALLOWED: &str = "databases like { name = \"spb\", url = \"postgres://…\", stores = [\"7\"], listen_url = \"…\", telegram_token = \"…\" }, \
      each with a name and a url of its own, and a store in one of them only";
 
 impl Reading {
-    /// The databases to serve. What `[database]` and `[telegram]` say beside the addresses is true of each.
+    /// The databases to serve. All settings of `[database]` and `[telegram]` except the addresses apply to each of
+    /// them.
     pub(super) fn shards(&mut self, database: &Database, telegram: &Telegram) -> Vec<Shard> {
         let Some((value, place)) = self.values.get("databases").cloned() else {
             return Vec::new();
@@ -32,7 +33,7 @@ impl Reading {
         for entry in &entries {
             match read(entry, database, telegram, &self.surroundings) {
                 Some(shard) => shards.push(shard),
-                // Not what was given, for it may hold a password.
+                // The value may hold a password, so it is not shown.
                 None => self.complain("databases", None, &place, ALLOWED),
             }
         }
@@ -61,7 +62,7 @@ impl Reading {
     }
 }
 
-/// A list in the file; in a variable, the same list as text.
+/// A list in the file, or the same list as text in a variable.
 fn entries(value: &Value) -> Option<Vec<Table>> {
     let parsed = match value {
         Value::String(text) => format!("it = {text}").parse::<Table>().ok()?.remove("it")?,
@@ -116,7 +117,7 @@ fn read(entry: &Table, database: &Database, telegram: &Telegram, surroundings: &
     })
 }
 
-/// Whether no two have a name, an address, a bot or a store in common.
+/// Checks that no two databases share a name, an address, a bot or a store.
 fn are_apart(shards: &[Shard]) -> bool {
     fn differ<T: Ord>(all: impl Iterator<Item = T>) -> bool {
         let mut seen = BTreeSet::new();

@@ -1,23 +1,23 @@
-//! The settings of JWTs that an issuer of the platform's own signs.
+//! The settings of JWTs that the platform's own issuer signs.
 
 use std::path::PathBuf;
 
 use super::load::Reading;
 
-/// The issuer that is believed.
+/// The trusted issuer.
 #[derive(Debug, Clone)]
 pub struct Jwt {
-    /// As its JWTs name it.
+    /// The claim `iss`.
     pub issuer: String,
-    /// As its JWTs name us.
+    /// The claim `aud`.
     pub audience: String,
-    /// Where its public keys are.
+    /// The source of its public keys.
     pub keys: JwtKeys,
-    /// The algorithms that are taken.
+    /// The accepted signature algorithms.
     pub algorithms: Vec<JwtAlgorithm>,
 }
 
-/// Where a JWK set is.
+/// The source of a JWK set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeys {
     /// The path of the file that holds it.
@@ -26,22 +26,22 @@ pub enum JwtKeys {
     Url(String),
 }
 
-/// An algorithm that signatures are made with.
+/// A signature algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
-    /// EdDSA, by keys of Ed25519 only.
+    /// EdDSA, with Ed25519 keys only.
     EdDsa,
     /// ECDSA on P-256 with SHA-256.
     Es256,
-    /// RSA with SHA-256, PKCS#1 1.5, of 2048 bits at least.
+    /// RSA with SHA-256, PKCS#1 1.5, at least 2048 bits.
     Rs256,
 }
 
 impl JwtAlgorithm {
-    /// All that are known.
+    /// All known algorithms.
     pub const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
 
-    /// As a JWT names it.
+    /// The name in a JWT header.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",
@@ -50,14 +50,14 @@ impl JwtAlgorithm {
         }
     }
 
-    /// The one that has this name; `None`: none has it.
+    /// The algorithm with this name; `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 }
 
 impl Reading {
-    /// `None`: no issuer is set.
+    /// `None`: no issuer is configured.
     pub(super) fn jwt(&mut self) -> Option<Jwt> {
         let (issuer, audience, keys) = (
             self.text("jwt.issuer"),
@@ -108,7 +108,7 @@ impl Reading {
     }
 }
 
-/// Whether an address is of plain http, and leads nowhere else.
+/// Whether an address is plain http to this machine.
 fn is_of_this_machine(url: &str) -> bool {
     let host = url
         .strip_prefix("http://")

@@ -1,5 +1,5 @@
-//! Reads the settings from where they may stand, and checks all of them before it complains: a person who corrects one
-//! at a time starts the program many times.
+//! Reads the settings from all their sources and reports all invalid settings together. A person who sees one error at
+//! a time has to start the program many times.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,27 +14,27 @@ use super::{Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify
 use crate::infra::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
-/// The file that is read where none is named, if it is there.
+/// The settings file that is read by default, if it exists.
 const USUAL_FILE: &str = "vestnik.toml";
-/// Variables with a short name of their own.
+/// Environment variables with a short name.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
-/// A URL that leaves everything out.
+/// A URL without any parts.
 const EVERYTHING_FROM_THE_ENVIRONMENT: &str = "postgresql://";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where settings may stand, beside the defaults. Later ones win.
+/// Where settings are read from, in addition to the defaults. Later ones win.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// A file; `None` reads none.
+    /// The file; `None`: no file is read.
     pub file: Option<PathBuf>,
-    /// Variables of the environment; those that are none of ours are passed over.
+    /// Environment variables; unknown ones are ignored.
     pub environment: Vec<(String, String)>,
-    /// Names and values of the command line.
+    /// Names and values from the command line.
     pub flags: Vec<(String, String)>,
 }
 
 impl Sources {
-    /// The process's own: `--config FILE`, else `./vestnik.toml` where it is there.
+    /// The sources of this process: `--config FILE`, else `./vestnik.toml` if it exists.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|usual| usual.exists());
         Self {
@@ -47,16 +47,16 @@ impl Sources {
     }
 }
 
-/// One setting that cannot be used.
+/// One invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Its name, `section.key`.
     pub name: String,
-    /// What was given; `None` where it may be secret, or is missing.
+    /// The given value; `None`: it may be secret, or is missing.
     pub value: Option<String>,
-    /// Where it stood.
+    /// Where the value was read.
     pub place: String,
-    /// What would be allowed.
+    /// The allowed values.
     pub allowed: String,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with the settings.
+/// All invalid settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot be used:\n{}", if .0.len() == 1 { "a setting" } else { "some settings" },
     .0.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n"))]
@@ -95,7 +95,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
             Some((_, name)) => Some((*name).to_owned()),
             None => reading.name_of(variable),
         };
-        // An empty variable is how many tools say "none".
+        // Many tools set an empty variable to mean "none".
         if let Some(name) = name.filter(|_| !value.is_empty()) {
             reading.put(&name, Value::String(value.clone()), variable);
         }
@@ -115,7 +115,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     }
 }
 
-/// Whether a text says which settings there are, or may only change them.
+/// Whether a layer may define settings, or only change them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Begins,
@@ -124,10 +124,10 @@ enum Known {
 
 #[derive(Default)]
 pub(super) struct Reading {
-    /// By `section.key`: the value, and where it stood.
+    /// By `section.key`: the value, and where it was read.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
-    /// What libpq finds beside a URL of Postgres.
+    /// What libpq reads in addition to a Postgres URL.
     pub(super) surroundings: Surroundings,
 }
 
@@ -136,7 +136,7 @@ impl Reading {
         let table = match text.parse::<Table>() {
             Ok(table) => table,
             Err(error) => {
-                // Not the line itself, for it may hold a password.
+                // The line itself may hold a password, so it is not shown.
                 let line = error
                     .span()
                     .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
@@ -166,7 +166,7 @@ impl Reading {
         self.values.insert(name.to_owned(), (value, place.to_owned()));
     }
 
-    /// The setting that a variable names: `VESTNIK_SECTION_KEY`.
+    /// The setting for a variable `VESTNIK_SECTION_KEY`.
     fn name_of(&self, variable: &str) -> Option<String> {
         let wanted = variable.strip_prefix("VESTNIK_")?;
         let named = |name: &&String| name.replace('.', "_").eq_ignore_ascii_case(wanted);
@@ -191,14 +191,14 @@ impl Reading {
         });
     }
 
-    /// The same of a setting that goes wrong with others.
+    /// Reports the setting that is invalid in combination with others.
     pub(super) fn complain_of(&mut self, name: &str, allowed: &str) {
         if let Some((value, place)) = self.values.get(name).cloned() {
             self.complain(name, Some(&value), &place, allowed);
         }
     }
 
-    /// The value as `read` understands it, or a complaint that says what is allowed.
+    /// Parses the value with `read`; on failure reports the allowed values.
     pub(super) fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let (value, place) = self.values.get(name).cloned()?;
         let read = read(&value);
@@ -249,7 +249,7 @@ impl Reading {
         self.get(name, &allowed, read).unwrap_or(words[0].1)
     }
 
-    /// A URL of Postgres. It may hold a password, so what was given is never shown.
+    /// Parses a Postgres URL. It may hold a password, so the value is never shown.
     fn database_url(&mut self, name: &str) -> Option<SecretString> {
         let (value, place) = self.values.get(name).cloned()?;
         let url = value.as_str().unwrap_or_default();
@@ -264,7 +264,7 @@ impl Reading {
         Some(url)
     }
 
-    /// Everything is in the environment, as for psql without an argument.
+    /// An empty URL: everything comes from the environment, as for psql without an argument.
     fn database_of_the_environment(&mut self) -> Option<SecretString> {
         let url = SecretString::from(EVERYTHING_FROM_THE_ENVIRONMENT);
         if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {

@@ -17,22 +17,22 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Every setting, checked.
+/// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The HTTP server.
     pub http: Http,
-    /// The second one, for operators.
+    /// The second HTTP server, for operators.
     pub ops: Ops,
-    /// Its certificate; `None` serves plain http and ws.
+    /// The TLS certificate; `None` serves plain http and ws.
     pub tls: Option<Tls>,
-    /// Whose JWTs open stores, beside our own tokens; `None`: nobody's.
+    /// The issuer of JWTs that open stores, in addition to our own tokens; `None`: no issuer.
     pub jwt: Option<Jwt>,
-    /// The database that is served, where it is one.
+    /// The database, if one is served.
     pub database: Database,
-    /// The databases that are served, where they are several.
+    /// The databases, if several are served.
     pub databases: Vec<Shard>,
-    /// The private Postgres, used where no database is given.
+    /// The private Postgres, for when no database is configured.
     pub embedded: Embedded,
     /// The shop's tables.
     pub shop: Shop,
@@ -40,11 +40,11 @@ pub struct Config {
     pub journal: Journal,
     /// The live clients.
     pub session: Session,
-    /// What people answer.
+    /// People's answers.
     pub answers: Answers,
-    /// The durable sends; `None`: there is no bot, and no escalation.
+    /// The durable sends; `None`: no bot and no escalation.
     pub telegram: Option<Telegram>,
-    /// What is posted to stores' own addresses.
+    /// Webhooks.
     pub webhook: Webhook,
     /// The log.
     pub log: Log,
@@ -55,37 +55,37 @@ pub struct Config {
 pub struct Http {
     /// The address that panels connect to.
     pub listen: SocketAddr,
-    /// Origins of browsers' pages that may connect, beside the server's own.
+    /// Origins of web pages that may connect, in addition to the server's own.
     pub allowed_origins: Vec<String>,
-    /// Hosts that requests may name; empty: any.
+    /// Hosts that requests may name; empty: any host.
     pub hosts: Vec<String>,
-    /// Connections at once.
+    /// Maximum number of open connections.
     pub max_connections: usize,
-    /// Of them, those that have shown no valid token.
+    /// Maximum number of open connections without a valid token.
     pub max_unauthenticated: usize,
-    /// Of these, those from one address.
+    /// Maximum number of open connections without a valid token from one address.
     pub max_unauthenticated_per_address: usize,
-    /// Requests without a valid token from one address, a second.
+    /// Requests a second without a valid token from one address.
     pub requests_per_address: u32,
-    /// Requests with one token, a second.
+    /// Requests a second with one token.
     pub requests_per_token: u32,
-    /// Proxies that are believed whom they speak for.
+    /// Proxies whose forwarded client addresses are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether each of their connections begins with a PROXY header of version 2.
+    /// Whether each connection of these proxies begins with a PROXY header of version 2.
     pub proxy_protocol: bool,
 }
 
-/// Connections at once of the server for operators.
+/// Maximum number of open connections of the operators' server.
 pub const OPS_CONNECTIONS: usize = 64;
 
 /// The HTTP server for operators: `/healthz`, `/readyz`, `/metrics`.
 #[derive(Debug, Clone)]
 pub struct Ops {
-    /// Its address; `None`: there is none.
+    /// Its address; `None`: no such server.
     pub listen: Option<SocketAddr>,
 }
 
-/// Where the certificate is.
+/// The files of the certificate.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// PEM file with the certificate chain.
@@ -99,40 +99,41 @@ pub struct Tls {
 pub struct Database {
     /// Its URL, which may hold a password; `None`: the private Postgres.
     pub url: Option<SecretString>,
-    /// A direct address for LISTEN, where `url` is a transaction pooler.
+    /// A direct address for LISTEN if `url` is a transaction pooler; `None`: `url` serves for both.
     pub listen_url: Option<SecretString>,
-    /// Whether the triggers ring.
+    /// Whether the triggers notify.
     pub notify: Notify,
-    /// The first half of the keys of the two advisory locks of NOTIFY suppression; the triggers know it since the last migration.
+    /// The first half of the keys of the two advisory locks of NOTIFY suppression. The triggers use the value of the
+    /// last migration.
     pub notify_lock_key: i32,
-    /// Share of Postgres' notification queue in use above which orders do not notify, 0 to 1.
+    /// Share of the Postgres notification queue in use above which orders do not notify, 0 to 1.
     pub notify_queue_limit: f64,
-    /// After this long a sleeping feed reads though nothing rang. It finds nothing.
+    /// Interval after which an idle feed reads without a notification. It should find nothing.
     pub safety_read: Duration,
-    /// Connections for replays, changes of status, and what runs in the background.
+    /// Connections for replays, status changes, and background work.
     pub pool_size: usize,
-    /// Connections for tokens and acknowledgements alone.
+    /// Connections for tokens and acknowledgements only.
     pub token_pool_size: usize,
-    /// Connections for lists, history and figures.
+    /// Connections for lists, history and statistics.
     pub read_pool_size: usize,
-    /// Whether `serve` migrates first.
+    /// Whether `serve` migrates before it starts.
     pub migrate_on_start: bool,
 }
 
 /// One of several databases.
 #[derive(Debug, Clone)]
 pub struct Shard {
-    /// What it is called here.
+    /// Its name in the settings.
     pub name: String,
-    /// Where it is.
+    /// Its settings.
     pub database: Database,
-    /// The stores that live there; `None`: it is asked.
+    /// The stores in this database; `None`: the database is queried.
     pub stores: Option<BTreeSet<String>>,
     /// Its bot.
     pub telegram: Option<Telegram>,
 }
 
-/// How the feed hears of new events.
+/// How the feed learns of new events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
     /// By LISTEN.
@@ -144,54 +145,55 @@ pub enum Notify {
 /// The private Postgres.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// Where it keeps its data.
+    /// The directory of its data.
     pub directory: PathBuf,
 }
 
 /// The shop's tables.
 #[derive(Debug, Clone)]
 pub struct Shop {
-    /// Whose they are.
+    /// Who manages them.
     pub schema: ShopSchema,
-    /// Where the backup before V23 is written.
+    /// The directory for the backup before V23.
     pub backup_directory: PathBuf,
 }
 
-/// Whose the shop's tables are.
+/// Who manages the shop's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShopSchema {
     /// Vestnik makes and migrates `orders` and `bookings`.
     Reference,
-    /// Vestnik leaves them alone.
+    /// The shop manages its own tables; Vestnik does not migrate them.
     Own,
 }
 
 /// The journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// How long events are kept.
+    /// Retention of events.
     pub retention: Duration,
-    /// Between two comparisons of the attached tables with it; `None`: there are none.
+    /// Interval of the reconciler; `None`: the reconciler is off.
     pub reconcile_interval: Option<Duration>,
 }
 
 /// The live clients.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Between two pings, which a heartbeat message goes with.
+    /// Interval of pings and heartbeat messages.
     pub ping_interval: Duration,
-    /// Bytes of events that may wait for one session.
+    /// Maximum bytes of queued events for one session.
     pub queue_bytes: usize,
-    /// Sessions of one store on this node.
+    /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
-    /// Sessions of one store that one token may have on this node: fewer, so that no token takes a store's last place.
+    /// Maximum sessions of one store with one token on this node. It is lower, so that one token cannot use all
+    /// sessions of a store.
     pub max_per_token: usize,
 }
 
-/// What people answer.
+/// People's answers.
 #[derive(Debug, Clone)]
 pub struct Answers {
-    /// For how long after a step a person may take it back.
+    /// How long after a status change a person may undo it.
     pub step_back: Duration,
 }
 
@@ -200,31 +202,31 @@ pub struct Answers {
 pub struct Telegram {
     /// The bot's token.
     pub token: SecretString,
-    /// Where the Bot API is.
+    /// The base URL of the Bot API.
     pub api_url: String,
-    /// The proxy on the way there, http, https, socks5 or socks5h; `None`: as the environment says. It may hold a password.
+    /// The proxy for the Bot API: http, https, socks5 or socks5h; `None`: from the environment. It may hold a password.
     pub proxy: Option<SecretString>,
-    /// The directory of the operator's own texts.
+    /// The directory of the operator's own message texts.
     pub texts: Option<PathBuf>,
-    /// An event older than this when it is planned is told in a digest.
+    /// An event older than this when its delivery is planned goes into a digest.
     pub stale: Duration,
-    /// Messages that may wait for one chat; above: digests.
+    /// Maximum queued messages for one chat; beyond it the chat receives digests.
     pub digest_threshold: usize,
-    /// How long Telegram may take to answer a message.
+    /// Deadline for Telegram's response to a message.
     pub deadline: Duration,
-    /// How long a send belongs to its node. Longer than the deadline.
+    /// Duration of the lease of a delivery. Longer than the deadline.
     pub lease: Duration,
 }
 
-/// What is posted to stores' own addresses.
+/// Webhooks.
 #[derive(Debug, Clone, Copy)]
 pub struct Webhook {
-    /// Whether plain http and addresses of the own network may be called, too.
+    /// Whether webhooks may use plain http and private network addresses.
     pub allow_private: bool,
 }
 
 impl Telegram {
-    /// Whether there is a bot.
+    /// Whether a bot is configured.
     pub fn is_on(&self) -> bool {
         !self.token.expose_secret().is_empty()
     }
@@ -235,11 +237,11 @@ impl Telegram {
 pub struct Log {
     /// A tracing filter.
     pub filter: String,
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// How a log line looks.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -249,7 +251,7 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The settings of each database that is served, and its place among several.
+    /// The settings of each served database, and its index.
     pub fn shards(&self) -> Vec<(Self, Option<Shard>)> {
         if self.databases.is_empty() {
             return vec![(self.clone(), None)];

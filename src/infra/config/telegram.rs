@@ -8,11 +8,11 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Between a message's deadline and the end of its lease, seconds at least: the settlement needs them.
+/// Minimum time between a message's deadline and the end of its lease, seconds. The node records the result in it.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {
-    /// Whether there is a bot is for its token to say: the rest is read all the same.
+    /// Reads the section. The token decides whether there is a bot; all other settings are checked in any case.
     pub(super) fn telegram(&mut self) -> Telegram {
         let api_url = |value: &Value| {
             let url = value.as_str()?;
@@ -41,7 +41,7 @@ impl Reading {
         telegram
     }
 
-    /// The address of a proxy. It may hold a password, so what was given is never shown. Empty: none.
+    /// A proxy address. It may hold a password, so the value is never shown. Empty: none.
     fn proxy(&mut self, name: &str) -> Option<SecretString> {
         const KINDS: [&str; 4] = ["http://", "https://", "socks5://", "socks5h://"];
         let is_good = |text: &str| KINDS.iter().any(|kind| text.starts_with(kind)) && reqwest::Proxy::all(text).is_ok();
@@ -50,7 +50,7 @@ impl Reading {
         (!proxy.is_empty()).then(|| SecretString::from(proxy))
     }
 
-    /// A text that is never shown. Empty: none.
+    /// A secret text that is never shown. Empty: none.
     fn secret(&mut self, name: &str, is_good: impl Fn(&str) -> bool, allowed: &str) -> String {
         let Some((value, place)) = self.values.get(name).cloned() else {
             return String::new();
@@ -65,7 +65,7 @@ impl Reading {
     }
 }
 
-/// A number, a colon, and a secret: `123456:ABC-DEF1234ghIkl`.
+/// The form of a bot token: a number, a colon, and a secret: `123456:ABC-DEF1234ghIkl`.
 pub(super) fn is_bot_token(text: &str) -> bool {
     text.split_once(':').is_some_and(|(number, secret)| {
         !number.is_empty()

@@ -1,4 +1,4 @@
-//! A connection string, in either form that libpq takes, with what it leaves out filled in.
+//! Parses a connection string, in either form that libpq accepts, and fills in the missing parts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use tokio_postgres::config::Host;
 use super::libpq::Surroundings;
 use super::tls::Tls;
 
-/// What tokio-postgres takes. Everything else is read here, refused, or ignored and named.
+/// Parameters that tokio-postgres handles. All others are handled here, rejected, or ignored with a message.
 const TAKEN: [&str; 17] = [
     "user",
     "password",
@@ -31,7 +31,8 @@ const TAKEN: [&str; 17] = [
     "channel_binding",
     "load_balance_hosts",
 ];
-/// What would make the connection less safe than was asked for if it were ignored, and the values that ask for nothing.
+/// Parameters that must not be ignored, because the connection would be less safe than requested, with their harmless
+/// values.
 const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
     ("requirepeer", &[]),
     ("require_auth", &[]),
@@ -39,7 +40,7 @@ const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
     ("sslcrldir", &[]),
     ("sslpassword", &[]),
 ];
-/// Of libpq, and without a meaning here.
+/// Parameters of libpq without a meaning here.
 const WITHOUT_MEANING: [&str; 6] = [
     "fallback_application_name",
     "client_encoding",
@@ -49,7 +50,7 @@ const WITHOUT_MEANING: [&str; 6] = [
     "gssdelegation",
 ];
 
-/// Why a connection string cannot be used. It never shows the string, which may hold a password.
+/// Why a connection string cannot be used. The error never shows the string, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub String);
@@ -60,12 +61,12 @@ impl Unreadable {
     }
 }
 
-/// Names and values.
+/// Parameter names and values.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
-    /// Of a URL, or of `name=value` pairs.
+    /// Parses a URL, or `name=value` pairs.
     fn read(text: &str) -> Result<Self, Unreadable> {
         match text.split_once("://") {
             Some((scheme, rest)) => {
@@ -103,7 +104,7 @@ impl Parameters {
                 .split_once('=')
                 .ok_or_else(|| Unreadable::new("behind the ? it has a parameter without a value"))?;
             match (decoded(name)?.as_str(), decoded(value)?) {
-                // As libpq does for JDBC.
+                // Same as libpq, for JDBC.
                 ("ssl", value) if value == "true" => parameters.put("sslmode", "require".into()),
                 (name, value) => parameters.put(name, value),
             }
@@ -127,35 +128,35 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// An empty value is none.
+    /// An empty value counts as missing.
     fn put(&mut self, name: &str, value: String) {
         if !value.is_empty() {
             self.0.insert(name.to_owned(), value);
         }
     }
 
-    /// Puts a value where there is none.
+    /// Sets a value if there is none.
     pub fn or_insert(&mut self, name: &str, value: &str) {
         self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
 
-    /// Whether there is a value.
+    /// Whether the parameter has a value.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// A value.
+    /// The value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// A value, which nobody else is to read.
+    /// Removes and returns a value.
     pub fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
 }
 
-/// The names and the ports of `host[:port],...`. A host may be an IPv6 address in brackets.
+/// The hosts and ports of `host[:port],...`. A host may be an IPv6 address in brackets.
 fn hosts_and_ports(text: &str) -> Result<(String, String), Unreadable> {
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     for host in text.split(',') {
@@ -188,7 +189,7 @@ fn decoded(text: &str) -> Result<String, Unreadable> {
         .into_owned())
 }
 
-/// The value that a text begins with, and what is behind it.
+/// Splits off the first value of a text.
 fn value(text: &str) -> Result<(String, &str), Unreadable> {
     let quoted = text.strip_prefix('\'');
     let mut value = String::new();
@@ -207,14 +208,14 @@ fn value(text: &str) -> Result<(String, &str), Unreadable> {
     }
 }
 
-/// Where a Postgres is, and how it is to be reached.
+/// The address of a Postgres, and how to connect to it.
 #[derive(Clone)]
 pub struct Address {
-    /// As tokio-postgres takes it. Its `sslmode` is of no account: `tls` says what is tried.
+    /// The configuration for tokio-postgres. Its `sslmode` is not used: `tls` decides what is tried.
     pub config: tokio_postgres::Config,
     /// Whether and how the connection is encrypted, and what is verified.
     pub tls: Tls,
-    /// Names of parameters that mean nothing here, such as Prisma's.
+    /// Names of parameters without a meaning here, such as Prisma's.
     pub ignored: Vec<String>,
 }
 
@@ -227,7 +228,7 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Reads a connection string; an empty one leaves everything to the surroundings.
+    /// Parses a connection string; for an empty one everything comes from the environment.
     pub fn read(text: &SecretString, surroundings: &Surroundings) -> Result<Self, Unreadable> {
         let mut parameters = Parameters::read(text.expose_secret())?;
         surroundings.fill(&mut parameters)?;
@@ -261,7 +262,7 @@ impl Address {
         })
     }
 
-    /// The variables by which a program of Postgres finds the same, but for PGSERVICE, which must not be set.
+    /// The environment variables that connect a Postgres program to the same address; PGSERVICE must not be set.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let host = self.config.get_hosts().first().map(|host| match host {

@@ -1,7 +1,7 @@
-//! A connection for statements, with the same manners whether Postgres itself answers or a pooler stands before it.
+//! A connection for statements, with the same interface for Postgres itself and for a pooler.
 //!
-//! Directly, a statement is prepared once, and our settings are the session's. Behind a pooler nothing is prepared and
-//! nothing is set for longer than a transaction: a statement of its own gets one around it, in the same flight.
+//! A direct connection prepares each statement once, and keeps our settings. Behind a pooler nothing is prepared, and
+//! no setting outlives a transaction: a single statement gets its own transaction, sent together with it.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
-/// Ours, instead of what a role, a database or a server was given for its applications. Each of our waits has a bound of
-/// its own.
+/// Our settings, which replace those that a role, database or server has for its applications. Each of our waits has
+/// its own time limit.
 const SETTINGS: [(&str, &str); 8] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -31,15 +31,15 @@ const SETTINGS: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
 ];
-/// How a transaction begins behind a pooler. `idle_session_timeout` is the pooler's own affair.
+/// Start of a transaction behind a pooler. `idle_session_timeout` is the pooler's own concern.
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
-/// Whether Postgres itself is at the other end.
+/// Whether the connection is direct.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Direct,
-    /// With what each transaction begins with.
+    /// Through a pooler, with the statements that start each transaction.
     Pooled {
         begin: String,
     },
@@ -54,8 +54,8 @@ pub struct Client {
 }
 
 impl Drop for Client {
-    /// A pooler forgets a client that is gone, and with it what a cancellation is about: so one with an abandoned
-    /// statement stays until that has ended.
+    /// A pooler drops the pending cancellation of a client that disconnects. So a connection with an abandoned
+    /// statement stays open until the statement has ended.
     fn drop(&mut self) {
         match self.canceller.is_abandoned() {
             true => flight::linger(self.driver.abort_handle()),
@@ -64,8 +64,8 @@ impl Drop for Client {
     }
 }
 
-/// The statements of a connection or a transaction: the same words as tokio-postgres has for them. Each is boxed, for
-/// whoever awaits many of them would keep room for the largest.
+/// The statements of a connection or a transaction, with the names of tokio-postgres. Each future is boxed; otherwise a
+/// caller that awaits many of them would reserve memory for the largest.
 macro_rules! statements {
     () => {
         /// Prepares a statement, once for the connection.
@@ -78,7 +78,7 @@ macro_rules! statements {
             }
         }
 
-        /// Every row of the answer, in its order.
+        /// All rows of the result, in order.
         pub async fn query(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Vec<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed(text, &typed(parameters)).await,
@@ -90,7 +90,7 @@ macro_rules! statements {
             }
         }
 
-        /// The only row of the answer; another number of rows is an error.
+        /// The only row of the result; another number of rows is an error.
         pub async fn query_one(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Row> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_one(text, &typed(parameters)).await,
@@ -105,7 +105,7 @@ macro_rules! statements {
             }
         }
 
-        /// The row, if there is one.
+        /// The row, or `None`; several rows are an error.
         pub async fn query_opt(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Option<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_opt(text, &typed(parameters)).await,
@@ -120,7 +120,7 @@ macro_rules! statements {
             }
         }
 
-        /// How many rows it was about.
+        /// Executes a statement; returns the number of affected rows.
         pub async fn execute(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<u64> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => {
@@ -138,7 +138,7 @@ macro_rules! statements {
             }
         }
 
-        /// The rows as they come.
+        /// The rows as a stream.
         pub async fn query_raw(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Rows> {
             let values = || parameters.iter().copied();
             let rows = match sql.spoken() {
@@ -155,19 +155,19 @@ macro_rules! statements {
             Ok(Rows::new(rows, Arc::clone(&self.canceller)))
         }
 
-        /// All rows of a statement that is not worth preparing.
+        /// All rows of a statement that is not prepared.
         pub async fn query_typed(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
             self.alone(Box::pin(self.inner.query_typed(sql, parameters)))
                 .await
         }
 
-        /// The one row of it.
+        /// The only row of a statement that is not prepared.
         pub async fn query_typed_one(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Row> {
             self.alone(Box::pin(self.inner.query_typed_one(sql, parameters)))
                 .await
         }
 
-        /// The row of it, if there is one.
+        /// The row of a statement that is not prepared, or `None`.
         pub async fn query_typed_opt(
             &self,
             sql: &str,
@@ -177,7 +177,7 @@ macro_rules! statements {
                 .await
         }
 
-        /// Its rows as they come.
+        /// The rows of a statement that is not prepared, as a stream.
         pub async fn query_typed_raw(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Rows> {
             let parameters = parameters.iter().map(|(value, kind)| (*value, kind.clone()));
             let rows = self
@@ -186,12 +186,12 @@ macro_rules! statements {
             Ok(Rows::new(rows, Arc::clone(&self.canceller)))
         }
 
-        /// Statements without parameters.
+        /// Executes statements without parameters.
         pub async fn batch_execute(&self, sql: &str) -> Result<()> {
             self.under_way(Box::pin(self.inner.batch_execute(sql))).await
         }
 
-        /// Waits for what Postgres does; tells it to stop where the wait is given up.
+        /// Waits for a statement; cancels it in Postgres if the future is dropped.
         async fn under_way<T>(&self, statement: impl Future<Output = T>) -> T {
             under_way(&self.canceller, statement).await
         }
@@ -199,7 +199,7 @@ macro_rules! statements {
 }
 
 impl Client {
-    /// Over a connection that has just been made, and that a task drives: looks who answers, and sets what may be set.
+    /// Wraps a new connection, which a task drives. Detects a pooler, and applies the settings that are possible.
     pub(super) async fn greet(
         client: tokio_postgres::Client,
         driver: JoinHandle<()>,
@@ -207,9 +207,9 @@ impl Client {
     ) -> Result<Self> {
         let cancel = client.cancel_token();
         let told = pooler::told_process(&client).await.unwrap_or_default();
-        // Its own task would end with it: see `drop`.
+        // The driver is a separate task, because it would otherwise end with this future: see `drop`.
         let inner = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        // One that this server is too old for is left out.
+        // A setting that this server version does not know is skipped.
         let settings = SETTINGS
             .map(|(name, value)| format!("('{name}', '{value}')"))
             .join(", ");
@@ -236,12 +236,12 @@ impl Client {
         })
     }
 
-    /// Whether a pooler stands before Postgres.
+    /// Whether the connection goes through a pooler.
     pub fn is_pooled(&self) -> bool {
         self.way != Way::Direct
     }
 
-    /// Settings for all that this connection does from here on.
+    /// Adds settings for all later statements of this connection.
     pub async fn set(&mut self, settings: &[(&str, &str)]) -> Result<()> {
         let each = |word: &str| {
             let all = settings.iter().map(|(name, value)| format!("{word} {name} = {value}"));
@@ -258,17 +258,17 @@ impl Client {
 
     statements!();
 
-    /// Whether it has ended, or its last statement was abandoned.
+    /// Whether the connection has ended, or its last statement was abandoned.
     pub fn is_closed(&self) -> bool {
         self.inner.is_closed() || self.canceller.is_abandoned()
     }
 
-    /// The connection as tokio-postgres has it, for what is no statement.
+    /// The connection of tokio-postgres, for operations that are not statements.
     pub fn raw(&self) -> &tokio_postgres::Client {
         &self.inner
     }
 
-    /// A transaction that may write.
+    /// Begins a transaction that may write.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>> {
         self.begin(IsolationLevel::ReadCommitted, false).await
     }
@@ -294,14 +294,15 @@ impl Client {
         })
     }
 
-    /// Behind a pooler a transaction around one statement. All of it is sent before any answer is waited for, so that
-    /// it is over whoever waits for it.
+    /// Behind a pooler: a transaction around one statement. All messages are sent before the first response is awaited,
+    /// so the transaction ends even if the caller stops waiting.
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         let Way::Pooled { begin } = &self.way else {
             return self.under_way(statement).await;
         };
         let ended = async {
-            // Sent when it is polled first. Its answer comes behind all rows, which the caller may not have read yet.
+            // The message is sent at the first poll. Its response comes after all rows, which the caller may not have
+            // read yet.
             self.inner.batch_execute("commit").now_or_never()
         };
         let all = Box::pin(join3(self.inner.batch_execute(begin), statement, ended));
@@ -322,7 +323,7 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     statements!();
 
-    /// A part that can fail without the whole.
+    /// Begins a savepoint: a part that can fail without the whole transaction.
     pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
         Ok(Transaction {
             inner: self.inner.transaction().await?,
@@ -331,7 +332,7 @@ impl Transaction<'_> {
         })
     }
 
-    /// Rows that are fetched by and by. It is to be dropped before the transaction ends.
+    /// Opens a portal, whose rows are fetched in portions. Drop the portal before the transaction ends.
     pub async fn portal(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Portal> {
         let statement = self.under_way(Box::pin(self.inner.prepare(sql))).await?;
         self.under_way(Box::pin(self.inner.bind(&statement, parameters))).await
@@ -342,12 +343,12 @@ impl Transaction<'_> {
         self.under_way(Box::pin(self.inner.query_portal(portal, rows))).await
     }
 
-    /// Ends it, and keeps what it has done.
+    /// Commits.
     pub async fn commit(self) -> Result<()> {
         self.inner.commit().await
     }
 
-    /// Ends it, and keeps nothing.
+    /// Rolls back.
     pub async fn rollback(self) -> Result<()> {
         self.inner.rollback().await
     }

@@ -1,5 +1,5 @@
-//! A statement under way. One that nobody waits for any more is cancelled in Postgres, so that it stops working for
-//! nobody; and its connection is not lent again, for the cancellation may reach it late.
+//! A running statement. If its caller stops waiting, it is cancelled in Postgres, so that it does not use resources in
+//! vain. Its connection is not lent again, because the cancellation may arrive late.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Row, RowStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How long a cancellation may take. Without it the statement ends by itself, or by its connection.
+/// Time limit of a cancellation. Without a cancellation the statement ends by itself, or with its connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
-/// A pooler forgets a cancellation whose sender has gone before it is passed on, and tokio-postgres goes at once: after so
-/// long it is sent again. One that comes when nothing is under way does nothing.
+/// Delay before a cancellation is sent again. A pooler drops a cancellation whose sender disconnects before it is
+/// passed on, and tokio-postgres disconnects at once. A cancellation without a running statement has no effect.
 const AGAIN_TO_A_POOLER: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(500),
     Duration::from_secs(2),
 ];
 
-/// Cancels what is under way on a connection.
+/// Cancels the running statement of a connection.
 pub struct Canceller {
     token: CancelToken,
     connector: MakeRustlsConnect,
@@ -33,7 +33,7 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// Of this connection.
+    /// The canceller of this connection.
     pub fn new(token: CancelToken, connector: MakeRustlsConnect, is_pooled: bool) -> Self {
         Self {
             token,
@@ -70,7 +70,7 @@ impl Canceller {
     }
 }
 
-/// Waits for a statement; cancels it where the wait is given up.
+/// Waits for a statement; cancels it if the future is dropped.
 pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Output = T>) -> T {
     let flight = Flight(Some(canceller));
     let answer = statement.await;
@@ -78,7 +78,7 @@ pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Out
     answer
 }
 
-/// Ends the connection of an abandoned statement that its cancellation has not ended.
+/// Closes the connection of an abandoned statement if the cancellation has not ended the statement.
 pub fn linger(connection: AbortHandle) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(async move {
@@ -105,14 +105,14 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// Rows as they come.
+/// The rows of a statement as a stream.
 pub struct Rows {
     rows: Pin<Box<RowStream>>,
     under_way: Option<Arc<Canceller>>,
 }
 
 impl Rows {
-    /// Of a statement of this connection.
+    /// The rows of a statement of this connection.
     pub fn new(rows: RowStream, canceller: Arc<Canceller>) -> Self {
         Self {
             rows: Box::pin(rows),
@@ -120,7 +120,7 @@ impl Rows {
         }
     }
 
-    /// Needs no more of them: what there is of it is thrown away.
+    /// Discards the remaining rows.
     pub fn leave(mut self) {
         self.under_way = None;
     }
@@ -129,7 +129,7 @@ impl Rows {
 impl Stream for Rows {
     type Item = Result<Row, tokio_postgres::Error>;
 
-    /// Behind its end it goes on to have ended: tokio-postgres' own says that the connection is closed.
+    /// After its end the stream stays ended; the stream of tokio-postgres would report a closed connection.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.under_way.is_none() {
             return Poll::Ready(None);

@@ -1,4 +1,5 @@
-//! What a connection and a transaction have in common: ours, and those of tokio-postgres where a session is needed.
+//! The common interface of connections and transactions: ours, and those of tokio-postgres for uses that need one
+//! backend.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -8,54 +9,54 @@ use super::statement::{Parameters, Spoken, Sql, Statement};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
-/// Whatever statements can be given to.
+/// A connection or a transaction.
 pub trait GenericClient: Sync {
-    /// Prepares a statement, once for the connection where it is one of ours.
+    /// Prepares a statement; our own connections prepare it once.
     fn prepare_cached(&self, sql: &str) -> impl Future<Output = Result<Statement>> + Send;
 
-    /// Every row of the answer, in its order.
+    /// All rows of the result, in order.
     fn query(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
-    /// The only row of the answer; another number of rows is an error.
+    /// The only row of the result; another number of rows is an error.
     fn query_one(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<Row>> + Send;
 
-    /// The row, if there is one.
+    /// The row, or `None`; several rows are an error.
     fn query_opt(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<Option<Row>>> + Send;
 
-    /// How many rows it was about.
+    /// Executes a statement; returns the number of affected rows.
     fn execute(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<u64>> + Send;
 
-    /// All rows of a statement that is not worth preparing.
+    /// All rows of a statement that is not prepared.
     fn query_typed(
         &self,
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
-    /// The row of it, if there is one.
+    /// The row of a statement that is not prepared, or `None`.
     fn query_typed_opt(
         &self,
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> impl Future<Output = Result<Option<Row>>> + Send;
 
-    /// Statements without parameters.
+    /// Executes statements without parameters.
     fn batch_execute(&self, sql: &str) -> impl Future<Output = Result<()>> + Send;
 }
 

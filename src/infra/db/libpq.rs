@@ -1,5 +1,5 @@
-//! What libpq reads of a Postgres' address beside the connection string: the environment, the service file and the
-//! password file.
+//! Settings that libpq reads in addition to the connection string: the environment, the service file and the password
+//! file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::address::{Parameters, Unreadable};
 
-/// Variables, and the parameter that each stands for. Ours are set deliberately: the application's name and the time-out.
+/// Environment variables with their parameters. Application name and time-out are missing, because we set our own.
 const VARIABLES: [(&str, &str); 24] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -35,32 +35,32 @@ const VARIABLES: [(&str, &str); 24] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
 ];
-/// Those of them that say which Postgres is meant: where one is set, no private Postgres is started.
+/// The variables that select a Postgres: if one is set, no private Postgres is started.
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
-/// Where the service file of the whole machine is.
+/// The machine's service file.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
-/// Where a local Postgres has its socket: Debian's directory, and that of Postgres itself.
+/// Socket directories of a local Postgres: Debian's, and the default of Postgres itself.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-/// Where the files of a user are, within the home directory.
+/// The user's files, relative to the home directory.
 const USER_DIRECTORY: &str = ".postgresql";
 
-/// Where libpq looks.
+/// The places that libpq reads.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     variables: HashMap<String, String>,
 }
 
 impl Surroundings {
-    /// With these variables of the environment.
+    /// Uses these environment variables.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        // An empty variable is how many tools say "none".
+        // Many tools set an empty variable to mean "none".
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
         Self {
             variables: variables.collect(),
         }
     }
 
-    /// The process's own.
+    /// Uses the environment of this process.
     pub fn of_process() -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -68,13 +68,13 @@ impl Surroundings {
         Self::new(std::env::vars_os().filter_map(text))
     }
 
-    /// Whether the environment says which Postgres is meant.
+    /// Whether the environment selects a Postgres.
     pub fn name_a_postgres(&self) -> bool {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
 
-    /// Fills in what the connection string leaves out: from the service that it or the environment names, then from the
-    /// environment, then the password file.
+    /// Fills in what the connection string leaves out: first from the service that it or the environment names, then
+    /// from the environment, then from the password file.
     pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
         let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));
@@ -84,7 +84,7 @@ impl Surroundings {
             }
         }
         for (variable, name) in VARIABLES {
-            // An address in the environment is of the host in the environment.
+            // A PGHOSTADDR in the environment belongs to the PGHOST in the environment.
             if name == "hostaddr" && names_a_host {
                 continue;
             }
@@ -110,7 +110,7 @@ impl Surroundings {
         Ok(())
     }
 
-    /// A file in the user's own directory for Postgres, if it is there.
+    /// A file in the user's own directory for Postgres, if it exists.
     pub fn user_file(&self, name: &str) -> Option<PathBuf> {
         let path = self.home()?.join(USER_DIRECTORY).join(name);
         path.exists().then_some(path)
@@ -124,7 +124,7 @@ impl Surroundings {
         self.variables.get(name).cloned()
     }
 
-    /// What a service is: from the user's own file, else the machine's.
+    /// The settings of a service: from the user's service file, else the machine's.
     fn service(&self, name: &str) -> Result<Vec<(String, String)>, Unreadable> {
         let own = self.variable("PGSERVICEFILE").map(PathBuf::from);
         let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));
@@ -169,7 +169,7 @@ fn section(text: &str, name: &str) -> Option<Vec<(String, String)>> {
     )
 }
 
-/// The password that a password file has for this address. One that others may read is not used, as libpq does not.
+/// The password for this address in a password file. A file that others may read is ignored, as in libpq.
 fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -177,7 +177,7 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
         return None;
     }
     let host = parameters.get("host")?.split(',').next()?;
-    // A password file says localhost for the usual socket.
+    // A password file uses localhost for the default socket.
     let host = match SOCKET_DIRECTORIES.contains(&host) {
         true => "localhost",
         false => host,
@@ -194,7 +194,7 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
     text.lines().find_map(|line| password_in(line, asked))
 }
 
-/// The password of a line `host:port:database:user:password`, if it is for this address.
+/// The password of a line `host:port:database:user:password`, if the line matches this address.
 fn password_in(line: &str, asked: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;

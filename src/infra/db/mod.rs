@@ -1,7 +1,7 @@
-//! Connections to Postgres: single ones and the pool, with the same settings everywhere.
+//! Connections to Postgres, single ones and pools, with the same settings everywhere.
 //!
-//! A half-open connection is silent, so each one has TCP keepalives and a `tcp_user_timeout`: the defaults of the
-//! operating system would notice after two hours.
+//! A half-open connection gives no error, so each connection has TCP keepalives and a `tcp_user_timeout`. The defaults
+//! of the operating system would report it only after two hours.
 
 mod address;
 mod client;
@@ -35,39 +35,39 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::infra::config;
 
-/// How long one attempt to connect may take.
+/// Time limit of one attempt to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long Postgres may take to answer a short statement: [`with_timeout`].
+/// Time limit of a short statement: [`with_timeout`].
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// A list, a page of the history, or figures: beyond that Postgres gives up by itself.
+/// Statement time-out of a list, a page of the history, or statistics; Postgres itself enforces it.
 const READ_SETTINGS: [(&str, &str); 1] = [("statement_timeout", "'5s'")];
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The URL is missing.
     #[error("no database is given: set DATABASE_URL, or start `vestnik` here, which has one of its own")]
     Missing,
-    /// The URL cannot be read. Its text is not shown, for it may hold a password.
+    /// The URL is invalid. The error does not show it, because it may hold a password.
     #[error("DATABASE_URL cannot be read ({0}): it looks like postgres://user:password@host:5432/name")]
     Url(#[from] Unreadable),
-    /// Postgres refused, or is not there.
+    /// Postgres refused the connection, or is not reachable.
     #[error("cannot connect to Postgres: {}", refusal(.0))]
     Connect(tokio_postgres::Error),
-    /// It took too long.
+    /// The attempt took too long.
     #[error("cannot connect to Postgres: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
-    /// The pool could not be made.
+    /// The pool could not be created.
     #[error("cannot make the connection pool: {0}")]
     Pool(#[from] deadpool::managed::BuildError),
     /// The certificates could not be used.
     #[error("cannot prepare TLS for Postgres: {0}")]
     Tls(#[from] tls::Error),
-    /// A session of its own is needed, and a pooler gives none.
+    /// The task needs a backend of its own, and a pooler does not provide one.
     #[error(
         "a transaction pooler stands before Postgres, and gives no session of its own: set database.listen_url to \
          Postgres' direct address"
@@ -75,7 +75,7 @@ pub enum Error {
     Pooled,
 }
 
-/// What Postgres or the operating system says, in one line.
+/// The error of Postgres or the operating system, in one line.
 pub fn reason(error: &tokio_postgres::Error) -> String {
     use std::error::Error as _;
     match (error.as_db_error(), error.source()) {
@@ -88,7 +88,7 @@ pub fn reason(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Why a connection was refused, and what to do where that is ours to say.
+/// Why a connection was refused, with the remedy if we know it.
 fn refusal(error: &tokio_postgres::Error) -> String {
     let advice = match tls::problem(error) {
         Some(tls::Problem::Untrusted) => {
@@ -103,7 +103,7 @@ fn refusal(error: &tokio_postgres::Error) -> String {
     format!("{}{advice}", reason(error))
 }
 
-/// The address with our manners: keepalives, time-outs, a name that `pg_stat_activity` shows.
+/// The address with our settings: keepalives, time-outs, an application name for `pg_stat_activity`.
 pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     let mut address = Address::read(url, &Surroundings::of_process())?;
     address
@@ -120,7 +120,7 @@ pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     Ok(address)
 }
 
-/// Says once how an address is reached, and what of its URL means nothing here.
+/// Logs once how an address is reached, and which parameters of its URL are ignored.
 pub fn introduce(url: &SecretString, database: Option<&str>) -> Result<(), Error> {
     let address = parse(url, "introduction")?;
     warn_of_ignored(&address);
@@ -135,10 +135,10 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// A connection whose messages the caller drives: LISTEN needs them.
+/// A connection whose messages the caller polls: LISTEN needs this.
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
-/// One connection and its driver, not yet running.
+/// A connection and its driver, which is not running yet.
 pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -155,7 +155,7 @@ async fn connect_with(
     }
 }
 
-/// Tries what `sslmode` allows. Of two refusals the server's own says more than one of the handshake.
+/// Tries the methods that `sslmode` allows. If both fail, the server's own error is preferred to that of the handshake.
 async fn reach(
     mut address: Address,
     connector: &MakeRustlsConnect,
@@ -174,7 +174,7 @@ async fn reach(
     Err(refused.map_or(Error::TimedOut, Error::Connect))
 }
 
-/// Runs a connection until its client is dropped.
+/// Drives a connection until its client is dropped.
 fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -183,7 +183,7 @@ fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// One connection; its driver runs until the client is dropped.
+/// Opens a connection; its driver runs until the client is dropped.
 pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -195,7 +195,7 @@ pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error>
     }
 }
 
-/// One connection that has a session of Postgres for itself: for locks, and for settings that last.
+/// Opens a connection with a backend of its own: for locks, and for settings that last.
 pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_postgres::Client, Error> {
     let (client, connection) = connect_raw(url, role).await?;
     drive(connection);
@@ -203,7 +203,7 @@ pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_pos
     Ok(client)
 }
 
-/// Refuses a connection whose session is lent to others between two transactions.
+/// Rejects a connection whose backend serves other clients between two transactions.
 pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) -> Result<(), Error> {
     let look = async {
         let told = pooler::told_process(client).await.ok();
@@ -230,14 +230,14 @@ pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) 
     }
 }
 
-/// One connection to the configured database, for a command.
+/// Opens a connection to the configured database, for a command.
 pub async fn connect(database: &config::Database) -> Result<Client, Error> {
     let url = database.url.as_ref().ok_or(Error::Missing)?;
     warn_of_ignored(&parse(url, "command")?);
     connect_as(url, "command").await
 }
 
-/// One connection with a session of its own, for a command that changes the shop's tables.
+/// Opens a connection with a backend of its own, for a command that changes the shop's tables.
 pub async fn connect_directly(database: &config::Database, role: &str) -> Result<tokio_postgres::Client, Error> {
     let url = database.listen_url.as_ref().or(database.url.as_ref());
     let url = url.ok_or(Error::Missing)?;
@@ -245,34 +245,33 @@ pub async fn connect_directly(database: &config::Database, role: &str) -> Result
     connect_session(url, role).await
 }
 
-/// Postgres did not answer a short statement.
+/// Postgres did not respond to a short statement in time.
 #[derive(Debug, thiserror::Error)]
 #[error("Postgres did not answer within {} s", ANSWER_DEADLINE.as_secs())]
 pub struct Unanswered;
 
-/// Why a short statement of the engine's own brought nothing.
+/// Why a short statement of the engine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// A connection of its own could not be made.
+    /// A separate connection could not be opened.
     #[error(transparent)]
     Connect(#[from] Error),
-    /// No connection was free, or could be made.
+    /// No connection was free, or could be opened.
     #[error("no connection to Postgres: {0}")]
     Pool(#[from] PoolError),
-    /// Postgres says so, or is gone.
+    /// Postgres reported an error, or the connection failed.
     #[error("{}", reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// Postgres is silent.
+    /// Postgres did not respond in time.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
-    /// What the database holds cannot be: somebody has written into the engine's own tables.
+    /// The engine's own tables hold invalid data: somebody else has written into them.
     #[error("the engine's tables do not agree: {0}")]
     Inconsistent(&'static str),
 }
 
 impl QueryError {
-    /// Whether the same may go well a little later: Postgres was away, overloaded or going down. What else it says, it
-    /// says again.
+    /// Whether a retry may succeed: Postgres was unreachable, overloaded or stopping. Every other error would repeat.
     pub fn is_transient(&self) -> bool {
         const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
         match self {
@@ -285,7 +284,7 @@ impl QueryError {
     }
 }
 
-/// Waits for a short statement no longer than [`ANSWER_DEADLINE`]: over a half-open connection no answer ever comes.
+/// Waits for a short statement at most [`ANSWER_DEADLINE`]: over a half-open connection a response never comes.
 pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,
@@ -293,19 +292,19 @@ pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output 
     }
 }
 
-/// The pool for replays, changes of status, and all that runs in the background.
+/// The pool for replays, status changes, and background work.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Pool::new(url, "pool", database.pool_size, &[])
 }
 
-/// The pool for tokens and acknowledgements alone, none of which takes long.
+/// The pool for tokens and acknowledgements only, which are all short.
 pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Pool::new(url, "tokens", database.token_pool_size, &[])
 }
 
-/// The pool for lists, history and figures.
+/// The pool for lists, history and statistics.
 pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Ok(Reads::new(Pool::new(
@@ -316,43 +315,44 @@ pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     )?))
 }
 
-/// A transaction that only reads, and sees one moment throughout: so that what several statements bring meets exactly.
+/// Begins a read-only transaction with one snapshot, so that the results of several statements are consistent.
 pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
     client.snapshot().await
 }
 
-/// Ends the transaction, and with it its locks, when this process says nothing for so long: one that is stopped, or whose
-/// cable is pulled, would keep a chat, or all planning, from the other nodes.
+/// Ends the transaction, and with it its locks, if this process is silent for this long. A stopped or disconnected
+/// process would otherwise block a chat, or all planning, for the other nodes.
 pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
         .await
 }
 
-/// Whether this transaction may do what one node at a time does: it has the task's row until it ends, and waits for nobody.
+/// Whether this transaction may do a task of one node at a time. It locks the task's row until it ends, and never
+/// waits.
 pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
     const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
     Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
 }
 
-/// For the rest of a transaction: no table is read as a whole, and nothing is compiled. For statements that find a few
-/// rows of the journal, but of which Postgres cannot know that they are few.
+/// Disables sequential scans and JIT for the rest of a transaction. For statements that find a few rows of the journal,
+/// when Postgres cannot know that the rows are few.
 pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local enable_seqscan = off; set local jit = off")
         .await
 }
 
-/// What Postgres itself suffers from, seen from outside.
+/// The state of Postgres itself, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerStats {
-    /// Share of the notification queue in use, 0 to 1: a listener that never reads fills it.
+    /// Share of the notification queue in use, 0 to 1. A listener that never reads fills the queue.
     pub notification_queue_usage: f64,
     /// Age of the oldest running transaction, seconds.
     pub oldest_transaction_seconds: f64,
 }
 
-/// Reads them.
+/// Reads the state.
 pub async fn vitals(pool: &Pool) -> Result<ServerStats, QueryError> {
     const VITALS: &str = "select pg_notification_queue_usage(), \
          coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";

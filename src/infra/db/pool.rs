@@ -9,22 +9,22 @@ use tokio::time::timeout;
 
 use super::{CONNECT_TIMEOUT, Client, Error, connect_as};
 
-/// How long a request waits for a free connection of the pool.
+/// Maximum wait of a request for a free connection.
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
-/// How long a connection of the pool may take to say that it is alive before it is used again.
+/// Time limit of the probe before a connection is used again.
 const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// For how long a connection that was just used is taken to be alive: when thousands of panels come back, each is used
-/// every 25 ms. Far less than an answer is waited for, so one that was silent is probed before it is used again.
+/// How long a used connection counts as alive without a probe. When thousands of panels reconnect, each connection is
+/// used every 25 ms. Much shorter than the response deadline, so a silent connection is probed before its next use.
 const TRUSTED_FOR: Duration = Duration::from_millis(100);
 
-/// Several connections, lent one at a time.
+/// Several connections, each lent to one caller at a time.
 #[derive(Clone)]
 pub struct Pool(managed::Pool<Connector>);
 
-/// A connection that goes back to its pool when it is dropped.
+/// A connection that returns to its pool when it is dropped.
 pub type Lent = managed::Object<Connector>;
 
-/// Why no connection was lent.
+/// Why no connection could be lent.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", pool_reason(.0))]
 pub struct PoolError(#[from] managed::PoolError<Error>);
@@ -41,7 +41,7 @@ fn pool_reason(error: &managed::PoolError<Error>) -> String {
     }
 }
 
-/// Makes the connections of a pool, and looks whether they are alive.
+/// Opens the connections of a pool, and checks whether they are alive.
 pub struct Connector {
     url: SecretString,
     role: &'static str,
@@ -60,8 +60,8 @@ impl Manager for Connector {
         Ok(client)
     }
 
-    /// A connection that nobody has just used is probed with one empty statement: a half-open one looks like any other,
-    /// and would be handed out again and again.
+    /// Probes a connection with one empty statement unless it was just used. A half-open connection looks like any
+    /// other, and would otherwise be lent again and again.
     async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<Error> {
         if client.is_closed() {
             return Err(RecycleError::message("it is closed"));
@@ -79,7 +79,7 @@ impl Manager for Connector {
 }
 
 impl Pool {
-    /// Of so many connections at most, which are called `role` in `pg_stat_activity`. None is made yet.
+    /// Creates a pool with this maximum size and the application name `role`. It opens no connection yet.
     pub(super) fn new(
         url: SecretString,
         role: &'static str,
@@ -95,12 +95,12 @@ impl Pool {
         Ok(Self(pool))
     }
 
-    /// Lends a connection, or makes one.
+    /// Lends a connection, or opens one.
     pub async fn get(&self) -> Result<Lent, PoolError> {
         Ok(self.0.get().await?)
     }
 
-    /// How many connections there may be.
+    /// The maximum number of connections.
     pub fn max_size(&self) -> usize {
         self.0.status().max_size
     }

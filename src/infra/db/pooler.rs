@@ -1,8 +1,8 @@
-//! Whether a pooler stands between us and Postgres.
+//! Detects a pooler between us and Postgres.
 //!
-//! A pooler in transaction mode gives each transaction another session of Postgres: what is prepared, set or listened to on
-//! one is lost to us, and stays behind for somebody else. So it is looked for before any of that is done. Postgres tells a
-//! new client the number of its own process, for cancelling; a pooler tells it a number of its own instead.
+//! A pooler in transaction mode uses another backend for each transaction. Prepared statements, settings and LISTEN on
+//! one backend are lost to us, and stay for other clients. So we detect it before we use any of these. Postgres tells a
+//! new client its own process id, for cancellation; a pooler tells an id of its own instead.
 
 use std::io;
 use std::pin::Pin;
@@ -15,16 +15,16 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Error;
 
-/// How often it is looked whether two sessions of ours share one of Postgres, before each is taken to have its own.
+/// Number of checks whether two connections share a backend, before each counts as having its own.
 const LOOKS: usize = 3;
-/// What a request to cancel ends with: the process and its secret.
+/// The last part of a cancellation request: process id and secret.
 const CANCEL_TAIL: usize = 8;
 const CANCEL_BYTES: usize = 16;
 
-/// The number of the process that answers, as it was told at the start of the connection.
+/// The process id from the start of the connection.
 pub async fn told_process(client: &Client) -> io::Result<i32> {
     let (mut ours, theirs) = tokio::io::duplex(64);
-    // What a server answers when it is asked for TLS.
+    // The server's reply to a request for TLS.
     ours.write_all(b"S").await?;
     let token = client.cancel_token();
     let request = token.cancel_query_raw(PlainStream(theirs), Untouched);
@@ -44,12 +44,12 @@ pub async fn told_process(client: &Client) -> io::Result<i32> {
     }
 }
 
-/// The process of Postgres that answers now.
+/// The process id of the present backend.
 pub async fn process(client: &Client) -> Result<Option<i32>, Error> {
     number(client, "select pg_backend_pid()").await
 }
 
-/// Whether a session behind a pooler has one session of Postgres for itself. `other` makes another one of the same address.
+/// Whether a connection behind a pooler has a backend of its own. `other` opens another connection to the same address.
 pub async fn is_kept(
     client: &Client,
     other: impl Fn() -> BoxFuture<'static, Result<Client, Error>>,
@@ -58,7 +58,7 @@ pub async fn is_kept(
     let mut others = Vec::new();
     for _ in 0..LOOKS {
         let other = other().await?;
-        // Held for the length of a transaction, so that the first one cannot get it back.
+        // Held for a transaction, so that the first connection cannot get the same backend.
         let theirs = number(&other, "begin; select pg_backend_pid()").await?;
         others.push(other);
         if theirs == kept || process(client).await? != kept {
@@ -77,7 +77,7 @@ async fn number(client: &Client, sql: &str) -> Result<Option<i32>, Error> {
     Ok(messages.iter().find_map(number))
 }
 
-/// Carries what is said over TLS without it.
+/// A stream that passes TLS messages on unencrypted.
 struct Untouched;
 
 impl TlsConnect<PlainStream> for Untouched {
@@ -90,7 +90,7 @@ impl TlsConnect<PlainStream> for Untouched {
     }
 }
 
-/// A stream in memory.
+/// An in-memory stream.
 struct PlainStream(DuplexStream);
 
 impl TlsStream for PlainStream {

@@ -1,11 +1,11 @@
-//! A statement: text, or one that Postgres knows; and what its values are sent as where it is not prepared.
+//! A statement: text, or prepared; and the types of its parameters if it is not prepared.
 
 use tokio_postgres::types::{ToSql, Type};
 
-/// Values of a statement.
+/// Parameters of a statement.
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
-/// What values are sent as: each type that we send accepts one of these only.
+/// The types that parameters are sent as: each Rust type that we send matches exactly one.
 const SENT_AS: [Type; 24] = [
     Type::BOOL,
     Type::INT2,
@@ -33,9 +33,9 @@ const SENT_AS: [Type; 24] = [
     Type::XID8_ARRAY,
 ];
 
-/// A statement: its text, or one that was prepared.
+/// A statement: its text, or a prepared one.
 pub trait Sql: Sync {
-    /// The text, or the statement that was prepared.
+    /// The two forms.
     fn spoken(&self) -> Spoken<'_>;
 }
 
@@ -44,7 +44,7 @@ pub trait Sql: Sync {
 pub enum Spoken<'a> {
     /// Its text.
     Text(&'a str),
-    /// One that Postgres knows.
+    /// Prepared in Postgres.
     Prepared(&'a tokio_postgres::Statement),
 }
 
@@ -60,12 +60,12 @@ impl Sql for String {
     }
 }
 
-/// A statement that is to be used again and again.
+/// A statement that is executed repeatedly.
 #[derive(Debug, Clone)]
 pub enum Statement {
-    /// Behind a pooler.
+    /// Behind a pooler: the text.
     Text(String),
-    /// Directly.
+    /// Direct: prepared.
     Prepared(tokio_postgres::Statement),
 }
 
@@ -78,7 +78,7 @@ impl Sql for Statement {
     }
 }
 
-/// Values with what they are sent as.
+/// Parameters with their types.
 pub fn typed<'a>(parameters: &Parameters<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     let mut scratch = bytes::BytesMut::new();
     let mut sent_as = |value: &(dyn ToSql + Sync)| {

@@ -1,4 +1,4 @@
-//! Whether a connection is encrypted and whom it trusts, with the words of libpq and their meaning there.
+//! Whether a connection is encrypted and which servers it trusts, with the parameters of libpq and the same meanings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,15 +20,15 @@ use super::verifier::{Check, Trust, Verifier};
 pub enum SslMode {
     /// Never encrypted.
     Disable,
-    /// Encrypted where the server refuses anything else.
+    /// Encrypted only if the server refuses an unencrypted connection.
     Allow,
-    /// Encrypted where the server can.
+    /// Encrypted if the server supports it.
     Prefer,
-    /// Encrypted. Verified like `VerifyCa` where a root certificate is given.
+    /// Encrypted. Verified like `VerifyCa` if a root certificate is given.
     Require,
-    /// The server's certificate has to be signed by a given root.
+    /// Encrypted; a given root must have signed the server's certificate.
     VerifyCa,
-    /// The same, and it has to be made out to the host's name.
+    /// Like `VerifyCa`, and the certificate must name the host.
     VerifyFull,
 }
 
@@ -37,7 +37,7 @@ const MODES: [(&str, SslMode); 7] = [
     ("allow", SslMode::Allow),
     ("prefer", SslMode::Prefer),
     ("require", SslMode::Require),
-    // Node's word for it.
+    // Node's name for it.
     ("no-verify", SslMode::Require),
     ("verify-ca", SslMode::VerifyCa),
     ("verify-full", SslMode::VerifyFull),
@@ -46,25 +46,25 @@ const MODES: [(&str, SslMode); 7] = [
 /// `sslrootcert`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Roots {
-    /// Those that the operating system trusts.
+    /// The roots that the operating system trusts.
     System,
-    /// Those of a PEM file.
+    /// The roots in a PEM file.
     File(PathBuf),
 }
 
-/// What is tried, one after the other.
+/// The methods to try, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     /// Plain text.
     Plain,
-    /// TLS where the server can, else plain text over the same connection.
+    /// TLS if the server supports it, else plain text over the same connection.
     Preferred,
     /// TLS.
     Required,
 }
 
 impl Attempt {
-    /// For tokio-postgres.
+    /// The mode for tokio-postgres.
     pub fn negotiated(self) -> Negotiated {
         match self {
             Self::Plain => Negotiated::Disable,
@@ -77,31 +77,31 @@ impl Attempt {
 /// Why TLS cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of certificates or keys.
+    /// A file of certificates or keys cannot be used.
     #[error("{what} {}: {problem}", .path.display())]
     File {
         /// The parameter that names it.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The cause, with the remedy.
         problem: String,
     },
-    /// The operating system trusts nobody.
+    /// The operating system has no trusted roots.
     #[error(
         "sslrootcert=system: the operating system has no trusted certificates; install ca-certificates, or give \
          the server's CA as a file with sslrootcert"
     )]
     NoSystemRoots,
-    /// What rustls says.
+    /// An error of rustls.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
-    /// A list of revoked certificates, or no usable root.
+    /// A list of revoked certificates is invalid, or no root is usable.
     #[error("{0}")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// How a connection is encrypted.
+/// The encryption of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     mode: SslMode,
@@ -111,12 +111,12 @@ pub struct Tls {
     identity: Option<(PathBuf, PathBuf)>,
     versions: &'static [&'static SupportedProtocolVersion],
     sni: bool,
-    /// A local socket is never encrypted.
+    /// The encryption of a local socket: always none.
     over_a_socket: bool,
 }
 
 impl Tls {
-    /// Takes what is about TLS out of the parameters.
+    /// Takes the TLS parameters out of the connection string's parameters.
     pub(super) fn read(parameters: &mut Parameters, surroundings: &Surroundings) -> Result<Self, Unreadable> {
         let file = |parameters: &mut Parameters, name: &str, usual: &str| {
             let given = parameters.take(name).map(PathBuf::from);
@@ -157,12 +157,12 @@ impl Tls {
         })
     }
 
-    /// The address is a local socket.
+    /// Whether the address is a local socket.
     pub(super) fn not_over_a_socket(&mut self) {
         self.over_a_socket = true;
     }
 
-    /// What is tried, in this order.
+    /// The methods to try, in order.
     pub fn attempts(&self) -> &'static [Attempt] {
         match self.mode {
             _ if self.over_a_socket => &[Attempt::Plain],
@@ -173,23 +173,23 @@ impl Tls {
         }
     }
 
-    /// What is verified of the server's certificate.
+    /// What to verify of the server's certificate.
     fn check(&self) -> Check {
         match (self.mode, &self.roots) {
             (SslMode::VerifyFull, _) => Check::ChainAndName,
             (SslMode::VerifyCa, _) => Check::Chain,
-            // As libpq: whoever gives a root means it.
+            // Same as libpq: a given root means that it is to be verified.
             (SslMode::Require, Some(Roots::File(path))) if path.exists() => Check::Chain,
             _ => Check::Nothing,
         }
     }
 
-    /// Whether somebody between us and Postgres could read along, or answer in its place.
+    /// Whether somebody on the network could read the traffic, or impersonate the server.
     pub fn is_open(&self) -> bool {
         !self.over_a_socket && self.check() != Check::ChainAndName
     }
 
-    /// Reads the files, which may have been renewed, and makes the connector.
+    /// Reads the files, which may have been renewed, and builds the connector.
     pub fn connector(&self) -> Result<MakeRustlsConnect, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let trust = match self.check() {
@@ -209,7 +209,7 @@ impl Tls {
                     path: key.clone(),
                     problem: format!("{error}; it has to be a private key in PEM, without a passphrase"),
                 })?;
-                // Not checked against each other here: rustls could not read a certificate of version 1.
+                // The match of certificate and key is not checked here: rustls cannot parse a certificate of version 1.
                 let key = provider.key_provider.load_private_key(key)?;
                 let identity = SingleCertAndKey::from(CertifiedKey::new(chain, key));
                 builder.with_client_cert_resolver(Arc::new(identity))
@@ -217,7 +217,7 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.enable_sni = self.sni;
-        // sslnegotiation=direct takes it; otherwise it does no harm.
+        // Required for sslnegotiation=direct; otherwise without effect.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(MakeRustlsConnect::new(config))
     }
@@ -244,7 +244,7 @@ impl Tls {
         })
     }
 
-    /// The variables by which a program of Postgres does the same.
+    /// The environment variables with the same settings for a Postgres program.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         let word = MODES
             .iter()
@@ -272,7 +272,7 @@ impl Tls {
     }
 }
 
-/// What the connection is worth, and what to do where that is little.
+/// Describes the security of the connection, with the remedy if it is weak.
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verify = "sslmode=verify-full with sslrootcert=FILE or system verifies it";
@@ -295,7 +295,7 @@ impl fmt::Display for Tls {
     }
 }
 
-/// `sslmode`, which has another default where the system's roots are trusted: those sign for anybody's server.
+/// Parses `sslmode`. The default is stricter with the system's roots, because they sign for any server.
 fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadable> {
     let system = roots == Some(&Roots::System);
     let Some(given) = given else {
@@ -316,7 +316,7 @@ fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadabl
     Ok(mode)
 }
 
-/// The versions of TLS from `ssl_min_protocol_version` to `ssl_max_protocol_version`.
+/// The TLS versions from `ssl_min_protocol_version` to `ssl_max_protocol_version`.
 fn versions(parameters: &mut Parameters) -> Result<&'static [&'static SupportedProtocolVersion], Unreadable> {
     const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
     let least = parameters.take("ssl_min_protocol_version");
@@ -348,18 +348,18 @@ fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer
     }
 }
 
-/// What a failed connection was about, where it is TLS.
+/// The TLS cause of a failed connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// The certificate is not signed by anybody who is trusted.
+    /// No trusted root has signed the certificate.
     Untrusted,
-    /// It is made out to somebody else.
+    /// The certificate names another host.
     OtherName,
-    /// The server has no TLS.
+    /// The server does not support TLS.
     NoTls,
 }
 
-/// Tells it from the error of a connection.
+/// Finds the TLS cause in the error of a connection.
 pub(super) fn problem(error: &tokio_postgres::Error) -> Option<Problem> {
     use std::error::Error as _;
 

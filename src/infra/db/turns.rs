@@ -1,4 +1,4 @@
-//! Requests of stores take turns in the database: a store that asks for much at once waits for itself, and for nobody else.
+//! Limits the concurrent database requests of each store: a store with many requests waits for its own requests only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,37 +9,37 @@ use tokio::time::timeout;
 
 use super::Pool;
 
-/// Requests of one store that run at once.
+/// Maximum concurrent requests of one store.
 const AT_ONCE: usize = 2;
-/// Reads of one store that wait.
+/// Maximum waiting reads of one store.
 const WAITING: usize = 8;
-/// Presses of one store that wait: several people may press at once, and each is told who was first.
+/// Maximum waiting answers of one store: several people may press at once, and each learns who was first.
 pub const WAITING_PRESSES: usize = 32;
-/// How long one waits.
+/// Maximum wait.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a request gets no turn.
+/// Why a request was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
-    /// The store has too many requests of its own.
+    /// The store has too many requests.
     #[error("this store asks for too much at once")]
     Store,
-    /// All stores together have.
+    /// All stores together have too many requests.
     #[error("as many requests run as may, for {} s already", PATIENCE.as_secs())]
     Database,
 }
 
-/// The turns of each store.
+/// The turns of all stores.
 #[derive(Debug)]
 pub struct Turns {
     stores: Mutex<HashMap<Box<str>, Line>>,
-    /// Of all stores together.
+    /// The limit for all stores together.
     all: Arc<Semaphore>,
-    /// Of one store, as many may wait.
+    /// Maximum waiting requests of one store.
     waiting: usize,
 }
 
-/// The requests of one store that run or wait.
+/// The running and waiting requests of one store.
 #[derive(Debug)]
 struct Line {
     turns: Arc<Semaphore>,
@@ -47,7 +47,7 @@ struct Line {
 }
 
 impl Turns {
-    /// At most so many at once, of all stores together; of one store, as many may wait as said.
+    /// Sets the limit of concurrent requests for all stores together, and the limit of waiting requests for one store.
     pub fn new(in_all: usize, waiting: usize) -> Self {
         Self {
             stores: Mutex::default(),
@@ -91,7 +91,7 @@ impl Turns {
     }
 }
 
-/// A place in a store's line.
+/// A registered request of a store, running or waiting.
 struct Standing<'a> {
     turns: &'a Turns,
     store: Box<str>,
@@ -109,21 +109,21 @@ impl Drop for Standing<'_> {
     }
 }
 
-/// A turn, until it is dropped.
+/// A turn; dropping it ends the turn.
 pub struct Turn<'a> {
     _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
     _standing: Standing<'a>,
 }
 
-/// Lists, history and figures may read for long, so they have connections of their own: tokens and acknowledgements never
-/// wait behind them.
+/// Lists, history and statistics may take long, so they have separate connections. Tokens and acknowledgements never
+/// wait for them.
 pub struct Reads {
     pool: Pool,
     turns: Turns,
 }
 
 impl Reads {
-    /// Over these connections.
+    /// Uses these connections.
     pub fn new(pool: Pool) -> Self {
         Self {
             turns: Turns::new(pool.max_size(), WAITING),
@@ -131,7 +131,7 @@ impl Reads {
         }
     }
 
-    /// Waits until this store may read.
+    /// Waits for a turn of this store to read.
     pub async fn turn(&self, store: &str) -> Result<(Turn<'_>, &Pool), Busy> {
         Ok((self.turns.take(store).await?, &self.pool))
     }

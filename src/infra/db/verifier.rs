@@ -1,6 +1,6 @@
-//! Whether a server's certificate is to be trusted. Chains are webpki's to judge. What it will not take, and libpq does, is
-//! the certificate that PostgreSQL's own documentation shows how to make: of version 1, without a subject alternative
-//! name, or signed by itself. Such a one is judged here: it has to be a given root, or signed by one.
+//! Verifies the certificate of a Postgres server. webpki verifies chains. It rejects some certificates that libpq
+//! accepts, such as those made as in PostgreSQL's documentation: version 1, without a subject alternative name, or
+//! self-signed. For such a certificate, this file checks that it is a given root, or is signed by one.
 
 use std::sync::Arc;
 
@@ -22,26 +22,26 @@ use x509_cert::spki::AlgorithmIdentifierOwned;
 /// What is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing: anybody may answer.
+    /// Nothing: any server is accepted.
     Nothing,
-    /// That a trusted root has signed.
+    /// A trusted root has signed the certificate.
     Chain,
-    /// The same, and that it has signed for this host's name.
+    /// A trusted root has signed the certificate, and it names the host.
     ChainAndName,
 }
 
-/// Whom to trust, and for what.
+/// The trusted roots, and what is verified.
 #[derive(Debug)]
 pub struct Trust {
     check: Check,
     roots: Vec<CertificateDer<'static>>,
-    /// Whether lists of revoked certificates were given; only webpki reads them.
+    /// Whether lists of revoked certificates were given; only webpki checks them.
     may_be_revoked: bool,
     webpki: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl Trust {
-    /// Anybody.
+    /// Accepts any server.
     pub fn none() -> Self {
         Self {
             check: Check::Nothing,
@@ -51,7 +51,7 @@ impl Trust {
         }
     }
 
-    /// Whom these roots have signed for.
+    /// Accepts servers whose certificates these roots have signed.
     pub fn new(
         check: Check,
         roots: Vec<CertificateDer<'static>>,
@@ -61,7 +61,7 @@ impl Trust {
         store.add_parsable_certificates(roots.iter().cloned());
         let may_be_revoked = !revoked.is_empty();
         let webpki = match store.is_empty() {
-            // Of version 1, perhaps.
+            // Perhaps a version 1 certificate.
             true => None,
             false => {
                 let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -78,7 +78,7 @@ impl Trust {
     }
 }
 
-/// Judges the certificate of a server.
+/// Verifies the certificate of a server.
 #[derive(Debug)]
 pub struct Verifier {
     trust: Trust,
@@ -86,7 +86,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// By the signatures that this provider knows.
+    /// With the signature algorithms of this provider.
     pub fn new(trust: Trust, provider: &CryptoProvider) -> Self {
         Self {
             trust,
@@ -94,7 +94,7 @@ impl Verifier {
         }
     }
 
-    /// As a chain that webpki takes. Its name is judged behind everything else.
+    /// Verifies a chain with webpki. The name is checked after everything else.
     fn chain(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -112,7 +112,7 @@ impl Verifier {
         }
     }
 
-    /// As one that webpki does not take: a root itself, or signed by one.
+    /// Verifies a certificate that webpki rejects: a given root, or a certificate signed by one.
     fn directly(&self, end_entity: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
         let (der, leaf) = (end_entity, parse(end_entity)?);
         is_in_time(&leaf, now)?;
@@ -138,7 +138,7 @@ impl Verifier {
     /// Whether this authority has signed this certificate.
     fn signed(&self, leaf: &Certificate, root: &Certificate, now: UnixTime) -> Result<(), CertificateError> {
         is_in_time(root, now)?;
-        // One of version 1 cannot say whether it may sign.
+        // A version 1 certificate has no field for the right to sign.
         let constraints = root
             .tbs_certificate
             .get::<BasicConstraints>()
@@ -164,7 +164,7 @@ impl Verifier {
         }
     }
 
-    /// A handshake's signature by a certificate that webpki cannot read.
+    /// Verifies a handshake signature by a certificate that webpki cannot parse.
     fn handshake(
         &self,
         message: &[u8],
@@ -238,7 +238,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, cert, dss, &self.algorithms).or_else(|error| match dss.scheme {
-            // Not in TLS 1.3.
+            // Not allowed in TLS 1.3.
             SignatureScheme::RSA_PKCS1_SHA1 | SignatureScheme::ECDSA_SHA1_Legacy => Err(error),
             SignatureScheme::RSA_PKCS1_SHA256
             | SignatureScheme::RSA_PKCS1_SHA384
@@ -256,7 +256,7 @@ fn parse(der: &CertificateDer<'_>) -> Result<Certificate, CertificateError> {
     Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)
 }
 
-/// What identifies an algorithm, without the sequence around it, as rustls writes it.
+/// The identifier of an algorithm without its outer sequence, as rustls writes it.
 fn contents(algorithm: &AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
     let mut contents = algorithm.oid.to_der().ok()?;
     if let Some(parameters) = &algorithm.parameters {
@@ -276,7 +276,8 @@ fn is_in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Certificat
     }
 }
 
-/// By its subject alternative names; where it has none, by its common name, as libpq does.
+/// Checks the host name against the subject alternative names; if there are none, against the common name, as libpq
+/// does.
 fn is_made_out_to(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
     let by_alternative = ParsedCertificate::try_from(certificate).and_then(|parsed| verify_server_name(&parsed, name));
     let Err(error) = by_alternative else { return Ok(()) };
@@ -313,7 +314,7 @@ fn common_name(certificate: &Certificate) -> Option<String> {
     text.ok()
 }
 
-/// Whether a name, of which the first part may be a star, is this host's.
+/// Whether a name, whose first label may be a wildcard, matches this host.
 fn fits(name: &str, host: &str) -> bool {
     match (name.strip_prefix("*."), host.split_once('.')) {
         (Some(domain), Some((_, rest))) => domain.contains('.') && domain.eq_ignore_ascii_case(rest),

@@ -1,4 +1,4 @@
-//! A source is found as the database has it, and its triggers are taken off.
+//! Finds a source in the database, and removes its triggers.
 
 use tokio_postgres::Client;
 
@@ -14,7 +14,7 @@ use crate::sources::trigger::function_name;
 /// A source as the database has it.
 #[derive(Debug)]
 pub struct Kept {
-    /// Its number.
+    /// Its id.
     pub id: SourceId,
     /// Its name.
     pub name: String,
@@ -22,11 +22,11 @@ pub struct Kept {
     pub table: String,
     /// Its mapping as TOML.
     pub mapping_toml: String,
-    /// Whether its table's owner is trusted.
+    /// Whether the table's owner is trusted.
     pub owner_trusted: bool,
 }
 
-/// A source by its name, or by its table's.
+/// Finds a source by its name, or by its table's name.
 pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error> {
     const FIND: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
              where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1) \
@@ -34,7 +34,7 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
     const BY_NAME: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
              where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1)) order by name = $1 desc limit 1";
     let row = match client.query_opt(FIND, &[&name]).await {
-        // What is no name of a table may be one of a source.
+        // A text that is not a table name may still be the name of a source.
         Err(error)
             if error
                 .code()
@@ -54,8 +54,8 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
     })
 }
 
-/// Takes the triggers off, wherever they are by now: its rows are no events any more, and nobody reads those that are. What was
-/// recorded and answered waits for the table to be attached again.
+/// Removes the triggers, even if the table was renamed: its rows are no longer events, and nobody reads the old ones.
+/// Recorded events and answers stay until the table is attached again.
 pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> Result<Kept, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);
@@ -89,7 +89,7 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
     Ok(kept)
 }
 
-/// The SQL that [`detach`] runs.
+/// The SQL that [`detach`] would run.
 pub async fn detach_sql(client: &Client, name: &str) -> Result<String, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);

@@ -1,5 +1,5 @@
-//! A person's answer to an order of a derived source: the mapping's own statements, or kept by the engine and laid over the
-//! shop's status until that moves on.
+//! A person's answer to an order of a derived source. Either the mapping's own statements save it, or the engine keeps
+//! it and shows it instead of the shop's status until the shop's status changes.
 
 use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
@@ -9,10 +9,11 @@ use super::super::status_change::StatusChange;
 use super::Derived;
 use super::project::{Known, Telling, derive, tell};
 
-/// What a statement is given: the key, the status, the reason, the minutes, and who answers.
+/// The parameters of a statement: the key, the status, the reason, the minutes, and who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
-/// Answers, if the order still stands at `from`. Whether it did: a first statement that changes no row has failed.
+/// Saves the answer if the order still has the status `from`. Returns whether it did: it fails if the first statement
+/// changes no row.
 pub(in crate::sources) async fn answer(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -52,7 +53,7 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
-/// A statement that says which rows it has changed.
+/// Rewrites a statement so that it returns the rows that it changed.
 fn with_rows(sql: &str) -> String {
     let sql = sql.trim().trim_end_matches(';');
     let words = sql.to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! One batch of a source's changes: taken away, projected and told in one transaction, so that what breaks in the middle is
-//! done again, and nothing twice.
+//! One batch of a source's changes: deleted from the queue, projected and published in one transaction. After a failure
+//! in the middle the batch runs again, and nothing is published twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,77 +12,77 @@ use super::project::{Known, Telling, derive, derive_parts, tell};
 use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
-/// Changes that are taken at once.
+/// Maximum number of changes in a batch.
 const BATCH_CHANGES: i64 = 200;
-/// Orders of a table that are projected when it is attached, the newest.
+/// Maximum number of orders that are projected when a table is attached, the newest.
 const KNOWN_ORDERS: i64 = 20_000;
-/// How many of them at once.
+/// Maximum number of these orders in one step.
 const KNOWN_CHUNK: usize = 500;
-/// How long the expressions may take for a batch, milliseconds.
+/// Time limit of the expressions for a batch, milliseconds.
 const DERIVE_MS: u32 = 2000;
-/// The same for one order, when those of the batch have failed.
+/// Time limit of the expressions for one order after those of its batch have failed, milliseconds.
 const DERIVE_ONE_MS: u32 = 300;
-/// How long a lock is waited for, milliseconds: other sources' orders wait meanwhile.
+/// Lock time-out, milliseconds: orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
-/// When an order of which nothing can be read is looked at again.
+/// Pause before an order that could not be read is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// How far the changes of a source have been taken.
+/// How far the changes of a source have been processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mark {
-    /// No change up to here can come any more. So what was taken away costs no look at its dead rows while an old snapshot
-    /// holds them.
+    /// No new change can appear up to this number. Later reads start behind it, so they do not scan dead rows that an
+    /// old snapshot keeps.
     through: i64,
-    /// The same from the moment on when no transaction below this number runs.
+    /// The next value of it, valid when no transaction below this id runs.
     next: Option<(i64, u64)>,
 }
 
 impl Mark {
-    /// Behind which the next batch begins.
+    /// The number after which the next batch begins.
     pub fn through(self) -> i64 {
         self.through
     }
 
-    /// A batch has been taken: `newest` is its last change, and the snapshot it was read in ends at `xmax`.
+    /// Records a batch: `newest` is its last change, and its snapshot ends at `xmax`.
     fn pass(&mut self, newest: Option<i64>, (xmin, xmax): (u64, u64)) {
         if let Some((through, end)) = self.next
             && xmin >= end
         {
             (self.through, self.next) = (self.through.max(through), None);
         }
-        // A number is given out a moment before its transaction has one: the changes of the last two batches are looked
-        // for again.
+        // A change gets its number shortly before its transaction gets an id, so the next read covers the changes of
+        // the last two batches again.
         if let (None, Some(newest)) = (self.next, newest) {
             self.next = Some((newest - 2 * BATCH_CHANGES, xmax));
         }
     }
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// Changes and waits that were taken.
+    /// Number of changes and expired waits that were processed.
     pub taken: usize,
-    /// Events that were appended.
+    /// Number of events that were appended.
     pub events: u64,
-    /// What Postgres says of expressions that fail.
+    /// The errors of Postgres for expressions that fail.
     pub failure: Option<String>,
 }
 
-/// What was taken.
+/// The content of a batch.
 #[derive(Debug, Default)]
 struct Taken {
     keys: BTreeSet<String>,
-    /// Orders whose wait for items is over.
+    /// Orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// Values of watched tables that lead to keys, by the number of the table.
+    /// Values in watched tables that lead to keys, by the index of the table.
     leads: Vec<(usize, String)>,
     is_truncated: bool,
     is_watched_truncated: bool,
     all_rows: bool,
 }
 
-/// Takes the next changes of a source. The transaction is the caller's to commit.
+/// Processes the next changes of a source. The caller commits the transaction.
 pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -157,7 +157,7 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
     Ok((taken, count))
 }
 
-/// Finds the keys behind the values of watched tables.
+/// Finds the keys for the values of watched tables.
 async fn lead(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -202,7 +202,7 @@ async fn lead(
     Ok(())
 }
 
-/// Projects orders; where the expressions fail, one by one.
+/// Projects orders; one by one if the expressions fail.
 async fn project(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -240,7 +240,7 @@ async fn project(
     Ok(())
 }
 
-/// An order by itself, and where that fails, value by value. One of which nothing can be read is looked at again.
+/// Projects one order, value by value if that fails. An order that cannot be read at all is tried again later.
 async fn project_one(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -275,7 +275,7 @@ async fn project_one(
     Ok(savepoint.commit().await?)
 }
 
-/// Whether the expressions are the reason, and not Postgres that is busy, locked or going down.
+/// Whether the expressions caused the error, and not a busy, locked or stopping Postgres.
 fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
     const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
     error
@@ -283,8 +283,8 @@ fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
 }
 
-/// All orders that were there before the source was attached, or before its mapping was another one. Those that were written
-/// since have a change of their own, taken or not, and are told.
+/// All orders from before the source was attached or its mapping changed. Orders that were written since have a change
+/// of their own, which is published.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -313,7 +313,7 @@ async fn all_rows(
     Ok(transaction.batch_execute(&limit).await?)
 }
 
-/// Orders that are not over yet, as people see them.
+/// Visible orders that are not finished.
 async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec<String>, QueryError> {
     let sql = format!(
         "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",
@@ -323,7 +323,7 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// The shop's table was emptied: panels load their lists anew.
+/// The shop's table was emptied: panels load their lists again.
 async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
     transaction

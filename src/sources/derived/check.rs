@@ -1,5 +1,5 @@
-//! Holds a derived mapping against its tables: Postgres itself reads the expressions, as a view that is never kept. So their
-//! types are known, and every table and column that they read.
+//! Validates a derived mapping against its tables. Postgres itself parses the expressions as a temporary view. The view
+//! shows their types, and every table and column that they read.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +13,27 @@ use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};
 use crate::infra::db;
 
-/// What a mapping that fits needs to be attached.
+/// What a valid mapping needs to be attached.
 #[derive(Debug)]
 pub struct Checked {
-    /// What is wrong with it, and what its owner should know.
+    /// Errors and warnings.
     pub findings: Findings,
-    /// The types of its expressions, by their names.
+    /// The types of its expressions, by name.
     pub columns: Vec<RecordedColumn>,
-    /// The tables that carry its triggers, its own first.
+    /// The tables that carry its triggers, its own table first.
     pub(super) watched: Vec<Watched>,
     /// Every table that its expressions read, as SQL writes it.
     pub(super) reads: Vec<String>,
 }
 
 impl Checked {
-    /// The tables that carry its triggers, as SQL writes them.
+    /// The names of the tables that carry its triggers, as SQL writes them.
     pub fn watched_tables(&self) -> impl Iterator<Item = String> {
         self.watched.iter().flat_map(Watched::tables).cloned()
     }
 }
 
-/// Checks a mapping against the table of its rows. Nothing that it does stays.
+/// Validates a mapping against the table of its rows. All its changes to the database are rolled back.
 pub async fn check(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -83,10 +83,10 @@ pub async fn check(
     })
 }
 
-/// The tables that a view reads, with the columns.
+/// The tables that a view reads, with their columns.
 type Reads = BTreeMap<String, Vec<String>>;
 
-/// A view of these columns: their types, and what it reads.
+/// Creates a view of these columns; returns their types and what the view reads.
 async fn look(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -157,7 +157,7 @@ async fn values(
             columns.extend(found.into_iter().filter(|column| column.name != "vst_key"));
             merge(reads, read);
         }
-        // Which of them it is, Postgres does not say.
+        // Postgres does not say which expression is wrong.
         Err(whole) => {
             if let Err(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
                 findings.problems.push(format!("derived.from: {}", db::reason(&error)));
@@ -231,7 +231,7 @@ fn merge(reads: &mut Reads, more: Reads) {
     }
 }
 
-/// The tables that carry triggers, with the columns that matter: the table of the rows, and those that are watched.
+/// The tables that carry triggers, with the relevant columns: the table of the rows, and the watched tables.
 async fn watched(
     transaction: &Transaction<'_>,
     table: &Table,
@@ -248,7 +248,7 @@ async fn watched(
     }];
     for (at, watch) in derived.watch.iter().enumerate() {
         let number = at + 1;
-        // A name without a schema is one of the table's own schema.
+        // A name without a schema refers to the table's own schema.
         let name = match watch.table.contains('.') {
             true => watch.table.clone(),
             false => format!("{}.{}", ident(&table.schema), watch.table),
@@ -277,7 +277,7 @@ async fn watched(
     Ok(watched)
 }
 
-/// What leads from a watched table to keys, and what answers run: Postgres must be able to read it.
+/// Checks that Postgres can parse the key queries of watched tables and the statements of answers.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,

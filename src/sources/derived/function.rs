@@ -1,12 +1,12 @@
-//! The function that says what a derived source's rows are: the mapping's expressions as one query by keys. It belongs to a
-//! role that may only read what the expressions read.
+//! The function that computes the rows of a derived source: the mapping's expressions as one query by keys. Its owner
+//! is a role that may only read the tables of the expressions.
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// Behind the name of a value: without the joins of the mapping, should one of their tables be gone.
+/// Suffix of a value's name: evaluate the value without the mapping's joins, in case one of their tables is missing.
 pub(super) const BARE: &str = "!";
 
 /// The name of a source's function.
@@ -14,12 +14,12 @@ pub(super) fn name(source: SourceId) -> String {
     format!("vestnik.vst_derive_{}", source.0)
 }
 
-/// Its name with its parameters.
+/// Its name with its parameter types.
 pub(super) fn signature(source: SourceId) -> String {
     format!("{}(text[], text)", name(source))
 }
 
-/// Every value with its expression, but for store and status: the fields, the items, and what else is shown.
+/// Every value with its expression, except store and status: the fields, the items, and the extra fields.
 pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     let fields = derived
         .fields
@@ -40,7 +40,7 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
-/// A query of rows that are text arrays: key, store, status, and the values as a JSON object.
+/// A query whose rows are text arrays: key, store, status, and the values as a JSON object.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
@@ -55,8 +55,8 @@ pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String 
     )
 }
 
-/// The SQL of the function. `vst_field` is null for the whole row; else the name of one value, where the whole cannot be
-/// read: so one expression that fails costs no other value.
+/// The SQL of the function. `vst_field` is null for the whole row. If the whole row cannot be read, it is the name of
+/// one value: then an expression that fails affects no other value.
 pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String {
     let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
     let condition = format!("o.{} = any (vst_keys::{kind}[])", ident(&derived.key));
@@ -98,7 +98,7 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
     ))
 }
 
-/// The name of what leads from the values of a watched table to keys.
+/// The name of the function that maps values of a watched table to keys.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

@@ -1,4 +1,5 @@
-//! What a derived source needs in the database: its function, its table, and the triggers of all tables that it watches.
+//! Installs what a derived source needs in the database: its function, its table, and the triggers of all watched
+//! tables.
 
 use tokio_postgres::{GenericClient, Transaction};
 
@@ -11,8 +12,8 @@ use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// Puts all of it in force, where it is not. Where anything is new, the orders that are there are projected, and nobody is
-/// told of them.
+/// Installs all of it where it is missing. If anything is new, the existing orders are projected, and nobody is
+/// notified of them.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -65,7 +66,7 @@ pub(in crate::sources) async fn install(
     Ok(done)
 }
 
-/// The engine's own table of the source: what the mapping said last of each order.
+/// The engine's own table of the source: the last published result for each order.
 fn table_sql(source: SourceId) -> String {
     let table = projection(source);
     format!(
@@ -82,7 +83,7 @@ fn table_sql(source: SourceId) -> String {
     )
 }
 
-/// Whoever serves has rights on the journal, and gets the same on what is new here.
+/// Roles with rights on the journal receive the same rights on the new objects.
 fn grant_sql(source: SourceId) -> String {
     format!(
         "do $$ declare it record; begin \
@@ -108,7 +109,7 @@ async fn has_function(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Takes off the triggers of tables that are not watched any more.
+/// Removes the triggers of tables that are no longer watched.
 async fn drop_strange(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -141,7 +142,7 @@ async fn drop_strange(
     Ok(())
 }
 
-/// The SQL that takes away all of it, but for the triggers and the function of the source's own table.
+/// The SQL that removes all of it, except the triggers and the function of the source's own table.
 pub(in crate::sources) async fn drop_sql(
     client: &impl GenericClient,
     source: SourceId,
@@ -168,7 +169,7 @@ pub(in crate::sources) async fn drop_sql(
     Ok(sql)
 }
 
-/// The SQL that puts it in force, for a person to read.
+/// The SQL that installs it, for a person to read.
 pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
     let mut sql = String::new();
     for watched in &checked.watched {

@@ -34,10 +34,10 @@ pub(super) use install::{drop_sql, install, install_sql};
 pub use preview::newest;
 pub(super) use state::troubles;
 
-/// The word for what nobody sees.
+/// The word for hidden orders.
 const HIDDEN: &str = "hidden";
 
-/// The values that an expression may stand for, but for `store`, `status` and the items.
+/// The values that an expression may define, except `store`, `status` and the items.
 pub(super) const FIELDS: [&str; 16] = [
     "number",
     "customer_name",
@@ -56,51 +56,51 @@ pub(super) const FIELDS: [&str; 16] = [
     "reason",
     "minutes",
 ];
-/// What an items query may say of each item.
+/// The columns that an items query may return.
 pub(super) const ITEM_COLUMNS: [&str; 5] = ["name", "quantity", "price", "options", "note"];
 
-/// What of a derived source is SQL.
+/// The SQL part of a mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
     /// The column of the row's key in the shop's table.
     pub key: String,
-    /// Joins on the row, which is called `o`; may be empty.
+    /// Joins to the row, whose alias is `o`; may be empty.
     pub from: String,
-    /// The store's id; several rows for a key are an order of several stores.
+    /// The store's id; several rows for a key mean an order of several stores.
     pub store: String,
     /// One of the canonical statuses, or `hidden`.
     pub status: String,
-    /// An expression for each value that there is, by its name in `FIELDS`.
+    /// The expression of each defined value, by its name in `FIELDS`.
     pub fields: Vec<(&'static str, String)>,
-    /// What else is shown, by its label.
+    /// Extra fields to show, by their labels.
     pub extra: Vec<(String, String)>,
     /// A query for the items of a row: `name`, `quantity`, `price`, `options`, `note`.
     pub items: Option<String>,
-    /// Of what amounts count; `None`: their types say.
+    /// The unit of amounts; `None`: derived from their types.
     pub unit: Option<Unit>,
-    /// The IANA zone of timestamps that say none.
+    /// The IANA zone of timestamps without a zone.
     pub zone: String,
-    /// How long an order without items is waited for: applications write them after the order.
+    /// How long the projector waits for the items of an order, because applications write items after the order.
     pub wait_for_items: Duration,
-    /// Other tables whose rows concern an order.
+    /// Other tables whose rows affect an order.
     pub watch: Vec<Watch>,
-    /// The statements that an answer runs, by its status; for any other status the answer is kept by the engine.
+    /// The statements that an answer runs, by status. For any other status the engine keeps the answer.
     pub answers: Vec<(Status, Vec<String>)>,
 }
 
-/// A table whose rows concern an order.
+/// A table whose rows affect an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
     /// The table, as SQL writes it.
     pub table: String,
     /// The column that leads to the order's key.
     pub column: String,
-    /// Where the column is not the key itself: a query for the keys that belong to its values, which are `$1`, a text array.
+    /// A query from a text array `$1` of the column's values to order keys; `None`: the column is the key itself.
     pub keys: Option<String>,
 }
 
 impl Derived {
-    /// What the columns of the engine's own table mean: a mapping as any other.
+    /// The meaning of the columns of the engine's own table, as an ordinary mapping.
     pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>) -> Mapping {
         let has = |field: &str| self.fields.iter().any(|(known, _)| *known == field);
         let column = |field: &str| has(field).then(|| value(field));
@@ -182,7 +182,7 @@ impl Derived {
     }
 }
 
-/// Where a value stands in the engine's own table.
+/// The path of a value in the engine's own table.
 fn value(name: &str) -> Column {
     Column {
         name: "data".into(),
@@ -190,7 +190,7 @@ fn value(name: &str) -> Column {
     }
 }
 
-/// The name of the value of an extra field, by its number.
+/// The name of the value of an extra field, by its index.
 fn extra_name(number: usize) -> String {
     format!("extra_{number}")
 }
@@ -200,8 +200,8 @@ pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// The mapping as it is in force: amounts count what their types say where the mapping says nothing. `columns` are the types
-/// of the expressions, by their names.
+/// The mapping as it is in force: where it names no unit, the types decide what amounts count. `columns` are the types
+/// of the expressions, by name.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {
         columns
@@ -223,7 +223,7 @@ pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     mapping
 }
 
-/// The shop's table with what is joined to it.
+/// The shop's table with the mapping's joins.
 fn from_clause(table: &str, derived: &Derived) -> String {
     format!("{table} o\n{}", derived.from)
 }

@@ -1,4 +1,4 @@
-//! Mappings of known systems that come with the program: `presets/NAME.toml`.
+//! Built-in mappings for known systems: `presets/NAME.toml`.
 
 use tokio_postgres::Client;
 
@@ -6,7 +6,7 @@ use super::super::catalog::{self, Table};
 use super::super::mapping::Mapping;
 use super::check;
 
-/// Each by its name.
+/// Each mapping by its name.
 const PRESETS: [(&str, &str); 8] = [
     ("coopcycle", include_str!("../../../presets/coopcycle.toml")),
     ("evershop", include_str!("../../../presets/evershop.toml")),
@@ -18,17 +18,17 @@ const PRESETS: [(&str, &str); 8] = [
     ("vendure", include_str!("../../../presets/vendure.toml")),
 ];
 
-/// The names of all.
+/// The names of all presets.
 pub fn names() -> [&'static str; PRESETS.len()] {
     PRESETS.map(|(name, _)| name)
 }
 
-/// The mapping of this name, as TOML.
+/// The mapping with this name, as TOML.
 pub fn mapping(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
 }
 
-/// The preset that fits a table with all that it reads: of its name and columns.
+/// The preset whose table names and columns match a table and all tables that the preset reads.
 pub async fn recognise(client: &mut Client, table: &Table) -> Result<Option<&'static str>, catalog::Error> {
     for (name, toml) in PRESETS {
         let Ok(mapping) = Mapping::from_toml(toml) else {

@@ -1,5 +1,5 @@
-//! The newest rows of a table as a partner would see them by a derived mapping, read with the rights that its expressions
-//! will have.
+//! Shows the newest rows of a table as a partner would see them with a derived mapping. The preview has the rights that
+//! the expressions will have.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,10 @@ use super::{Derived, check, function, reader, with_units};
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 
-/// How long the expressions may take, milliseconds.
+/// Time limit of the expressions, milliseconds.
 const STATEMENT_MS: u32 = 5000;
 
-/// The newest rows. Nothing that it does stays.
+/// The newest rows. All changes to the database are rolled back.
 pub async fn newest(
     client: &mut Client,
     table: &Table,

@@ -1,5 +1,5 @@
-//! Projects orders: asks the mapping's expressions what they are now, compares that with what was said last, and appends
-//! what has changed to the journal.
+//! Projects orders: evaluates the mapping's expressions, compares the results with the last published ones, and appends
+//! the changes to the journal.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,24 +13,24 @@ use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
 
-/// What is shown of a value whose expression fails.
+/// Shown for a value whose expression fails.
 const UNREADABLE: &str = "?";
 
-/// Who is told of what has changed.
+/// Who is notified of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Telling<'a> {
-    /// Everybody; but an order that has no items yet is waited for.
+    /// Everybody; but an order without items waits for them.
     Usual,
-    /// Everybody, whether there are items or not: the wait is over.
+    /// Everybody, with or without items: the wait has ended.
     Now,
-    /// Nobody: these orders were there before.
+    /// Nobody: the orders existed before the source was attached.
     Nobody,
-    /// Everybody, of an answer that a person of this store gave. Where the shop's status is another one, the answer is laid
-    /// over it.
+    /// Everybody, about an answer that a person of this store gave. If the shop's status differs, the answer is shown
+    /// instead.
     Answer(&'a str, Status),
 }
 
-/// An order of one store, as the expressions say it is now.
+/// An order of one store, as the expressions define it now.
 #[derive(Debug)]
 pub(super) struct Said {
     pub key: String,
@@ -38,7 +38,7 @@ pub(super) struct Said {
     pub status: String,
     /// The values, a JSON object.
     pub data: String,
-    /// Whether there is an item at least.
+    /// Whether it has at least one item.
     pub has_items: bool,
     pub created_at: Option<OffsetDateTime>,
 }
@@ -60,7 +60,7 @@ impl Said {
     }
 }
 
-/// What was said last of an order of one store.
+/// The last published result for an order of one store.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -70,7 +70,7 @@ struct Before {
     created_at: OffsetDateTime,
 }
 
-/// What the expressions say of these orders. A row that comes twice for a store counts once.
+/// Evaluates the expressions for these orders. Several rows for one key and store count once.
 pub(super) async fn derive(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -92,7 +92,7 @@ pub(super) async fn derive(
     Ok(said)
 }
 
-/// The same for one order, value by value: an expression that fails costs no other value. `None`: nothing of it can be read.
+/// Evaluates one order value by value: an expression that fails affects no other value. `None`: no value can be read.
 pub(super) async fn derive_parts(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -117,7 +117,7 @@ pub(super) async fn derive_parts(
         Value::Null => None,
         other => Some(other.to_string()),
     };
-    // A status that cannot be read is a word that nobody knows: it rings.
+    // An unreadable status counts as an unmapped word, so panels ring.
     let status = match &status {
         Some(rows) => rows.first().and_then(text),
         None => Some(UNREADABLE.to_owned()),
@@ -129,7 +129,7 @@ pub(super) async fn derive_parts(
     Ok(Some(said.collect()))
 }
 
-/// One value of an order, for each of its rows; without the joins of the mapping where they fail. `None`: it cannot be read.
+/// One value of an order, for each of its rows; without the mapping's joins if they fail. `None`: it cannot be read.
 async fn part(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -159,14 +159,14 @@ async fn part(
     Ok(None)
 }
 
-/// Locks what was said of these orders last, before it is asked what they are now: so nothing that is older than an answer is
-/// said behind it.
+/// Locks the last published results before the expressions are evaluated. So no result that is older than an answer is
+/// published after the answer.
 pub(super) struct Known {
     before: HashMap<(String, String), Before>,
 }
 
 impl Known {
-    /// Reads and locks it.
+    /// Reads and locks the result.
     pub async fn lock(
         transaction: &Transaction<'_>,
         source: &Source,
@@ -192,7 +192,7 @@ impl Known {
         Ok(Self { before })
     }
 
-    /// Where an order of a store stands, as people see it.
+    /// The visible state of an order of a store.
     pub fn status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
@@ -200,7 +200,7 @@ impl Known {
     }
 }
 
-/// Says what has become of these orders. How many events that made.
+/// Publishes the changes of these orders. Returns the number of events.
 pub(super) async fn tell(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -217,7 +217,7 @@ pub(super) async fn tell(
     for ((key, store), said) in now {
         let before = known.before.remove(&(key.clone(), store.clone()));
         if said.status == HIDDEN {
-            // Carts are not kept; one that people saw is gone for them.
+            // Hidden orders are not kept. For people, an order that becomes hidden is removed.
             if let Some(before) = before {
                 known.before.insert((key, store), before);
             }
@@ -248,7 +248,7 @@ pub(super) async fn tell(
     Ok(writes.events.len() as u64)
 }
 
-/// Compares an order with what was said of it last.
+/// Compares an order with its last published result.
 fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling<'_>) {
     let kept = before
         .as_ref()

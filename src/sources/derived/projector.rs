@@ -1,5 +1,5 @@
-//! The projector of a database: one task, on whichever node holds its lease. It polls, so that an application's writes need
-//! not notify for it; a node without derived sources asks nothing.
+//! The projector of a database: one task, on the node that holds its lease. It polls, so that an application's writes
+//! need not notify it. Without derived sources it runs no queries for changes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,45 +17,45 @@ use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
 
-/// For how long a node projects without saying so again.
+/// Duration of the lease.
 const LEASE: Duration = Duration::from_secs(3);
-/// Between two times that it says so.
+/// Interval at which the holder renews the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
-/// Between two looks whether the lease is free.
+/// Interval at which other nodes check whether the lease is free.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
-/// Between two looks for changes.
+/// Poll interval for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// The same for a while after there were some.
+/// Poll interval for a while after some changes.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// How long that while is.
+/// Length of that while.
 const BUSY_FOR: Duration = Duration::from_secs(1);
-/// Between two looks whether there is a derived source by now.
+/// Interval at which a database without derived sources is checked for one.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
-/// How long a source rests whose batch has failed, while the others go on.
+/// Pause of a source after its batch failed; the other sources continue.
 const REST: Duration = Duration::from_secs(1);
-/// How long a batch may take: over a half-open connection it would take for ever.
+/// Time limit of a batch: over a half-open connection it would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Projects the derived sources of a database.
 pub struct Projector {
     pool: Pool,
     sources: Arc<Registry>,
-    /// This node, while it runs.
+    /// The id of this node until it stops.
     holder: String,
     marks: HashMap<SourceId, Mark>,
     failures: HashMap<SourceId, Option<String>>,
-    /// Sources whose batch has failed, and until when they rest.
+    /// Sources whose batch failed, and the end of their pause.
     resting: HashMap<SourceId, Instant>,
 }
 
-/// Whether this node projects.
+/// Whether this node holds the lease.
 enum Lease {
     Held,
     Elsewhere,
 }
 
 impl Projector {
-    /// Of the database of this pool.
+    /// Creates the projector for the database of this pool.
     pub fn new(pool: Pool, sources: Arc<Registry>) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let started = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl Projector {
         Self {
             pool,
             sources,
-            // One of its own for each start on each machine.
+            // Unique for each start on each machine.
             holder: format!("{since}-{}-{started}", std::process::id()),
             marks: HashMap::new(),
             failures: HashMap::new(),
@@ -71,7 +71,7 @@ impl Projector {
         }
     }
 
-    /// Projects until the shutdown.
+    /// Projects until shutdown.
     pub async fn run(mut self, stop: CancellationToken) {
         let ended = stop.clone();
         tokio::select! {
@@ -149,7 +149,7 @@ impl Projector {
         Ok(if renewed == 1 { Lease::Held } else { Lease::Elsewhere })
     }
 
-    /// Leaves the lease to another node at once.
+    /// Releases the lease so that another node can take it at once.
     async fn give_up(&self) {
         const GIVE_UP: &str = "update vestnik.vst_projector set holder = null, until = '-infinity' where holder = $1";
         let given = db::with_timeout(async {
@@ -161,8 +161,8 @@ impl Projector {
         }
     }
 
-    /// One batch of each source that has changes. How many changes that were. What is wrong with one source costs the others
-    /// nothing.
+    /// Runs one batch of each source that has changes. Returns the number of changes. A failure of one source does not
+    /// affect the others.
     async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, QueryError> {
         let with_changes = db::with_timeout(self.with_changes(derived)).await?;
         let now = Instant::now();
@@ -203,7 +203,7 @@ impl Projector {
             .collect::<Result<_, _>>()?)
     }
 
-    /// Takes a batch, while the lease is this node's: whoever takes it over waits for the end of the transaction.
+    /// Runs a batch while this node holds the lease. Another node can take the lease only after this transaction ends.
     async fn batch(&mut self, id: SourceId) -> Result<usize, QueryError> {
         const FENCE: &str = "select from vestnik.vst_projector where holder = $1 for update";
         let mut client = self.pool.get().await?;
@@ -213,7 +213,7 @@ impl Projector {
             return Ok(0);
         }
         db::limit_idle_in_transaction(&transaction).await?;
-        // By the mapping that is in force, whatever this node has heard of.
+        // Use the mapping in force, whichever version this node has loaded.
         let sources = self.sources.in_force(&transaction).await?;
         let Some((source, derived)) = sources
             .get(id)
@@ -238,7 +238,7 @@ impl Projector {
     }
 }
 
-/// Keeps what is wrong with a source, for its health to say.
+/// Records the problem of a source, for its health report.
 async fn remember(
     transaction: &crate::infra::db::Transaction<'_>,
     source: SourceId,

@@ -1,4 +1,4 @@
-//! The role that a derived source's expressions run as: it may read what they read, and nothing else.
+//! The role that a derived source's expressions run as: it may read the tables of the expressions, and nothing else.
 
 use tokio_postgres::Transaction;
 
@@ -7,11 +7,11 @@ use super::super::sql::ident;
 use super::function;
 use crate::domain::event::SourceId;
 
-/// The role's name, one for all databases of a cluster: its rights are given in each.
+/// The role's name, one for all databases of a cluster; its rights are granted in each database.
 pub(super) const ROLE: &str = "vestnik_reader";
 
-/// Makes the role where it is missing and we may, and lets it read these tables. Whether it may be used: where it may not,
-/// expressions run with the rights of whoever attaches.
+/// Creates the role if it is missing and we may, and lets it read these tables. Returns whether the role may be used;
+/// otherwise expressions run with the rights of the role that attaches.
 pub(super) async fn prepare(
     transaction: &mut Transaction<'_>,
     reads: &[String],
@@ -33,7 +33,7 @@ pub(super) async fn prepare(
 }
 
 async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), tokio_postgres::Error> {
-    // Two databases may be prepared in one moment.
+    // Two databases may be prepared at the same moment.
     const MAKE: &str = "do $$ begin \
              if to_regrole('vestnik_reader') is null then \
                  begin create role vestnik_reader nologin; exception when duplicate_object or unique_violation then null; end; \
@@ -57,7 +57,7 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     Ok(())
 }
 
-/// Gives a source's function to the role. A new owner must be allowed to create in the schema, for that moment.
+/// Makes the role the owner of a source's function. A new owner needs the right to create in the schema at that moment.
 pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant usage, create on schema vestnik to {ROLE}; alter function {} owner to {ROLE}; revoke create on schema vestnik from {ROLE}",
@@ -66,7 +66,7 @@ pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Resu
     transaction.batch_execute(&own).await
 }
 
-/// Goes on with the role's rights until the transaction ends, which may write nothing any more.
+/// Switches to the role's rights until the transaction ends; from then on the transaction may not write.
 pub(super) async fn become_it(transaction: &Transaction<'_>, table: &Table) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
         "set local search_path = {}, pg_temp; set local role {ROLE}; set local transaction_read_only = on",

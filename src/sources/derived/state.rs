@@ -1,11 +1,11 @@
-//! What is wrong with a derived source now.
+//! The current problems of a derived source.
 
 use crate::infra::db::GenericClient;
 
 use super::{Derived, function, projection};
 use crate::domain::event::SourceId;
 
-/// A line each, with what to do.
+/// One line for each problem, with its remedy.
 pub(in crate::sources) async fn troubles(
     client: &impl GenericClient,
     source: SourceId,

@@ -1,4 +1,5 @@
-//! The triggers of a derived source: `triggers/watch.sql`, filled in for the table of its rows and for each that it watches.
+//! The triggers of a derived source: `triggers/watch.sql`, filled in for the table of its rows and for each watched
+//! table.
 
 use tokio_postgres::Transaction;
 
@@ -16,7 +17,7 @@ const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 /// A table that carries triggers for a source.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// 0: the table of its rows; else its number among those that are watched.
+    /// 0: the table of its rows; else its index among the watched tables, from 1.
     pub number: usize,
     /// The table.
     pub table: Table,
@@ -27,7 +28,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// The name of its function. That of a source's own table is called as the one of any source.
+    /// The name of its function. The function of a source's own table has the usual name.
     pub fn function(&self, source: SourceId) -> String {
         match self.number {
             0 => function_name(source),
@@ -49,7 +50,7 @@ impl Watched {
             true => ("(select old.*) old_row", "(select new.*) new_row"),
             false => ("old_rows", "new_rows"),
         };
-        // Its plan names the table by number, so that Postgres makes it anew when the table is altered.
+        // The plan names the table by OID, so that Postgres plans again when the table is altered.
         let replan = format!(
             "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
             self.table.oid
@@ -113,14 +114,14 @@ impl Watched {
         sql
     }
 
-    /// The table, and those that inherit from it.
+    /// The table, and the tables that inherit from it.
     pub fn tables(&self) -> Vec<&String> {
         std::iter::once(&self.table.quoted)
             .chain(&self.table.children)
             .collect()
     }
 
-    /// Puts function and triggers in force, where they are not.
+    /// Installs the function and the triggers where they are missing.
     pub async fn put(
         &self,
         transaction: &Transaction<'_>,
@@ -156,7 +157,7 @@ impl Watched {
         Ok(done)
     }
 
-    /// Whether all its triggers are there, call its function, and fire for what an application writes.
+    /// Whether all its triggers exist, call its function, and fire for an application's writes.
     pub async fn has_triggers(
         &self,
         client: &impl tokio_postgres::GenericClient,

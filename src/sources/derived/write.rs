@@ -1,4 +1,4 @@
-//! Writes what has become of orders: the engine's own table of a source, the events, and who waits for items.
+//! Saves the changes of orders: the engine's own table of a source, the events, and the orders that wait for items.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::super::Source;
 use super::{Derived, projection};
 
-/// What has to be written.
+/// The rows to write.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
@@ -36,7 +36,7 @@ pub(super) struct Event {
     pub old: Option<String>,
 }
 
-/// Writes it: the engine's own table, the events, and who waits.
+/// Writes the engine's own table, the events, and the waiting orders.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -99,7 +99,7 @@ pub(super) async fn put(
 }
 
 async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
-    // Whoever is refused the right to notify must have written before: the sub-select comes first.
+    // A transaction that is denied NOTIFY must have written first, so the sub-select comes first.
     const APPEND: &str = "insert into vestnik.vst_event (source, store_id, key, type, data, old) \
          select $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json \
          from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) with ordinality e (store_id, key, type, data, old, place) \

@@ -1,4 +1,4 @@
-//! What shops call the members of an item.
+//! Usual names of the members of an item.
 
 pub(super) const NAMES: [&str; 14] = [
     "name",
@@ -55,7 +55,7 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// What a group of options is called, and what holds its choices, beside the names above.
+/// Names of a group of options and of its list of choices, in addition to the names above.
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [
@@ -73,9 +73,9 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
-/// Lists of names and values.
+/// Members that are lists of names and values.
 pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
-/// What no person needs to read.
+/// Members that no person needs to read.
 pub(super) const TECHNICAL: [&str; 20] = [
     "id",
     "uuid",

@@ -1,4 +1,4 @@
-//! What a list tells of its rows: the orders that they are, the events by which they came, and who answered them.
+//! The contents of a list's rows: the orders, the events that announced them, and who answered them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::sources::changes::{Found, Lookups};
 use crate::sources::lookup::look_up;
 use crate::sources::{Beside, Sources};
 
-/// The newest events of a store among which those of its open orders are looked for.
+/// Number of newest events of a store that are searched for the events of its open orders.
 const SCANNED_EVENTS: i64 = 5000;
 
-/// What is told of the rows: the orders that they are, their events, and who answered them last.
+/// Data about the rows: the orders, their events, and who answered them last.
 pub(super) async fn entries(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -68,7 +68,7 @@ pub(super) async fn entries(
     Ok(rows.iter().map(one).collect())
 }
 
-/// The events by which the open ones of these orders came, and whether somebody has acknowledged them.
+/// The events that announced the open orders among these, and whether somebody has acknowledged them.
 async fn new_events(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -95,7 +95,7 @@ async fn new_events(
     Ok(new)
 }
 
-/// Who changed each order by a button last.
+/// Who last changed each order with a button.
 async fn answers(
     transaction: &Transaction<'_>,
     rows: &[Row<'_>],

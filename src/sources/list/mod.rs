@@ -1,5 +1,5 @@
-//! The lists that a panel shows: a store's orders or bookings in their present state, together with the cursor of the
-//! snapshot that they were read in. So a list, and the stream opened with its cursor, meet exactly.
+//! The lists that a panel shows: a store's orders or bookings in their present state, with the cursor of the snapshot
+//! that they were read in. A stream that is opened with this cursor continues exactly where the list ends.
 
 mod entry;
 mod table;
@@ -20,15 +20,15 @@ pub use table::StatusFilter;
 pub(super) use table::TypedColumn;
 use table::{Anchor, SourceTable};
 
-/// Rows of one page at most.
+/// Maximum number of rows of one page.
 pub const MAX_ROWS: usize = 500;
-/// Bytes of rows after which a page ends, whatever its limit.
+/// Size of the rows, bytes, after which a page ends, whatever its limit.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// How long a table that somebody holds is waited for, milliseconds.
+/// Lock time-out for a table, milliseconds.
 const LOCK_MS: u32 = 500;
 
 impl StatusFilter {
-    /// What somebody still has to do something for.
+    /// Orders that still need work.
     pub fn active(kind: SubjectKind) -> Self {
         let open = Status::ALL.into_iter().filter(|status| status.is_open());
         Self::These(
@@ -38,57 +38,57 @@ impl StatusFilter {
     }
 }
 
-/// What is asked for.
+/// A request for a page.
 #[derive(Debug)]
 pub struct ListQuery<'a> {
-    /// Whose.
+    /// The store.
     pub store: &'a StoreId,
     /// Orders or bookings.
     pub kind: SubjectKind,
-    /// Which of them.
+    /// Which orders or bookings.
     pub statuses: StatusFilter,
-    /// Of this source only.
+    /// Only rows of this source; `None`: of all sources.
     pub source: Option<&'a str>,
-    /// Rows behind this one, by its key: the next page.
+    /// Only rows after the row with this key: the next page. `None`: the first page.
     pub before: Option<&'a str>,
-    /// The source of that row, where its key may stand in several.
+    /// The source of that row, because several sources may have the key. `None`: any source.
     pub before_source: Option<&'a str>,
-    /// Rows at most.
+    /// Maximum number of rows.
     pub limit: usize,
 }
 
 /// A page of a list.
 #[derive(Debug)]
 pub struct ListPage {
-    /// The newest first, each a JSON object.
+    /// The rows, newest first, each a JSON object.
     pub rows: Vec<Map<String, Value>>,
-    /// Covers what the list shows.
+    /// The cursor: it covers what the list shows.
     pub cursor: String,
-    /// Whether there are rows behind the last one.
+    /// Whether more rows follow the last one.
     pub more: bool,
     /// Sources that could not be read now: their orders are missing.
     pub unavailable: Vec<String>,
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug)]
 pub enum ListResult {
     /// A page.
     Page(ListPage),
-    /// The store has no row of the key that the page was to begin behind.
+    /// The store has no row with the key that the page should follow.
     UnknownBefore,
 }
 
-/// Why there is no list.
+/// Why a list could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Postgres says so, or is gone.
+    /// Postgres reported an error, or the connection failed.
     #[error("a list cannot be read: {0}")]
     Failed(#[from] db::QueryError),
-    /// The journal.
+    /// The journal could not be read.
     #[error(transparent)]
     Journal(#[from] journal::Error),
-    /// Postgres is silent.
+    /// Postgres did not answer in time.
     #[error(transparent)]
     Unanswered(#[from] db::Unanswered),
 }
@@ -105,7 +105,7 @@ impl From<crate::infra::db::PoolError> for Error {
     }
 }
 
-/// A row, and where it stands in the list.
+/// A row with its sort key in the list.
 struct Row<'a> {
     source: &'a Source,
     key: String,
@@ -113,10 +113,10 @@ struct Row<'a> {
     data: String,
 }
 
-/// What one table has for the page.
+/// The rows of one table for the page.
 struct Part<'a> {
     rows: Vec<Row<'a>>,
-    /// Whether the table has more than these.
+    /// Whether the table has more rows than these.
     more: bool,
 }
 
@@ -128,7 +128,7 @@ pub async fn list(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Resu
 async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<ListResult, Error> {
     let mut client = pool.get().await?;
     let mut transaction = db::snapshot(&mut client).await?;
-    // For a page, compiling its plan takes longer than running it. A table that somebody holds is waited for a moment.
+    // For a page, compiling the plan takes longer than running it. The wait for a locked table is short.
     let limits = format!("set local jit = off; set local lock_timeout = {LOCK_MS}");
     transaction.batch_execute(&limits).await?;
     let cursor = journal::cursor_here(&transaction).await?;
@@ -148,8 +148,8 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }
     let mut anchored = None;
     let mut parts = Vec::with_capacity(tables.len());
-    // The anchor's table says where the others begin, so it is looked for first. Each look has a savepoint: what is wrong
-    // with one table costs nobody the others' orders.
+    // The anchor's sort key determines where the other tables begin, so it is read first. Each read has a savepoint: an
+    // error in one table does not affect the orders of the others.
     if let Some(before) = query.before {
         for (place, table) in tables.iter().enumerate() {
             let savepoint = transaction.savepoint().await?;
@@ -182,7 +182,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }))
 }
 
-/// Ends a look at one source's table: what is wrong with it is its owner's, and is noted.
+/// Ends the read of one source's table. Its error concerns only the table's owner, and is recorded.
 async fn end<T>(
     savepoint: Transaction<'_>,
     looked: Result<T, tokio_postgres::Error>,
@@ -208,7 +208,7 @@ async fn end<T>(
     }
 }
 
-/// Where the row of a key stands.
+/// The sort key of the row with this key.
 async fn anchor(
     transaction: &Transaction<'_>,
     table: &SourceTable<'_>,
@@ -233,7 +233,7 @@ async fn anchor(
     }))
 }
 
-/// Reads what one table has.
+/// Reads the rows of one table.
 async fn part<'a>(
     transaction: &Transaction<'_>,
     table: &SourceTable<'a>,
@@ -268,7 +268,7 @@ async fn part<'a>(
         anchor.and_then(|anchor| anchor.at),
         anchor.map(|anchor| anchor.key.as_str()),
     );
-    // Not prepared: each has its own best plan, and the statements would be many.
+    // Not prepared: each statement has its own best plan, and there would be too many of them.
     let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&store, Type::TEXT),
         (&limit, Type::INT8),
@@ -297,8 +297,8 @@ async fn part<'a>(
     Ok(part)
 }
 
-/// The rows of several tables in one order: the newest first, those without a time before them. Where a part was cut
-/// short, what stands behind its last row may not be told, for it may have more in between.
+/// Merges the rows of several tables, newest first, rows without a time before them. If the rows of a table were cut
+/// short, the merge stops after its last row, because more of its rows may come before the next ones.
 fn merged<'a>(parts: Vec<Part<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     let mut more = false;
     let mut rows = Vec::new();
@@ -309,7 +309,7 @@ fn merged<'a>(parts: Vec<Part<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
         let part = part.rows.into_iter().enumerate();
         rows.extend(part.map(|(number, row)| (row, cut && number == last)));
     }
-    // Stable: rows of one table keep their order.
+    // A stable sort: rows of one table keep their order.
     rows.sort_by(|(one, _), (other, _)| match (one.at, other.at) {
         (Some(one), Some(other)) => other.cmp(&one),
         (one, other) => one.is_some().cmp(&other.is_some()),

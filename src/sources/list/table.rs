@@ -1,4 +1,4 @@
-//! A source's table as lists read it: by its own columns, and with an index where it has one that fits.
+//! A source's table as lists read it: by its own columns, and with an index if a suitable one exists.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -13,21 +13,21 @@ use crate::sources::yes_no::NO;
 /// A column of the table, and its type.
 #[derive(Debug, Clone)]
 pub struct TypedColumn {
-    /// As SQL writes it.
+    /// The quoted name, as SQL writes it.
     name: String,
-    /// Without its precision: `bigint`.
+    /// The type without its precision: `bigint`.
     kind: String,
 }
 
 impl TypedColumn {
-    /// A column of this name and type, without its precision.
+    /// A column of this name and type; the precision is removed.
     pub fn new(name: &str, kind: String) -> Self {
         let name = ident(name);
         Self { name, kind }
     }
 
-    /// Whether a value of the column can have this text. A number or uuid is looked up by its own type, for the sake of
-    /// its index, so only the text that Postgres itself would write is one.
+    /// Whether a value of the column can have this text. A number or uuid is compared in its own type so that its index
+    /// is usable; so only the text that Postgres itself would write matches.
     pub fn can_hold(&self, text: &str) -> bool {
         match self.kind.as_str() {
             "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
@@ -38,7 +38,7 @@ impl TypedColumn {
         }
     }
 
-    /// SQL that compares the column of `row` with a parameter of type text.
+    /// SQL that compares the column of `row` with a text parameter.
     pub fn is(&self, row: &str, parameter: &str) -> String {
         match self.kind.as_str() {
             "smallint" | "integer" | "bigint" | "uuid" => {
@@ -57,7 +57,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// The row's store.
+/// Where the row's store comes from.
 #[derive(Debug, Clone)]
 enum Store {
     Column(TypedColumn),
@@ -67,45 +67,45 @@ enum Store {
 /// A source's table.
 #[derive(Debug)]
 pub struct SourceTable<'a> {
-    /// What its columns mean.
+    /// The meaning of its columns.
     pub source: &'a Source,
     /// The row's key.
     pub key: TypedColumn,
     store: Store,
     /// The status as text.
     status: String,
-    /// The status as it is kept, where it is a whole column that an index begins with, with the creation behind it.
+    /// The status column in its own type, if an index begins with it and continues with the creation time; else `None`.
     indexed_status: Option<String>,
-    /// When a row was made, where its table says so in a column that can be sorted.
+    /// The creation time of a row, if the table has a sortable column for it.
     created: Option<TypedColumn>,
-    /// SQL that holds for rows that are not soft-deleted.
+    /// SQL that is true for rows that are not soft-deleted.
     alive: Option<String>,
-    /// The recorded columns, those that are gone as nulls.
+    /// The recorded columns; missing ones are null.
     recorded: String,
 }
 
-/// The row behind which a page begins.
+/// The row that a page follows.
 #[derive(Debug)]
 pub struct Anchor {
-    /// The place of its table among the tables.
+    /// The index of its table among the tables.
     pub place: usize,
-    /// When it was made, where its table says so.
+    /// Its creation time; `None`: the table has none.
     pub at: Option<OffsetDateTime>,
     /// Its key.
     pub key: String,
 }
 
-/// Which rows, by their status.
+/// The statuses to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusFilter {
-    /// Whatever people may see.
+    /// Every visible status.
     Any,
-    /// One of these.
+    /// Only these.
     These(Vec<Status>),
 }
 
 impl<'a> SourceTable<'a> {
-    /// Looks at the table as it is now; `None`: a column is gone without which no row is found.
+    /// Reads the table's present columns; `None`: a column that every read needs no longer exists.
     pub async fn look(
         transaction: &Transaction<'_>,
         source: &'a Source,
@@ -171,7 +171,7 @@ impl<'a> SourceTable<'a> {
         })
     }
 
-    /// Whether rows of this store can be in it.
+    /// Whether the table can hold rows of this store.
     pub fn can_have(&self, store: &str) -> bool {
         match &self.store {
             Store::Column(column) => column.can_hold(store),
@@ -179,7 +179,7 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// SQL that holds for rows of the store in a parameter.
+    /// SQL that is true for rows of the store in a parameter.
     pub fn is_of_store(&self, parameter: &str) -> String {
         match &self.store {
             Store::Column(column) => column.is("t", parameter),
@@ -187,7 +187,7 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// When the row of `$2` was made.
+    /// SQL for the creation time of row `$2`.
     pub fn anchor_sql(&self) -> String {
         let at = match &self.created {
             Some(created) => format!("t.{}::timestamptz", created.name),
@@ -197,16 +197,16 @@ impl<'a> SourceTable<'a> {
         format!("select {at} from {} t where {store} and {key}", self.source.table)
     }
 
-    /// A page: when each row was made, its key, and its recorded columns.
+    /// SQL for a page: the creation time of each row, its key, and its recorded columns.
     ///
-    /// `$1`: the store, `$2`: rows at most, `$3`: words of the statuses that are wanted, `$4` and `$5`: when the anchor was
-    /// made, and its key, `$6`: every word that is mapped.
+    /// `$1`: the store, `$2`: maximum number of rows, `$3`: words of the wanted statuses, `$4` and `$5`: creation time
+    /// and key of the anchor, `$6`: every mapped word.
     pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
             None => ("page.at", "page.id desc"),
         };
-        // What is picked first is only where the rows are: so no more rows are made into JSON than are sent.
+        // The inner query selects only row locations, so only the rows of the page are converted to JSON.
         format!(
             "with recursive {pick} \
              select {at}, vestnik.vst_readable(t.{key}::text), \
@@ -219,7 +219,7 @@ impl<'a> SourceTable<'a> {
         )
     }
 
-    /// Where the rows of a page are, in their order: as `page`.
+    /// SQL for the locations of a page's rows, in order; same parameters as `page`.
     fn pick(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(created) => (format!("t.{}", created.name), format!("t.{} desc, ", created.name)),
@@ -237,14 +237,14 @@ impl<'a> SourceTable<'a> {
                 wheres = wheres.join(" and "),
             )
         };
-        // By an index that has the rows of each status in their order, the newest of each are read, and of those the
-        // newest: a shop has few statuses and many rows. Otherwise whatever other index there is may do.
+        // A shop has few statuses and many rows. If an index orders the rows of each status, the query reads the newest
+        // of each status and merges them. Otherwise Postgres chooses another index.
         match &self.indexed_status {
             Some(status) => {
                 let least = |also: &str| {
                     format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1")
                 };
-                // A row without a status is in no index entry that is greater than another.
+                // A row with a null status matches no comparison in the index.
                 let nulls = match wants_unmapped(filter) {
                     true => format!("union all ({})", rows(format!("t.{status} is null"))),
                     false => String::new(),
@@ -263,8 +263,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// What stands behind the anchor in the list: the newest first, those without a time before them, and where the
-    /// times are the same, table by table.
+    /// SQL for the rows after the anchor: newest first, rows without a time before them, and rows with equal times
+    /// table by table.
     fn behind(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
@@ -291,7 +291,7 @@ impl<'a> SourceTable<'a> {
     }
 }
 
-/// Whether words that nobody mapped are wanted: they are as good as `pending`.
+/// Whether unmapped words are wanted: they count as `pending`.
 fn wants_unmapped(filter: &StatusFilter) -> bool {
     match filter {
         StatusFilter::Any => true,
@@ -299,7 +299,7 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
-/// SQL that holds for a status that is wanted. `$3`: words of the wanted statuses, `$6`: every word that is mapped.
+/// SQL that is true for a wanted status. `$3`: words of the wanted statuses, `$6`: every mapped word.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     match wants_unmapped(filter) {
         true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),
@@ -307,7 +307,7 @@ fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     }
 }
 
-/// SQL that holds where a row is not soft-deleted, as the translation has it: null, or what says no.
+/// SQL that is true for a row that is not soft-deleted, as in the translation: null, or a word for no.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
     let text = match (typed.kind.as_str(), column.path.is_empty()) {

@@ -1,4 +1,5 @@
-//! A table of a mapping's file, read key by key: what is wrong is collected, and what nobody asked for is unknown.
+//! Reads a table of a mapping's file key by key. It collects errors, and reports keys that no reader has taken as
+//! unknown.
 
 use toml::{Table, Value};
 
@@ -6,12 +7,12 @@ use super::Column;
 use crate::domain::money::Unit;
 use crate::sources::zone;
 
-/// Letters in which a key that is meant may differ.
+/// Maximum number of differing letters for a suggested key.
 const NEAR_EDITS: usize = 2;
 
-/// A table of the file, of which each key is taken once; what is left is unknown.
+/// A table of the file. Each key is taken once; the remaining keys are unknown.
 pub(super) struct Section<'p> {
-    /// `fields.total`; empty: the top.
+    /// The path, such as `fields.total`; empty: the top level.
     pub(super) path: String,
     pub(super) table: Table,
     pub(super) asked: Vec<&'static str>,
@@ -45,7 +46,7 @@ impl<'p> Section<'p> {
         self.table.remove(key)
     }
 
-    /// A table below this one; nothing where it is not there.
+    /// A table below this one; empty if it is missing.
     pub(super) fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
         match self.take(key)? {
             Value::Table(table) => Some(Section {
@@ -81,7 +82,7 @@ impl<'p> Section<'p> {
         self.text(key)
     }
 
-    /// A column, and a path into it.
+    /// A column with an optional path into it.
     pub(super) fn column(&mut self, key: &'static str) -> Option<Column> {
         let text = self.text(key)?;
         self.parsed(key, &text)
@@ -98,7 +99,7 @@ impl<'p> Section<'p> {
         column
     }
 
-    /// A column, or several that are put together.
+    /// One column, or several columns whose values are joined.
     pub(super) fn columns(&mut self, key: &'static str) -> Vec<Column> {
         match self.take(key) {
             None => Vec::new(),
@@ -121,7 +122,7 @@ impl<'p> Section<'p> {
         }
     }
 
-    /// Words of the shop, as text: `["PENDING"]`, `[0, 1]`, `[true]`.
+    /// The shop's words, as text: `["PENDING"]`, `[0, 1]`, `[true]`.
     pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
         let words = match self.take(key) {
             None => return Vec::new(),
@@ -141,7 +142,7 @@ impl<'p> Section<'p> {
         words.unwrap_or_default()
     }
 
-    /// A key that is a column, or a table with `column` and more.
+    /// A key that holds a column, or a table with `column` and more keys.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
         if let Some(Value::String(_)) = self.table.get(key) {
             let mut table = Table::new();
@@ -181,7 +182,7 @@ impl<'p> Section<'p> {
         name
     }
 
-    /// Whatever was not asked for is unknown here.
+    /// Reports every key that was not taken as unknown.
     pub(super) fn finish(self) {
         let section = match self.path.as_str() {
             "" => "a mapping".to_owned(),
@@ -199,7 +200,7 @@ impl<'p> Section<'p> {
     }
 }
 
-/// `contact.phone`, `"a.b".c`.
+/// Parses `contact.phone`, `"a.b".c`.
 pub(super) fn column(text: &str) -> Option<Column> {
     let mut names = Vec::new();
     let mut rest = text.trim();

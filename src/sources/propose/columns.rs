@@ -1,4 +1,4 @@
-//! The columns of a table as a proposal takes them, one after the other, and what a column may be.
+//! The columns of a table, which a proposal uses one by one, and the possible meanings of a column.
 
 use super::synonyms::{self, underscored};
 use crate::sources::catalog::{Table, TableColumn};
@@ -17,8 +17,8 @@ impl<'a> Columns<'a> {
         Self { all: all.collect() }
     }
 
-    /// The likeliest unused column of these names that may be one. One that says its zone comes before one that says none, and
-    /// may be the second of two clocks; one that says its unit comes behind.
+    /// The best unused column with one of these names that passes the check. A timestamp with a zone comes before one
+    /// without, which may duplicate it. A name that contains its unit comes last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
         let named = names
@@ -37,7 +37,7 @@ impl<'a> Columns<'a> {
         None
     }
 
-    /// All unused columns of these names.
+    /// All unused columns with one of these names.
     pub(super) fn all(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Vec<&'a TableColumn> {
         let mut found = Vec::new();
         while let Some(column) = self.take(names, &may) {
@@ -46,7 +46,7 @@ impl<'a> Columns<'a> {
         found
     }
 
-    /// One of this very name.
+    /// The column with exactly this name.
     pub(super) fn use_named(&mut self, name: &str) {
         self.all
             .iter_mut()
@@ -88,12 +88,12 @@ pub(super) fn is_time(column: &TableColumn) -> bool {
     column.base.starts_with("timestamp")
 }
 
-/// A time, or a number that counts since 1970.
+/// Whether the column is a time, or a number that may count from 1970.
 pub(super) fn is_moment(column: &TableColumn) -> bool {
     is_time(column) || matches!(column.base.as_str(), "bigint" | "double precision")
 }
 
-/// JSON or text, or an array of such.
+/// Whether the column is JSON or text, or an array of either.
 pub(super) fn may_list(column: &TableColumn) -> bool {
     let element = column.base.trim_end_matches("[]");
     matches!(element, "json" | "jsonb") || is_text(column)

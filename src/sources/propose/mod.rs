@@ -1,8 +1,8 @@
-//! Proposes a mapping for a table, in the shop's own words, and asks for what it cannot find out.
+//! Proposes a mapping for a table, with the shop's own words, and asks a person about everything uncertain.
 
 mod columns;
 mod statuses;
-// Lists of words, as many a line as there is room for.
+// Word lists, with as many words in a line as fit.
 #[rustfmt::skip]
 mod synonyms;
 mod toml_text;
@@ -16,16 +16,16 @@ use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is
 use statuses::Words;
 use synonyms::underscored;
 
-/// A mapping that may need a person.
+/// A proposed mapping, which may contain questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// As TOML, with each question as a comment beside its line.
+    /// The mapping as TOML, with each question as a comment above its line.
     pub toml: String,
-    /// What only a person can know, a line each; none: it can be attached.
+    /// The questions, one line each; empty: the mapping is ready to attach.
     pub questions: Vec<String>,
 }
 
-/// What was found of a table, field by field.
+/// The proposed columns, field by field.
 #[derive(Debug, Default)]
 struct Draft {
     table: String,
@@ -35,20 +35,20 @@ struct Draft {
     number: Option<String>,
     status: Option<(String, Words)>,
     order_type: Option<(String, TypeWords)>,
-    /// Fields that are a column, by their key.
+    /// Fields with a single column, by their keys.
     fields: Vec<(&'static str, Vec<String>)>,
-    /// The total, with its unit.
+    /// The total with its unit.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
-    /// Times, each with its zone where that is not UTC.
+    /// Times, each with its zone unless the zone is UTC.
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,
-    /// Keys of `[answer]`.
+    /// The keys of `[answer]`.
     answer: Vec<(&'static str, String)>,
-    /// Columns that nothing was made of.
+    /// The columns without a proposed meaning.
     left: Vec<String>,
-    /// Questions, each with the key of the line that it is about.
+    /// The questions, each with the key of its line.
     questions: Vec<(&'static str, String)>,
 }
 
@@ -65,14 +65,14 @@ enum Items {
     Table {
         table: String,
         order_key: String,
-        /// Keys of [items], each with its column.
+        /// The keys of [items], each with its column.
         columns: Vec<(&'static str, String)>,
-        /// Of the price.
+        /// The unit of the price.
         unit: Option<&'static str>,
     },
 }
 
-/// Proposes a mapping of a table. `kind`: as a person has said it.
+/// Proposes a mapping for a table. `kind`: as a person has specified it.
 pub async fn propose(
     client: &impl GenericClient,
     table: &Table,
@@ -95,7 +95,7 @@ pub async fn propose(
     money(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items(client, table, &mut columns, &mut draft).await?;
-    // When it is wished, in words: `18:00-19:00`.
+    // The requested time as a text: `18:00-19:00`.
     let in_words = columns.all(synonyms::DUE, |column| {
         is_text(column) || column.base.starts_with("time ")
     });
@@ -118,7 +118,7 @@ impl Draft {
     }
 }
 
-/// `table_no` as people read it: `Table no`.
+/// A readable label: `table_no` becomes `Table no`.
 fn label(name: &str) -> String {
     let words = synonyms::spaced(name);
     let mut letters = words.chars();
@@ -133,8 +133,8 @@ async fn identity(
     columns: &mut Columns<'_>,
     draft: &mut Draft,
 ) -> Result<(), catalog::Error> {
-    // The primary key, or the first unique index of one column that is never null; of a partitioned table without its
-    // partitions' columns.
+    // The primary key, or the first unique index of one column that is never null. For a partitioned table the
+    // partition columns are ignored.
     const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
              join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
@@ -244,7 +244,7 @@ async fn money(
     Ok(())
 }
 
-/// What a number counts: a type with a fraction is in major units, a whole number in minor ones, and a name may say it.
+/// The unit of a number. The name decides; otherwise a type with a fraction means major units, a whole number minor.
 fn unit_of(column: &TableColumn) -> &'static str {
     let name = underscored(&column.name);
     let says_minor = synonyms::MINOR_UNITS
@@ -256,7 +256,7 @@ fn unit_of(column: &TableColumn) -> &'static str {
     }
 }
 
-/// Whether a column without a scale has values, and no fraction among the newest of them.
+/// Whether a column without a scale has values, and the newest of them have no fraction.
 async fn whole_numbers_only(client: &impl GenericClient, table: &Table, column: &str) -> Result<bool, catalog::Error> {
     let name = ident(column);
     let sql = format!(
@@ -342,7 +342,7 @@ async fn items(
             with_items.push((found, column));
         }
     }
-    // A table of items says how many; one of addresses or shipments does not.
+    // A table of items has a quantity; a table of addresses or shipments has none.
     with_items
         .sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
     let Some((found, order_key)) = with_items.first() else {
@@ -385,7 +385,7 @@ async fn items(
     Ok(())
 }
 
-/// Tables with a foreign key of one column to this one, and that column.
+/// Tables with a single-column foreign key to this table, and that column.
 async fn referencing(
     client: &impl GenericClient,
     table: &Table,

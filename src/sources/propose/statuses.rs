@@ -1,4 +1,4 @@
-//! What the words of a status column mean: its labels, its checks, and the words that occur.
+//! Finds the meaning of a status column's words: its labels, its checks, and the words in use.
 
 use crate::infra::db::GenericClient;
 
@@ -8,26 +8,26 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Rows that are looked at for words that occur.
+/// Number of rows that are searched for words in use.
 const SAMPLED_ROWS: i64 = 200_000;
-/// Words of a column at most: one with more is no status.
+/// Maximum number of words in a status column: a column with more words is not a status.
 const MAX_WORDS: usize = 60;
 
-/// What was made of the words.
+/// The proposed meanings of the words.
 #[derive(Debug, Default, Clone)]
 pub struct Words {
-    /// Of each status, in the order of the table's labels.
+    /// The words of each status, in the order of the table's labels.
     pub known: Vec<(Status, Vec<String>)>,
-    /// Of what nobody sees.
+    /// The words of hidden orders.
     pub hidden: Vec<String>,
-    /// Nobody knows what these mean; with how often each occurs.
+    /// Words without a known meaning, each with its number of occurrences.
     pub unknown: Vec<(String, i64)>,
     /// Whether the words are numbers or booleans in the table.
     pub is_bare: bool,
 }
 
 impl Words {
-    /// The first word of a status is written back: the column's default, what says an acceptance, and what says a cancellation.
+    /// Puts the word that an answer writes first: the column default, the word for accepted, the word for cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
@@ -40,7 +40,7 @@ impl Words {
     }
 }
 
-/// Finds status and order type.
+/// Finds the columns for the status and the order type.
 pub async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -104,7 +104,7 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
         };
         draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
     }
-    // A table that lists its words has no other; one that takes any has those, too, that no row has yet.
+    // A column that lists its words allows no others. A free text column may get words that no row has yet.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
     let can_accept = if is_closed {
         answers.into_iter().any(has)
@@ -131,7 +131,7 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
     }
 }
 
-/// What each word means, as far as that is usual.
+/// The usual meaning of each word.
 fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) -> Words {
     let mut words = Words {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),
@@ -144,7 +144,7 @@ fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) 
             None => words.unknown.push((word, rows)),
         }
     }
-    // A shop that begins with "processing" means new orders by it.
+    // In a shop without an earlier status, "processing" means a new order.
     let has_pending = words.known.iter().any(|(status, _)| *status == Status::Pending);
     let first = |word: &String| synonyms::spaced(word) == "processing";
     if !has_pending
@@ -158,7 +158,7 @@ fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) 
             .into_iter()
             .for_each(|word| put(&mut words.known, Status::Pending, word));
     }
-    // Where nothing else is over, what is picked up is.
+    // If no other word means completed, the word for picked up does.
     let has_completed = words.known.iter().any(|(status, _)| *status == Status::Completed);
     if !has_completed
         && let Some((_, delivering)) = words.known.iter_mut().find(|(status, _)| *status == Status::Delivering)
@@ -185,13 +185,13 @@ fn put(known: &mut Vec<(Status, Vec<String>)>, status: Status, word: String) {
 
 /// The words of a column.
 struct Found {
-    /// Each with how often it occurs.
+    /// Each word with its number of occurrences.
     words: Vec<(String, i64)>,
-    /// Whether the table refuses any other.
+    /// Whether the table rejects every other word.
     is_closed: bool,
 }
 
-/// The words that a column may have: its labels, what its checks list, and what is there.
+/// The possible words of a column: its labels, the words in its checks, and the words in use.
 async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Found, catalog::Error> {
     const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
@@ -232,9 +232,9 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
     Ok(Found { words, is_closed })
 }
 
-/// The texts and numbers that a CHECK lists: `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
+/// The texts and numbers in a CHECK: `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
 fn listed_words(check: &str) -> Vec<String> {
-    // A range or a pattern lists nothing.
+    // A range or a pattern does not list words.
     if [" ~", ">", "<", " LIKE ", "length("]
         .iter()
         .any(|part| check.contains(part))
@@ -259,7 +259,7 @@ fn listed_words(check: &str) -> Vec<String> {
     words
 }
 
-/// The word that a new row has: `'pending'::text`, `0`.
+/// The word of a new row, from the default: `'pending'::text`, `0`.
 fn default_word(column: &TableColumn) -> Option<String> {
     let default = column.default.as_deref()?;
     if let Some(rest) = default.strip_prefix('\'') {

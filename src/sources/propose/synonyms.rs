@@ -1,12 +1,12 @@
-//! What shops call things: names of columns for each field, and words for each status, in English and Russian. Names are
-//! compared in lower case with underscores; the likelier one comes first.
+//! Usual names in English and Russian: column names for each field, and words for each status. Names are compared in
+//! lower case with underscores. More likely names come first.
 
 use super::statuses::Words;
 use crate::domain::status::{Status, SubjectKind};
 
-/// What may end a name of a time: which clock it is read by.
+/// Suffixes of a time's name that state its clock.
 pub const ZONES: &[&str] = &["_gmt", "_utc"];
-/// What may end a name of an amount: that it counts the smallest coins.
+/// Suffixes of an amount's name that mean minor units.
 pub const MINOR_UNITS: &[&str] = &["_cents", "_minor", "_kopecks", "_kopeks", "_cts"];
 pub const STORES: &[&str] = &[
     "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
@@ -64,7 +64,7 @@ pub const STARTS: &[&str] = &[
     "starts_at", "start_at", "start_time", "start", "start_date", "booked_for", "reserved_for", "reservation_time", "booking_time", "date_time",
     "datetime", "visit_at", "scheduled_at", "scheduled_for", "начало", "время", "дата_и_время",
 ];
-/// A cart is made long before it is an order.
+/// Names for the placement come first, because a cart is created long before its order.
 pub const CREATED: &[&str] = &[
     "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "date_order", "inserted_at", "date_created", "creation_date",
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
@@ -74,7 +74,7 @@ pub const ITEMS: &[&str] = &[
     "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
 ];
-/// Parts of the names of tables that hold items.
+/// Parts of the names of items tables.
 pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
     "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
@@ -96,10 +96,10 @@ pub const MINUTES: &[&str] = &[
 ];
 pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified", "last_modified", "date_updated", "обновлен", "обновлено"];
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
-/// What else a kitchen likes to see.
+/// Other fields that are useful to a kitchen.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
 
-/// Words for each status, in lower case; a space stands for whatever separates their parts.
+/// Words for each status, in lower case; a space stands for any separator.
 const STATUS_WORDS: &[(Status, &[&str])] = &[
     (Status::Pending, &[
         "new", "pending", "placed", "created", "open", "submitted", "received", "requested", "unconfirmed", "waiting", "awaiting",
@@ -133,7 +133,7 @@ const HIDDEN_WORDS: &[&str] = &[
     "cart", "draft", "basket", "checkout", "checkout draft", "awaiting payment", "pending payment", "payment pending", "waiting payment",
     "waiting for payment", "unpaid", "incomplete", "abandoned", "address", "payment", "корзина", "черновик", "ожидает оплаты", "не оплачен",
 ];
-/// What WooCommerce means by its words is not what others mean by them.
+/// The meanings of words in WooCommerce, which differ from the usual ones.
 const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-pending", None),
     ("wc-on-hold", None),
@@ -145,16 +145,16 @@ const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-refunded", Some(Status::Cancelled)),
 ];
 
-/// What a word usually means.
+/// The usual meaning of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usual {
-    /// This status.
+    /// A status.
     Status(Status),
-    /// Nobody sees such orders.
+    /// The order is hidden.
     Hidden,
 }
 
-/// What a word usually means to an application; `None`: nobody knows.
+/// The usual meaning of a word; `None`: unknown.
 pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
     if let Some((_, meaning)) = WOOCOMMERCE.iter().find(|(known, _)| *known == word) {
         return Some(meaning.map_or(Usual::Hidden, Usual::Status));
@@ -170,7 +170,7 @@ pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
     of_status.map(|(status, _)| Usual::Status(*status))
 }
 
-/// Whether a word says an acceptance, or a cancellation, and nothing more special.
+/// Whether a word means an acceptance or a cancellation, and nothing more specific.
 pub fn is_plainly(status: Status, word: &str) -> bool {
     let parts: &[&str] = match status {
         Status::Preparing => &["accept", "confirm", "approve", "принят", "подтвержд"],
@@ -181,7 +181,7 @@ pub fn is_plainly(status: Status, word: &str) -> bool {
     parts.iter().any(|part| word.starts_with(part))
 }
 
-/// What applications with our own names for the statuses write beside them.
+/// Words that applications use in addition to our own names for the statuses.
 const BESIDE_OURS: &[(Status, &[&str])] = &[
     (Status::Pending, &["new"]),
     (Status::Preparing, &["confirmed", "accepted"]),
@@ -190,10 +190,10 @@ const BESIDE_OURS: &[(Status, &[&str])] = &[
     (Status::Rejected, &["declined"]),
     (Status::Cancelled, &["canceled", "refunded"]),
 ];
-/// The same for what nobody sees.
+/// Words for hidden orders in such applications.
 const BESIDE_OURS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Completes the words of a column that takes any, where its few are called as ours are: the others will be, too.
+/// Adds words to a free text column whose known words match our names: its other words probably match, too.
 pub fn complete(words: &mut Words, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {
@@ -219,15 +219,15 @@ pub fn complete(words: &mut Words, kind: SubjectKind) {
     }
 }
 
-/// Words for how an order reaches its customer.
+/// Words for delivery.
 pub const DELIVERY: &[&str] = &["delivery", "deliver", "courier", "shipping", "home delivery", "доставка", "курьер", "курьером"];
-/// The same.
+/// Words for pickup.
 pub const PICKUP: &[&str] =
     &["pickup", "pick up", "takeaway", "take away", "takeout", "take out", "collection", "collect", "to go", "самовывоз", "с собой", "навынос"];
-/// The same.
+/// Words for dine-in.
 pub const DINE_IN: &[&str] = &["dine in", "dinein", "in store", "eat in", "in house", "table", "hall", "on site", "в зале", "в ресторане", "на месте"];
 
-/// What the rows of a table are, by its name.
+/// The kind of a table's rows, by the table's name.
 pub fn kind_of(table: &str) -> Option<SubjectKind> {
     let name = table.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
@@ -240,12 +240,12 @@ pub fn kind_of(table: &str) -> Option<SubjectKind> {
     }
 }
 
-/// A word in lower case, its parts apart by one space: `OUT_FOR_DELIVERY`, `outForDelivery`, `out-for-delivery`.
+/// A word in lower case with single spaces between its parts: `OUT_FOR_DELIVERY`, `outForDelivery`, `out-for-delivery`.
 pub fn spaced(word: &str) -> String {
     underscored(word).replace('_', " ")
 }
 
-/// A name in lower case, its parts apart by one underscore.
+/// A name in lower case with single underscores between its parts.
 pub fn underscored(name: &str) -> String {
     let mut parts = String::with_capacity(name.len() + 4);
     let mut previous = '_';

@@ -1,13 +1,13 @@
-//! Writes a proposal as TOML, as a person would, with each question as a comment beside its line.
+//! Formats a proposal as readable TOML, with each question as a comment above its line.
 
 use super::{Draft, Items, Proposal, TypeWords};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
-/// Columns that are named as left over.
+/// Maximum number of unused columns that are named.
 const NAMED_LEFT: usize = 40;
 
-/// Writes it.
+/// Formats the proposal.
 pub fn write(draft: &Draft) -> Proposal {
     let mut text = Text::new(draft);
     text.line("table", Some(quoted(&draft.table)));
@@ -71,7 +71,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The questions about a key, above its line.
+    /// Writes the questions about a key above its line.
     fn questions(&mut self, key: &str) {
         for (_, question) in self.draft.questions.iter().filter(|(about, _)| *about == key) {
             self.text.push_str(&format!("# ? {question}\n"));
@@ -222,7 +222,7 @@ fn section(text: &mut Text<'_>, name: &str, lines: impl Iterator<Item = (String,
     }
 }
 
-/// A text as TOML writes it.
+/// A text as a TOML string.
 fn quoted(text: &str) -> String {
     match text.contains('"') && !text.contains('\'') {
         true => format!("'{text}'"),
@@ -230,7 +230,7 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// A column as a mapping names it: one with a dot in its name is quoted.
+/// A column as a mapping names it; a name with a dot is quoted.
 fn reference(column: &str) -> String {
     let whole = Column::whole(column);
     match whole.name.contains(['.', '"']) {

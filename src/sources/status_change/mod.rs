@@ -1,5 +1,6 @@
-//! Changes the status of an order or booking for a person who pressed a button, in the shop's own table and words, and
-//! saves who it was. One statement checks the step and makes it, so of two people one is first.
+//! Changes the status of an order or booking when a person presses a button. The change goes into the shop's own table
+//! in its own words, and the person is saved. One statement checks and makes the step, so of two people only one
+//! succeeds.
 
 mod promise;
 mod standing;
@@ -23,12 +24,12 @@ use crate::token::TokenId;
 use standing::{Standing, find};
 use write::{call, note, update};
 
-/// Characters of the shop's own refusal that a person is shown.
+/// Maximum length of the shop's error message that a person sees, in characters.
 const REFUSAL_CHARACTERS: usize = 200;
-/// The newest events of a store among which the last change of an order is looked for.
+/// Number of newest events of a store that are searched for the last change of an order.
 const SCANNED_EVENTS: i64 = 2000;
 
-/// By which way somebody answered.
+/// The channel of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// A panel's button.
@@ -46,87 +47,87 @@ impl Way {
     }
 }
 
-/// What somebody wants.
+/// A requested change of status.
 #[derive(Debug)]
 pub struct StatusChange<'a> {
-    /// Whose order.
+    /// The store of the order.
     pub store: &'a StoreId,
     /// Order or booking.
     pub kind: SubjectKind,
-    /// The source that it is in; `None`: whichever has it.
+    /// The source; `None`: any source that has the order.
     pub source: Option<&'a str>,
     /// Its key, as text.
     pub key: &'a str,
-    /// What it should become.
+    /// The requested status.
     pub to: Status,
-    /// What who wants it believes it to be; where it is not, somebody was first.
+    /// The status that the person saw; if the order has another one, somebody else was first.
     pub from: Option<Status>,
-    /// Why, where the table has a column for it.
+    /// The reason, saved if the table has a column for it.
     pub reason: Option<&'a str>,
-    /// How long the preparation will take, as somebody promised, minutes.
+    /// The promised preparation time, minutes.
     pub minutes: Option<i32>,
-    /// Who wants it, as others are told.
+    /// The person's name, as others see it.
     pub by: &'a str,
-    /// Whose token it is, where it is a panel's.
+    /// The token's id, for a panel.
     pub token: Option<TokenId>,
-    /// From where.
+    /// The channel.
     pub way: Way,
-    /// For how long after a step it may be taken back.
+    /// How long after a step it may be undone.
     pub step_back: Duration,
 }
 
-/// What became of it.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StatusChangeOutcome {
-    /// Done.
+    /// The status was changed.
     Done {
-        /// The source that it is in.
+        /// The source of the order.
         source: String,
-        /// What it was.
+        /// The previous status.
         previous: Status,
     },
-    /// It is so already.
+    /// The order already has this status.
     Already(CurrentStatus),
-    /// There is no way from where it stands to there.
+    /// The order cannot move from its present status to the requested one.
     NotAllowed(CurrentStatus),
-    /// The shop's own table does not take it.
+    /// The shop's own table rejected the change.
     Refused {
-        /// Where it stands.
+        /// The order's present state.
         current: CurrentStatus,
-        /// The shop's own words; `None`: it said nothing for people.
+        /// The shop's error message; `None`: it has no message for people.
         message: Option<String>,
     },
-    /// The role of `vestnik serve` lacks a right: the operator's fault, and nobody else's.
+    /// The role of `vestnik serve` lacks a right. Only the operator can correct this.
     Denied(CurrentStatus),
     /// The shop has no word for this status.
     NoWord(CurrentStatus),
-    /// Several sources have an order of this key: say which is meant.
+    /// Several sources have an order with this key: the request must name one.
     Ambiguous(Vec<String>),
     /// The store has no such order.
     Unknown,
 }
 
-/// Where an order stands.
+/// The present state of an order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentStatus {
-    /// The source that it is in.
+    /// The source of the order.
     pub source: String,
     /// Its canonical status.
     pub status: Status,
-    /// The shop's own word, where no mapping knows it.
+    /// The shop's own word if no mapping knows it.
     pub word: Option<String>,
-    /// Who brought it there, where it was done by a button.
+    /// Who made the last change with a button; `None`: it was made without one.
     pub by: Option<String>,
-    /// Whether it goes to its customer.
+    /// Whether the order is a delivery.
     pub is_delivered: bool,
 }
 
-/// The row is the shop's. We wait for it no longer than a person waits for a button, and hold it no longer than that,
-/// though this process were stopped while it does.
+/// Time-outs for the shop's row: we wait for its lock, and hold it, no longer than a person waits for a button. The
+/// limit holds even if this process is stopped meanwhile.
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// Changes the status, if that is allowed from where it stands, and the shop's own table takes it.
+/// Changes the status if the step is allowed from the present status and the shop's own table accepts it.
 pub async fn change_status(
     pool: &Pool,
     sources: &Sources,
@@ -153,7 +154,7 @@ pub async fn change_status(
             return Ok(StatusChangeOutcome::Unknown);
         };
         let applied = match apply(&mut transaction, sources, &standing, change).await {
-            // A constraint of the shop's may be checked at the end.
+            // A constraint of the shop may be checked only at commit.
             Ok(outcome @ StatusChangeOutcome::Done { .. }) => {
                 transaction.commit().await.map(|()| outcome).map_err(QueryError::from)
             }
@@ -181,7 +182,7 @@ pub async fn change_status(
     .await
 }
 
-/// Where an order stands; none: the store has no such order.
+/// The present state of an order; `None`: the store has no such order.
 pub async fn current_status(
     pool: &Pool,
     sources: &Sources,
@@ -199,23 +200,23 @@ pub async fn current_status(
     .await
 }
 
-/// Whether it is an exception that a function of the shop's raises itself: its own word, whatever code it gives it.
+/// Whether a function of the shop raised this exception itself, with any error code.
 fn is_raised(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().and_then(|db| db.routine()) == Some("exec_stmt_raise")
 }
 
-/// Whether Postgres says that the engine's role may not do it: a grant or a policy was forgotten.
+/// Whether Postgres denied the engine's role: a grant or a policy is missing.
 fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !is_raised(error)
 }
 
-/// Whether Postgres, or a trigger or constraint of the shop's, says that this row does not take this value.
+/// Whether Postgres, or a trigger or constraint of the shop, rejected the new value of the row.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     let code = error.code().map(SqlState::code);
     is_raised(error) || code.is_some_and(|code| ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)))
 }
 
-/// Tells the operator which grants and policies are missing.
+/// Logs the missing grants and policies for the operator.
 async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
     let missing = match Table::find(client, &source.table).await {
         Ok(table) => access::check(client, &table, &source.mapping)
@@ -224,7 +225,7 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
         Err(_) => Vec::new(),
     };
     let missing = match missing.is_empty() {
-        // A trigger or function of the shop's that runs with this role's rights.
+        // A trigger or function of the shop that runs with this role's rights.
         true => "the role of `vestnik serve` needs a right that is not one on the table itself".to_owned(),
         false => missing.join("; "),
     };
@@ -236,7 +237,7 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
     );
 }
 
-/// What the shop says for people: the message of its own exception. What Postgres says of a constraint is for its owner.
+/// The shop's message for people: that of its own exception. Postgres's message about a constraint is for the operator.
 fn refused(standing: &Standing<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
     let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
     let message = error.as_db_error().filter(|_| is_own).map(|db| {
@@ -249,7 +250,7 @@ fn refused(standing: &Standing<'_>, error: &tokio_postgres::Error) -> StatusChan
     }
 }
 
-/// Makes the step, if it may be made.
+/// Makes the step if it is allowed.
 async fn apply(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -270,7 +271,7 @@ async fn apply(
     let may = expected
         && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
     let mapping = &standing.source.mapping;
-    // A function of the shop's may know what to make of a status that has no word.
+    // A function of the shop may accept a status that has no word.
     let usual = mapping.answer.function.as_ref().map(|_| to.as_str());
     let word = mapping.status.word_of(to).or(usual);
     let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
@@ -300,8 +301,8 @@ async fn apply(
     })
 }
 
-/// Why no row was changed: somebody was first; or the row does not take it: row level security, or a trigger that returns
-/// null.
+/// Finds why no row was changed: somebody else was first, or the shop rejected the change with row level security or
+/// with a trigger that returns null.
 async fn nothing_changed(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -323,7 +324,7 @@ async fn nothing_changed(
     })
 }
 
-/// Whether the wish takes the last step back, and that step was made a short time ago.
+/// Whether the request undoes the last step, and that step is recent enough.
 async fn may_return(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -351,7 +352,7 @@ async fn may_return(
     let Some((previous, was_pressed, at)) = last else {
         return Ok(false);
     };
-    // The shop has one word for both, and the store itself has rejected it.
+    // The shop has one word for both statuses, and the store itself has rejected the order.
     if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
         return Ok(false);
     }

@@ -9,7 +9,7 @@ use super::{SCANNED_EVENTS, StatusChange, StatusChangeOutcome};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 
-/// Whether this is a new promise, and no change of status. Whoever accepts second names another `from`, or none.
+/// Whether the request is a new promise and not a change of status. A second acceptance names another `from`, or none.
 pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()
@@ -19,7 +19,7 @@ pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
         && standing.subject.status_word.is_none()
 }
 
-/// Writes it where the shop has a place for it, or gives it to the shop's function; and tells everybody.
+/// Writes the promise if the shop has a column for it, or passes it to the shop's function; notifies everybody.
 pub async fn promise(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,
@@ -28,7 +28,7 @@ pub async fn promise(
     let mapping = &standing.source.mapping;
     let word = standing.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {
-        // Its statements make steps, and this is none.
+        // The statements of a derived source make steps; a promise is not a step.
         (Some(_), _) => true,
         (None, Some(function)) => call(transaction, function, word, change).await?,
         (None, None) => update(transaction, standing, word, change).await?,
@@ -48,7 +48,7 @@ pub async fn promise(
     })
 }
 
-/// The shop's row says nothing of it, so that no trigger has told: the engine tells, by the row as it was told last.
+/// Appends an event with the last recorded row: the shop's row has no column for the promise, so no trigger has fired.
 async fn append(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,

@@ -1,4 +1,4 @@
-//! An order as it stands in the shop's table, for an answer.
+//! Reads the present state of an order from the shop's table, for an answer.
 
 use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
@@ -14,18 +14,18 @@ use crate::sources::mapping::StoreRef;
 use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::{Beside, Source, Sources};
 
-/// A row as it stands, with what its table has.
+/// A row of the table with its state.
 pub struct Standing<'a> {
     pub source: &'a Source,
     pub table: AnswerTable,
     pub subject: Subject,
-    /// The status as its table has it.
+    /// The status as stored in the table.
     pub word: Option<String>,
     pub by: Option<String>,
 }
 
 impl Standing<'_> {
-    /// Where it stands, as a person is told.
+    /// The state as a person sees it.
     pub fn current(&self) -> CurrentStatus {
         CurrentStatus {
             source: self.source.name.to_string(),
@@ -37,7 +37,7 @@ impl Standing<'_> {
     }
 }
 
-/// What an answer needs to know of a table.
+/// The table's columns that an answer needs.
 pub struct AnswerTable {
     /// The row's key.
     pub key: TypedColumn,
@@ -47,15 +47,15 @@ pub struct AnswerTable {
 /// A column that an answer may write.
 pub struct AnswerColumn {
     name: String,
-    /// Its type with its precision.
+    /// The type with its precision.
     pub kind: String,
-    /// Whether it keeps texts.
+    /// Whether the type is a text type.
     is_text: bool,
 }
 
 impl AnswerColumn {
-    /// A text as a value of the column. Postgres shortens a text that is cast to `varchar(5)` and says nothing, but
-    /// refuses to assign one that is too long.
+    /// SQL that converts a text to the column's type. Postgres silently shortens a text that is cast to `varchar(5)`,
+    /// but refuses to assign one that is too long.
     pub fn of_text(&self, text: &str) -> String {
         match self.is_text {
             true => text.to_owned(),
@@ -65,14 +65,14 @@ impl AnswerColumn {
 }
 
 impl AnswerTable {
-    /// A column; `None`: it is gone.
+    /// Finds a column; `None`: it no longer exists.
     pub fn column(&self, name: &str) -> Option<&AnswerColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 }
 
-/// The rows of this key and store, in whichever sources have one. A source that cannot be read has none, as far as anybody
-/// can tell: it is noted, and costs the others nothing.
+/// The rows with this key and store in all sources. A source that cannot be read counts as having none: the error is
+/// recorded, and the other sources are still read.
 pub async fn find<'a>(
     transaction: &mut Transaction<'_>,
     sources: &'a Sources,
@@ -190,7 +190,7 @@ async fn answer_table(
     Ok(key.map(|key| AnswerTable { key, columns }))
 }
 
-/// SQL that holds for rows of the store in a parameter.
+/// SQL that is true for rows of the store in a parameter.
 pub fn store_is(source: &Source, parameter: &str) -> String {
     match &source.mapping.store {
         StoreRef::Column(name) => format!("t.{}::text = {parameter}", ident(name)),

@@ -1,4 +1,4 @@
-//! Writes an answer into the shop's table, and into the journal who gave it.
+//! Writes an answer into the shop's table, and the person who gave it into the journal.
 
 use crate::infra::db::Transaction;
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::standing::{AnswerColumn, Standing, store_is};
 use crate::domain::status::Status;
 use crate::sources::sql::{ident, literal, path_array, value_text};
 
-/// Writes the shop's word, if the status is still what it was. Whether a row was changed.
+/// Writes the shop's word if the status is unchanged. Returns whether a row was changed.
 pub async fn update(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,
@@ -30,7 +30,7 @@ pub async fn update(
     Ok(row.is_some())
 }
 
-/// The UPDATE. A parameter that no column takes has to be used all the same, for Postgres to know its type.
+/// The UPDATE. Every parameter must be used, even without a column for it, so that Postgres knows its type.
 fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     let mapping = &standing.source.mapping;
     let (answer, table) = (&mapping.answer, &standing.table);
@@ -49,7 +49,7 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     };
     let written_now = |_: &str, column: &AnswerColumn| format!("{}::{}", now(&column.kind), column.kind);
     put(&answer.updated_at, &written_now);
-    // A new promise is no acceptance.
+    // A new promise is not an acceptance.
     if to == Status::Preparing && standing.subject.status != Status::Preparing {
         put(&answer.accepted_at, &written_now);
     }
@@ -89,7 +89,7 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     )
 }
 
-/// Calls the shop's own function instead. It says no by an exception, or by false.
+/// Calls the shop's own function instead. It rejects by an exception, or by false.
 pub async fn call(
     transaction: &Transaction<'_>,
     function: &str,
@@ -111,7 +111,7 @@ pub async fn call(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Remembers who it was, for those who press second, and in the events that the change has just become: how many there are.
+/// Saves the person, for people who press later, and in the events of this change. Returns the number of events.
 pub async fn note(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,

@@ -1,4 +1,4 @@
-//! The part of a mapping that is SQL: `[derived]`, and the statements of its `[answer]`.
+//! Parses the SQL part of a mapping: `[derived]`, and the statements of its `[answer]`.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::domain::status::Status;
 use crate::sources::derived::{Derived, FIELDS, Watch};
 use crate::sources::mapping::Mapping;
 
-/// How long an order without items is waited for, where the mapping says nothing, milliseconds.
+/// Default wait for the items of an order, milliseconds.
 const WAIT_FOR_ITEMS_MS: i64 = 3000;
-/// The longest that may be said.
+/// Maximum wait that a mapping may set.
 const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
 
-/// Reads a mapping that has a section `[derived]`.
+/// Parses a mapping that has a section `[derived]`.
 pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let table = top.required("table", "the table with its schema, such as 'public.orders'");
     let kind = kind(top);
@@ -71,7 +71,7 @@ fn wait(section: &mut Section<'_>) -> Duration {
     Duration::from_millis(milliseconds.unsigned_abs())
 }
 
-/// Labels, each with an expression.
+/// Labels with their expressions.
 fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
     let table = match section.take("extra") {
         None => return Vec::new(),
@@ -123,7 +123,7 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
     watched
 }
 
-/// The statements of `[answer]`, by status: one, or a list.
+/// The statements of `[answer]` by status: one statement, or a list.
 fn answers(top: &mut Section<'_>) -> Vec<(Status, Vec<String>)> {
     let Some(mut section) = top.below("answer") else {
         return Vec::new();
