@@ -404,7 +404,7 @@ async fn a_session_ends_with_its_token() {
     let brief = token::create(
         &client,
         &New {
-            expires_in: Some(Duration::from_secs(1)),
+            expires_in: Some(Duration::from_secs(5)),
             ..New::of(&Stores::All)
         },
     )
