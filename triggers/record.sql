@@ -12,10 +12,10 @@ declare
 begin
     if tg_op operator(pg_catalog.=) 'INSERT' then
         insert into vestnik.vst_event (source, store_id, key, type, data)
-        select {source}, {n.store}, {n.key}, 'insert', {n.data} from {new_rows} n{where_fresh};
+        select {source}, {n.store}, {n.key}, 'insert', {n.data} from {new_rows}{where_fresh};
     elsif tg_op operator(pg_catalog.=) 'DELETE' then
         insert into vestnik.vst_event (source, store_id, key, type, data)
-        select {source}, {o.store}, {o.key}, 'delete', {o.data} from {old_rows} o{where_fresh};
+        select {source}, {o.store}, {o.key}, 'delete', {o.data} from {old_rows}{where_fresh};
     elsif tg_op operator(pg_catalog.=) 'TRUNCATE' then
         insert into vestnik.vst_event (source, type, data) values ({source}, 'truncate', '{}');
     else
@@ -32,7 +32,7 @@ begin
             -- A row that moves is deleted there, and inserted here.
             insert into vestnik.vst_event (source, store_id, key, type, data, old)
             select {source}, written.store_id, written.key, written.type, written.data, written.old
-            from {old_row} o, {new_row} n,
+            from {old_row}, {new_row},
                 lateral (select {stays} as stays) pair,
                 lateral (
                     select {o.store} as store_id, {o.key} as key, 'delete' as type, {o.data} as data, null::pg_catalog.json as old
@@ -43,7 +43,7 @@ begin
             where not {same} and {is_fresh};
         else
             insert into vestnik.vst_event (source, store_id, key, type, data, old)
-            select {source}, {n.store}, {n.key}, 'update', {n.data}, {o.data} from {old_row} o, {new_row} n
+            select {source}, {n.store}, {n.key}, 'update', {n.data}, {o.data} from {old_row}, {new_row}
             where {is_fresh};
         end if;
     end if;

@@ -1,5 +1,5 @@
--- What the trigger functions are made of. All of it is inlined where it is called, but for what
--- catches an error: no parallel worker may do that, so those functions are `parallel unsafe`.
+-- What the trigger functions are made of. All of it is inlined where it is called, but for
+-- `vst_short`, and for what catches an error: no parallel worker may do that, so those functions are `parallel unsafe`.
 
 -- A row's store; null, which nobody receives, where it is longer than an index can hold.
 create or replace function vestnik.vst_store_id(value text) returns text
@@ -18,19 +18,21 @@ create or replace function vestnik.vst_size(value anyelement) returns integer
 language sql stable parallel safe as $$ select coalesce(pg_catalog.pg_column_size(value), 0) $$;
 
 -- A value as JSON, or a mark where it is far too long: to read 60 MB from the disk would cost the shop's statement seconds. The
--- length of a text is known without reading it.
+-- length of a text is known without reading it. Not inlined: nearly every row is small, and would pay for the expressions.
 create or replace function vestnik.vst_short(value text) returns json
-language sql stable parallel safe as $$
-    select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 1048576 then pg_catalog.to_json(value)
-        when value is not null then '{"vst_omitted":true}' end
-$$;
+language plpgsql stable parallel safe as $$
+begin
+    return case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 1048576 then pg_catalog.to_json(value)
+        when value is not null then '{"vst_omitted":true}' end;
+end $$;
 
 -- The same for other types, by the bytes that the value takes as it is stored.
 create or replace function vestnik.vst_short(value anyelement) returns json
-language sql stable parallel safe as $$
-    select case when pg_catalog.pg_column_size(value) operator(pg_catalog.<=) 1048576 then pg_catalog.to_json(value)
-        when value is not null then '{"vst_omitted":true}' end
-$$;
+language plpgsql stable parallel safe as $$
+begin
+    return case when pg_catalog.pg_column_size(value) operator(pg_catalog.<=) 1048576 then pg_catalog.to_json(value)
+        when value is not null then '{"vst_omitted":true}' end;
+end $$;
 
 -- The recorded columns of a large row, or of one with a column of a type that is not Postgres' own: the only place that
 -- may raise. Values that `vst_short` marked, and those of more than 64 KiB in a row of more than 1 MiB, are left out and named.

@@ -35,6 +35,14 @@ pub fn value_text(column: &Column) -> String {
 /// and is null. A value that is too long is omitted and named. An unreadable value affects only itself
 /// (`triggers/values.sql`).
 pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
+    format!(
+        "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
+        short_columns(place, columns)
+    )
+}
+
+/// The same columns as a select list, each value that is far too long replaced by a mark.
+pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()
         .map(|(name, kind)| {
@@ -49,10 +57,7 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
             }
         })
         .collect();
-    format!(
-        "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
-        columns.join(", ")
-    )
+    columns.join(", ")
 }
 
 /// Whether a value of this built-in type may be too long to record.

@@ -2,7 +2,7 @@
 
 use super::catalog::{Shape, Table, TableColumn};
 use super::mapping::{Mapping, StoreRef};
-use super::sql::{columns_json, ident, literal, quoted};
+use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
@@ -49,18 +49,21 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
         .iter()
         .map(|name| format!("null::pg_catalog.text as {name}"))
         .collect();
-    let recorded = |rows: &str| {
-        let (nulls, columns) = (nulls.join(", "), idents.join(", "));
-        format!("(select vst_row.* from (select {nulls}) vst_gone, lateral (select {columns} from {rows}) vst_row)")
-    };
     let row = Expressions::new(table, mapping, &columns);
+    // The large form is a table expression of its own, not a sub-select in the select list: an order would pay 2 us for that.
+    let recorded = |rows: &str, name: &str| {
+        let (nulls, columns, large) = (nulls.join(", "), idents.join(", "), row.large(name));
+        format!(
+            "(select vst_row.* from (select {nulls}) vst_gone, lateral (select {columns} from {rows}) vst_row) {name}{large}"
+        )
+    };
     let mut sql = TEMPLATE
         .replace("{function}", &function_name(source))
         .replace("{source}", &source.0.to_string())
-        .replace("{old_rows}", &recorded(old_rows))
-        .replace("{new_rows}", &recorded(new_rows))
-        .replace("{old_row}", &recorded(old_row))
-        .replace("{new_row}", &recorded(new_row))
+        .replace("{old_rows}", &recorded(old_rows, "o"))
+        .replace("{new_rows}", &recorded(new_rows, "n"))
+        .replace("{old_row}", &recorded(old_row, "o"))
+        .replace("{new_row}", &recorded(new_row, "n"))
         .replace("{where_fresh}", &where_fresh)
         .replace("{is_fresh}", &is_fresh);
     for name in ["o", "n"] {
@@ -160,27 +163,27 @@ impl<'a> Expressions<'a> {
 
     /// The recorded columns as JSON. A small row is written directly; a row with a type that is not built in never is.
     fn data(&self, place: &str) -> String {
-        let long = |column: &TableColumn| column.is_builtin && column.is_long;
         let sizes: Vec<String> = self
-            .columns
-            .iter()
-            .filter(|(_, column)| column.is_some_and(long))
-            .map(|(name, _)| format!("vestnik.vst_size({place}.{})", ident(name)))
+            .long()
+            .map(|name| format!("vestnik.vst_size({place}.{})", ident(name)))
             .collect();
         let whole = format!("pg_catalog.row_to_json({place}.*)");
-        let is_foreign = |(_, column): &(&str, Option<&TableColumn>)| column.is_some_and(|column| !column.is_builtin);
-        match (self.columns.iter().any(is_foreign), sizes.as_slice()) {
-            (true, _) => self.bounded(place),
+        let bounded = format!("vestnik.vst_bounded({place}_large.*)");
+        match (self.has_foreign(), sizes.as_slice()) {
+            (true, _) => bounded,
             (false, []) => whole,
             (false, sizes) => format!(
-                "case when {} operator(pg_catalog.<=) {SMALL_ROW_BYTES} then {whole} else {} end",
+                "case when {} operator(pg_catalog.<=) {SMALL_ROW_BYTES} then {whole} else {bounded} end",
                 sizes.join(" operator(pg_catalog.+) "),
-                self.bounded(place)
             ),
         }
     }
 
-    fn bounded(&self, place: &str) -> String {
+    /// The form of a large row, as one more table expression; empty if every row is small.
+    fn large(&self, place: &str) -> String {
+        if !self.has_foreign() && self.long().next().is_none() {
+            return String::new();
+        }
         // Types that are not built in are converted where errors are caught. A missing column is still in the row.
         let kind = |column: &Option<&'a TableColumn>| {
             column
@@ -188,7 +191,24 @@ impl<'a> Expressions<'a> {
                 .map_or("", |column| &column.base)
         };
         let columns = self.columns.iter().map(|(name, column)| (*name, Some(kind(column))));
-        columns_json(place, columns)
+        format!(", lateral (select {}) {place}_large", short_columns(place, columns))
+    }
+
+    /// Columns whose values may be long.
+    fn long(&self) -> impl Iterator<Item = &'a str> {
+        let is_long = |column: &TableColumn| column.is_builtin && column.is_long;
+        let long = self
+            .columns
+            .iter()
+            .filter(move |(_, column)| column.is_some_and(is_long));
+        long.map(|(name, _)| *name)
+    }
+
+    /// Whether a column has a type that is not built in.
+    fn has_foreign(&self) -> bool {
+        self.columns
+            .iter()
+            .any(|(_, column)| column.is_some_and(|column| !column.is_builtin))
     }
 }
 
