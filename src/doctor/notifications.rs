@@ -69,9 +69,7 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
     if usage <= QUEUE_USAGE.min(config.database.notify_queue_limit) {
         return Ok(well("queue", says));
     }
-    let oldest =
-        db::with_timeout(async { Ok::<_, db::QueryError>(disturbance::oldest_transaction(client).await?) }).await?;
-    let end = match oldest {
+    let end = match disturbance::oldest_transaction(client).await? {
         Some(oldest) => format!("the oldest is {oldest}: end it with pg_terminate_backend"),
         None => "this role sees none: grant it pg_read_all_stats".to_owned(),
     };
@@ -87,7 +85,7 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
 
 /// Whether another client holds the locks of the nodes.
 pub(super) async fn locks(client: &Client) -> Result<Finding, db::QueryError> {
-    let holders = db::with_timeout(async { Ok::<_, db::QueryError>(disturbance::holders(client).await?) }).await?;
+    let holders = disturbance::holders(client).await?;
     let mut told: Vec<String> = holders
         .iter()
         .map(|holder| {

@@ -123,7 +123,7 @@ impl NotifyGuard {
     }
 
     async fn oldest(&self) -> Result<Option<String>, QueryError> {
-        Ok(disturbance::oldest_transaction(&*self.pool.get().await?).await?)
+        disturbance::oldest_transaction(&*self.pool.get().await?).await
     }
 
     /// Acquires both locks like a node that suppresses NOTIFY under load, or goes on waiting for them.
@@ -156,7 +156,7 @@ impl NotifyGuard {
 
     /// Logs each foreign holder of a lock once.
     async fn report_holders(&self, known: &mut Vec<Holder>) {
-        let holders = async { Ok::<_, QueryError>(disturbance::holders(&*self.pool.get().await?).await?) };
+        let holders = async { disturbance::holders(&*self.pool.get().await?).await };
         let holders = match holders.await {
             Ok(holders) => holders,
             Err(error) => return tracing::debug!(%error, "could not look up the holders of the locks"),

@@ -41,7 +41,7 @@ pub struct Holder {
 
 /// The foreign holders of both locks. A node's session has a known application name and a role that may read the
 /// journal: any client can choose a name.
-pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, tokio_postgres::Error> {
+pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryError> {
     const HOLDERS: &str = "select l.pid, format('%s, role %s', coalesce(nullif(a.application_name, ''), 'unnamed'), a.usename), \
            l.objid = 1, l.mode = 'ExclusiveLock' \
          from pg_locks l left join pg_stat_activity a using (pid) \
@@ -51,7 +51,7 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, tokio_p
            and not coalesce(a.application_name in ('vestnik listener', 'vestnik suppressor') \
                             and has_table_privilege(a.usesysid, 'vestnik.vst_event', 'select'), false) \
          order by l.pid, l.objid";
-    let rows = client.query(HOLDERS, &[]).await?;
+    let rows = db::with_timeout(async { Ok::<_, QueryError>(client.query(HOLDERS, &[]).await?) }).await?;
     let holder = |row: &Row| {
         Ok(Holder {
             pid: row.try_get(0)?,
@@ -70,11 +70,11 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, tokio_p
 
 /// The backend with the oldest transaction of the cluster: a listening session in an open transaction keeps the queue
 /// from being emptied. Postgres does not show which sessions listen. `None`: this role sees no transaction.
-pub async fn oldest_transaction(client: &impl GenericClient) -> Result<Option<String>, tokio_postgres::Error> {
+pub async fn oldest_transaction(client: &impl GenericClient) -> Result<Option<String>, QueryError> {
     const OLDEST: &str = "select format('pid %s (%s, role %s, database %s), in a transaction for %s s', pid, \
            coalesce(nullif(application_name, ''), 'unnamed'), usename, datname, extract(epoch from clock_timestamp() - xact_start)::bigint) \
          from pg_stat_activity where backend_type = 'client backend' and xact_start is not null and pid <> pg_backend_pid() \
          order by xact_start limit 1";
-    let row = client.query_opt(OLDEST, &[]).await?;
-    row.map(|row| row.try_get(0)).transpose()
+    let row = db::with_timeout(async { Ok::<_, QueryError>(client.query_opt(OLDEST, &[]).await?) }).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
