@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::infra::db::Pool;
 use time::OffsetDateTime;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::{late, pause};
@@ -65,9 +66,15 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
         &batch.events,
         stale,
     );
-    if !due.is_empty() && !write(&mut transaction, &due).await? {
-        for due in due.chunks(1) {
-            if !write(&mut transaction, due).await? {
+    if !due.is_empty() && write(&mut transaction, &due).await? != Written::All {
+        for one in &due {
+            if let Written::Refused(reason) = write(&mut transaction, std::slice::from_ref(one)).await? {
+                let event = one.event.id.0;
+                tracing::error!(
+                    event,
+                    reason,
+                    "an event cannot be planned: no chat is told of it, and no escalation begins"
+                );
                 metrics::counter!("vestnik_events_not_planned_total").increment(1);
             }
         }
@@ -85,30 +92,35 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     Ok(if batch.more { Planned::Batch } else { Planned::All })
 }
 
-/// Enqueues all of these events, or none. `false`: Postgres refuses a value, so another attempt would fail too.
-async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Result<bool, tokio_postgres::Error> {
+/// What became of an attempt to enqueue events.
+#[derive(Debug, PartialEq, Eq)]
+enum Written {
+    /// All are enqueued.
+    All,
+    /// None is, because Postgres refuses a value: another attempt would fail too.
+    Refused(String),
+}
+
+/// Enqueues all of these events, or none.
+async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Result<Written, tokio_postgres::Error> {
     let attempt = transaction.savepoint().await?;
     let written = match insert(&attempt, due).await {
         Ok(()) => late::promise(&attempt, due).await,
         refused => refused,
     };
-    let error = match written {
-        Ok(()) => return attempt.commit().await.map(|()| true),
-        Err(error) => error,
-    };
-    let is_refused = error
-        .code()
-        .is_some_and(|code| REFUSED_VALUES.iter().any(|class| code.code().starts_with(class)));
-    if !is_refused {
-        return Err(error);
+    match written {
+        Ok(()) => attempt.commit().await.map(|()| Written::All),
+        Err(error) if is_refused_value(&error) => {
+            attempt.rollback().await?;
+            Ok(Written::Refused(db::reason(&error)))
+        }
+        Err(error) => Err(error),
     }
-    attempt.rollback().await?;
-    let events: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
-    if let [event] = events.as_slice() {
-        let error = db::QueryError::from(error);
-        tracing::error!(event, %error, "an event cannot be planned: no chat is told of it, and no escalation begins");
-    }
-    Ok(false)
+}
+
+fn is_refused_value(error: &tokio_postgres::Error) -> bool {
+    let class = |code: &SqlState| REFUSED_VALUES.iter().any(|class| code.code().starts_with(class));
+    error.code().is_some_and(class)
 }
 
 /// An event that may concern a chat.
