@@ -12,7 +12,7 @@ use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
-use crate::store::pause::DAY_BEGINS_HOUR;
+use crate::store::pause::{DAY_BEGINS_HOUR, day_sql};
 
 /// The newest journal rows of the shop from which a day is counted.
 const WRITES: i64 = 10_000;
@@ -45,16 +45,17 @@ pub struct Today {
 
 /// Reads a store's day; `None`: the store is not set up.
 pub async fn today(pool: &Pool, sources: &Registry, store: &str) -> Result<Option<Today>, QueryError> {
-    const DAY: &str = "select coalesce(name, id), time_zone, \
-             (date_trunc('day', clock_timestamp() at time zone time_zone - make_interval(hours => $2)) + make_interval(hours => $2)) at time zone time_zone \
-         from vestnik.vst_store where id = $1";
+    let day = format!(
+        "select coalesce(name, id), time_zone, {} from vestnik.vst_store where id = $1",
+        day_sql("time_zone", "$2", 0)
+    );
     const SINCE: &str = "id in (select e.id from vestnik.vst_event e where e.store_id = $1 and e.at >= $2 and e.source is not null \
          order by e.id desc limit $3) order by id";
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = db::snapshot(&mut client).await?;
         db::read_by_index(&transaction).await?;
-        let Some(row) = transaction.query_opt(DAY, &[&store, &DAY_BEGINS_HOUR]).await? else {
+        let Some(row) = transaction.query_opt(&day, &[&store, &DAY_BEGINS_HOUR]).await? else {
             return Ok(None);
         };
         let began: OffsetDateTime = row.try_get(2)?;

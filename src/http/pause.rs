@@ -14,18 +14,18 @@ use super::error::ApiError;
 use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, is_reason, name};
 use super::request::{ApiRequest, is_name};
 use super::response;
-use crate::store::pause::{self, LONGEST, Pause, Until};
+use crate::store::pause::{self, Pause, Until};
 
 /// The body that begins a pause.
 #[derive(Deserialize)]
-struct ChangeStatusRequest {
+struct PauseRequest {
     minutes: Option<u32>,
     until: Option<String>,
     by: Option<String>,
     reason: Option<String>,
 }
 
-const WISH: &str = "{\"minutes\":30}, or {\"until\":\"tomorrow\"}, or {\"until\":\"2026-11-24T19:00:00Z\"}: later than now, and within a week; and if you \
+const WANTED: &str = "{\"minutes\":30}, or {\"until\":\"tomorrow\"}, or {\"until\":\"2026-11-24T19:00:00Z\"}: later than now, and within a week; and if you \
      like \"by\" (up to 60 characters) and \"reason\" (up to 500 characters)";
 
 /// Shows the pause of a store.
@@ -36,17 +36,17 @@ pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
 
 /// Pauses the store, or changes the end of its pause.
 pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
-    let wish: ChangeStatusRequest = call.body.json(MAX_CHANGE_BYTES, WISH).await?;
-    let until = until(&wish).ok_or(ApiError::BadBody(WISH))?;
-    let reason = wish.reason.as_deref().filter(|reason| !reason.trim().is_empty());
-    if !reason.is_none_or(is_reason) || !wish.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS)) {
-        return Err(ApiError::BadBody(WISH));
+    let wanted: PauseRequest = call.body.json(MAX_CHANGE_BYTES, WANTED).await?;
+    let until = until(&wanted).ok_or(ApiError::BadBody(WANTED))?;
+    let reason = wanted.reason.as_deref().filter(|reason| !reason.trim().is_empty());
+    if !reason.is_none_or(is_reason) || !wanted.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS)) {
+        return Err(ApiError::BadBody(WANTED));
     }
-    let by = wish.by.unwrap_or_else(|| name(&access.grant));
+    let by = wanted.by.unwrap_or_else(|| name(&access.grant));
     let pause = pause::begin(&access.site.hub.pool, &access.store, until, &by, reason).await;
     match pause.map_err(ApiError::database)? {
         Some(pause) => Ok(answer_of(Some(&pause))),
-        None => Err(ApiError::BadBody(WISH)),
+        None => Err(ApiError::BadBody(WANTED)),
     }
 }
 
@@ -64,12 +64,9 @@ fn answer_of(pause: Option<&Pause>) -> Response {
     response::json(StatusCode::OK, &body)
 }
 
-fn until(wish: &ChangeStatusRequest) -> Option<Until> {
-    match (wish.minutes, wish.until.as_deref()) {
-        (Some(minutes), None) => {
-            let time = Duration::from_secs(u64::from(minutes) * 60);
-            (!time.is_zero() && time <= LONGEST).then_some(Until::After(time))
-        }
+fn until(wanted: &PauseRequest) -> Option<Until> {
+    match (wanted.minutes, wanted.until.as_deref()) {
+        (Some(minutes), None) => Until::after(Duration::from_secs(u64::from(minutes) * 60)),
         (None, Some("tomorrow")) => Some(Until::Tomorrow),
         (None, Some(at)) => OffsetDateTime::parse(at, &Rfc3339).ok().map(Until::At),
         _ => None,

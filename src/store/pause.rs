@@ -30,6 +30,22 @@ pub enum Until {
     At(OffsetDateTime),
 }
 
+impl Until {
+    /// After this time; `None`: it is no time, or longer than [`LONGEST`].
+    pub fn after(time: Duration) -> Option<Self> {
+        (!time.is_zero() && time <= LONGEST).then_some(Self::After(time))
+    }
+}
+
+/// SQL for the moment at which the store's day began, by the clock of the zone; `hours`: the parameter that is
+/// [`DAY_BEGINS_HOUR`]. `days` later another day begins.
+pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
+    format!(
+        "(date_trunc('day', clock_timestamp() at time zone {zone} - make_interval(hours => {hours})) \
+          + make_interval(days => {days}, hours => {hours})) at time zone {zone}"
+    )
+}
+
 /// A pause of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
@@ -85,17 +101,19 @@ pub async fn begin(
     by: &str,
     reason: Option<&str>,
 ) -> Result<Option<Pause>, QueryError> {
-    const PAUSE: &str = "with ends as (select case \
+    let pause = format!(
+        "with ends as (select case \
              when $2::timestamptz is not null then $2 \
              when $3::float8 is not null then clock_timestamp() + make_interval(secs => $3) \
-             else (date_trunc('day', clock_timestamp() at time zone zone.name - make_interval(hours => $6)) \
-                 + make_interval(days => 1, hours => $6)) at time zone zone.name end as at \
+             else {tomorrow} end as at \
              from (select coalesce((select time_zone from vestnik.vst_store where id = $1), 'Europe/Moscow') as name) zone) \
          insert into vestnik.vst_pause as p (store_id, until, paused_by, reason) select $1, at, $4, $5 from ends \
          where at > clock_timestamp() and at <= clock_timestamp() + make_interval(secs => $7) \
          on conflict (store_id) do update set until = excluded.until, paused_by = excluded.paused_by, reason = excluded.reason, \
              since = case when p.until > clock_timestamp() then p.since else excluded.since end \
-         returning since, until, paused_by, reason";
+         returning since, until, paused_by, reason",
+        tomorrow = day_sql("zone.name", "$6", 1),
+    );
     let (at, seconds) = match until {
         Until::After(time) => (None, Some(time.as_secs_f64())),
         Until::Tomorrow => (None, None),
@@ -108,7 +126,7 @@ pub async fn begin(
         let longest = LONGEST.as_secs_f64();
         let row = transaction
             .query_opt(
-                PAUSE,
+                &pause,
                 &[&store.as_str(), &at, &seconds, &by, &reason, &DAY_BEGINS_HOUR, &longest],
             )
             .await?;

@@ -42,14 +42,7 @@ impl Commands<'_> {
         let all = chat_links::links(&self.bot.pool, chat).await?;
         let links = of_topic(&all, topic(message));
         let asked_in = message.from.as_ref().and_then(|from| from.language_code.as_deref());
-        let language = links
-            .first()
-            .map_or_else(|| catalog::known(asked_in), |link| link.language.as_str());
-        // A chat of several stores has the texts of the first one.
-        let words = links.first().map_or_else(
-            || catalog::of(language),
-            |link| catalog::of_store(language, &link.store),
-        );
+        let words = words_of(&links, asked_in);
         let answer = match said {
             Said::Command(Command::Help, _) => help(words),
             Said::Command(Command::Status, _) => status(words, &links),
@@ -306,6 +299,14 @@ pub(super) fn topic(message: &Message) -> Option<i32> {
     let topic = message.thread_id.map(|topic| topic.0.0);
     // Outside of forums, a thread is only a chain of replies.
     topic.filter(|_| message.is_topic_message)
+}
+
+/// The texts for a chat: those of its first store, or without one, of the language of the person's app.
+pub(super) fn words_of(links: &[Link], language_code: Option<&str>) -> &'static Catalog {
+    match links.first() {
+        Some(link) => catalog::of_store(&link.language, &link.store),
+        None => catalog::of(catalog::known(language_code)),
+    }
 }
 
 /// The links that a message in this topic concerns: those of the topic, or if it has none, those of the chat.

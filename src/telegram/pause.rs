@@ -17,7 +17,7 @@ use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Link};
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
-use crate::store::pause::{self, LONGEST, Until};
+use crate::store::pause::{self, Until};
 
 /// The offered pauses, minutes.
 const MINUTES: [u64; 3] = [15, 30, 60];
@@ -46,7 +46,7 @@ fn read(text: &str) -> Option<Wish> {
         _ => return None,
     };
     let time = Duration::from_secs(u64::from(digits.parse::<u32>().ok()?) * unit);
-    (!time.is_zero() && time <= LONGEST).then_some(Wish::Pause(Until::After(time)))
+    Until::after(time).map(Wish::Pause)
 }
 
 impl Commands<'_> {
@@ -110,14 +110,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
         MaybeInaccessibleMessage::Inaccessible(_) => None,
     };
     let links = command::of_topic(&chat_links::links(&bot.pool, place.chat().id.0).await?, topic);
-    let language = links.first().map_or_else(
-        || catalog::known(query.from.language_code.as_deref()),
-        |link| link.language.as_str(),
-    );
-    let words = links.first().map_or_else(
-        || catalog::of(language),
-        |link| catalog::of_store(language, &link.store),
-    );
+    let words = command::words_of(&links, query.from.language_code.as_deref());
     if links.is_empty() {
         return Ok(Some(words.get("pressed.unknown").to_owned()));
     }
