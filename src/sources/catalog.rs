@@ -3,9 +3,8 @@
 
 use tokio_postgres::error::SqlState;
 
-use crate::infra::db::GenericClient;
-
-use crate::infra::db::QueryError;
+use super::sql;
+use crate::infra::db::{GenericClient, QueryError};
 
 /// A shop's table.
 #[derive(Debug, Clone)]
@@ -107,6 +106,12 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Table {
+    /// SQL for these columns of the row `t` as one JSON object; a column that the table lacks is null.
+    pub fn columns_json<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
+        let typed = |name| (name, self.column(name).map(|column| column.base.as_str()));
+        sql::columns_json("t", names.into_iter().map(typed))
+    }
+
     /// Adds the defaults of the columns. Postgres locks a table to print a default expression, so callers that must not
     /// wait for a lock do not use this.
     pub async fn with_defaults(&self, client: &impl GenericClient) -> Result<Self, Error> {

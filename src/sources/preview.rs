@@ -9,7 +9,7 @@ use super::catalog::{self, Table};
 use super::changes::Found;
 use super::lookup::look_up;
 use super::mapping::StoreRef;
-use super::sql::{columns_json, ident, literal};
+use super::sql::{ident, literal};
 use super::{Beside, Source};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
@@ -35,10 +35,6 @@ pub async fn newest(
     rows: i64,
 ) -> Result<Vec<Preview>, catalog::Error> {
     let mapping = &source.mapping;
-    let recorded = mapping
-        .recorded_columns()
-        .into_iter()
-        .map(|name| (name, table.column(name).map(|column| column.base.as_str())));
     let newest = match mapping
         .fields
         .created_at
@@ -57,7 +53,7 @@ pub async fn newest(
              vestnik.vst_readable({})::text \
          from {} t order by t.{newest} desc nulls last, t.{key} desc limit $1",
         ident(&mapping.key),
-        columns_json("t", recorded),
+        table.columns_json(mapping.recorded_columns()),
         table.quoted,
         key = ident(&mapping.key),
     );

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use super::attach::Error;
 use super::catalog::Table;
 use super::mapping::{Mapping, StoreRef};
-use super::sql::{columns_json, ident, literal};
+use super::sql::{ident, literal};
 use crate::domain::event::SourceId;
 
 /// Maximum number of newest events of a source that receive missing columns.
@@ -58,9 +58,6 @@ async fn fill(
     mapping: &Mapping,
     columns: &[String],
 ) -> Result<u64, Error> {
-    let columns = columns
-        .iter()
-        .map(|name| (name.as_str(), table.column(name).map(|column| column.base.as_str())));
     let filled = |what: &str| {
         format!("(pg_catalog.left(r.columns, -1) || ',' || pg_catalog.substr(pg_catalog.ltrim({what}::text), 2))::json")
     };
@@ -69,7 +66,7 @@ async fn fill(
            r as (select n.id, {columns}::text as columns \
                  from newest n join {table} t on t.{key}::text = n.key) \
          update vestnik.vst_event e set data = {data}, old = {old} from r where e.id = r.id",
-        columns = columns_json("t", columns),
+        columns = table.columns_json(columns.iter().map(String::as_str)),
         table = table.quoted,
         key = ident(&mapping.key),
         data = filled("e.data"),
@@ -100,10 +97,6 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
         }
         _ => "age(t.xmin) <= age(s.attached_xid::xid)".to_owned(),
     };
-    let columns = mapping
-        .recorded_columns()
-        .into_iter()
-        .map(|name| (name, table.column(name).map(|column| column.base.as_str())));
     let store = match &mapping.store {
         StoreRef::Column(name) => format!("vestnik.vst_store_id(t.{}::text)", ident(name)),
         StoreRef::Constant(store) => literal(store),
@@ -115,7 +108,7 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
          from {table} t, (select attached_at, attached_xid from vestnik.vst_source where id = $1) s \
          where {is_younger} and not exists (select from vestnik.vst_event e where e.source = $1 and e.key = t.{bare}::text and e.store_id is not null) \
          order by t.{bare} desc limit $2",
-        columns = columns_json("t", columns),
+        columns = table.columns_json(mapping.recorded_columns()),
         table = table.quoted,
         bare = ident(&mapping.key),
     );
