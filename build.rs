@@ -54,7 +54,6 @@ fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut made = BTreeMap::new();
     for name in names(source, "") {
         let bytes = read(&source.join(&name));
-        println!("cargo::rerun-if-changed=panel/{name}");
         match name.as_str() {
             "print.css" => continue,
             "panel.css" => {

@@ -18,24 +18,7 @@ use vestnik::sources::mapping::Mapping;
 use vestnik::sources::{RecordedColumn, Source, Sources};
 use vestnik::token::{Holder, Scope, TokenId};
 
-const MAPPING: &str = r#"
-    table = "public.orders"
-    kind = "order"
-    key = "id"
-    store = "store_id"
-    [status]
-    column = "status"
-    pending = ["pending"]
-    preparing = ["preparing"]
-    cancelled = ["cancelled"]
-    [fields]
-    customer_name = "customer_name"
-    phone = "customer_phone"
-    total = { column = "total", unit = "minor" }
-    created_at = "created_at"
-    [items]
-    column = "items"
-"#;
+const MAPPING: &str = include_str!("../tests/shops/reference/mapping.toml");
 const ROW: &str = r#"{"id":1234567,"store_id":7,"status":"pending","customer_name":"Иван Петров","customer_phone":"+79001234567","total":50000,"created_at":"2026-11-28T12:00:00.123456+03:00","items":[{"name": "Пицца", "count": 2, "price": 45000}, {"name": "Чай", "count": 1, "price": 5000}]}"#;
 const ROUNDS: usize = 9;
 const TRANSLATED: u32 = 20_000;
