@@ -93,7 +93,9 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     browser.press("[data-view-of=settings]").await;
-    assert!(browser.text("#grant-notifications").await.contains("не разрешены"));
+    browser
+        .until("document.querySelector('#grant-notifications').innerText.includes('не разрешены')")
+        .await;
     browser.picture("21-unanswered").await;
     assert_eq!(
         browser
@@ -101,10 +103,11 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
             .await,
         true
     );
-    browser.js("answer('denied')").await;
+    browser.js("answer('denied'); delete window.answer").await;
     browser.until_notice("grants", "Уведомления запрещены").await;
     // Asked once more, and allowed: what stood there is taken away.
     browser.press("#ask-again").await;
+    browser.until("window.answer").await;
     browser.js("answer('granted')").await;
     browser.until_no_notice("grants").await;
     browser.close().await;
