@@ -99,6 +99,7 @@ export default {
   alert: {
     newOrder: "New order #{id}", newBooking: "New booking #{id}", orderAgain: "{number} is on again", bookingAgain: "{number} is on again",
     cook: "Time to cook: {number}", changed: "{number} changed: {fields}", status: "{number}: {status}", unanswered: "{number} still isn't accepted",
+    overwritten: "The till undid “{status}” of {number}", overwrittenBy: "{by} had set it. Answer again; tell whoever runs the till",
   },
   alarm: {
     label: "Not accepted yet", show: "Show", noticed: "Got it", stop: "Stop preparing it", free: "The table is free",

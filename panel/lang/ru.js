@@ -98,7 +98,7 @@ export default {
   },
   alert: {
     newOrder: "Новый заказ №{id}", newBooking: "Новая бронь №{id}", orderAgain: "{number} снова в работе", bookingAgain: "{number} снова в силе",
-    cook: "Пора готовить: {number}", changed: "{number} изменён: {fields}", status: "{number}: {status}", unanswered: "{number} всё ещё не принят",
+    cook: "Пора готовить: {number}", changed: "{number} изменён: {fields}", status: "{number}: {status}", overwritten: "Касса отменила «{status}»: {number}", overwrittenBy: "Отмечал(а) {by}. Ответьте ещё раз и сообщите тому, кто ведёт кассу", unanswered: "{number} всё ещё не принят",
   },
   alarm: {
     label: "Ещё не приняты", show: "Показать", noticed: "Понятно", stop: "Остановите приготовление", free: "Стол свободен",
