@@ -34,9 +34,9 @@ use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, News, Reader};
-use crate::sources::Changes;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
+use crate::sources::{Changes, overwritten};
 use chunk_publisher::ChunkPublisher;
 use feed_state::FeedState;
 use large_transactions::TooMany;
@@ -361,11 +361,19 @@ impl Feed {
     /// Looks up missing values for the stores that have a session here, and publishes the events.
     async fn translate_and_publish(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         count(events);
+        let all: Vec<&JournalEvent> = events.iter().collect();
+        let sources = self.sources.current();
+        let overwritten = self.lookup.overwritten(&sources, &all).await;
+        overwritten
+            .values()
+            .for_each(|answer| overwritten::report(&sources, answer));
         loop {
             let sources = self.sources.current();
             let watched = self.router.watched(events);
-            let needs_lookup = !sources.to_look_up(&watched).is_empty();
-            let lookups = self.lookup.for_events(&sources, &watched).await;
+            let wanted = sources.to_look_up(&watched);
+            let needs_lookup = !wanted.is_empty();
+            let mut lookups = self.lookup.for_keys(&sources, wanted).await;
+            lookups.set_overwritten(overwritten.clone());
             let translation = Translation {
                 sources: &sources,
                 lookups: &lookups,

@@ -283,7 +283,7 @@ async fn change(
         way: Way::Telegram,
         step_back: Duration::ZERO,
     };
-    let changed = status_change::change_status(&bot.pool, sources, &wanted).await?;
+    let changed = status_change::change_status(&bot.pool, sources, &bot.shop_api, &wanted, ()).await?;
     if let StatusChangeOutcome::Done { .. } = &changed {
         writer::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
@@ -316,6 +316,7 @@ fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: S
             };
             (text, Some(current))
         }
+        StatusChangeOutcome::Unavailable(_) => ("pressed.shop_unavailable", None),
         StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
         StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),
         StatusChangeOutcome::Unknown => ("pressed.unknown", None),
