@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use vestnik::domain::status::SubjectKind;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
+use vestnik::infra::standard_webhook::address;
 use vestnik::sources::attach::{self, Attached, Options};
 use vestnik::sources::catalog::{self, Table};
 use vestnik::sources::derived::{self, preset};
@@ -15,7 +16,6 @@ use vestnik::sources::preview;
 use vestnik::sources::propose::{Proposal, propose};
 
 use super::Usage;
-use super::source::check_answer_url;
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
@@ -184,6 +184,16 @@ pub async fn show_newest(
         // Errors in the mapping are reported when it is attached.
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
         Err(error) => bail!(error),
+    }
+    Ok(())
+}
+
+/// Whether the shop's API may be called with these settings. Warns of a missing secret.
+pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
+    let Some(url) = &mapping.answer.url else { return Ok(()) };
+    address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
+    if config.answers.secrets.is_empty() {
+        super::say!("answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`: it signs them");
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
-use vestnik::infra::standard_webhook::address;
 use vestnik::sources::attach::{self, Attached, Kept, Options};
 use vestnik::sources::catalog::{NoTable, Table};
 use vestnik::sources::mapping::Mapping;
@@ -15,7 +14,7 @@ use vestnik::sources::validate::validate;
 use vestnik::sources::{catalog, derived, health};
 
 use super::Usage;
-use super::attach::{refusal, show_newest, wrong_mapping};
+use super::attach::{check_answer_url, refusal, show_newest, wrong_mapping};
 
 /// Number of rows that `check` shows.
 const SHOWN_ROWS: i64 = 5;
@@ -102,16 +101,6 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     if !findings.problems.is_empty() {
         let (table, problems) = (table.quoted, findings.problems);
         return Err(wrong_mapping(attach::Error::Unfit { table, problems }));
-    }
-    Ok(())
-}
-
-/// Whether the shop's API may be called with these settings. Warns of a missing secret.
-pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
-    let Some(url) = &mapping.answer.url else { return Ok(()) };
-    address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
-    if config.answers.secrets.is_empty() {
-        super::say!("answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`: it signs them");
     }
     Ok(())
 }

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
+use super::due_event::DueEvent;
 use super::{late, pause};
-use crate::domain::event::{EventId, EventType, JournalEvent, PartnerEvent};
+use crate::domain::event::{EventId, EventType, JournalEvent};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db;
 use crate::journal::{self, Due};
@@ -121,19 +122,6 @@ async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Resul
 fn is_refused_value(error: &tokio_postgres::Error) -> bool {
     let class = |code: &SqlState| REFUSED_VALUES.iter().any(|class| code.code().starts_with(class));
     error.code().is_some_and(class)
-}
-
-/// An event that may concern a chat.
-pub(super) struct DueEvent {
-    pub event: PartnerEvent,
-    /// The event's order or booking, as the engine's tables store it.
-    pub subject: String,
-    /// Goes first: new orders, and events that a kitchen must stop for.
-    is_urgent: bool,
-    /// Too old when it was enqueued: for a digest.
-    pub is_stale: bool,
-    /// Only for chats that already have a message of this order.
-    is_for_those_who_know: bool,
 }
 
 /// The events of orders among these rows. Module `pause` handles the engine's own events.

@@ -2,7 +2,7 @@
 
 use crate::infra::db::{Pool, Transaction};
 
-use super::enqueue::DueEvent;
+use super::due_event::DueEvent;
 use crate::domain::event::EventId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, QueryError};

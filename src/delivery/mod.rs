@@ -13,6 +13,7 @@ pub mod choice;
 pub mod cleanup;
 pub mod complete;
 mod dead_letter;
+mod due_event;
 pub mod enqueue;
 pub mod escalation;
 pub mod event_view;

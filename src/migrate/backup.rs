@@ -13,7 +13,7 @@ use time::macros::format_description;
 use tokio::process::Command;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use super::v23::TABLES;
+use super::v23_names::TABLES;
 use super::{Error, Say};
 use crate::infra::config::Config;
 use crate::infra::db;

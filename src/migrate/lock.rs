@@ -110,7 +110,7 @@ pub async fn patiently<T>(
 async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     let sources = "select to_regclass('vestnik.vst_source') is not null";
     let mut names = vec!["vestnik.vst_event".to_owned()];
-    names.extend(super::v23::TABLES.map(str::to_owned));
+    names.extend(super::v23_names::TABLES.map(str::to_owned));
     if client.query_one(sources, &[]).await?.try_get(0)? {
         let attached = client
             .query(

@@ -8,6 +8,7 @@ mod reference_shop;
 mod refusals;
 mod undo;
 mod v23;
+mod v23_names;
 
 use std::path::PathBuf;
 

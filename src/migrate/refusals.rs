@@ -5,7 +5,7 @@
 use tokio_postgres::{Client, Row};
 
 use super::Error;
-use super::v23::{self, CONSTRAINTS, RENAMED, TABLES};
+use super::v23_names::{self, CONSTRAINTS, RENAMED, TABLES};
 use crate::infra::db;
 
 /// Columns that an attached table must have.
@@ -87,8 +87,8 @@ async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
         table.to_owned(),
         format!("public.idx_{}_status_created", table.trim_start_matches("public.")),
     )];
-    for part in v23::parts(client, table).await? {
-        let (schema, index) = v23::index_name(client, &part).await?;
+    for part in v23_names::parts(client, table).await? {
+        let (schema, index) = v23_names::index_name(client, &part).await?;
         let index = format!("{schema}.{index}");
         if !indexes.iter().any(|(_, known)| *known == index) {
             indexes.push((part, index));
@@ -228,7 +228,7 @@ async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
         "switch it off meanwhile, alter table {table} disable trigger {first}, and on again after `vestnik migrate`"
     );
     let mut lines = Vec::new();
-    for part in v23::parts(client, table).await? {
+    for part in v23_names::parts(client, table).await? {
         for (old, new) in RENAMED {
             let why = match attempt(client, &part, old, new).await {
                 Ok(true) => continue,

@@ -7,7 +7,8 @@
 use tokio_postgres::{Client, Transaction};
 
 use super::reference_shop::{self, Words};
-use super::v23::{self, CONSTRAINTS, Rewrite, TABLES};
+use super::v23::{self, Rewrite};
+use super::v23_names::{self, CONSTRAINTS, TABLES};
 use super::{Error, SHOP, Say, applied, code, connect, lock};
 use crate::infra::config::Config;
 
@@ -32,7 +33,7 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
     })
     .await?;
     for table in TABLES {
-        for part in v23::parts(client, table).await? {
+        for part in v23_names::parts(client, table).await? {
             let rewrite = Rewrite {
                 set: "case status when 'pending' then 'new' else 'confirmed' end",
                 which: which(table),

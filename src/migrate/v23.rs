@@ -4,22 +4,13 @@
 use refinery::SchemaVersion;
 use tokio_postgres::Client;
 
+use super::v23_names::{CONSTRAINTS, RENAMED, TABLES, index_name, parts};
 use super::{Error, Say, backup, lock, refusals};
 use crate::infra::config::Config;
 
 /// Its version.
 pub const VERSION: SchemaVersion = 23;
-/// The tables that it rewrites.
-pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
-/// Each old status with its new one.
-pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
-/// The constraints that it adds. Each is validated afterwards, while writers continue.
-pub const CONSTRAINTS: [(&str, &str); 3] = [
-    ("public.orders", "orders_status_known"),
-    ("public.orders", "orders_delivering_is_delivery"),
-    ("public.bookings", "bookings_status_known"),
-];
 /// Table blocks that one transaction rewrites: some thousand rows, some milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
 /// Maximum number of rows written meanwhile that one transaction rewrites.
@@ -170,17 +161,6 @@ async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// The table itself, or its partitions.
-pub async fn parts(client: &Client, table: &str) -> Result<Vec<String>, Error> {
-    const PARTS: &str = "select format('%I.%I', n.nspname, c.relname) \
-         from (select to_regclass($1) as relid where (select relkind from pg_class where oid = to_regclass($1)) = 'r' \
-               union all select relid from pg_partition_tree(to_regclass($1)) where isleaf) part \
-         join pg_class c on c.oid = part.relid join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' \
-         group by 1 order by 1";
-    let rows = client.query(PARTS, &[&table]).await?;
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-}
-
 /// Rewrites in small transactions, in the order of the table's blocks. Skips rows that are locked, so that no batch
 /// waits while it holds locks. Returns the number of rows.
 pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Result<u64, Error> {
@@ -217,14 +197,6 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
             return Ok(());
         }
     }
-}
-
-/// The quoted schema and name of a table's index. `create index` always uses the schema of the table.
-pub async fn index_name(client: &Client, part: &str) -> Result<(String, String), Error> {
-    const NAME: &str = "select quote_ident(n.nspname), quote_ident(left('idx_' || c.relname, 48) || '_status_created') \
-         from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
-    let row = client.query_one(NAME, &[&part]).await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Builds the index while writers continue; the migration then finds it. A partitioned index cannot be built

@@ -12,9 +12,34 @@ use serde_json::value::RawValue;
 use teloxide::requests::Payload;
 use tokio::time::timeout;
 
-use super::client::Unreachable;
-use super::refusal::Refusal;
+use super::refusal::{Meaning, Refusal, Request};
 use crate::infra::config::Telegram;
+
+/// Why Telegram cannot be used. Reasons contain no address, because the address contains the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// The setting `telegram.api_url` is invalid.
+    #[error("telegram.api_url cannot be used: give the address of a Bot API, such as https://api.telegram.org")]
+    Address,
+    /// The setting `telegram.proxy` is invalid.
+    #[error("telegram.proxy cannot be used: it looks like http://host:3128 or socks5h://host:1080")]
+    Proxy,
+    /// Telegram refused the token.
+    #[error("Telegram does not know this token: check telegram.token, or ask @BotFather for a new one")]
+    Token,
+    /// Telegram did not respond, or refused the request; the reason.
+    #[error("Telegram cannot be reached: {0}")]
+    Other(String),
+}
+
+impl From<Problem> for Unreachable {
+    fn from(problem: Problem) -> Self {
+        if problem.is_token() {
+            return Self::Token;
+        }
+        Self::Other(problem.reason().to_owned())
+    }
+}
 
 /// The deadline of a connection attempt.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -173,6 +198,14 @@ impl Problem {
             Self::Refused(refusal) => &refusal.description,
             Self::NoAnswer(reason) => reason,
         }
+    }
+}
+
+impl Problem {
+    /// Whether Telegram refused the token itself.
+    pub fn is_token(&self) -> bool {
+        let is_token = |refusal: &Refusal| refusal.meaning(Request::Message) == Meaning::UnknownToken;
+        matches!(self, Self::Refused(refusal) if is_token(refusal))
     }
 }
 

@@ -1,23 +1,20 @@
 //! A person pressed a button: the order changes only in Postgres. The event of that change then reaches every panel,
 //! and the message of the button.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::infra::db::Pool;
-use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
-use teloxide::types::{CallbackQuery, CallbackQueryId, User};
+use teloxide::types::{CallbackQuery, User};
 
-use super::client::{ASK_DEADLINE, Client};
+use super::bot::Bot;
+use super::chat::NAME_CHARACTERS;
 use super::message::{self, status_name};
 use super::pause;
-use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Pressed};
 use crate::delivery::next_message::Button;
 use crate::delivery::reopen;
 use crate::domain::status::{Status, StatusSet, SubjectKind};
 use crate::infra::db::QueryError;
-use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::receipts::writer;
 use crate::sources::Sources;
 use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
@@ -27,47 +24,8 @@ use crate::text::value::inline;
 
 /// The longest answer to a press that Telegram shows, characters.
 const ANSWER_CHARACTERS: usize = 200;
-/// The longest name of a person, characters.
-pub(super) const NAME_CHARACTERS: usize = 60;
 /// The longest reason that a person may write, characters.
 const REASON_CHARACTERS: usize = 300;
-
-/// The rate limit of this node's answers to presses, separate from the budget of messages.
-const ANSWERS: Rate = Rate::per_second(25, 25);
-/// The longest wait of an answer: later, Telegram does not show it any more.
-const ANSWER_WAIT: Duration = Duration::from_secs(15);
-
-/// Answers presses in tasks of their own, so that no press waits for Telegram's response to another.
-pub(super) struct Answers {
-    client: Client,
-    limiter: Mutex<RateLimiter>,
-}
-
-impl Answers {
-    pub fn new(client: Client) -> Self {
-        let limiter = Mutex::new(RateLimiter::new(ANSWERS));
-        Self { client, limiter }
-    }
-
-    /// Answers a press with the outcome. Telegram refuses answers to old presses, which is no harm.
-    fn give(&self, press: CallbackQueryId, text: String) {
-        let wait = {
-            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-            limiter.reserve(Instant::now(), ANSWER_WAIT)
-        };
-        let Ok(wait) = wait else {
-            return tracing::debug!("a press was not answered: too many are pressed at once");
-        };
-        let client = self.client.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            let request = AnswerCallbackQuery::new(press).text(text);
-            if let Err(problem) = client.call(&request, ASK_DEADLINE).await {
-                tracing::debug!(reason = problem.reason(), "a press was not answered");
-            }
-        });
-    }
-}
 
 /// The data of a button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,41 +9,17 @@ use teloxide::payloads::{GetMe, GetWebhookInfo, SetMyCommands};
 use teloxide::requests::Payload;
 use teloxide::types::BotCommand;
 
-use super::api::{Api, Problem};
-use super::command::COMMANDS;
+use super::api::{Api, Problem, Unreachable};
 use super::line::Line;
-use super::refusal::{Meaning, Refusal, Request};
 use crate::infra::config::Telegram;
 use crate::text::catalog;
 
+/// The commands in the order of the help and the menu.
+pub(super) const COMMANDS: [&str; 11] = [
+    "orders", "today", "pause", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
+];
 /// The deadline of requests other than messages.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Why Telegram cannot be used. Reasons contain no address, because the address contains the token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unreachable {
-    /// The setting `telegram.api_url` is invalid.
-    #[error("telegram.api_url cannot be used: give the address of a Bot API, such as https://api.telegram.org")]
-    Address,
-    /// The setting `telegram.proxy` is invalid.
-    #[error("telegram.proxy cannot be used: it looks like http://host:3128 or socks5h://host:1080")]
-    Proxy,
-    /// Telegram refused the token.
-    #[error("Telegram does not know this token: check telegram.token, or ask @BotFather for a new one")]
-    Token,
-    /// Telegram did not respond, or refused the request; the reason.
-    #[error("Telegram cannot be reached: {0}")]
-    Other(String),
-}
-
-impl From<Problem> for Unreachable {
-    fn from(problem: Problem) -> Self {
-        if problem.is_token() {
-            return Self::Token;
-        }
-        Self::Other(problem.reason().to_owned())
-    }
-}
 
 /// The Bot API for one bot. Clones share the state of the connection.
 #[derive(Clone)]
@@ -107,13 +83,5 @@ impl Client {
         let info: Info = serde_json::from_str(info.get())
             .map_err(|_| Unreachable::Other("an answer that is not the Bot API's".into()))?;
         Ok(info.url)
-    }
-}
-
-impl Problem {
-    /// Whether Telegram refused the token itself.
-    pub fn is_token(&self) -> bool {
-        let is_token = |refusal: &Refusal| refusal.meaning(Request::Message) == Meaning::UnknownToken;
-        matches!(self, Self::Refused(refusal) if is_token(refusal))
     }
 }

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use teloxide::payloads::GetChatMember;
 use teloxide::types::{Chat, Message, MessageKind};
 
+use super::bot::Bot;
+use super::chat::{name, of_topic, standing, topic, words_of};
 use super::client::ASK_DEADLINE;
+use super::client::COMMANDS;
 use super::digest;
-use super::pause;
-use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Applicant, Change, Link, Linked, Mode, Place};
 use crate::delivery::reopen;
 use crate::infra::db::QueryError;
@@ -20,10 +21,6 @@ use crate::text::html::filled;
 
 /// The longest time without sound that a chat may ask for.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The commands in the order of the help and the menu.
-pub(super) const COMMANDS: [&str; 11] = [
-    "orders", "today", "pause", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
-];
 /// The most stores in a status: more than a chat has, and few enough for one message.
 const STATUS_STORES: usize = 20;
 
@@ -294,38 +291,6 @@ fn change_of(command: Command, argument: &str) -> Option<Change> {
     }
 }
 
-/// The forum topic of a message; `None`: no topic.
-pub(super) fn topic(message: &Message) -> Option<i32> {
-    let topic = message.thread_id.map(|topic| topic.0.0);
-    // Outside of forums, a thread is only a chain of replies.
-    topic.filter(|_| message.is_topic_message)
-}
-
-/// The texts for a chat: those of its first store, or without one, of the language of the person's app.
-pub(super) fn words_of(links: &[Link], language_code: Option<&str>) -> &'static Catalog {
-    match links.first() {
-        Some(link) => catalog::of_store(&link.language, &link.store),
-        None => catalog::of(catalog::known(language_code)),
-    }
-}
-
-/// The links that a message in this topic concerns: those of the topic, or if it has none, those of the chat.
-pub(super) fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
-    let here: Vec<Link> = links.iter().filter(|link| link.topic == topic).cloned().collect();
-    if here.is_empty() { links.to_vec() } else { here }
-}
-
-/// The title of a group, or the name of a person.
-pub(super) fn name(chat: &Chat) -> Option<String> {
-    let person = [chat.first_name(), chat.last_name()];
-    let person: Vec<&str> = person.into_iter().flatten().collect();
-    let person = (!person.is_empty()).then(|| person.join(" "));
-    let title = chat.title().map(str::to_owned);
-    title
-        .or(person)
-        .or_else(|| chat.username().map(|name| format!("@{name}")))
-}
-
 /// Parses a duration such as `30m` or `2h`; at most a day.
 fn minutes(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -369,7 +334,7 @@ fn status(words: &Catalog, links: &[Link]) -> String {
             let minutes = link.muted_minutes.to_string();
             lines.push(filled(words.get("command.status_muted"), &[("minutes", &minutes)]));
         }
-        lines.extend(pause::standing(words, link));
+        lines.extend(standing(words, link));
         lines.extend(
             link.quiet
                 .map(|span| with_hours(words.get("command.status_quiet"), span)),

@@ -149,7 +149,7 @@ fn rows<'a>(words: &Catalog, events: impl Iterator<Item = (i64, &'a Subject)>) -
 mod tests {
     use std::time::Duration;
 
-    use super::super::message::tests::{style, told};
+    use super::super::render::tests::{style, told};
     use super::*;
     use serde_json::json;
 

@@ -1,22 +1,29 @@
 //! Telegram: the only module that knows teloxide. `api` is one request and its response, `refusal` classifies errors,
-//! `line` knows whether Telegram is reached. `sender` sends a claim, `update_poller` polls, `updates` handles texts
-//! (`command`, `pause`, `today`) and buttons (`callback_query`). `message`, `changed`, `digest` and `note` make
-//! the texts.
+//! `line` and `probe` know whether Telegram is reached. `sender` sends a claim: `render` writes it, with `changed`,
+//! `digest`, `note` and `message`. `update_poller` polls for the `bot`; `updates` handles texts (`command`, `pause`,
+//! `today`) and buttons (`callback_query`).
 
 mod api;
+mod bot;
 mod callback_query;
 mod changed;
+mod chat;
 mod client;
 mod command;
 mod digest;
 mod line;
-pub mod message;
+mod message;
 mod note;
-pub mod pause;
+mod pause;
+mod press_answers;
+mod probe;
 mod refusal;
+mod render;
 mod sender;
 mod today;
-pub mod update_poller;
+mod update_poller;
 mod updates;
 
-pub use client::{Client, Unreachable};
+pub use api::Unreachable;
+pub use bot::Bot;
+pub use client::Client;

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 
-use super::command::{self, Commands};
-use super::update_poller::Bot;
+use super::bot::Bot;
+use super::chat;
+use super::command::Commands;
 use crate::delivery::chat_links::{self, Link};
 use crate::delivery::next_message::Button;
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
 use crate::store::pause::{self, Until};
 use crate::text::catalog::Catalog;
-use crate::text::html::filled;
-use crate::text::value::{inline, moment};
+use crate::text::value::inline;
 
 /// The offered pauses, minutes.
 const MINUTES: [u64; 3] = [15, 30, 60];
@@ -57,30 +57,20 @@ impl Commands<'_> {
         words: &Catalog,
     ) -> Result<(), QueryError> {
         let by = message.from.as_ref().map(|from| from.full_name());
-        let by = by.or_else(|| command::name(&message.chat)).unwrap_or_default();
+        let by = by.or_else(|| chat::name(&message.chat)).unwrap_or_default();
         match read(argument) {
             Some(wish) => match carry_out(self.bot, links, wish, &by).await? {
                 true => Ok(()),
                 false => self.say(message, words.get("pause.not_paused"), None).await,
             },
             None => {
-                let standing = links.iter().filter_map(|link| standing(words, link));
+                let standing = links.iter().filter_map(|link| chat::standing(words, link));
                 let lines: Vec<String> = standing.chain([words.get("pause.ask").to_owned()]).collect();
                 let buttons = serde_json::json!(buttons(words));
                 self.say(message, &lines.join("\n"), Some(&buttons)).await
             }
         }
     }
-}
-
-/// When a paused store takes orders again; `None`: it is not paused.
-pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
-    let time = moment(link.paused_until?, &link.time_zone, words);
-    let store = link.store_name.as_deref().unwrap_or(&link.store);
-    Some(filled(
-        words.get("pause.standing"),
-        &[("store", store), ("time", &time)],
-    ))
 }
 
 fn buttons(words: &Catalog) -> Vec<Vec<Button>> {
@@ -103,11 +93,11 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
         return Ok(None);
     };
     let topic = match place {
-        MaybeInaccessibleMessage::Regular(message) => command::topic(message),
+        MaybeInaccessibleMessage::Regular(message) => chat::topic(message),
         MaybeInaccessibleMessage::Inaccessible(_) => None,
     };
-    let links = command::of_topic(&chat_links::links(&bot.pool, place.chat().id.0).await?, topic);
-    let words = command::words_of(&links, query.from.language_code.as_deref());
+    let links = chat::of_topic(&chat_links::links(&bot.pool, place.chat().id.0).await?, topic);
+    let words = chat::words_of(&links, query.from.language_code.as_deref());
     if links.is_empty() {
         return Ok(Some(words.get("pressed.unknown").to_owned()));
     }
@@ -122,10 +112,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
 
 /// Pauses or resumes the stores of these links. Returns whether anything changed.
 async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, QueryError> {
-    let by: String = inline(by)
-        .chars()
-        .take(super::callback_query::NAME_CHARACTERS)
-        .collect();
+    let by: String = inline(by).chars().take(chat::NAME_CHARACTERS).collect();
     let mut is_any = false;
     for link in links {
         let store = StoreId::new(&link.store);

@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::api::Problem;
 use super::client::Client;
 use super::digest;
-use super::message::{self, Message};
+use super::message::Message;
 use super::refusal::{Meaning, Refusal, Request};
+use super::render::render;
 use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, Outcome};
 use crate::delivery::event_view::Item;
 use crate::delivery::next_message::{Button, Style, Work};
@@ -62,7 +63,7 @@ impl ChatChannel for Client {
 /// Sends a claim's work. Starts nothing when the claim's lease might end during the send, and uses no socket after its
 /// deadline.
 async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
-    let message = as_allowed(message::render(&claim.work), claim.refusals);
+    let message = as_allowed(render(&claim.work), claim.refusals);
     let began = Instant::now();
     if began >= claim.send_by {
         return Outcome::NotBegun;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr as _;
 
-use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::config::Host;
 
 use super::libpq::Surroundings;
+use super::parameters::{Parameters, Unreadable};
 use super::tls::Tls;
 
 /// Parameters that tokio-postgres handles. All others are handled here, rejected, or ignored with a message.
@@ -49,164 +49,6 @@ const WITHOUT_MEANING: [&str; 6] = [
     "gsslib",
     "gssdelegation",
 ];
-
-/// Why a connection string cannot be used. The error never shows the string, which may hold a password.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreadable(pub String);
-
-impl Unreadable {
-    fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
-
-/// Parameter names and values.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Parameters(BTreeMap<String, String>);
-
-impl Parameters {
-    /// Parses a URL, or `name=value` pairs.
-    fn read(text: &str) -> Result<Self, Unreadable> {
-        match text.split_once("://") {
-            Some((scheme, rest)) => {
-                // Python's tools name a driver: postgresql+asyncpg.
-                let scheme = scheme.split_once('+').map_or(scheme, |(scheme, _)| scheme);
-                if !matches!(scheme, "postgres" | "postgresql") {
-                    return Err(Unreadable::new("it does not begin with postgres:// or postgresql://"));
-                }
-                Self::of_url(rest)
-            }
-            None => Self::of_pairs(text),
-        }
-    }
-
-    /// `[user[:password]@][host[:port],...][/dbname][?name=value&...]`
-    fn of_url(text: &str) -> Result<Self, Unreadable> {
-        let mut parameters = Self::default();
-        let (text, query) = text.split_once('?').unwrap_or((text, ""));
-        let (authority, database) = text.split_once('/').unwrap_or((text, ""));
-        let (person, hosts) = match authority.rsplit_once('@') {
-            Some((person, hosts)) => (Some(person), hosts),
-            None => (None, authority),
-        };
-        if let Some(person) = person {
-            let (user, password) = person.split_once(':').unwrap_or((person, ""));
-            parameters.put("user", decoded(user)?);
-            parameters.put("password", decoded(password)?);
-        }
-        let (names, ports) = hosts_and_ports(hosts)?;
-        parameters.put("host", decoded(&names)?);
-        parameters.put("port", ports);
-        parameters.put("dbname", decoded(database)?);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| Unreadable::new("behind the ? it has a parameter without a value"))?;
-            match (decoded(name)?.as_str(), decoded(value)?) {
-                // Same as libpq, for JDBC.
-                ("ssl", value) if value == "true" => parameters.put("sslmode", "require".into()),
-                (name, value) => parameters.put(name, value),
-            }
-        }
-        Ok(parameters)
-    }
-
-    /// `name=value name='value with spaces'`
-    fn of_pairs(text: &str) -> Result<Self, Unreadable> {
-        let mut parameters = Self::default();
-        let mut rest = text.trim_start();
-        while !rest.is_empty() {
-            let (name, behind) = rest
-                .split_once('=')
-                .filter(|(name, _)| !name.trim_end().contains(char::is_whitespace))
-                .ok_or_else(|| Unreadable::new("it is neither a URL nor made of name=value"))?;
-            let (value, behind) = value(behind.trim_start())?;
-            parameters.put(name.trim_end(), value);
-            rest = behind.trim_start();
-        }
-        Ok(parameters)
-    }
-
-    /// An empty value counts as missing.
-    fn put(&mut self, name: &str, value: String) {
-        if !value.is_empty() {
-            self.0.insert(name.to_owned(), value);
-        }
-    }
-
-    /// Sets a value if there is none.
-    pub fn or_insert(&mut self, name: &str, value: &str) {
-        self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-    }
-
-    /// Whether the parameter has a value.
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
-    /// The value of a parameter.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// Removes and returns a value.
-    pub fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
-    }
-}
-
-/// The hosts and ports of `host[:port],...`. A host may be an IPv6 address in brackets.
-fn hosts_and_ports(text: &str) -> Result<(String, String), Unreadable> {
-    let (mut names, mut ports) = (Vec::new(), Vec::new());
-    for host in text.split(',') {
-        let (name, port) = match host.strip_prefix('[') {
-            Some(bracketed) => {
-                let (name, behind) = bracketed
-                    .split_once(']')
-                    .ok_or_else(|| Unreadable::new("an IPv6 address has no closing bracket"))?;
-                (name, behind.strip_prefix(':').unwrap_or(""))
-            }
-            None => host.split_once(':').unwrap_or((host, "")),
-        };
-        names.push(name);
-        ports.push(port);
-    }
-    let none = ports.iter().all(|port| port.is_empty());
-    let ports = ports.iter().map(|port| if port.is_empty() { "5432" } else { port });
-    let ports = if none {
-        String::new()
-    } else {
-        ports.collect::<Vec<_>>().join(",")
-    };
-    Ok((names.join(","), ports))
-}
-
-fn decoded(text: &str) -> Result<String, Unreadable> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    Ok(decoded
-        .map_err(|_| Unreadable::new("a percent sign in it does not stand for a letter: write %25"))?
-        .into_owned())
-}
-
-/// Splits off the first value of a text.
-fn value(text: &str) -> Result<(String, &str), Unreadable> {
-    let quoted = text.strip_prefix('\'');
-    let mut value = String::new();
-    let mut letters = quoted.unwrap_or(text).char_indices();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '\\' => value.extend(letters.next().map(|(_, letter)| letter)),
-            '\'' if quoted.is_some() => return Ok((value, &text[1 + at + 1..])),
-            letter if quoted.is_none() && letter.is_whitespace() => return Ok((value, &text[at..])),
-            letter => value.push(letter),
-        }
-    }
-    match quoted {
-        Some(_) => Err(Unreadable::new("a quoted value has no closing quote")),
-        None => Ok((value, "")),
-    }
-}
 
 /// The address of a Postgres, and how to connect to it.
 #[derive(Clone)]

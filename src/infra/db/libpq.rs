@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::address::{Parameters, Unreadable};
+use super::parameters::{Parameters, Unreadable};
 
 /// Environment variables with their parameters. Application name and time-out are missing, because we set our own.
 const VARIABLES: [(&str, &str); 24] = [

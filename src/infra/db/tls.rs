@@ -11,8 +11,8 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 use tokio_postgres::config::SslMode as Negotiated;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::address::{Parameters, Unreadable};
 use super::libpq::Surroundings;
+use super::parameters::{Parameters, Unreadable};
 use super::verifier::{Check, Trust, Verifier};
 
 /// `sslmode`.

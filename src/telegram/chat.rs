@@ -1,0 +1,53 @@
+//! What a chat is called, which links and texts belong to it, and until when its stores are paused.
+
+use teloxide::types::{Chat, Message};
+
+use crate::delivery::chat_links::Link;
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::filled;
+use crate::text::value::moment;
+
+/// The longest name of a person, characters.
+pub(super) const NAME_CHARACTERS: usize = 60;
+
+/// The forum topic of a message; `None`: no topic.
+pub(super) fn topic(message: &Message) -> Option<i32> {
+    let topic = message.thread_id.map(|topic| topic.0.0);
+    // Outside of forums, a thread is only a chain of replies.
+    topic.filter(|_| message.is_topic_message)
+}
+
+/// The texts for a chat: those of its first store, or without one, of the language of the person's app.
+pub(super) fn words_of(links: &[Link], language_code: Option<&str>) -> &'static Catalog {
+    match links.first() {
+        Some(link) => catalog::of_store(&link.language, &link.store),
+        None => catalog::of(catalog::known(language_code)),
+    }
+}
+
+/// The links that a message in this topic concerns: those of the topic, or if it has none, those of the chat.
+pub(super) fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
+    let here: Vec<Link> = links.iter().filter(|link| link.topic == topic).cloned().collect();
+    if here.is_empty() { links.to_vec() } else { here }
+}
+
+/// The title of a group, or the name of a person.
+pub(super) fn name(chat: &Chat) -> Option<String> {
+    let person = [chat.first_name(), chat.last_name()];
+    let person: Vec<&str> = person.into_iter().flatten().collect();
+    let person = (!person.is_empty()).then(|| person.join(" "));
+    let title = chat.title().map(str::to_owned);
+    title
+        .or(person)
+        .or_else(|| chat.username().map(|name| format!("@{name}")))
+}
+
+/// When a paused store takes orders again; `None`: it is not paused.
+pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
+    let time = moment(link.paused_until?, &link.time_zone, words);
+    let store = link.store_name.as_deref().unwrap_or(&link.store);
+    Some(filled(
+        words.get("pause.standing"),
+        &[("store", store), ("time", &time)],
+    ))
+}

@@ -1,0 +1,47 @@
+//! Answers presses of buttons, within Telegram's limits.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
+use teloxide::types::CallbackQueryId;
+
+use super::client::{ASK_DEADLINE, Client};
+use crate::infra::rate_limiter::{Rate, RateLimiter};
+
+/// The rate limit of this node's answers to presses, separate from the budget of messages.
+const ANSWERS: Rate = Rate::per_second(25, 25);
+/// The longest wait of an answer: later, Telegram does not show it any more.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+
+/// PressAnswers presses in tasks of their own, so that no press waits for Telegram's response to another.
+pub(super) struct PressAnswers {
+    client: Client,
+    limiter: Mutex<RateLimiter>,
+}
+
+impl PressAnswers {
+    pub fn new(client: Client) -> Self {
+        let limiter = Mutex::new(RateLimiter::new(ANSWERS));
+        Self { client, limiter }
+    }
+
+    /// PressAnswers a press with the outcome. Telegram refuses answers to old presses, which is no harm.
+    pub fn give(&self, press: CallbackQueryId, text: String) {
+        let wait = {
+            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+            limiter.reserve(Instant::now(), ANSWER_WAIT)
+        };
+        let Ok(wait) = wait else {
+            return tracing::debug!("a press was not answered: too many are pressed at once");
+        };
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let request = AnswerCallbackQuery::new(press).text(text);
+            if let Err(problem) = client.call(&request, ASK_DEADLINE).await {
+                tracing::debug!(reason = problem.reason(), "a press was not answered");
+            }
+        });
+    }
+}

@@ -1,0 +1,90 @@
+//! Finds out whether Telegram is reached, and probes while it is not.
+
+use std::time::{Duration, Instant};
+
+use teloxide::payloads::GetMe;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::client::Client;
+use crate::delivery::channel::ChatChannel as _;
+
+/// The deadline of the probe after a failure. The lease of a send is running meanwhile.
+const CHECK_DEADLINE: Duration = Duration::from_secs(1);
+/// The time between the starts of two probes during an outage.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// The deadline of a probe during an outage: on a slow connection, responses are late.
+const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Client {
+    /// Waits while Telegram is not reached.
+    pub(super) async fn until_reached(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.outage().wait_for(Option::is_none).await;
+    }
+
+    /// Waits for the next outage, and then for its end.
+    pub(super) async fn reached_again(&self) {
+        let mut outage = self.outage();
+        let _ = outage.wait_for(Option::is_some).await;
+        let _ = outage.wait_for(Option::is_none).await;
+    }
+
+    /// Whether Telegram is reached, so that only one request failed. Call it right after a failure.
+    pub(super) async fn is_reached(&self) -> bool {
+        let failed_at = Instant::now();
+        let _one = self.line.checking.lock().await;
+        if self.line.outage.borrow().is_some() {
+            return false;
+        }
+        if self.line.has_answered_since(failed_at) {
+            return true;
+        }
+        let Err(problem) = self.call(&GetMe::new(), CHECK_DEADLINE).await else {
+            return true;
+        };
+        let is_reached = self.line.has_answered_since(failed_at);
+        if !is_reached {
+            self.line.lost(problem.reason().to_owned());
+        }
+        is_reached
+    }
+
+    pub(super) async fn probe_during_outages(&self, stop: &CancellationToken) {
+        let mut outage = self.outage();
+        loop {
+            tokio::select! {
+                lost = outage.wait_for(Option::is_some) => {
+                    if lost.is_err() {
+                        return;
+                    }
+                }
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = self.probe_until_answered() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Starts one probe after another, and waits for all of them at once. When a connection drops packets, a probe that
+    /// starts after the outage gets the first response. The deadline of a probe bounds the number of probes under way.
+    async fn probe_until_answered(&self) {
+        let mut probes = JoinSet::new();
+        let mut ticks = tokio::time::interval(PROBE_INTERVAL);
+        let mut outage = self.outage();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    let client = self.clone();
+                    probes.spawn(async move {
+                        let _ = client.call(&GetMe::new(), PROBE_DEADLINE).await;
+                    });
+                }
+                Some(_) = probes.join_next() => {}
+                _ = outage.wait_for(Option::is_none) => return,
+            }
+        }
+    }
+}

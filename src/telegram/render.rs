@@ -1,0 +1,373 @@
+//! Writes the message of a claim's work: its text, and the buttons below it. Pure. An order's own message is here;
+//! `digest` and `note` write the others.
+
+use super::changed::changed;
+use super::digest::digest;
+use super::message::{Message, answers, field_name, only, payment, status_name, title};
+use super::note;
+use crate::delivery::event_view::Told;
+use crate::delivery::next_message::{Alarm, Escalated, Style, Work};
+use crate::domain::Subject as Canonical;
+use crate::domain::status::Status;
+use crate::domain::subject::{Item, OrderType, Quantity, name_of_due_at, name_of_persons};
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::{Html, MESSAGE_UNITS, filled};
+use crate::text::value::{amount, in_url, inline, moment, said_of};
+
+/// The most items of an order in a message; the panel has all of them.
+const ITEMS: usize = 100;
+/// The room for the line that counts the missing items, UTF-16 units.
+const OMITTED_UNITS: usize = 120;
+/// Writes the message of a claim's work.
+pub fn render(work: &Work) -> Message {
+    match work {
+        Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
+        Work::Digest {
+            style, items, was_away, ..
+        } => digest(style, items, *was_away),
+        Work::Note(noted) => note::render(noted),
+        Work::Alarm { style, alarm, .. } => only(alarm_text(style, *alarm)),
+        Work::Reply { text, buttons, .. } => Message {
+            text: text.clone(),
+            buttons: buttons.clone(),
+        },
+        Work::Keyboard { rows, .. } => Message {
+            text: String::new(),
+            buttons: rows.clone(),
+        },
+    }
+}
+
+/// Important facts come first and items last, so that a cut removes items.
+fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
+    let words = catalog::of_store(&style.language, &style.store);
+    let it = &latest.subject;
+    let mut html = Html::new(MESSAGE_UNITS);
+    if let Some(escalated) = escalated.filter(|_| it.visible_status() == Some(Status::Pending)) {
+        note::escalated(&mut html, words, base, escalated);
+    }
+    let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
+    line(&title(latest), &[("number", &inline(&it.number))]);
+    if let Some(store) = &style.store_name {
+        line("message.store", &[("store", store)]);
+    }
+    if let Some(word) = &it.status_word {
+        line(
+            "message.status",
+            &[
+                ("status", &inline(word)),
+                ("time", &moment(latest.at, &style.time_zone, words)),
+            ],
+        );
+    } else if it.status != Status::Pending {
+        let name = status_name(words, it.kind, it.status.as_str());
+        let time = moment(latest.at, &style.time_zone, words);
+        match by {
+            Some(by) => line(
+                "message.status_by",
+                &[("status", name), ("time", &time), ("by", &inline(by))],
+            ),
+            None => line("message.status", &[("status", name), ("time", &time)]),
+        }
+    }
+    if let Some(reason) = &it.reason {
+        line("message.reason", &[("reason", &inline(reason))]);
+    }
+    changed(&mut html, words, style, latest);
+    facts(&mut html, words, style, it);
+    html.line(
+        words.get("message.at"),
+        &[("time", &moment(base.at, &style.time_zone, words))],
+    );
+    items(&mut html, words, it);
+    Message {
+        text: html.finish(),
+        buttons: answers(words, it.kind, base.id, &it.next()),
+    }
+}
+
+/// All facts of an order or booking except its number, status and items.
+fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
+    let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
+    if let Some(comment) = &it.comment {
+        line("message.comment", &[("comment", &inline(comment))]);
+    }
+    match &it.order_type {
+        Some(OrderType::Other(word)) => line("message.type_other", &[("type", &inline(word))]),
+        Some(known) => line(&format!("message.type_{}", known.as_str()), &[]),
+        None => {}
+    }
+    if let Some(at) = it.due_at {
+        let name = format!("message.{}", name_of_due_at(it.kind));
+        line(&name, &[("time", &moment(at, &style.time_zone, words))]);
+    }
+    if let Some(minutes) = it.promised_minutes {
+        line("message.promised", &[("minutes", &minutes.to_string())]);
+    }
+    for (name, place, text) in [
+        ("message.customer", "name", &it.customer_name),
+        ("message.phone", "phone", &it.phone),
+    ] {
+        if let Some(text) = text {
+            line(name, &[(place, &inline(text))]);
+        }
+    }
+    if let Some(address) = &it.address {
+        line(
+            "message.address",
+            &[("address", &inline(address)), ("map", &in_url(address))],
+        );
+    }
+    if let Some(persons) = &it.persons {
+        line(
+            &format!("message.{}", name_of_persons(it.kind)),
+            &[("persons", &said_of(persons))],
+        );
+    }
+    match (
+        it.total.map(|total| amount(total, it.currency, words)),
+        payment(it, words),
+    ) {
+        (Some(total), Some(payment)) => line("message.total_payment", &[("total", &total), ("payment", &payment)]),
+        (Some(total), None) => line("message.total", &[("total", &total)]),
+        (None, Some(payment)) => line("message.payment", &[("payment", &payment)]),
+        (None, None) => {}
+    }
+    for extra in &it.extra {
+        line(
+            "message.extra",
+            &[("label", &inline(&extra.label)), ("value", &inline(&extra.value))],
+        );
+    }
+    for unreadable in &it.unreadable {
+        let field = field_name(words, unreadable.field);
+        line(
+            "message.unreadable",
+            &[("field", field), ("text", &inline(&unreadable.text))],
+        );
+    }
+}
+
+/// The items of an order. After a cut, the last line counts the missing ones.
+fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
+    let all = it.items.list.len() + it.items.omitted;
+    let mut shown = 0;
+    for item in it.items.list.iter().take(ITEMS) {
+        let lines = item_lines(words, item);
+        let units: usize = lines
+            .iter()
+            .map(|(template, values)| units_of(template, values) + 1)
+            .sum();
+        // Leave room for the line that counts the missing items.
+        if html.left() < units + OMITTED_UNITS {
+            break;
+        }
+        for (template, values) in &lines {
+            let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            html.line(template, &values);
+        }
+        shown += 1;
+    }
+    if shown < all {
+        html.line(
+            words.get("message.items_omitted"),
+            &[("count", &(all - shown).to_string())],
+        );
+    }
+}
+
+/// The lines of an item: templates with their values.
+type Lines<'a> = Vec<(&'a str, Vec<(&'static str, String)>)>;
+
+fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
+    let name = inline(&item.name);
+    let mut lines = vec![match item.quantity == Quantity::ONE {
+        true => (words.get("message.item"), vec![("name", name)]),
+        false => (
+            words.get("message.item_many"),
+            vec![("quantity", said_of(&item.quantity)), ("name", name)],
+        ),
+    }];
+    if !item.options.is_empty() {
+        let options: Vec<String> = item.options.iter().map(|option| inline(option)).collect();
+        lines.push((words.get("message.item_options"), vec![("options", options.join(", "))]));
+    }
+    if let Some(note) = &item.note {
+        lines.push((words.get("message.item_note"), vec![("note", inline(note))]));
+    }
+    lines
+}
+
+/// The most UTF-16 units that a line may take.
+fn units_of(template: &str, values: &[(&'static str, String)]) -> usize {
+    let values: usize = values.iter().map(|(_, value)| value.encode_utf16().count()).sum();
+    template.encode_utf16().count() + values
+}
+
+fn alarm_text(style: &Style, alarm: Alarm) -> String {
+    let words = catalog::of_store(&style.language, &style.store);
+    let name = match alarm {
+        Alarm::Raised => "alarm.raised",
+        Alarm::ClearedByPanel => "alarm.cleared_panel",
+        Alarm::ClearedByClosing => "alarm.cleared_closing",
+    };
+    let store = style.store_name.as_deref().unwrap_or(&style.store);
+    filled(words.get(name), &[("store", store)])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use time::OffsetDateTime;
+
+    use crate::domain::event::EventType;
+    use crate::domain::money::Currency;
+    use crate::sources::Beside;
+    use crate::sources::changes::Found;
+    use crate::sources::fixtures::{REFERENCE, source};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    pub(in crate::telegram) fn style(language: &str) -> Style {
+        Style {
+            store: "7".into(),
+            store_name: Some("Пекарня <у дома>".into()),
+            time_zone: "Europe/Moscow".into(),
+            language: language.into(),
+            muted: false,
+        }
+    }
+
+    /// An order of the reference shop, told now.
+    pub(in crate::telegram) fn told(kind: EventType, data: &Value) -> Told {
+        let source = source(REFERENCE, &[]);
+        let beside = Beside {
+            currency: Currency::DEFAULT,
+            lookup: Found::Nothing,
+        };
+        let key = data["id"].as_str().unwrap_or("123");
+        Told {
+            id: 91,
+            kind,
+            subject: Arc::new(source.translate(key, &data.to_string(), beside)),
+            previous: None,
+            changed: Vec::new(),
+            before: None,
+            at: OffsetDateTime::now_utc(),
+        }
+    }
+
+    fn order(status: &str) -> Value {
+        let items =
+            json!([{"name": "Пицца & сыр", "quantity": 2, "options": ["халапеньо"], "note": "без лука"}, "вода"]);
+        json!({"status": status, "customer_name": "Иван", "customer_phone": "+7 900 123-45-67", "total": 1_250_000,
+            "order_type": "delivery", "items": items})
+    }
+
+    fn text(language: &str, kind: EventType, data: &Value) -> String {
+        let told = told(kind, data);
+        subject(&style(language), &told, &told, None, None).text
+    }
+
+    #[test]
+    fn a_new_order_says_all_that_a_kitchen_needs() {
+        let told = told(EventType::NewOrder, &order("pending"));
+        let message = subject(&style("ru"), &told, &told, None, None);
+        let time = moment(told.at, &style("ru").time_zone, catalog::of("ru"));
+        let expected = format!(
+            "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
+             💰 <b>12\u{a0}500,00\u{a0}₽</b>\n🕒 Получено: {time}\n• 2 × Пицца &amp; сыр\n   + халапеньо\n   ✎ <b>без лука</b>\n• вода"
+        );
+        assert_eq!(message.text, expected);
+        let presses: Vec<&str> = message.buttons[0].iter().map(|(_, press)| press.as_str()).collect();
+        assert_eq!(presses, ["s:91:preparing", "r:91"]);
+        assert_eq!(message.buttons[1][1], ("30 мин".into(), "s:91:preparing:30".into()));
+    }
+
+    #[test]
+    fn the_title_says_where_it_stands() {
+        for (status, title) in [
+            ("preparing", "👨‍🍳 <b>Order #123 is being prepared</b>"),
+            ("cancelled", "❌ <b>Order #123 cancelled</b>"),
+        ] {
+            let text = text("en", EventType::OrderStatusChanged, &order(status));
+            assert!(text.starts_with(title), "{text}");
+        }
+        let removed = text("ru", EventType::OrderRemoved, &order("pending"));
+        assert!(removed.starts_with("🗑 <b>Заказ №123 удалён</b>"), "{removed}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_told_as_the_shop_wrote_it() {
+        let mut data = order("on_hold");
+        data["total"] = json!("по счёту");
+        let text = text("ru", EventType::NewOrder, &data);
+        assert!(text.contains("Статус: <b>on_hold</b>"), "{text}");
+        assert!(text.contains("Не удалось прочитать: сумма «по счёту»"), "{text}");
+    }
+
+    #[test]
+    fn no_text_of_a_customer_looks_like_a_line_of_ours() {
+        let mut data = order("pending");
+        data["customer_name"] = json!("Иван\n💰 0,00 ₽ - ОПЛАЧЕНО\r\nСтатус: принят");
+        let text = text("ru", EventType::NewOrder, &data);
+        assert!(text.contains("👤 Иван 💰 0,00 ₽ - ОПЛАЧЕНО Статус: принят\n"), "{text}");
+    }
+
+    #[test]
+    fn an_address_leads_to_a_map_and_its_text_to_nothing_else() {
+        let mut told = told(EventType::NewOrder, &order("pending"));
+        Arc::get_mut(&mut told.subject).unwrap().address = Some("ул. Мира, 5 \"А\" <b>".into());
+        let text = subject(&style("en"), &told, &told, None, None).text;
+        let link = "📍 <a href=\"https://www.google.com/maps/search/?api=1&query=%D1%83%D0%BB.%20%D0%9C%D0%B8%D1%80%D0%B0%2C%205%20%22%D0%90%22%20%3Cb%3E\">\
+            ул. Мира, 5 \"А\" &lt;b&gt;</a>";
+        assert!(text.contains(link), "{text}");
+    }
+
+    #[test]
+    fn a_change_of_status_says_who_made_it_and_offers_the_next_one() {
+        let (base, ready) = (
+            told(EventType::NewOrder, &order("pending")),
+            told(EventType::OrderStatusChanged, &order("ready")),
+        );
+        let message = subject(&style("en"), &base, &ready, Some("Anna"), None);
+        assert!(message.text.contains(", Anna)"), "{}", message.text);
+        assert!(message.text.contains("💰 <b>₽12,500.00</b>"), "{}", message.text);
+        assert_eq!(message.buttons[0][0].1, "s:91:delivering");
+        let over = told(EventType::OrderCancelled, &order("cancelled"));
+        assert!(subject(&style("ru"), &base, &over, None, None).buttons.is_empty());
+    }
+
+    #[test]
+    fn a_cut_says_how_much_is_missing() {
+        let mut data = order("pending");
+        data["items"] = (0..200)
+            .map(|number| json!({"name": format!("Блюдо {number} {}", "длинное ".repeat(5))}))
+            .collect();
+        let text = text("ru", EventType::NewOrder, &data);
+        let shown = text.matches("• ").count();
+        assert!((50..100).contains(&shown), "{shown}");
+        assert!(
+            text.ends_with(&format!("… и ещё позиций: {}. Весь состав - в панели</i>", 200 - shown)),
+            "{text}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_makes_a_message_too_long_or_a_button_too_big(
+            key in any::<String>(), name in any::<String>(), items in proptest::collection::vec(any::<String>(), 0..80),
+        ) {
+            let data = json!({"id": key, "status": "pending", "customer_name": name, "items": items});
+            let told = told(EventType::NewOrder, &data);
+            let message = subject(&style("ru"), &told, &told, None, None);
+            let tags = ["<b>", "</b>", "<i>", "</i>"];
+            let seen = tags.iter().fold(message.text, |text, tag| text.replace(tag, ""));
+            let unescaped = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+            prop_assert!(unescaped.encode_utf16().count() <= MESSAGE_UNITS);
+            prop_assert!(message.buttons.iter().flatten().all(|(_, press)| press.len() <= 64));
+        }
+    }
+}
