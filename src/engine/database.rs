@@ -24,7 +24,7 @@ use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
-use crate::telegram::{self, update_poller::Bot};
+use crate::telegram::{self, Bot};
 use crate::token::{Issuer, Tokens, Usage};
 
 /// Parts that all databases of a node share.

@@ -8,13 +8,13 @@ use crate::infra::db::Pool;
 use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
 use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 
+use super::bot::Bot;
 use super::catalog::{self, Catalog};
 use super::client::{ASK_DEADLINE, Client};
 use super::html::plain;
 use super::message::{self, Button, status_name};
 use super::pause;
 use super::text::inline;
-use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Pressed};
 use crate::delivery::reopen;
 use crate::domain::status::{Status, StatusSet, SubjectKind};

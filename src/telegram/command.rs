@@ -7,12 +7,12 @@ use serde::Deserialize;
 use teloxide::payloads::GetChatMember;
 use teloxide::types::{Chat, Message, MessageKind};
 
+use super::bot::Bot;
 use super::catalog::{self, Catalog};
 use super::client::ASK_DEADLINE;
 use super::digest;
 use super::html::filled;
 use super::pause;
-use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Applicant, Change, Link, Linked, Mode, Place};
 use crate::delivery::reopen;
 use crate::infra::db::QueryError;

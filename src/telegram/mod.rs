@@ -4,6 +4,7 @@
 //! make the texts.
 
 mod api;
+mod bot;
 mod callback_query;
 pub mod catalog;
 mod changed;
@@ -19,8 +20,9 @@ mod refusal;
 pub mod sender;
 mod text;
 mod today;
-pub mod update_poller;
+mod update_poller;
 mod updates;
 
+pub use bot::Bot;
 pub use client::{Client, Unreachable};
 pub use line::Outage;

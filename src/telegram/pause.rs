@@ -8,12 +8,12 @@ use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::bot::Bot;
 use super::catalog::{self, Catalog};
 use super::command::{self, Commands};
 use super::html::filled;
 use super::message::Button;
 use super::text::{inline, moment_in};
-use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Link};
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;

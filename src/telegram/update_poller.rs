@@ -2,7 +2,7 @@
 //! and deleted after it was handled. So an update may repeat, but none is lost.
 
 use std::collections::HashSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -10,20 +10,19 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use teloxide::payloads::{GetUpdates, GetUpdatesSetters as _};
 use teloxide::types::AllowedUpdate;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::api::Problem;
-use super::callback_query::{self, Answers};
-use super::client::{Client, Unreachable};
+use super::bot::Bot;
+use super::callback_query;
+use super::client::Unreachable;
 use super::refusal::{Meaning, Request};
 use super::updates::Updates;
 use crate::delivery::shared_bot::{self, Lease, Update};
 use crate::infra::backoff::Backoff;
-use crate::infra::db::{Pool, QueryError};
-use crate::sources::registry::Registry;
-use crate::sources::status_change::ShopApi;
+use crate::infra::db::QueryError;
 
 /// How long Telegram keeps a poll open without updates, seconds.
 const POLL_S: u32 = 10;
@@ -52,26 +51,6 @@ const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for updates that are being handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// The bot's update poller.
-pub struct Bot {
-    /// The pool for all queries of the bot.
-    pub pool: Pool,
-    /// The bot at Telegram.
-    pub client: Client,
-    /// Translates the rows of the journal.
-    pub sources: Arc<Registry>,
-    /// The node's name in `vestnik.vst_bot_node`.
-    pub node: String,
-    /// Wakes the worker: there is something to send.
-    pub planned: Arc<Notify>,
-    /// Asks the shops' own APIs to change a status.
-    pub shop_api: Arc<ShopApi>,
-    /// Answers presses of buttons.
-    pub(super) answers: Answers,
-    /// The bot's name, as soon as Telegram has reported it.
-    name: OnceLock<String>,
-}
 
 /// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,32 +98,6 @@ struct Memory {
 }
 
 impl Bot {
-    /// The update poller of this node.
-    pub fn new(
-        pool: Pool,
-        client: Client,
-        sources: Arc<Registry>,
-        node: String,
-        planned: Arc<Notify>,
-        shop_api: Arc<ShopApi>,
-    ) -> Self {
-        Self {
-            answers: Answers::new(client.clone()),
-            pool,
-            client,
-            sources,
-            node,
-            planned,
-            shop_api,
-            name: OnceLock::new(),
-        }
-    }
-
-    /// The bot's name at Telegram, if known. In a group, a command may name another bot.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.get().map(String::as_str)
-    }
-
     /// Polls until the shutdown, and retries after errors. Starts after the node's first heartbeat.
     pub async fn run(self, mut beating: watch::Receiver<bool>, stop: CancellationToken) {
         let bot = Arc::new(self);

@@ -8,9 +8,9 @@ use teloxide::types::{ChatMemberUpdated, Message, Update, UpdateKind};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::bot::Bot;
 use super::callback_query;
 use super::command::Commands;
-use super::update_poller::Bot;
 use crate::delivery::shared_bot;
 use crate::delivery::{chat_state, migrate};
 use crate::infra::backoff::Backoff;

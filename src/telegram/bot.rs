@@ -1,0 +1,59 @@
+//! The bot of a database on this node: what its poller, its commands and its buttons need.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+
+use super::callback_query::Answers;
+use super::client::Client;
+use crate::infra::db::Pool;
+use crate::sources::registry::Registry;
+use crate::sources::status_change::ShopApi;
+
+/// The bot of a database on this node.
+pub struct Bot {
+    /// The pool for all queries of the bot.
+    pub pool: Pool,
+    /// The bot at Telegram.
+    pub client: Client,
+    /// Translates the rows of the journal.
+    pub sources: Arc<Registry>,
+    /// The node's name in `vestnik.vst_bot_node`.
+    pub node: String,
+    /// Wakes the worker: there is something to send.
+    pub planned: Arc<Notify>,
+    /// Asks the shops' own APIs to change a status.
+    pub shop_api: Arc<ShopApi>,
+    /// Answers presses of buttons.
+    pub(super) answers: Answers,
+    /// The bot's name, as soon as Telegram has reported it.
+    pub(super) name: OnceLock<String>,
+}
+
+impl Bot {
+    /// The bot of this node.
+    pub fn new(
+        pool: Pool,
+        client: Client,
+        sources: Arc<Registry>,
+        node: String,
+        planned: Arc<Notify>,
+        shop_api: Arc<ShopApi>,
+    ) -> Self {
+        Self {
+            answers: Answers::new(client.clone()),
+            pool,
+            client,
+            sources,
+            node,
+            planned,
+            shop_api,
+            name: OnceLock::new(),
+        }
+    }
+
+    /// The bot's name at Telegram, if known. In a group, a command may name another bot.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.get().map(String::as_str)
+    }
+}
