@@ -7,6 +7,7 @@ mod batch;
 mod check;
 mod function;
 mod install;
+mod missed;
 pub mod preset;
 mod preview;
 mod project;
@@ -31,6 +32,7 @@ use crate::domain::status::{Status, SubjectKind};
 pub(super) use answer::{answer, taken};
 pub use check::{Checked, check};
 pub(super) use install::{drop_sql, install, install_sql};
+pub(super) use missed::{not_projected, project_again};
 pub use preview::newest;
 pub(super) use state::troubles;
 
