@@ -14,6 +14,7 @@ mod project;
 pub mod projector;
 mod reader;
 mod state;
+pub mod trim;
 mod watch;
 mod write;
 
