@@ -6,6 +6,7 @@ pub mod answers;
 mod attaching;
 mod elsewhere;
 mod faults;
+mod random;
 pub mod shop;
 mod shop_api;
 mod truth;
