@@ -13,7 +13,7 @@ use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
 /// Maximum number of changes in a batch.
-const BATCH_CHANGES: i64 = 200;
+pub(super) const BATCH_CHANGES: i64 = 200;
 /// Maximum number of orders that are projected when a table is attached, the newest.
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of these orders in one step.
