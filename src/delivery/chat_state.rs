@@ -14,8 +14,8 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
-use crate::telegram::catalog;
-use crate::telegram::html::filled;
+use crate::text::catalog;
+use crate::text::html::filled;
 
 /// Seconds between two attempts for a blocked link: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];

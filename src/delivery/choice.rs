@@ -14,12 +14,20 @@ use super::queue::ChatId;
 use crate::delivery::chat_links;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
-use crate::telegram::digest;
 
 /// Open deliveries of one chat that are read to choose its next work.
 const LOOK_AHEAD: i64 = 200;
 /// Chats that the message of an escalated order names as already having the order.
 const CHATS_NAMED: i64 = 3;
+
+/// When and how a chat gets a digest.
+#[derive(Debug, Clone, Copy)]
+pub struct DigestRule {
+    /// Deliveries that may be open for a chat; above this number it gets digests.
+    pub threshold: usize,
+    /// The events that fit into one digest: `ChatChannel::that_fit`.
+    pub that_fit: fn(&Style, Vec<Item>) -> Vec<Item>,
+}
 
 /// An open delivery, as the choice needs it.
 pub(super) struct Open {
@@ -43,10 +51,10 @@ pub(super) async fn next_work(
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
-    digest_threshold: usize,
+    digest: DigestRule,
 ) -> Result<Option<Work>, QueryError> {
     // Edits change messages that exist; a digest never contains them.
-    let digest_threshold = (lane == Lane::Messages).then_some(digest_threshold);
+    let rule = (lane == Lane::Messages).then_some(digest);
     loop {
         let open = open(transaction, chat, lane).await?;
         let Some(first) = open.first() else { return Ok(None) };
@@ -66,7 +74,7 @@ pub(super) async fn next_work(
             bury(transaction, chat, store).await?;
             continue;
         };
-        match choose(transaction, sources, chat, style, &open, digest_threshold).await? {
+        match choose(transaction, sources, chat, style, &open, rule).await? {
             Some(work) => return Ok(Some(work)),
             // The source was removed, its mapping hides the order now, or the order was answered meanwhile.
             None => bury_one(transaction, first.id).await?,
@@ -133,7 +141,7 @@ async fn choose(
     chat: ChatId,
     style: Style,
     open: &[Open],
-    digest_threshold: Option<usize>,
+    rule: Option<DigestRule>,
 ) -> Result<Option<Work>, QueryError> {
     let first = open.first().ok_or(QueryError::Inconsistent("nothing to choose from"))?;
     if let Some(alarm) = first.alarm {
@@ -151,11 +159,12 @@ async fn choose(
     let told: Vec<&Open> = open.iter().filter(of_store).collect();
     // Stale deliveries wait for a digest anyway; they do not put fresh ones into it.
     let fresh = told.iter().filter(|open| !open.stale).count();
-    let digest_threshold = digest_threshold.filter(|_| !first.alone);
-    let all_behind = digest_threshold.is_some_and(|above| fresh > above);
-    if digest_threshold.is_some() && first.stale || all_behind {
-        let told: Vec<&Open> = told.into_iter().filter(|open| all_behind || open.stale).collect();
-        return digest(transaction, sources, style, &told, open).await;
+    if let Some(rule) = rule.filter(|_| !first.alone) {
+        let all_behind = fresh > rule.threshold;
+        if first.stale || all_behind {
+            let told: Vec<&Open> = told.into_iter().filter(|open| all_behind || open.stale).collect();
+            return digest(transaction, sources, style, rule, &told, open).await;
+        }
     }
     let subject = first
         .subject
@@ -183,6 +192,7 @@ async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     style: Style,
+    rule: DigestRule,
     told: &[&Open],
     open: &[Open],
 ) -> Result<Option<Work>, QueryError> {
@@ -191,7 +201,7 @@ async fn digest(
     if items.is_empty() {
         return Ok(None);
     }
-    let items = digest::that_fit(&style, items);
+    let items = (rule.that_fit)(&style, items);
     let fits = |open: &&&Open| items.iter().any(|item| item.id == open.id);
     let fitting: Vec<&Open> = told.iter().filter(fits).copied().collect();
     let is_of_them = |note: &&Open| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);

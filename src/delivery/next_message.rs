@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::event_view::{Item, Told};
 use super::note::Noted;
 use crate::domain::event::EventType;
-use crate::telegram::message::Button;
+
+/// A button: its label, and the data that a press sends back, up to 64 bytes.
+pub type Button = (String, String);
 
 /// The language, time zone and sound of a store's messages in a chat.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use crate::infra::db::{Client, Pool, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use super::choice::next_work;
+use super::choice::{DigestRule, next_work};
 use super::lane::{self, Lane};
 use super::next_message::Work;
 use super::{complete, dead_letter};
@@ -78,8 +78,8 @@ pub struct Rules {
     pub lease: Duration,
     /// How long a send may take.
     pub deadline: Duration,
-    /// Deliveries that may be open for a chat; above this number it gets digests.
-    pub digest_threshold: usize,
+    /// When and how a chat gets a digest.
+    pub digest: DigestRule,
     /// The longest wait of an idle node before it looks again.
     pub idle: Duration,
     /// SHA-256 of the bot's token. A stop of the bot counts only for the token that it names.
@@ -119,7 +119,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     };
     let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
     let sources = sources.in_force(&transaction).await?;
-    let work = match next(&mut transaction, &sources, chat, lane, rules.digest_threshold).await {
+    let work = match next(&mut transaction, &sources, chat, lane, rules.digest).await {
         Ok(work) => work,
         // Postgres is not reached, or busy: the failure concerns all chats.
         Err(error) if dead_letter::is_transient(&error) => return Err(error),
@@ -208,14 +208,14 @@ async fn next(
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
-    digest_threshold: usize,
+    digest: DigestRule,
 ) -> Result<Option<Work>, QueryError> {
     if lane == Lane::Edits
         && let Some(work) = keyboard(transaction, chat).await?
     {
         return Ok(Some(work));
     }
-    next_work(transaction, sources, chat, lane, digest_threshold).await
+    next_work(transaction, sources, chat, lane, digest).await
 }
 
 /// New buttons for a person who pressed one and waits. After a minute they are useless.

@@ -8,6 +8,7 @@ use crate::infra::db::Pool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::channel::Channel;
 use super::retry::Pauses;
 use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
@@ -35,7 +36,7 @@ const PAUSES: Pauses = Pauses {
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
 /// A post that this node has claimed.
-struct Post {
+pub struct Post {
     event: i64,
     fence: i64,
     attempts: i32,
@@ -45,11 +46,27 @@ struct Post {
 }
 
 /// Why a post failed.
-enum Failure {
+pub enum Failure {
     /// The next attempt may succeed.
     Passing(String),
     /// No attempt follows.
     Over(&'static str),
+}
+
+impl Channel for Poster {
+    type Message = Post;
+    type Outcome = Result<(), Failure>;
+
+    async fn send(&self, post: &Post, deadline: Duration) -> Result<(), Failure> {
+        let posted = self.post(&post.letter, deadline).await;
+        match posted.map(|answer| answer.status().as_u16()) {
+            Ok(200..300) => Ok(()),
+            // By the standard, 410 means that the receiver is gone for good.
+            Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
+            Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
+            Err(error) => Err(Failure::Passing(error.to_string())),
+        }
+    }
 }
 
 /// Posts everything that is due, until the shutdown.
@@ -82,17 +99,7 @@ pub async fn run(pool: &Pool, settings: &Webhook, stop: &CancellationToken) {
 async fn carry(pool: Pool, poster: Poster, post: Post) {
     let result = match post.answered {
         true => Err(Failure::Over("answered meanwhile")),
-        false => match poster
-            .post(&post.letter, DEADLINE)
-            .await
-            .map(|answer| answer.status().as_u16())
-        {
-            Ok(200..300) => Ok(()),
-            // By the standard, 410 means that the receiver is gone for good.
-            Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
-            Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
-            Err(error) => Err(Failure::Passing(error.to_string())),
-        },
+        false => poster.send(&post, DEADLINE).await,
     };
     if let Err(error) = settle(&pool, &post, result).await {
         tracing::warn!(%error, event = post.event, "a webhook was not settled: it is posted again");

@@ -9,13 +9,11 @@ use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
 use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 
 use super::bot::Bot;
-use super::catalog::{self, Catalog};
 use super::client::{ASK_DEADLINE, Client};
-use super::html::plain;
-use super::message::{self, Button, status_name};
+use super::message::{self, status_name};
 use super::pause;
-use super::text::inline;
 use crate::delivery::chat_links::{self, Pressed};
+use crate::delivery::next_message::Button;
 use crate::delivery::reopen;
 use crate::domain::status::{Status, StatusSet, SubjectKind};
 use crate::infra::db::QueryError;
@@ -23,6 +21,9 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::receipts::writer;
 use crate::sources::Sources;
 use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::plain;
+use crate::text::value::inline;
 
 /// The longest answer to a press that Telegram shows, characters.
 const ANSWER_CHARACTERS: usize = 200;

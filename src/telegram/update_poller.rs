@@ -20,6 +20,7 @@ use super::callback_query;
 use super::client::Unreachable;
 use super::refusal::{Meaning, Request};
 use super::updates::Updates;
+use crate::delivery::channel::ChatChannel as _;
 use crate::delivery::shared_bot::{self, Lease, Update};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;

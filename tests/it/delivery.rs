@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vestnik::delivery::channel::ChatChannel;
+use vestnik::delivery::choice::DigestRule;
 use vestnik::delivery::complete::{self, Outcome, Settled};
 use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
@@ -320,7 +322,10 @@ fn rules(token: &str) -> Rules {
     Rules {
         lease: Duration::from_secs(30),
         deadline: Duration::from_secs(10),
-        digest_threshold: 30,
+        digest: DigestRule {
+            threshold: 30,
+            that_fit: <vestnik::telegram::Client as ChatChannel>::that_fit,
+        },
         idle: Duration::from_secs(1),
         bot: sha2::Sha256::digest(token).into(),
         node: "here".into(),
