@@ -5,9 +5,9 @@ use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::complete::Block;
+use super::channel::Block;
 use super::enqueue;
-use super::queue::ChatId;
+use super::lane::ChatId;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::infra::db::{self, QueryError};
 use crate::journal;

@@ -8,8 +8,9 @@ use crate::infra::db::{Client, Pool, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
+use super::channel::Claim;
 use super::choice::{DigestRule, next_work};
-use super::lane::{self, Lane};
+use super::lane::{self, ChatId, Lane};
 use super::next_message::Work;
 use super::{complete, dead_letter};
 use crate::infra::db::{self, QueryError};
@@ -23,42 +24,6 @@ const SLOTS_OF_THE_REST: i32 = 10;
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// The wait when a delivery is due but could not be claimed.
 const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
-
-/// The id of a chat's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChatId(pub i64);
-
-/// A claimed chat: this node may send one message to it.
-#[derive(Debug)]
-pub struct Claim {
-    /// The id of the chat's row.
-    pub chat: ChatId,
-    /// The claimed lane.
-    pub lane: Lane,
-    /// The chat's id at Telegram.
-    pub telegram_id: i64,
-    /// The chat's title; `None`: not known.
-    pub title: Option<String>,
-    /// The topic of a forum that the message goes to; `None`: no topic.
-    pub topic: Option<i32>,
-    /// Failures of these deliveries in a row while Telegram was reached.
-    pub failures: u32,
-    /// Refusals of these deliveries by Telegram. After one, they go without markup; after two, without buttons too.
-    pub refusals: u32,
-    /// Whether the link is blocked, and the other chats were notified of that.
-    pub was_blocked: bool,
-    /// The number of this claim in the lane. Only the newest claim may save its outcome.
-    pub fence: i64,
-    /// The bot's slot that this send takes.
-    pub slot: i32,
-    /// How long the claim holds chat and slot, seconds.
-    pub held_s: f64,
-    /// The send must begin before this moment; after it, the lease might end during the send. It counts from before the
-    /// claim was requested, by a clock that also runs while the process is stopped.
-    pub send_by: Instant,
-    /// What to send.
-    pub work: Work,
-}
 
 /// The result of a claim.
 #[derive(Debug)]

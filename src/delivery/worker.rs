@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{ChatChannel, Outage};
+use super::channel::{ChatChannel, Claim, Outage, Outcome};
 use super::choice::DigestRule;
-use super::complete::{self, MOST_REFUSALS, Outcome, Settled};
+use super::complete::{self, MOST_REFUSALS, Settled};
 use super::enqueue::{self, Planned};
 use super::gauges::{self, database_label};
-use super::queue::{self, Claim, Claimed, Rules};
+use super::queue::{self, Claimed, Rules};
 use super::{escalation, late, unattended_alarm, webhook};
 use crate::delivery::shared_bot;
 use crate::infra::backoff::Backoff;

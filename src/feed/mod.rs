@@ -34,6 +34,7 @@ use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, News, Reader};
+use crate::sources::Sources;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 use crate::sources::{Changes, overwritten};
@@ -160,7 +161,7 @@ impl Feed {
         let reader = Reader::connect(&self.database).await?;
         // Before the first session is admitted: events of the meantime need a translation, too.
         if self.sources.current().version == 0 {
-            reader.reload(&self.sources).await?;
+            self.reload_sources(&reader).await?;
         }
         let state = match state {
             Some(state) if state.epoch == reader.epoch() => state,
@@ -313,7 +314,7 @@ impl Feed {
     /// come twice, with the same id, and none is lost.
     async fn read_backlog(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
         // The connection is busy during the stream: changes of the sources are seen by the next read.
-        reader.reload(&self.sources).await?;
+        self.reload_sources(reader).await?;
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
         let mut reached = state.reached.clone();
@@ -389,10 +390,18 @@ impl Feed {
         }
     }
 
+    /// Loads the sources that are in force. Returns the earlier ones.
+    async fn reload_sources(&self, reader: &Reader) -> Result<Arc<Sources>, journal::Error> {
+        let reloaded = tokio::time::timeout(journal::READ_DEADLINE, self.sources.reload(reader.client())).await;
+        reloaded
+            .map_err(|_| journal::Error::TimedOut)?
+            .map_err(journal::Error::Sources)
+    }
+
     /// Reloads the sources after a change of version. Lists of the earlier version are out of date then.
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
-            let before = reader.reload(&self.sources).await?;
+            let before = self.reload_sources(reader).await?;
             tracing::info!(version, "the sources have changed");
             match self.sources.current().changes_since(&before) {
                 Changes::All => self.router.resync(None),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::message::{self, Message};
 use crate::delivery::event_view::{Item, Told};
 use crate::delivery::next_message::Escalated;
-use crate::delivery::note::{Note, Noted};
+use crate::delivery::next_message::{Note, Noted};
 use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, plain};
 use crate::text::value::{inline, moment};

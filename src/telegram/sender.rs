@@ -24,11 +24,9 @@ use super::client::Client;
 use super::digest;
 use super::message::{self, Message};
 use super::refusal::{Meaning, Refusal, Request};
-use crate::delivery::channel::{Channel, ChatChannel, Outage};
-use crate::delivery::complete::{Block, Outcome};
+use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, Outcome};
 use crate::delivery::event_view::Item;
 use crate::delivery::next_message::{Button, Style, Work};
-use crate::delivery::queue::Claim;
 use crate::text::html;
 
 /// Added to the pause that Telegram asks for.

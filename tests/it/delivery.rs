@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use vestnik::delivery::channel::ChatChannel;
+use vestnik::delivery::channel::Outcome;
 use vestnik::delivery::choice::DigestRule;
-use vestnik::delivery::complete::{self, Outcome, Settled};
+use vestnik::delivery::complete::{self, Settled};
 use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
 use vestnik::journal;
