@@ -1,6 +1,8 @@
 //! From the INSERT to the partner's socket, beside a bridge of LISTEN and a bare socket without a journal: turn by turn, at
 //! 50, 500 and 2,000 orders a second, and where the mode changes: bursts of 16 more writers, half a second on and off. A turn
 //! at 50 is longer, for its p99 would be the second or third of 200 orders; who begins changes from round to round.
+//!
+//! `cargo bench --bench commit_to_client -- derived`: the same, through a derived source of two tables.
 
 #[path = "support/bridge.rs"]
 mod bridge;
@@ -37,6 +39,27 @@ const STORES: i64 = 20;
 /// A store that no panel watches.
 const BURST_STORE: i64 = 99;
 const BURST: Duration = Duration::from_millis(500);
+/// An order and its items in two tables, and what an order is by them.
+const DERIVED: &str = "create table derived_orders (id bigint generated always as identity primary key, store_id bigint, customer_name text, \
+         total bigint, order_type text, status text not null default 'pending'); \
+     create table derived_items (order_id bigint, name text, count int); create index on derived_items (order_id)";
+const DERIVED_MAPPING: &str = r#"
+table = "public.derived_orders"
+kind = "order"
+key = "id"
+
+[derived]
+store = "o.store_id"
+status = "o.status"
+customer_name = "o.customer_name"
+total = "o.total"
+order_type = "o.order_type"
+items = "select i.name, i.count as quantity from derived_items i where i.order_id = o.id"
+
+[[derived.watch]]
+table = "derived_items"
+column = "order_id"
+"#;
 
 #[derive(Clone, Copy)]
 enum Bursts {
@@ -54,6 +77,10 @@ async fn main() {
         .await
         .expect("a connection");
     client.batch_execute(bridge::TABLES).await.expect("tables");
+    let table = match std::env::args().any(|argument| argument == "derived") {
+        true => attach_derived(&shop).await,
+        false => "orders",
+    };
     let (_engine, address) = engine::serve(&shop, &[]).await;
     let (_bridge, floor) = bridge::start(&shop);
     let token = engine::token(&shop).await;
@@ -72,7 +99,7 @@ async fn main() {
                 if floor_s_turn {
                     bridged = turn(&shop, load, "floor_orders", &floor).await;
                 } else {
-                    ours = turn(&shop, load, "orders", &vestnik).await;
+                    ours = turn(&shop, load, table, &vestnik).await;
                 }
             }
             for (all, one) in quantiles.iter_mut().zip([bridged.0, bridged.1, ours.0, ours.1]) {
@@ -93,6 +120,21 @@ async fn main() {
             mutings(address).await - before,
         );
     }
+}
+
+/// Attaches the two tables; the name of the first.
+async fn attach_derived(shop: &Shop) -> &'static str {
+    let mut config = vestnik::infra::config::Config::default();
+    config.database.url = Some(shop.url.clone());
+    let mut client = vestnik::infra::db::connect_directly(&config.database, "bench")
+        .await
+        .expect("a connection");
+    client.batch_execute(DERIVED).await.expect("tables");
+    let options = vestnik::sources::attach::Options::default();
+    vestnik::sources::attach::attach(&mut client, DERIVED_MAPPING, options, &mut |line| eprintln!("{line}"))
+        .await
+        .expect("attached");
+    "derived_orders"
 }
 
 /// How often the program has muted the bell.
@@ -184,6 +226,12 @@ fn burst(shop: &Shop, begin: Instant, length: Duration, table: &'static str) -> 
 }
 
 fn insert_into(table: &str) -> String {
+    if table == "derived_orders" {
+        return "with made as (insert into derived_orders (store_id, customer_name, total, order_type) \
+                 values ($1, 'Иван', 50000, 'delivery') returning id) \
+             insert into derived_items select id, 'Пицца', 2 from made returning order_id"
+            .to_owned();
+    }
     format!(
         "insert into {table} (store_id, customer_name, total, order_type, items) \
          values ($1, 'Иван', 50000, 'delivery', '[{{\"name\": \"Пицца\", \"count\": 2}}]') returning id"

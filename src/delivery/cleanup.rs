@@ -1,11 +1,12 @@
 //! Deletes rows that no trimmed event takes with it: button presses, past alarms, answers to commands, codes, requests to
-//! shops' APIs of unknown outcome, and chats that were never linked. Works in small batches, off every hot path. Several nodes may do it at once.
+//! shops' APIs of unknown outcome, and chats that were never linked, closed orders of derived sources. Works in small batches, off every hot path. Several nodes may do it at once.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
+use crate::sources::derived::trim;
 
 /// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -70,5 +71,5 @@ pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError>
         });
         forgotten += gone.await?;
     }
-    Ok(forgotten)
+    Ok(forgotten + trim::trim(pool, retention).await?)
 }

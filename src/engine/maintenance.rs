@@ -167,6 +167,21 @@ pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     }
 }
 
+fn report_missed(database: Option<&str>, missed: &MissedRows) {
+    let MissedRows {
+        table, rows, newest, ..
+    } = missed;
+    ::metrics::counter!("vestnik_rows_without_event_total").increment(rows.unsigned_abs());
+    let late = "rows were written past the triggers, or an unwatched table showed them: their panels ring now, late; find the writer \
+                that disables triggers or sets session_replication_role = replica";
+    let silent = "rows were written past the triggers, and no panel rang for them: call those stores, and find the writer \
+                  that disables triggers or sets session_replication_role = replica";
+    match missed.told_late {
+        true => tracing::error!(database, table, rows, newest, "{late}"),
+        false => tracing::error!(database, table, rows, newest, "{silent}"),
+    }
+}
+
 /// Logs rows that were written past the triggers: no session received them.
 pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
     let mut reconciler = Reconciler::default();
@@ -180,17 +195,9 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
         match reconciler.look(&pool).await {
             Ok(missed) => {
                 tracing::debug!(database, "compared the tables with the journal");
-                for MissedRows { table, rows, newest } in missed {
-                    ::metrics::counter!("vestnik_rows_without_event_total").increment(rows.unsigned_abs());
-                    tracing::error!(
-                        database,
-                        table,
-                        rows,
-                        newest,
-                        "rows were written past the triggers, and no panel rang for them: call those stores, and find the writer \
-                         that disables triggers or sets session_replication_role = replica"
-                    );
-                }
+                missed
+                    .iter()
+                    .for_each(|missed| report_missed(database.as_deref(), missed));
             }
             Err(error) if error.is_transient() => {
                 tracing::debug!(%error, "could not compare the tables with the journal")

@@ -1,5 +1,6 @@
 //! A mapping: the meaning of a source's columns. People write it as TOML; docs/sources.md explains each key.
 
+mod answer;
 mod read;
 mod section;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use super::derived::Derived;
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::{Status, StatusSet, SubjectKind};
+pub use answer::Answer;
 
 /// A column of the recorded row, and a path into its JSON value: `contact.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,32 +176,6 @@ impl Items {
     }
 }
 
-/// The columns that a person's answer writes in addition to the status.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Receives the time of each answer.
-    pub updated_at: Option<String>,
-    /// Receives the time of the acceptance.
-    pub accepted_at: Option<String>,
-    /// Receives the reason for a rejection.
-    pub reason: Option<String>,
-    /// Receives the promised minutes.
-    pub minutes: Option<String>,
-    /// The shop's own function, called instead of an UPDATE: (key, status, reason, minutes, by).
-    pub function: Option<String>,
-    /// The address of the shop's own API, which is asked instead: it changes the order itself.
-    pub url: Option<String>,
-    /// The IANA zone of timestamps without a zone.
-    pub zone: String,
-}
-
-impl Answer {
-    /// Whether the shop itself makes the change: then a status needs no word in the mapping.
-    pub fn has_own_words(&self) -> bool {
-        self.function.is_some() || self.url.is_some()
-    }
-}
-
 /// The meaning of a source's columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
@@ -311,13 +287,6 @@ impl Mapping {
             true => StatusSet::ALL,
             false => self.status.statuses(),
         }
-    }
-
-    /// The address that is asked for an answer of this status; `None`: Vestnik writes the answer itself.
-    pub fn answer_url(&self, to: Status) -> Option<&str> {
-        let derived = self.derived.as_ref();
-        let has_statements = derived.is_some_and(|derived| derived.answers.iter().any(|(status, _)| *status == to));
-        self.answer.url.as_deref().filter(|_| !has_statements)
     }
 
     /// Whether data of an order must be read from another table after the commit.

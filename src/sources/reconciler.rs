@@ -1,11 +1,13 @@
 //! Compares the sources' tables with the journal. A row without an event was written without the triggers (they were
 //! disabled, `session_replication_role` was `replica`, a subscription applied the row), and nobody was notified of it.
+//! The orders of a derived source are projected then, and notify late.
 
 use std::collections::HashMap;
 
-use crate::infra::db::{Pool, Transaction};
-
-use crate::infra::db;
+use super::derived;
+use super::mapping::Mapping;
+use crate::domain::event::SourceId;
+use crate::infra::db::{self, Pool, Transaction};
 
 /// Maximum number of rows of a table that are compared at once, the newest: writes without triggers rarely concern one
 /// row.
@@ -23,6 +25,8 @@ pub struct MissedRows {
     pub rows: i64,
     /// The key of the newest row.
     pub newest: i64,
+    /// Whether the source is derived: the projector tells the orders now. Others can only be reported.
+    pub told_late: bool,
 }
 
 /// The progress of the comparisons. Only tables with an indexed numeric key are compared: in other tables new rows
@@ -44,10 +48,19 @@ struct Mark {
 
 /// A source whose rows can be compared.
 struct Comparable {
-    id: i32,
+    id: SourceId,
     table: String,
     /// As SQL writes it.
     key: String,
+    is_derived: bool,
+}
+
+/// The result of a comparison.
+struct Compared {
+    mark: Mark,
+    missed: Option<MissedRows>,
+    /// Keys that the projector must look at.
+    to_project: Vec<String>,
 }
 
 impl Reconciler {
@@ -64,13 +77,15 @@ impl Reconciler {
                 .batch_execute(&format!("set local lock_timeout = {LOCK_MS}"))
                 .await?;
             let (mut tables, mut missed, mut unread) = (HashMap::new(), Vec::new(), Vec::new());
+            let mut to_project = Vec::new();
             for source in comparable(&transaction).await? {
                 let savepoint = transaction.savepoint().await?;
                 match compare(&savepoint, &source, self.tables.get(&source.table)).await {
-                    Ok((mark, found)) => {
+                    Ok(compared) => {
                         savepoint.commit().await?;
-                        missed.extend(found);
-                        tables.insert(source.table, mark);
+                        missed.extend(compared.missed);
+                        to_project.push((source.id, compared.to_project));
+                        tables.insert(source.table, compared.mark);
                     }
                     Err(error) if error.as_db_error().is_some() => {
                         savepoint.rollback().await?;
@@ -90,6 +105,9 @@ impl Reconciler {
                 }
             }
             transaction.commit().await?;
+            for (source, keys) in to_project.iter().filter(|(_, keys)| !keys.is_empty()) {
+                derived::project_again(&*client, *source, keys).await?;
+            }
             (self.tables, self.unread) = (tables, unread);
             Ok(missed)
         })
@@ -100,36 +118,80 @@ impl Reconciler {
 /// The sources whose keys are numeric and indexed. `to_regclass` fails if the role may not use a schema, and no source
 /// would be compared. So such sources are left out: their health reports the missing right.
 async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, tokio_postgres::Error> {
-    const SOURCES: &str = "select s.id, s.table_name, quote_ident(a.attname) from vestnik.vst_source s \
+    const SOURCES: &str = "select s.id, s.table_name, s.mapping, t.oid from vestnik.vst_source s \
          join pg_namespace ns on has_schema_privilege(ns.oid, 'usage') \
          join pg_class t on t.relnamespace = ns.oid and format('%I.%I', ns.nspname, t.relname) = s.table_name \
-         join pg_attribute a on a.attrelid = t.oid and a.attname = s.columns -> 0 ->> 'name' \
-         where s.detached_at is null and to_regclass('vestnik.vst_projection_' || s.id) is null and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) \
+         where s.detached_at is null order by 2";
+    const KEY: &str = "select quote_ident(a.attname) from pg_attribute a where a.attrelid = $1 and a.attname = $2 \
+           and a.atttypid in ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) \
            and exists (select from pg_index x join pg_class c on c.oid = x.indexrelid join pg_am m on m.oid = c.relam \
                        where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and x.indkey[0] = a.attnum \
-                         and m.amname = 'btree') \
-         order by 2";
-    let rows = transaction.query(SOURCES, &[]).await?;
-    let source = |row: &tokio_postgres::Row| {
-        Ok(Comparable {
-            id: row.try_get(0)?,
-            table: row.try_get(1)?,
-            key: row.try_get(2)?,
-        })
-    };
-    rows.iter().map(source).collect()
+                         and m.amname = 'btree')";
+    let mut comparable = Vec::new();
+    for row in transaction.query(SOURCES, &[]).await? {
+        // A mapping that cannot be read is reported by the source's health.
+        let Ok(mapping) = Mapping::from_toml(row.try_get(2)?) else {
+            continue;
+        };
+        let derived = mapping.derived.as_ref();
+        let key = derived.map_or(&mapping.key, |derived| &derived.key);
+        let oid: u32 = row.try_get(3)?;
+        if let Some(found) = transaction.query_opt(KEY, &[&oid, key]).await? {
+            comparable.push(Comparable {
+                id: SourceId(row.try_get(0)?),
+                table: row.try_get(1)?,
+                key: found.try_get(0)?,
+                is_derived: derived.is_some(),
+            });
+        }
+    }
+    Ok(comparable)
 }
 
 async fn compare(
     transaction: &Transaction<'_>,
     source: &Comparable,
     mark: Option<&Mark>,
-) -> Result<(Mark, Option<MissedRows>), tokio_postgres::Error> {
-    let missed = match mark {
-        Some(mark) => missed_since(transaction, source, mark).await?,
-        None => None,
-    };
-    Ok((end(transaction, source).await?, missed))
+) -> Result<Compared, tokio_postgres::Error> {
+    let (mut missed, mut to_project) = (None, Vec::new());
+    match mark {
+        Some(mark) if source.is_derived => {
+            let written = written_since(transaction, source, mark).await?;
+            to_project = derived::not_projected(transaction, source.id, written).await?;
+            missed = to_project
+                .iter()
+                .filter_map(|key| key.parse().ok())
+                .max()
+                .map(|newest| MissedRows {
+                    table: source.table.clone(),
+                    rows: i64::try_from(to_project.len()).unwrap_or(ROWS),
+                    newest,
+                    told_late: true,
+                });
+        }
+        Some(mark) => missed = missed_since(transaction, source, mark).await?,
+        None => {}
+    }
+    Ok(Compared {
+        mark: end(transaction, source).await?,
+        missed,
+        to_project,
+    })
+}
+
+/// The keys of the newest rows behind the mark.
+async fn written_since(
+    transaction: &Transaction<'_>,
+    source: &Comparable,
+    mark: &Mark,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = format!(
+        "select t.{key}::text from {table} t where t.{key} > $1::bigint order by t.{key} desc limit $2",
+        key = source.key,
+        table = source.table,
+    );
+    let rows = transaction.query(&sql, &[&mark.through, &ROWS]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Mark, tokio_postgres::Error> {
@@ -159,12 +221,13 @@ async fn missed_since(
         table = source.table,
     );
     let row = transaction
-        .query_one(&sql, &[&mark.through, &mark.xmin, &ROWS, &source.id])
+        .query_one(&sql, &[&mark.through, &mark.xmin, &ROWS, &source.id.0])
         .await?;
     let (rows, newest): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
     Ok(newest.map(|newest| MissedRows {
         table: source.table.clone(),
         rows,
         newest,
+        told_late: false,
     }))
 }

@@ -24,7 +24,7 @@ pub struct Bot {
     pub planned: Arc<Notify>,
     /// Asks the shops' own APIs to change a status.
     pub shop_api: Arc<ShopApi>,
-    /// PressAnswers presses of buttons.
+    /// Answers presses of buttons.
     pub(super) answers: PressAnswers,
     /// The bot's name, as soon as Telegram has reported it.
     pub(super) name: OnceLock<String>,

@@ -14,7 +14,7 @@ const ANSWERS: Rate = Rate::per_second(25, 25);
 /// The longest wait of an answer: later, Telegram does not show it any more.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
-/// PressAnswers presses in tasks of their own, so that no press waits for Telegram's response to another.
+/// Answers presses in tasks of their own, so that no press waits for Telegram's response to another.
 pub(super) struct PressAnswers {
     client: Client,
     limiter: Mutex<RateLimiter>,
@@ -26,7 +26,7 @@ impl PressAnswers {
         Self { client, limiter }
     }
 
-    /// PressAnswers a press with the outcome. Telegram refuses answers to old presses, which is no harm.
+    /// Answers a press with the outcome. Telegram refuses answers to old presses, which is no harm.
     pub fn give(&self, press: CallbackQueryId, text: String) {
         let wait = {
             let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);

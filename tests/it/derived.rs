@@ -4,16 +4,18 @@
 
 pub mod answers;
 mod attaching;
+mod elsewhere;
 mod faults;
+mod random;
 pub mod shop;
 mod shop_api;
 mod truth;
 
 use shop::Shop;
 
-/// Each system under the isolation that its application uses, and under the strictest.
+/// Each system under the isolation that its application uses, and under the stricter ones.
 async fn is_shown_as_it_is(system: &str) {
-    for isolation in ["read committed", "serializable"] {
+    for isolation in ["read committed", "repeatable read", "serializable"] {
         let mut shop = Shop::open(system, isolation).await;
         for transaction in shop.life() {
             shop.live(&transaction).await;

@@ -19,7 +19,7 @@ const LEFT_BEHIND: &str = "select concat_ws(', ', \
      (select string_agg(objid::text, ' ') from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))";
 
 /// What is left behind on any session of the pooler.
-async fn left_behind(url: &str) -> Vec<String> {
+pub async fn left_behind(url: &str) -> Vec<String> {
     let (mut clients, mut left) = (Vec::new(), Vec::new());
     for _ in 0..SESSIONS {
         let (client, connection) = vestnik::infra::db::connect_raw(&SecretString::from(url), "psql")

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vestnik::sources::reconciler::{MissedRows, Reconciler};
 
+use crate::derived::shop::Shop;
 use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::node::Node;
@@ -35,6 +36,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
         table: "public.orders".into(),
         rows: 2,
         newest: 5,
+        told_late: false,
     };
     assert_eq!(reconciler.look(&pool).await.unwrap(), [found]);
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
@@ -48,6 +50,76 @@ async fn rows_written_past_the_triggers_are_found_once() {
     }
     client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
     assert_eq!(reconciler.look(&pool).await.unwrap()[0].newest, 12);
+}
+
+/// An order of Spree with an item.
+fn order(number: &str) -> String {
+    format!(
+        "with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
+             values ('{number}', 'complete', 'placed', 'USD', 1, now(), 'paid', 'ready', 19.00, now(), now()) returning id) \
+         insert into spree_line_items (variant_id, order_id, quantity, price, currency, created_at, updated_at) \
+             select 1, id, 2, 9.50, 'USD', now(), now() from made; "
+    )
+}
+
+#[tokio::test]
+async fn rows_of_a_derived_source_that_were_written_past_the_triggers_are_found_once_and_told() {
+    let cart = |number: &str| {
+        format!(
+            "insert into spree_orders (number, state, status, currency, store_id, total, created_at, updated_at) \
+                 values ('{number}', 'cart', 'draft', 'USD', 1, 0, now(), now()); "
+        )
+    };
+    let mut shop = Shop::open("spree", "read committed").await;
+    shop.settle().await;
+    let pool = vestnik::infra::db::pool(&shop.app.database.config().database).unwrap();
+    let mut reconciler = Reconciler::default();
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+    shop.write(&format!("begin; {}{} commit", order("R1"), cart("C1")))
+        .await;
+    assert_eq!(shop.event("1").await["data"]["number"], "R1");
+    let past = format!(
+        "begin; set local session_replication_role = replica; {}{}{} commit",
+        order("R2"),
+        cart("C2"),
+        order("R3")
+    );
+    shop.write(&past).await;
+    // One that is on its way, by its triggers.
+    shop.write(&format!("begin; {} commit", order("R4"))).await;
+    let found = MissedRows {
+        table: "public.spree_orders".into(),
+        rows: 2,
+        newest: 5,
+        told_late: true,
+    };
+    assert_eq!(reconciler.look(&pool).await.unwrap(), [found]);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let event = shop.event("1").await;
+        assert_eq!(event["type"], "new_order");
+        told.push(event["data"]["number"].as_str().unwrap().to_owned());
+    }
+    told.sort();
+    assert_eq!(told, ["R2", "R3", "R4"]);
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+
+    // Disabled triggers, as a restore disables them.
+    shop.write("alter table spree_orders disable trigger user; alter table spree_line_items disable trigger user")
+        .await;
+    shop.write(&format!("begin; {} commit", order("R5"))).await;
+    shop.write("alter table spree_orders enable trigger user; alter table spree_line_items enable trigger user")
+        .await;
+    assert_eq!(reconciler.look(&pool).await.unwrap()[0].rows, 1);
+    assert_eq!(shop.event("1").await["data"]["number"], "R5");
+    assert_eq!(reconciler.look(&pool).await.unwrap(), []);
+    shop.settle().await;
+    let events = "select count(*) from vestnik.vst_event";
+    assert_eq!(
+        shop.writer.query_one(events, &[]).await.unwrap().get::<_, i64>(0),
+        5,
+        "each once"
+    );
 }
 
 #[tokio::test]

@@ -26,14 +26,15 @@ pub(in crate::sources) async fn answer(
     if known.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(false);
     }
+    let (reason, by) = storable(transaction, change).await?;
     let statements = derived.answers.iter().find(|(status, _)| *status == change.to);
     for (place, sql) in statements.iter().flat_map(|(_, statements)| statements).enumerate() {
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
             (&change.key, Type::TEXT),
             (&change.to.as_str(), Type::TEXT),
-            (&change.reason, Type::TEXT),
+            (&reason, Type::TEXT),
             (&change.minutes, Type::INT4),
-            (&change.by, Type::TEXT),
+            (&by, Type::TEXT),
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
@@ -51,6 +52,18 @@ pub(in crate::sources) async fn answer(
     )
     .await?;
     Ok(true)
+}
+
+/// The reason and the person, without what the database's encoding cannot hold.
+async fn storable(
+    transaction: &Transaction<'_>,
+    change: &StatusChange<'_>,
+) -> Result<(Option<String>, String), tokio_postgres::Error> {
+    const STORABLE: &str = "select vestnik.vst_storable($1), vestnik.vst_storable($2)";
+    let (reason, by) = (change.reason.map(str::as_bytes), change.by.as_bytes());
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&reason, Type::BYTEA), (&by, Type::BYTEA)];
+    let row = transaction.query_typed_one(STORABLE, &parameters).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Publishes an answer that the shop's own API took: what the shop made of it, or the answer itself until the shop's

@@ -13,7 +13,7 @@ use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
 /// Maximum number of changes in a batch.
-const BATCH_CHANGES: i64 = 200;
+pub(super) const BATCH_CHANGES: i64 = 200;
 /// Maximum number of orders that are projected when a table is attached, the newest.
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of these orders in one step.
@@ -120,9 +120,9 @@ pub(super) async fn batch(
 async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -> Result<(Taken, usize), QueryError> {
     const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
              select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
-         returning id, watch, key";
+         returning id, watch, vestnik.vst_readable(key)";
     const DUE: &str = "delete from vestnik.vst_wait where source = $1 and key = any (array( \
-             select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) returning key";
+             select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) returning vestnik.vst_readable(key)";
     const SNAPSHOT: &str = "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
     let snapshot = transaction.query_one(SNAPSHOT, &[]).await?;
     let number = |at: usize| -> Result<u64, QueryError> {
@@ -296,7 +296,7 @@ async fn all_rows(
     let table = &source.mapping.table;
     let taken: Vec<&String> = taken.iter().collect();
     let sql = format!(
-        "select o.{column}::text from {table} o where not exists \
+        "select vestnik.vst_readable(o.{column}::text) from {table} o where not exists \
              (select from vestnik.vst_change c where c.source = $1 and c.watch = 0 and c.key = o.{column}::text) \
              and o.{column}::text <> all ($3) \
          order by o.{column} desc limit $2"

@@ -40,14 +40,15 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
-/// A query whose rows are text arrays: key, store, status, and the values as a JSON object.
+/// A query whose rows are text arrays: key, store, status, and the values as a JSON object. The texts are readable in any
+/// encoding of the database.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
         .map(|(name, sql)| format!("{}, ({sql}\n)", literal(&name)));
     format!(
-        "select array[{key}, ({store}\n)::pg_catalog.text, ({status}\n)::pg_catalog.text,\n    pg_catalog.json_build_object({values})::pg_catalog.text]\nfrom {from}\nwhere {condition}",
-        key = key_text(derived),
+        "select array[{key}, vestnik.vst_readable(({store}\n)::pg_catalog.text), vestnik.vst_readable(({status}\n)::pg_catalog.text),\n    vestnik.vst_readable(pg_catalog.json_build_object({values})::pg_catalog.text)]\nfrom {from}\nwhere {condition}",
+        key = readable_key(derived),
         store = derived.store,
         status = derived.status,
         values = values.collect::<Vec<_>>().join(",\n    "),
@@ -72,9 +73,9 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
             (BARE, format!("{} o", table.quoted)),
         ] {
             branches.push_str(&format!(
-                "    elsif vst_field = {field} then\n        return query select array[{key}, null, null, pg_catalog.json_build_object({name}, ({sql}\n))::pg_catalog.text]\n        from {from}\n        where {condition};\n",
+                "    elsif vst_field = {field} then\n        return query select array[{key}, null, null, vestnik.vst_readable(pg_catalog.json_build_object({name}, ({sql}\n))::pg_catalog.text)]\n        from {from}\n        where {condition};\n",
                 field = literal(&format!("{value}{suffix}")),
-                key = key_text(derived),
+                key = readable_key(derived),
                 name = literal(&value),
             ));
         }
@@ -83,7 +84,7 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
         if let Some(keys) = &watch.keys {
             let keys = keys.trim().trim_end_matches(';');
             branches.push_str(&format!(
-                "    elsif vst_field = {field} then\n        return query select array[vst_k.key::pg_catalog.text, null, null, null] from (\n{keys}\n) vst_k (key);\n",
+                "    elsif vst_field = {field} then\n        return query select array[vestnik.vst_readable(vst_k.key::pg_catalog.text), null, null, null] from (\n{keys}\n) vst_k (key);\n",
                 field = literal(&watch_name(number + 1)),
             ));
         }
@@ -96,6 +97,10 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
         name = name(source),
         schema = ident(&table.schema),
     ))
+}
+
+fn readable_key(derived: &Derived) -> String {
+    format!("vestnik.vst_readable({})", key_text(derived))
 }
 
 /// The name of the function that maps values of a watched table to keys.

@@ -77,9 +77,12 @@ fn table_sql(source: SourceId) -> String {
              data json not null, \
              shop_status text not null, \
              answered_over text, \
+             told_at timestamptz not null default clock_timestamp(), \
              primary key (key, store_id)); \
-         create index if not exists vst_projection_{}_store on {table} (store_id, status, created_at)",
-        source.0
+         create index if not exists vst_projection_{source}_store on {table} (store_id, status, created_at); \
+         create index if not exists vst_projection_{source}_closed on {table} (told_at) where {closed}",
+        source = source.0,
+        closed = super::trim::CLOSED,
     )
 }
 
@@ -161,9 +164,9 @@ pub(in crate::sources) async fn drop_sql(
         .try_get(0)?;
     if is_derived {
         sql.push_str(&format!(
-            "drop table {};\ndelete from vestnik.vst_change where source = {};\n",
+            "drop table {};\ndelete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\n",
             projection(source),
-            source.0
+            number = source.0
         ));
     }
     Ok(sql)

@@ -7,12 +7,14 @@ mod batch;
 mod check;
 mod function;
 mod install;
+mod missed;
 pub mod preset;
 mod preview;
 mod project;
 pub mod projector;
 mod reader;
 mod state;
+pub mod trim;
 mod watch;
 mod write;
 
@@ -31,6 +33,7 @@ use crate::domain::status::{Status, SubjectKind};
 pub(super) use answer::{answer, taken};
 pub use check::{Checked, check};
 pub(super) use install::{drop_sql, install, install_sql};
+pub(super) use missed::{not_projected, project_again};
 pub use preview::newest;
 pub(super) use state::troubles;
 

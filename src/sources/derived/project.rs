@@ -266,7 +266,10 @@ fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling
     let created_at = said
         .created_at
         .or_else(|| before.as_ref().map(|before| before.created_at));
-    let created_at = created_at.unwrap_or_else(OffsetDateTime::now_utc);
+    // The table keeps microseconds, and the next event compares with it.
+    let created_at = created_at
+        .unwrap_or_else(OffsetDateTime::now_utc)
+        .truncate_to_microsecond();
     let is_same = before.as_ref().is_some_and(|before| {
         (&before.status, &before.shop_status, &before.answered_over, &before.data)
             == (&shown, &said.status, &answered_over, &said.data)

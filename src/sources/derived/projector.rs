@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Source;
 use super::super::registry::Registry;
-use super::batch::{Done, Mark, batch};
+use super::batch::{BATCH_CHANGES, Done, Mark, batch};
 use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
@@ -112,6 +112,10 @@ impl Projector {
                     backoff.reset();
                     if taken > 0 {
                         busy_until = Instant::now() + BUSY_FOR;
+                    }
+                    // A full batch leaves a backlog.
+                    if taken >= BATCH_CHANGES.unsigned_abs() as usize {
+                        continue;
                     }
                 }
                 Err(error) => {

@@ -43,6 +43,10 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     const SCHEMAS: &str = "select distinct format('%I', n.nspname) from unnest($1::text[]) t(name) \
          join pg_class c on c.oid = to_regclass(t.name) join pg_namespace n on n.oid = c.relnamespace";
     savepoint.batch_execute(MAKE).await?;
+    // The expressions' texts pass through a function there.
+    savepoint
+        .batch_execute(&format!("grant usage on schema vestnik to {ROLE}"))
+        .await?;
     for row in savepoint.query(SCHEMAS, &[&reads]).await? {
         let schema: &str = row.try_get(0)?;
         savepoint

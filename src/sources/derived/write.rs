@@ -51,7 +51,8 @@ pub(super) async fn put(
              from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[]) \
                  r (key, store_id, status, created_at, data, shop_status, answered_over) \
              on conflict (key, store_id) do update set status = excluded.status, created_at = excluded.created_at, \
-                 data = excluded.data, shop_status = excluded.shop_status, answered_over = excluded.answered_over"
+                 data = excluded.data, shop_status = excluded.shop_status, answered_over = excluded.answered_over, \
+                 told_at = excluded.told_at"
         );
         let column = |of: fn(&Row) -> &str| writes.rows.iter().map(of).collect::<Vec<&str>>();
         let created: Vec<OffsetDateTime> = writes.rows.iter().map(|row| row.created_at).collect();

@@ -1,6 +1,9 @@
 //! What breaks beneath a derived source: its expressions, the shop's tables, the node that projects.
 
+use std::time::Duration;
+
 use serde_json::json;
+use vestnik::sources::derived::trim;
 use vestnik::sources::health;
 
 use super::shop::{Shop, mapping, parts};
@@ -139,6 +142,62 @@ async fn a_row_that_is_deleted_is_gone_for_its_panel_and_so_are_all_of_an_emptie
     shop.write("truncate spree_orders").await;
     shop.settle().await;
     assert_eq!(shop.list("1").await.len(), 0);
+}
+
+#[tokio::test]
+async fn what_was_said_of_orders_that_are_over_is_trimmed_and_no_open_order_is_lost() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const STATUS: &str = "/api/partner/stores/1/orders/4/status";
+    let mut shop = Shop::open("spree", "read committed").await;
+    for number in 1..=4 {
+        shop.write(&order(number)).await;
+        assert_eq!(shop.event("1").await["type"], "new_order");
+    }
+    // One is over and old, one over and young, one open and old; one is over only by a person's word.
+    shop.write("update spree_orders set shipment_state = 'shipped' where id in (1, 2)")
+        .await;
+    shop.event("1").await;
+    shop.event("1").await;
+    assert_eq!(shop.app.post(STATUS, &json!({"status": "rejected"})).await.status, 200);
+    shop.event("1").await;
+    shop.write("update vestnik.vst_projection_3 set told_at = now() - interval '31 day' where key <> '2'")
+        .await;
+    let pool = vestnik::infra::db::pool(&shop.app.database.config().database).unwrap();
+    assert_eq!(trim::trim(&pool, 30 * DAY).await.unwrap(), 1);
+    assert_eq!(trim::trim(&pool, 30 * DAY).await.unwrap(), 0);
+    let list = shop.list("1").await;
+    let mut kept: Vec<&str> = list.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["2", "3", "4"]);
+
+    // The shop writes all of them again: nobody is told of the one that is over, and the rejected one stays rejected.
+    shop.write("update spree_orders set total = 20").await;
+    for _ in 2..=4 {
+        let event = shop.event("1").await;
+        assert_eq!(event["type"], "order_changed", "{event}");
+    }
+    shop.write("update spree_orders set shipment_state = 'ready' where id = 1")
+        .await;
+    let again = shop.event("1").await;
+    assert_eq!(
+        (&again["data"]["order_id"], &again["data"]["status"]),
+        (&json!("1"), &json!("pending"))
+    );
+}
+
+#[tokio::test]
+async fn orders_that_are_over_are_trimmed_in_batches() {
+    let shop = Shop::open("spree", "read committed").await;
+    let many = trim::BATCH_ORDERS + 1;
+    shop.write(&format!(
+        "insert into vestnik.vst_projection_3 (key, store_id, status, created_at, data, shop_status, told_at) \
+             select 'x' || n, '1', 'completed', now(), '{{}}', 'completed', now() - interval '2 day' from generate_series(1, {many}) n"
+    ))
+    .await;
+    let pool = vestnik::infra::db::pool(&shop.app.database.config().database).unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    assert_eq!(trim::trim(&pool, day).await.unwrap(), trim::BATCH_ORDERS.unsigned_abs());
+    assert_eq!(trim::trim(&pool, day).await.unwrap(), 1);
 }
 
 #[tokio::test]

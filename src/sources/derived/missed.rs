@@ -1,0 +1,63 @@
+//! Finds rows that the projector should have seen and has not: they were written without the triggers, or an unwatched
+//! table made them visible.
+
+use crate::infra::db::{GenericClient, Transaction};
+
+use super::{HIDDEN, function, projection};
+use crate::domain::event::SourceId;
+
+/// Time limit of the expressions for the rows, milliseconds.
+const DERIVE_MS: u32 = 2000;
+
+/// Those of the keys whose orders people should see, and of which the projector knows nothing.
+pub(in crate::sources) async fn not_projected(
+    transaction: &Transaction<'_>,
+    source: SourceId,
+    written: Vec<String>,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let unknown = format!(
+        "select k.key from unnest($1::text[]) k (key) where not exists (select from {} p where p.key = k.key)",
+        projection(source)
+    );
+    // Hidden orders have no row there. One that is queued, or waits for its items, is on its way. After an attach or a
+    // change of the mapping, all rows are.
+    const ON_THE_WAY: &str = "select key from vestnik.vst_change where source = $1 and watch = 0 and key = any ($2) \
+         union select key from vestnik.vst_wait where source = $1 and key = any ($2) \
+         union all select k from unnest($2::text[]) k where exists (select from vestnik.vst_change where source = $1 and watch = -1)";
+    let mut keys = Vec::new();
+    for row in transaction.query(&unknown, &[&written]).await? {
+        keys.push(row.try_get::<_, String>(0)?);
+    }
+    if keys.is_empty() {
+        return Ok(keys);
+    }
+    for row in transaction.query(ON_THE_WAY, &[&source.0, &keys]).await? {
+        let on_the_way: &str = row.try_get(0)?;
+        keys.retain(|key| key != on_the_way);
+    }
+    let limit = format!("set local jit = off; set local statement_timeout = {DERIVE_MS}");
+    transaction.batch_execute(&limit).await?;
+    let sql = format!("select {}($1::text[], null)", function::name(source));
+    let mut visible = Vec::new();
+    for row in transaction.query(&sql, &[&keys]).await? {
+        let row: Vec<Option<String>> = row.try_get(0)?;
+        if let [Some(key), _, status, _] = &row[..]
+            && status.as_deref() != Some(HIDDEN)
+            && !visible.contains(key)
+        {
+            visible.push(key.clone());
+        }
+    }
+    Ok(visible)
+}
+
+/// Queues orders for the projector.
+pub(in crate::sources) async fn project_again(
+    client: &impl GenericClient,
+    source: SourceId,
+    keys: &[String],
+) -> Result<(), tokio_postgres::Error> {
+    const QUEUE: &str = "insert into vestnik.vst_change (source, key) select $1, key from unnest($2::text[]) key";
+    client.execute(QUEUE, &[&source.0, &keys]).await?;
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Deletes what the projector said of orders that are over, after the journal's retention. Should the shop write such an
+//! order again, it is projected again, and an order that is over notifies nobody.
+
+use std::time::Duration;
+
+use super::projection;
+use crate::domain::event::SourceId;
+use crate::infra::db::{self, Pool, QueryError};
+
+/// Maximum number of orders of a source in one batch.
+pub const BATCH_ORDERS: i64 = 1000;
+/// Orders that are over for the shop, too. Where only a person's answer ended an order, the shop's next write of it would
+/// ring again without that answer.
+pub(super) const CLOSED: &str =
+    "status in ('completed', 'rejected', 'cancelled') and shop_status in ('completed', 'rejected', 'cancelled')";
+
+/// Deletes one batch of each derived source. Returns the number of orders. Several nodes may do it at once.
+pub async fn trim(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
+    const DERIVED: &str = "select s.id from vestnik.vst_source s join pg_class c on c.relname = 'vst_projection_' || s.id \
+             and c.relnamespace = 'vestnik'::regnamespace where s.detached_at is null";
+    let sources = db::with_timeout(async {
+        let rows = pool.get().await?.query(DERIVED, &[]).await?;
+        let ids: Result<Vec<i32>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        Ok::<_, QueryError>(ids?)
+    });
+    let mut trimmed = 0;
+    for source in sources.await? {
+        let table = projection(SourceId(source));
+        let sql = format!(
+            "delete from {table} where (key, store_id) in (select key, store_id from {table} \
+                 where {CLOSED} and told_at < now() - make_interval(secs => $1) order by told_at limit $2 for update skip locked)"
+        );
+        let gone = db::with_timeout(async {
+            let client = pool.get().await?;
+            Ok::<_, QueryError>(client.execute(&sql, &[&retention.as_secs_f64(), &BATCH_ORDERS]).await?)
+        });
+        trimmed += gone.await?;
+    }
+    Ok(trimmed)
+}
