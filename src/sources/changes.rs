@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::overwritten::OverwrittenAnswer;
+use super::overwritten_answer::OverwrittenAnswer;
 use super::{Beside, Source, Sources};
 use crate::domain::Subject;
 use crate::domain::event::{

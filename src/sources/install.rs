@@ -4,7 +4,7 @@ use tokio_postgres::Transaction;
 
 use crate::infra::db::GenericClient;
 
-use super::attach::Error;
+use super::attach_error::Error;
 use super::catalog::Table;
 use super::mapping::Mapping;
 use super::recorder::{self, Recorder};

@@ -1,16 +1,17 @@
 //! A mapping: the meaning of a source's columns. People write it as TOML; docs/sources.md explains each key.
 
 mod answer;
+pub mod derived;
 mod read;
 mod section;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::derived::Derived;
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::{Status, StatusSet, SubjectKind};
 pub use answer::Answer;
+use derived::Derived;
 
 /// A column of the recorded row, and a path into its JSON value: `contact.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]

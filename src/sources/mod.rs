@@ -4,6 +4,7 @@ mod access;
 #[cfg(test)]
 mod any_row;
 pub mod attach;
+mod attach_error;
 pub mod catalog;
 pub mod changes;
 pub mod derived;
@@ -15,6 +16,7 @@ pub mod list;
 pub mod lookup;
 pub mod mapping;
 pub mod overwritten;
+pub mod overwritten_answer;
 pub mod preview;
 pub mod propose;
 pub mod reconciler;

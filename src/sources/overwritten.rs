@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::types::Type;
 
 use super::changes::{Change, Piece, pieces};
+use super::overwritten_answer::OverwrittenAnswer;
 use super::{Source, Sources};
 use crate::domain::event::{Body, EventId, JournalEvent, SourceId, StoreId, Write};
 use crate::domain::status::Status;
@@ -25,26 +25,6 @@ pub struct StepBack {
     at: OffsetDateTime,
     from: Status,
     to: Status,
-}
-
-/// The answer that was overwritten.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverwrittenAnswer {
-    /// The source of its order.
-    pub source: SourceId,
-    /// The key of its order.
-    pub key: Arc<str>,
-    /// The status that the person had set.
-    pub status: Status,
-    /// The person.
-    pub by: String,
-}
-
-impl OverwrittenAnswer {
-    /// As the wire has it.
-    pub fn to_json(&self) -> Value {
-        json!({"status": self.status.as_str(), "by": self.by})
-    }
 }
 
 impl StepBack {

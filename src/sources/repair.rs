@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::attach::Error;
+use super::attach_error::Error;
 use super::catalog::Table;
 use super::mapping::{Mapping, StoreRef};
 use super::sql::{ident, literal};

@@ -1,7 +1,5 @@
 //! Formats names, texts and column values as SQL.
 
-use super::mapping::Column;
-
 /// Quotes an identifier.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -22,12 +20,12 @@ pub fn path_array<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     format!("array[{}]", names.join(", "))
 }
 
-/// A value of the row `t` as text: a whole column, or the value at its path.
-pub fn value_text(column: &Column) -> String {
-    let name = ident(&column.name);
-    match column.path.is_empty() {
+/// A value of the row `t` as text: the whole column, or the value at a path in its JSON.
+pub fn value_text(column: &str, path: &[String]) -> String {
+    let name = ident(column);
+    match path.is_empty() {
         true => format!("t.{name}::text"),
-        false => format!("(t.{name}::jsonb #>> {})", path_array(&column.path)),
+        false => format!("(t.{name}::jsonb #>> {})", path_array(path)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! House rules that a machine can hold: dependencies point downward, SQL stands low, files stay readable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// From the top down: a module may use those of lower layers, and its own.
@@ -107,6 +107,127 @@ fn dependencies_point_downward_only() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The file that a path of modules leads to; `None`: none of these modules has a file.
+fn file_of<'a>(files: &BTreeSet<Vec<&'a str>>, path: &[&'a str]) -> Option<Vec<&'a str>> {
+    (1..=path.len())
+        .rev()
+        .map(|end| path[..end].to_vec())
+        .find(|modules| files.contains(modules))
+}
+
+/// The paths that a file names with `crate::`, `super::` or `self::`, from the root of the crate.
+fn paths<'a>(own: &[&'a str], text: &'a str) -> Vec<Vec<&'a str>> {
+    let code = text.split("\n#[cfg(test)]\n").next().unwrap_or(text);
+    let is_of_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+    let mut paths = Vec::new();
+    for line in code.split(';').flat_map(|statement| statement.split('\n')) {
+        let line = line.trim_start();
+        if line.starts_with("//") {
+            continue;
+        }
+        for root in ["crate::", "super::", "self::"] {
+            for (at, _) in line.match_indices(root) {
+                if line[..at].ends_with(is_of_path) {
+                    continue;
+                }
+                let end = line[at..].find(|letter| !is_of_path(letter)).unwrap_or(line.len() - at);
+                let (said, behind) = (&line[at..at + end], &line[at + end..]);
+                let mut base = if root == "crate::" { Vec::new() } else { own.to_vec() };
+                for step in said.split("::").filter(|step| !step.is_empty()) {
+                    match step {
+                        "crate" | "self" => {}
+                        "super" => drop(base.pop()),
+                        name => base.push(name),
+                    }
+                }
+                let list = behind.strip_prefix('{').and_then(|list| list.split('}').next());
+                for name in list.unwrap_or_default().split(", ") {
+                    let more = name
+                        .trim()
+                        .split("::")
+                        .filter(|name| !name.is_empty() && *name != "self");
+                    paths.push(base.iter().copied().chain(more).collect());
+                }
+            }
+        }
+    }
+    paths
+}
+
+/// The files that use each other in a circle, each circle once. A file and its own submodules are no circle.
+fn circles(uses: &BTreeMap<Vec<&str>, BTreeSet<Vec<&str>>>) -> Vec<String> {
+    let reached = |from: &Vec<&str>| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+        while let Some(next) = open.pop() {
+            for used in uses.get(&next).into_iter().flatten() {
+                if seen.insert(used.clone()) {
+                    open.push(used.clone());
+                }
+            }
+        }
+        seen
+    };
+    let reach: BTreeMap<_, _> = uses.keys().map(|file| (file, reached(file))).collect();
+    let mut circles = BTreeSet::new();
+    for (file, far) in &reach {
+        let back = |other: &&Vec<&str>| reach.get(other).is_some_and(|far| far.contains(*file));
+        let circle: Vec<String> = far.iter().filter(back).map(|file| file.join("::")).collect();
+        if circle.len() > 1 {
+            circles.insert(circle.join(", "));
+        }
+    }
+    circles.into_iter().collect()
+}
+
+#[test]
+fn no_two_files_use_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let texts: Vec<(String, String)> = sources()
+        .into_iter()
+        .map(|(path, _, text)| (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), text))
+        .collect();
+    let modules = |path: &'_ str| -> Vec<String> {
+        let path = path.trim_end_matches(".rs");
+        path.trim_end_matches("/mod").split('/').map(str::to_owned).collect()
+    };
+    let named: Vec<(Vec<String>, &str)> = texts
+        .iter()
+        .map(|(path, text)| (modules(path), text.as_str()))
+        .collect();
+    let named: Vec<(Vec<&str>, &str)> = named
+        .iter()
+        .map(|(modules, text)| (modules.iter().map(String::as_str).collect(), *text))
+        .collect();
+    let files: BTreeSet<Vec<&str>> = named.iter().map(|(modules, _)| modules.clone()).collect();
+    let mut uses: BTreeMap<Vec<&str>, BTreeSet<Vec<&str>>> = BTreeMap::new();
+    for (own, text) in &named {
+        let used = paths(own, text).into_iter().filter_map(|path| file_of(&files, &path));
+        uses.entry(own.clone())
+            .or_default()
+            .extend(used.filter(|used| used != own));
+    }
+    assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 300, "{uses:?}");
+    let circles = circles(&uses);
+    assert!(circles.is_empty(), "these use each other:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn a_circle_is_found_however_a_file_names_the_other() {
+    let one = "use super::{Error, two};\n";
+    let files = BTreeSet::from([vec!["a"], vec!["a", "one"], vec!["a", "two"]]);
+    assert!(paths(&["a", "one"], one).contains(&vec!["a", "two"]));
+    assert_eq!(file_of(&files, &["a", "two", "Thing"]), Some(vec!["a", "two"]));
+    assert_eq!(
+        paths(&["a", "two"], "let x = crate::a::one::f();"),
+        [vec!["a", "one", "f"]]
+    );
+    let uses = BTreeMap::from([
+        (vec!["a", "one"], BTreeSet::from([vec!["a", "two"]])),
+        (vec!["a", "two"], BTreeSet::from([vec!["a", "one"]])),
+    ]);
+    assert_eq!(circles(&uses), ["a::one, a::two"]);
 }
 
 #[test]

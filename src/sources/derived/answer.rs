@@ -5,7 +5,7 @@ use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::Source;
-use super::super::status_change::StatusChange;
+use super::super::status_change::request::StatusChange;
 use super::Derived;
 use super::project::{Known, Telling, derive, tell};
 

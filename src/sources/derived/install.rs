@@ -3,7 +3,7 @@
 
 use tokio_postgres::{GenericClient, Transaction};
 
-use super::super::attach::Error;
+use super::super::attach_error::Error;
 use super::super::install::Installed;
 use super::super::recorder::Recorder;
 use super::super::trigger::body_of;

@@ -3,7 +3,7 @@
 
 use tokio_postgres::Transaction;
 
-use super::super::attach::Error;
+use super::super::attach_error::Error;
 use super::super::catalog::{Shape, Table};
 use super::super::install::Installed;
 use super::super::recorder::{self, Recorder};

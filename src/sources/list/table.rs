@@ -146,7 +146,7 @@ impl<'a> SourceTable<'a> {
             })
         };
         let status_column = typed(&mapping.status.column.name)?;
-        let status = value_text(&mapping.status.column);
+        let status = value_text(&mapping.status.column.name, &mapping.status.column.path);
         let is_indexed = columns
             .iter()
             .any(|(name, _, indexed)| *indexed && *name == mapping.status.column.name);
@@ -317,7 +317,7 @@ fn is_alive(column: &Column, typed: &TypedColumn) -> String {
         }
         (kind, true) if kind.starts_with("timestamp") || kind == "date" => return format!("{name} is null"),
         ("json" | "jsonb", true) => format!("({name}::jsonb #>> '{{}}')"),
-        _ => value_text(column),
+        _ => value_text(&column.name, &column.path),
     };
     format!(
         "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",

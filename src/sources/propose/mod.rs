@@ -6,15 +6,15 @@ mod statuses;
 #[rustfmt::skip]
 mod synonyms;
 mod toml_text;
-
-use crate::infra::db::GenericClient;
+mod words;
 
 use super::catalog::{self, Table, TableColumn};
 use super::sql::ident;
 use crate::domain::status::SubjectKind;
+use crate::infra::db::GenericClient;
 use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole, may_list};
-use statuses::Words;
 use synonyms::underscored;
+use words::Words;
 
 /// A proposed mapping, which may contain questions.
 #[derive(Debug, Clone, PartialEq, Eq)]

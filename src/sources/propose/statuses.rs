@@ -3,6 +3,7 @@
 use crate::infra::db::GenericClient;
 
 use super::synonyms::{self, Usual, usual_status};
+use super::words::Words;
 use super::{Columns, Draft, TypeWords, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -12,19 +13,6 @@ use crate::sources::sql::ident;
 const SAMPLED_ROWS: i64 = 200_000;
 /// Maximum number of words in a status column: a column with more words is not a status.
 const MAX_WORDS: usize = 60;
-
-/// The proposed meanings of the words.
-#[derive(Debug, Default, Clone)]
-pub struct Words {
-    /// The words of each status, in the order of the table's labels.
-    pub known: Vec<(Status, Vec<String>)>,
-    /// The words of hidden orders.
-    pub hidden: Vec<String>,
-    /// Words without a known meaning, each with its number of occurrences.
-    pub unknown: Vec<(String, i64)>,
-    /// Whether the words are numbers or booleans in the table.
-    pub is_bare: bool,
-}
 
 impl Words {
     /// Puts the word that an answer writes first: the column default, the word for accepted, the word for cancelled.

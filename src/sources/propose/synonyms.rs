@@ -1,7 +1,7 @@
 //! Usual names in English and Russian: column names for each field, and words for each status. Names are compared in
 //! lower case with underscores. More likely names come first.
 
-use super::statuses::Words;
+use super::words::Words;
 use crate::domain::status::{Status, SubjectKind};
 
 /// Suffixes of a time's name that state its clock.

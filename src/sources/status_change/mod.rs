@@ -3,11 +3,10 @@
 //! succeeds.
 
 mod promise;
+pub(super) mod request;
 mod shop_api;
 mod standing;
 mod write;
-
-use std::time::Duration;
 
 use crate::infra::db::GenericClient;
 use tokio_postgres::error::SqlState;
@@ -21,7 +20,7 @@ use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
-use crate::token::TokenId;
+pub use request::{StatusChange, Way};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
 use standing::{Standing, find};
@@ -31,53 +30,6 @@ use write::{call, note, update};
 const REFUSAL_CHARACTERS: usize = 200;
 /// Number of newest events of a store that are searched for the last change of an order.
 const SCANNED_EVENTS: i64 = 2000;
-
-/// The channel of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// A panel's button.
-    Panel,
-    /// A button below a message.
-    Telegram,
-}
-
-impl Way {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Panel => "panel",
-            Self::Telegram => "telegram",
-        }
-    }
-}
-
-/// A requested change of status.
-#[derive(Debug)]
-pub struct StatusChange<'a> {
-    /// The store of the order.
-    pub store: &'a StoreId,
-    /// Order or booking.
-    pub kind: SubjectKind,
-    /// The source; `None`: any source that has the order.
-    pub source: Option<&'a str>,
-    /// Its key, as text.
-    pub key: &'a str,
-    /// The requested status.
-    pub to: Status,
-    /// The status that the person saw; if the order has another one, somebody else was first.
-    pub from: Option<Status>,
-    /// The reason, saved if the table has a column for it.
-    pub reason: Option<&'a str>,
-    /// The promised preparation time, minutes.
-    pub minutes: Option<i32>,
-    /// The person's name, as others see it.
-    pub by: &'a str,
-    /// The token's id, for a panel.
-    pub token: Option<TokenId>,
-    /// The channel.
-    pub way: Way,
-    /// How long after a step it may be undone.
-    pub step_back: Duration,
-}
 
 /// The result of a request.
 #[derive(Debug, Clone, PartialEq)]

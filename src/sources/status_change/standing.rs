@@ -141,7 +141,7 @@ async fn find_in<'a>(
              vestnik.vst_readable({}) \
          from {} t where {} and t.{}::text = $1 and {}",
         columns_json("t", recorded),
-        value_text(&source.mapping.status.column),
+        value_text(&source.mapping.status.column.name, &source.mapping.status.column.path),
         source.table,
         table.key.is("t", "$1"),
         ident(&source.mapping.key),

@@ -86,7 +86,7 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
         table.key.is("t", "$1"),
         ident(&mapping.key),
         store_is(standing.source, "$2"),
-        value_text(status),
+        value_text(&status.name, &status.path),
     )
 }
 

@@ -6,8 +6,8 @@ use toml::Value;
 
 use super::{Section, USUAL_ZONE, kind};
 use crate::domain::status::Status;
-use crate::sources::derived::{Derived, FIELDS, Watch};
 use crate::sources::mapping::Mapping;
+use crate::sources::mapping::derived::{Derived, FIELDS, Watch};
 
 /// Default wait for the items of an order, milliseconds.
 const WAIT_FOR_ITEMS_MS: i64 = 3000;
