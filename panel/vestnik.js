@@ -29,7 +29,7 @@
  * @typedef {object} VestnikEvent
  * @property {"new_order"|"order_status_changed"|"order_cancelled"|"order_changed"|"order_removed"|"new_booking"|
  *   "booking_status_changed"|"booking_cancelled"|"booking_changed"|"booking_removed"|"order_unanswered"|"chat_disabled"|
- *   "store_paused"|"store_resumed"|
+ *   "store_paused"|"store_resumed"|"item_out_of_stock"|"item_in_stock"|
  *   string} type ignore what you do not know
  * @property {string} id names the event
  * @property {string} cursor
@@ -575,6 +575,21 @@ export class Api {
   /** Opens it again. @param {string} [panel] who does it */
   endPause(panel) {
     return this.#of("DELETE", "pause", { panel }, undefined, CHANGE_DEADLINE_MS);
+  }
+
+  /** What the store is out of. @returns {Promise<{items: {item: string, since: string, until?: string, by?: string}[]}>} */
+  stopList() {
+    return this.#of("GET", "stop-list");
+  }
+
+  /** The store is out of it: for `minutes`, `until` a time or "tomorrow", or until it is put back. @param {{item: string, minutes?: number, until?: string, by?: string}} stop */
+  stopItem(stop) {
+    return this.#of("PUT", "stop-list", {}, stop, CHANGE_DEADLINE_MS);
+  }
+
+  /** The store has it again. @param {string} item @param {string} [panel] who says so */
+  putItemBack(item, panel) {
+    return this.#of("DELETE", "stop-list", { item, panel }, undefined, CHANGE_DEADLINE_MS);
   }
 
   /** The panel's word, where it has no socket. @param {object} words */

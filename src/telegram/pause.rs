@@ -17,7 +17,8 @@ use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Link};
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
-use crate::store::pause::{self, Until};
+use crate::store::pause;
+use crate::store::until::Until;
 
 /// The offered pauses, minutes.
 const MINUTES: [u64; 3] = [15, 30, 60];
