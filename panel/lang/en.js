@@ -8,10 +8,10 @@ export default {
   },
   view: { orders: "Orders", bookings: "Bookings", history: "History", settings: "Settings" },
   light: {
-    loading: "Loading…", connecting: "Connecting…", catching_up: "Updating…", live: "Online",
+    loading: "Loading…", connecting: "Connecting…", catching_up: "Updating…", live: "Online", stream: "Backup connection",
     polling: "Slow connection since {since}", offline: "Offline since {since}", stopped: "Signed out",
     loadingWhy: "Loading orders", connectingWhy: "Connecting to the server", catching_upWhy: "Loading what you missed",
-    liveWhy: "New orders arrive instantly", pollingWhy: "Checking for new orders every {n} s",
+    liveWhy: "New orders arrive instantly", streamWhy: "New orders arrive instantly. The network blocks the usual connection, so a backup one is used.", pollingWhy: "Checking for new orders every {n} s",
     offlineWhy: "New orders don't arrive", stoppedWhy: "New orders don't arrive",
   },
   notice: {

@@ -8,10 +8,10 @@ export default {
   },
   view: { orders: "Заказы", bookings: "Брони", history: "История", settings: "Настройки" },
   light: {
-    loading: "Загрузка…", connecting: "Подключаемся…", catching_up: "Обновляем…", live: "На связи",
+    loading: "Загрузка…", connecting: "Подключаемся…", catching_up: "Обновляем…", live: "На связи", stream: "Резервная связь",
     polling: "Медленная связь с {since}", offline: "Нет связи с {since}", stopped: "Доступ закрыт",
     loadingWhy: "Загружаем заказы", connectingWhy: "Подключаемся к серверу", catching_upWhy: "Загружаем пропущенное",
-    liveWhy: "Новые заказы приходят сразу", pollingWhy: "Проверяем новые заказы каждые {n} с",
+    liveWhy: "Новые заказы приходят сразу", streamWhy: "Новые заказы приходят сразу. Сеть не пропускает обычное соединение, поэтому работает резервное.", pollingWhy: "Проверяем новые заказы каждые {n} с",
     offlineWhy: "Новые заказы не приходят", stoppedWhy: "Новые заказы не приходят",
   },
   notice: {
