@@ -85,6 +85,7 @@ export function handleEvent(event) {
     item_in_stock: handleStock,
   }[event.type];
   handle?.(event);
+  tellOverwritten(event);
   performance.measure(`vestnik:handled:${event.id}`, `vestnik:received:${event.id}`);
   proveRendered(event);
 }
@@ -209,6 +210,18 @@ export async function alertWhatWasTakenBack(gone) {
       else if (!now && !list.more && !items.has(item.key)) alertTakenBack(item, item.status, true);
     }
   }
+}
+
+/** The shop's application saved an old row over a person's answer: who answered must know that it counts no more. @param {VestnikEvent} event */
+function tellOverwritten(event) {
+  const answer = event.data?.overwritten_answer;
+  const about = answer && subject(event);
+  const item = about && items.get(about.key);
+  if (!item || event.replayed) return;
+  const status = say(`status.${item.kind}.${answer.status}`);
+  const title = say("alert.overwritten", { number: numberOf(item), status });
+  announce(title);
+  toast(title, { kind: "problem", detail: say("alert.overwrittenBy", { by: answer.by }), sign: "stop", about: `overwritten/${item.key}`, stays: true });
 }
 
 /** Nobody has answered for long: ring again, and harder. @param {VestnikEvent} event */

@@ -277,6 +277,17 @@ ALTER TABLE vestnik.vst_alarm ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE vestnik.vst_answer_request (
+    source integer NOT NULL,
+    key text NOT NULL,
+    store_id text NOT NULL,
+    id text NOT NULL,
+    wish bytea NOT NULL,
+    status text NOT NULL,
+    answer json NOT NULL,
+    asked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone NOT NULL
+);
 CREATE TABLE vestnik.vst_bot (
     sole boolean DEFAULT true NOT NULL,
     poller text,
@@ -734,6 +745,8 @@ ALTER TABLE ONLY vestnik.vst_acknowledgement
     ADD CONSTRAINT vst_acknowledgement_pkey PRIMARY KEY (event_id, token_id);
 ALTER TABLE ONLY vestnik.vst_alarm
     ADD CONSTRAINT vst_alarm_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.vst_answer_request
+    ADD CONSTRAINT vst_answer_request_pkey PRIMARY KEY (source, key, store_id);
 ALTER TABLE ONLY vestnik.vst_bot_node
     ADD CONSTRAINT vst_bot_node_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_bot
@@ -856,6 +869,8 @@ ALTER TABLE ONLY vestnik.vst_acknowledgement
     ADD CONSTRAINT vst_acknowledgement_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_alarm
     ADD CONSTRAINT vst_alarm_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_answer_request
+    ADD CONSTRAINT vst_answer_request_source_fkey FOREIGN KEY (source) REFERENCES vestnik.vst_source(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_chat_link
     ADD CONSTRAINT vst_chat_link_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.vst_chat(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_chat_link

@@ -25,4 +25,5 @@ pub mod embedded;
 pub mod infra;
 pub mod migrate;
 pub mod store;
+pub mod text;
 pub mod token;

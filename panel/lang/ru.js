@@ -93,12 +93,12 @@ export default {
     queued: "Отправим, когда появится связь", unqueue: "Не отправлять", noLine: "Нет связи", shopSays: "Касса отвечает: «{words}»",
     why: {
       token_revoked: "Ключ отозван", token_expired: "Срок действия ключа истёк", unauthorized: "Неверный ключ", unknown_order: "Этого заказа больше нет в системе",
-      status_refused: "Касса не приняла изменение", status_unknown_to_shop: "В кассе нет такого статуса", not_ready: "Сервер перезапускается", forbidden_scope: "Этот ключ только для просмотра", too_many_requests: "Слишком много запросов: подождите минуту", other: "Сервер не принял изменение",
+      status_refused: "Касса не приняла изменение", status_unknown_to_shop: "В кассе нет такого статуса", shop_unavailable: "Касса не отвечает; заказ ещё ждёт", not_ready: "Сервер перезапускается", forbidden_scope: "Этот ключ только для просмотра", too_many_requests: "Слишком много запросов: подождите минуту", other: "Сервер не принял изменение",
     },
   },
   alert: {
     newOrder: "Новый заказ №{id}", newBooking: "Новая бронь №{id}", orderAgain: "{number} снова в работе", bookingAgain: "{number} снова в силе",
-    cook: "Пора готовить: {number}", changed: "{number} изменён: {fields}", status: "{number}: {status}", unanswered: "{number} всё ещё не принят",
+    cook: "Пора готовить: {number}", changed: "{number} изменён: {fields}", status: "{number}: {status}", overwritten: "Касса отменила «{status}»: {number}", overwrittenBy: "Отмечал(а) {by}. Ответьте ещё раз и сообщите тому, кто ведёт кассу", unanswered: "{number} всё ещё не принят",
   },
   alarm: {
     label: "Ещё не приняты", show: "Показать", noticed: "Понятно", stop: "Остановите приготовление", free: "Стол свободен",

@@ -188,6 +188,21 @@ create table vestnik.vst_status_change (
 create index vst_status_change_of on vestnik.vst_status_change (source, key, id desc);
 create index vst_status_change_store on vestnik.vst_status_change (store_id, at);
 
+-- Answers that a shop's own API is asked for. A row whose `until` is over has an unknown outcome: a repetition of the
+-- same wish has the same id, so that the shop does it once.
+create table vestnik.vst_answer_request (
+    source   int         not null references vestnik.vst_source (id) on delete cascade,
+    key      text        not null,
+    store_id text        not null,
+    id       text        not null,            -- of the message
+    wish     bytea       not null,            -- SHA-256 of what is asked
+    status   text        not null,
+    answer   json        not null,            -- for the event of the change: {"by", "minutes", "reason"}
+    asked_at timestamptz not null default clock_timestamp(),
+    until    timestamptz not null,            -- until then no other answer to the order is asked for
+    primary key (source, key, store_id)
+);
+
 -- What is known of a store beside its orders: how its money and clock read, how long an order may wait for an answer.
 -- A store without a row here has its panels, and nothing more: no Telegram, no escalation.
 create table vestnik.vst_store (

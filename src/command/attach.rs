@@ -15,6 +15,7 @@ use vestnik::sources::preview;
 use vestnik::sources::propose::{Proposal, propose};
 
 use super::Usage;
+use super::source::check_answer_url;
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
@@ -84,6 +85,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         }
     };
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
+    check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
     show_newest(&mut client, &table, &mapping, 1).await?;
     if args.dry_run {

@@ -11,7 +11,7 @@ use vestnik::infra::backoff::Backoff;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
 use vestnik::migrate;
-use vestnik::telegram::catalog;
+use vestnik::text::catalog;
 use vestnik::token::Token;
 
 use super::welcome::{self, Screen};

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
+use vestnik::infra::standard_webhook::address;
 use vestnik::sources::attach::{self, Attached, Kept, Options};
 use vestnik::sources::catalog::{NoTable, Table};
 use vestnik::sources::mapping::Mapping;
@@ -56,8 +57,8 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
             super::say!("{}", kept.mapping_toml.trim_end());
             Ok(())
         }
-        Action::Edit { name } => edit(&mut client, &name).await,
-        Action::Check { what } => check(&mut client, &what).await,
+        Action::Edit { name } => edit(config, &mut client, &name).await,
+        Action::Check { what } => check(config, &mut client, &what).await,
     }
 }
 
@@ -81,20 +82,21 @@ async fn list(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn check(client: &mut Client, what: &str) -> anyhow::Result<()> {
+async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Result<()> {
     let toml = match Path::new(what).is_file() {
         true => read(Path::new(what))?,
         false => find(client, what).await?.mapping_toml,
     };
     let mapping = Mapping::from_toml(&toml).map_err(|error| wrong_mapping(error.into()))?;
     let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
-    let findings = match &mapping.derived {
+    let mut findings = match &mapping.derived {
         Some(derived) => {
             let mut transaction = client.transaction().await?;
             derived::check(&mut transaction, &table, derived).await?.findings
         }
         None => validate(client, &table, &mapping).await?,
     };
+    findings.problems.extend(check_answer_url(config, &mapping).err());
     findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
     show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
     if !findings.problems.is_empty() {
@@ -104,12 +106,22 @@ async fn check(client: &mut Client, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the shop's API may be called with these settings. Warns of a missing secret.
+pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
+    let Some(url) = &mapping.answer.url else { return Ok(()) };
+    address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
+    if config.answers.secrets.is_empty() {
+        super::say!("answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`: it signs them");
+    }
+    Ok(())
+}
+
 fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Opens the mapping in an editor, and puts the edited mapping in force. An invalid mapping stays in its file.
-async fn edit(client: &mut Client, name: &str) -> anyhow::Result<()> {
+async fn edit(config: &Config, client: &mut Client, name: &str) -> anyhow::Result<()> {
     let kept = find(client, name).await?;
     let file = new_file(&kept)?;
     open(&file)?;
@@ -118,7 +130,7 @@ async fn edit(client: &mut Client, name: &str) -> anyhow::Result<()> {
         super::say!("nothing was changed");
         return Ok(std::fs::remove_file(&file)?);
     }
-    match put(client, &kept, &edited).await {
+    match put(config, client, &kept, &edited).await {
         Ok(said) => {
             super::say!("{said}");
             Ok(std::fs::remove_file(&file)?)
@@ -137,8 +149,9 @@ async fn edit(client: &mut Client, name: &str) -> anyhow::Result<()> {
     }
 }
 
-async fn put(client: &mut Client, kept: &Kept, toml: &str) -> anyhow::Result<String> {
+async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> anyhow::Result<String> {
     let mapping = Mapping::from_toml(toml).map_err(|error| wrong_mapping(error.into()))?;
+    check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
     let is_renamed = table.quoted != kept.table;
     if is_renamed && !is_gone(client, &kept.table).await? {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use time::Time;
-use vestnik::delivery::webhook::{address, signature};
 use vestnik::domain::event::StoreId;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
+use vestnik::infra::standard_webhook::{address, signature};
 use vestnik::store::hours::{self, Rule};
 use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 

@@ -10,7 +10,8 @@ use vestnik::domain::event::StoreId;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
 use vestnik::store;
-use vestnik::telegram::{Client, catalog, html};
+use vestnik::telegram::Client;
+use vestnik::text::{catalog, html};
 
 /// Maximum wait of a test for its message.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);

@@ -1,10 +1,11 @@
 //! `vestnik webhook`: tests a store's webhook, and rotates its secret.
 
 use anyhow::bail;
-use vestnik::delivery::webhook::{self, signature};
+use vestnik::delivery::webhook;
 use vestnik::domain::event::StoreId;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
+use vestnik::infra::standard_webhook::signature;
 use vestnik::store::secret;
 
 use super::Usage;

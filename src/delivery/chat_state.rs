@@ -5,17 +5,17 @@ use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::complete::Block;
+use super::channel::Block;
 use super::enqueue;
-use super::queue::ChatId;
+use super::lane::ChatId;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
-use crate::telegram::catalog;
-use crate::telegram::html::filled;
+use crate::text::catalog;
+use crate::text::html::filled;
 
 /// Seconds between two attempts for a blocked link: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];

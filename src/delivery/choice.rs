@@ -7,34 +7,24 @@ use crate::infra::db::Transaction;
 
 use super::enqueue;
 use super::event_view::{Item, told_events, told_of};
-use super::lane::{self, Lane};
-use super::next_message::{Alarm, Escalated, Style, Subject, Work};
-use super::note::{self, Note};
-use super::queue::ChatId;
+use super::lane::{ChatId, Lane};
+use super::next_message::{Escalated, Style, Subject, Work};
+use super::note;
+use super::open_delivery::{self, OpenDelivery};
 use crate::delivery::chat_links;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
-use crate::telegram::digest;
 
-/// Open deliveries of one chat that are read to choose its next work.
-const LOOK_AHEAD: i64 = 200;
 /// Chats that the message of an escalated order names as already having the order.
 const CHATS_NAMED: i64 = 3;
 
-/// An open delivery, as the choice needs it.
-pub(super) struct Open {
-    pub id: i64,
-    pub store: Option<String>,
-    pub event: Option<i64>,
-    pub note: Option<Note>,
-    pub subject: Option<String>,
-    alarm: Option<Alarm>,
-    words: Option<String>,
-    buttons: Option<serde_json::Value>,
-    urgent: bool,
-    stale: bool,
-    /// A person asked for this order: it is sent as a message of its own.
-    alone: bool,
+/// When and how a chat gets a digest.
+#[derive(Debug, Clone, Copy)]
+pub struct DigestRule {
+    /// Deliveries that may be open for a chat; above this number it gets digests.
+    pub threshold: usize,
+    /// The events that fit into one digest: `ChatChannel::that_fit`.
+    pub that_fit: fn(&Style, Vec<Item>) -> Vec<Item>,
 }
 
 /// Chooses the next work: urgent first, then the oldest; a digest if the chat is behind.
@@ -43,12 +33,12 @@ pub(super) async fn next_work(
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
-    digest_threshold: usize,
+    digest: DigestRule,
 ) -> Result<Option<Work>, QueryError> {
     // Edits change messages that exist; a digest never contains them.
-    let digest_threshold = (lane == Lane::Messages).then_some(digest_threshold);
+    let rule = (lane == Lane::Messages).then_some(digest);
     loop {
-        let open = open(transaction, chat, lane).await?;
+        let open = open_delivery::read(transaction, chat, lane).await?;
         let Some(first) = open.first() else { return Ok(None) };
         if let Some(text) = &first.words {
             let buttons = first.buttons.clone().map(serde_json::from_value).transpose();
@@ -66,7 +56,7 @@ pub(super) async fn next_work(
             bury(transaction, chat, store).await?;
             continue;
         };
-        match choose(transaction, sources, chat, style, &open, digest_threshold).await? {
+        match choose(transaction, sources, chat, style, &open, rule).await? {
             Some(work) => return Ok(Some(work)),
             // The source was removed, its mapping hides the order now, or the order was answered meanwhile.
             None => bury_one(transaction, first.id).await?,
@@ -90,50 +80,14 @@ async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), Qu
     Ok(())
 }
 
-/// The deliveries that may be next.
-async fn open(transaction: &Transaction<'_>, chat: ChatId, lane: Lane) -> Result<Vec<Open>, QueryError> {
-    let sql = format!(
-        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, \
-             case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
-         from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
-         where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
-         order by d.urgent desc, d.alone desc, d.id limit $2",
-        lane.has(),
-        lane::is_due()
-    );
-    let statement = transaction.prepare_cached(&sql).await?;
-    let mut open = Vec::new();
-    for row in transaction.query(&statement, &[&chat.0, &LOOK_AHEAD]).await? {
-        open.push(Open {
-            id: row.try_get(0)?,
-            store: row.try_get(1)?,
-            event: row.try_get(2)?,
-            words: row.try_get(3)?,
-            subject: row.try_get(4)?,
-            stale: row.try_get(5)?,
-            note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),
-            buttons: row.try_get(7)?,
-            alone: row.try_get(8)?,
-            urgent: row.try_get(9)?,
-            alarm: match row.try_get(10)? {
-                None => None,
-                Some("raised") => Some(Alarm::Raised),
-                Some("closing") => Some(Alarm::ClearedByClosing),
-                Some(_) => Some(Alarm::ClearedByPanel),
-            },
-        });
-    }
-    Ok(open)
-}
-
 /// The work of the first open delivery; `None`: nothing is left to send, and the delivery is complete.
 async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     chat: ChatId,
     style: Style,
-    open: &[Open],
-    digest_threshold: Option<usize>,
+    open: &[OpenDelivery],
+    rule: Option<DigestRule>,
 ) -> Result<Option<Work>, QueryError> {
     let first = open.first().ok_or(QueryError::Inconsistent("nothing to choose from"))?;
     if let Some(alarm) = first.alarm {
@@ -147,15 +101,17 @@ async fn choose(
     {
         return note::work(transaction, sources, chat, style, note, open).await;
     }
-    let of_store = |open: &&Open| open.event.is_some() && open.store == first.store && open.alone == first.alone;
-    let told: Vec<&Open> = open.iter().filter(of_store).collect();
+    let of_store =
+        |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
+    let told: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
     // Stale deliveries wait for a digest anyway; they do not put fresh ones into it.
     let fresh = told.iter().filter(|open| !open.stale).count();
-    let digest_threshold = digest_threshold.filter(|_| !first.alone);
-    let all_behind = digest_threshold.is_some_and(|above| fresh > above);
-    if digest_threshold.is_some() && first.stale || all_behind {
-        let told: Vec<&Open> = told.into_iter().filter(|open| all_behind || open.stale).collect();
-        return digest(transaction, sources, style, &told, open).await;
+    if let Some(rule) = rule.filter(|_| !first.alone) {
+        let all_behind = fresh > rule.threshold;
+        if first.stale || all_behind {
+            let told: Vec<&OpenDelivery> = told.into_iter().filter(|open| all_behind || open.stale).collect();
+            return digest(transaction, sources, style, rule, &told, open).await;
+        }
     }
     let subject = first
         .subject
@@ -166,7 +122,7 @@ async fn choose(
         .filter(|open| open.subject == first.subject)
         .map(|open| open.id)
         .collect();
-    let notes: Vec<&Open> = open
+    let notes: Vec<&OpenDelivery> = open
         .iter()
         .filter(|it| it.note.is_some() && it.subject == first.subject)
         .collect();
@@ -183,19 +139,21 @@ async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     style: Style,
-    told: &[&Open],
-    open: &[Open],
+    rule: DigestRule,
+    told: &[&OpenDelivery],
+    open: &[OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
     let ids: Vec<i64> = told.iter().map(|open| open.id).collect();
     let items = told_of(transaction, sources, &ids).await?;
     if items.is_empty() {
         return Ok(None);
     }
-    let items = digest::that_fit(&style, items);
-    let fits = |open: &&&Open| items.iter().any(|item| item.id == open.id);
-    let fitting: Vec<&Open> = told.iter().filter(fits).copied().collect();
-    let is_of_them = |note: &&Open| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
-    let notes: Vec<&Open> = open.iter().filter(is_of_them).collect();
+    let items = (rule.that_fit)(&style, items);
+    let fits = |open: &&&OpenDelivery| items.iter().any(|item| item.id == open.id);
+    let fitting: Vec<&OpenDelivery> = told.iter().filter(fits).copied().collect();
+    let is_of_them =
+        |note: &&OpenDelivery| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
+    let notes: Vec<&OpenDelivery> = open.iter().filter(is_of_them).collect();
     let is_urgent = items.iter().any(|item| enqueue::is_urgent(item.event.kind));
     Ok(Some(Work::Digest {
         was_away: fitting.iter().all(|open| open.stale),
@@ -219,7 +177,7 @@ async fn subject_work(
     chat: ChatId,
     style: Style,
     wanted: Wanted,
-    notes: &[&Open],
+    notes: &[&OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
     const MESSAGE: &str =
         "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";

@@ -1,5 +1,5 @@
-//! Deletes rows that no trimmed event takes with it: button presses, past alarms, answers to commands, codes, and chats
-//! that were never linked. Works in small batches, off every hot path. Several nodes may do it at once.
+//! Deletes rows that no trimmed event takes with it: button presses, past alarms, answers to commands, codes, requests to
+//! shops' APIs of unknown outcome, and chats that were never linked. Works in small batches, off every hot path. Several nodes may do it at once.
 
 use std::time::Duration;
 
@@ -44,6 +44,9 @@ pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError>
              order by planned_at limit $2)";
     const CODES: &str = "delete from vestnik.vst_link_code where hash in (select hash from vestnik.vst_link_code \
              where expires_at < now() - make_interval(secs => $1) limit $2)";
+    const REQUESTS: &str = "delete from vestnik.vst_answer_request r using (select source, key, store_id from vestnik.vst_answer_request \
+             where asked_at < now() - make_interval(secs => $1) and until < now() limit $2) o \
+         where (r.source, r.key, r.store_id) = (o.source, o.key, o.store_id) and r.until < now()";
     // Deliveries that were enqueued while the chat was linked keep it until their events are trimmed.
     const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
@@ -57,6 +60,7 @@ pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError>
         (ALARMS, long),
         (WORDS, short),
         (CODES, short),
+        (REQUESTS, short),
         (STRANGERS, short),
     ] {
         let gone = db::with_timeout(async {

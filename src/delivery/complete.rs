@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::infra::db::{Client, Pool, Transaction};
 
+use super::channel::{Claim, Outcome};
 use super::chat_state::{self, Told};
 use super::lane::Lane;
 use super::migrate;
 use super::next_message::Work;
-use super::queue::Claim;
 use super::retry::Pauses;
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
@@ -27,49 +27,6 @@ const PAUSES: Pauses = Pauses {
 };
 /// Refusals before a message is dead-lettered: with markup, without markup, and without buttons.
 pub const MOST_REFUSALS: u32 = 3;
-
-/// The outcome of a send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Sent, with the message's id; `None`: an edit, or nothing had to change.
-    Sent(Option<i32>),
-    /// The message to edit does not exist any more: a new one replaces it.
-    MessageGone,
-    /// Telegram asks for this pause in this lane of the chat.
-    Throttled(Duration),
-    /// The chat takes no messages any more; the reason.
-    Gone(String),
-    /// The bot may not write to this target now.
-    Blocked {
-        /// Whether the whole chat is blocked, or only the topic.
-        block: Block,
-        /// The reason in Telegram's words.
-        reason: String,
-    },
-    /// The group has this new id.
-    Migrated(i64),
-    /// Telegram refuses this message as it is; the reason.
-    Refused(String),
-    /// Telegram refuses the bot's token; the reason.
-    Stopped(String),
-    /// The send failed while Telegram was reached: only this delivery waits.
-    Failed(String),
-    /// This node does not reach Telegram: the delivery is sent as soon as any node does.
-    NotReached(String),
-    /// The lease was nearly over, so the send did not begin.
-    NotBegun,
-}
-
-/// What blocks the bot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Block {
-    /// The bot has no right to write in the chat.
-    Chat,
-    /// The topic is closed.
-    TopicClosed,
-    /// The topic is deleted: its messages go to the chat itself.
-    TopicGone,
-}
 
 /// Whether the outcome was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::error::Error as _;
 use crate::infra::db::{Client, Lent};
 
 use super::event_view::is_readable;
+use super::lane::ChatId;
 use super::lane::Lane;
-use super::queue::ChatId;
 use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 

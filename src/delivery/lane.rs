@@ -1,6 +1,10 @@
 //! The two lanes of a chat: new messages, and edits of sent ones. Each lane has at most one send under way, and its own
 //! pauses. So neither an edit nor a 429 for an edit delays a new order.
 
+/// The id of a chat's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChatId(pub i64);
+
 /// A lane of a chat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {

@@ -2,7 +2,7 @@
 
 use crate::infra::db::{Pool, Transaction};
 
-use super::queue::ChatId;
+use super::lane::ChatId;
 use crate::infra::db::{self, QueryError};
 
 /// Handles a group's own message about its new id. Returns whether the old id was known.

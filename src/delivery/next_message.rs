@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::event_view::{Item, Told};
-use super::note::Noted;
 use crate::domain::event::EventType;
-use crate::telegram::message::Button;
+
+/// A button: its label, and the data that a press sends back, up to 64 bytes.
+pub type Button = (String, String);
 
 /// The language, time zone and sound of a store's messages in a chat.
 #[derive(Debug, Clone)]
@@ -54,6 +55,57 @@ pub struct Escalated {
     pub panel: bool,
     /// The titles of chats that already have the order, and the number of further ones.
     pub chats: Vec<String>,
+}
+
+/// The text of a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The order is cancelled: the kitchen must stop.
+    Cancelled,
+    /// Nobody has answered the order yet.
+    Unanswered,
+    /// The order is not ready at the promised time.
+    Late,
+    /// A person asked for the order's message.
+    Shown,
+}
+
+impl Note {
+    /// All notes.
+    pub const ALL: [Self; 4] = [Self::Cancelled, Self::Unanswered, Self::Late, Self::Shown];
+
+    /// The note's name in the database and in the catalogs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Unanswered => "unanswered",
+            Self::Late => "late",
+            Self::Shown => "shown",
+        }
+    }
+
+    /// The note with this name; `None`: no note has it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|note| note.as_str() == name)
+    }
+
+    /// Whether the note makes a sound even in a chat that wants none now.
+    pub fn is_heard_by_all(self) -> bool {
+        self == Self::Cancelled
+    }
+}
+
+/// One note, or several of a kind in one message.
+#[derive(Debug)]
+pub struct Noted {
+    /// The message's language, time zone and sound.
+    pub style: Style,
+    /// The kind of the note.
+    pub note: Note,
+    /// The deliveries with their events, oldest first.
+    pub about: Vec<Item>,
+    /// The order's message to reply to; `None`: several orders, or no message.
+    pub reply_to: Option<i32>,
 }
 
 /// The next message for a chat.

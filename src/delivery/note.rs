@@ -3,69 +3,18 @@
 
 use crate::infra::db::Transaction;
 
-use super::choice::Open;
-use super::event_view::{Item, told_of};
-use super::next_message::{Style, Work};
-use super::queue::ChatId;
+use super::event_view::told_of;
+use super::lane::ChatId;
+use super::next_message::{Note, Noted, Style, Work};
+use super::open_delivery::OpenDelivery;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
 /// The most notes of a kind that are sent one by one; more are sent in one message.
 const ONE_BY_ONE: usize = 3;
 
-/// The text of a note.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
-    /// The order is cancelled: the kitchen must stop.
-    Cancelled,
-    /// Nobody has answered the order yet.
-    Unanswered,
-    /// The order is not ready at the promised time.
-    Late,
-    /// A person asked for the order's message.
-    Shown,
-}
-
-impl Note {
-    /// All notes.
-    pub const ALL: [Self; 4] = [Self::Cancelled, Self::Unanswered, Self::Late, Self::Shown];
-
-    /// The note's name in the database and in the catalogs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cancelled => "cancelled",
-            Self::Unanswered => "unanswered",
-            Self::Late => "late",
-            Self::Shown => "shown",
-        }
-    }
-
-    /// The note with this name; `None`: no note has it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|note| note.as_str() == name)
-    }
-
-    /// Whether the note makes a sound even in a chat that wants none now.
-    pub fn is_heard_by_all(self) -> bool {
-        self == Self::Cancelled
-    }
-}
-
-/// One note, or several of a kind in one message.
-#[derive(Debug)]
-pub struct Noted {
-    /// The message's language, time zone and sound.
-    pub style: Style,
-    /// The kind of the note.
-    pub note: Note,
-    /// The deliveries with their events, oldest first.
-    pub about: Vec<Item>,
-    /// The order's message to reply to; `None`: several orders, or no message.
-    pub reply_to: Option<i32>,
-}
-
 /// Whether one of these notes makes a sound even in a chat that wants none now.
-pub(super) fn must_be_heard(notes: &[&Open]) -> bool {
+pub(super) fn must_be_heard(notes: &[&OpenDelivery]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
@@ -76,19 +25,20 @@ pub(super) async fn work(
     chat: ChatId,
     style: Style,
     note: Note,
-    open: &[Open],
+    open: &[OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
     const MESSAGE: &str = "select message_id from vestnik.vst_message \
          where chat_id = $1 and store_id = $2 and subject = $3 and message_id <> 0";
-    let is_told = |of: &Open| {
+    let is_told = |of: &OpenDelivery| {
         open.iter()
             .any(|open| open.event.is_some() && open.subject == of.subject)
     };
-    let is_like_it = |of: &&Open| of.note == Some(note) && of.store.as_ref() == Some(&style.store) && !is_told(of);
-    let like_it: Vec<&Open> = open.iter().filter(is_like_it).collect();
+    let is_like_it =
+        |of: &&OpenDelivery| of.note == Some(note) && of.store.as_ref() == Some(&style.store) && !is_told(of);
+    let like_it: Vec<&OpenDelivery> = open.iter().filter(is_like_it).collect();
     let ids: Vec<i64> = like_it.iter().map(|open| open.id).collect();
     let over = settle_answered(transaction, note, &ids).await?;
-    let mut valid: Vec<&Open> = like_it.into_iter().filter(|open| !over.contains(&open.id)).collect();
+    let mut valid: Vec<&OpenDelivery> = like_it.into_iter().filter(|open| !over.contains(&open.id)).collect();
     if valid.len() <= ONE_BY_ONE {
         valid.truncate(1);
     }

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::domain::event::{Body, EventType};
 use crate::infra::db::Transaction;
 use crate::journal::Due;
-use crate::telegram::pause::{Notice, notice};
+use crate::text::catalog;
+use crate::text::html::filled;
+use crate::text::value::{inline, moment};
 
 /// Enqueues a message for each chat of a paused or resumed store. Only the newest state counts, and stale events send
 /// nothing.
@@ -49,4 +54,53 @@ pub(super) async fn tell(
         }
     }
     Ok(())
+}
+
+/// The store of a notice, with its time zone and the chat's language.
+#[derive(Debug)]
+struct Notice<'a> {
+    /// The store's id.
+    id: &'a str,
+    /// The store's display name.
+    store: &'a str,
+    /// The IANA name of its time zone.
+    time_zone: &'a str,
+    /// The code of the chat's language.
+    language: &'a str,
+}
+
+/// The text of `store_paused` (`is_paused`) or `store_resumed`, from the event's data.
+fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
+    #[derive(Default, Deserialize)]
+    struct Data {
+        until: Option<String>,
+        by: Option<String>,
+        reason: Option<String>,
+    }
+    let data: Data = serde_json::from_str(data).unwrap_or_default();
+    let words = catalog::of_store(notice.language, notice.id);
+    let by = inline(data.by.as_deref().unwrap_or_default());
+    let values = [("store", notice.store), ("by", by.as_str())];
+    if !is_paused {
+        let name = if by.is_empty() {
+            "pause.resumed"
+        } else {
+            "pause.resumed_by"
+        };
+        return filled(words.get(name), &values);
+    }
+    let until = data
+        .until
+        .and_then(|until| OffsetDateTime::parse(&until, &Rfc3339).ok());
+    let time = until
+        .map(|until| moment(until, notice.time_zone, words))
+        .unwrap_or_default();
+    let mut lines = vec![filled(
+        words.get("pause.paused"),
+        &[values[0], values[1], ("time", &time)],
+    )];
+    if let Some(reason) = data.reason {
+        lines.push(filled(words.get("pause.reason"), &[("reason", &inline(&reason))]));
+    }
+    lines.join("\n")
 }

@@ -8,8 +8,9 @@ use crate::infra::db::{Client, Pool, Transaction};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use super::choice::next_work;
-use super::lane::{self, Lane};
+use super::channel::Claim;
+use super::choice::{DigestRule, next_work};
+use super::lane::{self, ChatId, Lane};
 use super::next_message::Work;
 use super::{complete, dead_letter};
 use crate::infra::db::{self, QueryError};
@@ -23,42 +24,6 @@ const SLOTS_OF_THE_REST: i32 = 10;
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// The wait when a delivery is due but could not be claimed.
 const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
-
-/// The id of a chat's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChatId(pub i64);
-
-/// A claimed chat: this node may send one message to it.
-#[derive(Debug)]
-pub struct Claim {
-    /// The id of the chat's row.
-    pub chat: ChatId,
-    /// The claimed lane.
-    pub lane: Lane,
-    /// The chat's id at Telegram.
-    pub telegram_id: i64,
-    /// The chat's title; `None`: not known.
-    pub title: Option<String>,
-    /// The topic of a forum that the message goes to; `None`: no topic.
-    pub topic: Option<i32>,
-    /// Failures of these deliveries in a row while Telegram was reached.
-    pub failures: u32,
-    /// Refusals of these deliveries by Telegram. After one, they go without markup; after two, without buttons too.
-    pub refusals: u32,
-    /// Whether the link is blocked, and the other chats were notified of that.
-    pub was_blocked: bool,
-    /// The number of this claim in the lane. Only the newest claim may save its outcome.
-    pub fence: i64,
-    /// The bot's slot that this send takes.
-    pub slot: i32,
-    /// How long the claim holds chat and slot, seconds.
-    pub held_s: f64,
-    /// The send must begin before this moment; after it, the lease might end during the send. It counts from before the
-    /// claim was requested, by a clock that also runs while the process is stopped.
-    pub send_by: Instant,
-    /// What to send.
-    pub work: Work,
-}
 
 /// The result of a claim.
 #[derive(Debug)]
@@ -78,8 +43,8 @@ pub struct Rules {
     pub lease: Duration,
     /// How long a send may take.
     pub deadline: Duration,
-    /// Deliveries that may be open for a chat; above this number it gets digests.
-    pub digest_threshold: usize,
+    /// When and how a chat gets a digest.
+    pub digest: DigestRule,
     /// The longest wait of an idle node before it looks again.
     pub idle: Duration,
     /// SHA-256 of the bot's token. A stop of the bot counts only for the token that it names.
@@ -119,7 +84,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     };
     let (chat, fence, slot) = (ChatId(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?);
     let sources = sources.in_force(&transaction).await?;
-    let work = match next(&mut transaction, &sources, chat, lane, rules.digest_threshold).await {
+    let work = match next(&mut transaction, &sources, chat, lane, rules.digest).await {
         Ok(work) => work,
         // Postgres is not reached, or busy: the failure concerns all chats.
         Err(error) if dead_letter::is_transient(&error) => return Err(error),
@@ -208,14 +173,14 @@ async fn next(
     sources: &Sources,
     chat: ChatId,
     lane: Lane,
-    digest_threshold: usize,
+    digest: DigestRule,
 ) -> Result<Option<Work>, QueryError> {
     if lane == Lane::Edits
         && let Some(work) = keyboard(transaction, chat).await?
     {
         return Ok(Some(work));
     }
-    next_work(transaction, sources, chat, lane, digest_threshold).await
+    next_work(transaction, sources, chat, lane, digest).await
 }
 
 /// New buttons for a person who pressed one and waits. After a minute they are useless.

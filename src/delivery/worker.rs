@@ -13,16 +13,17 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::complete::{self, MOST_REFUSALS, Outcome, Settled};
+use super::channel::{ChatChannel, Claim, Outage, Outcome};
+use super::choice::DigestRule;
+use super::complete::{self, MOST_REFUSALS, Settled};
 use super::enqueue::{self, Planned};
 use super::gauges::{self, database_label};
-use super::queue::{self, Claim, Claimed, Rules};
+use super::queue::{self, Claimed, Rules};
 use super::{escalation, late, unattended_alarm, webhook};
 use crate::delivery::shared_bot;
 use crate::infra::backoff::Backoff;
 use crate::infra::config::{Telegram, Webhook};
 use crate::sources::registry::Registry;
-use crate::telegram::{Client, Outage, sender};
 
 /// Sends of this node at once: what the bot may have on its way in all.
 const SENDS_AT_ONCE: usize = 30;
@@ -37,11 +38,11 @@ const SETTLE_ATTEMPTS: u32 = 5;
 const FAILURES_OF_ALL: u32 = 3;
 
 /// The durable sends of a node.
-pub struct Worker {
+pub struct Worker<C> {
     /// For all of their SQL.
     pub pool: Pool,
     /// The bot.
-    pub client: Client,
+    pub client: C,
     /// Its settings.
     pub settings: Telegram,
     /// Of the last step.
@@ -58,7 +59,7 @@ pub struct Worker {
     pub sources: Arc<Registry>,
 }
 
-impl Worker {
+impl<C: ChatChannel> Worker<C> {
     /// Runs until the shutdown; a send that is under way ends first.
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
@@ -108,12 +109,16 @@ impl Worker {
         let rules = Rules {
             lease: self.settings.lease,
             deadline: self.settings.deadline,
-            digest_threshold: self.settings.digest_threshold,
+            digest: DigestRule {
+                threshold: self.settings.digest_threshold,
+                that_fit: C::that_fit,
+            },
             idle: IDLE,
             bot: Sha256::digest(self.client.token().expose_secret()).into(),
             node: self.node.clone(),
         };
         let failures = Arc::new(AtomicU32::new(0));
+        let mut outage = self.client.outage();
         let mut sends = JoinSet::new();
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
@@ -121,7 +126,7 @@ impl Worker {
                 sends.join_next().await;
             }
             tokio::select! {
-                () = self.client.until_reached() => {}
+                _ = outage.wait_for(Option::is_none) => {}
                 () = stop.cancelled() => break,
             }
             let wait = match queue::claim(&self.pool, &self.sources, &rules).await {
@@ -153,7 +158,7 @@ impl Worker {
 
     /// One send, and its settlement.
     async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
-        let outcome = sender::send(&self.client, &claim, self.settings.deadline).await;
+        let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);
         say(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {

@@ -22,6 +22,7 @@ use crate::receipts::writer;
 use crate::sources::derived::projector::Projector;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
+use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
 use crate::telegram::{self, update_poller::Bot};
 use crate::token::{Issuer, Tokens, Usage};
@@ -70,6 +71,7 @@ impl Node {
         let tokens = Arc::new(tokens);
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(WakeReason::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
+        let shop_api = Arc::new(ShopApi::new(config.webhook, &config.answers)?);
         let background = &self.background;
 
         let projector = Projector::new(pool.clone(), Arc::clone(&sources));
@@ -89,6 +91,7 @@ impl Node {
                 Arc::clone(&sources),
                 node.clone(),
                 Arc::clone(&planned),
+                Arc::clone(&shop_api),
             );
             background.spawn(bot.run(heartbeat.beating(), self.stop.clone()));
             background.spawn(heartbeat.run(self.stop.clone()));
@@ -166,6 +169,7 @@ impl Node {
             pool,
             token_pool,
             reads: db::reads(&config.database)?,
+            shop_api,
             changes: Turns::new(config.database.pool_size / 2, WAITING_PRESSES),
             tokens,
             ping_interval: config.session.ping_interval,

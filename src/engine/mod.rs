@@ -51,6 +51,9 @@ pub enum Error {
     /// The settings of the bot are wrong.
     #[error(transparent)]
     Telegram(#[from] telegram::Unreachable),
+    /// The client of the shops' APIs cannot be made.
+    #[error("the shops' APIs cannot be asked from here: {0}")]
+    ShopApi(#[from] reqwest::Error),
     /// The bound address is unknown.
     #[error("cannot read the bound address: {0}")]
     Address(#[source] std::io::Error),

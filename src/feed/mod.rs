@@ -34,9 +34,10 @@ use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, News, Reader};
-use crate::sources::Changes;
+use crate::sources::Sources;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
+use crate::sources::{Changes, overwritten};
 use chunk_publisher::ChunkPublisher;
 use feed_state::FeedState;
 use large_transactions::TooMany;
@@ -160,7 +161,7 @@ impl Feed {
         let reader = Reader::connect(&self.database).await?;
         // Before the first session is admitted: events of the meantime need a translation, too.
         if self.sources.current().version == 0 {
-            reader.reload(&self.sources).await?;
+            self.reload_sources(&reader).await?;
         }
         let state = match state {
             Some(state) if state.epoch == reader.epoch() => state,
@@ -313,7 +314,7 @@ impl Feed {
     /// come twice, with the same id, and none is lost.
     async fn read_backlog(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
         // The connection is busy during the stream: changes of the sources are seen by the next read.
-        reader.reload(&self.sources).await?;
+        self.reload_sources(reader).await?;
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
         let mut reached = state.reached.clone();
@@ -361,11 +362,19 @@ impl Feed {
     /// Looks up missing values for the stores that have a session here, and publishes the events.
     async fn translate_and_publish(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         count(events);
+        let all: Vec<&JournalEvent> = events.iter().collect();
+        let sources = self.sources.current();
+        let overwritten = self.lookup.overwritten(&sources, &all).await;
+        overwritten
+            .values()
+            .for_each(|answer| overwritten::report(&sources, answer));
         loop {
             let sources = self.sources.current();
             let watched = self.router.watched(events);
-            let needs_lookup = !sources.to_look_up(&watched).is_empty();
-            let lookups = self.lookup.for_events(&sources, &watched).await;
+            let wanted = sources.to_look_up(&watched);
+            let needs_lookup = !wanted.is_empty();
+            let mut lookups = self.lookup.for_keys(&sources, wanted).await;
+            lookups.set_overwritten(overwritten.clone());
             let translation = Translation {
                 sources: &sources,
                 lookups: &lookups,
@@ -381,10 +390,18 @@ impl Feed {
         }
     }
 
+    /// Loads the sources that are in force. Returns the earlier ones.
+    async fn reload_sources(&self, reader: &Reader) -> Result<Arc<Sources>, journal::Error> {
+        let reloaded = tokio::time::timeout(journal::READ_DEADLINE, self.sources.reload(reader.client())).await;
+        reloaded
+            .map_err(|_| journal::Error::TimedOut)?
+            .map_err(journal::Error::Sources)
+    }
+
     /// Reloads the sources after a change of version. Lists of the earlier version are out of date then.
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
-            let before = reader.reload(&self.sources).await?;
+            let before = self.reload_sources(reader).await?;
             tracing::info!(version, "the sources have changed");
             match self.sources.current().changes_since(&before) {
                 Changes::All => self.router.resync(None),

@@ -16,13 +16,12 @@ use warp::http::header::{self, HeaderMap};
 
 use super::error::ApiError;
 use super::request::{ApiRequest, Query};
+use super::response::PROTOCOL;
 use super::{DatabaseContext, Databases};
 use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
 use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
 
-/// The WebSocket subprotocol of this program.
-pub const PROTOCOL: &str = "vestnik.v1";
 /// Prefix of a token in a subprotocol: browsers can set no header on a WebSocket.
 const BEARER_PROTOCOL: &str = "bearer.";
 /// Limit of a store id, bytes.

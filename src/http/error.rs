@@ -88,6 +88,8 @@ pub enum ApiError {
     },
     /// The engine's role lacks a privilege. The log names it.
     StatusNotPossible,
+    /// The shop's API did not reply in time, or failed.
+    ShopUnavailable,
     /// The mapping has no value for this status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order with this key. Carries the sources.
@@ -135,6 +137,7 @@ impl ApiError {
             Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
+            Self::ShopUnavailable => StatusCode::GATEWAY_TIMEOUT,
             Self::Resync(Unusable::Unreadable, _) => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::NoLonger(_) => StatusCode::UNAUTHORIZED,
             Self::OtherStore | Self::OtherScope(_) | Self::ForeignOrigin => StatusCode::FORBIDDEN,
@@ -179,6 +182,7 @@ impl ApiError {
             Self::StatusRefused { .. } => "status_refused",
             Self::StatusNotPossible => "status_not_possible",
             Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
+            Self::ShopUnavailable => "shop_unavailable",
             Self::AmbiguousOrder(_) => "ambiguous_order",
             Self::NotReady => "not_ready",
         }
@@ -241,7 +245,10 @@ impl ApiError {
                 format!("the order is already {status}, by {by}, or cannot move from {status} to the requested status")
             }
             Self::StatusNotPossible => "not possible now: whoever runs this server must give it a right".into(),
-            Self::StatusRefused { message: None } => "the shop's own table refuses this change".into(),
+            Self::ShopUnavailable => {
+                "the shop's system did not reply in time: nothing was changed here, try again".into()
+            }
+            Self::StatusRefused { message: None } => "the shop refuses this change".into(),
             Self::StatusRefused { message: Some(message) } => format!("the shop refuses this change: {message}"),
             Self::StatusUnknownToShop(status) => format!("the shop has no word for {status}: its mapping names none"),
             Self::AmbiguousOrder(sources) => {

@@ -123,8 +123,8 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
     };
     let hub = &access.site.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
-    let _turn = hub.changes.take(access.store.as_str()).await?;
-    let changed = status_change::change_status(&hub.pool, &sources, &change).await;
+    let turn = hub.changes.take(access.store.as_str()).await?;
+    let changed = status_change::change_status(&hub.pool, &sources, &hub.shop_api, &change, turn).await;
     match changed.map_err(ApiError::database)? {
         StatusChangeOutcome::Done { source, previous } => {
             let becomes = sources
@@ -137,6 +137,7 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
         StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
         StatusChangeOutcome::Refused { message, .. } => Err(ApiError::StatusRefused { message }),
         StatusChangeOutcome::Denied(_) => Err(ApiError::StatusNotPossible),
+        StatusChangeOutcome::Unavailable(_) => Err(ApiError::ShopUnavailable),
         StatusChangeOutcome::NoWord(_) => Err(ApiError::StatusUnknownToShop(to.as_str())),
         StatusChangeOutcome::Ambiguous(sources) => Err(ApiError::AmbiguousOrder(sources)),
         StatusChangeOutcome::Unknown => Err(ApiError::UnknownOrder),

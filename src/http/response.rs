@@ -9,7 +9,8 @@ use warp::http::header::{self, HeaderValue};
 use warp::http::{Response as HttpResponse, StatusCode};
 use warp::reply::Response;
 
-use super::auth;
+/// The WebSocket subprotocol of this program.
+pub const PROTOCOL: &str = "vestnik.v1";
 
 /// A plain text response.
 pub fn text(text: impl Into<String>) -> Response {
@@ -69,7 +70,7 @@ pub fn switching_protocols(accept: &str, ours: bool) -> Response {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     if ours {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(auth::PROTOCOL));
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
     }
     response
 }

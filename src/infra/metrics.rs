@@ -209,6 +209,14 @@ fn describe() {
         "vestnik_rows_without_event_total",
         "Rows that were written past the triggers: no session received them"
     );
+    describe_counter!(
+        "vestnik_answers_overwritten_total",
+        "Answers over which the shop's application wrote the old status"
+    );
+    describe_counter!(
+        "vestnik_shop_api_answers_total",
+        "Answers that were posted to a shop's own API, by outcome"
+    );
     describe_receipts();
     describe_limits();
 }

@@ -6,5 +6,6 @@ pub mod db;
 pub mod metrics;
 pub mod programs;
 pub mod rate_limiter;
+pub mod standard_webhook;
 pub mod table_lock;
 pub mod telemetry;

@@ -2,7 +2,6 @@
 //! Two index look-ups on `xid` suffice, however long a transaction has been open. The read locks no writer, waits for
 //! none, skips no event and repeats none.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -17,8 +16,6 @@ use crate::domain::cursor::{Epoch, Position, Snapshot};
 use crate::domain::event::{JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db::{self, Client, Rows, Statement};
-use crate::sources::Sources;
-use crate::sources::registry::Registry;
 
 /// Most events of one answer; a longer backlog is streamed, sorted by Postgres.
 pub const NEWS_EVENTS: usize = 1024;
@@ -41,6 +38,25 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("enable_bitmapscan", "off"),
     ("jit", "off"),
 ];
+
+/// The transactions that a position does not cover, and which of them are large. The first row is the snapshot.
+const OUTLINE: &str = "with recursive later (xid) as ( \
+         (select xid from vestnik.vst_event where xid >= $1 order by xid limit 1) \
+         union all \
+         select (select e.xid from vestnik.vst_event e where e.xid > later.xid order by e.xid limit 1) \
+         from later where later.xid is not null), \
+     found (xid) as ( \
+         (select xid from later where xid is not null limit $3) \
+         union all \
+         select xid from unnest($2::xid8[]) m (xid) \
+         where (select true from vestnik.vst_event e where e.xid = m.xid limit 1)) \
+     select pg_current_snapshot(), null::xid8, null::boolean \
+     union all \
+     select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
+
+/// The stores among `$1` that the transactions `$2` wrote to. A sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
+const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
+     where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
 /// The connection of the feed to the journal.
 pub struct Reader {
@@ -108,8 +124,8 @@ impl Reader {
         let news = client.prepare_cached(&format!("{select} limit $4")).await?;
         let backlog = format!("select * from ({select}) e order by snapshot is null, id");
         let backlog = client.prepare_cached(&backlog).await?;
-        let outline = client.prepare_cached(super::transaction_sizes::OUTLINE).await?;
-        let touched = client.prepare_cached(super::transaction_sizes::TOUCHED).await?;
+        let outline = client.prepare_cached(OUTLINE).await?;
+        let touched = client.prepare_cached(TOUCHED).await?;
         Ok(Self {
             client,
             news,
@@ -125,10 +141,9 @@ impl Reader {
         self.epoch
     }
 
-    /// Loads the sources that are in force. Returns the earlier ones.
-    pub async fn reload(&self, sources: &Registry) -> Result<Arc<Sources>, Error> {
-        let reloaded = timeout(READ_DEADLINE, sources.reload(&self.client)).await;
-        reloaded.map_err(|_| Error::TimedOut)?.map_err(Error::Sources)
+    /// The connection, for whoever must see what the reads see.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The position of a new feed: after all events until now.

@@ -15,25 +15,6 @@ pub const LARGE_EVENTS: i64 = 512;
 /// Most transactions of an outline.
 pub const OUTLINE_TRANSACTIONS: usize = 1024;
 
-/// The first row is the snapshot.
-pub(super) const OUTLINE: &str = "with recursive later (xid) as ( \
-         (select xid from vestnik.vst_event where xid >= $1 order by xid limit 1) \
-         union all \
-         select (select e.xid from vestnik.vst_event e where e.xid > later.xid order by e.xid limit 1) \
-         from later where later.xid is not null), \
-     found (xid) as ( \
-         (select xid from later where xid is not null limit $3) \
-         union all \
-         select xid from unnest($2::xid8[]) m (xid) \
-         where (select true from vestnik.vst_event e where e.xid = m.xid limit 1)) \
-     select pg_current_snapshot(), null::xid8, null::boolean \
-     union all \
-     select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
-
-/// A sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
-pub(super) const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
-     where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
-
 /// Whether a transaction has more than `LARGE_EVENTS` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {

@@ -20,9 +20,10 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
     let mut access = Access::default();
     let read = mapping.recorded_columns();
     grants(client, table, "select", &read, "lists are empty", &mut access).await?;
-    match &mapping.answer.function {
-        Some(function) => execute(client, function, &mut access).await?,
-        None => grants(client, table, "update", &written(mapping), "answers fail", &mut access).await?,
+    match (&mapping.answer.function, &mapping.answer.url) {
+        (Some(function), _) => execute(client, function, &mut access).await?,
+        (None, Some(_)) => {}
+        (None, None) => grants(client, table, "update", &written(mapping), "answers fail", &mut access).await?,
     }
     access.extend(row_security(client, table, mapping).await?);
     if let Some(items) = &mapping.items
@@ -118,9 +119,9 @@ pub async fn row_security(
 ) -> Result<Access, catalog::Error> {
     let select = ("r", "select", "lists are empty");
     let update = ("w", "update", "answers change nothing");
-    match mapping.answer.function {
-        Some(_) => policies(client, table, &[select]).await,
-        None => policies(client, table, &[select, update]).await,
+    match mapping.answer.has_own_words() {
+        true => policies(client, table, &[select]).await,
+        false => policies(client, table, &[select, update]).await,
     }
 }
 

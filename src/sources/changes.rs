@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::overwritten::OverwrittenAnswer;
 use super::{Beside, Source, Sources};
 use crate::domain::Subject;
 use crate::domain::event::{
-    Body, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
+    Body, EventId, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
 };
 use crate::domain::status::{Status, SubjectKind};
 
@@ -19,6 +20,7 @@ use crate::domain::status::{Status, SubjectKind};
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
     failed: HashSet<SourceId>,
+    overwritten: HashMap<EventId, OverwrittenAnswer>,
 }
 
 /// The result of a look-up for an order.
@@ -47,6 +49,11 @@ impl Lookups {
         self.failed.insert(source);
     }
 
+    /// Adds answers that were overwritten, by the last row of the write.
+    pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
+        self.overwritten = overwritten;
+    }
+
     /// The result for an order.
     pub fn get(&self, subject: &SubjectId) -> Found<'_> {
         match self.found.get(subject) {
@@ -59,7 +66,7 @@ impl Lookups {
 
 /// All writes of one transaction to one order of a store.
 #[derive(Debug)]
-struct Change<'a> {
+pub(super) struct Change<'a> {
     /// The id of the last row.
     pub last: &'a JournalEvent,
     /// The source of the row.
@@ -71,7 +78,7 @@ struct Change<'a> {
     /// The columns after the writes; `None`: the row no longer exists.
     pub after: Option<&'a str>,
     /// Who pressed a button to make the writes; `None`: nobody.
-    answer: Option<&'a str>,
+    pub answer: Option<&'a str>,
 }
 
 /// The promise of a person who changed an order with a button.
@@ -119,7 +126,11 @@ impl Sources {
                 told.previous = meaning.previous;
                 told.changed = meaning.changed;
                 told.before = meaning.before.map(Arc::new);
-                told.data = Value::Object(meaning.data).to_string();
+                let mut data = meaning.data;
+                if let Some(answer) = lookups.overwritten.get(&event.id) {
+                    data.insert("overwritten_answer".into(), answer.to_json());
+                }
+                told.data = Value::Object(data).to_string();
                 told.subject = Some(Arc::new(meaning.subject));
             }
         }
@@ -291,7 +302,7 @@ fn of_kind(kind: SubjectKind, order: EventType, booking: EventType) -> EventType
 
 /// The rows that become at most one event.
 #[derive(Debug)]
-enum Piece<'a> {
+pub(super) enum Piece<'a> {
     /// The writes of one transaction to one order.
     Change(Change<'a>),
     /// An event of the engine.
@@ -309,7 +320,7 @@ impl<'a> Piece<'a> {
 }
 
 /// Groups the rows that belong together. Each group takes the position of its last row.
-fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
+pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
     let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
     for (place, event) in events.iter().enumerate() {
@@ -380,7 +391,6 @@ fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::EventId;
     use crate::sources::fixtures::{REFERENCE, source};
     use serde_json::json;
 

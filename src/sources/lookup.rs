@@ -12,9 +12,10 @@ use tokio_postgres::types::Type;
 use super::changes::Lookups;
 use super::items::LISTED_ITEMS;
 use super::mapping::{Column, Items, ItemsRef};
+use super::overwritten::{self, OverwrittenAnswer};
 use super::sql::{ident, path_array};
 use super::{Source, Sources};
-use crate::domain::event::{JournalEvent, SourceId};
+use crate::domain::event::{EventId, JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
 
 /// Time limit for the look-ups of a source: other stores' orders wait meanwhile.
@@ -40,7 +41,32 @@ impl Lookup {
     /// Looks up the data that partners need in addition to these rows. Never fails: a failed look-up is marked, and its
     /// orders are sent without the data.
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
-        self.for_keys(sources, sources.to_look_up(events)).await
+        let mut lookups = self.for_keys(sources, sources.to_look_up(events)).await;
+        lookups.set_overwritten(self.overwritten(sources, events).await);
+        lookups
+    }
+
+    /// The answers that these rows overwrote. Never fails: without Postgres the events are sent without them.
+    pub async fn overwritten(
+        &self,
+        sources: &Sources,
+        events: &[&JournalEvent],
+    ) -> HashMap<EventId, OverwrittenAnswer> {
+        let steps = sources.steps_back(events);
+        if steps.is_empty() {
+            return HashMap::new();
+        }
+        let found = timeout(DEADLINE, async {
+            let client = self.pool.get().await?;
+            Ok::<_, QueryError>(overwritten::find(&*client, &steps).await?)
+        });
+        match found.await.unwrap_or(Err(db::Unanswered.into())) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "could not check whether the shop overwrote answers");
+                HashMap::new()
+            }
+        }
     }
 
     /// Looks up orders by their keys.

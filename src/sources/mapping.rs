@@ -187,8 +187,17 @@ pub struct Answer {
     pub minutes: Option<String>,
     /// The shop's own function, called instead of an UPDATE: (key, status, reason, minutes, by).
     pub function: Option<String>,
+    /// The address of the shop's own API, which is asked instead: it changes the order itself.
+    pub url: Option<String>,
     /// The IANA zone of timestamps without a zone.
     pub zone: String,
+}
+
+impl Answer {
+    /// Whether the shop itself makes the change: then a status needs no word in the mapping.
+    pub fn has_own_words(&self) -> bool {
+        self.function.is_some() || self.url.is_some()
+    }
 }
 
 /// The meaning of a source's columns.
@@ -296,12 +305,19 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set. A function of the shop's accepts every status.
+    /// The statuses that a person can set. A function of the shop's accepts every status, and so does its API.
     pub fn reachable(&self) -> StatusSet {
-        match self.answer.function {
-            Some(_) => StatusSet::ALL,
-            None => self.status.statuses(),
+        match self.answer.has_own_words() {
+            true => StatusSet::ALL,
+            false => self.status.statuses(),
         }
+    }
+
+    /// The address that is asked for an answer of this status; `None`: Vestnik writes the answer itself.
+    pub fn answer_url(&self, to: Status) -> Option<&str> {
+        let derived = self.derived.as_ref();
+        let has_statements = derived.is_some_and(|derived| derived.answers.iter().any(|(status, _)| *status == to));
+        self.answer.url.as_deref().filter(|_| !has_statements)
     }
 
     /// Whether data of an order must be read from another table after the commit.

@@ -14,6 +14,7 @@ pub mod json;
 pub mod list;
 pub mod lookup;
 pub mod mapping;
+pub mod overwritten;
 pub mod preview;
 pub mod propose;
 pub mod reconciler;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::{Currency, Unit};
+use crate::domain::status::Status;
 use mapping::{Column, Items, ItemsRef, Mapping, MoneyColumn};
 pub use translate::Beside;
 
@@ -68,6 +70,11 @@ impl Source {
     /// Translates a recorded row into an order or booking: `data` are its columns, a JSON object.
     pub fn translate(&self, key: &str, data: &str, beside: Beside<'_>) -> Subject {
         translate::translate(self, key, data, beside)
+    }
+
+    /// The status that people see in a recorded row; `None`: they do not see the order, or its word is not mapped.
+    pub fn status_of(&self, data: &str) -> Option<Status> {
+        translate::status_of(self, data)
     }
 
     /// The type of a whole column, as it was when the table was attached.

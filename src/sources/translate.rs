@@ -102,6 +102,22 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
     subject
 }
 
+/// The status that people see in the columns `data`; `None`: they do not see the order, or its word is not mapped.
+pub fn status_of(source: &Source, data: &str) -> Option<Status> {
+    let row = Row::read(data);
+    let word = row.text(&source.mapping.status.column)?;
+    match source.mapping.status.meaning(&word)? {
+        Meaning::Status(status) => (!is_deleted(source, &row)).then_some(status),
+        Meaning::Hidden => None,
+    }
+}
+
+fn is_deleted(source: &Source, row: &Row<'_>) -> bool {
+    let column = source.mapping.fields.deleted_at.as_ref();
+    let text = column.and_then(|column| row.text(column));
+    text.is_some_and(|text| !says_no(&text))
+}
+
 /// A recorded row, whose columns are parsed on demand.
 struct Row<'a> {
     columns: Option<Vec<(String, &'a str)>>,
@@ -235,13 +251,11 @@ fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Option<Currency> {
     }
 }
 
-/// The status and the visibility. An unmapped word counts as `pending`: the order is shown with the shop's own word,
-/// and panels ring.
+/// An unmapped word counts as `pending`: the order is shown with the shop's own word, and panels ring.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
-    let words = &source.mapping.status;
     subject.words = source.mapping.reachable();
-    let word = row.text(&words.column);
-    match word.as_deref().and_then(|word| words.meaning(word)) {
+    let word = row.text(&source.mapping.status.column);
+    match word.as_ref().and_then(|word| source.mapping.status.meaning(word)) {
         Some(Meaning::Status(status)) => subject.status = status,
         Some(Meaning::Hidden) => subject.visibility = Visibility::Hidden,
         None => {
@@ -249,11 +263,7 @@ fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
             subject.status_word = Some(word.unwrap_or_else(|| "null".to_owned()));
         }
     }
-    let deleted = source.mapping.fields.deleted_at.as_ref();
-    if deleted
-        .and_then(|column| row.text(column))
-        .is_some_and(|text| !says_no(&text))
-    {
+    if is_deleted(source, row) {
         subject.visibility = Visibility::Deleted;
     }
 }

@@ -8,14 +8,12 @@ use crate::infra::db::Pool;
 use teloxide::payloads::{AnswerCallbackQuery, AnswerCallbackQuerySetters as _};
 use teloxide::types::{CallbackQuery, CallbackQueryId, User};
 
-use super::catalog::{self, Catalog};
 use super::client::{ASK_DEADLINE, Client};
-use super::html::plain;
-use super::message::{self, Button, status_name};
+use super::message::{self, status_name};
 use super::pause;
-use super::text::inline;
 use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Pressed};
+use crate::delivery::next_message::Button;
 use crate::delivery::reopen;
 use crate::domain::status::{Status, StatusSet, SubjectKind};
 use crate::infra::db::QueryError;
@@ -23,6 +21,9 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::receipts::writer;
 use crate::sources::Sources;
 use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::plain;
+use crate::text::value::inline;
 
 /// The longest answer to a press that Telegram shows, characters.
 const ANSWER_CHARACTERS: usize = 200;
@@ -283,7 +284,7 @@ async fn change(
         way: Way::Telegram,
         step_back: Duration::ZERO,
     };
-    let changed = status_change::change_status(&bot.pool, sources, &wanted).await?;
+    let changed = status_change::change_status(&bot.pool, sources, &bot.shop_api, &wanted, ()).await?;
     if let StatusChangeOutcome::Done { .. } = &changed {
         writer::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
@@ -316,6 +317,7 @@ fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: S
             };
             (text, Some(current))
         }
+        StatusChangeOutcome::Unavailable(_) => ("pressed.shop_unavailable", None),
         StatusChangeOutcome::NoWord(_) => ("pressed.no_word", None),
         StatusChangeOutcome::Ambiguous(_) => ("pressed.ambiguous", None),
         StatusChangeOutcome::Unknown => ("pressed.unknown", None),

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::catalog::Catalog;
-use super::html::Html;
 use super::message::{field_name, payment};
-use super::text::{amount, inline, moment, said_of};
 use crate::delivery::event_view::Told;
 use crate::delivery::next_message::Style;
 use crate::domain::Subject;
 use crate::domain::subject::{Item, OrderType, Quantity};
+use crate::text::catalog::Catalog;
+use crate::text::html::Html;
+use crate::text::value::{amount, inline, moment, said_of};
 
 /// The most removed and added items that are listed.
 const ITEMS: usize = 20;
@@ -66,7 +66,7 @@ fn value(words: &Catalog, style: &Style, it: &Subject, field: &str) -> String {
         }),
         "payment" => payment(it, words),
         "total" => it.total.map(|total| amount(total, it.currency, words)),
-        "due_at" | "starts_at" => it.due_at.map(|at| moment(at, style, words)),
+        "due_at" | "starts_at" => it.due_at.map(|at| moment(at, &style.time_zone, words)),
         "promised_minutes" => it
             .promised_minutes
             .map(|minutes| words.get("time.minutes").replace("{count}", &minutes.to_string())),

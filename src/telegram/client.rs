@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use teloxide::payloads::{GetMe, GetWebhookInfo, SetMyCommands};
@@ -11,11 +10,11 @@ use teloxide::requests::Payload;
 use teloxide::types::BotCommand;
 
 use super::api::{Api, Problem};
-use super::catalog;
 use super::command::COMMANDS;
 use super::line::Line;
 use super::refusal::{Meaning, Refusal, Request};
 use crate::infra::config::Telegram;
+use crate::text::catalog;
 
 /// The deadline of requests other than messages.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
@@ -49,7 +48,7 @@ impl From<Problem> for Unreachable {
 /// The Bot API for one bot. Clones share the state of the connection.
 #[derive(Clone)]
 pub struct Client {
-    api: Api,
+    pub(super) api: Api,
     pub(super) line: Arc<Line>,
 }
 
@@ -60,11 +59,6 @@ impl Client {
             api: Api::new(settings)?,
             line: Arc::new(Line::new()),
         })
-    }
-
-    /// The bot's token.
-    pub fn token(&self) -> &SecretString {
-        self.api.token()
     }
 
     /// Sends a request, and returns the JSON of its result. Any response shows that Telegram is reached.

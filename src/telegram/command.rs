@@ -7,16 +7,16 @@ use serde::Deserialize;
 use teloxide::payloads::GetChatMember;
 use teloxide::types::{Chat, Message, MessageKind};
 
-use super::catalog::{self, Catalog};
 use super::client::ASK_DEADLINE;
 use super::digest;
-use super::html::filled;
 use super::pause;
 use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Applicant, Change, Link, Linked, Mode, Place};
 use crate::delivery::reopen;
 use crate::infra::db::QueryError;
 use crate::store::hours::{self, Span};
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::filled;
 
 /// The longest time without sound that a chat may ask for.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);

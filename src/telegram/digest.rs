@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::catalog::{self, Catalog};
-use super::html::{Html, MESSAGE_UNITS};
-use super::message::{Button, Message, status_name};
+use super::message::{Message, status_name};
 use super::note;
-use super::text::{amount, inline, moment};
 use crate::delivery::event_view::{Item as Delivered, Told};
-use crate::delivery::next_message::Style;
+use crate::delivery::next_message::{Button, Style};
 use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
 use crate::domain::status::Status;
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::{Html, MESSAGE_UNITS};
+use crate::text::value::{amount, inline, moment};
 
 /// The most buttons of one message. Telegram allows a hundred.
 const BUTTONS: usize = 96;
@@ -75,7 +75,7 @@ fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
         (kind, _) => format!("digest.{}", kind.as_str()),
     };
     let (total, number) = (total.unwrap_or_default(), inline(&it.number));
-    let time = moment(event.at, style, words);
+    let time = moment(event.at, &style.time_zone, words);
     let values = [
         ("time", time.as_str()),
         ("key", &number),

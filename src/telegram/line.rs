@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
+use crate::delivery::channel::{ChatChannel as _, Outage};
 
 /// The deadline of the probe after a failure. The lease of a send is running meanwhile.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
@@ -18,18 +19,9 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// The deadline of a probe during an outage: on a slow connection, responses are late.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// An outage: Telegram is not reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outage {
-    /// When the first probe failed.
-    pub since: Instant,
-    /// The error, without an address.
-    pub reason: String,
-}
-
 /// The state of this node's connection to Telegram.
 pub(super) struct Line {
-    outage: watch::Sender<Option<Outage>>,
+    pub(super) outage: watch::Sender<Option<Outage>>,
     /// When the newest response arrived; `None`: none has.
     answered_at: watch::Sender<Option<Instant>>,
     /// Held during a check: failures at the same moment have one cause, and need one check.
@@ -66,13 +58,8 @@ impl Line {
 }
 
 impl Client {
-    /// Watches the outage; `None`: Telegram is reached.
-    pub fn outage(&self) -> watch::Receiver<Option<Outage>> {
-        self.line.outage.subscribe()
-    }
-
     /// Waits while Telegram is not reached.
-    pub async fn until_reached(&self) {
+    pub(super) async fn until_reached(&self) {
         // The sender lives as long as `self`.
         let _ = self.outage().wait_for(Option::is_none).await;
     }
@@ -104,8 +91,7 @@ impl Client {
         is_reached
     }
 
-    /// Probes while Telegram is not reached, until the shutdown.
-    pub async fn keep_probing(&self, stop: &CancellationToken) {
+    pub(super) async fn probe_during_outages(&self, stop: &CancellationToken) {
         let mut outage = self.outage();
         loop {
             tokio::select! {

@@ -1,17 +1,17 @@
 //! The text of a message, and the buttons below it. Pure: takes a claim's work, returns text and buttons.
 
-use super::catalog::{self, Catalog};
 use super::changed::changed;
 use super::digest::digest;
-use super::html::{Html, MESSAGE_UNITS};
 use super::note;
-use super::text::{amount, in_url, inline, moment, said_of};
 use crate::delivery::event_view::Told;
-use crate::delivery::next_message::{Alarm, Escalated, Style, Work};
+use crate::delivery::next_message::{Alarm, Button, Escalated, Style, Work};
 use crate::domain::Subject as Canonical;
 use crate::domain::event::EventType;
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::{Item, OrderType, Quantity, name_of_due_at, name_of_persons};
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::{Html, MESSAGE_UNITS, filled};
+use crate::text::value::{amount, in_url, inline, moment, said_of};
 
 /// The most items of an order in a message; the panel has all of them.
 const ITEMS: usize = 100;
@@ -19,9 +19,6 @@ const ITEMS: usize = 100;
 const OMITTED_UNITS: usize = 120;
 /// The times that a person may promise when accepting, minutes.
 const MINUTES: [u16; 4] = [15, 30, 45, 60];
-
-/// A button: its label, and the data that a press sends, 64 bytes at most.
-pub type Button = (String, String);
 
 /// A message, ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,11 +82,14 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     if let Some(word) = &it.status_word {
         line(
             "message.status",
-            &[("status", &inline(word)), ("time", &moment(latest.at, style, words))],
+            &[
+                ("status", &inline(word)),
+                ("time", &moment(latest.at, &style.time_zone, words)),
+            ],
         );
     } else if it.status != Status::Pending {
         let name = status_name(words, it.kind, it.status.as_str());
-        let time = moment(latest.at, style, words);
+        let time = moment(latest.at, &style.time_zone, words);
         match by {
             Some(by) => line(
                 "message.status_by",
@@ -103,7 +103,10 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     }
     changed(&mut html, words, style, latest);
     facts(&mut html, words, style, it);
-    html.line(words.get("message.at"), &[("time", &moment(base.at, style, words))]);
+    html.line(
+        words.get("message.at"),
+        &[("time", &moment(base.at, &style.time_zone, words))],
+    );
     items(&mut html, words, it);
     Message {
         text: html.finish(),
@@ -128,7 +131,7 @@ fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     }
     if let Some(at) = it.due_at {
         let name = format!("message.{}", name_of_due_at(it.kind));
-        line(&name, &[("time", &moment(at, style, words))]);
+        line(&name, &[("time", &moment(at, &style.time_zone, words))]);
     }
     if let Some(minutes) = it.promised_minutes {
         line("message.promised", &[("minutes", &minutes.to_string())]);
@@ -315,7 +318,7 @@ fn alarm_text(style: &Style, alarm: Alarm) -> String {
         Alarm::ClearedByClosing => "alarm.cleared_closing",
     };
     let store = style.store_name.as_deref().unwrap_or(&style.store);
-    super::html::filled(words.get(name), &[("store", store)])
+    filled(words.get(name), &[("store", store)])
 }
 
 #[cfg(test)]
@@ -377,7 +380,7 @@ pub(super) mod tests {
     fn a_new_order_says_all_that_a_kitchen_needs() {
         let told = told(EventType::NewOrder, &order("pending"));
         let message = subject(&style("ru"), &told, &told, None, None);
-        let time = moment(told.at, &style("ru"), catalog::of("ru"));
+        let time = moment(told.at, &style("ru").time_zone, catalog::of("ru"));
         let expected = format!(
             "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
              💰 <b>12\u{a0}500,00\u{a0}₽</b>\n🕒 Получено: {time}\n• 2 × Пицца &amp; сыр\n   + халапеньо\n   ✎ <b>без лука</b>\n• вода"

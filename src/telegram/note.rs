@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::catalog::{self, Catalog};
-use super::html::{Html, MESSAGE_UNITS, plain};
 use super::message::{self, Message};
-use super::text::{inline, moment};
 use crate::delivery::event_view::{Item, Told};
 use crate::delivery::next_message::Escalated;
-use crate::delivery::note::{Note, Noted};
+use crate::delivery::next_message::{Note, Noted};
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::{Html, MESSAGE_UNITS, plain};
+use crate::text::value::{inline, moment};
 
 /// The longest value in a line, characters.
 const LINE_CHARACTERS: usize = 200;
@@ -40,7 +40,7 @@ fn one(html: &mut Html, words: &Catalog, noted: &Noted, item: &Item) {
             let time = item
                 .event
                 .promised_at()
-                .map(|at| moment(at, &noted.style, words))
+                .map(|at| moment(at, &noted.style.time_zone, words))
                 .unwrap_or_default();
             html.line(words.get("note.order_late"), &[("number", &number), ("time", &time)]);
         }

@@ -3,22 +3,19 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::catalog::{self, Catalog};
 use super::command::{self, Commands};
-use super::html::filled;
-use super::message::Button;
-use super::text::{inline, moment_in};
 use super::update_poller::Bot;
 use crate::delivery::chat_links::{self, Link};
+use crate::delivery::next_message::Button;
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
 use crate::store::pause;
 use crate::store::until::Until;
+use crate::text::catalog::Catalog;
+use crate::text::html::filled;
+use crate::text::value::{inline, moment};
 
 /// The offered pauses, minutes.
 const MINUTES: [u64; 3] = [15, 30, 60];
@@ -79,7 +76,7 @@ impl Commands<'_> {
 
 /// When a paused store takes orders again; `None`: it is not paused.
 pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
-    let time = moment_in(link.paused_until?, &link.time_zone, words);
+    let time = moment(link.paused_until?, &link.time_zone, words);
     let store = link.store_name.as_deref().unwrap_or(&link.store);
     Some(filled(
         words.get("pause.standing"),
@@ -139,55 +136,6 @@ async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bo
         };
     }
     Ok(is_any)
-}
-
-/// The store of a notice, with its time zone and the chat's language.
-#[derive(Debug)]
-pub struct Notice<'a> {
-    /// The store's id.
-    pub id: &'a str,
-    /// The store's display name.
-    pub store: &'a str,
-    /// The IANA name of its time zone.
-    pub time_zone: &'a str,
-    /// The code of the chat's language.
-    pub language: &'a str,
-}
-
-/// The text of `store_paused` (`is_paused`) or `store_resumed`, from the event's data.
-pub fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
-    #[derive(Default, Deserialize)]
-    struct Data {
-        until: Option<String>,
-        by: Option<String>,
-        reason: Option<String>,
-    }
-    let data: Data = serde_json::from_str(data).unwrap_or_default();
-    let words = catalog::of_store(notice.language, notice.id);
-    let by = inline(data.by.as_deref().unwrap_or_default());
-    let values = [("store", notice.store), ("by", by.as_str())];
-    if !is_paused {
-        let name = if by.is_empty() {
-            "pause.resumed"
-        } else {
-            "pause.resumed_by"
-        };
-        return filled(words.get(name), &values);
-    }
-    let until = data
-        .until
-        .and_then(|until| OffsetDateTime::parse(&until, &Rfc3339).ok());
-    let time = until
-        .map(|until| moment_in(until, notice.time_zone, words))
-        .unwrap_or_default();
-    let mut lines = vec![filled(
-        words.get("pause.paused"),
-        &[values[0], values[1], ("time", &time)],
-    )];
-    if let Some(reason) = data.reason {
-        lines.push(filled(words.get("pause.reason"), &[("reason", &inline(&reason))]));
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use teloxide::payloads::{
@@ -14,23 +15,53 @@ use teloxide::types::{
     ChatId, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, MessageId, ParseMode, ReplyParameters,
     ThreadId,
 };
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::api::Problem;
 use super::client::Client;
-use super::html;
-use super::message::{self, Button, Message};
+use super::digest;
+use super::message::{self, Message};
 use super::refusal::{Meaning, Refusal, Request};
-use crate::delivery::complete::{Block, Outcome};
-use crate::delivery::next_message::Work;
-use crate::delivery::queue::Claim;
+use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, Outcome};
+use crate::delivery::event_view::Item;
+use crate::delivery::next_message::{Button, Style, Work};
+use crate::text::html;
 
 /// Added to the pause that Telegram asks for.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
+impl Channel for Client {
+    type Message = Claim;
+    type Outcome = Outcome;
+
+    async fn send(&self, claim: &Claim, deadline: Duration) -> Outcome {
+        send(self, claim, deadline).await
+    }
+}
+
+impl ChatChannel for Client {
+    fn token(&self) -> &SecretString {
+        self.api.token()
+    }
+
+    fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        self.line.outage.subscribe()
+    }
+
+    async fn keep_probing(&self, stop: &CancellationToken) {
+        self.probe_during_outages(stop).await;
+    }
+
+    fn that_fit(style: &Style, items: Vec<Item>) -> Vec<Item> {
+        digest::that_fit(style, items)
+    }
+}
+
 /// Sends a claim's work. Starts nothing when the claim's lease might end during the send, and uses no socket after its
 /// deadline.
-pub async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
+async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     let message = as_allowed(message::render(&claim.work), claim.refusals);
     let began = Instant::now();
     if began >= claim.send_by {

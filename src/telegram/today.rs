@@ -5,17 +5,18 @@ use std::time::Duration;
 use teloxide::types::Message;
 use time::OffsetDateTime;
 
-use super::catalog::{self, Catalog};
 use super::command::Commands;
-use super::html::{Html, MESSAGE_UNITS};
-use super::message::{Button, status_name};
-use super::text::{amount, day, inline, moment_in};
+use super::message::status_name;
 use super::{digest, note};
 use crate::delivery::chat_links::Link;
+use crate::delivery::next_message::Button;
 use crate::delivery::today::{Newcomer, Today, today};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::QueryError;
 use crate::sources::zone;
+use crate::text::catalog::{self, Catalog};
+use crate::text::html::{Html, MESSAGE_UNITS};
+use crate::text::value::{amount, day, inline, moment};
 
 /// The room for the line that counts the missing orders, UTF-16 units.
 const MORE_UNITS: usize = 60;
@@ -143,7 +144,7 @@ fn line(html: &mut Html, words: &Catalog, today: &Today, newcomer: &Newcomer) {
         (Some(word), _) => inline(word),
         (None, Some(status)) => status_name(words, it.kind, status.as_str()).to_owned(),
     };
-    let time = moment_in(newcomer.at, &today.time_zone, words);
+    let time = moment(newcomer.at, &today.time_zone, words);
     let total = it.total.map(|total| amount(total, it.currency, words));
     let name = match (it.kind, &total) {
         (SubjectKind::Booking, _) => "today.line_booking",

@@ -19,10 +19,12 @@ use super::callback_query::{self, Answers};
 use super::client::{Client, Unreachable};
 use super::refusal::{Meaning, Request};
 use super::updates::Updates;
+use crate::delivery::channel::ChatChannel as _;
 use crate::delivery::shared_bot::{self, Lease, Update};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{Pool, QueryError};
 use crate::sources::registry::Registry;
+use crate::sources::status_change::ShopApi;
 
 /// How long Telegram keeps a poll open without updates, seconds.
 const POLL_S: u32 = 10;
@@ -64,6 +66,8 @@ pub struct Bot {
     pub node: String,
     /// Wakes the worker: there is something to send.
     pub planned: Arc<Notify>,
+    /// Asks the shops' own APIs to change a status.
+    pub shop_api: Arc<ShopApi>,
     /// Answers presses of buttons.
     pub(super) answers: Answers,
     /// The bot's name, as soon as Telegram has reported it.
@@ -117,7 +121,14 @@ struct Memory {
 
 impl Bot {
     /// The update poller of this node.
-    pub fn new(pool: Pool, client: Client, sources: Arc<Registry>, node: String, planned: Arc<Notify>) -> Self {
+    pub fn new(
+        pool: Pool,
+        client: Client,
+        sources: Arc<Registry>,
+        node: String,
+        planned: Arc<Notify>,
+        shop_api: Arc<ShopApi>,
+    ) -> Self {
         Self {
             answers: Answers::new(client.clone()),
             pool,
@@ -125,6 +136,7 @@ impl Bot {
             sources,
             node,
             planned,
+            shop_api,
             name: OnceLock::new(),
         }
     }

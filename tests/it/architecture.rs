@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 7] = [
     &["main", "cli", "command"],
     &["engine", "doctor"],
-    &["http"],
-    &["fanout", "delivery", "telegram", "feed"],
+    &["http", "telegram"],
+    &["fanout", "delivery", "feed"],
     &[
-        "receipts", "sources", "journal", "token", "store", "migrate", "embedded",
+        "receipts", "sources", "journal", "token", "store", "text", "migrate", "embedded",
     ],
     &["infra"],
     &["domain"],

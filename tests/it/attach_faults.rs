@@ -12,7 +12,7 @@ use vestnik::sources::attach::{self, Attached, Error, Options};
 use vestnik::sources::catalog::Table;
 use vestnik::sources::health;
 use vestnik::sources::propose::{Proposal, propose};
-use vestnik::sources::status_change::{StatusChange, StatusChangeOutcome, Way, change_status};
+use vestnik::sources::status_change::{ShopApi, StatusChange, StatusChangeOutcome, Way, change_status};
 use vestnik::token::Stores;
 
 use crate::support::app::App;
@@ -89,7 +89,9 @@ async fn answer(database: &Database, key: &str, to: Status) -> Result<StatusChan
         way: Way::Panel,
         step_back: Duration::ZERO,
     };
-    change_status(&pool, &sources, &change).await
+    let config = database.config();
+    let shop_api = ShopApi::new(config.webhook, &config.answers).unwrap();
+    change_status(&pool, &sources, &shop_api, &change, ()).await
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use vestnik::infra::config::Config;
 use vestnik::sources::Sources;
 use vestnik::sources::changes::Lookups;
 use vestnik::sources::lookup::Lookup;
+use vestnik::sources::status_change::ShopApi;
 use vestnik::token::{Grant, Scope, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
@@ -90,6 +91,7 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     let hub = Arc::new(Hub {
         sources: Arc::default(),
         lookup: Arc::new(Lookup::new(pool.clone())),
+        shop_api: Arc::new(ShopApi::new(config.webhook, &config.answers).unwrap()),
         presence: Arc::default(),
         recorder: vestnik::receipts::writer::recorder().0,
         router: Arc::clone(router),

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use vestnik::delivery::complete::{self, Outcome, Settled};
+use vestnik::delivery::channel::ChatChannel;
+use vestnik::delivery::channel::Outcome;
+use vestnik::delivery::choice::DigestRule;
+use vestnik::delivery::complete::{self, Settled};
 use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
 use vestnik::journal;
@@ -320,7 +323,10 @@ fn rules(token: &str) -> Rules {
     Rules {
         lease: Duration::from_secs(30),
         deadline: Duration::from_secs(10),
-        digest_threshold: 30,
+        digest: DigestRule {
+            threshold: 30,
+            that_fit: <vestnik::telegram::Client as ChatChannel>::that_fit,
+        },
         idle: Duration::from_secs(1),
         bot: sha2::Sha256::digest(token).into(),
         node: "here".into(),

@@ -2,10 +2,11 @@
 //! has a system's tables and what its application writes; `truth.sql` says in plain SQL what a panel must show. After each
 //! transaction the lists are what the truth says, and the events are what has changed in it.
 
-mod answers;
+pub mod answers;
 mod attaching;
 mod faults;
-mod shop;
+pub mod shop;
+mod shop_api;
 mod truth;
 
 use shop::Shop;

@@ -31,6 +31,7 @@ mod notify_suppression;
 mod openapi;
 mod oracle;
 mod outage;
+mod overwritten;
 mod panel;
 mod panel_files;
 mod pause;

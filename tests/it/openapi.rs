@@ -325,6 +325,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     let mut seen = tour.seen;
     seen.extend(without_a_database(&document, &app).await);
     seen.extend(too_often(&document).await);
+    seen.extend(while_the_shop_is_down(&document).await);
     let missing: Vec<_> = document
         .promised()
         .into_iter()
@@ -401,6 +402,36 @@ async fn too_slow(tour: &mut Tour<'_>) {
 }
 
 /// Every address refuses who asks too often.
+/// A shop whose own API answers nobody.
+async fn while_the_shop_is_down(document: &Document) -> BTreeSet<(String, String, u16)> {
+    let app = App::start_with(|config| {
+        config.webhook.allow_private = true;
+        config.answers.secrets = vec!["0123456789abcdef".to_owned().into()];
+    })
+    .await;
+    for kind in ["order", "booking"] {
+        let mapping = format!(
+            "table = 'public.{kind}s'\nkind = '{kind}'\nkey = 'id'\nstore = 'store_id'\n\
+             status = {{ column = 'status', pending = ['pending'] }}\nanswer = {{ url = 'http://127.0.0.1:1/' }}"
+        );
+        app.database.attach(&mapping).await;
+    }
+    fill(&app).await;
+    let mut tour = Tour {
+        document,
+        server: app.engine.address(),
+        bearer: format!("Bearer {}", app.token),
+        seen: BTreeSet::new(),
+    };
+    for noun in ["orders", "bookings"] {
+        let template = format!("/api/partner/stores/{{store}}/{noun}/{{id}}/status");
+        let path = format!("/api/partner/stores/7/{noun}/1/status");
+        tour.go("POST", &template, &path, 504, Some(json!({"status": "preparing"})))
+            .await;
+    }
+    tour.seen
+}
+
 async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
     let app = App::start_with(|config| config.http.requests_per_token = 1).await;
     let bearer = format!("Bearer {}", app.token);

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use vestnik::domain::event::StoreId;
 use vestnik::domain::status::{Status, SubjectKind};
+use vestnik::infra::config::Config;
 use vestnik::infra::db;
 use vestnik::infra::db::Pool;
 use vestnik::sources::Sources;
 use vestnik::sources::status_change::{
-    CurrentStatus, StatusChange, StatusChangeOutcome, Way, change_status, current_status,
+    CurrentStatus, ShopApi, StatusChange, StatusChangeOutcome, Way, change_status, current_status,
 };
 
 use crate::support::db::{Database, until};
@@ -62,8 +63,16 @@ impl Shop {
     }
 
     async fn change(&self, change: &StatusChange<'_>) -> StatusChangeOutcome {
-        change_status(&self.pool, &self.sources, change).await.unwrap()
+        change_status(&self.pool, &self.sources, &shop_api(), change, ())
+            .await
+            .unwrap()
     }
+}
+
+/// No shop here has one.
+fn shop_api() -> ShopApi {
+    let config = Config::default();
+    ShopApi::new(config.webhook, &config.answers).unwrap()
 }
 
 fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> StatusChange<'a> {
@@ -208,7 +217,7 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
         let presses = names.map(|by| {
             let (pool, sources, store, key) = (shop.pool.clone(), shop.sources.clone(), store.clone(), key.clone());
             tokio::spawn(async move {
-                change_status(&pool, &sources, &change(&store, &key, to, by))
+                change_status(&pool, &sources, &shop_api(), &change(&store, &key, to, by), ())
                     .await
                     .unwrap()
             })
@@ -251,9 +260,15 @@ async fn a_row_that_the_shop_holds_is_not_waited_for_for_ever() {
         .batch_execute("begin; select from orders where id = 1 for update")
         .await
         .unwrap();
-    let error = change_status(&shop.pool, &shop.sources, &change(&store, "1", "preparing", "Anna"))
-        .await
-        .unwrap_err();
+    let error = change_status(
+        &shop.pool,
+        &shop.sources,
+        &shop_api(),
+        &change(&store, "1", "preparing", "Anna"),
+        (),
+    )
+    .await
+    .unwrap_err();
     assert!(!error.is_transient(), "it is said at once, not tried again: {error}");
     client.batch_execute("commit").await.unwrap();
     assert_eq!(

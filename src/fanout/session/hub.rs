@@ -8,6 +8,7 @@ use crate::infra::db::{Pool, Reads, Turns};
 use crate::receipts::writer::Recorder;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
+use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
 use crate::token::Tokens;
 
@@ -23,6 +24,8 @@ pub struct Hub {
     pub reads: Reads,
     /// Limits each store's concurrent status changes.
     pub changes: Turns,
+    /// Asks the shops' own APIs to change a status.
+    pub shop_api: Arc<ShopApi>,
     /// Looks tokens up.
     pub tokens: Arc<Tokens>,
     /// Time between two pings.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use toml::{Table, Value};
 
-use super::{Answers, Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema, Webhook};
+use super::{Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, ShopSchema, Webhook};
 use crate::infra::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
@@ -329,9 +329,7 @@ impl Reading {
             webhook: Webhook {
                 allow_private: self.truth("webhook.allow_private"),
             },
-            answers: Answers {
-                step_back: Duration::from_secs(60 * self.number("answers.step_back_minutes", 0..=1440)),
-            },
+            answers: self.answers(),
             log: Log {
                 filter: self
                     .get(

@@ -1,5 +1,6 @@
 //! The settings: `vestnik.default.toml`, then a file, then the environment, then flags. `load` reads and checks them.
 
+mod answers;
 mod databases;
 mod http;
 mod jwt;
@@ -195,6 +196,8 @@ pub struct Session {
 pub struct Answers {
     /// How long after a status change a person may undo it.
     pub step_back: Duration,
+    /// Sign what is posted to the shops' own APIs; empty: nothing is posted.
+    pub secrets: Vec<SecretString>,
 }
 
 /// The durable sends.

@@ -51,7 +51,7 @@ impl Reading {
     }
 
     /// A secret text that is never shown. Empty: none.
-    fn secret(&mut self, name: &str, is_good: impl Fn(&str) -> bool, allowed: &str) -> String {
+    pub(super) fn secret(&mut self, name: &str, is_good: impl Fn(&str) -> bool, allowed: &str) -> String {
         let Some((value, place)) = self.values.get(name).cloned() else {
             return String::new();
         };

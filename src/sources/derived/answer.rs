@@ -53,6 +53,26 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
+/// Publishes an answer that the shop's own API took: what the shop made of it, or the answer itself until the shop's
+/// status changes. Publishes nothing if the order no longer has the status `from`: the projector was first.
+pub(in crate::sources) async fn taken(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    from: &str,
+    change: &StatusChange<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    let keys = [change.key.to_owned()];
+    let known = Known::lock(transaction, source, &keys).await?;
+    if known.status(change.key, change.store.as_str()) != Some(from) {
+        return Ok(());
+    }
+    let said = derive(transaction, source, derived, &keys).await?;
+    let telling = Telling::Taken(change.store.as_str(), change.to);
+    tell(transaction, source, derived, known, said, telling).await?;
+    Ok(())
+}
+
 /// Rewrites a statement so that it returns the rows that it changed.
 fn with_rows(sql: &str) -> String {
     let sql = sql.trim().trim_end_matches(';');

@@ -28,7 +28,7 @@ use crate::domain::event::SourceId;
 use crate::domain::money::Unit;
 use crate::domain::status::{Status, SubjectKind};
 
-pub(super) use answer::answer;
+pub(super) use answer::{answer, taken};
 pub use check::{Checked, check};
 pub(super) use install::{drop_sql, install, install_sql};
 pub use preview::newest;
@@ -101,7 +101,7 @@ pub struct Watch {
 
 impl Derived {
     /// The meaning of the columns of the engine's own table, as an ordinary mapping.
-    pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>) -> Mapping {
+    pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>, url: Option<String>) -> Mapping {
         let has = |field: &str| self.fields.iter().any(|(known, _)| *known == field);
         let column = |field: &str| has(field).then(|| value(field));
         let columns = |field: &str| column(field).into_iter().collect::<Vec<_>>();
@@ -174,6 +174,7 @@ impl Derived {
             extra: extra.collect(),
             answer: Answer {
                 zone: self.zone.clone(),
+                url,
                 ..Answer::default()
             },
             details: None,

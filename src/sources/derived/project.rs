@@ -28,6 +28,8 @@ pub(super) enum Telling<'a> {
     /// Everybody, about an answer that a person of this store gave. If the shop's status differs, the answer is shown
     /// instead.
     Answer(&'a str, Status),
+    /// The same, about an answer that the shop's own API took. If the shop's status has moved on, that one is shown.
+    Taken(&'a str, Status),
 }
 
 /// An order of one store, as the expressions define it now.
@@ -254,8 +256,10 @@ fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling
         .as_ref()
         .filter(|before| before.answered_over.as_ref() == Some(&said.status))
         .map(|before| before.status.clone());
+    let stays = before.as_ref().is_some_and(|before| before.shop_status == said.status);
     let shown = match telling {
         Telling::Answer(store, to) if store == said.store => to.as_str().to_owned(),
+        Telling::Taken(store, to) if store == said.store && stays => to.as_str().to_owned(),
         _ => kept.unwrap_or_else(|| said.status.clone()),
     };
     let answered_over = (shown != said.status).then(|| said.status.clone());

@@ -99,9 +99,12 @@ pub(super) async fn put(
 }
 
 async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
-    // A transaction that is denied NOTIFY must have written first, so the sub-select comes first.
-    const APPEND: &str = "insert into vestnik.vst_event (source, store_id, key, type, data, old) \
-         select $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json \
+    // A transaction that is denied NOTIFY must have written first, so the sub-select comes first. The projector may publish
+    // what the shop's API has made of an answer before the API has replied.
+    const APPEND: &str = "insert into vestnik.vst_event (source, store_id, key, type, data, old, answer) \
+         select $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
+             case when $7 then (select r.answer from vestnik.vst_answer_request r where r.source = $1 and r.key = e.key \
+                 and r.store_id = e.store_id and r.until > clock_timestamp() and r.status = e.data::json ->> 'status') end \
          from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) with ordinality e (store_id, key, type, data, old, place) \
          order by place";
     if events.is_empty() {
@@ -110,13 +113,14 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
     let column = |of: fn(&Event) -> &str| events.iter().map(of).collect::<Vec<&str>>();
     let old: Vec<Option<&str>> = events.iter().map(|event| event.old.as_deref()).collect();
     let statement = transaction.prepare_cached(APPEND).await?;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] = [
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
         &source.id.0,
         &column(|event| &event.store),
         &column(|event| &event.key),
         &column(|event| event.kind),
         &column(|event| &event.data),
         &old,
+        &source.mapping.answer.url.is_some(),
     ];
     transaction.execute(&statement, &parameters).await?;
     transaction.execute("select vestnik.vst_notify()", &[]).await?;

@@ -273,7 +273,19 @@ fn extra(mut section: Section<'_>) -> Vec<(String, Column)> {
 }
 
 fn answer(mut section: Section<'_>, usual_zone: &str) -> Answer {
+    let url = section.address("url");
+    let written = ["function", "updated_at", "accepted_at"];
+    if let Some(other) = written
+        .iter()
+        .find(|other| url.is_some() && section.table.contains_key(**other))
+    {
+        section.problem(
+            "url",
+            format!("stands beside `{other}`: where the shop's API is asked, nothing is written"),
+        );
+    }
     let answer = Answer {
+        url,
         updated_at: section.text("updated_at"),
         accepted_at: section.text("accepted_at"),
         reason: section.text("reason"),

@@ -5,6 +5,7 @@ use toml::{Table, Value};
 
 use super::Column;
 use crate::domain::money::Unit;
+use crate::infra::standard_webhook::address;
 use crate::sources::zone;
 
 /// Maximum number of differing letters for a suggested key.
@@ -68,6 +69,19 @@ impl<'p> Section<'p> {
             Value::String(text) if !text.trim().is_empty() => Some(text),
             _ => {
                 self.problem(key, "is a text that is not empty");
+                None
+            }
+        }
+    }
+
+    /// A web address.
+    pub(super) fn address(&mut self, key: &'static str) -> Option<String> {
+        let text = self.text(key)?;
+        // Whether a private address is allowed is a setting, which `source check` and each request regard.
+        match address::check(&text, true) {
+            Ok(_) => Some(text),
+            Err(refused) => {
+                self.problem(key, refused.to_string());
                 None
             }
         }

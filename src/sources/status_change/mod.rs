@@ -3,6 +3,7 @@
 //! succeeds.
 
 mod promise;
+mod shop_api;
 mod standing;
 mod write;
 
@@ -21,6 +22,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 use crate::token::TokenId;
+use shop_api::Ask;
+pub use shop_api::ShopApi;
 use standing::{Standing, find};
 use write::{call, note, update};
 
@@ -97,8 +100,10 @@ pub enum StatusChangeOutcome {
         /// The shop's error message; `None`: it has no message for people.
         message: Option<String>,
     },
-    /// The role of `vestnik serve` lacks a right. Only the operator can correct this.
+    /// The role of `vestnik serve` lacks a right, or the shop's API a setting. Only the operator can correct this.
     Denied(CurrentStatus),
+    /// The shop's API did not reply in time, or with an error of its own. Nothing is known to have changed.
+    Unavailable(CurrentStatus),
     /// The shop has no word for this status.
     NoWord(CurrentStatus),
     /// Several sources have an order with this key: the request must name one.
@@ -127,12 +132,38 @@ pub struct CurrentStatus {
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// Changes the status if the step is allowed from the present status and the shop's own table accepts it.
-pub async fn change_status(
+/// What the database has said to a request.
+enum Step {
+    /// It is decided.
+    Over(StatusChangeOutcome),
+    /// The shop's API decides. The order is reserved for this request.
+    Ask(Box<Ask>),
+}
+
+impl From<StatusChangeOutcome> for Step {
+    fn from(outcome: StatusChangeOutcome) -> Self {
+        Self::Over(outcome)
+    }
+}
+
+/// Changes the status if the step is allowed from the present status and the shop accepts it: its table, or its API.
+/// `turn` is dropped before the API is asked: no other request to the database waits for a shop.
+pub async fn change_status<T>(
     pool: &Pool,
     sources: &Sources,
+    shop_api: &ShopApi,
     change: &StatusChange<'_>,
+    turn: T,
 ) -> Result<StatusChangeOutcome, QueryError> {
+    let ask = match begin(pool, sources, change).await? {
+        Step::Over(outcome) => return Ok(outcome),
+        Step::Ask(ask) => ask,
+    };
+    drop(turn);
+    shop_api.answer(pool, sources, change, *ask).await
+}
+
+async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Result<Step, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
@@ -148,15 +179,15 @@ pub async fn change_status(
         .await?;
         if found.len() > 1 {
             let names = found.iter().map(|standing| standing.source.name.to_string()).collect();
-            return Ok(StatusChangeOutcome::Ambiguous(names));
+            return Ok(StatusChangeOutcome::Ambiguous(names).into());
         }
         let Some(standing) = found.pop() else {
-            return Ok(StatusChangeOutcome::Unknown);
+            return Ok(StatusChangeOutcome::Unknown.into());
         };
         let applied = match apply(&mut transaction, sources, &standing, change).await {
             // A constraint of the shop may be checked only at commit.
-            Ok(outcome @ StatusChangeOutcome::Done { .. }) => {
-                transaction.commit().await.map(|()| outcome).map_err(QueryError::from)
+            Ok(step @ (Step::Over(StatusChangeOutcome::Done { .. }) | Step::Ask(_))) => {
+                transaction.commit().await.map(|()| step).map_err(QueryError::from)
             }
             Ok(outcome) => transaction.rollback().await.map(|()| outcome).map_err(QueryError::from),
             Err(error) => {
@@ -167,14 +198,14 @@ pub async fn change_status(
         match applied {
             Err(QueryError::Postgres(error)) if is_denied(&error) => {
                 report_denied(&*client, standing.source, &error).await;
-                Ok(StatusChangeOutcome::Denied(standing.current()))
+                Ok(StatusChangeOutcome::Denied(standing.current()).into())
             }
             Err(QueryError::Postgres(error)) if is_refusal(&error) => {
                 tracing::info!(
                     error = db::reason(&error),
                     "the shop's table refused a change of status"
                 );
-                Ok(refused(&standing, &error))
+                Ok(refused(&standing, &error).into())
             }
             applied => applied,
         }
@@ -256,33 +287,39 @@ async fn apply(
     sources: &Sources,
     standing: &Standing<'_>,
     change: &StatusChange<'_>,
-) -> Result<StatusChangeOutcome, QueryError> {
+) -> Result<Step, QueryError> {
     let (now, to) = (standing.subject.status, change.to);
     if standing.subject.visible_status().is_none() {
-        return Ok(StatusChangeOutcome::Unknown);
+        return Ok(StatusChangeOutcome::Unknown.into());
     }
     if promise::is_promise(standing, change) {
-        return promise::promise(transaction, standing, change).await;
+        return match standing.source.mapping.answer_url(to) {
+            Some(url) => shop_api::reserve(transaction, sources, standing, url, None, change).await,
+            None => Ok(promise::promise(transaction, standing, change).await?.into()),
+        };
     }
     if now == to && standing.subject.status_word.is_none() {
-        return Ok(StatusChangeOutcome::Already(standing.current()));
+        return Ok(StatusChangeOutcome::Already(standing.current()).into());
     }
     let expected = change.from.is_none_or(|from| from == now);
     let may = expected
         && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
     let mapping = &standing.source.mapping;
-    // A function of the shop may accept a status that has no word.
-    let usual = mapping.answer.function.as_ref().map(|_| to.as_str());
+    // The shop itself may accept a status that has no word.
+    let usual = mapping.answer.has_own_words().then(|| to.as_str());
     let word = mapping.status.word_of(to).or(usual);
     let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
     let Some(word) = word.filter(|_| may) else {
         let current = standing.current();
         return Ok(if lacks_word {
-            StatusChangeOutcome::NoWord(current)
+            StatusChangeOutcome::NoWord(current).into()
         } else {
-            StatusChangeOutcome::NotAllowed(current)
+            StatusChangeOutcome::NotAllowed(current).into()
         });
     };
+    if let Some(url) = mapping.answer_url(to) {
+        return shop_api::reserve(transaction, sources, standing, url, Some(word), change).await;
+    }
     let changed = match (&mapping.derived, &mapping.answer.function) {
         (Some(derived), _) => {
             let from = standing.word.as_deref().unwrap_or_default();
@@ -292,13 +329,11 @@ async fn apply(
         (None, None) => update(transaction, standing, word, change).await?,
     };
     if !changed {
-        return nothing_changed(transaction, sources, standing, change).await;
+        return Ok(nothing_changed(transaction, sources, standing, change).await?.into());
     }
-    note(transaction, standing, change).await?;
-    Ok(StatusChangeOutcome::Done {
-        source: standing.source.name.to_string(),
-        previous: now,
-    })
+    note(transaction, standing.source, now, change).await?;
+    let source = standing.source.name.to_string();
+    Ok(StatusChangeOutcome::Done { source, previous: now }.into())
 }
 
 /// Finds why no row was changed: somebody else was first, or the shop rejected the change with row level security or

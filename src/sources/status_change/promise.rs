@@ -8,6 +8,7 @@ use super::write::{call, note, update};
 use super::{SCANNED_EVENTS, StatusChange, StatusChangeOutcome};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
+use crate::sources::Source;
 
 /// Whether the request is a new promise and not a change of status. A second acceptance names another `from`, or none.
 pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
@@ -39,8 +40,8 @@ pub async fn promise(
             message: None,
         });
     }
-    if note(transaction, standing, change).await? == 0 {
-        append(transaction, standing, change).await?;
+    if note(transaction, standing.source, Status::Preparing, change).await? == 0 {
+        append(transaction, standing.source, change).await?;
     }
     Ok(StatusChangeOutcome::Done {
         source: standing.source.name.to_string(),
@@ -49,9 +50,9 @@ pub async fn promise(
 }
 
 /// Appends an event with the last recorded row: the shop's row has no column for the promise, so no trigger has fired.
-async fn append(
+pub async fn append(
     transaction: &Transaction<'_>,
-    standing: &Standing<'_>,
+    source: &Source,
     change: &StatusChange<'_>,
 ) -> Result<(), tokio_postgres::Error> {
     const APPEND: &str = "with newest as (select source, store_id, key, type, data from vestnik.vst_event \
@@ -65,7 +66,7 @@ async fn append(
         .query_typed(
             APPEND,
             &[
-                (&standing.source.id.0, Type::INT4),
+                (&source.id.0, Type::INT4),
                 (&change.key, Type::TEXT),
                 (&change.store.as_str(), Type::TEXT),
                 (&answer.as_bytes(), Type::BYTEA),

@@ -7,6 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::StatusChange;
 use super::standing::{AnswerColumn, Standing, store_is};
 use crate::domain::status::Status;
+use crate::sources::Source;
 use crate::sources::sql::{ident, literal, path_array, value_text};
 
 /// Writes the shop's word if the status is unchanged. Returns whether a row was changed.
@@ -111,31 +112,38 @@ pub async fn call(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
+/// What an event says of the answer that made it.
+pub fn answer_json(change: &StatusChange<'_>) -> String {
+    json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string()
+}
+
 /// Saves the person, for people who press later, and in the events of this change. Returns the number of events.
 pub async fn note(
     transaction: &Transaction<'_>,
-    standing: &Standing<'_>,
+    source: &Source,
+    previous: Status,
     change: &StatusChange<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
     const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, way, by_whom, minutes, token_id) \
          values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9)";
     const ANNOTATE: &str = "update vestnik.vst_event set answer = vestnik.vst_storable($4)::json \
          where xid = pg_current_xact_id() and source = $1 and key = $2 and store_id = $3 and type in ('insert', 'update') returning id";
-    let (source, store, by) = (standing.source.id.0, change.store.as_str(), change.by.as_bytes());
+    let becomes = source.mapping.status.becomes(change.to);
+    let (source, store, by) = (source.id.0, change.store.as_str(), change.by.as_bytes());
     let token = change.token.map(|token| token.0);
     let noted: [(&(dyn ToSql + Sync), Type); 9] = [
         (&source, Type::INT4),
         (&change.key, Type::TEXT),
         (&store, Type::TEXT),
-        (&standing.subject.status.as_str(), Type::TEXT),
-        (&standing.source.mapping.status.becomes(change.to).as_str(), Type::TEXT),
+        (&previous.as_str(), Type::TEXT),
+        (&becomes.as_str(), Type::TEXT),
         (&change.way.as_str(), Type::TEXT),
         (&by, Type::BYTEA),
         (&change.minutes, Type::INT4),
         (&token, Type::INT8),
     ];
     transaction.query_typed(NOTE, &noted).await?;
-    let answer = json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string();
+    let answer = answer_json(change);
     let annotated: [(&(dyn ToSql + Sync), Type); 4] = [
         (&source, Type::INT4),
         (&change.key, Type::TEXT),

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::shop::{Shop, mapping};
 
-const ORDER: &str = "begin; \
+pub const ORDER: &str = "begin; \
     insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
         values ('R1', 'complete', 'placed', 'USD', 1, now(), 'paid', 'ready', 19.00, now(), now()); \
     insert into spree_line_items (variant_id, order_id, quantity, price, currency, created_at, updated_at) values (1, 1, 2, 9.50, 'USD', now(), now()); \
     commit";
-const STATUS: &str = "/api/partner/stores/1/orders/1/status";
+pub const STATUS: &str = "/api/partner/stores/1/orders/1/status";
 
 /// A store of Spree with one order that came a moment ago.
 async fn spree() -> Shop {
@@ -18,7 +18,7 @@ async fn spree() -> Shop {
     shop
 }
 
-async fn shown(shop: &Shop) -> Value {
+pub async fn shown(shop: &Shop) -> Value {
     shop.list("1").await.remove(0)
 }
 
@@ -128,7 +128,7 @@ async fn a_store_of_several_answers_for_itself() {
     assert_eq!(shop.list("restaurant:2").await[0]["status"], "pending");
 }
 
-const TICKET: &str = "begin; \
+pub const TICKET: &str = "begin; \
     insert into pretixbase_order (code, status, valid_if_pending, testmode, organizer_id, event_id, secret, datetime, expires, total, comment, \
         checkin_attention, expiry_reminder_sent, download_reminder_sent, api_meta, last_modified, require_approval, sales_channel_id, email_known_to_work, invoice_dirty) \
         values ('FZ3KQ', 'n', false, false, 1, 1, 's1', now(), now(), 25, '', false, false, false, '{}', now(), true, 1, false, false); \

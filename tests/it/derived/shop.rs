@@ -70,6 +70,16 @@ pub fn parts(system: &str) -> (String, String) {
 impl Shop {
     /// Opens it, with its tables still empty of orders.
     pub async fn open(system: &str, isolation: &str) -> Self {
+        Self::open_as(system, isolation, &mapping(system), |_| ()).await
+    }
+
+    /// Opens it with another mapping and other settings.
+    pub async fn open_as(
+        system: &str,
+        isolation: &str,
+        mapping: &str,
+        change: impl FnOnce(&mut vestnik::infra::config::Config),
+    ) -> Self {
         let database = Database::fresh().await;
         let writer = database.client().await;
         writer.batch_execute(&parts(system).0).await.unwrap();
@@ -77,8 +87,8 @@ impl Shop {
             .batch_execute(&format!("set default_transaction_isolation = '{isolation}'"))
             .await
             .unwrap();
-        database.attach(&mapping(system)).await;
-        let app = App::start_on(database, |_| ()).await;
+        database.attach(mapping).await;
+        let app = App::start_on(database, change).await;
         let mut panels = BTreeMap::new();
         for store in stores(system) {
             panels.insert((*store).to_owned(), app.panel(store, None).await.live().await);

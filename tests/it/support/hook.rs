@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use vestnik::infra::db::Client;
 
 use super::app::PATIENCE;
 
@@ -14,6 +15,8 @@ use super::app::PATIENCE;
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
     Status(u16),
+    /// With this body.
+    Says(u16, &'static str),
     /// None ever comes.
     Silence,
 }
@@ -38,14 +41,23 @@ pub struct Hook {
 impl Hook {
     /// Answers with these, in order, and then with 204.
     pub async fn start(answers: &[Answer]) -> Self {
+        Self::begin(answers, None).await
+    }
+
+    /// A shop's API, which writes so before it answers.
+    pub async fn that_writes(answers: &[Answer], client: Client, sql: &str) -> Self {
+        Self::begin(answers, Some(Arc::new((client, sql.to_owned())))).await
+    }
+
+    async fn begin(answers: &[Answer], writes: Option<Arc<(Client, String)>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answers = Arc::new(Mutex::new(answers.iter().copied().rev().collect::<Vec<_>>()));
         let (came, posts) = watch::channel(Vec::new());
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (answers, came) = (Arc::clone(&answers), came.clone());
-                tokio::spawn(async move { take(socket, &answers, &came).await });
+                let (answers, came, writes) = (Arc::clone(&answers), came.clone(), writes.clone());
+                tokio::spawn(async move { take(socket, &answers, &came, writes.as_deref()).await });
             }
         });
         Self { address, posts }
@@ -68,7 +80,12 @@ impl Hook {
     }
 }
 
-async fn take(mut socket: TcpStream, answers: &Mutex<Vec<Answer>>, came: &watch::Sender<Vec<Post>>) {
+async fn take(
+    mut socket: TcpStream,
+    answers: &Mutex<Vec<Answer>>,
+    came: &watch::Sender<Vec<Post>>,
+    writes: Option<&(Client, String)>,
+) {
     let mut read = Vec::new();
     let (head, length) = loop {
         let text = String::from_utf8_lossy(&read).into_owned();
@@ -93,13 +110,17 @@ async fn take(mut socket: TcpStream, answers: &Mutex<Vec<Answer>>, came: &watch:
     };
     let answer = answers.lock().unwrap().pop().unwrap_or(Answer::Status(204));
     came.send_modify(|posts| posts.push(post));
-    match answer {
-        Answer::Status(status) => {
-            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            let _ = socket.write_all(answer.as_bytes()).await;
-        }
+    let (status, body) = match answer {
+        Answer::Status(status) => (status, ""),
+        Answer::Says(status, body) => (status, body),
         Answer::Silence => std::future::pending().await,
+    };
+    if let Some((client, sql)) = writes.filter(|_| status < 300) {
+        client.batch_execute(sql).await.unwrap();
     }
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    let _ = socket.write_all(answer.as_bytes()).await;
 }
 
 fn header(head: &str, name: &str) -> String {

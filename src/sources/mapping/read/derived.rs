@@ -20,7 +20,7 @@ pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let kind = kind(top);
     let name = top.text("name");
     let key = top.required("key", "the column of the row's key");
-    let answers = answers(top);
+    let (answers, url) = answers(top);
     let mut section = top.below("derived")?;
     let from = section.text("from").unwrap_or_default();
     let zone = section.zone(USUAL_ZONE);
@@ -53,7 +53,7 @@ pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
         watch,
         answers,
     };
-    Some(derived.mapping(table?, kind?, name))
+    Some(derived.mapping(table?, kind?, name, url))
 }
 
 fn wait(section: &mut Section<'_>) -> Duration {
@@ -123,11 +123,12 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
     watched
 }
 
-/// The statements of `[answer]` by status: one statement, or a list.
-fn answers(top: &mut Section<'_>) -> Vec<(Status, Vec<String>)> {
+/// What `[answer]` says: the statements of each status, one or a list, and the address of the shop's API.
+fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>) {
     let Some(mut section) = top.below("answer") else {
-        return Vec::new();
+        return (Vec::new(), None);
     };
+    let url = section.address("url");
     let mut answers = Vec::new();
     for status in Status::ALL {
         let statements = match section.take(status.as_str()) {
@@ -144,5 +145,5 @@ fn answers(top: &mut Section<'_>) -> Vec<(Status, Vec<String>)> {
         }
     }
     section.finish();
-    answers
+    (answers, url)
 }

@@ -5,7 +5,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use time::OffsetDateTime;
 
 use super::catalog::Catalog;
-use crate::delivery::next_message::Style;
 use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
 use crate::sources::zone;
@@ -17,13 +16,8 @@ const MAP_CHARACTERS: usize = 120;
 /// Hours after which a day is shown with its year: about ten months.
 const FAR_HOURS: i64 = 300 * 24;
 
-/// A time by the store's clock: `19:03`, with the day if it is not today: `Tuesday, November 24, 19:03`.
-pub(super) fn moment(at: OffsetDateTime, style: &Style, words: &Catalog) -> String {
-    moment_in(at, &style.time_zone, words)
-}
-
-/// A time by the clock of a time zone.
-pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
+/// A time by the clock of a time zone: `19:03`, with the day if it is not today: `Tuesday, November 24, 19:03`.
+pub fn moment(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
     let (Some(local), Some(today)) = (
         zone::local(at, time_zone),
         zone::local(OffsetDateTime::now_utc(), time_zone),
@@ -42,7 +36,7 @@ pub(super) fn moment_in(at: OffsetDateTime, time_zone: &str, words: &Catalog) ->
 }
 
 /// A day in words: `Tuesday, November 24`; with the year, if the year is not obvious.
-pub(super) fn day(date: Date, today: Date, words: &Catalog) -> String {
+pub fn day(date: Date, today: Date, words: &Catalog) -> String {
     let nth = |names: &str, number: i8| {
         let name = words.get(names).split(' ').nth(usize::from(number.unsigned_abs()));
         name.unwrap_or_default().to_owned()
@@ -64,7 +58,7 @@ pub(super) fn day(date: Date, today: Date, words: &Catalog) -> String {
 }
 
 /// A customer's text in one line. It cannot imitate a line of the message, or change the text direction of one.
-pub(super) fn inline(text: &str) -> String {
+pub fn inline(text: &str) -> String {
     // A character that ends an isolate would end the message's own isolate.
     let text: String = text.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}')).collect();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
@@ -83,14 +77,14 @@ fn turns(c: char) -> bool {
 }
 
 /// An address, encoded for the query of a map's URL.
-pub(super) fn in_url(address: &str) -> String {
+pub fn in_url(address: &str) -> String {
     let words: Vec<&str> = address.split_whitespace().collect();
     let short: String = words.join(" ").chars().take(MAP_CHARACTERS).collect();
     utf8_percent_encode(&short, IN_URL).to_string()
 }
 
 /// A quantity, as the shop wrote it.
-pub(super) fn said_of(quantity: &Quantity) -> String {
+pub fn said_of(quantity: &Quantity) -> String {
     match quantity.to_json() {
         serde_json::Value::String(words) => inline(&words),
         number => number.to_string(),
@@ -98,7 +92,7 @@ pub(super) fn said_of(quantity: &Quantity) -> String {
 }
 
 /// An amount in minor units as people of the language write it: `500,00 ₽`, with non-breaking spaces.
-pub(super) fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
+pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let (digits, sign) = (usize::from(currency.digits()), currency.sign());
     let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
     let (whole, fraction) = text.split_at(text.len() - digits);

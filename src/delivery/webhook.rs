@@ -1,10 +1,6 @@
 //! The last escalation step: a POST to the store's address, signed by Standard Webhooks, so that the receiver can check
-//! the sender. `address` checks which addresses may be called, `signature` signs.
+//! the sender.
 
-pub mod address;
-pub mod signature;
-
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::infra::db::Client;
@@ -12,9 +8,11 @@ use crate::infra::db::Pool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::channel::Channel;
 use super::retry::Pauses;
 use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
+use crate::infra::standard_webhook::{Letter, Poster};
 
 /// The deadline of a request.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -38,7 +36,7 @@ const PAUSES: Pauses = Pauses {
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
 /// A post that this node has claimed.
-struct Post {
+pub struct Post {
     event: i64,
     fence: i64,
     attempts: i32,
@@ -47,88 +45,33 @@ struct Post {
     answered: bool,
 }
 
-/// The request of a post.
-struct Letter {
-    /// The message's id, the same in every attempt.
-    id: String,
-    /// The time by the database's clock, seconds since 1970.
-    time: i64,
-    url: String,
-    /// The secrets; two during a change.
-    secrets: Vec<String>,
-    body: String,
-}
-
 /// Why a post failed.
-enum Failure {
+pub enum Failure {
     /// The next attempt may succeed.
     Passing(String),
     /// No attempt follows.
     Over(&'static str),
 }
 
-/// The HTTP client of webhooks; it calls only addresses that are allowed.
-#[derive(Clone)]
-struct Poster {
-    http: reqwest::Client,
-    allow_private: bool,
-}
+impl Channel for Poster {
+    type Message = Post;
+    type Outcome = Result<(), Failure>;
 
-impl Poster {
-    fn new(settings: &Webhook) -> Result<Self, reqwest::Error> {
-        // Ignore the proxies of the environment: they would resolve names, and could reach private addresses.
-        let http = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none());
-        let http = match settings.allow_private {
-            true => http,
-            false => http.dns_resolver(Arc::new(address::PublicOnly)),
-        };
-        Ok(Self {
-            http: http.build()?,
-            allow_private: settings.allow_private,
-        })
-    }
-
-    /// Sends the request. Returns the status of the response, or why there was none.
-    async fn post(&self, letter: &Letter) -> Result<u16, String> {
-        let url = address::check(&letter.url, self.allow_private).map_err(|refused| refused.to_string())?;
-        let secrets: Vec<&str> = letter.secrets.iter().map(String::as_str).collect();
-        let request = self
-            .http
-            .post(url)
-            .header("content-type", "application/json")
-            .header("webhook-id", &letter.id)
-            .header("webhook-timestamp", letter.time)
-            .header(
-                "webhook-signature",
-                signature::header(&secrets, &letter.id, letter.time, &letter.body),
-            )
-            .body(letter.body.clone());
-        match request.send().await {
-            Ok(answer) => Ok(answer.status().as_u16()),
-            // The address may contain a secret of the store.
-            Err(error) => Err(reason(error)),
+    async fn send(&self, post: &Post, deadline: Duration) -> Result<(), Failure> {
+        let posted = self.post(&post.letter, deadline).await;
+        match posted.map(|answer| answer.status().as_u16()) {
+            Ok(200..300) => Ok(()),
+            // By the standard, 410 means that the receiver is gone for good.
+            Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
+            Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
+            Err(error) => Err(Failure::Passing(error.to_string())),
         }
     }
 }
 
-/// The error and its causes, without the address.
-fn reason(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(inner) = cause {
-        reason = format!("{reason}: {inner}");
-        cause = inner.source();
-    }
-    reason
-}
-
 /// Posts everything that is due, until the shutdown.
 pub async fn run(pool: &Pool, settings: &Webhook, stop: &CancellationToken) {
-    let poster = match Poster::new(settings) {
+    let poster = match Poster::new(*settings) {
         Ok(poster) => poster,
         Err(error) => return tracing::error!(%error, "webhooks cannot be posted from here"),
     };
@@ -156,13 +99,7 @@ pub async fn run(pool: &Pool, settings: &Webhook, stop: &CancellationToken) {
 async fn carry(pool: Pool, poster: Poster, post: Post) {
     let result = match post.answered {
         true => Err(Failure::Over("answered meanwhile")),
-        false => match poster.post(&post.letter).await {
-            Ok(200..300) => Ok(()),
-            // By the standard, 410 means that the receiver is gone for good.
-            Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
-            Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
-            Err(reason) => Err(Failure::Passing(reason)),
-        },
+        false => poster.send(&post, DEADLINE).await,
     };
     if let Err(error) = settle(&pool, &post, result).await {
         tracing::warn!(%error, event = post.event, "a webhook was not settled: it is posted again");
@@ -203,10 +140,11 @@ pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u1
         })
     };
     let letter = read().map_err(QueryError::from)?;
-    match Poster::new(settings)?.post(&letter).await {
+    let posted = Poster::new(*settings)?.post(&letter, DEADLINE).await;
+    match posted.map(|answer| answer.status().as_u16()) {
         Ok(status @ 200..300) => Ok(status),
         Ok(status) => Err(TestError::NotTaken(format!("it answered {status}"))),
-        Err(reason) => Err(TestError::NotTaken(reason)),
+        Err(error) => Err(TestError::NotTaken(error.to_string())),
     }
 }
 

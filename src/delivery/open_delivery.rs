@@ -1,0 +1,64 @@
+//! The deliveries of a chat that may be sent next, as `choice` needs them.
+
+use super::lane::{self, ChatId, Lane};
+use super::next_message::{Alarm, Note};
+use crate::infra::db::{QueryError, Transaction};
+
+/// Open deliveries of one chat that are read to choose its next work.
+const LOOK_AHEAD: i64 = 200;
+
+/// An open delivery, as the choice needs it.
+pub(super) struct OpenDelivery {
+    pub id: i64,
+    pub store: Option<String>,
+    pub event: Option<i64>,
+    pub note: Option<Note>,
+    pub subject: Option<String>,
+    pub alarm: Option<Alarm>,
+    pub words: Option<String>,
+    pub buttons: Option<serde_json::Value>,
+    pub urgent: bool,
+    pub stale: bool,
+    /// A person asked for this order: it is sent as a message of its own.
+    pub alone: bool,
+}
+
+/// The deliveries that may be next.
+pub(super) async fn read(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    lane: Lane,
+) -> Result<Vec<OpenDelivery>, QueryError> {
+    let sql = format!(
+        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, \
+             case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
+         from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
+         where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
+         order by d.urgent desc, d.alone desc, d.id limit $2",
+        lane.has(),
+        lane::is_due()
+    );
+    let statement = transaction.prepare_cached(&sql).await?;
+    let mut open = Vec::new();
+    for row in transaction.query(&statement, &[&chat.0, &LOOK_AHEAD]).await? {
+        open.push(OpenDelivery {
+            id: row.try_get(0)?,
+            store: row.try_get(1)?,
+            event: row.try_get(2)?,
+            words: row.try_get(3)?,
+            subject: row.try_get(4)?,
+            stale: row.try_get(5)?,
+            note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),
+            buttons: row.try_get(7)?,
+            alone: row.try_get(8)?,
+            urgent: row.try_get(9)?,
+            alarm: match row.try_get(10)? {
+                None => None,
+                Some("raised") => Some(Alarm::Raised),
+                Some("closing") => Some(Alarm::ClearedByClosing),
+                Some(_) => Some(Alarm::ClearedByPanel),
+            },
+        });
+    }
+    Ok(open)
+}

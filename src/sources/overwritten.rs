@@ -1,0 +1,153 @@
+//! Answers that the shop's application has overwritten: it had loaded a row before a person answered, and saved the whole
+//! row afterwards, with the old status.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio_postgres::types::Type;
+
+use super::changes::{Change, Piece, pieces};
+use super::{Source, Sources};
+use crate::domain::event::{Body, EventId, JournalEvent, SourceId, StoreId, Write};
+use crate::domain::status::Status;
+use crate::infra::db::GenericClient;
+
+/// A write that takes an order back to a status from which a person could have brought it here.
+#[derive(Debug, Clone)]
+pub struct StepBack {
+    /// The last row of the write.
+    pub event: EventId,
+    source: SourceId,
+    store: StoreId,
+    key: Arc<str>,
+    at: OffsetDateTime,
+    from: Status,
+    to: Status,
+}
+
+/// The answer that was overwritten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverwrittenAnswer {
+    /// The source of its order.
+    pub source: SourceId,
+    /// The key of its order.
+    pub key: Arc<str>,
+    /// The status that the person had set.
+    pub status: Status,
+    /// The person.
+    pub by: String,
+}
+
+impl OverwrittenAnswer {
+    /// As the wire has it.
+    pub fn to_json(&self) -> Value {
+        json!({"status": self.status.as_str(), "by": self.by})
+    }
+}
+
+impl StepBack {
+    /// The step of this write; `None`: it is no step back.
+    pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
+        let [from, to] = [before, after].map(|data| source.status_of(data));
+        let (from, to) = (from?, to?);
+        let may_return = |now: Status| now.can_return_to(to, source.mapping.kind, source.mapping.reachable());
+        // A shop may have one word for rejected and cancelled.
+        let is_back = may_return(from) || from == Status::Cancelled && may_return(Status::Rejected);
+        is_back.then(|| {
+            Some(Self {
+                event: last.id,
+                source: source.id,
+                store: last.store.clone()?,
+                key: Arc::clone(key),
+                at: last.at,
+                from,
+                to,
+            })
+        })?
+    }
+}
+
+impl Sources {
+    /// The writes that may have overwritten a person's answer: steps back that no button made.
+    pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
+        // Nearly all rows are new orders.
+        let may_be = |event: &&JournalEvent| matches!(&event.body, Body::Write(write) if write.write == Write::Update);
+        if !events.iter().any(may_be) {
+            return Vec::new();
+        }
+        let step = |piece: Piece<'_>| match piece {
+            Piece::Change(Change {
+                last,
+                source,
+                key: Some(key),
+                before: Some(before),
+                after: Some(after),
+                answer: None,
+            }) => StepBack::of(self.get(source)?, last, key, before, after),
+            _ => None,
+        };
+        pieces(events).into_iter().filter_map(step).collect()
+    }
+}
+
+/// Finds which of these steps undo the newest answer to their order.
+pub async fn find(
+    client: &impl GenericClient,
+    steps: &[StepBack],
+) -> Result<HashMap<EventId, OverwrittenAnswer>, tokio_postgres::Error> {
+    const NEWEST: &str = "select c.place, a.previous, a.status, vestnik.vst_readable(a.by_whom) \
+         from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[]) with ordinality c (source, store, key, at, place) \
+         cross join lateral (select * from vestnik.vst_status_change a where a.source = c.source and a.key = c.key \
+             and a.store_id = c.store and a.at <= c.at order by a.id desc limit 1) a";
+    let mut found = HashMap::new();
+    if steps.is_empty() {
+        return Ok(found);
+    }
+    let sources: Vec<i32> = steps.iter().map(|step| step.source.0).collect();
+    let stores: Vec<&str> = steps.iter().map(|step| step.store.as_str()).collect();
+    let keys: Vec<&str> = steps.iter().map(|step| &*step.key).collect();
+    let times: Vec<OffsetDateTime> = steps.iter().map(|step| step.at).collect();
+    let rows = client
+        .query_typed(
+            NEWEST,
+            &[
+                (&sources, Type::INT4_ARRAY),
+                (&stores, Type::TEXT_ARRAY),
+                (&keys, Type::TEXT_ARRAY),
+                (&times, Type::TIMESTAMPTZ_ARRAY),
+            ],
+        )
+        .await?;
+    for row in &rows {
+        let place: i64 = row.try_get(0)?;
+        let Some(step) = usize::try_from(place - 1).ok().and_then(|place| steps.get(place)) else {
+            continue;
+        };
+        let [previous, status] = [row.try_get(1)?, row.try_get(2)?].map(Status::from_name);
+        if (previous, status) == (Some(step.to), Some(step.from)) {
+            let answer = OverwrittenAnswer {
+                source: step.source,
+                key: Arc::clone(&step.key),
+                status: step.from,
+                by: row.try_get(3)?,
+            };
+            found.insert(step.event, answer);
+        }
+    }
+    Ok(found)
+}
+
+/// Reports an overwritten answer to the operator.
+pub fn report(sources: &Sources, answer: &OverwrittenAnswer) {
+    metrics::counter!("vestnik_answers_overwritten_total").increment(1);
+    let source = sources.get(answer.source).map(|source| source.name.to_string());
+    tracing::error!(
+        source,
+        key = &*answer.key,
+        status = answer.status.as_str(),
+        "the shop's application wrote the old status over an answer: it saves whole rows that it had loaded before; let it update \
+         only the columns that it changed, or lock optimistically"
+    );
+}

@@ -1,0 +1,383 @@
+//! An answer as a signed request to the shop's own API, which changes the order itself. A person waits for the outcome,
+//! so there are few attempts. One request at a time asks for an order. A request whose outcome is unknown keeps its id,
+//! so that the shop takes a repeated press for the same one.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::types::{ToSql, Type};
+
+use super::promise;
+use super::standing::{Standing, find};
+use super::write::{answer_json, note};
+use super::{CurrentStatus, LIMITS, REFUSAL_CHARACTERS, StatusChange, StatusChangeOutcome, Step, nothing_changed};
+use crate::domain::event::SourceId;
+use crate::domain::status::Status;
+use crate::domain::wire_time::WireTime;
+use crate::infra::config::{Answers, Webhook};
+use crate::infra::db::{self, Pool, QueryError, Transaction, Turns, WAITING_PRESSES};
+use crate::infra::standard_webhook::{Letter, PostError, Poster};
+use crate::sources::{Sources, derived};
+
+/// Time limit of all attempts together: less than a panel waits.
+const DEADLINE: Duration = Duration::from_millis(4500);
+/// Time limit of an attempt.
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
+/// The shortest attempt that is worth beginning.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(200);
+/// Maximum number of attempts.
+const ATTEMPTS: u32 = 3;
+/// Pause after the first attempt; it doubles.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Seconds that an order is reserved: longer than all attempts, and the records before and after them.
+const LEASE_S: f64 = 20.0;
+/// Maximum number of requests of a node at once, over all shops.
+const REQUESTS_AT_ONCE: usize = 64;
+/// Maximum bytes of a response that are read for the shop's message.
+const MAX_REPLY_BYTES: usize = 16 * 1024;
+/// The members of a JSON response that may hold the shop's message.
+const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
+
+/// The client of the shops' APIs, one for a node and a database.
+pub struct ShopApi {
+    poster: Poster,
+    /// The secrets that sign; two during a change, none: nothing is asked.
+    secrets: Vec<SecretString>,
+    turns: Turns,
+}
+
+/// A request that is to be made. Its order is reserved.
+pub struct Ask {
+    /// The message's id, the same for each repetition of the press.
+    id: String,
+    url: String,
+    source: SourceId,
+    /// When it was reserved, by the database's clock.
+    at: i64,
+    body: String,
+    /// The status as the table had it.
+    from: Option<String>,
+    previous: Status,
+    current: CurrentStatus,
+}
+
+/// What the shop's API said.
+#[derive(Debug, PartialEq)]
+enum Reply {
+    Taken,
+    Refused(Option<String>),
+    /// The request was never sent; only the operator can correct this.
+    Unsent(String),
+    /// No reply, or an error of the API. The shop may have changed the order.
+    Failed(String),
+}
+
+/// Reserves the order for a request. `word` is the shop's word for the requested status; `None`: the status stays.
+pub async fn reserve(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    standing: &Standing<'_>,
+    url: &str,
+    word: Option<&str>,
+    change: &StatusChange<'_>,
+) -> Result<Step, QueryError> {
+    const RESERVE: &str = "insert into vestnik.vst_answer_request as r (source, key, store_id, id, wish, status, answer, until) \
+         values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7)::json, clock_timestamp() + make_interval(secs => $8)) \
+         on conflict (source, key, store_id) do update set id = case when r.wish = excluded.wish then r.id else excluded.id end, \
+             wish = excluded.wish, status = excluded.status, answer = excluded.answer, until = excluded.until, asked_at = excluded.asked_at \
+         where r.until < clock_timestamp() returning id, extract(epoch from clock_timestamp())::bigint";
+    let (source, to) = (standing.source, change.to);
+    let wish = json!([standing.word, to.as_str(), change.reason, change.minutes]).to_string();
+    let wish = Sha256::digest(wish.as_bytes());
+    let id = format!("ans_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let answer = answer_json(change);
+    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
+        (&source.id.0, Type::INT4),
+        (&change.key, Type::TEXT),
+        (&change.store.as_str(), Type::TEXT),
+        (&id, Type::TEXT),
+        (&wish.as_slice(), Type::BYTEA),
+        (&to.as_str(), Type::TEXT),
+        (&answer.as_bytes(), Type::BYTEA),
+        (&LEASE_S, Type::FLOAT8),
+    ];
+    let Some(row) = transaction.query_typed_opt(RESERVE, &parameters).await? else {
+        // Another person's answer is under way.
+        return Ok(StatusChangeOutcome::NotAllowed(standing.current()).into());
+    };
+    let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+    // Another answer may have been given between the look at the order and its reservation.
+    let now = find(
+        transaction,
+        sources,
+        change.store,
+        change.kind,
+        Some(&source.name),
+        change.key,
+    )
+    .await?;
+    if !now.iter().any(|now| now.word == standing.word) {
+        return Ok(nothing_changed(transaction, sources, standing, change).await?.into());
+    }
+    let noun = change.kind.as_str();
+    let moment = OffsetDateTime::from_unix_timestamp(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let body = json!({
+        "type": format!("{noun}_answered"), "source": &*source.name, "store_id": change.store.as_str(), format!("{noun}_id"): change.key,
+        "status": to.as_str(), "previous_status": standing.subject.status.as_str(), "word": word,
+        "reason": change.reason, "minutes": change.minutes, "by": change.by, "at": WireTime(moment),
+    });
+    Ok(Step::Ask(Box::new(Ask {
+        id,
+        url: url.to_owned(),
+        source: source.id,
+        at,
+        body: body.to_string(),
+        from: standing.word.clone(),
+        previous: standing.subject.status,
+        current: standing.current(),
+    })))
+}
+
+impl ShopApi {
+    /// Creates the client.
+    pub fn new(webhook: Webhook, answers: &Answers) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            poster: Poster::new(webhook)?,
+            secrets: answers.secrets.clone(),
+            turns: Turns::new(REQUESTS_AT_ONCE, WAITING_PRESSES),
+        })
+    }
+
+    /// Asks the shop, and records what it said.
+    pub(super) async fn answer(
+        &self,
+        pool: &Pool,
+        sources: &Sources,
+        change: &StatusChange<'_>,
+        ask: Ask,
+    ) -> Result<StatusChangeOutcome, QueryError> {
+        let reply = self.ask(change.store.as_str(), &ask).await;
+        report(&ask, &reply);
+        db::with_timeout(async {
+            let mut client = pool.get().await?;
+            let mut transaction = client.transaction().await?;
+            transaction.execute(LIMITS, &[]).await?;
+            if reply == Reply::Taken {
+                publish(&mut transaction, sources, change, &ask).await?;
+            }
+            release(&transaction, change, &ask, &reply).await?;
+            transaction.commit().await?;
+            Ok::<_, QueryError>(())
+        })
+        .await?;
+        Ok(match reply {
+            Reply::Taken => StatusChangeOutcome::Done {
+                source: ask.current.source,
+                previous: ask.previous,
+            },
+            Reply::Refused(message) => StatusChangeOutcome::Refused {
+                current: ask.current,
+                message,
+            },
+            Reply::Unsent(_) => StatusChangeOutcome::Denied(ask.current),
+            Reply::Failed(_) => StatusChangeOutcome::Unavailable(ask.current),
+        })
+    }
+
+    /// Posts until the shop has replied, or the time is over.
+    async fn ask(&self, store: &str, ask: &Ask) -> Reply {
+        if self.secrets.is_empty() {
+            return Reply::Unsent("answers.secret is not set: it signs the request".to_owned());
+        }
+        let begun = Instant::now();
+        let _turn = match self.turns.take(store).await {
+            Ok(turn) => turn,
+            Err(busy) => return Reply::Failed(busy.to_string()),
+        };
+        let mut last = Reply::Failed("no reply in time".to_owned());
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
+            }
+            let left = DEADLINE.saturating_sub(begun.elapsed());
+            if left < SHORTEST_ATTEMPT {
+                break;
+            }
+            let letter = Letter {
+                id: ask.id.clone(),
+                time: ask.at + i64::try_from(begun.elapsed().as_secs()).unwrap_or_default(),
+                url: ask.url.clone(),
+                secrets: self
+                    .secrets
+                    .iter()
+                    .map(|secret| secret.expose_secret().to_owned())
+                    .collect(),
+                body: ask.body.clone(),
+            };
+            last = match self.poster.post(&letter, ATTEMPT_DEADLINE.min(left)).await {
+                Ok(response) => reply(response).await,
+                Err(PostError::Address(refused)) => Reply::Unsent(format!("answer.url: {refused}")),
+                Err(PostError::Failed(reason)) => Reply::Failed(reason),
+            };
+            if !matches!(last, Reply::Failed(_)) {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// The meaning of a response.
+async fn reply(response: reqwest::Response) -> Reply {
+    match response.status().as_u16() {
+        200..300 => Reply::Taken,
+        // Too late, too early, too many: another attempt may succeed.
+        status @ (408 | 425 | 429) => Reply::Failed(format!("it replied {status}")),
+        400..500 => Reply::Refused(message(&text(response).await)),
+        status => Reply::Failed(format!("it replied {status}")),
+    }
+}
+
+/// The beginning of a response's body.
+async fn text(mut response: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() >= MAX_REPLY_BYTES {
+            bytes.truncate(MAX_REPLY_BYTES);
+            break;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The shop's message for people: a member of a JSON body, or a plain text. `None`: it has none, or it is a page.
+fn message(body: &str) -> Option<String> {
+    let found = match serde_json::from_str::<Value>(body) {
+        Ok(Value::String(text)) => text,
+        Ok(value) => MESSAGE_MEMBERS.iter().find_map(|name| {
+            let member = &value[*name];
+            let text = member.as_str().or_else(|| member["message"].as_str())?;
+            (!text.trim().is_empty()).then(|| text.to_owned())
+        })?,
+        Err(_) if body.trim_start().starts_with(['<', '{', '[']) => return None,
+        Err(_) => body.to_owned(),
+    };
+    let words = found.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message: String = words
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(REFUSAL_CHARACTERS)
+        .collect();
+    (!message.is_empty()).then_some(message)
+}
+
+fn report(ask: &Ask, reply: &Reply) {
+    let source = ask.current.source.as_str();
+    let outcome = match reply {
+        Reply::Taken => "taken",
+        Reply::Refused(_) => {
+            tracing::info!(source, id = ask.id, "the shop's API refused an answer");
+            "refused"
+        }
+        Reply::Unsent(reason) => {
+            tracing::error!(
+                source,
+                reason,
+                "the shop's API cannot be asked: no answer to its orders succeeds"
+            );
+            "unsent"
+        }
+        Reply::Failed(reason) => {
+            tracing::warn!(
+                source,
+                id = ask.id,
+                reason,
+                "the shop's API took no answer: the person was told, and the order still waits"
+            );
+            "failed"
+        }
+    };
+    metrics::counter!("vestnik_shop_api_answers_total", "outcome" => outcome).increment(1);
+}
+
+/// Saves the person, and publishes the answer where the shop's own write does not.
+async fn publish(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    change: &StatusChange<'_>,
+    ask: &Ask,
+) -> Result<(), QueryError> {
+    let source = Some(ask.current.source.as_str());
+    let found = find(transaction, sources, change.store, change.kind, source, change.key).await?;
+    let Some(standing) = found.into_iter().find(|standing| standing.source.id == ask.source) else {
+        // The shop has removed the order, or moved it.
+        return Ok(());
+    };
+    if let Some(derived) = &standing.source.mapping.derived {
+        let from = ask.from.as_deref().unwrap_or_default();
+        derived::taken(transaction, standing.source, derived, from, change).await?;
+    }
+    let told = note(transaction, standing.source, ask.previous, change).await?;
+    if told == 0 && ask.previous == change.to {
+        promise::append(transaction, standing.source, change).await?;
+    }
+    Ok(())
+}
+
+/// Ends the reservation. If the outcome is unknown, the id is kept for a repetition.
+async fn release(
+    transaction: &Transaction<'_>,
+    change: &StatusChange<'_>,
+    ask: &Ask,
+    reply: &Reply,
+) -> Result<(), tokio_postgres::Error> {
+    const KEEP: &str = "update vestnik.vst_answer_request set until = '-infinity' \
+         where source = $1 and key = $2 and store_id = $3 and id = $4";
+    const DROP: &str =
+        "delete from vestnik.vst_answer_request where source = $1 and key = $2 and store_id = $3 and id = $4";
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+        (&ask.source.0, Type::INT4),
+        (&change.key, Type::TEXT),
+        (&change.store.as_str(), Type::TEXT),
+        (&ask.id, Type::TEXT),
+    ];
+    let sql = match reply {
+        Reply::Failed(_) => KEEP,
+        _ => DROP,
+    };
+    transaction.query_typed(sql, &parameters).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shops_message_is_found_in_what_it_replies_and_cut() {
+        for (body, expected) in [
+            (r#"{"message": "Sold  out\n"}"#, Some("Sold out")),
+            (r#"{"error": {"message": "Closed"}}"#, Some("Closed")),
+            (r#"{"error": "Closed", "code": 7}"#, Some("Closed")),
+            (
+                r#"{"title": "Conflict", "detail": "Paid already"}"#,
+                Some("Paid already"),
+            ),
+            (r#""Not yours""#, Some("Not yours")),
+            ("Too late", Some("Too late")),
+            ("<html><body>Forbidden</body></html>", None),
+            (r#"{"code": 7}"#, None),
+            ("{", None),
+            ("[1]", None),
+            ("", None),
+        ] {
+            assert_eq!(message(body).as_deref(), expected, "{body}");
+        }
+        assert_eq!(message(&"я".repeat(500)), Some("я".repeat(REFUSAL_CHARACTERS)));
+    }
+}
