@@ -15,6 +15,7 @@ import { live, notice } from "./live.js";
 import { forgetMinutes } from "./minutes.js";
 import { apply, fromList, items, keepClosed, subject, unanswered } from "./orders.js";
 import { setPause } from "./pause.js";
+import { handleStock } from "./stock.js";
 import { printWhen } from "./ticket.js";
 import { announce, dropToast, toast } from "./toast.js";
 import { pressed } from "./work.js";
@@ -80,6 +81,8 @@ export function handleEvent(event) {
     chat_disabled: handleChatDisabled,
     store_paused: handlePause,
     store_resumed: handlePause,
+    item_out_of_stock: handleStock,
+    item_in_stock: handleStock,
   }[event.type];
   handle?.(event);
   tellOverwritten(event);

@@ -60,8 +60,10 @@ export function showLight() {
   // What stands there may no longer be so.
   if (document.body.dataset.line !== state.name) document.body.dataset.line = state.name;
   const since = time(state.since);
-  at("light-text").textContent = say(`light.${state.name}`, { since });
-  light.title = say(`light.${state.name}Why`, { since, n: settings.pollSeconds });
+  const spoken = state.name === "live" && state.way === "sse" ? "stream" : state.name;
+  light.dataset.way = state.way ?? "";
+  at("light-text").textContent = say(`light.${spoken}`, { since });
+  light.title = say(`light.${spoken}Why`, { since, n: settings.pollSeconds });
   showNotice(state, since);
   clearTimeout(graceTimer);
   const isOut = state.name === "offline" || state.name === "stopped";

@@ -26,6 +26,7 @@ import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { applyTheme, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
+import { learnStock, showStock } from "./stock.js";
 import { printWhen, setTicketStore } from "./ticket.js";
 import { onPressed, restorePresses, sendQueued } from "./work.js";
 
@@ -61,6 +62,8 @@ async function start() {
   setUpGuard(show);
   at("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
   at("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
+  at("stock-open").addEventListener("click", () => import("./stopping.js").then(({ openStock }) => openStock()));
+  document.addEventListener("vestnik:tick", showStock);
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
   setUpShift(begin, redraw);
@@ -114,6 +117,7 @@ function afterFirstLoad() {
   if (!live.connection) return;
   countToday();
   learnScope();
+  learnStock();
   keepShell();
 }
 
@@ -167,6 +171,7 @@ async function loadLists(why) {
   else unnotice("unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
   if (!isSettled) setTimeout(afterFirstLoad, SETTLE_MS);
+  else describeStore().then(learnStock);
   isSettled = true;
   return cursor;
 }

@@ -14,7 +14,8 @@
  * - comes back within the time that the server asked for, then after half a second and up to 5 s, each and a random while;
  *   and at once when the browser is online or visible again;
  * - takes a socket that is silent for one and a half heartbeats (45 s) for dead, or for 10 s where `watchClosely` was asked for;
- * - polls every 30 s while no socket can be had;
+ * - streams over HTTP (Server-Sent Events) where a network lets no WebSocket through, and looks every 5 minutes whether it does now;
+ * - polls every 30 s while neither can be had;
  * - stops, and says why, when coming back is no use (the token was revoked);
  * - calls `load` before the first connection, and again when the cursor cannot be honoured (`resync_required`): load
  *   your lists there. Events that come meanwhile wait, and are told after it.
@@ -29,7 +30,7 @@
  * @typedef {object} VestnikEvent
  * @property {"new_order"|"order_status_changed"|"order_cancelled"|"order_changed"|"order_removed"|"new_booking"|
  *   "booking_status_changed"|"booking_cancelled"|"booking_changed"|"booking_removed"|"order_unanswered"|"chat_disabled"|
- *   "store_paused"|"store_resumed"|
+ *   "store_paused"|"store_resumed"|"item_out_of_stock"|"item_in_stock"|
  *   string} type ignore what you do not know
  * @property {string} id names the event
  * @property {string} cursor
@@ -37,15 +38,18 @@
  * @property {string} at when the shop wrote, ISO 8601
  * @property {true} [replayed] it is sent again to one who was away
  * @property {Record<string, any>} data
- * @property {"websocket"|"polling"} way by which way it came; added here
+ * @property {Way} way by which way it came; added here
  */
 
 /**
+ * @typedef {"websocket"|"sse"|"polling"} Way
+ *
  * @typedef {"loading"|"connecting"|"catching_up"|"live"|"polling"|"offline"|"stopped"} StateName
  *
  * @typedef {object} State how it stands
  * @property {StateName} name
  * @property {Date} since since when it is so; for `offline` and `polling`: since when there is no socket
+ * @property {Way} [way] for `catching_up` and `live`: by which way events come
  * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, ...
  */
 
@@ -87,6 +91,10 @@ const STOP_FROM = 4500;
 /** The store has as many sessions as it may: one that goes makes room, so the next try may wait, at least so long. */
 const TOO_MANY_SESSIONS = 4430;
 const FULL_RECONNECT_MS = 15_000;
+/** Handshakes in a row that fail while the server answers over HTTP: the network lets no WebSocket through. */
+const BLOCKED_AFTER = 2;
+/** Where events are streamed over HTTP, a WebSocket is tried so often. */
+const UPGRADE_MS = 5 * 60_000;
 /** Refusals that no second try mends. */
 const REFUSED = [400, 401, 403, 404];
 /** Ids that are remembered, so that an event is told once. */
@@ -113,8 +121,12 @@ export class Connection {
 
   #options;
   #words;
-  /** @type {WebSocket|null} */
+  /** @type {WebSocket|HttpStream|null} */
   #socket = null;
+  /** What the socket is, or will be. @type {"websocket"|"sse"} */
+  #way = "websocket";
+  /** Handshakes of a WebSocket in a row that failed while the server answered over HTTP. */
+  #blocked = 0;
   #greeted = false;
   #heardAt = 0;
   #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
@@ -127,7 +139,7 @@ export class Connection {
   /** Within which time the server asked to come back. */
   #jitterMs = FIRST_RECONNECT_MS;
   #lostAt = new Date();
-  /** @type {Map<string, "websocket"|"polling">} ids that were told, and by which way they came */
+  /** @type {Map<string, Way>} ids that were told, and by which way they came */
   #told = new Map();
   /** @type {VestnikEvent[]|null} what waits while lists are loaded */
   #held = null;
@@ -137,7 +149,7 @@ export class Connection {
   #polling = false;
   #pollDueAt = 0;
   #again = true;
-  #timers = { reconnect: 0, poll: 0, watch: 0, deadline: 0, load: 0 };
+  #timers = { reconnect: 0, poll: 0, watch: 0, deadline: 0, load: 0, upgrade: 0 };
   #onWake = () => this.#wake();
 
   /** @param {Options} options */
@@ -266,23 +278,56 @@ export class Connection {
   /** @param {StateName} name @param {Date} [since] @param {string} [reason] */
   #enter(name, since = new Date(), reason) {
     if (this.state.name === name && name !== "stopped") return;
-    this.state = { name, since, reason };
+    const isStreamed = name === "catching_up" || name === "live";
+    this.state = { name, since, reason, ...(isStreamed ? { way: this.#way } : {}) };
     this.#options.onState?.(this.state);
   }
 
   #open() {
     if (this.#socket || !this.#again) return;
-    const base = new URL(this.#options.base ?? location.origin);
-    base.protocol = base.protocol.replace("http", "ws");
-    base.pathname = `/api/partner/ws/partner/${encodeURIComponent(this.#options.store)}`;
-    if (this.cursor) base.searchParams.set("after", this.cursor);
     if (this.#failures === 0) this.#enter("connecting");
     this.#greeted = false;
-    const socket = new WebSocket(base, [PROTOCOL, `bearer.${this.#options.token}`]);
+    const socket = this.#way === "websocket" ? this.#webSocket() : new HttpStream(this.#address("sse"), this.#options.token);
     this.#socket = socket;
     this.#timers.deadline = setTimeout(() => !this.#greeted && this.#lost(socket, 0), CONNECT_DEADLINE_MS);
     socket.onmessage = (message) => socket === this.#socket && this.#hear(JSON.parse(message.data));
     socket.onclose = (close) => this.#lost(socket, close.code);
+  }
+
+  /** @param {string} path of the stream */
+  #address(path) {
+    const address = new URL(this.#options.base ?? location.origin);
+    address.pathname = `/api/partner/${path}/${encodeURIComponent(this.#options.store)}`;
+    if (this.cursor) address.searchParams.set("after", this.cursor);
+    if (path === "sse") address.searchParams.set("panel", this.#words.panel);
+    return address;
+  }
+
+  #webSocket() {
+    const address = this.#address("ws/partner");
+    address.protocol = address.protocol.replace("http", "ws");
+    return new WebSocket(address, [PROTOCOL, `bearer.${this.#options.token}`]);
+  }
+
+  /** Whether the network lets a WebSocket through now; then the stream over HTTP has done its work. */
+  #tryUpgrade() {
+    const stream = this.#socket;
+    const socket = this.#webSocket();
+    const end = setTimeout(() => socket.close(), CONNECT_DEADLINE_MS);
+    const again = () => (this.#timers.upgrade = setTimeout(() => this.#tryUpgrade(), UPGRADE_MS));
+    socket.onclose = () => {
+      clearTimeout(end);
+      if (stream === this.#socket) again();
+    };
+    socket.onopen = () => {
+      clearTimeout(end);
+      socket.onclose = null;
+      socket.close();
+      if (stream !== this.#socket) return;
+      this.#drop();
+      this.#way = "websocket";
+      this.#open();
+    };
   }
 
   /** @param {any} message */
@@ -295,7 +340,11 @@ export class Connection {
       this.#fellSilent = false;
       this.#deadAfter = Math.max(1, message.ping_interval || HEARTBEAT_S) * SILENT_HEARTBEATS * 1000;
       this.#jitterMs = Math.min(RECONNECT_MS, message.reconnect_jitter_ms || 0);
-      this.#words.attach(this.#socket);
+      if (this.#way === "websocket") {
+        this.#blocked = 0;
+        this.#words.attach(this.#socket);
+      } else this.#words.post();
+      if (this.#way === "sse") this.#timers.upgrade = setTimeout(() => this.#tryUpgrade(), UPGRADE_MS);
       this.#enter("catching_up");
       this.cursor ??= message.cursor;
       return;
@@ -308,9 +357,11 @@ export class Connection {
     if (message.type === "resync_required") {
       if (this.#options.load) this.reload(message.reason);
     } else if (message.data) {
-      this.#tell(message, "websocket");
+      this.#tell(message, this.#way);
     }
     if (message.cursor) this.cursor = message.cursor;
+    // A panel that has no socket to say so is there as long as it says so over HTTP.
+    if (message.type === "heartbeat" && this.#way === "sse") this.#words.post();
     if (message.type === "live" || (message.type === "heartbeat" && this.state.name === "offline")) {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
@@ -324,13 +375,13 @@ export class Connection {
       if (!token) return;
       this.#options.token = token;
       this.api.setToken(token);
-      if (this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
+      if (this.#way === "websocket" && this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
     } catch (error) {
       reportError(error);
     }
   }
 
-  /** @param {VestnikEvent} event @param {"websocket"|"polling"} way */
+  /** @param {VestnikEvent} event @param {Way} way */
   #tell(event, way) {
     if (this.#told.has(event.id)) return;
     this.#told.set(event.id, way);
@@ -340,35 +391,49 @@ export class Connection {
     else this.#give(event);
   }
 
-  /** @param {WebSocket} socket @param {number} code */
+  /** @param {WebSocket|HttpStream} socket @param {number} code */
   async #lost(socket, code) {
     if (socket !== this.#socket) return;
-    const greeted = this.#greeted;
+    const [greeted, way] = [this.#greeted, this.#way];
     this.#drop();
+    this.#way = "websocket";
     if (!this.#again) return;
     if (this.state.name !== "offline" && this.state.name !== "polling") this.#lostAt = new Date();
     if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
-    this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
+    // A handshake that fails at first may be the network's dislike of WebSockets: not known before the server was asked.
+    const mayBeBlocked = !greeted && way === "websocket" && this.state.name === "connecting";
+    if (!mayBeBlocked) this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
     // A browser does not say why a handshake was refused, and an expired token is closed with a code below 4500.
     if (!greeted || code >= STOP_FROM || code === 4401) {
-      const refusal = await this.#refusal();
+      const { refusal, isServed } = await this.#ask();
       if (refusal) return this.#stop(refusal);
       if (code >= STOP_FROM) return this.#stop(`closed_${code}`);
+      if (this.#socket || !this.#again) return;
+      if (!greeted && way === "websocket" && isServed && code !== TOO_MANY_SESSIONS) {
+        this.#blocked += 1;
+        if (this.#blocked >= BLOCKED_AFTER) {
+          this.#way = "sse";
+          return this.#open();
+        }
+        if (mayBeBlocked) return this.#comeBack(this.#pause());
+      }
     }
     if (this.#socket || !this.#again) return;
+    if (mayBeBlocked) this.#enter("offline", this.#lostAt);
     this.#comeBack(code === TOO_MANY_SESSIONS ? FULL_RECONNECT_MS * (1 + Math.random()) : this.#pause());
     if (this.#failures > 1) this.#pollWhenDue();
   }
 
-  /** Why the server refuses us; null where it does not, or is not there. */
-  async #refusal() {
+  /** Whether the server is there and would have us; and why it refuses us, where it does. */
+  async #ask() {
     try {
       await this.api.session();
+      return { isServed: true, refusal: null };
     } catch (error) {
-      if (error instanceof ApiError && REFUSED.includes(error.status)) return error.code;
+      const isRefused = error instanceof ApiError && REFUSED.includes(error.status);
+      return { isServed: false, refusal: isRefused ? error.code : null };
     }
-    return null;
   }
 
   /** @param {string} reason */
@@ -382,6 +447,7 @@ export class Connection {
 
   #drop() {
     clearTimeout(this.#timers.deadline);
+    clearTimeout(this.#timers.upgrade);
     const socket = this.#socket;
     this.#socket = null;
     this.#greeted = false;
@@ -412,7 +478,7 @@ export class Connection {
     else if (this.#watchesClosely && silence > CLOSE_SILENCE_MS) this.#wake();
   }
 
-  /** @param {WebSocket} socket */
+  /** @param {WebSocket|HttpStream} socket */
   #fallSilent(socket) {
     if (socket === this.#socket) this.#fellSilent = true;
     this.#lost(socket, 0);
@@ -428,7 +494,9 @@ export class Connection {
     if (!this.#greeted || socket.readyState !== WebSocket.OPEN || this.#probing) return;
     this.#probing = true;
     const asked = performance.now();
-    this.#words.ping();
+    if (this.#way === "websocket") this.#words.ping();
+    // A stream over HTTP takes no question: another request says whether the network is there.
+    else this.#ask().then(({ isServed }) => isServed && (this.#heardAt = performance.now()));
     setTimeout(() => {
       this.#probing = false;
       if (this.#heardAt < asked) this.#fallSilent(socket);
@@ -476,6 +544,49 @@ export class Connection {
     if (!cursor) throw error;
     if (this.#options.load) this.reload(error.code);
     return { events: [], cursor, more: false };
+  }
+}
+
+/** Server-Sent Events, read by `fetch`: a browser's own EventSource cannot send a token. It looks like a WebSocket that only listens. */
+class HttpStream {
+  readyState = WebSocket.OPEN;
+  /** @type {((message: {data: string}) => void)|null} */
+  onmessage = null;
+  /** @type {((close: {code: number}) => void)|null} */
+  onclose = null;
+  #abort = new AbortController();
+
+  /** @param {URL} address @param {string} token */
+  constructor(address, token) {
+    this.#read(address, token)
+      .catch(() => 0)
+      .then((code) => this.onclose?.({ code }));
+  }
+
+  close() {
+    this.#abort.abort();
+  }
+
+  /** Gives each message. @returns {Promise<number>} the close code; 0: the stream was cut off */
+  async #read(address, token) {
+    const headers = { Authorization: `Bearer ${token}`, Accept: "text/event-stream" };
+    const answer = await fetch(address, { headers, cache: "no-store", credentials: "omit", signal: this.#abort.signal });
+    if (!answer.ok) return answer.status === 429 ? TOO_MANY_SESSIONS : 0;
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    let code = 0;
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return code;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const data = block.slice(block.indexOf("data: ") + "data: ".length);
+        const message = JSON.parse(data);
+        if (message.type === "close") code = message.code;
+        else this.onmessage?.({ data });
+      }
+    }
   }
 }
 
@@ -577,6 +688,21 @@ export class Api {
     return this.#of("DELETE", "pause", { panel }, undefined, CHANGE_DEADLINE_MS);
   }
 
+  /** What the store is out of. @returns {Promise<{items: {item: string, since: string, until?: string, by?: string}[]}>} */
+  stopList() {
+    return this.#of("GET", "stop-list");
+  }
+
+  /** The store is out of it: for `minutes`, `until` a time or "tomorrow", or until it is put back. @param {{item: string, minutes?: number, until?: string, by?: string}} stop */
+  stopItem(stop) {
+    return this.#of("PUT", "stop-list", {}, stop, CHANGE_DEADLINE_MS);
+  }
+
+  /** The store has it again. @param {string} item @param {string} [panel] who says so */
+  putItemBack(item, panel) {
+    return this.#of("DELETE", "stop-list", { item, panel }, undefined, CHANGE_DEADLINE_MS);
+  }
+
   /** The panel's word, where it has no socket. @param {object} words */
   sendReceipts(words) {
     return this.#of("POST", "receipts", {}, words);
@@ -634,7 +760,7 @@ const WAITING_WORDS = 20_000;
 
 /**
  * What a panel says to the server: rendered, sounded, acknowledged, and whether it can ring. Over the socket while there is
- * one, paced; over HTTP for what came by polling. What cannot be said now is said later.
+ * one, paced; over HTTP for what came by a stream over HTTP, or by polling. What cannot be said now is said later.
  */
 class Words {
   /** @type {WebSocket|null} */
@@ -645,8 +771,8 @@ class Words {
   #unsure = [];
   /** How many of these were sent before each ping that is not answered yet. @type {number[]} */
   #pings = [];
-  /** @type {Word[]} for a report over HTTP */
-  #polled = [];
+  /** @type {(Word & {way: Way})[]} for a report over HTTP */
+  #reports = [];
   #rings;
   #allowance = WORDS_AT_ONCE;
   #refilledAt = Date.now();
@@ -708,12 +834,13 @@ class Words {
     if (this.#rings !== null) this.#socket?.send(JSON.stringify({ type: "panel", rings: this.#rings }));
   }
 
-  /** @param {Word["type"]} type @param {string} id @param {"websocket"|"polling"|undefined} way */
+  /** @param {Word["type"]} type @param {string} id @param {Way|undefined} way */
   say(type, id, way) {
-    const queue = way === "polling" ? this.#polled : this.#waiting;
-    queue.push({ type, id });
+    const isReported = way === "polling" || way === "sse";
+    const queue = isReported ? this.#reports : this.#waiting;
+    queue.push({ type, id, ...(isReported ? { way } : {}) });
     if (queue.length > WAITING_WORDS) queue.shift();
-    if (way === "polling") this.#postSoon(REPORT_GATHER_MS);
+    if (isReported) this.#postSoon(REPORT_GATHER_MS);
     else if (type === "ack" && !this.#socket) this.#ackByPost(this.#waiting.pop());
     else this.#flush();
   }
@@ -755,26 +882,28 @@ class Words {
     this.#postTimer = setTimeout(() => this.post(), wait);
   }
 
-  /** Reports what came by polling, and that this panel is there. */
+  /** Reports what came over HTTP, and that this panel is there. */
   async post() {
-    if (this.#posting || (this.#socket && !this.#polled.length)) return;
+    if (this.#posting || (this.#socket && !this.#reports.length)) return;
     this.#posting = true;
-    const said = this.#polled.splice(0, REPORT_IDS);
+    const way = this.#reports[0]?.way ?? "polling";
+    const others = this.#reports.findIndex((word) => word.way !== way);
+    const said = this.#reports.splice(0, Math.min(REPORT_IDS, others < 0 ? REPORT_IDS : others));
     const ids = (type) => said.filter((word) => word.type === type).map((word) => word.id);
     try {
       await this.api.sendReceipts({
         panel: this.panel,
-        way: "polling",
+        way,
         rendered: ids("rendered"),
         sounded: ids("sounded"),
         ...(this.#rings === null || this.#socket ? {} : { rings: this.#rings }),
       });
       ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));
-      if (this.#polled.length) this.#postSoon(0);
+      if (this.#reports.length) this.#postSoon(0);
     } catch (error) {
       // A token that only reads says none of it, however often.
       if (!(error instanceof ApiError && error.status === 403)) {
-        this.#polled.unshift(...said);
+        this.#reports.unshift(...said);
         this.#postSoon(WORD_RETRY_MS);
       }
     }

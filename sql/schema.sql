@@ -558,6 +558,23 @@ CREATE VIEW vestnik.vst_open_now AS
                     WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
                     ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
                 END));
+CREATE TABLE vestnik.vst_out_of_stock (
+    store_id text NOT NULL,
+    item text NOT NULL,
+    since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone,
+    stopped_by text,
+    CONSTRAINT vst_out_of_stock_item_check CHECK (((length(item) >= 1) AND (length(item) <= 200))),
+    CONSTRAINT vst_out_of_stock_store_id_check CHECK (((octet_length(store_id) >= 1) AND (octet_length(store_id) <= 200)))
+);
+CREATE VIEW vestnik.vst_out_of_stock_now AS
+ SELECT vst_out_of_stock.store_id,
+    vst_out_of_stock.item,
+    vst_out_of_stock.since,
+    vst_out_of_stock.until,
+    vst_out_of_stock.stopped_by
+   FROM vestnik.vst_out_of_stock
+  WHERE ((vst_out_of_stock.until IS NULL) OR (vst_out_of_stock.until > clock_timestamp()));
 CREATE TABLE vestnik.vst_pause (
     store_id text NOT NULL,
     since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -770,6 +787,8 @@ ALTER TABLE ONLY vestnik.vst_node
     ADD CONSTRAINT vst_node_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_opening_hours
     ADD CONSTRAINT vst_opening_hours_pkey PRIMARY KEY (store_id, weekday, opens);
+ALTER TABLE ONLY vestnik.vst_out_of_stock
+    ADD CONSTRAINT vst_out_of_stock_pkey PRIMARY KEY (store_id, item);
 ALTER TABLE ONLY vestnik.vst_pause
     ADD CONSTRAINT vst_pause_pkey PRIMARY KEY (store_id);
 ALTER TABLE ONLY vestnik.vst_presence
@@ -827,6 +846,7 @@ CREATE INDEX vst_escalation_subject ON vestnik.vst_escalation USING btree (subje
 CREATE INDEX vst_event_store_xid ON vestnik.vst_event USING btree (store_id, xid);
 CREATE INDEX vst_event_xid ON vestnik.vst_event USING btree (xid);
 CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
+CREATE INDEX vst_out_of_stock_until ON vestnik.vst_out_of_stock USING btree (until);
 CREATE INDEX vst_pause_until ON vestnik.vst_pause USING btree (until);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
 CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at);

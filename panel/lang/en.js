@@ -8,10 +8,10 @@ export default {
   },
   view: { orders: "Orders", bookings: "Bookings", history: "History", settings: "Settings" },
   light: {
-    loading: "Loading…", connecting: "Connecting…", catching_up: "Updating…", live: "Online",
+    loading: "Loading…", connecting: "Connecting…", catching_up: "Updating…", live: "Online", stream: "Backup connection",
     polling: "Slow connection since {since}", offline: "Offline since {since}", stopped: "Signed out",
     loadingWhy: "Loading orders", connectingWhy: "Connecting to the server", catching_upWhy: "Loading what you missed",
-    liveWhy: "New orders arrive instantly", pollingWhy: "Checking for new orders every {n} s",
+    liveWhy: "New orders arrive instantly", streamWhy: "New orders arrive instantly. The network blocks the usual connection, so a backup one is used.", pollingWhy: "Checking for new orders every {n} s",
     offlineWhy: "New orders don't arrive", stoppedWhy: "New orders don't arrive",
   },
   notice: {
@@ -113,6 +113,11 @@ export default {
     open: "Pause new orders", title: "Pause new orders?", words: "The shop's system is told and stops taking orders. Accepted orders stay on the screen.",
     tomorrow: "Until tomorrow", now: "Paused until {time}", nowWhy: "No new orders are taken.", end: "Resume", failed: "Couldn't change the pause",
   },
+  stock: {
+    title: "Out of stock", words: "The shop's system is told and stops selling these items.", none: "Everything is available", add: "What has run out?",
+    like: "Name of the item", stop: "Add", dishes: "Items of recent orders", until: "until {time}", open: "until you put it back", back: "Back in stock", failed: "Couldn't change the list",
+    for: { label: "For how long", tomorrow: "Until tomorrow", hour: "1 hour", open: "Until I put it back" },
+  },
   find: { title: "Find an order", like: "number, name or end of the phone", none: "Nothing found" },
   toast: { label: "Notifications", close: "Dismiss" },
   time: { hours: "{n} h {m} min", days: "{n} d", seconds: "{n} s", at: "by {time}" },
@@ -134,7 +139,7 @@ export default {
   event: {
     new_order: "New order #{id}", order_status_changed: "Order #{id}: {status}", order_cancelled: "Order #{id} was cancelled", order_changed: "Order #{id} was changed", order_removed: "Order #{id} was deleted",
     new_booking: "New booking #{id}", booking_status_changed: "Booking #{id}: {status}", booking_cancelled: "Booking #{id} was cancelled", booking_changed: "Booking #{id} was changed", booking_removed: "Booking #{id} was deleted",
-    order_unanswered: "Order #{id}: nobody answered", chat_disabled: "A Telegram chat was turned off", store_paused: "The store was paused", store_resumed: "The store is open again",
+    order_unanswered: "Order #{id}: nobody answered", chat_disabled: "A Telegram chat was turned off", store_paused: "The store was paused", store_resumed: "The store is open again", item_out_of_stock: "An item ran out", item_in_stock: "An item is back in stock",
   },
   receipts: {
     sent: "sent", rendered: "shown", sounded: "rang", acknowledged: "seen", none: "Not delivered to anybody", escalation: "Reminders",

@@ -8,10 +8,10 @@ export default {
   },
   view: { orders: "Заказы", bookings: "Брони", history: "История", settings: "Настройки" },
   light: {
-    loading: "Загрузка…", connecting: "Подключаемся…", catching_up: "Обновляем…", live: "На связи",
+    loading: "Загрузка…", connecting: "Подключаемся…", catching_up: "Обновляем…", live: "На связи", stream: "Резервная связь",
     polling: "Медленная связь с {since}", offline: "Нет связи с {since}", stopped: "Доступ закрыт",
     loadingWhy: "Загружаем заказы", connectingWhy: "Подключаемся к серверу", catching_upWhy: "Загружаем пропущенное",
-    liveWhy: "Новые заказы приходят сразу", pollingWhy: "Проверяем новые заказы каждые {n} с",
+    liveWhy: "Новые заказы приходят сразу", streamWhy: "Новые заказы приходят сразу. Сеть не пропускает обычное соединение, поэтому работает резервное.", pollingWhy: "Проверяем новые заказы каждые {n} с",
     offlineWhy: "Новые заказы не приходят", stoppedWhy: "Новые заказы не приходят",
   },
   notice: {
@@ -112,6 +112,11 @@ export default {
     open: "Приостановить приём заказов", title: "Приостановить приём заказов?", words: "Система заведения узнает о паузе и закроет приём. Принятые заказы остаются на экране.",
     tomorrow: "До завтра", now: "Пауза до {time}", nowWhy: "Новые заказы не принимаются.", end: "Открыть приём", failed: "Не удалось изменить паузу",
   },
+  stock: {
+    title: "Стоп-лист", words: "Система заведения узнает, чего нет, и снимет блюда с продажи.", none: "Всё в наличии", add: "Чего не осталось?",
+    like: "Название блюда", stop: "В стоп", dishes: "Блюда из последних заказов", until: "до {time}", open: "пока не вернёте", back: "Вернуть", failed: "Стоп-лист не изменился",
+    for: { label: "На сколько", tomorrow: "До завтра", hour: "На час", open: "Пока не верну" },
+  },
   find: { title: "Найти заказ", like: "номер, имя или конец телефона", none: "Ничего не нашлось" },
   toast: { label: "Уведомления", close: "Скрыть" },
   time: { hours: "{n} ч {m} мин", days: "{n} дн", seconds: "{n} с", at: "к {time}" },
@@ -133,7 +138,7 @@ export default {
   event: {
     new_order: "Новый заказ №{id}", order_status_changed: "Заказ №{id}: {status}", order_cancelled: "Заказ №{id} отменён", order_changed: "Заказ №{id} изменён", order_removed: "Заказ №{id} удалён из системы",
     new_booking: "Новая бронь №{id}", booking_status_changed: "Бронь №{id}: {status}", booking_cancelled: "Бронь №{id} отменена", booking_changed: "Бронь №{id} изменена", booking_removed: "Бронь №{id} удалена из системы",
-    order_unanswered: "Заказ №{id}: никто не ответил", chat_disabled: "Чат Telegram отключён", store_paused: "Приём приостановлен", store_resumed: "Приём открыт",
+    order_unanswered: "Заказ №{id}: никто не ответил", chat_disabled: "Чат Telegram отключён", store_paused: "Приём приостановлен", store_resumed: "Приём открыт", item_out_of_stock: "Стоп-лист: блюда нет", item_in_stock: "Стоп-лист: блюдо вернулось",
   },
   receipts: {
     sent: "отправлено", rendered: "показано", sounded: "прозвучало", acknowledged: "увидели", none: "Не дошло ни до кого", escalation: "Напоминания",

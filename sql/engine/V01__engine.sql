@@ -275,6 +275,24 @@ create index vst_pause_until on vestnik.vst_pause (until);
 create view vestnik.vst_paused_now as
     select store_id, since, until, paused_by, reason from vestnik.vst_pause where until > clock_timestamp();
 
+-- The stop list: an item that a store is out of. Whatever takes the orders reads `vst_out_of_stock_now`. A row is there from
+-- the event `item_out_of_stock` to the event `item_in_stock`.
+create table vestnik.vst_out_of_stock (
+    store_id   text        not null check (octet_length(store_id) between 1 and 200),
+    item       text        not null check (length(item) between 1 and 200),
+    since      timestamptz not null default clock_timestamp(),
+    -- null: until somebody puts it back
+    until      timestamptz,
+    stopped_by text,
+    primary key (store_id, item)
+);
+create index vst_out_of_stock_until on vestnik.vst_out_of_stock (until);
+
+-- The items that the stores are out of now.
+create view vestnik.vst_out_of_stock_now as
+    select store_id, item, since, until, stopped_by from vestnik.vst_out_of_stock
+    where until is null or until > clock_timestamp();
+
 -- The nodes that are up. One that stops saying so is gone, with everything that it was the only one to know.
 create table vestnik.vst_node (
     id    text        not null primary key,

@@ -12,7 +12,7 @@ use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
-use crate::store::pause::{DAY_BEGINS_HOUR, day_sql};
+use crate::store::until::{DAY_BEGINS_HOUR, day_sql};
 
 /// The newest journal rows of the shop from which a day is counted.
 const WRITES: i64 = 10_000;

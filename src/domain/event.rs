@@ -182,11 +182,15 @@ pub enum EventType {
     StorePaused,
     /// The store accepts orders again.
     StoreResumed,
+    /// The store is out of an item, or the time for which it is out of it changed.
+    ItemOutOfStock,
+    /// The store has an item again.
+    ItemInStock,
 }
 
 impl EventType {
     /// All types, each at the index of its number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::NewOrder,
         Self::OrderStatusChanged,
         Self::OrderCancelled,
@@ -201,6 +205,8 @@ impl EventType {
         Self::ChatDisabled,
         Self::StorePaused,
         Self::StoreResumed,
+        Self::ItemOutOfStock,
+        Self::ItemInStock,
     ];
 
     /// The name on the wire.
@@ -220,6 +226,8 @@ impl EventType {
             Self::ChatDisabled => "chat_disabled",
             Self::StorePaused => "store_paused",
             Self::StoreResumed => "store_resumed",
+            Self::ItemOutOfStock => "item_out_of_stock",
+            Self::ItemInStock => "item_in_stock",
         }
     }
 

@@ -18,7 +18,7 @@ use crate::infra::metrics;
 use crate::journal::{self, Trimmed};
 use crate::sources::health::{self as source_health, Health};
 use crate::sources::reconciler::{MissedRows, Reconciler};
-use crate::store::pause;
+use crate::store::{pause, stock};
 use crate::token::{self, Holder, Opens, Standing, Tokens, Withdrawn};
 
 /// Between two checks for revoked tokens, in case a notification is lost.
@@ -36,7 +36,7 @@ const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Between two checks for pauses that have ended.
+/// Between two checks for pauses, and items of stop lists, whose time is over.
 const PAUSE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Between two checks of the time of the last read.
@@ -156,13 +156,16 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
     }
 }
 
-/// Ends the pauses of stores when their time is over.
+/// Ends the pauses of stores, and puts items of stop lists back, when their time is over.
 pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     let mut ticks = interval(PAUSE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Err(error) = pause::end_due(&pool).await {
             tracing::warn!(%error, "could not end the pauses that are over");
+        }
+        if let Err(error) = stock::end_due(&pool).await {
+            tracing::warn!(%error, "could not put back the items whose time is over");
         }
     }
 }

@@ -15,6 +15,7 @@ mod response;
 mod rules;
 mod server;
 mod sessions;
+mod stock;
 mod store;
 
 pub use databases::Databases;
@@ -122,7 +123,7 @@ macro_rules! route {
 }
 
 /// The routes of the panels' listener.
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 25] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
@@ -130,10 +131,13 @@ pub static ROUTES: [Route; 22] = [
     route!(Socket GET "/api/partner/ws/partner/{store}" sessions::web_socket),
     route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events),
     route!(Read GET "/api/partner/session/{store}" sessions::check),
-    route!(Read GET "/api/partner/stores/{store}/store" store::card),
+    route!(Read GET "/api/partner/stores/{store}/store" store::show),
     route!(Read GET "/api/partner/stores/{store}/pause" pause::show),
     route!(Panel PUT "/api/partner/stores/{store}/pause" pause::begin),
     route!(Panel DELETE "/api/partner/stores/{store}/pause" pause::end),
+    route!(Read GET "/api/partner/stores/{store}/stop-list" stock::show),
+    route!(Panel PUT "/api/partner/stores/{store}/stop-list" stock::stop),
+    route!(Panel DELETE "/api/partner/stores/{store}/stop-list" stock::put_back),
     route!(Read GET "/api/partner/stores/{store}/events" events::history),
     route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
     route!(Read GET "/api/partner/stores/{store}/events/{id}/ack" events::acknowledgement),

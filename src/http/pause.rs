@@ -1,11 +1,7 @@
 //! Routes for the pause of a store: show, begin and end.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -14,7 +10,8 @@ use super::error::ApiError;
 use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, is_reason, name};
 use super::request::{ApiRequest, is_name};
 use super::response;
-use crate::store::pause::{self, Pause, Until};
+use crate::store::pause::{self, Pause};
+use crate::store::until::Until;
 
 /// The body that begins a pause.
 #[derive(Deserialize)]
@@ -37,7 +34,7 @@ pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
 /// Pauses the store, or changes the end of its pause.
 pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let wanted: PauseRequest = call.body.json(MAX_CHANGE_BYTES, WANTED).await?;
-    let until = until(&wanted).ok_or(ApiError::BadBody(WANTED))?;
+    let until = Until::parse(wanted.minutes, wanted.until.as_deref()).ok_or(ApiError::BadBody(WANTED))?;
     let reason = wanted.reason.as_deref().filter(|reason| !reason.trim().is_empty());
     if !reason.is_none_or(is_reason) || !wanted.by.as_ref().is_none_or(|by| is_name(by, MAX_BY_CHARACTERS)) {
         return Err(ApiError::BadBody(WANTED));
@@ -62,13 +59,4 @@ fn answer_of(pause: Option<&Pause>) -> Response {
     let mut body = pause.map_or_else(|| json!({}), Pause::to_json);
     body["paused"] = json!(pause.is_some());
     response::json(StatusCode::OK, &body)
-}
-
-fn until(wanted: &PauseRequest) -> Option<Until> {
-    match (wanted.minutes, wanted.until.as_deref()) {
-        (Some(minutes), None) => Until::after(Duration::from_secs(u64::from(minutes) * 60)),
-        (None, Some("tomorrow")) => Some(Until::Tomorrow),
-        (None, Some(at)) => OffsetDateTime::parse(at, &Rfc3339).ok().map(Until::At),
-        _ => None,
-    }
 }

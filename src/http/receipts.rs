@@ -37,18 +37,20 @@ struct Said {
     rings: Option<bool>,
 }
 
-const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\"}, \
+const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\" or \"sse\"}, \
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
-/// Receipts of a panel without a socket: rendered events, sounded events, and whether the panel can ring.
+/// Receipts of a panel without a socket: rendered events, sounded events, and whether the panel can ring. The panel
+/// polls, or has a stream of Server-Sent Events that was opened with its name.
 pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
     // A panel with a socket sends its receipts over that socket. Over HTTP, nothing would prove that the socket
-    // existed.
-    let is_polling = said.way == Channel::Polling.as_str();
-    if !is_polling || !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID
-    {
+    // existed. A stream has no other way; where none existed, the receipt has no time of sending.
+    let way = [Channel::Polling, Channel::Sse];
+    let way = way.into_iter().find(|way| way.as_str() == said.way);
+    let way = way.ok_or(ApiError::BadBody(SAID))?;
+    if !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID {
         return Err(ApiError::BadBody(SAID));
     }
     let rendered = said.rendered.iter().map(|id| (id, ReceiptKind::Rendered));
@@ -65,7 +67,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
         site.hub.recorder.say(Receipt {
             store: store.clone(),
             event,
-            way: Channel::Polling,
+            way,
             recipient: said.panel.clone(),
             token: grant.id,
             what,

@@ -13,6 +13,7 @@ use super::response;
 use crate::fanout::router::Refused;
 use crate::fanout::session::{Close, Session, sse, ws};
 use crate::infra::telemetry::LogLimit;
+use crate::token::Scope;
 
 /// A session over a WebSocket.
 pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
@@ -36,9 +37,14 @@ pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, Ap
     ))
 }
 
-/// A session over Server-Sent Events.
+/// A session over Server-Sent Events. If the client gives a panel name, events count as sent to that panel.
 pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
-    let session = open(&access).await?;
+    let panel = call.query.panel()?;
+    let mut session = open(&access).await?;
+    // A client with the scope `read` is no panel, so it gets no receipts.
+    if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
+        session.name_panel(panel);
+    }
     let last = call.headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let after = last.or(call.query.get("after")).map(str::to_owned);
     let (transport, body) = sse::channel();

@@ -8,12 +8,12 @@ use super::auth::Access;
 use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{Bot, response};
-use crate::store;
+use crate::store::card;
 
 /// The store's name, currency, time zone, pause and disabled chats.
-pub async fn card(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
+pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let (_turn, pool) = access.site.hub.reads.turn(access.store.as_str()).await?;
-    let card = store::card(pool, &access.store).await;
+    let card = card::read(pool, &access.store).await;
     let card = card.map_err(ApiError::database)?;
     let telegram = match access.site.bot {
         Bot::Off => "off",

@@ -1,11 +1,14 @@
-//! The data of a store beside its orders: the settings in `vestnik.vst_store`, its hours, its pause, and the presence
-//! of its panels.
+//! The data of a store beside its orders: the settings in `vestnik.vst_store`, its hours, its pause, its stop list, and
+//! the presence of its panels.
 
 mod attendance;
+pub mod card;
 pub mod hours;
 pub mod pause;
 pub mod presence;
 pub mod secret;
+pub mod stock;
+pub mod until;
 mod zone;
 
 pub use attendance::{AttendedBy, Escalates};
@@ -15,7 +18,6 @@ use crate::domain::event::StoreId;
 use crate::infra::db::{self, Client, Pool, QueryError, Transaction};
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
-use pause::Pause;
 
 /// Settings to change. `None` keeps the current value.
 #[derive(Debug, Default)]
@@ -332,69 +334,6 @@ pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> 
         let client = pool.get().await?;
         let statement = client.prepare_cached(KNOWN).await?;
         Ok(client.query_one(&statement, &[&store.as_str()]).await?.try_get(0)?)
-    })
-    .await
-}
-
-/// The data of a store that a panel shows. Defaults apply to a store without settings.
-#[derive(Debug)]
-pub struct Card {
-    /// The store's display name.
-    pub name: Option<String>,
-    /// Currency: three letters of ISO 4217.
-    pub currency: String,
-    /// IANA time zone name.
-    pub time_zone: String,
-    /// How long an order may wait for an answer, seconds.
-    pub answer_seconds: i32,
-    /// Whether the bot is stopped because Telegram refuses its token.
-    pub bot_stopped: bool,
-    /// The store's chats that take no messages, for now or for ever.
-    pub chats_disabled: Vec<DisabledChat>,
-    /// The store's pause. `None`: it takes orders.
-    pub pause: Option<Pause>,
-}
-
-/// A chat that takes no messages.
-#[derive(Debug)]
-pub struct DisabledChat {
-    /// The chat's title, or its Telegram number.
-    pub chat: String,
-    /// Why the chat takes no messages.
-    pub reason: Option<String>,
-}
-
-/// Reads the card of a store.
-pub async fn card(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
-    // Same defaults as the table's columns.
-    const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
-         coalesce(s.answer_seconds, 60), b.stopped_at is not null \
-         from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";
-    const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), coalesce(c.disabled_why, l.blocked_why) \
-         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
-         where l.store_id = $1 and (c.disabled_at is not null or l.blocked_at is not null) order by c.id";
-    let pause = pause::current(pool, store).await?;
-    db::with_timeout(async {
-        let client = pool.get().await?;
-        let statement = client.prepare_cached(CARD).await?;
-        let row = client.query_one(&statement, &[&store.as_str()]).await?;
-        let statement = client.prepare_cached(DISABLED).await?;
-        let chats = client.query(&statement, &[&store.as_str()]).await?;
-        let chat = |row: &tokio_postgres::Row| {
-            Ok::<_, tokio_postgres::Error>(DisabledChat {
-                chat: row.try_get(0)?,
-                reason: row.try_get(1)?,
-            })
-        };
-        Ok(Card {
-            name: row.try_get(0)?,
-            currency: row.try_get(1)?,
-            time_zone: row.try_get(2)?,
-            answer_seconds: row.try_get(3)?,
-            bot_stopped: row.try_get(4)?,
-            chats_disabled: chats.iter().map(chat).collect::<Result<_, _>>()?,
-            pause,
-        })
     })
     .await
 }

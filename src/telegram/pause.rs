@@ -12,7 +12,8 @@ use crate::delivery::chat_links::{self, Link};
 use crate::delivery::next_message::Button;
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
-use crate::store::pause::{self, Until};
+use crate::store::pause;
+use crate::store::until::Until;
 use crate::text::catalog::Catalog;
 use crate::text::value::inline;
 

@@ -49,6 +49,7 @@ mod session;
 mod shards;
 mod shops;
 mod status_change;
+mod stock;
 mod store;
 mod support;
 mod telegram_outcomes;

@@ -170,12 +170,15 @@ fn guarded() -> Vec<Example> {
     routes
         .map(|route| {
             let path = route.path.replace("{store}", "7").replace("{id}", "1");
-            let path = match route.path.ends_with("summary") {
-                true => format!("{path}?from=2026-11-01T00:00:00Z&to=2026-11-30T00:00:00Z"),
-                false => path,
+            let query = match route.path {
+                path if path.ends_with("summary") => "?from=2026-11-01T00:00:00Z&to=2026-11-30T00:00:00Z",
+                path if path.ends_with("stop-list") && route.method == "DELETE" => "?item=Tea",
+                _ => "",
             };
+            let path = path + query;
             let body = match route.path {
                 path if path.ends_with("pause") && route.method == "PUT" => Some(json!({"minutes": 30})),
+                path if path.ends_with("stop-list") && route.method == "PUT" => Some(json!({"item": "Tea"})),
                 path if path.ends_with("status") => Some(json!({"status": "preparing"})),
                 path if path.ends_with("receipts") && route.method == "POST" => {
                     Some(json!({"panel": "kitchen", "way": "polling"}))
@@ -315,6 +318,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     lists(&mut tour).await;
     changes(&mut tour).await;
     pause(&mut tour).await;
+    stock(&mut tour).await;
     proof(&mut tour).await;
     too_much_at_once(&mut tour, &app).await;
     too_slow(&mut tour).await;
@@ -663,6 +667,23 @@ async fn pause(tour: &mut Tour<'_>) {
     let nameless = format!("{path}?panel=");
     tour.go("DELETE", template, &nameless, 400, None).await;
     tour.go("DELETE", template, path, 200, None).await;
+}
+
+async fn stock(tour: &mut Tour<'_>) {
+    let (template, path) = (
+        "/api/partner/stores/{store}/stop-list",
+        "/api/partner/stores/7/stop-list",
+    );
+    let wish = json!({"item": "Борщ", "until": "tomorrow", "by": "Кухня"});
+    let list = tour.go("PUT", template, path, 200, Some(wish)).await.json();
+    assert_eq!(list["items"][0]["item"], "Борщ");
+    tour.go("PUT", template, path, 400, Some(json!({"item": ""}))).await;
+    let huge = json!({"item": "Борщ", "x": "x".repeat(5000)});
+    tour.go("PUT", template, path, 413, Some(huge)).await;
+    tour.go("GET", template, path, 200, None).await;
+    tour.go("DELETE", template, path, 400, None).await;
+    tour.go("DELETE", template, &format!("{path}?item=Tea"), 200, None)
+        .await;
 }
 
 async fn proof(tour: &mut Tour<'_>) {

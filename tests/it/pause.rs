@@ -10,7 +10,7 @@ use crate::support::http::{Answer, call};
 
 const PATH: &str = "/api/partner/stores/7/pause";
 
-async fn ask(app: &App, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
+pub async fn ask(app: &App, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {
     let bearer = format!("Bearer {token}");
     let body = body.map(|body| body.to_string());
     call(
@@ -23,7 +23,7 @@ async fn ask(app: &App, method: &str, path: &str, token: &str, body: Option<Valu
     .await
 }
 
-fn moment(value: &Value) -> OffsetDateTime {
+pub fn moment(value: &Value) -> OffsetDateTime {
     OffsetDateTime::parse(value.as_str().unwrap(), &Rfc3339).unwrap()
 }
 

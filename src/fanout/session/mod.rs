@@ -71,6 +71,12 @@ enum Panel {
 }
 
 impl Session {
+    /// The client is a panel of this name, over a stream on which it can send nothing: events count as sent to it.
+    pub fn name_panel(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+        self.panel = Panel::Silent;
+    }
+
     /// Subscribes. The session receives every event after the subscription's cursor.
     pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.holder())?;

@@ -9,27 +9,85 @@ use crate::panel::browser::Browser;
 use crate::support::app::App;
 use crate::support::proxy::Proxy;
 
+/// A network that lets no WebSocket through, as long as `refuse` is true; and what the page does after 5 minutes.
+const NO_SOCKETS: &str = "window.RealSocket = WebSocket;
+    window.refuse = true;
+    window.WebSocket = class {
+        static OPEN = 1;
+        constructor(...given) {
+            if (!refuse) return new RealSocket(...given);
+            setTimeout(() => this.onclose?.({ code: 1006 }));
+        }
+        close() {}
+    };
+    const wait = setTimeout;
+    window.setTimeout = (act, ms, ...given) => {
+        if (ms === 300000) window.upgrade = act;
+        return wait(act, ms, ...given);
+    };";
+
+/// Runs a script before each page.
+async fn prepare(browser: &Browser, script: &str) {
+    let script = serde_json::json!({"source": script});
+    browser.cdp("Page.addScriptToEvaluateOnNewDocument", script).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count_as_such() {
+    let app = App::start_with(|config| {
+        config.session.ping_interval = Duration::from_secs(1);
+        config.telegram = Some(crate::receipts_http::far_telegram());
+    })
+    .await;
+    let browser = Browser::start().await;
+    prepare(&browser, NO_SOCKETS).await;
+    browser.page.goto(&app.panel_link()).await.unwrap();
+    browser.press("#shift-start").await;
+    browser.until_light("live").await;
+    assert_eq!(browser.text("#light").await, "Резервная связь");
+    browser.until("vestnik.ringer.sounds").await;
+    browser.js(super::EAR).await;
+    app.until_so("select exists (select from vestnik.vst_presence where store_id = '7')")
+        .await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    browser.until_heard().await;
+    browser.picture("12-stream").await;
+    app.until_so(
+        "select count(*) = 1 and bool_and(way = 'sse' and sent_at is not null and rendered_at is not null and sounded_at is not null) \
+         from vestnik.vst_receipt where event_id = 1",
+    )
+    .await;
+    // What is pressed comes back the same way.
+    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.until_in("preparing", 1).await;
+    browser.until_silent().await;
+
+    // The network learns better: the socket goes on from the same cursor.
+    browser.js("window.refuse = false; upgrade()").await;
+    browser
+        .until("document.getElementById('light').dataset.way === 'websocket'")
+        .await;
+    browser.until_light("live").await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 2).await;
+    app.until_so(
+        "select bool_and(r.way = 'websocket') from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id \
+         where e.type = 'insert' and e.key = '2'",
+    )
+    .await;
+    assert_eq!(browser.alerts().await, [1, 1]);
+    browser.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    // A network that lets no WebSocket through, and a person who polls each second.
-    let no_sockets = "localStorage.setItem('vestnik.settings', JSON.stringify({ pollSeconds: 1 }));
-        window.RealSocket = WebSocket;
-        window.refuse = true;
-        window.WebSocket = class {
-            static OPEN = 1;
-            constructor(...given) {
-                if (!refuse) return new RealSocket(...given);
-                setTimeout(() => this.onclose?.({ code: 1006 }));
-            }
-            close() {}
-        };";
-    browser
-        .cdp(
-            "Page.addScriptToEvaluateOnNewDocument",
-            serde_json::json!({"source": no_sockets}),
-        )
-        .await;
+    // A network that lets no stream through, and a person who polls each second.
+    let no_streams = "localStorage.setItem('vestnik.settings', JSON.stringify({ pollSeconds: 1 }));
+        const real = fetch;
+        window.fetch = (address, ...given) => String(address).includes('/sse/') ? Promise.reject(new TypeError('blocked')) : real(address, ...given);";
+    prepare(&browser, &format!("{NO_SOCKETS}{no_streams}")).await;
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.press("#shift-start").await;
     browser.until_light("polling").await;

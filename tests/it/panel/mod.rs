@@ -16,6 +16,7 @@ mod pause;
 mod press;
 mod scenes;
 mod shift;
+mod stock;
 mod webkit;
 mod weight;
 mod work;

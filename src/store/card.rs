@@ -1,0 +1,68 @@
+//! What a panel has to know of its store.
+
+use super::pause::{self, Pause};
+use crate::domain::event::StoreId;
+use crate::infra::db::{self, Pool, QueryError};
+
+/// The data of a store that a panel shows. Defaults apply to a store without settings.
+#[derive(Debug)]
+pub struct Card {
+    /// The store's display name.
+    pub name: Option<String>,
+    /// Currency: three letters of ISO 4217.
+    pub currency: String,
+    /// IANA time zone name.
+    pub time_zone: String,
+    /// How long an order may wait for an answer, seconds.
+    pub answer_seconds: i32,
+    /// Whether the bot is stopped because Telegram refuses its token.
+    pub bot_stopped: bool,
+    /// The store's chats that take no messages, for now or for ever.
+    pub chats_disabled: Vec<DisabledChat>,
+    /// The store's pause. `None`: it takes orders.
+    pub pause: Option<Pause>,
+}
+
+/// A chat that takes no messages.
+#[derive(Debug)]
+pub struct DisabledChat {
+    /// The chat's title, or its Telegram number.
+    pub chat: String,
+    /// Why the chat takes no messages.
+    pub reason: Option<String>,
+}
+
+/// Reads the card of a store.
+pub async fn read(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
+    // Same defaults as the table's columns.
+    const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
+         coalesce(s.answer_seconds, 60), b.stopped_at is not null \
+         from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";
+    const DISABLED: &str = "select coalesce(c.title, c.telegram_id::text), coalesce(c.disabled_why, l.blocked_why) \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
+         where l.store_id = $1 and (c.disabled_at is not null or l.blocked_at is not null) order by c.id";
+    let pause = pause::current(pool, store).await?;
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(CARD).await?;
+        let row = client.query_one(&statement, &[&store.as_str()]).await?;
+        let statement = client.prepare_cached(DISABLED).await?;
+        let chats = client.query(&statement, &[&store.as_str()]).await?;
+        let chat = |row: &tokio_postgres::Row| {
+            Ok::<_, tokio_postgres::Error>(DisabledChat {
+                chat: row.try_get(0)?,
+                reason: row.try_get(1)?,
+            })
+        };
+        Ok(Card {
+            name: row.try_get(0)?,
+            currency: row.try_get(1)?,
+            time_zone: row.try_get(2)?,
+            answer_seconds: row.try_get(3)?,
+            bot_stopped: row.try_get(4)?,
+            chats_disabled: chats.iter().map(chat).collect::<Result<_, _>>()?,
+            pause,
+        })
+    })
+    .await
+}

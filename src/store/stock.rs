@@ -1,0 +1,143 @@
+//! The stop list of a store: items that it is out of. The engine refuses no order. The shop's own order intake reads
+//! `vestnik.vst_out_of_stock_now`, or receives the events `item_out_of_stock` and `item_in_stock`.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+
+use super::until::{self, Until};
+use crate::domain::event::{EventType, StoreId};
+use crate::domain::wire_time::WireTime;
+use crate::infra::db::{self, Pool, QueryError};
+use crate::journal;
+
+/// The longest name of an item, characters.
+pub const MAX_ITEM_CHARACTERS: usize = 200;
+/// Items on the stop list of one store.
+pub const MAX_ITEMS: i64 = 500;
+/// Takes the items whose time is over off the list.
+const DUE: &str = "delete from vestnik.vst_out_of_stock where (store_id, item) in \
+         (select store_id, item from vestnik.vst_out_of_stock where until <= clock_timestamp() \
+          order by until limit $1 for update skip locked) returning store_id, item";
+
+/// An item that a store is out of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfStock {
+    /// The item's name, as orders and people write it.
+    pub item: String,
+    /// When it was put on the list.
+    pub since: OffsetDateTime,
+    /// When it leaves the list by itself. `None`: when somebody says so.
+    pub until: Option<OffsetDateTime>,
+    /// Who put it on the list. `None`: unknown.
+    pub by: Option<String>,
+}
+
+/// What became of a request to put an item on the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The item is on the list.
+    Listed,
+    /// The end is past, or further away than [`until::LONGEST`].
+    NoSuchTime,
+    /// The list has [`MAX_ITEMS`] items.
+    Full,
+}
+
+impl OutOfStock {
+    /// The wire form: `item`, `since`, and `until` and `by` where they are known.
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({"item": self.item, "since": WireTime(self.since)});
+        if let Some(until) = self.until {
+            json["until"] = json!(WireTime(until));
+        }
+        if let Some(by) = &self.by {
+            json["by"] = json!(by);
+        }
+        json
+    }
+
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            item: row.try_get(0)?,
+            since: row.try_get(1)?,
+            until: row.try_get(2)?,
+            by: row.try_get(3)?,
+        })
+    }
+}
+
+/// The items that a store is out of now, by name.
+pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, QueryError> {
+    const LIST: &str =
+        "select item, since, until, stopped_by from vestnik.vst_out_of_stock_now where store_id = $1 order by item";
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(LIST).await?;
+        let rows = client.query(&statement, &[&store.as_str()]).await?;
+        Ok(rows.iter().map(OutOfStock::read).collect::<Result<_, _>>()?)
+    })
+    .await
+}
+
+/// Puts an item on the list, or changes its end. `until` `None`: until somebody takes it off.
+pub async fn stop(
+    pool: &Pool,
+    store: &StoreId,
+    item: &str,
+    until: Option<Until>,
+    by: &str,
+) -> Result<Outcome, QueryError> {
+    const STOP: &str = "insert into vestnik.vst_out_of_stock as o (store_id, item, since, until, stopped_by) select $1, $2, now(), $3, $4 \
+         where (select count(*) from vestnik.vst_out_of_stock where store_id = $1 and item <> $2) < $5 \
+         on conflict (store_id, item) do update set until = excluded.until, stopped_by = excluded.stopped_by, \
+             since = case when o.until <= clock_timestamp() then excluded.since else o.since end \
+         returning item, since, until, stopped_by";
+    db::with_timeout(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::limit_idle_in_transaction(&transaction).await?;
+        let ends = match until {
+            Some(until) => match until.resolve(&transaction, store).await? {
+                None => return Ok(Outcome::NoSuchTime),
+                ends => ends,
+            },
+            None => None,
+        };
+        let row = transaction
+            .query_opt(STOP, &[&store.as_str(), &item, &ends, &by, &MAX_ITEMS])
+            .await?;
+        let Some(row) = row else { return Ok(Outcome::Full) };
+        let stopped = OutOfStock::read(&row)?;
+        journal::append(&transaction, store, EventType::ItemOutOfStock, &stopped.to_json()).await?;
+        transaction.commit().await?;
+        Ok(Outcome::Listed)
+    })
+    .await
+}
+
+/// Takes an item off the list. Returns whether it was there.
+pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Result<bool, QueryError> {
+    const PUT_BACK: &str = "delete from vestnik.vst_out_of_stock where store_id = $1 and item = $2";
+    db::with_timeout(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::limit_idle_in_transaction(&transaction).await?;
+        if transaction.execute(PUT_BACK, &[&store.as_str(), &item]).await? == 0 {
+            return Ok(false);
+        }
+        let data = json!({"item": item, "by": by});
+        journal::append(&transaction, store, EventType::ItemInStock, &data).await?;
+        transaction.commit().await?;
+        Ok(true)
+    })
+    .await
+}
+
+/// Takes the items whose time is over off the list. Returns their number.
+pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
+    fn data(row: &Row) -> Result<Value, tokio_postgres::Error> {
+        Ok(json!({"item": row.try_get::<_, String>(1)?}))
+    }
+    until::end_due(pool, DUE, EventType::ItemInStock, data).await
+}

@@ -1,0 +1,107 @@
+//! When something of a store ends by itself: a pause, or the time for which an item is out of stock.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio_postgres::Row;
+
+use crate::domain::event::{EventType, StoreId};
+use crate::infra::db::{self, Pool, QueryError, Transaction};
+use crate::journal;
+
+/// The furthest end.
+pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The hour at which a day begins, by the store's clock. The hours after midnight belong to the day before.
+pub const DAY_BEGINS_HOUR: i32 = 5;
+/// Rows ended in one transaction.
+const BATCH: i64 = 100;
+
+/// When it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// After this time.
+    After(Duration),
+    /// At the beginning of the store's next day.
+    Tomorrow,
+    /// At this time.
+    At(OffsetDateTime),
+}
+
+/// SQL for the moment at which the store's day began, by the clock of the zone; `hours`: the parameter that is
+/// [`DAY_BEGINS_HOUR`]. `days` later another day begins.
+pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
+    format!(
+        "(date_trunc('day', clock_timestamp() at time zone {zone} - make_interval(hours => {hours})) \
+          + make_interval(days => {days}, hours => {hours})) at time zone {zone}"
+    )
+}
+
+impl Until {
+    /// After this time; `None`: it is no time, or longer than [`LONGEST`].
+    pub fn after(time: Duration) -> Option<Self> {
+        (!time.is_zero() && time <= LONGEST).then_some(Self::After(time))
+    }
+
+    /// After so many minutes, or as `until` says: `tomorrow`, or a time of RFC 3339. `None`: neither or both are given,
+    /// or one is invalid.
+    pub fn parse(minutes: Option<u32>, until: Option<&str>) -> Option<Self> {
+        match (minutes, until) {
+            (Some(minutes), None) => Self::after(Duration::from_secs(u64::from(minutes) * 60)),
+            (None, Some("tomorrow")) => Some(Self::Tomorrow),
+            (None, Some(at)) => OffsetDateTime::parse(at, &Rfc3339).ok().map(Self::At),
+            _ => None,
+        }
+    }
+
+    /// The end as a time, from `now()` of the transaction on. `None`: it is past, or further away than [`LONGEST`].
+    pub(super) async fn resolve(
+        self,
+        transaction: &Transaction<'_>,
+        store: &StoreId,
+    ) -> Result<Option<OffsetDateTime>, tokio_postgres::Error> {
+        let ends = format!(
+            "select at from (select case \
+                 when $2::timestamptz is not null then $2 \
+                 when $3::float8 is not null then now() + make_interval(secs => $3) \
+                 else {tomorrow} end as at \
+                 from (select coalesce((select time_zone from vestnik.vst_store where id = $1), 'Europe/Moscow') as name) zone) e \
+             where at > clock_timestamp() and at <= clock_timestamp() + make_interval(secs => $5)",
+            tomorrow = day_sql("zone.name", "$4", 1),
+        );
+        let (at, seconds) = match self {
+            Self::After(time) => (None, Some(time.as_secs_f64())),
+            Self::Tomorrow => (None, None),
+            Self::At(at) => (Some(at), None),
+        };
+        let longest = LONGEST.as_secs_f64();
+        let row = transaction
+            .query_opt(&ends, &[&store.as_str(), &at, &seconds, &DAY_BEGINS_HOUR, &longest])
+            .await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+}
+
+/// Ends what is due, and appends an event for each. `due` deletes at most `$1` rows, and returns the store's id first;
+/// `data` makes the event's data of a row. Returns their number.
+pub(super) async fn end_due(
+    pool: &Pool,
+    due: &str,
+    kind: EventType,
+    data: fn(&Row) -> Result<serde_json::Value, tokio_postgres::Error>,
+) -> Result<u64, QueryError> {
+    db::with_timeout(async {
+        let mut client = pool.get().await?;
+        let transaction = client.transaction().await?;
+        db::limit_idle_in_transaction(&transaction).await?;
+        let rows = transaction.query(due, &[&BATCH]).await?;
+        for row in &rows {
+            let store = StoreId::new(row.try_get(0)?);
+            journal::append(&transaction, &store, kind, &data(row)?).await?;
+            tracing::info!(store = store.as_str(), event = kind.as_str(), "its time is over");
+        }
+        transaction.commit().await?;
+        Ok(rows.len() as u64)
+    })
+    .await
+}

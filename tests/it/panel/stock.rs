@@ -1,0 +1,68 @@
+//! The stop list, as panels show and change it.
+
+use crate::panel::ORDER;
+use crate::panel::browser::Browser;
+use crate::support::app::App;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_another() {
+    let app = App::start().await;
+    // Its dishes are offered, though it is over.
+    app.write(ORDER).await;
+    app.write("update orders set status = 'completed'").await;
+    let [kitchen, counter] = Browser::start_some().await;
+    for browser in [&kitchen, &counter] {
+        browser.start_shift(&app.panel_link()).await;
+    }
+    kitchen.press("#stock-open").await;
+    kitchen.press("[data-dish='Пицца Маргарита']").await;
+    kitchen
+        .until("document.querySelector('[data-stopped=\"Пицца Маргарита\"]')?.innerText.includes('до ')")
+        .await;
+    app.until_so("select until > now() from vestnik.vst_out_of_stock_now where item = 'Пицца Маргарита'")
+        .await;
+    // What is ordered under no such name is typed; it stays until it is put back.
+    kitchen.press("[data-stock-span=open]").await;
+    kitchen
+        .page
+        .find(fantoccini::Locator::Css("#stock-words"))
+        .await
+        .unwrap()
+        .send_keys("Гуакамоле\u{e007}")
+        .await
+        .unwrap();
+    kitchen
+        .until("document.querySelector('[data-stopped=Гуакамоле]')?.innerText.includes('пока не вернёте')")
+        .await;
+    kitchen.picture("41-stock").await;
+    for browser in [&kitchen, &counter] {
+        browser
+            .until("document.getElementById('badge-stock').textContent === '2'")
+            .await;
+    }
+    app.until_so("select until is null from vestnik.vst_out_of_stock_now where item = 'Гуакамоле'")
+        .await;
+    // It is known after a reload, too.
+    counter.reload().await;
+    counter
+        .until("document.getElementById('badge-stock').textContent === '2'")
+        .await;
+    counter.press("#stock-open").await;
+    counter.press("[data-stopped=Гуакамоле] button").await;
+    // An open list follows what happens elsewhere.
+    kitchen
+        .until("document.querySelector('[data-stopped=Гуакамоле]') === null")
+        .await;
+    kitchen.press(".stock-close").await;
+    kitchen
+        .until("document.getElementById('badge-stock').textContent === '1'")
+        .await;
+    assert_eq!(
+        app.value("select string_agg(item, ',') from vestnik.vst_out_of_stock_now")
+            .await
+            .unwrap(),
+        "Пицца Маргарита"
+    );
+    kitchen.close().await;
+    counter.close().await;
+}
