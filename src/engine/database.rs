@@ -174,6 +174,7 @@ impl Node {
             tokens,
             ping_interval: config.session.ping_interval,
             presence,
+            panel_streams: Arc::default(),
             recorder,
             sources,
             lookup,

@@ -41,17 +41,19 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"pollin
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// Receipts of a panel without a socket: rendered events, sounded events, and whether the panel can ring. The panel
-/// polls, or has a stream of Server-Sent Events that was opened with its name.
+/// polls, or has a stream of Server-Sent Events on this node that was opened with its name and token.
 pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-    // A panel with a socket sends its receipts over that socket. Over HTTP, nothing would prove that the socket
-    // existed. A stream has no other way; where none existed, the receipt has no time of sending.
+    // A panel with a socket sends its receipts over that socket. Over HTTP, nothing would prove that the socket existed.
     let way = [Channel::Polling, Channel::Sse];
     let way = way.into_iter().find(|way| way.as_str() == said.way);
-    let way = way.ok_or(ApiError::BadBody(SAID))?;
+    let mut way = way.ok_or(ApiError::BadBody(SAID))?;
     if !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID {
         return Err(ApiError::BadBody(SAID));
+    }
+    if !site.hub.panel_streams.is_open(store, grant.id, &said.panel) {
+        way = Channel::Polling;
     }
     let rendered = said.rendered.iter().map(|id| (id, ReceiptKind::Rendered));
     let words = rendered.chain(said.sounded.iter().map(|id| (id, ReceiptKind::Sounded)));

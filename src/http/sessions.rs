@@ -43,7 +43,7 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     let mut session = open(&access).await?;
     // A client with the scope `read` is no panel, so it gets no receipts.
     if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
-        session.name_panel(panel);
+        session.name_panel(access.grant.id, panel);
     }
     let last = call.headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let after = last.or(call.query.get("after")).map(str::to_owned);

@@ -89,6 +89,7 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
     let pool = vestnik::infra::db::pool(&config.database).unwrap();
     let hub = Arc::new(Hub {
+        panel_streams: Arc::default(),
         sources: Arc::default(),
         lookup: Arc::new(Lookup::new(pool.clone())),
         shop_api: Arc::new(ShopApi::new(config.webhook, &config.answers).unwrap()),

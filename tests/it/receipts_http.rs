@@ -54,6 +54,16 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
         "it is one panel"
     );
 
+    // Without a stream of this panel on this node, nothing proves that there was one.
+    let said = json!({"panel": "bar", "way": "sse", "rendered": [id]});
+    assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
+    let told = proven(&app, "", |told| {
+        told["events"][0]["ways"].as_array().unwrap().len() == 2
+    })
+    .await;
+    let ways = told["events"][0]["ways"].as_array().unwrap();
+    assert!(ways.iter().all(|way| way["way"] == "polling"), "{told}");
+
     // Another store's events are not its own, whatever it says of them.
     app.write("insert into orders (store_id) values (8)").await;
     let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["3"], "sounded": ["1"]});

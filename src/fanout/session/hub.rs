@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::panel::PanelStreams;
 use crate::fanout::router::Router;
 use crate::infra::db::{Pool, Reads, Turns};
 use crate::receipts::writer::Recorder;
@@ -32,6 +33,8 @@ pub struct Hub {
     pub ping_interval: Duration,
     /// Which stores have a panel on this node that can ring.
     pub presence: Arc<Presence>,
+    /// The streams that panels have open on this node.
+    pub panel_streams: Arc<PanelStreams>,
     /// Records receipts.
     pub recorder: Recorder,
     /// The mappings that translate journal rows.

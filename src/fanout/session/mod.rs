@@ -7,6 +7,7 @@ mod clock;
 mod frame_meter;
 mod hub;
 mod messages;
+mod panel;
 mod renewal;
 mod replay;
 pub mod socket;
@@ -27,6 +28,7 @@ use clock::{Clock, Due};
 pub use hub::Hub;
 pub use messages::Close;
 use messages::{FromClient, Mistake};
+use panel::Panel;
 pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::domain::cursor::Position;
@@ -35,8 +37,7 @@ use crate::fanout::router::{End, Part, Published, Queued, Refused, Subscription}
 use crate::infra::metrics::HOT;
 use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
-use crate::store::presence::Present;
-use crate::token::{Grant, Scope, Withdrawn};
+use crate::token::{Grant, Scope, TokenId, Withdrawn};
 
 /// Bytes written before a flush. Limits the client's buffer, however long the queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -60,21 +61,11 @@ pub struct Session {
     is_stale: bool,
 }
 
-/// What a client has said of itself.
-enum Panel {
-    /// The client has not said that it is a panel.
-    Unknown,
-    /// A panel with its sound off.
-    Silent,
-    /// A panel with its sound on.
-    Rings(#[expect(dead_code, reason = "its presence ends when it is dropped")] Present),
-}
-
 impl Session {
     /// The client is a panel of this name, over a stream on which it can send nothing: events count as sent to it.
-    pub fn name_panel(&mut self, name: &str) {
+    pub fn name_panel(&mut self, token: TokenId, name: &str) {
         name.clone_into(&mut self.name);
-        self.panel = Panel::Silent;
+        self.panel = Panel::Stream(self.hub.panel_streams.open(&self.store, token, name));
     }
 
     /// Subscribes. The session receives every event after the subscription's cursor.
