@@ -17,6 +17,7 @@
  * - streams over HTTP (Server-Sent Events) where a network lets no WebSocket through, and looks every 5 minutes whether it does now;
  * - polls every 30 s while neither can be had;
  * - stops, and says why, when coming back is no use (the token was revoked);
+ * - forgets every id that it has told when the database's history did not go on (`resync_required` with `epoch` or `future`);
  * - calls `load` before the first connection, and again when the cursor cannot be honoured (`resync_required`): load
  *   your lists there. Events that come meanwhile wait, and are told after it.
  *
@@ -97,6 +98,8 @@ const BLOCKED_AFTER = 2;
 const UPGRADE_MS = 5 * 60_000;
 /** Refusals that no second try mends. */
 const REFUSED = [400, 401, 403, 404];
+/** Reasons of `resync_required` after which ids that were told name other events, or none. */
+const OTHER_HISTORY = ["epoch", "future"];
 /** Ids that are remembered, so that an event is told once. */
 const REMEMBERED_IDS = 20_000;
 const POLL_PAGE = 500;
@@ -355,6 +358,7 @@ export class Connection {
     if (message.type === "stale") return this.#enter("offline", (this.#lostAt = new Date()));
     if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
+      this.#forgetIfOther(message.reason);
       if (this.#options.load) this.reload(message.reason);
     } else if (message.data) {
       this.#tell(message, this.#way);
@@ -538,10 +542,20 @@ export class Connection {
     }
   }
 
+  /** The database's history did not go on: an id may name another event now. @param {string} reason */
+  #forgetIfOther(reason) {
+    if (!OTHER_HISTORY.includes(reason)) return;
+    this.#told.clear();
+    this.#words.forget();
+    // What waits for the lists may have been lost, and what was not is in them.
+    if (this.#held) this.#held = [];
+  }
+
   /** @param {ApiError} error */
   #resync(error) {
     const cursor = error.body?.error?.cursor;
     if (!cursor) throw error;
+    this.#forgetIfOther(error.body.error.reason);
     if (this.#options.load) this.reload(error.code);
     return { events: [], cursor, more: false };
   }
@@ -814,6 +828,14 @@ class Words {
     this.#unsure.splice(0, arrived);
     this.#pings = this.#pings.map((sent) => sent - arrived);
     if (this.#unsure.length && !this.#pings.length) this.ping();
+  }
+
+  /** Nothing of what waits is said any more: its ids may name other events. */
+  forget() {
+    this.#waiting = [];
+    this.#unsure = [];
+    this.#polled = [];
+    this.#pings = this.#pings.map(() => 0);
   }
 
   close() {

@@ -483,6 +483,11 @@ CREATE TABLE vestnik.vst_holiday (
     closes time without time zone,
     CONSTRAINT vst_holiday_check CHECK (((opens IS NULL) = (closes IS NULL)))
 );
+CREATE TABLE vestnik.vst_lineage (
+    line uuid DEFAULT gen_random_uuid() NOT NULL,
+    started_at timestamp with time zone DEFAULT pg_postmaster_start_time() NOT NULL,
+    through xid8
+);
 CREATE TABLE vestnik.vst_link_code (
     hash bytea NOT NULL,
     store_id text NOT NULL,
@@ -779,6 +784,8 @@ ALTER TABLE ONLY vestnik.vst_event
     ADD CONSTRAINT vst_event_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_holiday
     ADD CONSTRAINT vst_holiday_store_id_day_yearly_opens_key UNIQUE (store_id, day, yearly, opens);
+ALTER TABLE ONLY vestnik.vst_lineage
+    ADD CONSTRAINT vst_lineage_pkey PRIMARY KEY (line);
 ALTER TABLE ONLY vestnik.vst_link_code
     ADD CONSTRAINT vst_link_code_pkey PRIMARY KEY (hash);
 ALTER TABLE ONLY vestnik.vst_message
@@ -845,6 +852,7 @@ CREATE INDEX vst_escalation_due ON vestnik.vst_escalation USING btree (due_at) W
 CREATE INDEX vst_escalation_subject ON vestnik.vst_escalation USING btree (subject);
 CREATE INDEX vst_event_store_xid ON vestnik.vst_event USING btree (store_id, xid);
 CREATE INDEX vst_event_xid ON vestnik.vst_event USING btree (xid);
+CREATE UNIQUE INDEX vst_lineage_in_force ON vestnik.vst_lineage USING btree ((true)) WHERE (through IS NULL);
 CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_out_of_stock_until ON vestnik.vst_out_of_stock USING btree (until);
 CREATE INDEX vst_pause_until ON vestnik.vst_pause USING btree (until);

@@ -106,6 +106,17 @@ create table vestnik.vst_cluster (
 );
 insert into vestnik.vst_cluster (system_identifier) select system_identifier from pg_control_system();
 
+-- The lines of history that the journal's transaction numbers belong to; the line in force has no `through`. Each start of
+-- Postgres begins a new line: it may go on from a snapshot that was put back, or from a standby without the newest commits.
+-- A cursor of an earlier line is valid if it covers no transaction after `through`, the newest one that the restart kept.
+create table vestnik.vst_lineage (
+    line       uuid        not null default gen_random_uuid() primary key,
+    started_at timestamptz not null default pg_postmaster_start_time(),   -- of Postgres
+    through    xid8
+);
+create unique index vst_lineage_in_force on vestnik.vst_lineage ((true)) where through is null;
+insert into vestnik.vst_lineage default values;
+
 -- Functions are code, not history: each file of triggers/ is applied again when its text changed.
 create table vestnik.vst_code (
     file        text        not null primary key,

@@ -117,15 +117,15 @@ impl Position {
     }
 }
 
-/// The epoch in which transaction ids are comparable: cluster, timeline and database. A restore or a failover begins a
-/// new epoch.
+/// The epoch in which transaction ids are comparable: cluster, line of history and database. Each start of Postgres
+/// begins a new line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
     /// Builds the epoch from what Postgres reports.
-    pub fn new(system_identifier: i64, timeline: &str, database_oid: u32) -> Self {
-        let digest = Sha256::digest(format!("{system_identifier}/{timeline}/{database_oid}"));
+    pub fn new(system_identifier: i64, line: &str, database_oid: u32) -> Self {
+        let digest = Sha256::digest(format!("{system_identifier}/{line}/{database_oid}"));
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&digest[..8]);
         Self(u64::from_be_bytes(bytes))

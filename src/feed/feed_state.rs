@@ -3,7 +3,7 @@
 use super::large_transactions::{LargeTransactions, TooMany};
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::Xid;
-use crate::journal::{Outline, Size};
+use crate::journal::{Outline, Size, Witness};
 
 /// State of the feed.
 pub struct FeedState {
@@ -15,13 +15,16 @@ pub struct FeedState {
     pub large_transactions: Option<LargeTransactions>,
     /// What has been published.
     pub reached: Cursor,
+    /// The newest event that was read, or one before it: proof of the history that the position belongs to.
+    pub seen: Option<Witness>,
 }
 
 impl FeedState {
     /// A feed that has published everything up to `read`.
-    pub fn new(epoch: Epoch, read: Position) -> Self {
+    pub fn new(epoch: Epoch, read: Position, seen: Option<Witness>) -> Self {
         Self {
             epoch,
+            seen,
             reached: Cursor::At(read.clone()),
             read,
             large_transactions: None,

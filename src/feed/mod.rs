@@ -33,7 +33,7 @@ use crate::feed::listener::{Hearing, ListenerSignals};
 use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
 use crate::infra::metrics::HOT;
-use crate::journal::{self, News, Reader};
+use crate::journal::{self, News, Reader, Witness};
 use crate::sources::Sources;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
@@ -158,13 +158,21 @@ impl Feed {
         wakeup: &mut WakeupDriver,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
-        let reader = Reader::connect(&self.database).await?;
+        let mut reader = Reader::connect(&self.database).await?;
         // Before the first session is admitted: events of the meantime need a translation, too.
         if self.sources.current().version == 0 {
             self.reload_sources(&reader).await?;
         }
+        let continues = match state {
+            Some(state) => reader.continues(state.epoch, &state.read, state.seen.as_ref()).await?,
+            None => false,
+        };
         let state = match state {
-            Some(state) if state.epoch == reader.epoch() => state,
+            Some(state) if continues => {
+                state.epoch = reader.epoch();
+                self.router.follow(state.epoch, &state.reached);
+                state
+            }
             other => self.start_epoch(other, &reader).await?,
         };
         backoff.reset();
@@ -237,12 +245,12 @@ impl Feed {
         state: &'a mut Option<FeedState>,
         reader: &Reader,
     ) -> Result<&'a mut FeedState, journal::ConnectError> {
-        let (epoch, read) = (reader.epoch(), reader.now().await?);
+        let (epoch, seen, read) = (reader.epoch(), reader.witness().await?, reader.now().await?);
         self.router.reach(epoch, &read);
         if state.is_some() {
             tracing::warn!("the database was restored or failed over: every session starts again");
         }
-        Ok(state.insert(FeedState::new(epoch, read)))
+        Ok(state.insert(FeedState::new(epoch, read, seen)))
     }
 
     /// Publishes new events, and advances the position. Returns the number of events.
@@ -281,6 +289,7 @@ impl Feed {
                 return Ok(0);
             }
             state.read = next;
+            state.seen = Witness::newest_of(state.seen.take(), &events);
             self.publish(state, &events).await;
             self.new_events.notify_one();
             return Ok(events.len() as u64);
@@ -317,6 +326,7 @@ impl Feed {
         self.reload_sources(reader).await?;
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
+        let mut seen = state.seen.clone();
         let mut reached = state.reached.clone();
         loop {
             let events = backlog.chunks.next().await?;
@@ -329,10 +339,11 @@ impl Feed {
             self.translate_and_publish(state.epoch, &events, &reached, &through)
                 .await;
             total += events.len() as u64;
+            seen = Witness::newest_of(seen, &events);
             reached = through;
         }
         self.router.reach(state.epoch, &backlog.seen);
-        *state = FeedState::new(state.epoch, backlog.seen);
+        *state = FeedState::new(state.epoch, backlog.seen, seen);
         self.new_events.notify_one();
         Ok(total)
     }

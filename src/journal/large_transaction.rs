@@ -5,9 +5,10 @@ use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::lineage::read_epoch;
 use super::reader::{Chunks, ConnectError, READ_DEADLINE, SESSION, SORT_DEADLINE};
 use super::sql_types::xids;
-use super::{EVENT_COLUMNS, Error, read_epoch};
+use super::{EVENT_COLUMNS, Error};
 use crate::domain::cursor::Epoch;
 use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::config::Database;

@@ -3,6 +3,7 @@
 
 mod due;
 mod large_transaction;
+mod lineage;
 mod page;
 mod reader;
 mod retention;
@@ -11,6 +12,7 @@ mod transaction_sizes;
 
 pub use due::{Due, DueBatch, append, read_due, read_with_siblings};
 pub use large_transaction::{LargeTransactionStream, stream_large_transactions};
+pub use lineage::Witness;
 pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, read_past, read_where};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
@@ -18,9 +20,9 @@ pub use transaction_sizes::{Outline, Size};
 
 use tokio_postgres::Row;
 
-use crate::domain::cursor::Epoch;
 use crate::domain::event::{Body, EventId, EventType, JournalEvent, RowWrite, SourceId, StoreId, Write};
 use crate::infra::db;
+pub use lineage::read_epoch;
 use sql_types::{JsonText, SqlXid};
 
 /// Why the journal could not be read.
@@ -47,28 +49,12 @@ pub enum Error {
     /// The transaction ids of the journal belong to another cluster.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,
+    /// Postgres was restarted, or its history was put back, behind a connection that went on.
+    #[error("Postgres was restarted or restored: the feed checks its position again")]
+    NewLine,
     /// A second connection reached another database than the first, or another epoch of it.
     #[error("a second connection reached another database than the feed reads")]
     Elsewhere,
-}
-
-/// The columns that make an [`Epoch`]; for a select list.
-const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
-     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) as timeline, \
-     (select oid from pg_database where datname = current_database()) as database_oid";
-
-fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
-    Ok(Epoch::new(
-        row.try_get("system_identifier")?,
-        row.try_get::<_, &str>("timeline")?,
-        row.try_get("database_oid")?,
-    ))
-}
-
-/// The epoch of this connection's transaction ids.
-pub async fn read_epoch(client: &db::Client) -> Result<Epoch, Error> {
-    let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
-    Ok(epoch(&row)?)
 }
 
 /// The columns of an event, in the order of [`event`]. Texts are readable in any encoding of the database.

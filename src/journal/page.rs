@@ -4,9 +4,10 @@
 use futures::TryStreamExt as _;
 use tokio::time::timeout;
 
+use super::lineage::{self, EPOCH_COLUMNS, epoch};
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
-use super::{EPOCH_COLUMNS, EVENT_COLUMNS, Error, epoch, event};
+use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 use crate::infra::db::{self, Pool};
@@ -81,7 +82,7 @@ async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> R
     let seen = Position::after(&head.snapshot, head.newest);
     let page = match start {
         Start::Newest => newest(&transaction, store, limit, &head, &seen).await?,
-        Start::After(text) => match usable(text, &head) {
+        Start::After(text) => match usable(&transaction, text, &head).await? {
             Ok(cursor) => after(&transaction, store, cursor, limit, &head, seen).await?,
             Err(reason) => Page::Resync {
                 reason,
@@ -118,22 +119,25 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
 }
 
 /// The cursor, if every event that it does not cover is still kept.
-fn usable(text: &str, head: &Head) -> Result<Cursor, Unusable> {
-    let cursor = Cursor::decode(text, head.epoch)?;
+async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result<Result<Cursor, Unusable>, Error> {
+    let cursor = match lineage::decode(client, text, head.epoch).await? {
+        Ok(cursor) => cursor,
+        Err(reason) => return Ok(Err(reason)),
+    };
     if cursor.end() > head.snapshot.xmax {
-        return Err(Unusable::Future);
+        return Ok(Err(Unusable::Future));
     }
     if !cursor.base().covers_through(head.trimmed) {
-        return Err(Unusable::Retention);
+        return Ok(Err(Unusable::Retention));
     }
-    Ok(cursor)
+    Ok(Ok(cursor))
 }
 
 /// The head, and the cursor of the planning. An unusable cursor starts at the beginning: planning sends nothing
 /// twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
-    let cursor = match Cursor::decode(text, head.epoch) {
+    let cursor = match lineage::decode(client, text, head.epoch).await? {
         // Trimmed events were too old to be sent.
         Ok(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::lineage::{self, Line, Witness};
 use super::sql_types::{SqlXid, xids};
-use super::{EVENT_COLUMNS, Error, event, read_epoch};
+use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Epoch, Position, Snapshot};
 use crate::domain::event::{JournalEvent, Xid};
 use crate::infra::config::Database;
@@ -65,7 +66,7 @@ pub struct Reader {
     backlog: Statement,
     pub(super) outline: Statement,
     pub(super) touched: Statement,
-    epoch: Epoch,
+    line: Line,
 }
 
 /// The result of a read.
@@ -100,7 +101,7 @@ impl Reader {
 
     async fn prepare(mut client: Client) -> Result<Self, Error> {
         client.set(&SESSION).await?;
-        let is_migrated = "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_cluster') is not null";
+        let is_migrated = "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_lineage') is not null";
         if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
@@ -110,13 +111,14 @@ impl Reader {
         if !client.query_one(is_same_cluster, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::Restored);
         }
-        let epoch = read_epoch(&client).await?;
-        let columns = EVENT_COLUMNS;
-        // The first row is the snapshot, with the time, and the version of the sources in place of an id.
+        let line = lineage::begin(&mut client).await?;
+        let (columns, line_here) = (EVENT_COLUMNS, lineage::LINE_HERE);
+        // The first row is the snapshot, with the time, the version of the sources in place of an id, and the line in
+        // place of a store.
         let select = format!(
             "select pg_current_snapshot() as snapshot, (select version from vestnik.vst_source_version) as id, \
                     (select xid from vestnik.vst_event where $3 order by xid desc limit 1) as xid, null::int as source, \
-                    null::text as store_id, null::text as key, null::text as type, clock_timestamp() as at, \
+                    {line_here} as store_id, null::text as key, null::text as type, clock_timestamp() as at, \
                     null::json as data, null::json as old, null::json as answer \
              union all select null, {columns} from vestnik.vst_event where xid >= $1 \
              union all select null, {columns} from vestnik.vst_event where xid = any ($2)"
@@ -132,13 +134,34 @@ impl Reader {
             backlog,
             outline,
             touched,
-            epoch,
+            line,
         })
     }
 
     /// The epoch of the database that this connection reads.
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.line.epoch
+    }
+
+    /// Whether the history of the database goes on from what a reader has read. If the newest event that it saw is not
+    /// the same any more, a new line begins: no cursor of before is valid.
+    pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
+        let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
+        timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?
+    }
+
+    /// The newest event now.
+    pub async fn witness(&self) -> Result<Option<Witness>, Error> {
+        let newest = lineage::newest(&self.client);
+        timeout(READ_DEADLINE, newest).await.map_err(|_| Error::TimedOut)?
+    }
+
+    /// The first row of a read has the line in force.
+    fn check_line(&self, first: &Row) -> Result<(), Error> {
+        match first.try_get::<_, Option<&str>>(4)? == Some(self.line.name.as_str()) {
+            true => Ok(()),
+            false => Err(Error::NewLine),
+        }
     }
 
     /// The connection, for whoever must see what the reads see.
@@ -171,7 +194,10 @@ impl Reader {
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
             match row.try_get::<_, Option<Snapshot>>(0)? {
-                Some(found) => (snapshot, clock, sources) = (Some(found), row.try_get(7)?, row.try_get(1)?),
+                Some(found) => {
+                    self.check_line(row)?;
+                    (snapshot, clock, sources) = (Some(found), row.try_get(7)?, row.try_get(1)?);
+                }
                 None => {
                     newest = newest.max(Some(row.try_get::<_, SqlXid>(2)?.0));
                     events.extend(event(row, 1)?);
@@ -206,6 +232,7 @@ impl Reader {
         let mut rows = Chunks::new(rows.map_err(|_| Error::TimedOut)??);
         let first = rows.row().await?.ok_or(Error::NoSnapshot)?;
         let snapshot = first.try_get::<_, Option<Snapshot>>(0)?.ok_or(Error::NoSnapshot)?;
+        self.check_line(&first)?;
         let newest = first
             .try_get::<_, Option<SqlXid>>(2)?
             .map_or(position.newest(), |xid| xid.0);

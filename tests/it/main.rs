@@ -21,6 +21,7 @@ mod field_cases;
 mod http;
 mod http_status_change;
 mod jwt;
+mod lineage;
 mod list;
 mod memory;
 mod migrate;

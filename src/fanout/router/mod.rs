@@ -283,6 +283,14 @@ impl Router {
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
+    /// Goes on in a new epoch: cursors of the one before are valid in it, up to the published one. No session ends.
+    pub fn follow(&self, epoch: Epoch, published: &Cursor) {
+        let mut inner = self.lock();
+        if inner.reached.is_some() {
+            inner.reached = Some((epoch, published.encode(epoch).into()));
+        }
+    }
+
     /// Admission of reconnecting clients.
     pub fn admission(&self) -> &Admission {
         &self.admission
@@ -346,16 +354,7 @@ impl Router {
 
     /// The distinct tokens of this node's sessions.
     pub fn tokens(&self) -> Vec<TokenId> {
-        let inner = self.lock();
-        let mut tokens: Vec<TokenId> = inner
-            .stores
-            .values()
-            .flatten()
-            .map(|subscriber| subscriber.holder.token)
-            .collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        tokens
+        self.sessions_by_token().into_keys().collect()
     }
 
     /// The number of sessions of each token on this node.

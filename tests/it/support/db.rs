@@ -233,6 +233,7 @@ pub struct Server {
     /// Its address, without a database.
     pub address: String,
     child: Child,
+    answers: std::io::BufReader<std::process::ChildStdout>,
 }
 
 impl Server {
@@ -247,14 +248,37 @@ impl Server {
             .spawn()
             .expect("tests/it/support/cluster starts a Postgres");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        answers.read_line(&mut line).unwrap();
         assert!(line.starts_with("postgres://"), "no test cluster: {line:?}");
         Self {
             address: line.trim().to_owned(),
             child,
+            answers,
         }
+    }
+
+    /// Stops it, keeps a copy of its data directory, and starts it.
+    pub fn keep(&mut self) {
+        self.ask("keep");
+    }
+
+    /// Stops it, puts the kept copy of its data directory back, and starts it.
+    pub fn put_back(&mut self) {
+        self.ask("put_back");
+    }
+
+    /// Stops it and starts it.
+    pub fn restart(&mut self) {
+        self.ask("restart");
+    }
+
+    fn ask(&mut self, word: &str) {
+        use std::io::{BufRead as _, Write as _};
+        writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert_eq!(answer.trim(), word, "Postgres came back");
     }
 
     /// The port that it listens on.

@@ -1,0 +1,222 @@
+//! Which line of history a position belongs to. Postgres does not say that a snapshot of its data directory was put
+//! back: the cluster and the timeline are the same, and transaction ids come again. So each start of Postgres begins a
+//! new line, and the line of before is closed at the newest event that the start found. A cursor of a closed line is
+//! valid if it covers nothing later. A reader also compares the newest event that it has seen with the journal.
+
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+
+use super::Error;
+use super::sql_types::SqlXid;
+use crate::domain::cursor::{Cursor, Epoch, Position, Unusable};
+use crate::domain::event::{EventId, JournalEvent, Xid};
+use crate::infra::db::{self, Client, GenericClient};
+
+/// Ids that a new line leaves free after the newest one that it knows: a line that was lost may have used them.
+const FREE_IDS: i64 = 1_000_000;
+/// Ids that it leaves free for each second since the newest event: no journal takes more events a second.
+const FREE_IDS_A_SECOND: i64 = 10_000;
+/// Seconds of which that is assumed at most: ten years.
+const LOST_SECONDS: i64 = 315_360_000;
+
+/// The columns that make an [`Epoch`]; for a select list.
+pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
+     (select line::text from vestnik.vst_lineage where through is null) as line, \
+     (select oid from pg_database where datname = current_database()) as database_oid";
+/// The line in force; null if Postgres has been restarted since it began.
+pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
+     and started_at = pg_postmaster_start_time())";
+/// All lines, each with the newest transaction that a valid cursor of it covers; null: any.
+const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
+     (select oid from pg_database where datname = current_database()) as database_oid, \
+     case when through is not null then through when started_at <> pg_postmaster_start_time() then \
+       greatest((select xid from vestnik.vst_event where at < pg_postmaster_start_time() order by xid desc limit 1), \
+         (select trimmed_through from vestnik.vst_retention)) end as through \
+     from vestnik.vst_lineage";
+
+pub(super) fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
+    Ok(Epoch::new(
+        row.try_get("system_identifier")?,
+        row.try_get::<_, &str>("line")?,
+        row.try_get("database_oid")?,
+    ))
+}
+
+/// The epoch of this connection's transaction ids.
+pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
+    Ok(read(client).await?.epoch)
+}
+
+/// The line in force.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// A UUID.
+    pub name: String,
+    /// The epoch of its cursors.
+    pub epoch: Epoch,
+}
+
+async fn read(client: &impl GenericClient) -> Result<Line, Error> {
+    let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
+    Ok(Line {
+        name: row.try_get("line")?,
+        epoch: epoch(&row)?,
+    })
+}
+
+/// The newest event that a reader has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    id: EventId,
+    xid: Xid,
+    at: OffsetDateTime,
+}
+
+impl Witness {
+    /// The event of the newest transaction among these and the one before.
+    pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
+        let newest = events.iter().max_by_key(|event| event.xid).map(|event| Self {
+            id: event.id,
+            xid: event.xid,
+            at: event.at,
+        });
+        before.into_iter().chain(newest).max_by_key(|event| event.xid)
+    }
+}
+
+/// The newest event of the journal.
+pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
+    const NEWEST: &str = "select id, xid, at from vestnik.vst_event order by xid desc limit 1";
+    let Some(row) = client.query_opt(NEWEST, &[]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Witness {
+        id: EventId(row.try_get(0)?),
+        xid: row.try_get::<_, SqlXid>(1)?.0,
+        at: row.try_get(2)?,
+    }))
+}
+
+/// The line in force. After a start of Postgres a new one begins; the first node that connects sees to it.
+pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
+    let is_here = format!("select {LINE_HERE} is not null");
+    if !client.query_one(&is_here, &[]).await?.try_get::<_, bool>(0)? {
+        begin_line(client, Past::Valid).await?;
+    }
+    read(client).await
+}
+
+/// What becomes of cursors of earlier lines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// They are valid, up to the newest event of before this start of Postgres.
+    Valid,
+    /// None is valid.
+    Void,
+}
+
+async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
+    const LOCK: &str =
+        "select started_at = pg_postmaster_start_time() from vestnik.vst_lineage where through is null for update";
+    const CLOSE: &str = "update vestnik.vst_lineage set through = lines.through from (";
+    const VOID: &str = "delete from vestnik.vst_lineage";
+    const BEGIN: &str = "insert into vestnik.vst_lineage default values";
+    const FORGET: &str =
+        "delete from vestnik.vst_lineage where through < (select trimmed_through from vestnik.vst_retention)";
+    let skip_ids = format!(
+        "select setval('vestnik.vst_event_id_seq', (select last_value from vestnik.vst_event_id_seq) + {FREE_IDS} \
+         + {FREE_IDS_A_SECOND} * least({LOST_SECONDS}, greatest(0, extract(epoch from clock_timestamp() - coalesce( \
+           (select at from vestnik.vst_event where at < pg_postmaster_start_time() order by xid desc limit 1), \
+           clock_timestamp()))::bigint)))"
+    );
+    let transaction = client.transaction().await?;
+    db::limit_idle_in_transaction(&transaction).await?;
+    // Another node may have begun it meanwhile.
+    let Some(in_force) = transaction.query_opt(LOCK, &[]).await? else {
+        return Ok(());
+    };
+    match past {
+        Past::Valid if in_force.try_get(0)? => return Ok(()),
+        Past::Valid => {
+            let close = format!(
+                "{CLOSE}{LINES}) lines where lines.line = vst_lineage.line::text and vst_lineage.through is null"
+            );
+            transaction.execute(&close, &[]).await?;
+            transaction.execute(FORGET, &[]).await?;
+        }
+        Past::Void => {
+            transaction.execute(VOID, &[]).await?;
+        }
+    }
+    transaction.execute(BEGIN, &[]).await?;
+    transaction.execute(&skip_ids, &[]).await?;
+    transaction.commit().await?;
+    tracing::info!(
+        void = past == Past::Void,
+        "a line of history begins: Postgres was started, or its history was put back"
+    );
+    Ok(())
+}
+
+/// The lines, each with the newest transaction that is valid; `None`: any.
+async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>, Error> {
+    let rows = client.query(LINES, &[]).await?;
+    let line = |row: &Row| {
+        Ok((
+            epoch(row)?,
+            row.try_get::<_, Option<SqlXid>>("through")?.map(|xid| xid.0),
+        ))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Decodes a cursor of the line in force, or of an earlier one that it is valid in.
+pub(super) async fn decode(
+    client: &impl GenericClient,
+    text: &str,
+    here: Epoch,
+) -> Result<Result<Cursor, Unusable>, Error> {
+    if Cursor::decode(text, here) == Err(Unusable::Unreadable) {
+        return Ok(Err(Unusable::Unreadable));
+    }
+    for (epoch, through) in lines(client).await? {
+        if let Ok(cursor) = Cursor::decode(text, epoch)
+            && through.is_none_or(|through| cursor.end().0 <= through.0 + 1)
+        {
+            return Ok(Ok(cursor));
+        }
+    }
+    Ok(Err(Unusable::Epoch))
+}
+
+/// Whether what a reader has read is part of this history.
+pub(super) async fn continues(
+    client: &mut Client,
+    line: &mut Line,
+    epoch: Epoch,
+    read_to: &Position,
+    seen: Option<&Witness>,
+) -> Result<bool, Error> {
+    const IS_SAME: &str = "select pg_snapshot_xmax(pg_current_snapshot()) >= $4 and ($2 <= trimmed_through \
+         or exists (select from vestnik.vst_event where id = $1 and xid = $2 and at = $3)) from vestnik.vst_retention";
+    let of = lines(client).await?.into_iter().find(|(of, _)| *of == epoch);
+    let kept = |through: Option<Xid>| through.is_none_or(|through| read_to.newest() <= through);
+    if of.is_none_or(|(_, through)| !kept(through)) {
+        return Ok(false);
+    }
+    let Some(seen) = seen else {
+        return Ok(true);
+    };
+    let (id, xid, end) = (seen.id.0, SqlXid(seen.xid), SqlXid(read_to.end()));
+    let statement = client.prepare_cached(IS_SAME).await?;
+    if client
+        .query_one(&statement, &[&id, &xid, &seen.at, &end])
+        .await?
+        .try_get(0)?
+    {
+        return Ok(true);
+    }
+    begin_line(client, Past::Void).await?;
+    *line = read(client).await?;
+    Ok(false)
+}
