@@ -834,7 +834,7 @@ class Words {
   forget() {
     this.#waiting = [];
     this.#unsure = [];
-    this.#polled = [];
+    this.#reports = [];
     this.#pings = this.#pings.map(() => 0);
   }
 

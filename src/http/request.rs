@@ -20,8 +20,8 @@ use crate::domain::event::EventId;
 
 /// How long a client may take to send a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
-/// Limit of an order's key, bytes.
-const MAX_KEY_BYTES: usize = 500;
+/// Limit of an order's key, bytes: as many as the trigger records (`triggers/values.sql`).
+const MAX_KEY_BYTES: usize = 1000;
 /// Limit of a panel's name, characters.
 pub const MAX_PANEL_CHARACTERS: usize = 64;
 
@@ -88,7 +88,7 @@ impl Query {
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         match self.get(name) {
             Some(text) if text.is_empty() || text.len() > MAX_KEY_BYTES || text.contains('\0') => {
-                Err(ApiError::BadParameter(name, "text of 1 to 500 bytes"))
+                Err(ApiError::BadParameter(name, "text of 1 to 1000 bytes"))
             }
             found => Ok(found),
         }

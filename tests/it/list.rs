@@ -230,6 +230,26 @@ async fn a_shops_own_tables_are_read_by_their_own_names_and_types() {
 }
 
 #[tokio::test]
+async fn the_longest_key_that_is_recorded_can_be_answered() {
+    let app = App::start().await;
+    app.write("create table meals (code text primary key, shop uuid, status varchar(20) default 'pending', created_at timestamp, customer_name text)")
+        .await;
+    app.database.attach(MEALS).await;
+    let (store, longest) = ("00000000-0000-4000-8000-00000000000a", "ж".repeat(500));
+    for key in [&longest, "ж"] {
+        let key = format!("insert into meals (code, shop) values ('{key}', '{store}')");
+        app.write(&key).await;
+    }
+    let meals = format!("/api/partner/stores/{store}/bookings");
+    assert_eq!(walk(&app, &meals, 1).await, ["ж", &longest], "also behind it as a cursor");
+    let key: String = longest.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let accepted = app
+        .post(&format!("{meals}/{key}/status"), &json!({"status": "preparing"}))
+        .await;
+    assert_eq!(accepted.status, 200);
+}
+
+#[tokio::test]
 async fn orders_of_several_tables_are_one_list() {
     let app = App::start().await;
     app.write(
