@@ -1,15 +1,15 @@
-/** What a manager asks for: by which way orders came first, and how soon somebody answered. @module figures */
+/** What a manager asks for: by which channel orders came first, and how soon somebody answered. @module figures */
 
 import { at, h } from "./dom.js";
 import { say } from "./i18n.js";
 
 const MINUTE_S = 60;
-const WAYS = ["websocket", "sse", "polling", "telegram", "none"];
+const CHANNELS = ["websocket", "sse", "polling", "telegram", "none"];
 
 /** @param {Promise<any>} asked */
 export async function showFigures(asked) {
   const figures = await asked;
-  at("figures").replaceChildren(...(figures ? [ways(figures), waits(figures)] : []));
+  at("figures").replaceChildren(...(figures ? [channels(figures), waits(figures)] : []));
 }
 
 /**
@@ -29,9 +29,9 @@ function chart(title, bars, style) {
 }
 
 /** @param {any} figures */
-function ways({ first_seen: seen = {} }) {
-  const bars = WAYS.filter((way) => seen[way] || way === "websocket" || way === "polling" || way === "telegram").map((way) => ({ name: way, label: say(`way.${way}`), count: seen[way] ?? 0 }));
-  return chart(say("figures.ways"), bars, "chart-ways");
+function channels({ first_seen: seen = {} }) {
+  const bars = CHANNELS.filter((channel) => seen[channel] || channel === "websocket" || channel === "polling" || channel === "telegram").map((channel) => ({ name: channel, label: say(`channel.${channel}`), count: seen[channel] ?? 0 }));
+  return chart(say("figures.channels"), bars, "chart-channels");
 }
 
 /** @param {any} figures */

@@ -1,4 +1,4 @@
-/** What happened, and its receipts: who was reached, by which way, when. @module history */
+/** What happened, and its receipts: who was reached, by which channel, when. @module history */
 
 import { at, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
@@ -127,8 +127,8 @@ function row(event) {
   const kind = /booking/.test(event.type) ? "bookings" : "orders";
   const id = event.number === undefined ? "" : shortNumber(event);
   const words = say(`event.${event.type}`, { id, status: event.status ? say(`status.${kind}.${event.status}`) : "" });
-  const proof = h("ul", { class: "proof" }, ...(event.ways ?? []).map((way) => wayRow(way, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.escalation));
-  const reached = (event.ways ?? []).some((way) => way.sent || way.rendered || way.sounded) || (event.chats ?? []).length;
+  const proof = h("ul", { class: "proof" }, ...(event.channels ?? []).map((channel) => channelRow(channel, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.escalation));
+  const reached = (event.channels ?? []).some((channel) => channel.sent || channel.rendered || channel.sounded) || (event.chats ?? []).length;
   if (!reached && /^new_/.test(event.type)) proof.append(h("li", { class: "proof-none" }, icon("stop"), h("span", { text: say("receipts.none") })));
   return h(
     "li",
@@ -139,14 +139,14 @@ function row(event) {
   );
 }
 
-/** What is known of one way. @param {any} way @param {string} began */
-function wayRow(way, began) {
-  const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => way[step]).map((step) => {
-    const after = Math.max(0, (Date.parse(way[step]) - Date.parse(began)) / 1000);
+/** What is known of one channel. @param {any} channel @param {string} began */
+function channelRow(channel, began) {
+  const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => channel[step]).map((step) => {
+    const after = Math.max(0, (Date.parse(channel[step]) - Date.parse(began)) / 1000);
     return h("span", { class: `step step-${step}` }, say(`receipts.${step}`), h("b", { text: seconds(after) }));
   });
-  const by = way.by && h("span", { class: "step step-by" }, icon("person"), way.by);
-  return h("li", {}, h("span", { class: "way", text: say(`way.${way.way}`) }), ...steps, by);
+  const by = channel.by && h("span", { class: "step step-by" }, icon("person"), channel.by);
+  return h("li", {}, h("span", { class: "channel", text: say(`channel.${channel.channel}`) }), ...steps, by);
 }
 
 /** @param {any} chat @param {string} began */
@@ -154,11 +154,11 @@ function chatRow(chat, began) {
   const sent = chat.settled;
   const after = sent ? seconds(Math.max(0, (Date.parse(sent) - Date.parse(began)) / 1000)) : "";
   const state = say(`chat.${chat.state ?? "sent"}`);
-  return h("li", {}, h("span", { class: "way", text: "Telegram" }), h("span", { class: "step" }, [chat.chat, state].filter(Boolean).join(" · "), h("b", { text: after })));
+  return h("li", {}, h("span", { class: "channel", text: "Telegram" }), h("span", { class: "step" }, [chat.chat, state].filter(Boolean).join(" · "), h("b", { text: after })));
 }
 
 /** @param {any} escalation */
 function ladderRow(escalation) {
   if (!escalation?.step) return null;
-  return h("li", {}, h("span", { class: "way", text: say("receipts.escalation") }), h("span", { class: "step", text: say("receipts.steps", { n: escalation.step }) }));
+  return h("li", {}, h("span", { class: "channel", text: say("receipts.escalation") }), h("span", { class: "step", text: say("receipts.steps", { n: escalation.step }) }));
 }

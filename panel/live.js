@@ -60,8 +60,8 @@ export function showLight() {
   // What stands there may no longer be so.
   if (document.body.dataset.line !== state.name) document.body.dataset.line = state.name;
   const since = time(state.since);
-  const spoken = state.name === "live" && state.way === "sse" ? "stream" : state.name;
-  light.dataset.way = state.way ?? "";
+  const spoken = state.name === "live" && state.channel === "sse" ? "stream" : state.name;
+  light.dataset.channel = state.channel ?? "";
   at("light-text").textContent = say(`light.${spoken}`, { since });
   light.title = say(`light.${spoken}Why`, { since, n: settings.pollSeconds });
   showNotice(state, since);

@@ -39,18 +39,18 @@
  * @property {string} at when the shop wrote, ISO 8601
  * @property {true} [replayed] it is sent again to one who was away
  * @property {Record<string, any>} data
- * @property {Way} way by which way it came; added here
+ * @property {Channel} channel by which channel it came; added here
  */
 
 /**
- * @typedef {"websocket"|"sse"|"polling"} Way
+ * @typedef {"websocket"|"sse"|"polling"} Channel
  *
  * @typedef {"loading"|"connecting"|"catching_up"|"live"|"polling"|"offline"|"stopped"} StateName
  *
  * @typedef {object} State how it stands
  * @property {StateName} name
  * @property {Date} since since when it is so; for `offline` and `polling`: since when there is no socket
- * @property {Way} [way] for `catching_up` and `live`: by which way events come
+ * @property {Channel} [channel] for `catching_up` and `live`: by which channel events come
  * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, ...
  */
 
@@ -127,7 +127,7 @@ export class Connection {
   /** @type {WebSocket|HttpStream|null} */
   #socket = null;
   /** What the socket is, or will be. @type {"websocket"|"sse"} */
-  #way = "websocket";
+  #channel = "websocket";
   /** Handshakes of a WebSocket in a row that failed while the server answered over HTTP. */
   #blocked = 0;
   #greeted = false;
@@ -142,7 +142,7 @@ export class Connection {
   /** Within which time the server asked to come back. */
   #jitterMs = FIRST_RECONNECT_MS;
   #lostAt = new Date();
-  /** @type {Map<string, Way>} ids that were told, and by which way they came */
+  /** @type {Map<string, Channel>} ids that were told, and by which channel they came */
   #told = new Map();
   /** @type {VestnikEvent[]|null} what waits while lists are loaded */
   #held = null;
@@ -282,7 +282,7 @@ export class Connection {
   #enter(name, since = new Date(), reason) {
     if (this.state.name === name && name !== "stopped") return;
     const isStreamed = name === "catching_up" || name === "live";
-    this.state = { name, since, reason, ...(isStreamed ? { way: this.#way } : {}) };
+    this.state = { name, since, reason, ...(isStreamed ? { channel: this.#channel } : {}) };
     this.#options.onState?.(this.state);
   }
 
@@ -290,7 +290,7 @@ export class Connection {
     if (this.#socket || !this.#again) return;
     if (this.#failures === 0) this.#enter("connecting");
     this.#greeted = false;
-    const socket = this.#way === "websocket" ? this.#webSocket() : new HttpStream(this.#address("sse"), this.#options.token);
+    const socket = this.#channel === "websocket" ? this.#webSocket() : new HttpStream(this.#address("sse"), this.#options.token);
     this.#socket = socket;
     this.#timers.deadline = setTimeout(() => !this.#greeted && this.#lost(socket, 0), CONNECT_DEADLINE_MS);
     socket.onmessage = (message) => socket === this.#socket && this.#hear(JSON.parse(message.data));
@@ -328,7 +328,7 @@ export class Connection {
       socket.close();
       if (stream !== this.#socket) return;
       this.#drop();
-      this.#way = "websocket";
+      this.#channel = "websocket";
       this.#open();
     };
   }
@@ -343,11 +343,11 @@ export class Connection {
       this.#fellSilent = false;
       this.#deadAfter = Math.max(1, message.ping_interval || HEARTBEAT_S) * SILENT_HEARTBEATS * 1000;
       this.#jitterMs = Math.min(RECONNECT_MS, message.reconnect_jitter_ms || 0);
-      if (this.#way === "websocket") {
+      if (this.#channel === "websocket") {
         this.#blocked = 0;
         this.#words.attach(this.#socket);
       } else this.#words.post();
-      if (this.#way === "sse") this.#timers.upgrade = setTimeout(() => this.#tryUpgrade(), UPGRADE_MS);
+      if (this.#channel === "sse") this.#timers.upgrade = setTimeout(() => this.#tryUpgrade(), UPGRADE_MS);
       this.#enter("catching_up");
       this.cursor ??= message.cursor;
       return;
@@ -361,11 +361,11 @@ export class Connection {
       this.#forgetIfOther(message.reason);
       if (this.#options.load) this.reload(message.reason);
     } else if (message.data) {
-      this.#tell(message, this.#way);
+      this.#tell(message, this.#channel);
     }
     if (message.cursor) this.cursor = message.cursor;
     // A panel that has no socket to say so is there as long as it says so over HTTP.
-    if (message.type === "heartbeat" && this.#way === "sse") this.#words.post();
+    if (message.type === "heartbeat" && this.#channel === "sse") this.#words.post();
     if (message.type === "live" || (message.type === "heartbeat" && this.state.name === "offline")) {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
@@ -379,18 +379,18 @@ export class Connection {
       if (!token) return;
       this.#options.token = token;
       this.api.setToken(token);
-      if (this.#way === "websocket" && this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
+      if (this.#channel === "websocket" && this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
     } catch (error) {
       reportError(error);
     }
   }
 
-  /** @param {VestnikEvent} event @param {Way} way */
-  #tell(event, way) {
+  /** @param {VestnikEvent} event @param {Channel} channel */
+  #tell(event, channel) {
     if (this.#told.has(event.id)) return;
-    this.#told.set(event.id, way);
+    this.#told.set(event.id, channel);
     if (this.#told.size > REMEMBERED_IDS) this.#told.delete(this.#told.keys().next().value);
-    event.way = way;
+    event.channel = channel;
     if (this.#held) this.#held.push(event);
     else this.#give(event);
   }
@@ -398,15 +398,15 @@ export class Connection {
   /** @param {WebSocket|HttpStream} socket @param {number} code */
   async #lost(socket, code) {
     if (socket !== this.#socket) return;
-    const [greeted, way] = [this.#greeted, this.#way];
+    const [greeted, channel] = [this.#greeted, this.#channel];
     this.#drop();
-    this.#way = "websocket";
+    this.#channel = "websocket";
     if (!this.#again) return;
     if (this.state.name !== "offline" && this.state.name !== "polling") this.#lostAt = new Date();
     if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
     // A handshake that fails at first may be the network's dislike of WebSockets: not known before the server was asked.
-    const mayBeBlocked = !greeted && way === "websocket" && this.state.name === "connecting";
+    const mayBeBlocked = !greeted && channel === "websocket" && this.state.name === "connecting";
     if (!mayBeBlocked) this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
     // A browser does not say why a handshake was refused, and an expired token is closed with a code below 4500.
     if (!greeted || code >= STOP_FROM || code === 4401) {
@@ -414,10 +414,10 @@ export class Connection {
       if (refusal) return this.#stop(refusal);
       if (code >= STOP_FROM) return this.#stop(`closed_${code}`);
       if (this.#socket || !this.#again) return;
-      if (!greeted && way === "websocket" && isServed && code !== TOO_MANY_SESSIONS) {
+      if (!greeted && channel === "websocket" && isServed && code !== TOO_MANY_SESSIONS) {
         this.#blocked += 1;
         if (this.#blocked >= BLOCKED_AFTER) {
-          this.#way = "sse";
+          this.#channel = "sse";
           return this.#open();
         }
         if (mayBeBlocked) return this.#comeBack(this.#pause());
@@ -498,7 +498,7 @@ export class Connection {
     if (!this.#greeted || socket.readyState !== WebSocket.OPEN || this.#probing) return;
     this.#probing = true;
     const asked = performance.now();
-    if (this.#way === "websocket") this.#words.ping();
+    if (this.#channel === "websocket") this.#words.ping();
     // A stream over HTTP takes no question: another request says whether the network is there.
     else this.#ask().then(({ isServed }) => isServed && (this.#heardAt = performance.now()));
     setTimeout(() => {
@@ -785,7 +785,7 @@ class Words {
   #unsure = [];
   /** How many of these were sent before each ping that is not answered yet. @type {number[]} */
   #pings = [];
-  /** @type {(Word & {way: Way})[]} for a report over HTTP */
+  /** @type {(Word & {channel: Channel})[]} for a report over HTTP */
   #reports = [];
   #rings;
   #allowance = WORDS_AT_ONCE;
@@ -856,11 +856,11 @@ class Words {
     if (this.#rings !== null) this.#socket?.send(JSON.stringify({ type: "panel", rings: this.#rings }));
   }
 
-  /** @param {Word["type"]} type @param {string} id @param {Way|undefined} way */
-  say(type, id, way) {
-    const isReported = way === "polling" || way === "sse";
+  /** @param {Word["type"]} type @param {string} id @param {Channel|undefined} channel */
+  say(type, id, channel) {
+    const isReported = channel === "polling" || channel === "sse";
     const queue = isReported ? this.#reports : this.#waiting;
-    queue.push({ type, id, ...(isReported ? { way } : {}) });
+    queue.push({ type, id, ...(isReported ? { channel } : {}) });
     if (queue.length > WAITING_WORDS) queue.shift();
     if (isReported) this.#postSoon(REPORT_GATHER_MS);
     else if (type === "ack" && !this.#socket) this.#ackByPost(this.#waiting.pop());
@@ -908,14 +908,14 @@ class Words {
   async post() {
     if (this.#posting || (this.#socket && !this.#reports.length)) return;
     this.#posting = true;
-    const way = this.#reports[0]?.way ?? "polling";
-    const others = this.#reports.findIndex((word) => word.way !== way);
+    const channel = this.#reports[0]?.channel ?? "polling";
+    const others = this.#reports.findIndex((word) => word.channel !== channel);
     const said = this.#reports.splice(0, Math.min(REPORT_IDS, others < 0 ? REPORT_IDS : others));
     const ids = (type) => said.filter((word) => word.type === type).map((word) => word.id);
     try {
       await this.api.sendReceipts({
         panel: this.panel,
-        way,
+        channel,
         rendered: ids("rendered"),
         sounded: ids("sounded"),
         ...(this.#rings === null || this.#socket ? {} : { rings: this.#rings }),

@@ -509,7 +509,8 @@ CREATE TABLE vestnik.vst_message (
 );
 CREATE TABLE vestnik.vst_node (
     id text NOT NULL,
-    until timestamp with time zone NOT NULL
+    until timestamp with time zone NOT NULL,
+    clock_ahead_s double precision DEFAULT 0 NOT NULL
 );
 CREATE TABLE vestnik.vst_opening_hours (
     store_id text NOT NULL,
@@ -619,7 +620,7 @@ CREATE TABLE vestnik.vst_promise (
 );
 CREATE TABLE vestnik.vst_receipt (
     event_id bigint NOT NULL,
-    way text NOT NULL,
+    channel text NOT NULL,
     recipient text NOT NULL,
     token_id bigint DEFAULT 0 NOT NULL,
     sent_at timestamp with time zone,
@@ -627,7 +628,7 @@ CREATE TABLE vestnik.vst_receipt (
     sounded_at timestamp with time zone,
     acknowledged_at timestamp with time zone,
     acknowledged_by text,
-    CONSTRAINT vst_receipt_way_check CHECK ((way = ANY (ARRAY['websocket'::text, 'sse'::text, 'polling'::text, 'telegram'::text, 'webhook'::text])))
+    CONSTRAINT vst_receipt_channel_check CHECK ((channel = ANY (ARRAY['websocket'::text, 'sse'::text, 'polling'::text, 'telegram'::text, 'webhook'::text])))
 );
 CREATE TABLE vestnik.vst_retention (
     sole boolean DEFAULT true NOT NULL,
@@ -674,13 +675,13 @@ CREATE TABLE vestnik.vst_status_change (
     store_id text NOT NULL,
     previous text NOT NULL,
     status text NOT NULL,
-    way text NOT NULL,
+    channel text NOT NULL,
     by_whom text NOT NULL,
     token_id bigint,
     minutes integer,
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT vst_status_change_minutes_check CHECK (((minutes >= 1) AND (minutes <= 600))),
-    CONSTRAINT vst_status_change_way_check CHECK ((way = ANY (ARRAY['panel'::text, 'telegram'::text])))
+    CONSTRAINT vst_status_change_channel_check CHECK ((channel = ANY (ARRAY['panel'::text, 'telegram'::text]))),
+    CONSTRAINT vst_status_change_minutes_check CHECK (((minutes >= 1) AND (minutes <= 600)))
 );
 ALTER TABLE vestnik.vst_status_change ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME vestnik.vst_status_change_id_seq
@@ -807,7 +808,7 @@ ALTER TABLE ONLY vestnik.vst_projector
 ALTER TABLE ONLY vestnik.vst_promise
     ADD CONSTRAINT vst_promise_pkey PRIMARY KEY (store_id, subject);
 ALTER TABLE ONLY vestnik.vst_receipt
-    ADD CONSTRAINT vst_receipt_pkey PRIMARY KEY (event_id, way, recipient, token_id);
+    ADD CONSTRAINT vst_receipt_pkey PRIMARY KEY (event_id, channel, recipient, token_id);
 ALTER TABLE ONLY vestnik.vst_retention
     ADD CONSTRAINT vst_retention_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.vst_shop_history

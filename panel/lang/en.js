@@ -145,11 +145,11 @@ export default {
     sent: "sent", rendered: "shown", sounded: "rang", acknowledged: "seen", none: "Not delivered to anybody", escalation: "Reminders",
     steps: { one: "{n} step", other: "{n} steps" },
   },
-  way: { websocket: "Instantly", sse: "Stream", polling: "Delayed", telegram: "Telegram", none: "Not delivered", panel: "Panel" },
+  channel: { websocket: "Instantly", sse: "Stream", polling: "Delayed", telegram: "Telegram", none: "Not delivered", panel: "Panel" },
   chat: { pending: "waiting", sending: "sending", retrying: "retrying", sent: "sent", failed: "not sent", dead: "not sent", skipped: "not needed", superseded: "not needed" },
   figures: {
     orders: "Orders", median: "Median response", slow: "90% within", escalated: "Reminded",
-    ways: "How orders arrived", waits: "Time to respond", upTo: "{from}–{to} s", upToMinutes: "{from}–{to} min", longer: "over {n} min",
+    channels: "How orders arrived", waits: "Time to respond", upTo: "{from}–{to} s", upToMinutes: "{from}–{to} min", longer: "over {n} min",
   },
   guard: { back: "A shift is running. You can end it in Settings." },
   handover: { title: "The shift on another device", words: "Point the other device's camera at the code. The code contains the key: don't show it to anybody else.", tooLong: "The key is too long for a code. Open your administrator's link on the other device." },

@@ -144,11 +144,11 @@ export default {
     sent: "отправлено", rendered: "показано", sounded: "прозвучало", acknowledged: "увидели", none: "Не дошло ни до кого", escalation: "Напоминания",
     steps: { one: "{n} шаг", few: "{n} шага", many: "{n} шагов", other: "{n} шагов" },
   },
-  way: { websocket: "Мгновенно", sse: "Поток", polling: "С задержкой", telegram: "Telegram", none: "Не дошёл", panel: "Панель" },
+  channel: { websocket: "Мгновенно", sse: "Поток", polling: "С задержкой", telegram: "Telegram", none: "Не дошёл", panel: "Панель" },
   chat: { pending: "ждёт отправки", sending: "отправляется", retrying: "повторяем", sent: "отправлено", failed: "не отправлено", dead: "не отправлено", skipped: "не понадобилось", superseded: "не понадобилось" },
   figures: {
     orders: "Заказов", median: "Обычное время ответа", slow: "90 % ответов быстрее", escalated: "С напоминаниями",
-    ways: "Каким путём заказ дошёл", waits: "Время до ответа", upTo: "{from}–{to} с", upToMinutes: "{from}–{to} мин", longer: "дольше {n} мин",
+    channels: "Каким путём заказ дошёл", waits: "Время до ответа", upTo: "{from}–{to} с", upToMinutes: "{from}–{to} мин", longer: "дольше {n} мин",
   },
   guard: { back: "Смена идёт. Закончить её можно в настройках." },
   handover: { title: "Смена на другом устройстве", words: "Наведите на код камеру второго устройства. В коде есть ключ: не показывайте его посторонним.", tooLong: "Ключ слишком длинный для кода. Откройте ссылку администратора на другом устройстве." },

@@ -170,7 +170,7 @@ create table vestnik.vst_acknowledgement (
 -- Receipts: how an event reached somebody. A panel's row begins when the panel has said that it is one.
 create table vestnik.vst_receipt (
     event_id        bigint      not null references vestnik.vst_event (id) on delete cascade,
-    way             text        not null check (way in ('websocket', 'sse', 'polling', 'telegram', 'webhook')),
+    channel         text        not null check (channel in ('websocket', 'sse', 'polling', 'telegram', 'webhook')),
     recipient       text        not null,     -- the session, or the chat, as it was claimed
     token_id        bigint      not null default 0,   -- who stands behind the name; 0: no token, a chat or a webhook
     sent_at         timestamptz,
@@ -179,7 +179,7 @@ create table vestnik.vst_receipt (
     acknowledged_at timestamptz,
     acknowledged_by text,
     -- Two tokens may claim one name, and neither speaks for the other.
-    primary key (event_id, way, recipient, token_id)
+    primary key (event_id, channel, recipient, token_id)
 );
 
 -- Who changed the status of an order or booking by a button, of a panel or of Telegram.
@@ -190,7 +190,7 @@ create table vestnik.vst_status_change (
     store_id text        not null,
     previous text        not null,            -- canonical statuses
     status   text        not null,
-    way      text        not null check (way in ('panel', 'telegram')),
+    channel  text        not null check (channel in ('panel', 'telegram')),
     by_whom  text        not null,            -- as it was claimed
     token_id bigint,                          -- who stands behind the name; null: a press in Telegram, whose people have numbers
     minutes  int         check (minutes between 1 and 600),   -- until it is ready, as was promised
@@ -306,8 +306,9 @@ create view vestnik.vst_out_of_stock_now as
 
 -- The nodes that are up. One that stops saying so is gone, with everything that it was the only one to know.
 create table vestnik.vst_node (
-    id    text        not null primary key,
-    until timestamptz not null
+    id            text        not null primary key,
+    until         timestamptz not null,
+    clock_ahead_s float8      not null default 0   -- of the node's clock, before that of Postgres
 );
 
 -- The stores that have a panel on a node which can ring: the tab is there, and its sound is on.

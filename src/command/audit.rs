@@ -87,16 +87,16 @@ fn table(event: &Value) -> Vec<String> {
         text(&event["status"]),
         text(&event["id"])
     )];
-    for way in event["ways"].as_array().into_iter().flatten() {
-        let by = way["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
+    for channel in event["channels"].as_array().into_iter().flatten() {
+        let by = channel["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
         lines.push(format!(
             "    {:<10} {:<18} sent {:<12} rendered {:<12} sounded {:<12} acknowledged {}{by}",
-            text(&way["way"]),
-            text(&way["recipient"]),
-            clock(&way["sent"]),
-            clock(&way["rendered"]),
-            clock(&way["sounded"]),
-            clock(&way["acknowledged"])
+            text(&channel["channel"]),
+            text(&channel["recipient"]),
+            clock(&channel["sent"]),
+            clock(&channel["rendered"]),
+            clock(&channel["sounded"]),
+            clock(&channel["acknowledged"])
         ));
     }
     for chat in event["chats"].as_array().into_iter().flatten() {

@@ -259,7 +259,7 @@ async fn escalated(
     items: &[i64],
 ) -> Result<Option<Escalated>, QueryError> {
     const ESCALATED: &str = "select d.event_id, extract(epoch from clock_timestamp() - e.at)::float8, \
-             exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.way in ('websocket', 'sse', 'polling')) \
+             exists (select from vestnik.vst_receipt r where r.event_id = e.id and r.channel in ('websocket', 'sse', 'polling')) \
          from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1) and d.step is not null limit 1";
     const CHATS: &str = "select coalesce(c.title, c.telegram_id::text) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where d.event_id = $1 and d.chat_id <> $2 and d.state = 'sent' order by d.id limit $3";

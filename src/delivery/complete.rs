@@ -203,9 +203,9 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Query
     const PROVE: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
              from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
-         kept as (insert into vestnik.vst_receipt as r (event_id, way, recipient, sent_at) \
+         kept as (insert into vestnik.vst_receipt as r (event_id, channel, recipient, sent_at) \
              select id, 'telegram', $2, clock_timestamp() from first \
-             on conflict (event_id, way, recipient, token_id) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
+             on conflict (event_id, channel, recipient, token_id) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
          select count(*) from first where is_first and id = any ($3)";
     let statement = transaction.prepare_cached(PROVE).await?;
     let recipient = claim.telegram_id.to_string();
@@ -213,7 +213,7 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Query
         .query_one(&statement, &[&claim.work.items(), &recipient, &claim.work.new_orders()])
         .await?;
     let first = row.try_get::<_, i64>(0)?.unsigned_abs();
-    metrics::counter!("vestnik_orders_first_seen_total", "way" => "telegram").increment(first);
+    metrics::counter!("vestnik_orders_first_seen_total", "channel" => "telegram").increment(first);
     Ok(())
 }
 

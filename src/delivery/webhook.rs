@@ -207,7 +207,7 @@ async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result
                           when $6 or (select at from vestnik.vst_event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
                           else 'retrying' end \
              where event_id = $1 and fence = $2 returning event_id, store_id, state) \
-         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at) \
+         insert into vestnik.vst_receipt (event_id, channel, recipient, sent_at) \
          select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
     let pause = PAUSES
         .after(post.attempts.unsigned_abs(), fastrand::f64())

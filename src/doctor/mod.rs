@@ -3,6 +3,7 @@
 
 mod bot;
 mod notifications;
+mod surroundings;
 
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
     let client = db::connect_as(url, "doctor").await?;
     let mut findings = server(&client).await?;
+    findings.extend(surroundings::settings(&client).await?);
+    findings.push(surroundings::backups(config, &client).await?);
     findings.push(connection(url, &client).await?);
     let schema = schema(config, &client).await?;
     let is_migrated = schema.verdict == Verdict::Well;
@@ -80,6 +83,7 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     if is_migrated {
         findings.extend(tables(&client).await?);
         findings.extend(notifications::examine(config, url, &client).await?);
+        findings.extend(surroundings::silent_nodes(&client).await?);
         if let Some(telegram) = &config.telegram {
             findings.extend(bot::examine(telegram, &client).await?);
         }
@@ -88,6 +92,8 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     if is_migrated {
         findings.push(notifications::locks(&client).await?);
     }
+    findings.extend(surroundings::clocks(&client, is_migrated).await?);
+    findings.extend(surroundings::prepared(config, &client).await?);
     findings.extend(transactions(&client, old).await?);
     Ok(findings)
 }

@@ -80,8 +80,8 @@ impl Node {
         background.spawn(token_lookups.run(self.stop.clone()));
         let by_token = Arc::clone(&router);
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
+        background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
-            background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
             let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(WakeReason::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());

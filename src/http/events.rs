@@ -40,7 +40,7 @@ fn prove(access: &Access, panel: &str, event: EventId) {
     access.site.hub.recorder.say(Receipt {
         store: access.store.clone(),
         event,
-        way: Channel::Polling,
+        channel: Channel::Polling,
         recipient: panel.to_owned(),
         token: access.grant.id,
         what: ReceiptKind::Sent,
@@ -97,7 +97,7 @@ pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, A
         token: grant.id,
         label: grant.label.as_deref(),
         session: call.query.panel()?.unwrap_or(NAMELESS),
-        way: Channel::Polling,
+        channel: Channel::Polling,
     };
     let sources = site
         .hub

@@ -11,7 +11,7 @@ use super::request::{ApiRequest, is_name};
 use super::response;
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
-use crate::sources::status_change::{self, CurrentStatus, StatusChange, StatusChangeOutcome, Way};
+use crate::sources::status_change::{self, AnswerChannel, CurrentStatus, StatusChange, StatusChangeOutcome};
 use crate::token::Grant;
 
 /// Default number of rows on a page.
@@ -118,7 +118,7 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
         minutes: wish.minutes,
         by: &by,
         token: Some(access.grant.id),
-        way: Way::Panel,
+        channel: AnswerChannel::Panel,
         step_back: access.site.step_back,
     };
     let hub = &access.site.hub;

@@ -29,7 +29,7 @@ const MAX_SAID_BYTES: usize = 32 * 1024;
 #[derive(Deserialize)]
 struct Said {
     panel: String,
-    way: String,
+    channel: String,
     #[serde(default)]
     rendered: Vec<String>,
     #[serde(default)]
@@ -37,7 +37,7 @@ struct Said {
     rings: Option<bool>,
 }
 
-const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"way\":\"polling\" or \"sse\"}, \
+const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"polling\" or \"sse\"}, \
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// Receipts of a panel without a socket: rendered events, sounded events, and whether the panel can ring. The panel
@@ -46,14 +46,14 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
     // A panel with a socket sends its receipts over that socket. Over HTTP, nothing would prove that the socket existed.
-    let way = [Channel::Polling, Channel::Sse];
-    let way = way.into_iter().find(|way| way.as_str() == said.way);
-    let mut way = way.ok_or(ApiError::BadBody(SAID))?;
+    let channel = [Channel::Polling, Channel::Sse];
+    let channel = channel.into_iter().find(|channel| channel.as_str() == said.channel);
+    let mut channel = channel.ok_or(ApiError::BadBody(SAID))?;
     if !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID {
         return Err(ApiError::BadBody(SAID));
     }
     if !site.hub.panel_streams.is_open(store, grant.id, &said.panel) {
-        way = Channel::Polling;
+        channel = Channel::Polling;
     }
     let rendered = said.rendered.iter().map(|id| (id, ReceiptKind::Rendered));
     let words = rendered.chain(said.sounded.iter().map(|id| (id, ReceiptKind::Sounded)));
@@ -69,7 +69,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
         site.hub.recorder.say(Receipt {
             store: store.clone(),
             event,
-            way,
+            channel,
             recipient: said.panel.clone(),
             token: grant.id,
             what,
@@ -122,8 +122,8 @@ pub async fn summary(access: Access, call: ApiRequest) -> Result<Response, ApiEr
 }
 
 fn shown(summary: &Summary) -> serde_json::Value {
-    let by = |way: &str| summary.first_seen.iter().find(|(name, _)| name == way);
-    let by = |way: &str| by(way).map_or(0, |(_, count)| *count);
+    let by = |channel: &str| summary.first_seen.iter().find(|(name, _)| name == channel);
+    let by = |channel: &str| by(channel).map_or(0, |(_, count)| *count);
     let seen: i64 = summary.first_seen.iter().map(|(_, count)| count).sum();
     let bounds = BUCKETS_S.iter().map(|bound| json!(bound)).chain([json!(null)]);
     let buckets = bounds.zip(&summary.buckets);

@@ -56,9 +56,9 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     journal_events: JOURNAL_TYPES.map(|kind| counter!("vestnik_journal_events_total", "type" => kind)),
     events: EventType::ALL.map(|kind| counter!("vestnik_events_total", "type" => kind.as_str())),
     latency: Latency::default(),
-    live: counter!("vestnik_deliveries_total", "way" => "live"),
-    replayed: counter!("vestnik_deliveries_total", "way" => "replay"),
-    polled: counter!("vestnik_deliveries_total", "way" => "polling"),
+    live: counter!("vestnik_deliveries_total", "mode" => "live"),
+    replayed: counter!("vestnik_deliveries_total", "mode" => "replay"),
+    polled: counter!("vestnik_deliveries_total", "mode" => "polling"),
 });
 
 /// A latency histogram with fixed buckets. The histogram of the recorder keeps every sample until a scrape or an
@@ -149,7 +149,7 @@ fn describe() {
     );
     describe_counter!(
         "vestnik_deliveries_total",
-        "Events sent to clients, by way: live, replay, polling"
+        "Events sent to clients, by mode: live, replay, polling"
     );
     describe_gauge!("vestnik_sessions", "Live sessions on this node");
     describe_gauge!(

@@ -28,7 +28,7 @@ pub struct By<'a> {
     /// The name of the session or panel.
     pub session: &'a str,
     /// The channel of the acknowledgement.
-    pub way: Channel,
+    pub channel: Channel,
 }
 
 /// Saves that a person has seen the event. The first acknowledgement counts.
@@ -42,9 +42,9 @@ pub async fn store(
     const STORE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
          stored as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
              on conflict do nothing returning event_id), \
-         proven as (insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, acknowledged_at, acknowledged_by) \
+         proven as (insert into vestnik.vst_receipt as r (event_id, channel, recipient, token_id, acknowledged_at, acknowledged_by) \
              select id, $5, $4, $3, clock_timestamp(), $6 from seen \
-             on conflict (event_id, way, recipient, token_id) do update set \
+             on conflict (event_id, channel, recipient, token_id) do update set \
                  acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
                  acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)) \
          select (select count(*) from seen), (select extract(epoch from clock_timestamp() - at)::float8 \
@@ -62,7 +62,7 @@ pub async fn store(
                 &store.as_str(),
                 &by.token.0,
                 &by.session,
-                &by.way.as_str(),
+                &by.channel.as_str(),
                 &name,
             ],
         )
@@ -75,7 +75,7 @@ pub async fn store(
             metrics::histogram!("vestnik_order_acknowledgement_seconds").record(seconds);
         }
         if is_new && first_seen {
-            metrics::counter!("vestnik_orders_first_seen_total", "way" => by.way.as_str()).increment(1);
+            metrics::counter!("vestnik_orders_first_seen_total", "channel" => by.channel.as_str()).increment(1);
         }
     }
     Ok(if row.try_get::<_, i64>(0)? == 0 {

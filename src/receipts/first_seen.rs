@@ -17,8 +17,8 @@ pub async fn count(
 ) -> Result<(), QueryError> {
     let ids: Vec<EventId> = events.iter().map(|(id, _)| *id).collect();
     let new = new_orders(client, sources, &ids).await?;
-    for (_, way) in events.iter().filter(|(id, _)| new.contains(id)) {
-        metrics::counter!("vestnik_orders_first_seen_total", "way" => (*way).to_owned()).increment(1);
+    for (_, channel) in events.iter().filter(|(id, _)| new.contains(id)) {
+        metrics::counter!("vestnik_orders_first_seen_total", "channel" => (*channel).to_owned()).increment(1);
     }
     Ok(())
 }

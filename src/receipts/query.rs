@@ -116,7 +116,7 @@ pub async fn described(
     let rows: Vec<&JournalEvent> = rows.iter().collect();
     let events = sources.partner_events(&rows, &Lookups::default());
     let ids: Vec<i64> = events.iter().map(|event| event.id.0).collect();
-    let mut ways = ways(client, &ids, clock).await?;
+    let mut channels = channels(client, &ids, clock).await?;
     let mut chats = chats(client, &ids, clock).await?;
     let mut escalations = escalations(client, &ids, clock).await?;
     let describe = |event: PartnerEvent| {
@@ -131,7 +131,7 @@ pub async fn described(
             told.insert("number".into(), subject.number.as_str().into());
             told.insert("status".into(), subject.status.as_str().into());
         }
-        told.insert("ways".into(), ways.remove(&id).unwrap_or_default().into());
+        told.insert("channels".into(), channels.remove(&id).unwrap_or_default().into());
         told.insert("chats".into(), chats.remove(&id).unwrap_or_default().into());
         told.insert(
             "escalation".into(),
@@ -150,30 +150,33 @@ fn put(object: &mut Map<String, Value>, name: &str, value: Option<impl Into<Valu
     }
 }
 
-async fn ways(
+async fn channels(
     client: &impl GenericClient,
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Vec<Value>>, tokio_postgres::Error> {
-    const WAYS: &str = "select event_id, way, recipient, sent_at, rendered_at, sounded_at, acknowledged_at, acknowledged_by, \
-         nullif(token_id, 0)::text from vestnik.vst_receipt where event_id = any ($1) order by event_id, way, recipient, token_id";
-    let mut ways: ByEvent<Vec<Value>> = HashMap::new();
-    for row in client.query(WAYS, &[&ids]).await? {
-        let mut way = Map::new();
-        put(&mut way, "way", row.try_get::<_, Option<String>>(1)?);
-        put(&mut way, "recipient", row.try_get::<_, Option<String>>(2)?);
+    const CHANNELS: &str = "select event_id, channel, recipient, sent_at, rendered_at, sounded_at, acknowledged_at, acknowledged_by, \
+         nullif(token_id, 0)::text from vestnik.vst_receipt where event_id = any ($1) order by event_id, channel, recipient, token_id";
+    let mut channels: ByEvent<Vec<Value>> = HashMap::new();
+    for row in client.query(CHANNELS, &[&ids]).await? {
+        let mut channel = Map::new();
+        put(&mut channel, "channel", row.try_get::<_, Option<String>>(1)?);
+        put(&mut channel, "recipient", row.try_get::<_, Option<String>>(2)?);
         for (place, name) in [(3, "sent"), (4, "rendered"), (5, "sounded"), (6, "acknowledged")] {
             put(
-                &mut way,
+                &mut channel,
                 name,
                 row.try_get::<_, Option<OffsetDateTime>>(place)?.map(clock),
             );
         }
-        put(&mut way, "by", row.try_get::<_, Option<String>>(7)?);
-        put(&mut way, "token", row.try_get::<_, Option<String>>(8)?);
-        ways.entry(row.try_get(0)?).or_default().push(Value::Object(way));
+        put(&mut channel, "by", row.try_get::<_, Option<String>>(7)?);
+        put(&mut channel, "token", row.try_get::<_, Option<String>>(8)?);
+        channels
+            .entry(row.try_get(0)?)
+            .or_default()
+            .push(Value::Object(channel));
     }
-    Ok(ways)
+    Ok(channels)
 }
 
 async fn chats(

@@ -62,9 +62,9 @@ pub async fn summary(
 ) -> Result<Summary, QueryError> {
     // A delivery to the store's webhook reaches no person.
     const COUNT: &str = "with orders as materialized (select id, at, source, key from vestnik.vst_event where id = any ($1)), \
-         seen as (select (select r.way from vestnik.vst_receipt r where r.event_id = o.id and r.way <> 'webhook' \
+         seen as (select (select r.channel from vestnik.vst_receipt r where r.event_id = o.id and r.channel <> 'webhook' \
                  and least(r.sent_at, r.rendered_at, r.sounded_at) is not null \
-                 order by least(r.sent_at, r.rendered_at, r.sounded_at), r.way limit 1) as way from orders o), \
+                 order by least(r.sent_at, r.rendered_at, r.sounded_at), r.channel limit 1) as channel from orders o), \
          answered as (select extract(epoch from least( \
                  (select min(k.at) from vestnik.vst_acknowledgement k where k.event_id = o.id), \
                  (select min(a.at) from vestnik.vst_status_change a where a.source = o.source and a.key = o.key \
@@ -80,8 +80,8 @@ pub async fn summary(
                  and c.key = o.key and c.at between a.at and r.at and c.minutes is not null order by c.id desc limit 1) p on true \
              where r.at is not null) \
          select (select count(*) from orders), \
-             array(select way from seen where way is not null group by way order by way), \
-             array(select count(*) from seen where way is not null group by way order by way), \
+             array(select channel from seen where channel is not null group by channel order by channel), \
+             array(select count(*) from seen where channel is not null group by channel order by channel), \
              array(select coalesce((select count from counted c where c.bucket = b), 0) from generate_series(0, $3) b order by b), \
              (select percentile_cont(0.5) within group (order by seconds) from answered), \
              (select percentile_cont(0.9) within group (order by seconds) from answered), \
@@ -108,7 +108,7 @@ pub async fn summary(
         Ok(row)
     })
     .await?;
-    let (ways, counts): (Vec<String>, Vec<i64>) = (row.try_get(1)?, row.try_get(2)?);
+    let (channels, counts): (Vec<String>, Vec<i64>) = (row.try_get(1)?, row.try_get(2)?);
     let mut buckets = [0; BUCKETS_S.len() + 1];
     let counted: Vec<i64> = row.try_get(3)?;
     buckets
@@ -117,7 +117,7 @@ pub async fn summary(
         .for_each(|(bucket, count)| *bucket = count);
     Ok(Summary {
         orders: row.try_get(0)?,
-        first_seen: ways.into_iter().zip(counts).collect(),
+        first_seen: channels.into_iter().zip(counts).collect(),
         buckets,
         p50: row.try_get(4)?,
         p90: row.try_get(5)?,

@@ -67,7 +67,7 @@ pub struct Receipt {
     /// The event.
     pub event: EventId,
     /// The channel that carried the event.
-    pub way: Channel,
+    pub channel: Channel,
     /// The recipient: a session's name, or the name that a panel gave itself.
     pub recipient: String,
     /// The token of the session or request that sent the receipt.
@@ -157,17 +157,17 @@ async fn keep(pool: &Pool, sources: &Registry, words: &[Receipt]) -> bool {
 async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(), QueryError> {
     // The first receipt of a kind counts. A receipt is ignored if its event was trimmed or is another store's.
     const STORE: &str = "with said as ( \
-             select e.id as event_id, w.way, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
+             select e.id as event_id, w.channel, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
                     min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as sounded \
              from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::bigint[]) \
-                  w(event_id, store_id, way, recipient, what, at, token_id) \
+                  w(event_id, store_id, channel, recipient, what, at, token_id) \
              join vestnik.vst_event e on e.id = w.event_id and e.store_id = w.store_id group by 1, 2, 3, 4), \
          kept as ( \
-             insert into vestnik.vst_receipt as r (event_id, way, recipient, token_id, sent_at, rendered_at, sounded_at) \
-             select event_id, way, recipient, token_id, sent, rendered, sounded from said order by 1, 2, 3, 4 \
-             on conflict (event_id, way, recipient, token_id) do update set sent_at = least(r.sent_at, excluded.sent_at), \
+             insert into vestnik.vst_receipt as r (event_id, channel, recipient, token_id, sent_at, rendered_at, sounded_at) \
+             select event_id, channel, recipient, token_id, sent, rendered, sounded from said order by 1, 2, 3, 4 \
+             on conflict (event_id, channel, recipient, token_id) do update set sent_at = least(r.sent_at, excluded.sent_at), \
                  rendered_at = least(r.rendered_at, excluded.rendered_at), sounded_at = least(r.sounded_at, excluded.sounded_at)) \
-         select distinct on (s.event_id) s.event_id, s.way from said s \
+         select distinct on (s.event_id) s.event_id, s.channel from said s \
          where not exists (select from vestnik.vst_receipt r where r.event_id = s.event_id) \
          order by s.event_id, least(s.sent, s.rendered, s.sounded)";
     let what = |word: &Receipt| match word.what {
@@ -177,7 +177,7 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(),
     };
     let ids: Vec<i64> = words.iter().map(|word| word.event.0).collect();
     let stores: Vec<&str> = words.iter().map(|word| word.store.as_str()).collect();
-    let ways: Vec<&str> = words.iter().map(|word| word.way.as_str()).collect();
+    let channels: Vec<&str> = words.iter().map(|word| word.channel.as_str()).collect();
     let recipients: Vec<&str> = words.iter().map(|word| word.recipient.as_str()).collect();
     let whats: Vec<i32> = words.iter().map(what).collect();
     let times: Vec<OffsetDateTime> = words.iter().map(|word| word.at).collect();
@@ -188,12 +188,12 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(),
         let rows = client
             .query(
                 &statement,
-                &[&ids, &stores, &ways, &recipients, &whats, &times, &tokens],
+                &[&ids, &stores, &channels, &recipients, &whats, &times, &tokens],
             )
             .await?;
         let first = |row: &'_ tokio_postgres::Row| Ok((EventId(row.try_get(0)?), row.try_get::<_, String>(1)?));
         let first: Vec<(EventId, String)> = rows.iter().map(first).collect::<Result<_, tokio_postgres::Error>>()?;
-        let first: Vec<(EventId, &str)> = first.iter().map(|(id, way)| (*id, way.as_str())).collect();
+        let first: Vec<(EventId, &str)> = first.iter().map(|(id, channel)| (*id, channel.as_str())).collect();
         first_seen::count(&*client, &sources.current(), &first).await
     })
     .await
@@ -201,9 +201,9 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(),
 
 /// A person answered for an event by a button in a Telegram chat; `chat` is the chat's number. The first answer counts.
 pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), QueryError> {
-    const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, way, recipient, acknowledged_at, acknowledged_by) \
+    const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, channel, recipient, acknowledged_at, acknowledged_by) \
          select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \
-         on conflict (event_id, way, recipient, token_id) do update set \
+         on conflict (event_id, channel, recipient, token_id) do update set \
              acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
              acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)";
     db::with_timeout(async {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -151,8 +152,9 @@ async fn tell(
     told: Option<&HashSet<String>>,
     stores: &HashSet<String>,
 ) -> Result<(), QueryError> {
-    const UP: &str = "insert into vestnik.vst_node (id, until) values ($1, clock_timestamp() + make_interval(secs => $2)) \
-         on conflict (id) do update set until = excluded.until returning xmax = 0";
+    const UP: &str = "insert into vestnik.vst_node (id, until, clock_ahead_s) \
+         values ($1, clock_timestamp() + make_interval(secs => $2), extract(epoch from $3::timestamptz - clock_timestamp())) \
+         on conflict (id) do update set until = excluded.until, clock_ahead_s = excluded.clock_ahead_s returning xmax = 0";
     const GONE: &str = "delete from vestnik.vst_presence where node_id = $1 and store_id <> all ($2)";
     const CAME: &str =
         "insert into vestnik.vst_presence (node_id, store_id) select $1, unnest($2::text[]) on conflict do nothing";
@@ -162,7 +164,7 @@ async fn tell(
         let transaction = client.transaction().await?;
         let statement = transaction.prepare_cached(UP).await?;
         let new: bool = transaction
-            .query_one(&statement, &[&node, &NODE_LIFE_S])
+            .query_one(&statement, &[&node, &NODE_LIFE_S, &OffsetDateTime::now_utc()])
             .await?
             .try_get(0)?;
         if new || told != Some(stores) {

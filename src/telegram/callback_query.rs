@@ -17,7 +17,7 @@ use crate::domain::status::{Status, StatusSet, SubjectKind};
 use crate::infra::db::QueryError;
 use crate::receipts::writer;
 use crate::sources::Sources;
-use crate::sources::status_change::{self, StatusChange, StatusChangeOutcome, Way};
+use crate::sources::status_change::{self, AnswerChannel, StatusChange, StatusChangeOutcome};
 use crate::text::catalog::{self, Catalog};
 use crate::text::html::plain;
 use crate::text::value::inline;
@@ -239,7 +239,7 @@ async fn change(
         minutes: wish.minutes,
         by: &by,
         token: None,
-        way: Way::Telegram,
+        channel: AnswerChannel::Telegram,
         step_back: Duration::ZERO,
     };
     let changed = status_change::change_status(&bot.pool, sources, &bot.shop_api, &wanted, ()).await?;

@@ -12,7 +12,7 @@ use vestnik::sources::attach::{self, Attached, Error, Options};
 use vestnik::sources::catalog::Table;
 use vestnik::sources::health;
 use vestnik::sources::propose::{Proposal, propose};
-use vestnik::sources::status_change::{ShopApi, StatusChange, StatusChangeOutcome, Way, change_status};
+use vestnik::sources::status_change::{AnswerChannel, ShopApi, StatusChange, StatusChangeOutcome, change_status};
 use vestnik::token::Stores;
 
 use crate::support::app::App;
@@ -86,7 +86,7 @@ async fn answer(database: &Database, key: &str, to: Status) -> Result<StatusChan
         reason: None,
         by: "Anna",
         token: None,
-        way: Way::Panel,
+        channel: AnswerChannel::Panel,
         step_back: Duration::ZERO,
     };
     let config = database.config();

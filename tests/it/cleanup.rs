@@ -19,7 +19,7 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
     client
         .batch_execute(
             "insert into vestnik.vst_store (id) values ('7'); \
-             insert into vestnik.vst_status_change (source, store_id, key, previous, status, way, by_whom, at) \
+             insert into vestnik.vst_status_change (source, store_id, key, previous, status, channel, by_whom, at) \
                select 1, '7', i::text, 'pending', 'preparing', 'panel', 'Anna', now() - i * interval '1 day' \
                from unnest(array[40, 31, 29, 0]) i; \
              insert into vestnik.vst_alarm (store_id, raised_at, cleared_at) values \
@@ -72,7 +72,7 @@ async fn an_event_that_is_trimmed_takes_all_that_is_about_it() {
              insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) values (1, '7', 'order 1', 1, 1); \
              insert into vestnik.vst_escalation (event_id, store_id, subject, due_at) values (1, '7', 'order 1', now()); \
              insert into vestnik.vst_webhook (event_id, store_id) values (1, '7'); \
-             insert into vestnik.vst_receipt (event_id, way, recipient) values (1, 'telegram', '1'); \
+             insert into vestnik.vst_receipt (event_id, channel, recipient) values (1, 'telegram', '1'); \
              update vestnik.vst_event set at = now() - interval '31 day'",
         )
         .await

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::support::app::App;
-use crate::support::db::Database;
+use crate::support::db::{Database, Server};
 use crate::support::telegram::{TOKEN, Telegram};
 
 /// What `vestnik doctor` prints, and its exit code.
@@ -37,6 +37,8 @@ async fn of_a_database_that_is_well_each_line_says_so() {
     for subject in [
         "server",
         "connections",
+        "settings",
+        "clocks",
         "schema",
         "public.orders",
         "public.bookings",
@@ -188,4 +190,106 @@ async fn the_bot_is_looked_at_from_its_token_to_its_chats() {
         "{said}"
     );
     app.engine.shut_down().await;
+}
+
+#[tokio::test]
+async fn settings_that_refuse_writes_or_end_statements_are_named_with_the_statement_that_resets_them() {
+    let database = Database::fresh().await;
+    let (name, role) = (database.url().rsplit_once('/').unwrap().1, "doctor_timeouts");
+    let client = database.client().await;
+    for sql in [
+        format!("alter database {name} set default_transaction_read_only = on"),
+        format!("drop role if exists {role}"),
+        format!("create role {role} superuser login"),
+        format!("alter role {role} set statement_timeout = '50ms'"),
+        format!("alter role {role} in database {name} set lock_timeout = '20ms'"),
+        format!("alter role {role} set idle_in_transaction_session_timeout = '1s'"),
+    ] {
+        client
+            .batch_execute(&format!("set default_transaction_read_only = off; {sql}"))
+            .await
+            .unwrap();
+    }
+    let as_role = Database::at(database.url().replace("postgres@", &format!("{role}@")).into());
+    let (said, code) = doctor(&as_role, &["--old", "1h"]).await;
+    for expected in [
+        "default_transaction_read_only is on: applications that say nothing else cannot write, so no order comes"
+            .to_owned(),
+        format!("alter database {name} reset default_transaction_read_only"),
+        "statement_timeout is 50ms for this role".to_owned(),
+        format!("alter role {role} reset statement_timeout"),
+        "lock_timeout is 20ms for this role".to_owned(),
+        format!("alter role {role} in database {name} reset lock_timeout"),
+        format!("alter role {role} reset idle_in_transaction_session_timeout"),
+    ] {
+        assert!(said.contains(&expected), "{expected}: {said}");
+    }
+    assert!(line(&said, "settings").starts_with("WRONG  settings"), "{said}");
+    assert_eq!(code, Some(1));
+    let reset = "alter database {name} reset default_transaction_read_only".replace("{name}", name);
+    client.batch_execute(&reset).await.unwrap();
+    let (said, _) = doctor(&database, &["--old", "1h"]).await;
+    assert!(line(&said, "settings").starts_with("well "), "{said}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_silent_or_whose_clock_is_off_is_named() {
+    let database = Database::fresh().await;
+    let nodes = "insert into vestnik.vst_node (id, until, clock_ahead_s) values \
+         ('stopped', now() - interval '40 s', 0), ('early', now() + interval '1 h', 7200), ('late', now() + interval '1 h', -7200), \
+         ('right', now() + interval '1 h', 0.2)";
+    database.client().await.batch_execute(nodes).await.unwrap();
+    let (said, code) = doctor(&database, &["--old", "1h"]).await;
+    for expected in [
+        "node stopped is overdue for 40 s: its process is stopped or was killed",
+        "the clock of node early is 7200 s ahead of that of Postgres",
+        "the clock of node late is 7200 s behind that of Postgres",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(
+        !said.contains("node right") && !said.contains("this machine's clock is"),
+        "{said}"
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[tokio::test]
+async fn a_node_says_by_how_much_its_clock_is_off() {
+    let app = App::start().await;
+    app.database
+        .until("select exists (select from vestnik.vst_node where abs(clock_ahead_s) between 1e-9 and 2)")
+        .await;
+}
+
+#[tokio::test]
+async fn what_would_bring_the_data_back_is_said_with_how_long_the_journal_is_kept() {
+    let database = Database::fresh().await;
+    let (said, _) = doctor(&database, &["--old", "1h", "--set", "journal.retention_days=12"]).await;
+    let backup = line(&said, "backup");
+    assert!(backup.contains("Postgres archives no WAL and has no standby"), "{said}");
+    assert!(
+        backup.contains("the journal keeps 12 days (journal.retention_days)"),
+        "{said}"
+    );
+    let archiving = Server::start(&[("VESTNIK_TEST_OPTIONS", "-c archive_mode=on -c archive_command=false")]);
+    let database = Database::on(&archiving).await;
+    let client = database.client().await;
+    client.batch_execute("select pg_switch_wal()").await.unwrap();
+    database.until("select failed_count > 0 from pg_stat_archiver").await;
+    let (said, _) = doctor(&database, &["--old", "1h"]).await;
+    assert!(line(&said, "backup").starts_with("WRONG  backup"), "{said}");
+    assert!(line(&said, "backup").contains("archive_command"), "{said}");
+}
+
+#[tokio::test]
+async fn prepared_transactions_that_a_notification_would_refuse_are_named() {
+    let database = Database::fresh().await;
+    let (said, _) = doctor(&database, &["--old", "1h"]).await;
+    assert!(
+        line(&said, "two-phase").contains("PREPARE TRANSACTION is refused after a NOTIFY"),
+        "{said}"
+    );
+    let (said, _) = doctor(&database, &["--old", "1h", "--set", "database.notify=off"]).await;
+    assert!(!said.contains("two-phase"), "{said}");
 }

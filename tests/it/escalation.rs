@@ -418,7 +418,7 @@ async fn a_webhook_that_fails_or_hangs_is_posted_again() {
             .all(|post| post.body == posts[0].body && post.id == posts[0].id && is_signed(post, SECRET))
     );
     assert_eq!(
-        shop.count("vestnik.vst_receipt where way = 'webhook' and recipient = '7' and sent_at is not null")
+        shop.count("vestnik.vst_receipt where channel = 'webhook' and recipient = '7' and sent_at is not null")
             .await,
         1
     );

@@ -149,7 +149,7 @@ async fn the_history_is_read_page_by_page_and_meets_the_stream() {
         .map(|event| &event["data"]["order_id"])
         .collect();
     assert_eq!(ids, ["48", "50", "51"]);
-    assert!(app.metric("vestnik_deliveries_total{way=\"polling\"}").await >= 25.0);
+    assert!(app.metric("vestnik_deliveries_total{mode=\"polling\"}").await >= 25.0);
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn the_program_says_how_it_is() {
         "vestnik_session_queue_max_bytes",
         "vestnik_journal_reads_total",
         "vestnik_oldest_transaction_age_seconds",
-        "vestnik_deliveries_total{way=\"live\"}",
+        "vestnik_deliveries_total{mode=\"live\"}",
     ] {
         assert!(metrics.contains(name), "{name} in\n{metrics}");
     }

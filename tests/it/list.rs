@@ -241,7 +241,11 @@ async fn the_longest_key_that_is_recorded_can_be_answered() {
         app.write(&key).await;
     }
     let meals = format!("/api/partner/stores/{store}/bookings");
-    assert_eq!(walk(&app, &meals, 1).await, ["ж", &longest], "also behind it as a cursor");
+    assert_eq!(
+        walk(&app, &meals, 1).await,
+        ["ж", &longest],
+        "also behind it as a cursor"
+    );
     let key: String = longest.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let accepted = app
         .post(&format!("{meals}/{key}/status"), &json!({"status": "preparing"}))

@@ -346,7 +346,7 @@ async fn the_figures_tell_how_the_sends_stand() {
         ("vestnik_telegram_settled_total{state=\"sent\"}", 1.0),
         ("vestnik_telegram_sends_total{outcome=\"sent\"}", 1.0),
         ("vestnik_telegram_sends_total{outcome=\"throttled\"}", 1.0),
-        ("vestnik_orders_first_seen_total{way=\"telegram\"}", 1.0),
+        ("vestnik_orders_first_seen_total{channel=\"telegram\"}", 1.0),
         ("vestnik_escalations_total{step=\"panels\"}", 1.0),
     ] {
         node.until_metric(name, |value| value >= least).await;
@@ -368,11 +368,12 @@ async fn the_figures_tell_how_the_sends_stand() {
     let le = "vestnik_order_acknowledgement_seconds_bucket{le=\"60\"}";
     node.until_metric(le, |count| count == 1.0).await;
     // Whichever was quicker.
-    let seen = ["websocket", "telegram"].map(|way| format!("vestnik_orders_first_seen_total{{way=\"{way}\"}}"));
+    let seen =
+        ["websocket", "telegram"].map(|channel| format!("vestnik_orders_first_seen_total{{channel=\"{channel}\"}}"));
     let counted = tokio::time::timeout(PATIENCE, async {
         while node.metric(&seen[0]).await.unwrap_or(0.0) + node.metric(&seen[1]).await.unwrap_or(0.0) < 2.0 {}
     });
-    counted.await.expect("each of two orders was seen first by one way");
+    counted.await.expect("each of two orders was seen first by one channel");
     let metrics = node.metrics().await;
     for name in [
         "vestnik_telegram_stopped",

@@ -181,7 +181,7 @@ fn guarded() -> Vec<Example> {
                 path if path.ends_with("stop-list") && route.method == "PUT" => Some(json!({"item": "Tea"})),
                 path if path.ends_with("status") => Some(json!({"status": "preparing"})),
                 path if path.ends_with("receipts") && route.method == "POST" => {
-                    Some(json!({"panel": "kitchen", "way": "polling"}))
+                    Some(json!({"panel": "kitchen", "channel": "polling"}))
                 }
                 _ => None,
             };
@@ -353,7 +353,7 @@ async fn fill(app: &App) {
              values (1, '7', 1, true, 'dead', 2, now(), 'blocked'), (2, '7', 1, true, 'pending', 0, null, null); \
          insert into vestnik.vst_escalation (event_id, store_id, subject, step, due_at, ended_at, outcome) values (1, '7', 'order 1', 2, now(), now(), 'answered') \
              on conflict (event_id) do update set step = 2, ended_at = now(), outcome = 'answered'; \
-         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at, rendered_at, sounded_at, acknowledged_at, acknowledged_by) \
+         insert into vestnik.vst_receipt (event_id, channel, recipient, sent_at, rendered_at, sounded_at, acknowledged_at, acknowledged_by) \
              values (1, 'websocket', 's', now(), now(), now(), now(), 'Касса'), (1, 'telegram', '1', now(), null, null, null, null)",
     )
     .await;
@@ -706,7 +706,7 @@ async fn proof(tour: &mut Tour<'_>) {
         .await;
 
     let (receipts, path) = ("/api/partner/stores/{store}/receipts", "/api/partner/stores/7/receipts");
-    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["2"], "sounded": ["2"], "rings": true});
+    let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["2"], "sounded": ["2"], "rings": true});
     tour.go("POST", receipts, path, 204, Some(said)).await;
     tour.go("POST", receipts, path, 400, Some(json!({"panel": "kitchen"})))
         .await;
@@ -723,7 +723,7 @@ async fn proof(tour: &mut Tour<'_>) {
         .find(|event| event["id"] == "1")
         .unwrap();
     assert_eq!(first["chats"].as_array().unwrap().len(), 2);
-    assert!(first["ways"].as_array().unwrap().len() >= 3, "{first}");
+    assert!(first["channels"].as_array().unwrap().len() >= 3, "{first}");
     tour.go("GET", receipts, path, 200, None).await;
     tour.go("GET", receipts, &format!("{path}?from=yesterday"), 400, None)
         .await;

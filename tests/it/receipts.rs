@@ -78,9 +78,9 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
     telegram
         .until_call("an answer", |call| call.method == "answerCallbackQuery")
         .await;
-    const ALL: &str = "select count(*) filter (where way = 'websocket' and sent_at is not null and rendered_at is not null \
+    const ALL: &str = "select count(*) filter (where channel = 'websocket' and sent_at is not null and rendered_at is not null \
              and sounded_at is not null and acknowledged_by = 'Anna''s tablet' and acknowledged_at is not null) = 1 \
-         and count(*) filter (where way = 'telegram' and recipient = '-12' and sent_at is not null \
+         and count(*) filter (where channel = 'telegram' and recipient = '-12' and sent_at is not null \
              and acknowledged_by = 'Person77') = 1 from vestnik.vst_receipt where event_id = (select min(id) from vestnik.vst_event)";
     app.database.until(ALL).await;
     app.database
@@ -104,18 +104,23 @@ async fn an_audit_tells_who_was_reached_and_who_answered() {
         (&event["id"], &event["type"], &event["subject"], &event["status"]),
         (&order["id"], &json!("new_order"), &json!("1"), &json!("pending"))
     );
-    let ways = event["ways"].as_array().unwrap();
-    assert_eq!(ways.len(), 2, "{ways:?}");
+    let channels = event["channels"].as_array().unwrap();
+    assert_eq!(channels.len(), 2, "{channels:?}");
     assert_eq!(
-        (&ways[0]["way"], &ways[0]["by"]),
+        (&channels[0]["channel"], &channels[0]["by"]),
         (&json!("telegram"), &json!("Person77"))
     );
     assert_eq!(
-        (&ways[1]["way"], &ways[1]["by"]),
+        (&channels[1]["channel"], &channels[1]["by"]),
         (&json!("websocket"), &json!("Anna's tablet"))
     );
     for part in ["sent", "rendered", "sounded", "acknowledged"] {
-        assert_eq!(ways[1][part].as_str().map(str::len), Some(23), "{part} of {}", ways[1]);
+        assert_eq!(
+            channels[1][part].as_str().map(str::len),
+            Some(23),
+            "{part} of {}",
+            channels[1]
+        );
     }
     assert_eq!(
         (&event["chats"][0]["chat"], &event["chats"][0]["state"]),
@@ -221,21 +226,21 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
     let stop = CancellationToken::new();
     let keeping = tokio::spawn(ledger.run(pool.clone(), database.sources().await, stop.clone()));
     let now = OffsetDateTime::now_utc();
-    let word = |event: i64, way, recipient: &str, what, seconds: i64| Receipt {
+    let word = |event: i64, channel, recipient: &str, what, seconds: i64| Receipt {
         store: StoreId::new("7"),
         event: EventId(event),
-        way,
+        channel,
         token: TokenId(1),
         recipient: recipient.into(),
         what,
         at: now + time::Duration::seconds(seconds),
     };
-    for way in [Channel::WebSocket, Channel::Sse, Channel::Polling] {
-        recorder.say(word(1, way, "a", ReceiptKind::Sent, 5));
-        recorder.say(word(1, way, "a", ReceiptKind::Sent, 3));
-        recorder.say(word(1, way, "a", ReceiptKind::Sounded, 9));
-        recorder.say(word(2, way, "a", ReceiptKind::Sent, 1));
-        recorder.say(word(999, way, "a", ReceiptKind::Sent, 1));
+    for channel in [Channel::WebSocket, Channel::Sse, Channel::Polling] {
+        recorder.say(word(1, channel, "a", ReceiptKind::Sent, 5));
+        recorder.say(word(1, channel, "a", ReceiptKind::Sent, 3));
+        recorder.say(word(1, channel, "a", ReceiptKind::Sounded, 9));
+        recorder.say(word(2, channel, "a", ReceiptKind::Sent, 1));
+        recorder.say(word(999, channel, "a", ReceiptKind::Sent, 1));
     }
     database.until("select count(*) = 3 from vestnik.vst_receipt").await;
     recorder.say(word(1, Channel::Sse, "a", ReceiptKind::Sounded, 20));
@@ -246,7 +251,7 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
     keeping.await.unwrap();
     let rows = client
         .query(
-            "select way, recipient, sent_at, rendered_at, sounded_at from vestnik.vst_receipt order by 1, 2",
+            "select channel, recipient, sent_at, rendered_at, sounded_at from vestnik.vst_receipt order by 1, 2",
             &[],
         )
         .await
@@ -259,7 +264,8 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         .iter()
         .map(|row| (row.get(0), row.get(1), read(row, 2), read(row, 3), read(row, 4)))
         .collect();
-    let row = |way: &str, who: &str, sent, rendered, rung| (way.to_owned(), who.to_owned(), sent, rendered, rung);
+    let row =
+        |channel: &str, who: &str, sent, rendered, rung| (channel.to_owned(), who.to_owned(), sent, rendered, rung);
     let expected = [
         row("polling", "a", Some(3.0), None, Some(9.0)),
         row("sse", "a", Some(3.0), Some(7.0), Some(9.0)),

@@ -32,43 +32,46 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
     app.get_json(&format!("{STORE}/events")).await;
     let page = app.get_json(&format!("{STORE}/events?panel=kitchen&limit=1")).await;
     let id = page["events"][0]["id"].as_str().unwrap().to_owned();
-    let told = proven(&app, "", |told| told["events"][0]["ways"] != json!([])).await;
+    let told = proven(&app, "", |told| told["events"][0]["channels"] != json!([])).await;
     let [shown, other] = told["events"].as_array().unwrap().as_slice() else {
         panic!("two events: {told}");
     };
-    assert_eq!((&shown["id"], &other["ways"]), (&json!(id), &json!([])));
-    let way = &shown["ways"][0];
-    assert_eq!((&way["way"], &way["recipient"]), (&json!("polling"), &json!("kitchen")));
+    assert_eq!((&shown["id"], &other["channels"]), (&json!(id), &json!([])));
+    let channel = &shown["channels"][0];
+    assert_eq!(
+        (&channel["channel"], &channel["recipient"]),
+        (&json!("polling"), &json!("kitchen"))
+    );
     assert!(
-        way["sent"].is_string() && way.get("rendered").is_none() && way.get("sounded").is_none(),
-        "{way}"
+        channel["sent"].is_string() && channel.get("rendered").is_none() && channel.get("sounded").is_none(),
+        "{channel}"
     );
 
-    let said = json!({"panel": "kitchen", "way": "polling", "rendered": [id], "sounded": [id, "999999"]});
+    let said = json!({"panel": "kitchen", "channel": "polling", "rendered": [id], "sounded": [id, "999999"]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
-    let told = proven(&app, "", |told| told["events"][0]["ways"][0]["sounded"].is_string()).await;
-    assert!(told["events"][0]["ways"][0]["rendered"].is_string());
+    let told = proven(&app, "", |told| told["events"][0]["channels"][0]["sounded"].is_string()).await;
+    assert!(told["events"][0]["channels"][0]["rendered"].is_string());
     assert_eq!(
-        told["events"][0]["ways"].as_array().unwrap().len(),
+        told["events"][0]["channels"].as_array().unwrap().len(),
         1,
         "it is one panel"
     );
 
     // Without a stream of this panel on this node, nothing proves that there was one.
-    let said = json!({"panel": "bar", "way": "sse", "rendered": [id]});
+    let said = json!({"panel": "bar", "channel": "sse", "rendered": [id]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
     let told = proven(&app, "", |told| {
-        told["events"][0]["ways"].as_array().unwrap().len() == 2
+        told["events"][0]["channels"].as_array().unwrap().len() == 2
     })
     .await;
-    let ways = told["events"][0]["ways"].as_array().unwrap();
-    assert!(ways.iter().all(|way| way["way"] == "polling"), "{told}");
+    let channels = told["events"][0]["channels"].as_array().unwrap();
+    assert!(channels.iter().all(|channel| channel["channel"] == "polling"), "{told}");
 
     // Another store's events are not its own, whatever it says of them.
     app.write("insert into orders (store_id) values (8)").await;
-    let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["3"], "sounded": ["1"]});
+    let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["3"], "sounded": ["1"]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
-    proven(&app, "", |told| told["events"][1]["ways"][0]["sounded"].is_string()).await;
+    proven(&app, "", |told| told["events"][1]["channels"][0]["sounded"].is_string()).await;
     let client = app.database.client().await;
     let foreign = client
         .query("select from vestnik.vst_receipt where event_id = 3", &[])
@@ -83,25 +86,25 @@ async fn a_panels_word_that_is_none_is_refused() {
     let many: Vec<String> = (0..251).map(|id| id.to_string()).collect();
     let cases = [
         json!({"panel": "kitchen"}),
-        json!({"way": "polling"}),
-        json!({"panel": "", "way": "polling"}),
-        json!({"panel": "x".repeat(65), "way": "polling"}),
-        json!({"panel": "a\nb", "way": "polling"}),
-        json!({"panel": "kitchen", "way": "telegram"}),
+        json!({"channel": "polling"}),
+        json!({"panel": "", "channel": "polling"}),
+        json!({"panel": "x".repeat(65), "channel": "polling"}),
+        json!({"panel": "a\nb", "channel": "polling"}),
+        json!({"panel": "kitchen", "channel": "telegram"}),
         // Nobody can tell whether that socket was ever there.
-        json!({"panel": "kitchen", "way": "websocket"}),
-        json!({"panel": "a\u{202e}b", "way": "polling"}),
-        json!({"panel": "kitchen", "way": "polling", "rendered": ["x"]}),
-        json!({"panel": "kitchen", "way": "polling", "rendered": [1]}),
-        json!({"panel": "kitchen", "way": "polling", "rendered": many, "sounded": many}),
-        json!({"panel": "kitchen", "way": "polling", "rings": "yes"}),
+        json!({"panel": "kitchen", "channel": "websocket"}),
+        json!({"panel": "a\u{202e}b", "channel": "polling"}),
+        json!({"panel": "kitchen", "channel": "polling", "rendered": ["x"]}),
+        json!({"panel": "kitchen", "channel": "polling", "rendered": [1]}),
+        json!({"panel": "kitchen", "channel": "polling", "rendered": many, "sounded": many}),
+        json!({"panel": "kitchen", "channel": "polling", "rings": "yes"}),
     ];
     for said in cases {
         let answer = app.post(&format!("{STORE}/receipts"), &said).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad_body"), "{said}");
     }
     let ids = vec!["9".repeat(100); 400];
-    let huge = json!({"panel": "kitchen", "way": "polling", "rendered": ids});
+    let huge = json!({"panel": "kitchen", "channel": "polling", "rendered": ids});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &huge).await.status, 413);
     let long = "x".repeat(65);
     for panel in ["", "%0A", long.as_str()] {
@@ -138,7 +141,7 @@ async fn a_panel_that_polls_is_present_for_the_other_nodes() {
     };
     until_present(false).await;
     for rings in [true, false] {
-        let said = json!({"panel": "kitchen", "way": "polling", "rings": rings});
+        let said = json!({"panel": "kitchen", "channel": "polling", "rings": rings});
         assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
         until_present(rings).await;
     }
@@ -172,9 +175,15 @@ async fn somebody_has_seen_an_event_says_so_over_http() {
         true
     );
     let told = app.get_json(&format!("{STORE}/receipts")).await;
-    let way = &told["events"][0]["ways"][1];
-    assert_eq!((&way["recipient"], &way["by"]), (&json!("kitchen"), &json!("Касса")));
-    assert!(way["acknowledged"].is_string() && way.get("sent").is_none(), "{way}");
+    let channel = &told["events"][0]["channels"][1];
+    assert_eq!(
+        (&channel["recipient"], &channel["by"]),
+        (&json!("kitchen"), &json!("Касса"))
+    );
+    assert!(
+        channel["acknowledged"].is_string() && channel.get("sent").is_none(),
+        "{channel}"
+    );
     for id in ["2", "99", "x", "-1", "9999999999999999999999"] {
         let answer = app.post(&format!("{STORE}/events/{id}/ack"), &json!({})).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_event"), "{id}");
@@ -259,7 +268,7 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
         "update orders set status = 'cancelled' where id = 8; \
          update vestnik.vst_event set at = '2026-11-23 20:00+00' where id <> 7; \
          update vestnik.vst_event set at = '2026-11-24 20:00+00' where id = 7; \
-         insert into vestnik.vst_receipt (event_id, way, recipient, sent_at, rendered_at) values \
+         insert into vestnik.vst_receipt (event_id, channel, recipient, sent_at, rendered_at) values \
              (1, 'websocket', 's', '2026-11-23 20:00:01+00', null), (1, 'polling', 'p', '2026-11-23 20:00:02+00', null), \
              (2, 'polling', 'p', null, '2026-11-23 20:00:01+00'), (2, 'telegram', '1', '2026-11-23 20:00:09+00', null), \
              (3, 'telegram', '1', '2026-11-23 20:00:05+00', null), (3, 'webhook', 'w', '2026-11-23 20:00:01+00', null), \
@@ -267,7 +276,7 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
          insert into vestnik.vst_token (hash) values (sha256('x')); \
          insert into vestnik.vst_acknowledgement (event_id, token_id, session, at) select e, t.id, 's', '2026-11-23 20:00+00'::timestamptz + s * interval '1 second' \
              from (values (1, 5.0), (2, 5.001), (3, 700.0)) a(e, s), vestnik.vst_token t; \
-         insert into vestnik.vst_status_change (source, store_id, key, previous, status, way, by_whom, at) values \
+         insert into vestnik.vst_status_change (source, store_id, key, previous, status, channel, by_whom, at) values \
              (1, '7', '3', 'pending', 'preparing', 'telegram', 'Иван', '2026-11-23 20:00:30+00'), \
              (1, '7', '4', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:20:00+00'), \
              (2, '7', '5', 'pending', 'rejected', 'panel', 'Иван', '2026-11-23 20:01:00+00'), \
@@ -400,7 +409,7 @@ async fn a_summary_says_how_long_preparation_took_and_how_many_were_late() {
         .await;
     app.write(
         "update vestnik.vst_event set at = '2026-11-23 20:00+00'; \
-         insert into vestnik.vst_status_change (source, store_id, key, previous, status, way, by_whom, minutes, at) values \
+         insert into vestnik.vst_status_change (source, store_id, key, previous, status, channel, by_whom, minutes, at) values \
              (1, '7', '1', 'pending', 'preparing', 'panel', 'A', 20, '2026-11-23 20:01:00+00'), \
              (1, '7', '1', 'preparing', 'ready', 'panel', 'A', null, '2026-11-23 20:11:00+00'), \
              (1, '7', '2', 'pending', 'preparing', 'panel', 'A', 20, '2026-11-23 20:01:00+00'), \

@@ -9,7 +9,7 @@ use vestnik::infra::db;
 use vestnik::infra::db::Pool;
 use vestnik::sources::Sources;
 use vestnik::sources::status_change::{
-    CurrentStatus, ShopApi, StatusChange, StatusChangeOutcome, Way, change_status, current_status,
+    AnswerChannel, CurrentStatus, ShopApi, StatusChange, StatusChangeOutcome, change_status, current_status,
 };
 
 use crate::support::db::{Database, until};
@@ -87,7 +87,7 @@ fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> Status
         reason: None,
         by,
         token: None,
-        way: Way::Telegram,
+        channel: AnswerChannel::Telegram,
         step_back: Duration::ZERO,
     }
 }
@@ -322,7 +322,7 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
     let row =
         "select \"State\" || ' ' || why || ' ' || (\"acceptedAt\" is null) from \"Shop Tickets\" where why is not null";
     assert_eq!(text(&shop.database, row).await, "ОТКАЗ долго true");
-    let answer = "select by_whom || ' ' || way || ' ' || previous || ' ' || status from vestnik.vst_status_change";
+    let answer = "select by_whom || ' ' || channel || ' ' || previous || ' ' || status from vestnik.vst_status_change";
     assert_eq!(text(&shop.database, answer).await, "Анна telegram pending rejected");
 
     let accepted = StatusChange {

@@ -187,7 +187,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     let two = app.database.token(Stores::All).await;
     // Both claim to be the same panel, and the same person.
     for (token, order) in [(&one, 1), (&two, 2)] {
-        let said = json!({"panel": "kitchen", "way": "polling", "rendered": ["1"], "sounded": ["1"]});
+        let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["1"], "sounded": ["1"]});
         let path = "/api/partner/stores/7/receipts";
         assert_eq!(app.post_as(token, path, &said).await.status, 204);
         let path = format!("/api/partner/stores/7/orders/{order}/status");
@@ -227,10 +227,10 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     }
     let told = app.get_json("/api/partner/stores/7/receipts").await;
     let events = told["events"].as_array().unwrap();
-    let ways = events.iter().find(|event| event["id"] == "1").unwrap()["ways"]
+    let channels = events.iter().find(|event| event["id"] == "1").unwrap()["channels"]
         .as_array()
         .unwrap();
-    let tokens: Vec<&Value> = ways.iter().map(|way| &way["token"]).collect();
+    let tokens: Vec<&Value> = channels.iter().map(|channel| &channel["token"]).collect();
     assert_eq!(tokens, [&json!(ids[0].to_string()), &json!(ids[1].to_string())]);
 }
 

@@ -328,21 +328,21 @@ impl Session {
     }
 
     /// Records the client's receipt for an event, or returns the error message for the client.
-    fn record_receipt(&self, id: &str, way: Channel, what: ReceiptKind) -> Option<Utf8Bytes> {
+    fn record_receipt(&self, id: &str, channel: Channel, what: ReceiptKind) -> Option<Utf8Bytes> {
         match id.parse() {
             Ok(id) => {
-                self.prove(EventId(id), way, what);
+                self.prove(EventId(id), channel, what);
                 None
             }
             Err(_) => Some(messages::error(Mistake::BadMessage, None)),
         }
     }
 
-    fn prove(&self, event: EventId, way: Channel, what: ReceiptKind) {
+    fn prove(&self, event: EventId, channel: Channel, what: ReceiptKind) {
         self.hub.recorder.say(Receipt {
             store: self.store.clone(),
             event,
-            way,
+            channel,
             recipient: self.name.clone(),
             token: self.grant.id,
             what,
@@ -350,12 +350,12 @@ impl Session {
         });
     }
 
-    async fn acknowledge(&self, id: EventId, way: Channel) -> Option<Mistake> {
+    async fn acknowledge(&self, id: EventId, channel: Channel) -> Option<Mistake> {
         let by = acknowledgement::By {
             token: self.grant.id,
             label: self.grant.label.as_deref(),
             session: &self.name,
-            way,
+            channel,
         };
         let sources = self.hub.sources.current();
         let stored = Box::pin(acknowledgement::store(

@@ -20,7 +20,7 @@ use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
-pub use request::{StatusChange, Way};
+pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
 use standing::{Standing, find};

@@ -8,14 +8,14 @@ use crate::token::TokenId;
 
 /// The channel of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum AnswerChannel {
     /// A panel's button.
     Panel,
     /// A button below a message.
     Telegram,
 }
 
-impl Way {
+impl AnswerChannel {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Panel => "panel",
@@ -48,7 +48,7 @@ pub struct StatusChange<'a> {
     /// The token's id, for a panel.
     pub token: Option<TokenId>,
     /// The channel.
-    pub way: Way,
+    pub channel: AnswerChannel,
     /// How long after a step it may be undone.
     pub step_back: Duration,
 }

@@ -124,7 +124,7 @@ pub async fn note(
     previous: Status,
     change: &StatusChange<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
-    const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, way, by_whom, minutes, token_id) \
+    const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, channel, by_whom, minutes, token_id) \
          values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9)";
     const ANNOTATE: &str = "update vestnik.vst_event set answer = vestnik.vst_storable($4)::json \
          where xid = pg_current_xact_id() and source = $1 and key = $2 and store_id = $3 and type in ('insert', 'update') returning id";
@@ -137,7 +137,7 @@ pub async fn note(
         (&store, Type::TEXT),
         (&previous.as_str(), Type::TEXT),
         (&becomes.as_str(), Type::TEXT),
-        (&change.way.as_str(), Type::TEXT),
+        (&change.channel.as_str(), Type::TEXT),
         (&by, Type::BYTEA),
         (&change.minutes, Type::INT4),
         (&token, Type::INT8),

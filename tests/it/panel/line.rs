@@ -54,7 +54,7 @@ async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count
     browser.until_heard().await;
     browser.picture("12-stream").await;
     app.until_so(
-        "select count(*) = 1 and bool_and(way = 'sse' and sent_at is not null and rendered_at is not null and sounded_at is not null) \
+        "select count(*) = 1 and bool_and(channel = 'sse' and sent_at is not null and rendered_at is not null and sounded_at is not null) \
          from vestnik.vst_receipt where event_id = 1",
     )
     .await;
@@ -66,13 +66,13 @@ async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count
     // The network learns better: the socket goes on from the same cursor.
     browser.js("window.refuse = false; upgrade()").await;
     browser
-        .until("document.getElementById('light').dataset.way === 'websocket'")
+        .until("document.getElementById('light').dataset.channel === 'websocket'")
         .await;
     browser.until_light("live").await;
     app.write(ORDER).await;
     browser.until_in("pending", 2).await;
     app.until_so(
-        "select bool_and(r.way = 'websocket') from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id \
+        "select bool_and(r.channel = 'websocket') from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id \
          where e.type = 'insert' and e.key = '2'",
     )
     .await;
@@ -98,7 +98,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     browser.until_heard().await;
     browser.picture("10-polling").await;
     app.until_so(
-        "select bool_and(way = 'polling' and sent_at is not null and rendered_at is not null and sounded_at is not null) \
+        "select bool_and(channel = 'polling' and sent_at is not null and rendered_at is not null and sounded_at is not null) \
          from vestnik.vst_receipt where event_id = 1",
     )
     .await;
@@ -113,7 +113,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     app.write(ORDER).await;
     browser.until_in("pending", 2).await;
     app.until_so(
-        "select bool_and(r.way = 'websocket') from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id \
+        "select bool_and(r.channel = 'websocket') from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id \
          where e.type = 'insert' and e.key = '2'",
     )
     .await;

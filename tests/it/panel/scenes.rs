@@ -42,7 +42,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
             || browser.text("#announcer-1").await.contains("Новый заказ №1")
     );
     browser.picture("3-rings").await;
-    app.until_so("select bool_and(sent_at is not null and rendered_at is not null and sounded_at is not null) from vestnik.vst_receipt where event_id = 1 and way = 'websocket'").await;
+    app.until_so("select bool_and(sent_at is not null and rendered_at is not null and sounded_at is not null) from vestnik.vst_receipt where event_id = 1 and channel = 'websocket'").await;
 
     // It goes on ringing.
     let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
@@ -59,7 +59,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
         "20"
     );
     app.until_so(
-        "select acknowledged_at is not null from vestnik.vst_receipt where event_id = 1 and way = 'websocket'",
+        "select acknowledged_at is not null from vestnik.vst_receipt where event_id = 1 and channel = 'websocket'",
     )
     .await;
     assert_eq!(browser.page.title().await.unwrap(), "Заказы");

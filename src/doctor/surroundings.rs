@@ -1,0 +1,190 @@
+//! Checks of what Vestnik runs beside: settings that a role or a database has, the clocks, prepared transactions, and
+//! what would bring the data back.
+
+use std::time::Duration;
+
+use super::{Finding, ask, notable, well, wrong};
+use crate::infra::config::{Config, Notify};
+use crate::infra::db::{self, Client};
+
+/// Difference of two clocks above which times that people read are misleading, seconds. NTP keeps it far below.
+const CLOCK_OFF_S: f64 = 2.0;
+/// Settings of a role or a database that end statements or transactions.
+const TIMEOUTS: [&str; 5] = [
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+];
+
+/// Settings of this role and database that refuse writes, or end statements.
+pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
+    // The value before our own connection replaced it, and the statement that takes it back.
+    const SETTINGS: &str = "select s.name, s.reset_val || coalesce(s.unit, ''), coalesce( \
+           (select case when d.setrole = 0 then format('alter database %I reset %s', current_database(), s.name) \
+                        when d.setdatabase = 0 then format('alter role %I reset %s', session_user, s.name) \
+                        else format('alter role %I in database %I reset %s', session_user, current_database(), s.name) end \
+            from pg_db_role_setting d where d.setrole in (0, (select oid from pg_roles where rolname = session_user)) \
+              and d.setdatabase in (0, (select oid from pg_database where datname = current_database())) \
+              and exists (select from unnest(d.setconfig) c where starts_with(lower(c), s.name || '=')) \
+            order by d.setrole <> 0 desc, d.setdatabase <> 0 desc limit 1), \
+           format('alter system reset %s; select pg_reload_conf()', s.name)) \
+         from pg_settings s where s.reset_val not in ('0', 'off') and (s.name = 'default_transaction_read_only' or s.name = any ($1)) \
+         order by s.name";
+    let rows =
+        db::with_timeout(async { Ok::<_, db::QueryError>(client.query(SETTINGS, &[&TIMEOUTS.as_slice()]).await?) });
+    let mut findings = Vec::new();
+    for row in &rows.await? {
+        let (name, value, reset): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        findings.push(match name {
+            "default_transaction_read_only" => wrong(
+                "settings",
+                format!(
+                    "{name} is on: applications that say nothing else cannot write, so no order comes; some providers set it when the \
+                     disk is full: free the disk, then {reset}"
+                ),
+            ),
+            _ => notable(
+                "settings",
+                format!(
+                    "{name} is {value} for this role: the nodes set their own, but statements by hand are ended by it: {reset}"
+                ),
+            ),
+        });
+    }
+    if findings.is_empty() {
+        findings.push(well(
+            "settings",
+            "no setting of the role or the database refuses writes or ends statements",
+        ));
+    }
+    Ok(findings)
+}
+
+/// Whether this machine's clock, and each node's, agrees with that of Postgres.
+pub(super) async fn clocks(client: &Client, is_migrated: bool) -> Result<Vec<Finding>, db::QueryError> {
+    const NODES: &str = "select id, clock_ahead_s from vestnik.vst_node where abs(clock_ahead_s) > $1 order by id";
+    let began = std::time::SystemTime::now();
+    let theirs: f64 = ask(client, "select extract(epoch from clock_timestamp())::float8")
+        .await?
+        .try_get(0)?;
+    let since = |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let ours = (since(began).as_secs_f64() + since(std::time::SystemTime::now()).as_secs_f64()) / 2.0;
+    let mut findings: Vec<Finding> = off("this machine's clock", ours - theirs).into_iter().collect();
+    if is_migrated {
+        let nodes = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(NODES, &[&CLOCK_OFF_S]).await?) });
+        for row in &nodes.await? {
+            let (node, ahead_s): (&str, f64) = (row.try_get(0)?, row.try_get(1)?);
+            findings.extend(off(&format!("the clock of node {node}"), ahead_s));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(well("clocks", "this machine's, the nodes' and that of Postgres agree"));
+    }
+    Ok(findings)
+}
+
+fn off(whose: &str, ahead_s: f64) -> Option<Finding> {
+    let way = if ahead_s > 0.0 { "ahead of" } else { "behind" };
+    (ahead_s.abs() > CLOCK_OFF_S).then(|| {
+        wrong(
+            "clocks",
+            format!(
+                "{whose} is {:.0} s {way} that of Postgres: times and vestnik_commit_to_socket_seconds mislead; run an NTP client on both",
+                ahead_s.abs()
+            ),
+        )
+    })
+}
+
+/// Whether a transaction that writes an order could be prepared for a two-phase commit.
+pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<Finding>, db::QueryError> {
+    const MOST: &str = "select current_setting('max_prepared_transactions')::int";
+    let most: i32 = ask(client, MOST).await?.try_get(0)?;
+    Ok((most > 0 && config.database.notify != Notify::Off).then(|| {
+        notable(
+            "two-phase",
+            "max_prepared_transactions is above 0, and PREPARE TRANSACTION is refused after a NOTIFY: if an application prepares \
+             transactions that write orders, set database.notify = \"off\"",
+        )
+    }))
+}
+
+/// What is known of copies of the data, and how long the journal goes back.
+pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
+    const COPIES: &str = "select current_setting('archive_mode') <> 'off', \
+         coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), \
+         (select count(*) from pg_stat_replication) from pg_stat_archiver";
+    let days = config.journal.retention.as_secs() / (24 * 60 * 60);
+    let kept = format!(
+        "the journal keeps {days} days (journal.retention_days): a backup that is older has none of the events that are kept now"
+    );
+    let row = ask(client, COPIES).await?;
+    let (archives, fails, standbys): (bool, bool, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    Ok(match (archives, fails, standbys) {
+        (true, true, _) => wrong(
+            "backup",
+            format!("the newest WAL could not be archived: see archive_command in the server's log; {kept}"),
+        ),
+        (true, false, _) => well("backup", format!("Postgres archives its WAL; {kept}")),
+        (false, _, 1..) => notable(
+            "backup",
+            format!(
+                "{standbys} replicate this server, and no WAL is archived: a DELETE by mistake is replicated, too; {kept}"
+            ),
+        ),
+        (false, ..) => notable(
+            "backup",
+            format!(
+                "Postgres archives no WAL and has no standby: what was written since your last dump is lost with this disk; set \
+                 archive_mode, or dump more often; {kept}"
+            ),
+        ),
+    })
+}
+
+/// Nodes that have not said for too long that they are there.
+pub(super) async fn silent_nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
+    const SILENT: &str = "select id, extract(epoch from clock_timestamp() - until)::float8 from vestnik.vst_node \
+         where until < clock_timestamp() order by id";
+    let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(SILENT, &[]).await?) }).await?;
+    let silent = |row: &tokio_postgres::Row| {
+        let (node, overdue_s): (&str, f64) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(wrong(
+            "nodes",
+            format!(
+                "node {node} is overdue for {overdue_s:.0} s: its process is stopped or was killed, or it cannot write to this \
+                 database; start it again"
+            ),
+        ))
+    };
+    rows.iter().map(silent).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_named_with_its_difference_and_small_ones_are_not() {
+        assert_eq!(off("this machine's clock", 0.4), None);
+        assert_eq!(off("this machine's clock", -1.9), None);
+        let behind = off("the clock of node a", -7200.0).unwrap();
+        assert!(
+            behind
+                .says
+                .starts_with("the clock of node a is 7200 s behind that of Postgres"),
+            "{}",
+            behind.says
+        );
+        let ahead = off("this machine's clock", 3.0).unwrap();
+        assert!(
+            ahead
+                .says
+                .starts_with("this machine's clock is 3 s ahead of that of Postgres"),
+            "{}",
+            ahead.says
+        );
+    }
+}
