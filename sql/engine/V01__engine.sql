@@ -175,7 +175,7 @@ create table vestnik.vst_receipt (
     token_id        bigint      not null default 0,   -- who stands behind the name; 0: no token, a chat or a webhook
     sent_at         timestamptz,
     rendered_at     timestamptz,              -- the panel's word: it stands on the screen
-    sounded_at         timestamptz,              -- the panel's word: the sound really played
+    sounded_at      timestamptz,              -- the panel's word: the sound really played
     acknowledged_at timestamptz,
     acknowledged_by text,
     -- Two tokens may claim one name, and neither speaks for the other.

@@ -3,23 +3,28 @@
 use serde_json::Value;
 use vestnik::domain::event::StoreId;
 use vestnik::infra::config::Config;
-use vestnik::infra::db;
+use vestnik::infra::db::{self, Client};
 use vestnik::receipts::audit::{self, Moment, Span};
+use vestnik::receipts::token_audit::{self, Act};
+use vestnik::token::TokenId;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store; every store, where an order is named
-    #[arg(long, required_unless_present = "order")]
+    /// The store; every store, where an order or a token is named
+    #[arg(long, required_unless_present_any = ["order", "token"])]
     store: Option<String>,
     /// The first moment: 19:00 today by the store's clock, or 2026-11-24 19:00, or 2026-11-24T19:00:00Z
-    #[arg(long, value_name = "TIME", required_unless_present = "order")]
+    #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     from: Option<String>,
     /// The moment behind the last one
-    #[arg(long, value_name = "TIME", required_unless_present = "order")]
+    #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     to: Option<String>,
     /// One order or booking only: its number as people call it out, or its key
     #[arg(long, value_name = "NUMBER")]
     order: Option<String>,
+    /// What the holder of this token did; its number is in `vestnik token list`
+    #[arg(long, value_name = "NUMBER", conflicts_with = "order")]
+    token: Option<i64>,
     /// A line of JSON for each event, instead of a table
     #[arg(long)]
     json: bool,
@@ -36,6 +41,9 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         to: to.as_ref(),
         subject: args.order.as_deref(),
     };
+    if let Some(token) = args.token {
+        return of_token(&client, TokenId(token), &span, args.json).await;
+    }
     let (mut after, mut events) = (0, 0);
     loop {
         let page = audit::page(&client, &span, after).await?;
@@ -54,6 +62,42 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         super::say!("{}", nothing(&span));
     }
     Ok(())
+}
+
+/// Prints what the holder of a token did.
+async fn of_token(client: &Client, token: TokenId, span: &Span<'_>, json: bool) -> anyhow::Result<()> {
+    let mut count = 0;
+    let print = |act: Act| {
+        count += 1;
+        match json {
+            true => super::say!("{}", serde_json::to_string(&act).unwrap_or_default()),
+            false => super::say!("{}", line_of(&act)),
+        }
+    };
+    token_audit::acts(client, token, span, print).await?;
+    if count == 0 && !json {
+        super::say!(
+            "token {} has done nothing in this time: `vestnik token list` has all tokens",
+            token.0
+        );
+    }
+    Ok(())
+}
+
+fn line_of(act: &Act) -> String {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let what = match (&act.previous, &act.status) {
+        (Some(previous), Some(status)) => format!("{previous} -> {status}"),
+        _ => format!("acknowledged event {}", text(&act.event)),
+    };
+    format!(
+        "{}  store {:<8} {:<12} {:<12} {what}, as {}",
+        act.at,
+        act.store,
+        text(&act.source),
+        text(&act.key),
+        text(&act.by)
+    )
 }
 
 fn nothing(span: &Span<'_>) -> String {

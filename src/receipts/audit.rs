@@ -49,10 +49,10 @@ pub enum Error {
 const DISORDER_S: f64 = 600.0;
 
 /// The span as Postgres understood it.
-struct Times {
-    zone: String,
-    from: Option<OffsetDateTime>,
-    to: Option<OffsetDateTime>,
+pub(super) struct Times {
+    pub zone: String,
+    pub from: Option<OffsetDateTime>,
+    pub to: Option<OffsetDateTime>,
 }
 
 /// A page of events.
@@ -126,7 +126,7 @@ fn is_meant(told: &Value, subject: Option<&str>) -> bool {
 
 /// Resolves the times of the span. A span of two clock times whose end is before its start crosses midnight, and began
 /// yesterday.
-async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
+pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
     const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
     const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \
          when $N ~ '(Z|[+-]\\d\\d(:?\\d\\d)?)\\s*$' and $N ~ ':' then $N::timestamptz else $N::timestamp at time zone zone end";

@@ -25,7 +25,7 @@ use crate::support::db::Database;
 /// A moment that is this near to now is now.
 const NOW_SECONDS: i64 = 600;
 /// Members that a list says beside what events say, and the reverse. A promise is the answer's, where the row has no place for it.
-const ONE_SIDED: [&str; 11] = [
+const ONE_SIDED: [&str; 12] = [
     "id",
     "event_id",
     "acknowledged",
@@ -36,6 +36,7 @@ const ONE_SIDED: [&str; 11] = [
     "previous_status",
     "changed",
     "by",
+    "overwritten_answer",
     "promised_minutes",
 ];
 

@@ -232,6 +232,34 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
         .unwrap();
     let tokens: Vec<&Value> = channels.iter().map(|channel| &channel["token"]).collect();
     assert_eq!(tokens, [&json!(ids[0].to_string()), &json!(ids[1].to_string())]);
+
+    // And the command line says what one of them did, and nothing of the other.
+    let audit = async |more: &[&str]| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
+            .arg("audit")
+            .args(more)
+            .current_dir(std::env::temp_dir())
+            .env("DATABASE_URL", app.database.url())
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (one, none) = (ids[0].to_string(), "999999");
+    let did = audit(&["--token", &one, "--store", "7"]).await;
+    let lines: Vec<&str> = did.lines().collect();
+    assert_eq!(lines.len(), 2, "{did}");
+    assert!(did.contains("pending -> rejected, as The Owner"), "{did}");
+    assert!(did.contains("acknowledged event 2, as"), "{did}");
+    let json = audit(&["--token", &one, "--json"]).await;
+    let act: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&act["what"], &act["key"], &act["status"]),
+        (&json!("status"), &json!("1"), &json!("rejected"))
+    );
+    assert_eq!(audit(&["--token", &one, "--store", "8"]).await.lines().count(), 1);
+    assert!(audit(&["--token", none]).await.contains("has done nothing"));
 }
 
 #[tokio::test]

@@ -172,7 +172,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
     panel.say(&json!({"type": "panel", "rings": true}).to_string()).await;
     app.write("insert into orders (store_id) values (7)").await;
     panel.event().await;
-    for table in ["delivery", "escalation", "node", "presence", "alarm"] {
+    for table in ["delivery", "escalation", "bot_node", "alarm"] {
         assert_eq!(
             value(&app.database, &format!("select count(*) from vestnik.vst_{table}")).await,
             "0",

@@ -22,6 +22,7 @@ async fn back_and_closing_do_not_end_a_shift() {
     browser.page.back().await.unwrap();
     browser.until("!document.getElementById('order').open").await;
     browser.press("[data-view-of=settings]").await;
+    browser.until("document.body.dataset.view === 'settings'").await;
     browser.page.back().await.unwrap();
     browser.until("document.body.dataset.view === 'orders'").await;
     browser.page.back().await.unwrap();
