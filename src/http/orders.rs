@@ -87,6 +87,7 @@ pub async fn change_booking(access: Access, call: ApiRequest) -> Result<Response
 
 /// The body of a status change.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ChangeStatusRequest {
     status: String,
     from: Option<String>,

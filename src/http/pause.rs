@@ -15,6 +15,7 @@ use crate::store::until::Until;
 
 /// The body that begins a pause.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PauseRequest {
     minutes: Option<u32>,
     until: Option<String>,

@@ -27,6 +27,7 @@ const MAX_SAID_BYTES: usize = 32 * 1024;
 
 /// The body of a receipts request.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Said {
     panel: String,
     channel: String,

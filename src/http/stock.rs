@@ -15,6 +15,7 @@ use crate::store::until::Until;
 
 /// The body that puts an item on the list.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StopRequest {
     item: String,
     minutes: Option<u32>,

@@ -259,6 +259,7 @@ async fn a_body_that_is_none_changes_nothing() {
         (json!({"status": "rejected", "reason": long}), "bad_body"),
         (json!({"status": "rejected", "reason": "a\u{0}b"}), "bad_body"),
         (json!({"status": "preparing", "by": ""}), "bad_body"),
+        (json!({"status": "preparing", "minuts": 5}), "bad_body"),
         (json!({"status": "preparing", "by": "x".repeat(61)}), "bad_body"),
     ];
     for (body, code) in cases {

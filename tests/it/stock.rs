@@ -121,6 +121,7 @@ async fn a_stop_wants_a_name_an_end_within_a_week_and_a_token_of_a_panel() {
         json!({"item": "Tea", "until": "2020-01-01T00:00:00Z"}),
         json!({"item": "Tea", "minutes": 5, "until": "tomorrow"}),
         json!({"item": "Tea", "by": "\u{7}"}),
+        json!({"item": "Tea", "for": "tomorrow"}),
     ] {
         let answer = ask(&app, "PUT", PATH, &app.token, Some(wrong.clone())).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad_body"), "{wrong}");
