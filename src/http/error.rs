@@ -306,6 +306,12 @@ impl ApiError {
                     .headers_mut()
                     .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
+            // By RFC 6455, a client learns here which version it may try.
+            Self::BadUpgrade => {
+                response
+                    .headers_mut()
+                    .insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
             _ => {}
         }
         response

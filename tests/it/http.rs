@@ -99,7 +99,12 @@ async fn what_is_no_handshake_is_told_what_is_wrong() {
         "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\n{bearer}\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     );
-    assert_eq!(app.request(&old).await.0, 400);
+    let refused = String::from_utf8(app.exchange(old.as_bytes()).await).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+    assert!(
+        refused.to_lowercase().contains("\r\nsec-websocket-version: 13\r\n"),
+        "{refused}"
+    );
     assert_eq!(app.get("/nowhere", None).await.0, 404);
     let post = "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     assert_eq!(app.request(post).await.0, 405);
