@@ -159,6 +159,8 @@ pub struct Items {
     pub note: Option<Column>,
     /// The chosen options.
     pub options: Option<Column>,
+    /// The station of the kitchen, or the part of the menu.
+    pub category: Option<Column>,
 }
 
 impl Items {
@@ -170,6 +172,7 @@ impl Items {
             ("price", &self.price),
             ("note", &self.note),
             ("options", &self.options),
+            ("category", &self.category),
         ];
         columns
             .into_iter()

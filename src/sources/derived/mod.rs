@@ -32,7 +32,7 @@ pub use preview::newest;
 pub(super) use state::troubles;
 
 /// The columns that an items query may return.
-pub(super) const ITEM_COLUMNS: [&str; 5] = ["name", "quantity", "price", "options", "note"];
+pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
 
 /// The engine's own table of a source, as SQL writes it.
 pub fn projection(source: SourceId) -> String {

@@ -73,6 +73,28 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
+/// Where an item is prepared, or what it belongs to: the kitchen's own word comes first.
+pub(super) const CATEGORIES: [&str; 19] = [
+    "station",
+    "station_name",
+    "stationName",
+    "kitchen_station",
+    "kitchenStation",
+    "цех",
+    "category",
+    "category_name",
+    "categoryName",
+    "menu_category",
+    "menuCategory",
+    "categories",
+    "section",
+    "menu_section",
+    "menuSection",
+    "department",
+    "категория",
+    "раздел",
+    "отдел",
+];
 /// Members that are lists of names and values.
 pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
 /// Members that no person needs to read.
