@@ -31,9 +31,9 @@ const RULED: [&str; 4] = [".html", ".svg", "sw.js", ".webmanifest"];
 /// Isolates the page from pages that opened it and pages that it opens.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-/// A panel plays sounds, keeps the screen on and uses the full screen. It needs no other device feature.
+/// A panel plays sounds, keeps the screen on, uses the full screen, and prints over USB or a serial port. It needs no other device feature.
 const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
-     magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(), usb=(), xr-spatial-tracking=()";
+     magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(self), usb=(self), xr-spatial-tracking=()";
 
 /// The panel's page.
 pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
