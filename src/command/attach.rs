@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use vestnik::domain::status::SubjectKind;
+use vestnik::domain::subject::Visibility;
 use vestnik::infra::config::Config;
 use vestnik::infra::db;
 use vestnik::infra::standard_webhook::address;
@@ -87,10 +88,20 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
-    show_newest(&mut client, &table, &mapping, 1).await?;
+    let has_no_store = show_newest(&mut client, &table, &mapping, 1).await?;
     if args.dry_run {
         super::say!("{mapping_toml}\n{}", attach::attach_sql(&mut client, &mapping).await?);
         return Ok(());
+    }
+    // A person who wrote the mapping may want it so.
+    if has_no_store && args.map.is_none() {
+        let file = keep_proposal(&table, &mapping_toml)?;
+        let file = file.display();
+        return Err(Usage(format!(
+            "{} was not attached: its newest order has no store, so nobody would be told of it\nCorrect `store` in {file}, then: vestnik attach --map {file}",
+            table.quoted
+        ))
+        .into());
     }
     let options = Options {
         trust_owner: args.trust_owner,
@@ -132,8 +143,7 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
 
 /// Writes the proposal to a file, so that a person can answer its questions.
 fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
-    let file = free_file(&table.name);
-    std::fs::write(&file, &proposal.toml).with_context(|| format!("cannot write {}", file.display()))?;
+    let file = keep_proposal(table, &proposal.toml)?;
     let questions: Vec<String> = proposal
         .questions
         .iter()
@@ -148,6 +158,13 @@ fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
     .into())
 }
 
+/// Writes a mapping to a file for a person to correct; returns its name.
+fn keep_proposal(table: &Table, mapping_toml: &str) -> anyhow::Result<PathBuf> {
+    let file = free_file(&table.name);
+    std::fs::write(&file, mapping_toml).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
 /// An unused file name: a file that a person has edited is not overwritten.
 fn free_file(table: &str) -> PathBuf {
     let name: String = table
@@ -160,19 +177,21 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Prints the newest rows as a partner would see them.
+/// Prints the newest rows as a partner would see them. Returns whether an order among them that a partner should see has no
+/// store.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
     mapping: &Mapping,
     rows: i64,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let known = vestnik::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
     let newest = match &mapping.derived {
         Some(derived) => derived::newest(client, table, mapping, derived, &currencies, rows).await,
         None => preview::newest(client, &attach::unattached(table, mapping), table, &currencies, rows).await,
     };
+    let mut has_no_store = false;
     match newest {
         Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
         Ok(rows) => {
@@ -180,12 +199,15 @@ pub async fn show_newest(
             rows.iter()
                 .flat_map(preview::lines)
                 .for_each(|line| super::say!("  {line}"));
+            has_no_store = rows
+                .iter()
+                .any(|row| row.store.is_none() && row.subject.visibility == Visibility::Visible);
         }
         // Errors in the mapping are reported when it is attached.
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
         Err(error) => bail!(error),
     }
-    Ok(())
+    Ok(has_no_store)
 }
 
 /// Whether the shop's API may be called with these settings. Warns of a missing secret.

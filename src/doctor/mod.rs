@@ -81,7 +81,7 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     let is_migrated = schema.verdict == Verdict::Well;
     findings.push(schema);
     if is_migrated {
-        findings.extend(tables(&client).await?);
+        findings.extend(tables(config, &client).await?);
         findings.extend(notifications::examine(config, url, &client).await?);
         findings.extend(surroundings::silent_nodes(&client).await?);
         if let Some(telegram) = &config.telegram {
@@ -185,13 +185,23 @@ async fn schema(config: &Config, client: &Client) -> Result<Finding, db::QueryEr
     )
 }
 
-async fn tables(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
+async fn tables(config: &Config, client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     let sources = db::with_timeout(health::check(client)).await?;
     if sources.is_empty() {
         let none = "no table is attached, so there are no events: run `vestnik attach --table public.orders`";
         return Ok(vec![wrong("sources", none)]);
     }
-    Ok(sources.iter().flat_map(source).collect())
+    let mut findings: Vec<Finding> = sources.iter().flat_map(source).collect();
+    let unsigned: Vec<&str> = sources
+        .iter()
+        .filter(|source| source.calls_shop_api && config.answers.secrets.is_empty())
+        .map(|source| source.name.as_str())
+        .collect();
+    if !unsigned.is_empty() {
+        let says = "answers go to the shop's API, and no request is sent unsigned: set answers.secret on every node, and give it to the API";
+        findings.push(wrong("answers", format!("of {}: {says}", unsigned.join(", "))));
+    }
+    Ok(findings)
 }
 
 fn source(health: &Health) -> Vec<Finding> {

@@ -33,6 +33,8 @@ pub struct Health {
     pub troubles: Vec<String>,
     /// Warnings for the owner that do not make the source unhealthy.
     pub notes: Vec<String>,
+    /// Whether answers go to the shop's API as signed requests.
+    pub calls_shop_api: bool,
 }
 
 /// Checks all sources.
@@ -59,6 +61,7 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
                 kind: None,
                 troubles: vec![format!("it cannot be looked at: {}", crate::infra::db::reason(&error))],
                 notes: Vec::new(),
+                calls_shop_api: false,
             },
             looked => looked?,
         });
@@ -111,6 +114,7 @@ async fn check_one(
         kind: None,
         troubles: Vec::new(),
         notes: Vec::new(),
+        calls_shop_api: false,
     };
     let mapping = match Mapping::from_toml(&kept.mapping_toml) {
         Ok(mapping) => mapping,
@@ -123,6 +127,7 @@ async fn check_one(
         }
     };
     health.kind = Some(mapping.kind);
+    health.calls_shop_api = mapping.answer.url.is_some();
     let table = match Table::find(client, &kept.table).await {
         Ok(table) => table,
         Err(catalog::Error::NoTable(_)) => {

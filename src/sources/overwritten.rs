@@ -14,6 +14,10 @@ use crate::domain::event::{Body, EventId, JournalEvent, SourceId, StoreId, Write
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
 
+/// How long after an answer a step back counts as an old row that was saved over it, minutes. An application loads a row and
+/// saves it within one request or one open form; a later step back is its own decision.
+const STALE_ROW_MINUTES: i32 = 15;
+
 /// A write that takes an order back to a status from which a person could have brought it here.
 #[derive(Debug, Clone)]
 pub struct StepBack {
@@ -80,7 +84,8 @@ pub async fn find(
     const NEWEST: &str = "select c.place, a.previous, a.status, vestnik.vst_readable(a.by_whom) \
          from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[]) with ordinality c (source, store, key, at, place) \
          cross join lateral (select * from vestnik.vst_status_change a where a.source = c.source and a.key = c.key \
-             and a.store_id = c.store and a.at <= c.at order by a.id desc limit 1) a";
+             and a.store_id = c.store and a.at <= c.at order by a.id desc limit 1) a \
+         where a.at > c.at - make_interval(mins => $5)";
     let mut found = HashMap::new();
     if steps.is_empty() {
         return Ok(found);
@@ -97,6 +102,7 @@ pub async fn find(
                 (&stores, Type::TEXT_ARRAY),
                 (&keys, Type::TEXT_ARRAY),
                 (&times, Type::TIMESTAMPTZ_ARRAY),
+                (&STALE_ROW_MINUTES, Type::INT4),
             ],
         )
         .await?;

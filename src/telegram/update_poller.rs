@@ -192,7 +192,7 @@ impl Bot {
                 next_update,
                 is_new: true,
             }) => {
-                updates.deal_with(shared_bot::left_over(&self.pool, BATCH_LEFT_OVER).await?);
+                memory.is_left_over = true;
                 // The first poll returns at once, to show that Telegram responds.
                 (next_update, 0)
             }
