@@ -1,5 +1,4 @@
-//! Proposes a mapping for a table, with the shop's own words. Where the meaning is uncertain, the proposal asks a
-//! person.
+//! Proposes a mapping for a table, with the shop's own words. It asks a person about every uncertain meaning.
 
 mod columns;
 mod statuses;
