@@ -15,7 +15,7 @@ use crate::domain::event::{
 };
 use crate::domain::status::{Status, SubjectKind};
 
-/// The results of look-ups in other tables for the orders of one read of the journal.
+/// The results of look-ups for the orders of one read. A look-up reads data that the row lacks from other tables.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,

@@ -198,8 +198,8 @@ fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
     }
 }
 
-/// The price of an item in minor units, from a plain value or from an object such as `{"amount": 5, "currency":
-/// "EUR"}`. `None`: it is not a price.
+/// The price of an item in minor units; `None`: the value is no price.
+/// The value is a plain amount, or an object such as `{"amount": 5, "currency": "EUR"}`.
 fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     let text = match Json::read(raw) {
         Json::Object(members) => ["amount", "value", "price"]
@@ -298,8 +298,8 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// Notes from lists of keys and values, as WooCommerce writes them: `"meta_data": [{"key": "Note", "value": "NO
-/// NUTS"}]`.
+/// Notes from lists of keys and values, as WooCommerce writes them:
+/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`.
 fn meta(members: &[(String, &str)]) -> Vec<String> {
     let lists = META.iter().filter_map(|name| member(members, name));
     let mut notes = Vec::new();

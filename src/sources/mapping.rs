@@ -22,7 +22,7 @@ pub struct Column {
     pub path: Vec<String>,
 }
 
-/// The origin of the store's id.
+/// The store's id of a row: the value of a column, or one constant for all rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRef {
     /// The column with this name holds the store's id.
@@ -51,7 +51,7 @@ pub struct MoneyColumn {
     pub unit: Option<Unit>,
 }
 
-/// The origin of the currency of a source's amounts.
+/// The currency of a source's amounts: that of the store, a constant, or the value of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrencyRef {
     /// The currency of the order's store.
@@ -96,35 +96,36 @@ pub struct PaidWords {
 /// The columns of each field of an order or booking. `None` or empty: the shop's table has no such column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
-    /// The customer's name. A space joins the values of several columns.
+    /// The columns of the customer's name. A space joins their values.
     pub customer_name: Vec<Column>,
-    /// The customer's telephone numbers.
+    /// The columns of the customer's telephone numbers.
     pub phone: Vec<Column>,
-    /// The parts of the delivery address.
+    /// The columns of the parts of the delivery address.
     pub address: Vec<Column>,
-    /// The customer's notes.
+    /// The columns of the customer's notes to the order.
     pub comment: Vec<Column>,
-    /// The number of people, for example for cutlery, or the guests of a booking.
+    /// The column of the number of people: eaters of an order, or guests of a booking.
     pub persons: Option<Column>,
-    /// The shop's word for the payment method, such as `cash`.
+    /// The column of the payment method in the shop's word, such as `cash`.
     pub payment_method: Option<Column>,
-    /// Whether the order is paid.
+    /// The column that says whether the order is paid, and its words.
     pub paid: Option<PaidWords>,
-    /// The amount of cash that the customer pays with, so that the courier brings change.
+    /// The column of the amount of cash that the customer pays with, so that the courier brings change.
     pub change_from: Option<MoneyColumn>,
-    /// Whether the order is for delivery, pickup or dine-in.
+    /// The column that says whether the order is for delivery, pickup or dine-in, and its words.
     pub order_type: Option<TypeWords>,
-    /// The total of the order.
+    /// The column of the order's total.
     pub total: Option<MoneyColumn>,
-    /// The time that the customer requested or the store promised; for a booking, when the guests arrive.
+    /// The column of the time that the customer requested or the store promised. For a booking, it is the guests'
+    /// arrival.
     pub due_at: Option<TimeColumn>,
-    /// When the customer placed the order.
+    /// The column of the time when the customer placed the order.
     pub created_at: Option<TimeColumn>,
-    /// The soft-delete marker. Null, an empty text, 0 and a word for no mean that the row is not deleted.
+    /// The column that marks a deleted row. Null, an empty text, 0 and a word for no mean that the row is not deleted.
     pub deleted_at: Option<Column>,
-    /// Why the order was rejected or cancelled.
+    /// The column of the reason for a rejection or cancellation.
     pub reason: Option<Column>,
-    /// The promised preparation time, in minutes.
+    /// The column of the promised preparation time, in minutes.
     pub minutes: Option<Column>,
 }
 
@@ -188,7 +189,7 @@ pub struct Mapping {
     pub name: Option<String>,
     /// The column that identifies a row; its values are unique within the table.
     pub key: String,
-    /// The origin of the store's id.
+    /// The store's id of a row: the value of a column, or a constant.
     pub store: StoreRef,
     /// The column of the order number that people call out; `None`: the key is the number.
     pub number: Option<Column>,
@@ -196,7 +197,7 @@ pub struct Mapping {
     pub status: StatusWords,
     /// The columns of all other fields of an order.
     pub fields: Fields,
-    /// The origin of the currency of all amounts.
+    /// The currency of all amounts: that of the store, a constant, or the value of a column.
     pub currency: CurrencyRef,
     /// The mapping of the items; `None`: the orders have no items.
     pub items: Option<Items>,
@@ -207,8 +208,9 @@ pub struct Mapping {
     /// The mapping's own query for data that a row lacks. `$1` is an array of keys as text. Each result row has the
     /// column `key` and columns named like fields.
     pub details: Option<String>,
-    /// The SQL part of a derived mapping; the other keys then refer to the engine's own table. `None`: every value is a
-    /// column of the row.
+    /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row.
+    /// The projector evaluates the SQL and keeps the orders in the engine's own table. The other keys describe that
+    /// table.
     pub derived: Option<Box<Derived>>,
 }
 

@@ -51,8 +51,8 @@ impl StepBack {
 }
 
 impl Sources {
-    /// The steps back among these journal rows that nobody made with a button. Each may have overwritten a person's
-    /// answer.
+    /// The updates among these journal rows that took an order back to an earlier status without a button. Each may
+    /// have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
         // Only updates can be steps back, and most reads contain only inserts.
         let may_be = |event: &&JournalEvent| matches!(&event.body, Body::Write(write) if write.write == Write::Update);

@@ -28,7 +28,7 @@ const JOINED_VALUES: usize = 20;
 /// Data that the translation of a row needs besides the row.
 #[derive(Debug, Clone, Copy)]
 pub struct Beside<'a> {
-    /// The currency of the order's store.
+    /// The currency of the order's store, used if the mapping names no currency.
     pub currency: Currency,
     /// The result of the look-up in other tables, a JSON object with `items` and fields by their names.
     pub lookup: Found<'a>,

@@ -7,7 +7,7 @@ use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// Size of a row's long columns as stored, bytes, up to which the trigger records the row without checking each value.
+/// Maximum size of a row's long columns, in bytes as stored, for which the trigger does not check each value.
 const SMALL_ROW_BYTES: u32 = 65_536;
 /// Each kind of write with the name of its trigger.
 const TRIGGERS: [(&str, &str); 3] = [

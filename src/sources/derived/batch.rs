@@ -27,7 +27,7 @@ const LOCK_MS: u32 = 1000;
 /// Pause before an order that could not be read is computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// How far the queue of a source's changes has been processed. Ids of the queue are meant.
+/// How far the queue of a source's changes has been processed, by the ids of the queue's rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mark {
     /// No unprocessed change has this id or a smaller one. The next batch begins after it, and so skips dead rows that

@@ -16,14 +16,14 @@ use crate::domain::status::Status;
 /// Shown for a value whose expression fails.
 const UNREADABLE: &str = "?";
 
-/// Which events a computed order makes.
+/// Which changes of a computed order become events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Telling<'a> {
-    /// Every change makes an event. A new pending order without items waits for its items first.
+    /// Every change becomes an event. A new pending order without items waits for its items first.
     Usual,
-    /// Every change makes an event, also for an order without items, because its wait has ended.
+    /// Every change becomes an event, also for an order without items, because its wait has ended.
     Now,
-    /// No change makes an event, because the orders existed before the source was attached.
+    /// No change becomes an event, because the orders existed before the source was attached.
     Nobody,
     /// A person of the store with this id gave an answer with this status. The order shows the answer, even if the
     /// shop's status differs.

@@ -11,8 +11,8 @@ use crate::domain::event::SourceId;
 /// The name of the role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub(super) const ROLE: &str = "vestnik_reader";
 
-/// Creates the role if it is missing and this client may, and lets it read the tables `reads`. Returns false if the
-/// role cannot be used. Then the expressions run with the rights of the role that attaches.
+/// Creates the role if it is missing and this client may, and lets the role read the tables `reads`. Returns false if
+/// the role cannot be used. Then the expressions run with the rights of the role that attaches.
 pub(super) async fn prepare(
     transaction: &mut Transaction<'_>,
     reads: &[String],

@@ -68,8 +68,8 @@ pub(super) async fn entries(
     Ok(rows.iter().map(one).collect())
 }
 
-/// The event that announced each of these orders, and whether a person has acknowledged the event. An order whose event
-/// is too old is missing.
+/// The event that announced each of these orders, and whether a person has acknowledged it. An order is missing if its
+/// event is not among the newest [`SCANNED_EVENTS`] of the store.
 async fn new_events(
     transaction: &Transaction<'_>,
     sources: &Sources,

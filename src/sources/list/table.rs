@@ -59,7 +59,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// The origin of the store's id.
+/// The store's id of a row: the value of a column, or one constant for all rows.
 #[derive(Debug, Clone)]
 enum Store {
     Column(TypedColumn),

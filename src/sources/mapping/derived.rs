@@ -42,7 +42,7 @@ pub struct Derived {
     pub from: String,
     /// An expression for the store's id. If the joins give several rows for a key, the order belongs to several stores.
     pub store: String,
-    /// An expression for the canonical status or `hidden`. Any other result counts as an unmapped word.
+    /// An expression for the canonical status or `hidden`. Any other result is shown as it is and counts as `pending`.
     pub status: String,
     /// The expression of each defined field, by its name in `FIELDS`.
     pub fields: Vec<(&'static str, String)>,

@@ -16,8 +16,8 @@ const SAMPLED_ROWS: i64 = 200_000;
 const MAX_WORDS: usize = 60;
 
 impl Words {
-    /// Sorts the words of each status so that the word for an answer to write comes first. It is the column's default
-    /// for `pending`, and the plainest word for `preparing` and `cancelled`.
+    /// Sorts the words of each status so that the word for an answer to write comes first. For `pending` it is the
+    /// column's default. For `preparing` and `cancelled` it is a word that plainly means accepted or cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
@@ -222,8 +222,8 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
     Ok(Found { words, is_closed })
 }
 
-/// The words or numbers that a CHECK constraint lists, such as `CHECK ((status = ANY (ARRAY['new'::text,
-/// 'done'::text])))`.
+/// The words or numbers that a CHECK constraint lists, such as:
+/// `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
 fn listed_words(check: &str) -> Vec<String> {
     // A CHECK of a range or a pattern does not list words.
     if [" ~", ">", "<", " LIKE ", "length("]

@@ -4,7 +4,7 @@ use super::{Draft, Items, Proposal, TypeWords};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
-/// Maximum number of unused columns that the last comment names.
+/// Maximum number of unused columns that the comment at the end of the TOML lists.
 const NAMED_LEFT: usize = 40;
 
 /// Formats the proposal as TOML.

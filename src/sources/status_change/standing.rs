@@ -37,7 +37,7 @@ impl Standing<'_> {
     }
 }
 
-/// The columns of the shop's table, as an answer needs them.
+/// The columns of the shop's table, with the types that an answer's SQL needs.
 pub struct AnswerTable {
     /// The column of the row's key.
     pub key: TypedColumn,
