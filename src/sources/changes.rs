@@ -15,7 +15,7 @@ use crate::domain::event::{
 };
 use crate::domain::status::{Status, SubjectKind};
 
-/// The results of look-ups for the orders of one read. A look-up reads data that the row lacks from other tables.
+/// The results of look-ups for the orders of one read. A look-up reads from other tables the data that a row lacks.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
@@ -78,7 +78,7 @@ pub(super) struct Change<'a> {
     pub before: Option<&'a str>,
     /// The row's columns after the writes, a JSON object; `None`: the row no longer exists.
     pub after: Option<&'a str>,
-    /// A JSON object about the person who changed the order with a button; `None`: nobody used a button.
+    /// The answer of the person who changed the order with a button, as JSON text; `None`: nobody used a button.
     pub answer: Option<&'a str>,
 }
 
