@@ -311,8 +311,8 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// Reads the ids of the stores in this database: those with recent events, settings or valid tokens. At most `most`,
-/// shorter ids first.
+/// Reads the ids of the stores in this database: those with recent events, settings, or tokens that are not revoked. At
+/// most `most`, shorter ids first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event)) e \
@@ -331,7 +331,7 @@ pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, Query
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Whether this database has the store: it has events, settings, or a valid token that names it.
+/// Whether this database has the store: it has events, settings, or a token that names it and is not revoked.
 pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;

@@ -19,7 +19,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The time without a heartbeat after which a node is gone, seconds.
 const NODE_LIFE_S: f64 = 15.0;
 
-/// How long a polling panel (one without a WebSocket) counts as present after its last report.
+/// How long a polling panel (a panel without a live session) counts as present after its last report.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
 /// The most polling panels of one store that are kept. More would change nothing.
 const POLLING_PER_STORE: usize = 64;
