@@ -58,7 +58,7 @@ pub struct Claim {
     pub refusals: u32,
     /// Whether the chat's link to the store is blocked. Then a successful send unblocks the link.
     pub was_blocked: bool,
-    /// The number of this claim in the lane. Only the newest claim may save its outcome.
+    /// The number of this claim, counted in the chat's lane. Only the newest claim may save its outcome.
     pub fence: i64,
     /// The slot that this send takes: one of the sends that the bot may make per second.
     pub slot: i32,
@@ -118,7 +118,7 @@ pub enum Block {
 /// An outage: this node does not reach the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// When the first probe failed.
+    /// When the outage began: the first probe failed.
     pub since: Instant,
     /// The reason, without the service's URL, because the URL may contain the token.
     pub reason: String,

@@ -225,8 +225,8 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Query
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
 /// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now, and for a group a minute after
-/// its twentieth last send. `s.recent` are the times of the newest sends.
+/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now. In a group, it is at least a
+/// minute after the twentieth last send. `s.recent` are the times of the newest sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
 /// SQL for the moment when the next edit in chat `c` may be sent. In a group, at most twelve of the twenty sends a

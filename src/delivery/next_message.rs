@@ -1,4 +1,4 @@
-//! The kinds of messages that a chat may get next: an order, a digest, a note, an alarm, an answer to a command, or new
+//! The kinds of messages that a chat may get: an order, a digest, a note, an alarm, an answer to a command, or new
 //! buttons.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct Style {
 /// The message of one order or booking in one chat.
 #[derive(Debug)]
 pub struct Subject {
-    /// The message's language, time zone and sound.
+    /// The language, the time zone and the sound of the message.
     pub style: Style,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
@@ -43,7 +43,7 @@ pub struct Subject {
     pub escalated: Option<Escalated>,
     /// Whether the message makes a sound.
     pub sounds: bool,
-    /// The deliveries that the message completes.
+    /// The ids of the deliveries that the message completes.
     pub items: Vec<i64>,
 }
 
@@ -149,7 +149,7 @@ pub enum Work {
         /// The id of the message's delivery.
         item: i64,
     },
-    /// New buttons for a sent message.
+    /// An edit: new buttons for a sent message.
     Keyboard {
         /// The id of the sent message.
         message: i32,

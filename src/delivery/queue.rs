@@ -19,8 +19,8 @@ use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
 /// The bot has a slot for each send that it may make per second. Sends that must not delay orders use only this many of
-/// the slots: edits, answers to chats without a store, and chats whose last send failed. A send that hangs holds its
-/// slot until the deadline.
+/// the slots. These are edits, answers to chats without a store, and sends to chats whose last send failed. A send that
+/// hangs holds its slot until the deadline.
 const SLOTS_OF_THE_REST: i32 = 10;
 /// The shortest wait for a delivery that is due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);

@@ -1,5 +1,4 @@
-//! Sends orders again that a person asks for: a single order from a digest or from far above in the chat, or the list
-//! of open orders.
+//! Sends orders again that a person asks for: a single order of a digest or far above in the chat, or all open orders.
 
 use std::collections::HashMap;
 

@@ -83,7 +83,8 @@ impl Position {
         Xid(self.end.0.saturating_sub(1))
     }
 
-    /// Whether this position covers each transaction that the other position covers.
+    /// Whether this position covers each transaction that the other position covers. It may be false without need if
+    /// the other position ends later.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -438,7 +439,8 @@ mod tests {
             let other = position(other_end, &below(other_end, other));
             let covered = |position: &Position| (0..40).map(Xid).filter(|xid| position.covers(*xid)).collect::<Vec<_>>();
             let all = covered(&other).iter().all(|xid| one.covers(*xid));
-            // `covers_all_of` may be false if the positions differ only in numbers that no transaction has.
+            // `covers_all_of` may be false although `one` covers all: if `other` ends later, but covers nothing after
+            // the end of `one`.
             prop_assert!(!one.covers_all_of(&other) || all);
             prop_assert!(other.end > one.end || one.covers_all_of(&other) == all);
             let both: Vec<Xid> = covered(&one).into_iter().filter(|xid| other.covers(*xid)).collect();

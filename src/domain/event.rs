@@ -130,7 +130,7 @@ pub struct JournalEvent {
 /// The content of a journal row.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// A shop's write to a source.
+    /// A shop's write to a row of a source.
     Write(RowWrite),
     /// An event of the engine itself: its type, and its payload as JSON text.
     Engine(EventType, String),

@@ -5,9 +5,9 @@ use serde::Serialize;
 /// The kind of the rows in a source: orders or bookings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SubjectKind {
-    /// Orders.
+    /// The rows are orders.
     Order,
-    /// Bookings.
+    /// The rows are bookings.
     Booking,
 }
 

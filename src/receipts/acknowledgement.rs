@@ -31,8 +31,8 @@ pub struct By<'a> {
     pub channel: Channel,
 }
 
-/// Saves that a person has seen the event, as an acknowledgement and as a receipt. The first acknowledgement of a
-/// session counts.
+/// Saves that a person has seen the event, as an acknowledgement and as a receipt. The first acknowledgement with a
+/// token counts.
 pub async fn store(
     pool: &Pool,
     sources: &Sources,

@@ -61,7 +61,7 @@ pub struct AuditPage {
     /// The events, ordered by id, each a JSON object:
     /// `{"id","type","at","subject","channels":[..],"chats":[..],"escalation":{..}}`. Times are by the store's clock.
     pub events: Vec<Value>,
-    /// The id after which the next page begins. `None`: this is the last page.
+    /// The id after which the next page begins. `None`: the journal has no more rows.
     pub next: Option<i64>,
 }
 

@@ -1,5 +1,5 @@
-//! Computes the figures of a store's new orders in a span of time: on which channel they were first seen, and how long
-//! they waited for an answer.
+//! Computes the figures of a store's new orders in a span of time. They tell on which channel orders were first seen,
+//! and how long they waited for an answer.
 
 use crate::infra::db::GenericClient;
 use crate::infra::db::Pool;

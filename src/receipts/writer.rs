@@ -48,7 +48,7 @@ impl Channel {
     }
 }
 
-/// The kind of a receipt.
+/// The fact that a receipt proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiptKind {
     /// The event was written to the recipient's connection.
@@ -72,7 +72,7 @@ pub struct Receipt {
     pub recipient: String,
     /// The id of the token of the session or request that sent the receipt.
     pub token: TokenId,
-    /// The kind of the receipt.
+    /// The fact that the receipt proves.
     pub what: ReceiptKind,
     /// When the event was sent, shown or sounded.
     pub at: OffsetDateTime,

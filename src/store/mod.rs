@@ -1,5 +1,5 @@
-//! The data of a store besides its orders: its settings in `vestnik.vst_store`, its hours, its pause, its stop list
-//! (items that it is out of), and the presence of its panels. A store is a shop or a kitchen.
+//! The data of a store besides its orders: its settings in `vestnik.vst_store`, its opening hours, and its pause. Also
+//! its stop list (items that it is out of), and the presence of its panels. A store is a shop or a kitchen.
 
 mod attendance;
 pub mod card;
@@ -104,13 +104,13 @@ pub enum Error {
     /// A setting is invalid. The text says what is valid.
     #[error("{0}")]
     Setting(&'static str),
-    /// The time zone name is unknown.
+    /// The name of the time zone is unknown.
     #[error("{given:?} is no time zone's name: {}", match .meant {
         Some(meant) => format!("write {meant}"),
         None => "they look like Europe/Moscow".to_owned(),
     })]
     Zone {
-        /// The given name.
+        /// The name that was given.
         given: String,
         /// The name that was probably meant. `None`: no known name is similar.
         meant: Option<String>,

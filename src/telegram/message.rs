@@ -20,7 +20,7 @@ pub struct Message {
     pub buttons: Vec<Vec<Button>>,
 }
 
-/// A message without buttons.
+/// Creates a message without buttons.
 pub(super) fn only(text: String) -> Message {
     Message {
         text,

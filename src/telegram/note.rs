@@ -12,7 +12,7 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, plain};
 use crate::text::value::{inline, moment};
 
-/// The longest line from a template, characters. A longer line is cut.
+/// The longest part of a line that is filled in, such as the titles of chats, characters. A longer part is cut.
 const LINE_CHARACTERS: usize = 200;
 
 /// Writes a note about one order, or one message for several notes of a kind.

@@ -22,13 +22,13 @@ pub(super) struct Refusal {
 /// The kind of the refused request. Some descriptions have another meaning for an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// A new message.
+    /// The request sends a new message.
     Message,
-    /// An edit of a sent message.
+    /// The request edits a sent message.
     Edit,
 }
 
-/// What the bot must know about a refusal.
+/// The meaning of a refusal for the bot. It decides about the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// Telegram does not know the bot's token.

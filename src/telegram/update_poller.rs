@@ -49,8 +49,7 @@ const BATCH_UPDATES: u8 = 100;
 const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest pause before the next poll. A longer pause that Telegram asks for is cut to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long this node answers presses of buttons while it does not reach Postgres. In this time, no other node has
-/// taken the lease.
+/// How long this node still answers presses of buttons after it lost Postgres. Later, another node may hold the lease.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
 /// The time between two polls while Postgres is not reached, and how long Telegram keeps each of these polls open.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
@@ -72,7 +71,7 @@ enum Polled {
     Stopped,
 }
 
-/// Why a poll failed.
+/// The reason why a poll failed.
 #[derive(Debug, thiserror::Error)]
 enum PollError {
     #[error(transparent)]
@@ -279,8 +278,8 @@ impl Bot {
         }
     }
 
-    /// Answers presses of buttons while Postgres is not reached, because Telegram shows an answer only for seconds.
-    /// Telegram keeps the updates, and the bot handles them when Postgres is back.
+    /// Answers presses of buttons while Postgres is not reached, because Telegram shows only answers that come within
+    /// seconds. Telegram keeps the updates, and the bot handles them when Postgres is back.
     async fn tell_that_postgres_is_away(&self, memory: &mut Memory) {
         let Some((next_update, _)) = memory.ours.filter(|(_, known)| known.elapsed() < ALONE_FOR) else {
             return;
