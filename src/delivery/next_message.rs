@@ -31,7 +31,8 @@ pub struct Subject {
     pub style: Style,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event that the message shows first: the new order if it is known, otherwise the newest change.
+    /// The event that the message belongs to: that of the sent message, otherwise the oldest event that the message
+    /// covers. The buttons name this event.
     pub base: Told,
     /// The newest event, which has the current state.
     pub latest: Told,

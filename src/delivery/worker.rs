@@ -50,9 +50,9 @@ pub struct Worker<C> {
     pub webhook: Webhook,
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
-    /// Notified when the feed has read new events.
+    /// Signals that the feed has read new events.
     pub news: Arc<Notify>,
-    /// Notified when a delivery was enqueued.
+    /// Signals that a delivery was enqueued.
     pub planned: Arc<Notify>,
     /// The database's name, for the labels of metrics. `None`: the node serves only one database.
     pub database: Option<String>,

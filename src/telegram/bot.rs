@@ -20,7 +20,7 @@ pub struct Bot {
     pub sources: Arc<Registry>,
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
-    /// Wakes the delivery worker, because something was enqueued.
+    /// Signals the delivery worker that something was enqueued.
     pub planned: Arc<Notify>,
     /// The client of the shops' own APIs, for shops that change a status by request.
     pub shop_api: Arc<ShopApi>,

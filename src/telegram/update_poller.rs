@@ -47,7 +47,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(100);
 const BATCH_UPDATES: u8 = 100;
 /// The most saved updates that this node reads at once after it took over the poll from a previous node.
 const BATCH_LEFT_OVER: i64 = 1000;
-/// The longest pause before the next poll. A longer pause that Telegram asks for is cut to this.
+/// The longest pause between two polls that Telegram may ask for. A longer pause is cut to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long this node still answers presses of buttons after it lost Postgres. Later, another node may hold the lease.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
