@@ -1,6 +1,5 @@
-//! Runs the [`WakeupState`]s of three nodes against simulated locks, transactions and notifications of Postgres, in
-//! random order, while sessions break. Invariant: when no writer runs, an idle node without pending messages has read
-//! all events.
+//! Runs the [`WakeupState`]s of three nodes against simulated locks, transactions and notifications, in random order,
+//! while sessions break. Invariant: when no writer runs, an idle node without pending messages has read all events.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,8 +14,7 @@ const NODES: usize = 3;
 const STEPS: usize = 400;
 const SEEDS: u64 = 1500;
 
-/// Up to which transaction id a node drains before it goes idle. Only `OwnXid` is right; the simulation must catch the
-/// others.
+/// Up to which transaction id a node drains before it goes idle. Only `OwnXid` is right; the others must be caught.
 #[derive(Clone, Copy, PartialEq)]
 enum WaitFor {
     /// As [`crate::feed::suppression_locks::ListenSession::try_acquire_idle_lock`] does.
@@ -342,8 +340,7 @@ impl World {
         }
     }
 
-    /// Ends all writers one by one, without new ones. The nodes handle all messages, and the invariant is checked each
-    /// time.
+    /// Ends all writers one by one. The nodes handle all messages, and the invariant is checked each time.
     fn settle(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {
