@@ -13,7 +13,7 @@ pub struct Args {
     /// The store's id; with --order or --token it may be left out: then all stores
     #[arg(long, required_unless_present_any = ["order", "token"])]
     store: Option<String>,
-    /// The begin of the report: 19:00 (today by the store's clock), 2026-11-24 19:00, or 2026-11-24T19:00:00Z
+    /// The start of the report: 19:00 (today by the store's clock), 2026-11-24 19:00, or 2026-11-24T19:00:00Z
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     from: Option<String>,
     /// The end of the report; events at this time are not included

@@ -34,7 +34,7 @@ pub struct Args {
     /// The number of stores; their ids begin with 1
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     stores: u32,
-    /// Rows a second, on average
+    /// The number of rows to write a second, on average
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     rate: f64,
     /// How long to write, such as 60s or 5m; without this option, until the command is stopped

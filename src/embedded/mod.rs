@@ -58,7 +58,7 @@ pub enum Error {
     /// Another process uses the data directory.
     #[error("another vestnik runs on {}: stop it, or set embedded.directory to another place", .0.display())]
     InUse(PathBuf),
-    /// A program of Postgres failed.
+    /// A program of Postgres, such as initdb, failed.
     #[error("{program} failed; {} says why: {said}", .log.display())]
     Program {
         /// The name of the program.

@@ -33,7 +33,7 @@ pub(super) struct Node {
     pub drained: watch::Receiver<bool>,
     /// Tracks the tasks of sessions and other client connections.
     pub connections: TaskTracker,
-    /// Tracks all other tasks.
+    /// Tracks the background tasks: all tasks that serve no client connection.
     pub background: TaskTracker,
     /// Cancelled when background tasks must stop.
     pub stop: CancellationToken,

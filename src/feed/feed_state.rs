@@ -80,7 +80,7 @@ impl FeedState {
         was_within
     }
 
-    /// Marks as published all that was read, except the rest of large transactions. Returns the cursor of before.
+    /// Marks as published all that was read, except the rest of large transactions. Returns the previous cursor.
     pub fn advance(&mut self) -> Cursor {
         let reached = match &self.large_transactions {
             None => Cursor::At(self.read.clone()),

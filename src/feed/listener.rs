@@ -38,7 +38,7 @@ const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 pub struct ListenerSignals {
     /// The journal may have new events.
     pub journal: Notify,
-    /// A token may have been revoked.
+    /// A token may have been revoked, so sessions must check their tokens.
     pub tokens: Notify,
     /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock.
     pub release_request: Notify,
@@ -103,7 +103,7 @@ pub enum Hearing {
     Off,
 }
 
-/// Why listening ended.
+/// Why listening for notifications ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
     /// The LISTEN connection could not be opened.
@@ -112,13 +112,13 @@ pub enum Lost {
     /// Postgres or the connection reported an error.
     #[error("{}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// The connection ended without an error.
+    /// Postgres ended the connection without an error.
     #[error("the connection ended")]
     Ended,
     /// A probe got no response in time, so the connection may be half open.
     #[error("no answer to a probe within {} s", PROBE_DEADLINE.as_secs())]
     Silent,
-    /// The connection no longer listens on all channels.
+    /// The connection no longer listens on both NOTIFY channels.
     #[error("LISTEN is no longer in force on this connection")]
     Unlisted,
     /// It is unknown which locks the session holds. The session must end, because its end releases them.

@@ -17,7 +17,7 @@ const SEEDS: u64 = 1500;
 /// Up to which transaction id a node drains before it goes idle. Only `OwnXid` is right; the others must be caught.
 #[derive(Clone, Copy, PartialEq)]
 enum WaitFor {
-    /// As [`crate::feed::suppression_locks::ListenSession::try_acquire_idle_lock`] does.
+    /// An id that the node allocates for itself, after it holds the idle lock.
     OwnXid,
     /// The id after the last transaction that has ended: the `xmax` of a snapshot.
     Xmax,

@@ -124,7 +124,7 @@ impl ListenSession {
         &self.client
     }
 
-    /// The first half of the keys of both locks.
+    /// The first half of the keys of the idle lock and the writer lock.
     pub fn key(&self) -> i32 {
         self.key
     }

@@ -16,7 +16,7 @@ pub const POLLING_PAUSE: Duration = Duration::from_millis(50);
 /// order takes, because the timer and the read double it.
 pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
 /// Longest pause of a suppressing node after a read without events. After a long time without events, the open
-/// transactions are few and long.
+/// transactions are few and long, so more frequent reads would find nothing.
 const MAX_SUPPRESSING_PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause of a suppressing node under load. Below this limit the estimator of the load sets the pause.
 const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -111,7 +111,7 @@ pub enum Action {
     WaitForWriterLock,
     /// End the suppressor session, which releases its locks.
     DropSuppressor,
-    /// Send a message to the other nodes.
+    /// Send a message to the other nodes, with NOTIFY.
     Send(PeerMessage),
 }
 

@@ -61,7 +61,7 @@ pub enum ApiError {
     NotFound,
     /// The path has routes, but none with this method.
     OtherMethod,
-    /// The body did not arrive in time.
+    /// The body of the request did not arrive in time.
     TooSlow,
     /// The body is larger than this number of bytes.
     BodyTooLarge(usize),
@@ -69,7 +69,7 @@ pub enum ApiError {
     BadBody(&'static str),
     /// A query parameter is not valid. The values are the parameter's name and the expected form, for the client.
     BadParameter(&'static str, &'static str),
-    /// The status is unknown, or cannot be requested.
+    /// The status in the request is unknown, or cannot be requested.
     BadStatus,
     /// The store has no such order or booking.
     UnknownOrder,
@@ -79,7 +79,7 @@ pub enum ApiError {
     StatusConflict {
         /// The current status of the order.
         status: &'static str,
-        /// The name of the person who set the current status through Vestnik. `None`: the shop set it.
+        /// The name of the person who set the current status with a button. `None`: it was set without a button.
         by: Option<String>,
     },
     /// The shop's own rules, in its database or its API, refused the status change.
@@ -87,7 +87,7 @@ pub enum ApiError {
         /// The message of the shop for people; `None`: the shop gave none.
         message: Option<String>,
     },
-    /// Vestnik's database role lacks a privilege, so the status cannot be changed. The log names the privilege.
+    /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API a setting. The log names it.
     StatusNotPossible,
     /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,

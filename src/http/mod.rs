@@ -59,9 +59,9 @@ pub struct DatabaseContext {
     pub draining: watch::Receiver<bool>,
     /// Tracks the tasks of sessions, so that a shutdown can wait for them.
     pub sessions: TaskTracker,
-    /// Whether a bot is configured.
+    /// Whether a Telegram bot is configured.
     pub bot: Bot,
-    /// How long after a status change a person may undo it.
+    /// How long after a status change a person may undo it. 0: never.
     pub step_back: Duration,
 }
 
@@ -93,7 +93,7 @@ impl Route {
     }
 }
 
-/// The future that a handler returns.
+/// The future of a handler, which gives the response or an error for the client.
 type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 
 /// The handler of a route, with the access that a request needs.

@@ -114,7 +114,7 @@ pub struct ApiRequest {
     pub id: String,
     /// The headers of the request.
     pub headers: HeaderMap,
-    /// The query parameters.
+    /// The query parameters of the URL.
     pub query: Query,
     /// The body, which is not read yet.
     pub body: Body,

@@ -23,7 +23,7 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct RequestLimits {
     by_address: RateLimiters<Network>,
-    /// By the index of the database and the token's id.
+    /// The limits of tokens. The key is the index of the database, and the token's id.
     by_token: RateLimiters<(usize, TokenId)>,
 }
 

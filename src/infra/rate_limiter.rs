@@ -1,4 +1,5 @@
-//! Rate limits. Each limit has a sustained rate, and a burst that is allowed after a quiet time.
+//! Rate limits of actions, such as requests. Each limit has a sustained rate, and a burst that is allowed after a quiet
+//! time.
 //!
 //! The whole state of a limiter is one moment: when its full burst is available again (GCRA). So a limiter for each key
 //! is cheap.
@@ -8,7 +9,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A rate limit: one event in each `interval`, and up to `burst` events at once after a quiet time.
+/// A rate limit: one action in each `interval`, and up to `burst` actions at once after a quiet time.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     interval: Duration,
@@ -16,7 +17,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A limit in events a second. `per_second` and `burst` must be at least 1.
+    /// A limit in actions a second. `per_second` and `burst` must be at least 1.
     pub const fn per_second(per_second: u32, burst: u32) -> Self {
         Self {
             interval: Duration::from_nanos(1_000_000_000 / per_second as u64),
@@ -24,7 +25,7 @@ impl Rate {
         }
     }
 
-    /// A limit for work that takes `time` on one core. The rate grows with the number of the machine's cores.
+    /// A limit for actions that each take `time` on one core. The rate grows with the number of the machine's cores.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
@@ -33,8 +34,8 @@ impl Rate {
         }
     }
 
-    /// Takes one event if the limit allows it at `now`. `next` is the limiter's state: when the full burst is available
-    /// again.
+    /// Counts an action if the limit allows it at `now`, and returns whether it does. `next` is the limiter's state:
+    /// when the full burst is available again.
     pub fn allows(&self, next: &mut Instant, now: Instant) -> bool {
         self.reserve(next, now, Duration::ZERO).is_ok()
     }
@@ -61,7 +62,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter that has not counted any event yet.
+    /// A limiter that has not counted any action yet.
     pub fn new(rate: Rate) -> Self {
         Self {
             rate,
@@ -69,18 +70,18 @@ impl RateLimiter {
         }
     }
 
-    /// Whether an event at `now` would have to wait.
+    /// Whether an action at `now` would have to wait.
     pub fn is_behind(&self, now: Instant) -> bool {
         !self.rate.wait(self.next, now).is_zero()
     }
 
-    /// Takes one event, and returns how long the caller must wait before it. `Err`: the wait would exceed `most`, so no
-    /// event was taken.
+    /// Counts an action, and returns how long the caller must wait before it. `Err`: the wait would exceed `most`, so
+    /// the action was not counted.
     pub fn reserve(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
         self.rate.reserve(&mut self.next, now, most)
     }
 
-    /// Takes one event if the limit allows it at `now`; returns whether it did.
+    /// Counts an action if the limit allows it at `now`; returns whether it does.
     pub fn allows(&mut self, now: Instant) -> bool {
         self.reserve(now, Duration::ZERO).is_ok()
     }
@@ -105,7 +106,8 @@ impl<K: Eq + Hash> RateLimiters<K> {
         }
     }
 
-    /// Takes one event of this key. `Err`: the time until this key's next event is allowed; no event was taken.
+    /// Counts an action of this key. `Err`: the limit is reached, and the action was not counted. The value is the time
+    /// until this key's next action is allowed.
     pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.len() >= self.max_keys && !next.contains_key(&key) {
@@ -141,7 +143,7 @@ mod tests {
         assert_eq!(waits[burst as usize], interval);
         assert_eq!(waits[999], interval * (1000 - burst));
         assert!(limiter.is_behind(now));
-        // Once the waiting events have passed, the full burst is available again.
+        // Once the waiting actions have passed, the full burst is available again.
         let later = now + Duration::from_secs(2);
         assert!(!limiter.is_behind(later));
         assert_eq!(limiter.reserve(later, MOST), Ok(Duration::ZERO));

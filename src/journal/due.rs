@@ -11,7 +11,7 @@ use crate::infra::db::{GenericClient, Transaction};
 /// A journal event for which a message may have to be sent.
 #[derive(Debug)]
 pub struct Due {
-    /// The row of the journal.
+    /// The event, from the journal.
     pub event: JournalEvent,
     /// Age of the journal event at the read, in seconds.
     pub age_s: f64,

@@ -13,10 +13,10 @@ use crate::domain::cursor::{Cursor, Epoch, Position, Unusable};
 use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::db::{self, Client, GenericClient};
 
-/// Number of event ids that a new line skips after the newest one it knows. A lost line may have used them.
+/// Number of event ids that a new line of history skips after the newest one it knows. A lost line may have used them.
 const FREE_IDS: i64 = 1_000_000;
-/// Number of event ids that a new line skips for each second since the newest event. No journal gets more events a
-/// second.
+/// Number of event ids that a new line of history skips for each second since the newest event. No journal gets more
+/// events a second.
 const FREE_IDS_A_SECOND: i64 = 10_000;
 /// Maximum number of seconds for which ids are skipped: ten years.
 const LOST_SECONDS: i64 = 315_360_000;
@@ -28,7 +28,7 @@ pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_contro
 /// SQL for the line in force. It is null if Postgres has been restarted since that line began.
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
-/// Selects all lines, each with the newest transaction that a valid cursor of the line may cover; null: any
+/// Selects all lines of history, each with the newest transaction that a valid cursor of the line may cover; null: any
 /// transaction.
 const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
      (select oid from pg_database where datname = current_database()) as database_oid, \
@@ -53,9 +53,9 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
 /// The line of history that is in force.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The name of the line, a UUID.
+    /// The name of the line of history, a UUID.
     pub name: String,
-    /// The epoch of the line's cursors.
+    /// The epoch of the cursors of this line of history.
     pub epoch: Epoch,
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
     }))
 }
 
-/// Returns the line in force. After a start of Postgres, the first node that connects begins a new line.
+/// Returns the line of history in force. After a start of Postgres, the first node that connects begins a new line.
 pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
     let is_here = format!("select {LINE_HERE} is not null");
     if !client.query_one(&is_here, &[]).await?.try_get::<_, bool>(0)? {
@@ -109,7 +109,7 @@ pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
     read(client).await
 }
 
-/// Whether the cursors of earlier lines stay valid when a new line begins.
+/// Whether the cursors of earlier lines of history stay valid when a new line begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Past {
     /// A cursor stays valid if it covers nothing later than the newest event before this start of Postgres.
@@ -161,7 +161,7 @@ async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads all lines, each with the newest transaction that a valid cursor may cover; `None`: any transaction.
+/// Reads all lines of history, each with the newest transaction that a valid cursor may cover; `None`: any transaction.
 async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>, Error> {
     let rows = client.query(LINES, &[]).await?;
     let line = |row: &Row| {

@@ -23,7 +23,7 @@ const PAST_EVENTS: usize = 50_000;
 /// Number of rows that [`read_past`] fetches at once.
 const PAST_FETCH_ROWS: i32 = 500;
 
-/// The begin of a page.
+/// Where a page begins.
 pub enum Start<'a> {
     /// The page begins after the events that this cursor, as the client sent it, covers.
     After(&'a str),
@@ -151,7 +151,7 @@ pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str
 
 /// The newest events of all stores, up to a number of bytes. They fill the event cache when a node starts.
 pub struct Past {
-    /// The epoch of the transaction ids.
+    /// The epoch of the database to which the transaction ids belong.
     pub epoch: Epoch,
     /// `events` has all events that this position does not cover, up to the time of the read.
     pub base: Position,

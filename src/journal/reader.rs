@@ -74,7 +74,7 @@ pub struct Reader {
 pub enum News {
     /// The read found all new events.
     Read {
-        /// The snapshot of the read.
+        /// The snapshot of the read, which gives the next position.
         snapshot: Snapshot,
         /// The time of the read, by the database's clock.
         clock: OffsetDateTime,
@@ -251,7 +251,7 @@ pub enum ConnectError {
     /// The connection could not be opened.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// The connection is open, but the journal cannot be read over it.
+    /// The connection was opened, but the journal cannot be read over it.
     #[error(transparent)]
     Journal(#[from] Error),
 }

@@ -28,7 +28,7 @@ pub enum Size {
 /// The new transactions of the journal, without their events.
 #[derive(Debug)]
 pub struct Outline {
-    /// The snapshot of the query.
+    /// The snapshot that the query saw.
     pub snapshot: Snapshot,
     /// The transactions that the position does not cover, each with its size.
     pub transactions: Vec<(Xid, Size)>,

@@ -59,7 +59,7 @@ pub enum Error {
     /// the customer's row.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
-    /// A migration failed.
+    /// A migration failed, or its record in the database could not be read.
     #[error("{set} migrations: {}", history_problem(.problem))]
     History {
         /// The name of the series of migrations.
@@ -67,7 +67,7 @@ pub enum Error {
         /// The error of the library refinery.
         problem: refinery::Error,
     },
-    /// A migration's file has changed since it was applied.
+    /// The file of a migration has changed since the migration was applied.
     #[error("{set} migrations: {migration} was changed after it had been applied: put its file back as it was")]
     Changed {
         /// The name of the series of migrations.
@@ -99,11 +99,11 @@ pub enum Error {
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
-    /// Rules of the shop's tables would make V23 fail. Each line names a rule, and how to correct it.
+    /// Rules of the shop's tables would make the migration V23 fail. Each line names a rule, and how to correct it.
     #[error("V23 unifies the statuses, and would be refused; mend this first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<String>),
-    /// The type of the column `status` cannot hold V23's status words.
+    /// The type of the column `status` cannot hold the status words of the migration V23.
     #[error(
         "{table}.status is of type {found}, and V23 unifies statuses that are text: keep your own statuses with \
          shop.schema = \"own\""
@@ -114,7 +114,7 @@ pub enum Error {
         /// The type of the column `status`.
         found: String,
     },
-    /// The backup before V23 failed, so nothing was changed.
+    /// The backup before the migration V23 failed, so nothing was changed.
     #[error("no backup, so nothing was changed: {}: {reason}", .path.display())]
     Backup {
         /// The path of the backup file.
@@ -135,7 +135,7 @@ pub enum Error {
         /// The differences from the reference shop's table.
         problem: attach::Error,
     },
-    /// V23 is not applied, so it cannot be undone.
+    /// The migration V23 is not applied, so it cannot be undone.
     #[error("V23 is not applied in this database: there is nothing to undo")]
     NotApplied,
 }
@@ -162,7 +162,7 @@ fn history_problem(error: &refinery::Error) -> String {
 pub enum Outcome {
     /// At least one part of the schema was applied.
     Migrated,
-    /// The database was already up to date.
+    /// The database was already up to date, and nothing was changed.
     Unchanged,
 }
 

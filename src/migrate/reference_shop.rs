@@ -12,12 +12,12 @@ const TABLES: [(&str, &str); 2] = [
     ("public.bookings", include_str!("../../sql/shop/bookings.toml")),
 ];
 
-/// The status words that answers write into the reference shop's tables.
+/// The status words that Vestnik writes into the reference shop's tables when a person answers an order or booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
-    /// The words of before V23: `new` and `confirmed`.
+    /// The words before the migration V23: `new` and `confirmed`.
     BeforeV23,
-    /// The words since V23: `pending` and `preparing`.
+    /// The words since the migration V23: `pending` and `preparing`.
     SinceV23,
 }
 

@@ -14,7 +14,7 @@ const NEEDED: [&str; 3] = ["id", "store_id", "status"];
 /// Maximum wait for a lock in the trial rewrite, in milliseconds.
 const LOCK_MS: u32 = 500;
 
-/// Finds all obstacles to V23, one line each. Empty: V23 can run.
+/// Finds everything that would make the migration V23 fail, one line each. Empty: V23 can run.
 pub async fn find(client: &Client) -> Result<Vec<String>, Error> {
     let (mut refusals, mut complete) = (Vec::new(), Vec::new());
     for table in TABLES {
@@ -65,7 +65,7 @@ async fn missing(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(line).collect()
 }
 
-/// Finds names that V23 needs for constraints and indexes, and that the shop uses for other objects.
+/// Finds names that the migration V23 needs for constraints and indexes, and that the shop uses for other objects.
 async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CONSTRAINT: &str =
         "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";
@@ -111,7 +111,7 @@ async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// SQL for the table's rows as V23 would leave them. Only rows with an old status are included.
+/// SQL for the table's rows as the migration V23 would leave them. Only rows with an old status are included.
 fn rewritten(table: &str) -> String {
     let whens: Vec<String> = RENAMED
         .iter()

@@ -12,7 +12,7 @@ use super::v23_names::{self, CONSTRAINTS, TABLES};
 use super::{Error, SHOP, Say, applied, code, connect, lock};
 use crate::infra::config::Config;
 
-/// Restores the statuses of before V23. An interrupted undo can be started again.
+/// Restores the statuses from before the migration V23. An interrupted undo can be started again.
 pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
@@ -61,7 +61,7 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
     Ok(())
 }
 
-/// An SQL condition for the rows that had another status before V23, or did not exist.
+/// An SQL condition for the rows that had another status before the migration V23, or did not exist.
 fn which(table: &str) -> &'static str {
     match table {
         "public.orders" => {
@@ -106,8 +106,8 @@ async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// The default status that V23 saved. The outer `None`: it was `new`, which is not saved. The inner `None`: there was
-/// no default.
+/// The default status that the migration V23 saved. The outer `None`: it was `new`, which is not saved. The inner
+/// `None`: there was no default.
 async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Option<Option<String>>, Error> {
     let kept = "select to_regclass('vestnik.vst_before_v23_default') is not null";
     if !transaction.query_one(kept, &[]).await?.try_get::<_, bool>(0)? {

@@ -9,7 +9,7 @@ use super::v23_names::{CONSTRAINTS, RENAMED, TABLES, index_name, parts};
 use super::{Error, Say, backup, lock, refusals};
 use crate::infra::config::Config;
 
-/// The version number of V23 in the reference shop's migrations.
+/// The version number of the migration V23 in the reference shop's migrations.
 pub const VERSION: SchemaVersion = 23;
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
 /// Number of table blocks that one transaction rewrites: some thousand rows, in some milliseconds.
@@ -19,7 +19,8 @@ const LATE_ROWS: u64 = 1000;
 /// How long `create index concurrently` may wait for older transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
-/// Fails with a list if V23 does not know a row's status, or if a table would reject the new statuses. Changes nothing.
+/// Fails with a list if the migration V23 does not know a row's status, or if a table would reject the new statuses.
+/// Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -63,7 +64,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
     }
 }
 
-/// Reports through `say` how many rows of each status V23 would change.
+/// Reports through `say` how many rows of each status the migration V23 would change.
 pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
     for table in TABLES {
         if column_type(client, table, "status").await?.is_none() {
@@ -78,8 +79,8 @@ pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prepares V23: writes the backup, saves the old state, and rewrites all rows. Rows that are written later are left to
-/// the migration.
+/// Prepares the migration V23: writes the backup, saves the old state, and rewrites all rows. Rows that are written
+/// later are left to the migration.
 pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
     keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
@@ -119,7 +120,8 @@ pub struct Rewrite {
     pub which: &'static str,
 }
 
-/// Saves which rows have one of the new statuses before V23. All other rows can be translated back by an undo.
+/// Saves which rows have one of the new statuses before the migration V23. All other rows can be translated back by an
+/// undo.
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let there = "select to_regclass('vestnik.vst_before_v23') is not null";
@@ -234,7 +236,8 @@ async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> 
     Ok(())
 }
 
-/// Validates V23's constraints for existing rows while writers continue. Returns whether any constraint was validated.
+/// Validates the constraints of the migration V23 for existing rows while writers continue. Returns whether any
+/// constraint was validated.
 pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
     const UNPROVEN: &str = "select exists (select from pg_constraint \
          where conrelid = to_regclass($1) and conname = $2 and not convalidated)";

@@ -88,7 +88,7 @@ pub struct Turn {
     pub length: Duration,
 }
 
-/// The result of a measurement.
+/// The result of one measurement.
 pub struct Found {
     /// Written orders a second. For the watched table, the time includes the delivery of the last order.
     pub rate: f64,

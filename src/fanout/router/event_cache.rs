@@ -543,7 +543,7 @@ mod tests {
         }
         world.step(&Step::ReadStreamed);
         assert_eq!(world.check(), 0);
-        // After the end of this read the cache is complete again.
+        // The large read has ended, so the cache is complete again.
         world.step(&Step::Read);
         world.step(&Step::Begin);
         assert_eq!(world.check(), 2);

@@ -38,7 +38,7 @@ const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 /// Why the router ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The session's queue was full.
+    /// The session's queue was full, because the client read too slowly.
     Lagged,
     /// The node is shutting down, or the database has a new epoch.
     Draining,
@@ -53,7 +53,7 @@ pub enum Refused {
     NotReady,
     /// The node is shutting down.
     Draining,
-    /// The store, or its token, has reached the session limit.
+    /// The store, or the token in this store, has its maximum number of sessions.
     TooMany,
 }
 

@@ -31,7 +31,7 @@ pub enum Close {
     TokenExpired,
     /// The client is too slow: its queue was full, it did not read, or it did not respond to pings.
     Lagged,
-    /// The client sent too many messages or other frames.
+    /// The client sent more messages or other frames than the rate limit allows.
     TooManyMessages,
     /// The session's token was revoked.
     TokenRevoked,
@@ -115,7 +115,7 @@ pub enum FromClient {
 /// An error in a client's message. The server answers with its code and text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
-    /// The message is not part of the protocol.
+    /// The message does not follow the protocol.
     BadMessage,
     /// The store has no such event.
     UnknownEvent,

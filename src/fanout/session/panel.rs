@@ -10,7 +10,7 @@ use crate::token::TokenId;
 
 /// Whether the client is a panel, by its own messages, and whether it can ring.
 pub(super) enum Panel {
-    /// The client has not said that it is a panel.
+    /// The client has not said that it is a panel, so no receipts are recorded for it.
     Unknown,
     /// The client is a panel whose sound is off.
     Silent,

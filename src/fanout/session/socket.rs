@@ -16,9 +16,9 @@ const WRITE_PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The socket of an accepted connection.
 pub enum Socket {
-    /// Without TLS.
+    /// A connection without TLS.
     Plain(Tcp),
-    /// With TLS. Boxed, because it is large and this type is moved often.
+    /// A connection with TLS. Boxed, because it is large and this type is moved often.
     Secure(Box<TlsStream<Tcp>>),
 }
 

@@ -11,7 +11,7 @@ pub struct QueueCheck {
     /// Used share of Postgres' notification queue, 0 to 1. All databases of the server share the queue, and a full
     /// queue makes COMMIT fail.
     pub queue_usage: f64,
-    /// Whether a writer would be denied the writer lock now. Then no node may be idle.
+    /// Whether a writer would be denied the writer lock now. If so, no node may be idle.
     pub is_refused: bool,
 }
 
@@ -40,8 +40,9 @@ pub struct Holder {
     pub effect: &'static str,
 }
 
-/// Lists the backends that hold one of the two locks and belong to no node. A node's session has a known application
-/// name, and its role may read the journal: any client can choose a name.
+/// Lists the backends that hold one of the two locks and belong to no node. A backend belongs to a node if it has a
+/// node's application name, and its role may read the journal. The name alone proves nothing, because any client can
+/// choose it.
 pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryError> {
     const HOLDERS: &str = "select l.pid, format('%s, role %s', coalesce(nullif(a.application_name, ''), 'unnamed'), a.usename), \
            l.objid = 1, l.mode = 'ExclusiveLock' \

@@ -63,7 +63,7 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.unwrap_or(text).parse().ok().or_else(with_port)
 }
 
-/// Reads the PROXY header at the begin of a connection. Returns the client's address. `None`: the proxy connects for
+/// Reads the PROXY header at the start of a connection. Returns the client's address. `None`: the proxy connects for
 /// itself, for example for a health check.
 pub async fn read_proxy_header(socket: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, NoHeader> {
     let mut header = vec![0; PROXY_HEAD_BYTES];

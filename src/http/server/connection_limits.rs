@@ -36,7 +36,7 @@ pub struct Limits {
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of an address.
+    /// The network to which an address belongs.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(address.into()),

@@ -211,7 +211,7 @@ impl Server {
         }
     }
 
-    /// The number of connections for which the system has files.
+    /// The number of client connections for which the system has files.
     fn files_for_clients(&self) -> usize {
         match getrlimit(Resource::Nofile).current {
             Some(files) => usize::try_from(files.saturating_sub(self.reserved_files).max(1)).unwrap_or(usize::MAX),

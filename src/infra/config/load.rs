@@ -48,7 +48,7 @@ impl Sources {
     }
 }
 
-/// One invalid setting.
+/// One invalid setting, with the text that explains it to the person who corrects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The setting's name, `section.key`.
@@ -71,7 +71,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All invalid settings.
+/// All invalid settings that [`load`] has found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot be used:\n{}", if .0.len() == 1 { "a setting" } else { "some settings" },
     .0.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n"))]

@@ -22,9 +22,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 /// All settings of a node, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The HTTP server.
+    /// The HTTP server for panels and other clients.
     pub http: Http,
-    /// The second HTTP server, for operators.
+    /// The HTTP server for operators: health, readiness and metrics.
     pub ops: Ops,
     /// The TLS certificate of the HTTP server; `None`: the server speaks plain http and ws.
     pub tls: Option<Tls>,
@@ -77,7 +77,7 @@ pub struct Http {
     pub proxy_protocol: bool,
 }
 
-/// Maximum number of open connections of the operators' server.
+/// Maximum number of open connections of the HTTP server for operators.
 pub const OPS_CONNECTIONS: usize = 64;
 
 /// The HTTP server for operators: `/healthz`, `/readyz`, `/metrics`.
@@ -199,8 +199,8 @@ pub struct Session {
 pub struct Answers {
     /// How long after a status change a person may undo it. 0: never.
     pub step_back: Duration,
-    /// The secrets that sign answers posted to shops' own APIs; two while the secret is replaced. Empty: no answer is
-    /// posted.
+    /// The secrets that sign people's answers when they are posted to shops' own APIs; two while the secret is
+    /// replaced. Empty: no answer is posted.
     pub secrets: Vec<SecretString>,
 }
 
@@ -209,7 +209,7 @@ pub struct Answers {
 pub struct Telegram {
     /// The bot's token from @BotFather; empty: there is no bot.
     pub token: SecretString,
-    /// The base URL of the Bot API.
+    /// The base URL of Telegram's Bot API.
     pub api_url: String,
     /// The proxy to the Bot API: http, https, socks5 or socks5h. It may hold a password. `None`: the environment's
     /// proxy.
@@ -251,7 +251,7 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// The format of a log line.
+/// The format of each log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Readable text, for people.
@@ -281,7 +281,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The values of `vestnik.default.toml`.
+    /// The settings of `vestnik.default.toml`, without any file or environment.
     fn default() -> Self {
         load(&Sources::default()).expect("vestnik.default.toml holds good settings: a test reads it")
     }

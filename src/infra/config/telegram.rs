@@ -8,7 +8,8 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Minimum time from the deadline of a send to the end of its lease, in seconds. In it the node records the result.
+/// Minimum time from the deadline of a send to the end of its lease, in seconds. In this time the node records the
+/// result.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {

@@ -318,7 +318,7 @@ impl Client {
     }
 }
 
-/// A transaction of a [`Client`].
+/// A transaction on a [`Client`]. Dropping it without a commit undoes its changes.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
     is_pooled: bool,

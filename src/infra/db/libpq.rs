@@ -38,9 +38,9 @@ const VARIABLES: [(&str, &str); 24] = [
 ];
 /// The variables that select a Postgres: if one is set, no private Postgres is started.
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
-/// The directories of the machine's service file `pg_service.conf`.
+/// The directories in which the machine's service file `pg_service.conf` is looked for, in this order.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
-/// Socket directories of a local Postgres: Debian's, and the default of Postgres itself.
+/// Directories where a local Postgres has its socket: Debian's, and the default of Postgres itself.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// The directory of the user's certificate files, below the home directory.
 const USER_DIRECTORY: &str = ".postgresql";

@@ -48,7 +48,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why a connection failed.
+/// Why a connection to Postgres could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No database URL is configured.
@@ -63,7 +63,7 @@ pub enum Error {
     /// The connection was not open within [`CONNECT_TIMEOUT`].
     #[error("cannot connect to Postgres: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
-    /// The pool could not be created.
+    /// The connection pool could not be created.
     #[error("cannot make the connection pool: {0}")]
     Pool(#[from] deadpool::managed::BuildError),
     /// The TLS certificates or keys could not be used.

@@ -19,11 +19,11 @@ use super::verifier::{Check, Trust, Verifier};
 /// The values of libpq's parameter `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
-    /// Never encrypted.
+    /// The connection is never encrypted.
     Disable,
     /// An unencrypted connection is tried first, then an encrypted one.
     Allow,
-    /// Encrypted if the server supports it.
+    /// The connection is encrypted if the server supports it.
     Prefer,
     /// Encrypted. The certificate is verified as by `VerifyCa` if a file of root certificates exists.
     Require,
@@ -47,9 +47,9 @@ const MODES: [(&str, SslMode); 7] = [
 /// The value of libpq's parameter `sslrootcert`: the trusted root certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Roots {
-    /// The roots that the operating system trusts.
+    /// The root certificates that the operating system trusts.
     System,
-    /// The roots in a PEM file.
+    /// The root certificates in a PEM file.
     File(PathBuf),
 }
 
@@ -75,7 +75,7 @@ impl Attempt {
     }
 }
 
-/// Why TLS cannot be prepared.
+/// Why the TLS settings of a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of certificates or keys cannot be used.
@@ -83,12 +83,12 @@ pub enum Error {
     File {
         /// The connection parameter that names the file.
         what: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The cause, and how to correct it.
         problem: String,
     },
-    /// The operating system has no trusted roots.
+    /// The operating system has no trusted root certificates.
     #[error(
         "sslrootcert=system: the operating system has no trusted certificates; install ca-certificates, or give \
          the server's CA as a file with sslrootcert"

@@ -24,7 +24,7 @@ use x509_cert::spki::AlgorithmIdentifierOwned;
 pub enum Check {
     /// Nothing: the client accepts any server.
     Nothing,
-    /// A trusted root has signed the certificate.
+    /// A trusted root has signed the certificate. The host name is not compared.
     Chain,
     /// A trusted root has signed the certificate, and the certificate names the host.
     ChainAndName,

@@ -82,7 +82,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // An IPv6 address that contains an IPv4 address (mapped, translated, 6to4) is as public as the IPv4 address.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(v4(high, low)),
         [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
-        // Documentation, benchmarks, Teredo, and other reserved ranges.
+        // Ranges for documentation, benchmarks, Teredo, and other reserved uses.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Public addresses are in 2000::/3.
         [first, ..] => (0x2000..0x4000).contains(&first),

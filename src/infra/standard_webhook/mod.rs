@@ -15,7 +15,7 @@ pub struct Letter {
     pub id: String,
     /// The time of the attempt by the database's clock, in seconds since 1970.
     pub time: i64,
-    /// The receiver's address.
+    /// The address that the request is sent to.
     pub url: String,
     /// The secrets that sign the request; two while the receiver replaces its secret.
     pub secrets: Vec<String>,
