@@ -127,7 +127,7 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// Lends the connections of this pool.
+    /// Shares the connections of this pool between the stores.
     pub fn new(pool: Pool) -> Self {
         Self {
             turns: Turns::new(pool.max_size(), WAITING),
