@@ -1,4 +1,4 @@
-//! `vestnik attach` and `vestnik detach`: install and remove the triggers of existing tables.
+//! `vestnik attach` and `vestnik detach`: install Vestnik's triggers on existing tables, and remove them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,19 +20,19 @@ use super::Usage;
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
-    /// The table, with its schema: public.orders; in mixed case quoted: 'public."Order"'
+    /// The table with its schema, such as public.orders; a name in mixed case needs quotes: 'public."Order"'
     #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
-    /// What its rows are, where its name does not say it
+    /// What a row of the table is, if the table's name does not tell it
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
-    /// A file that says what its columns mean
+    /// A file with the mapping: what the table's columns mean
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     map: Option<PathBuf>,
-    /// A system whose mapping comes with the program
+    /// A known system, whose mapping comes with Vestnik
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(preset::names()))]
     preset: Option<String>,
-    /// Attach a table of another owner with your own rights: its owner could use them
+    /// Attach a table of another owner with your own rights, although that owner could then use your rights
     #[arg(long)]
     trust_owner: bool,
     /// Print the mapping and the SQL, and change nothing
@@ -48,7 +48,7 @@ enum KindArg {
 
 #[derive(Debug, clap::Args)]
 pub struct DetachArgs {
-    /// The table with its schema, or the source's name
+    /// The table with its schema, or the name of its source
     #[arg(long, alias = "source")]
     table: String,
     /// Print the SQL and change nothing
@@ -56,7 +56,8 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
-/// Attaches a table, with a given mapping, or with a proposed one that leaves no questions.
+/// Attaches a table with the given mapping. Without one, proposes a mapping, and attaches the table if nothing about it
+/// is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
@@ -122,7 +123,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An unsuitable table is wrong usage; an unreachable database is not.
+/// Turns the error of a table look-up into the error of the command. A table that does not fit counts as wrong usage;
+/// an unreachable database does not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
         catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
@@ -141,7 +143,7 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     }
 }
 
-/// Writes the proposal to a file, so that a person can answer its questions.
+/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions.
 fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
     let file = keep_proposal(table, &proposal.toml)?;
     let questions: Vec<String> = proposal
@@ -165,7 +167,7 @@ fn keep_proposal(table: &Table, mapping_toml: &str) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// An unused file name: a file that a person has edited is not overwritten.
+/// Chooses a file name that does not exist yet, so that a file that a person has edited is not overwritten.
 fn free_file(table: &str) -> PathBuf {
     let name: String = table
         .chars()
@@ -177,8 +179,8 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Prints the newest rows as a partner would see them. Returns whether an order among them that a partner should see has no
-/// store.
+/// Prints the table's newest rows as a partner, the reader of the event stream, would see them. Returns whether an order among
+/// them that a partner should see has no store.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
@@ -203,14 +205,14 @@ pub async fn show_newest(
                 .iter()
                 .any(|row| row.store.is_none() && row.subject.visibility == Visibility::Visible);
         }
-        // Errors in the mapping are reported when it is attached.
+        // An error in the mapping is reported later, when the table is attached.
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
         Err(error) => bail!(error),
     }
     Ok(has_no_store)
 }
 
-/// Whether the shop's API may be called with these settings. Warns of a missing secret.
+/// Checks that the mapping's `answer.url`, the shop's own API, may be called. Warns if no secret signs the answers yet.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
@@ -220,7 +222,7 @@ pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String
     Ok(())
 }
 
-/// Detaches a table.
+/// Detaches a table: removes Vestnik's triggers, so that its rows give no more events.
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {
