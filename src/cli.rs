@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use vestnik::embedded;
-use vestnik::infra::config::{self, Config, Sources};
-use vestnik::infra::telemetry;
+use crate::embedded;
+use crate::infra::config::{self, Config, Sources};
+use crate::infra::telemetry;
 
 /// Exit code for wrong usage and for invalid settings.
 const USAGE: u8 = 2;
@@ -77,6 +77,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs the program. Returns the exit code: 0 for success, 1 for a failure, 2 for wrong usage or invalid settings.
+#[tokio::main]
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut flags = cli.set;

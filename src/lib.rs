@@ -15,7 +15,10 @@ pub mod delivery;
 pub mod receipts;
 pub mod telegram;
 
-// The parts that start a node, and that examine a database.
+// The command line, and the parts that start a node and examine a database. They are here and not in the program, which would
+// compile much of the library a second time.
+pub mod cli;
+mod command;
 pub mod doctor;
 pub mod engine;
 

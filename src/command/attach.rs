@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use vestnik::domain::status::SubjectKind;
-use vestnik::domain::subject::Visibility;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::infra::standard_webhook::address;
-use vestnik::sources::attach::{self, Attached, Options};
-use vestnik::sources::catalog::{self, Table};
-use vestnik::sources::derived::{self, preset};
-use vestnik::sources::mapping::Mapping;
-use vestnik::sources::preview;
-use vestnik::sources::propose::{Proposal, propose};
+use crate::domain::status::SubjectKind;
+use crate::domain::subject::Visibility;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::standard_webhook::address;
+use crate::sources::attach::{self, Attached, Options};
+use crate::sources::catalog::{self, Table};
+use crate::sources::derived::{self, preset};
+use crate::sources::mapping::Mapping;
+use crate::sources::preview;
+use crate::sources::propose::{Proposal, propose};
 
 use super::Usage;
 
@@ -187,7 +187,7 @@ pub async fn show_newest(
     mapping: &Mapping,
     rows: i64,
 ) -> anyhow::Result<bool> {
-    let known = vestnik::sources::registry::load(client).await.ok();
+    let known = crate::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
     let newest = match &mapping.derived {
         Some(derived) => derived::newest(client, table, mapping, derived, &currencies, rows).await,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use vestnik::doctor::{self, Verdict};
-use vestnik::infra::config::Config;
+use crate::doctor::{self, Verdict};
+use crate::infra::config::Config;
 
 use super::duration;
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use vestnik::infra::config::Config;
+use crate::infra::config::Config;
 
 /// Time limit of the whole request.
 const DEADLINE: Duration = Duration::from_secs(3);

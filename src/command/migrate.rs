@@ -1,7 +1,7 @@
 //! `vestnik migrate`: migrates the database to the schema that this version of Vestnik needs.
 
-use vestnik::infra::config::Config;
-use vestnik::migrate::{self, Outcome};
+use crate::infra::config::Config;
+use crate::migrate::{self, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -33,8 +33,8 @@ pub struct Usage(pub String);
 
 /// Whether the user's input caused the error. Such an error ends the program with the exit code for wrong usage.
 pub fn is_usage(error: &anyhow::Error) -> bool {
-    use vestnik::receipts::audit;
-    use vestnik::store;
+    use crate::receipts::audit;
+    use crate::store;
     error.is::<Usage>()
         || matches!(error.downcast_ref(), Some(audit::Error::Moment))
         || matches!(

@@ -5,14 +5,14 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use vestnik::embedded::Embedded;
-use vestnik::engine::Engine;
-use vestnik::infra::backoff::Backoff;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::migrate;
-use vestnik::text::catalog;
-use vestnik::token::Token;
+use crate::embedded::Embedded;
+use crate::engine::Engine;
+use crate::infra::backoff::Backoff;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::migrate;
+use crate::text::catalog;
+use crate::token::Token;
 
 use super::welcome::{self, Screen};
 

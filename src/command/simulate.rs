@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
-use vestnik::infra::config::Config;
-use vestnik::infra::db::{self, Client};
+use crate::infra::config::Config;
+use crate::infra::db::{self, Client};
 
 use super::duration;
 

@@ -5,13 +5,13 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use tokio_postgres::Client;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::sources::attach::{self, Attached, Kept, Options};
-use vestnik::sources::catalog::{NoTable, Table};
-use vestnik::sources::mapping::Mapping;
-use vestnik::sources::validate::validate;
-use vestnik::sources::{catalog, derived, health};
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::sources::attach::{self, Attached, Kept, Options};
+use crate::sources::catalog::{NoTable, Table};
+use crate::sources::mapping::Mapping;
+use crate::sources::validate::validate;
+use crate::sources::{catalog, derived, health};
 
 use super::Usage;
 use super::attach::{check_answer_url, refusal, show_newest, wrong_mapping};

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use time::Time;
-use vestnik::domain::event::StoreId;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::infra::standard_webhook::{address, signature};
-use vestnik::store::hours::{self, Rule};
-use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
+use crate::domain::event::StoreId;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::standard_webhook::{address, signature};
+use crate::store::hours::{self, Rule};
+use crate::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
 use super::{Usage, duration, webhook};
 

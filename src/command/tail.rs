@@ -14,7 +14,7 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use vestnik::infra::backoff::Backoff;
+use crate::infra::backoff::Backoff;
 
 use super::Usage;
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
-use vestnik::delivery::chat_links::{self, Listed, Mode, Tried};
-use vestnik::delivery::shared_bot;
-use vestnik::domain::event::StoreId;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::store;
-use vestnik::telegram::Client;
-use vestnik::text::{catalog, html};
+use crate::delivery::chat_links::{self, Listed, Mode, Tried};
+use crate::delivery::shared_bot;
+use crate::domain::event::StoreId;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::store;
+use crate::telegram::Client;
+use crate::text::{catalog, html};
 
 /// How long `vestnik telegram test` waits for its messages to arrive.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);
@@ -262,7 +262,7 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
 
 /// Waits until a test message is sent. Returns a text for the person: when it was sent, or why it was not.
 async fn arrival(
-    client: &vestnik::infra::db::Client,
+    client: &crate::infra::db::Client,
     delivery: i64,
     began: Instant,
 ) -> anyhow::Result<Result<String, String>> {

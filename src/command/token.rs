@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
 
 use super::{Usage, duration};
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use vestnik::infra::db::Client;
-use vestnik::token::{self, New, Scope, Stores, Token, Which};
+use crate::infra::db::Client;
+use crate::token::{self, New, Scope, Stores, Token, Which};
 
 /// The id of the store in the screen's example.
 const STORE: &str = "7";

@@ -5,10 +5,10 @@ use anyhow::bail;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::Client;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::sources::attach::{self, Options};
-use vestnik::token::{self, New, Scope, Stores};
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::sources::attach::{self, Options};
+use crate::token::{self, New, Scope, Stores};
 
 /// Number of the bench's stores. Their ids are ones that no real store has.
 pub const STORES: usize = 16;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use vestnik::infra::db;
+use crate::infra::db;
 
 use super::WARM_UP;
 use super::ground::{Ground, Table, stores};

@@ -7,8 +7,8 @@ mod load;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use vestnik::engine::Engine;
-use vestnik::infra::config::Config;
+use crate::engine::Engine;
+use crate::infra::config::Config;
 
 use super::duration;
 use ground::{Ground, Table};
