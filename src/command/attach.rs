@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
 use crate::domain::status::SubjectKind;
 use crate::domain::subject::Visibility;
 use crate::infra::config::Config;
@@ -13,8 +12,9 @@ use crate::sources::attach::{self, Attached, Options};
 use crate::sources::catalog::{self, Table};
 use crate::sources::derived::{self, preset};
 use crate::sources::mapping::Mapping;
-use crate::sources::preview;
+use crate::sources::preview::{self, Preview};
 use crate::sources::propose::{Proposal, propose};
+use anyhow::{Context as _, bail};
 
 use super::Usage;
 
@@ -79,7 +79,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
                 None => {
                     let proposal = propose(&client, &table, kind).await?;
                     if !proposal.questions.is_empty() {
-                        return Err(ask(&table, &proposal)?);
+                        return Err(ask(&table, &proposal, args.dry_run)?);
                     }
                     proposal.toml
                 }
@@ -89,13 +89,17 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
-    let has_no_store = show_newest(&mut client, &table, &mapping, 1).await?;
+    let newest = show_newest(&mut client, &table, &mapping, 1).await?;
+    if !newest.problems.is_empty() {
+        return Err(unfit(&table, newest.problems));
+    }
     if args.dry_run {
-        super::say!("{mapping_toml}\n{}", attach::attach_sql(&mut client, &mapping).await?);
+        let sql = attach::attach_sql(&mut client, &mapping).await.map_err(wrong_mapping)?;
+        super::say!("{mapping_toml}\n{sql}");
         return Ok(());
     }
     // A person who wrote the mapping may want it so.
-    if has_no_store && args.map.is_none() {
+    if newest.has_no_store && args.map.is_none() {
         let file = keep_proposal(&table, &mapping_toml)?;
         let file = file.display();
         return Err(Usage(format!(
@@ -143,17 +147,30 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     }
 }
 
-/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions.
-fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
-    let file = keep_proposal(table, &proposal.toml)?;
+/// The error for a mapping whose expressions fail for the newest rows.
+pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
+    let table = table.quoted.clone();
+    wrong_mapping(attach::Error::Unfit { table, problems })
+}
+
+/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions. A dry run prints
+/// the mapping instead.
+fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyhow::Error> {
+    let answer = if is_dry {
+        super::say!("{}", proposal.toml);
+        "Answer it in a file with the mapping above, then: vestnik attach --map FILE".to_owned()
+    } else {
+        let file = keep_proposal(table, &proposal.toml)?;
+        let file = file.display();
+        format!("Answer it in {file}, then: vestnik attach --map {file}")
+    };
     let questions: Vec<String> = proposal
         .questions
         .iter()
         .map(|question| format!("  {question}"))
         .collect();
-    let file = file.display();
     Ok(Usage(format!(
-        "{} was not attached: only you can know this:\n{}\nAnswer it in {file}, then: vestnik attach --map {file}",
+        "{} was not attached: only you can know this:\n{}\n{answer}",
         table.quoted,
         questions.join("\n")
     ))
@@ -179,37 +196,66 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Prints the table's newest rows as a partner, the reader of the event stream, would see them. Returns whether an order among
-/// them that a partner should see has no store.
+/// Number of newest rows among which the rows to show are looked for.
+const LOOKED_AT: i64 = 20;
+
+/// What the newest rows of a table say about a mapping.
+#[derive(Debug, Default)]
+pub struct Newest {
+    /// Whether an order that is shown should be seen by a partner, and has no store.
+    pub has_no_store: bool,
+    /// One line for each expression that fails for one of the rows.
+    pub problems: Vec<String>,
+}
+
+/// Prints at most `most` of the table's newest rows as a partner, the reader of the event stream, would see them. Rows that nobody
+/// sees, such as carts, come last.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
     mapping: &Mapping,
-    rows: i64,
-) -> anyhow::Result<bool> {
+    most: usize,
+) -> anyhow::Result<Newest> {
     let known = crate::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
-    let newest = match &mapping.derived {
-        Some(derived) => derived::newest(client, table, mapping, derived, &currencies, rows).await,
-        None => preview::newest(client, &attach::unattached(table, mapping), table, &currencies, rows).await,
-    };
-    let mut has_no_store = false;
-    match newest {
-        Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
-        Ok(rows) => {
-            super::say!("the newest of {}, as a partner would see it:", table.quoted);
-            rows.iter()
-                .flat_map(preview::lines)
-                .for_each(|line| super::say!("  {line}"));
-            has_no_store = rows
-                .iter()
-                .any(|row| row.store.is_none() && row.subject.visibility == Visibility::Visible);
+    let found = match &mapping.derived {
+        Some(derived) => derived::newest(client, table, mapping, derived, &currencies, LOOKED_AT).await,
+        None => {
+            let source = attach::unattached(table, mapping);
+            let rows = preview::newest(client, &source, table, &currencies, LOOKED_AT).await;
+            rows.map(|orders| {
+                Some(derived::Newest {
+                    orders,
+                    problems: Vec::new(),
+                })
+            })
         }
+    };
+    let derived::Newest { mut orders, problems } = match found {
+        Ok(Some(found)) => found,
         // An error in the mapping is reported later, when the table is attached.
-        Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
+        Ok(None) => return Ok(Newest::default()),
+        Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {
+            return Ok(Newest::default());
+        }
         Err(error) => bail!(error),
+    };
+    let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
+    orders.sort_by_key(|row| !is_seen(row));
+    orders.truncate(most);
+    if orders.is_empty() && problems.is_empty() {
+        super::say!("{} has no rows yet", table.quoted);
+    } else if !orders.is_empty() {
+        super::say!("the newest of {}, as a partner would see it:", table.quoted);
+        orders
+            .iter()
+            .flat_map(preview::lines)
+            .for_each(|line| super::say!("  {line}"));
     }
-    Ok(has_no_store)
+    Ok(Newest {
+        has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),
+        problems,
+    })
 }
 
 /// Checks that the mapping's `answer.url`, the shop's own API, may be called. Warns if no secret signs the answers yet.

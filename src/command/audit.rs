@@ -1,12 +1,12 @@
 //! `vestnik audit`: reports how a store's events reached people, or what the holder of a token did.
 
-use serde_json::Value;
 use crate::domain::event::StoreId;
 use crate::infra::config::Config;
 use crate::infra::db::{self, Client};
 use crate::receipts::audit::{self, Moment, Span};
 use crate::receipts::token_audit::{self, Act};
 use crate::token::TokenId;
+use serde_json::Value;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

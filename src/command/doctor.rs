@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
 use crate::doctor::{self, Verdict};
 use crate::infra::config::Config;
+use anyhow::bail;
 
 use super::duration;
 

@@ -2,9 +2,6 @@
 
 use std::io::IsTerminal as _;
 
-use anyhow::Context as _;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::embedded::Embedded;
 use crate::engine::Engine;
 use crate::infra::backoff::Backoff;
@@ -13,6 +10,9 @@ use crate::infra::db;
 use crate::migrate;
 use crate::text::catalog;
 use crate::token::Token;
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::welcome::{self, Screen};
 

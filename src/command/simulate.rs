@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use crate::infra::config::Config;
+use crate::infra::db::{self, Client};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
-use crate::infra::config::Config;
-use crate::infra::db::{self, Client};
 
 use super::duration;
 

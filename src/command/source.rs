@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context as _;
-use tokio_postgres::Client;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::sources::attach::{self, Attached, Kept, Options};
@@ -12,12 +10,14 @@ use crate::sources::catalog::{NoTable, Table};
 use crate::sources::mapping::Mapping;
 use crate::sources::validate::validate;
 use crate::sources::{catalog, derived, health};
+use anyhow::Context as _;
+use tokio_postgres::Client;
 
 use super::Usage;
-use super::attach::{check_answer_url, refusal, show_newest, wrong_mapping};
+use super::attach::{check_answer_url, refusal, show_newest, unfit, wrong_mapping};
 
 /// Number of the table's newest rows that `vestnik source check` prints.
-const SHOWN_ROWS: i64 = 5;
+const SHOWN_ROWS: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -97,10 +97,10 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     };
     findings.problems.extend(check_answer_url(config, &mapping).err());
     findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
-    show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
+    let newest = show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
+    findings.problems.extend(newest.problems);
     if !findings.problems.is_empty() {
-        let (table, problems) = (table.quoted, findings.problems);
-        return Err(wrong_mapping(attach::Error::Unfit { table, problems }));
+        return Err(unfit(&table, findings.problems));
     }
     Ok(())
 }
@@ -151,7 +151,10 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
         );
         return Err(Usage(says).into());
     }
-    show_newest(client, &table, &mapping, 1).await?;
+    let newest = show_newest(client, &table, &mapping, 1).await?;
+    if !newest.problems.is_empty() {
+        return Err(unfit(&table, newest.problems));
+    }
     let options = Options {
         trust_owner: kept.owner_trusted,
         renamed: is_renamed.then_some(kept.id),

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use time::Time;
 use crate::domain::event::StoreId;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::standard_webhook::{address, signature};
 use crate::store::hours::{self, Rule};
 use crate::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
+use time::Time;
 
 use super::{Usage, duration, webhook};
 

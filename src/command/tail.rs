@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::Write as _;
 use std::time::Duration;
 
+use crate::infra::backoff::Backoff;
 use anyhow::{Context as _, bail};
 use futures::{SinkExt as _, StreamExt as _};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,7 +15,6 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use crate::infra::backoff::Backoff;
 
 use super::Usage;
 

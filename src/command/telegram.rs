@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use tokio::time::Instant;
 use crate::delivery::chat_links::{self, Listed, Mode, Tried};
 use crate::delivery::shared_bot;
 use crate::domain::event::StoreId;
@@ -12,6 +10,8 @@ use crate::infra::db;
 use crate::store;
 use crate::telegram::Client;
 use crate::text::{catalog, html};
+use anyhow::{Context as _, bail};
+use tokio::time::Instant;
 
 /// How long `vestnik telegram test` waits for its messages to arrive.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::builder::PossibleValuesParser;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
+use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
 
 use super::{Usage, duration};
 

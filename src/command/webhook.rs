@@ -1,12 +1,12 @@
 //! `vestnik webhook`: tests a store's webhook, and replaces its secret.
 
-use anyhow::bail;
 use crate::delivery::webhook;
 use crate::domain::event::StoreId;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::standard_webhook::signature;
 use crate::store::secret;
+use anyhow::bail;
 
 use super::Usage;
 

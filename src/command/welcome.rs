@@ -8,9 +8,9 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use crate::infra::db::Client;
 use crate::token::{self, New, Scope, Stores, Token, Which};
+use anyhow::Context as _;
 
 /// The id of the store in the screen's example.
 const STORE: &str = "7";

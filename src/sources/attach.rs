@@ -309,10 +309,14 @@ pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String
     const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1 order by detached_at desc nulls first limit 1), \
          (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
     let table = Table::find(client, &mapping.table).await?;
+    let (Findings { problems, .. }, checked) = check(client, &table, mapping).await?;
+    if !problems.is_empty() {
+        let table = table.quoted;
+        return Err(Error::Unfit { table, problems });
+    }
     let id = SourceId(client.query_one(NEXT, &[&table.quoted]).await?.try_get(0)?);
-    if let Some(derived) = &mapping.derived {
-        let (_, checked) = check(client, &table, mapping).await?;
-        return Ok(checked.map_or_else(String::new, |checked| derived::install_sql(id, derived, &checked)));
+    if let (Some(derived), Some(checked)) = (&mapping.derived, &checked) {
+        return Ok(derived::install_sql(id, derived, checked));
     }
     Ok(format!(
         "{}\n{}",

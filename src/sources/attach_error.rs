@@ -14,7 +14,7 @@ pub enum Error {
     /// The mapping does not fit its table.
     #[error("the mapping does not fit {table}:\n{}", .problems.join("\n"))]
     Unfit {
-        /// The table with its schema, as SQL writes it.
+        /// The table with its schema, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The errors of the mapping, one line each.
         problems: Vec<String>,
@@ -25,7 +25,7 @@ pub enum Error {
          that may create the role vestnik_recorder, or with --trust-owner"
     )]
     ForeignOwner {
-        /// The table with its schema, as SQL writes it.
+        /// The table with its schema, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The role that owns the table.
         owner: String,

@@ -83,7 +83,7 @@ pub enum NoTable {
     Partition {
         /// The partition's name, quoted for SQL.
         name: String,
-        /// The name of the partitioned table, as SQL writes it.
+        /// The name of the partitioned table, quoted and with its schema, as in `public."order"`.
         root: String,
     },
 }

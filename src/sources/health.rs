@@ -25,7 +25,7 @@ const NAMED_WORDS: usize = 10;
 pub struct Health {
     /// The source's name.
     pub name: String,
-    /// The source's table, as SQL writes it.
+    /// The source's table, quoted and with its schema, as in `public."order"`.
     pub table: String,
     /// Whether the source has orders or bookings; `None`: its mapping could not be read.
     pub kind: Option<SubjectKind>,
@@ -140,6 +140,7 @@ async fn check_one(
     if let Some(derived) = &mapping.derived {
         let troubles = super::derived::troubles(client, kept.id, &kept.name, &kept.table, derived).await?;
         health.troubles.extend(troubles);
+        words(&mapping, &kept, newest, &mut health);
         return Ok(health);
     }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
@@ -160,7 +161,10 @@ async fn check_one(
         }
     }
     answer_columns(&table, &mapping, &kept, &mut health);
-    words(&table, &mapping, &kept, newest, &mut health);
+    // The missing status column is reported above.
+    if table.column(&mapping.status.column.name).is_some() {
+        words(&mapping, &kept, newest, &mut health);
+    }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
     health.troubles.extend(access.missing);
@@ -183,12 +187,8 @@ fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut He
 }
 
 /// Reports the status words of the newest journal rows that the mapping does not contain.
-fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
+fn words(mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
     let column = &mapping.status.column;
-    // The missing status column is reported elsewhere.
-    if table.column(&column.name).is_none() {
-        return;
-    }
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
     for Newest { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
@@ -209,7 +209,7 @@ fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[Newest], healt
     if !unknown.is_empty() {
         health.troubles.push(format!(
             "{} has the status {}, which means nothing in its mapping, so such orders ring: `vestnik source edit {}`",
-            table.quoted,
+            kept.table,
             unknown.join(", "),
             kept.name
         ));

@@ -136,7 +136,7 @@ pub enum ItemsRef {
     Column(Column),
     /// A separate table with one row for each item.
     Table {
-        /// The items table with its schema, as SQL writes it.
+        /// The items table with its schema, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The column of the items table that holds the order's key.
         order_key: String,
@@ -181,7 +181,7 @@ impl Items {
 /// A parsed mapping: it says what the columns of one table mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// The shop's table with its schema, as SQL writes it.
+    /// The shop's table with its schema, quoted and with its schema, as in `public."order"`.
     pub table: String,
     /// Whether the rows are orders or bookings.
     pub kind: SubjectKind,

@@ -20,7 +20,7 @@ const LOCK_MS: u32 = 500;
 /// Rows of one source that were written without the triggers since the last comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissedRows {
-    /// The source's table, as SQL writes it.
+    /// The source's table, quoted and with its schema, as in `public."order"`.
     pub table: String,
     /// The number of rows without an event, among the newest rows that are compared.
     pub rows: i64,

@@ -1,6 +1,8 @@
 //! Translates a row of the journal into the canonical order or booking. Any JSON gives a result, and the result lists
 //! the fields that could not be read.
 
+mod details;
+
 use std::borrow::Cow;
 
 use super::Source;
@@ -46,7 +48,10 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
         Found::Nothing | Found::Failed => Row::read("{}"),
     };
     let mapping = &source.mapping;
-    let currency = currency(&mapping.currency, &row).unwrap_or(beside.currency);
+    let (currency, unknown_currency) = match currency(&mapping.currency, &row) {
+        Ok(currency) => (currency.unwrap_or(beside.currency), None),
+        Err(code) => (beside.currency, Some(code)),
+    };
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
     let mut unreadable = row.problems(source);
     if beside.lookup == Found::Failed && mapping.needs_lookup() {
@@ -62,6 +67,11 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
     subject.payment.is_paid = fields.paid.as_ref().and_then(|words| paid(words, source, &row));
     let mut money = |column: &Option<MoneyColumn>, field| {
         let column = column.as_ref()?;
+        // An amount in the wrong currency is worse than none.
+        if let Some(code) = &unknown_currency {
+            let text = row.text(&column.column)?;
+            return not_read(field, &format!("{text} {code}"), &mut unreadable);
+        }
         amount(
             &row,
             &column.column,
@@ -91,13 +101,16 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
             }
         };
     }
+    if unknown_currency.is_some() {
+        subject.items.list.iter_mut().for_each(|item| item.price = None);
+    }
     for (label, column) in &mapping.extra {
         if let Some(value) = row.text(column) {
             let label = label.clone();
             subject.extra.push(Extra { label, value });
         }
     }
-    details(&mut subject, source, &looked_up, &mut unreadable);
+    details::add(&mut subject, source, &looked_up, &mut unreadable);
     subject.unreadable = unreadable;
     subject
 }
@@ -243,11 +256,16 @@ fn readable(value: &Json<'_>) -> Option<String> {
     }
 }
 
-fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Option<Currency> {
+/// The currency that the mapping names for this row; `None`: the currency of the store. The error is a text that is no
+/// code of a currency.
+fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, String> {
     match currency {
-        CurrencyRef::Store => None,
-        CurrencyRef::Constant(currency) => Some(*currency),
-        CurrencyRef::Column(column) => Currency::from_code(&row.text(column)?),
+        CurrencyRef::Store => Ok(None),
+        CurrencyRef::Constant(currency) => Ok(Some(*currency)),
+        CurrencyRef::Column(column) => match row.text(column) {
+            None => Ok(None),
+            Some(code) => Currency::from_code(&code).map(Some).ok_or(code),
+        },
     }
 }
 
@@ -347,57 +365,6 @@ fn not_read<T>(field: &'static str, text: &str, unreadable: &mut Vec<Unreadable>
     None
 }
 
-/// Adds the result of the mapping's `[details]` query: fields by their canonical names, and the rest as extra fields.
-fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
-    if source.mapping.details.is_none() {
-        return;
-    }
-    let zone = source
-        .mapping
-        .fields
-        .due_at
-        .as_ref()
-        .map_or("UTC", |due| due.zone.as_str());
-    for (name, raw) in looked_up.columns.iter().flatten() {
-        let mut held = String::new();
-        let value = Json::read_encoded_twice(raw, &mut held);
-        if name == "items" {
-            if !source.has_items_table() && value != Json::Null {
-                subject.items = items::read_canonical(raw, source.unit_of_items(), subject.currency);
-            }
-            continue;
-        }
-        let Some(text) = readable(&value) else { continue };
-        match name.as_str() {
-            "key" => {}
-            "number" => subject.number = text,
-            "customer_name" => subject.customer_name = Some(text),
-            "phone" => subject.phone = Some(text),
-            "address" => subject.address = Some(text),
-            "comment" => subject.comment = Some(text),
-            "reason" => subject.reason = Some(text),
-            "payment_method" => subject.payment.method = Some(text),
-            "paid" => subject.payment.is_paid = yes_or_no(&text),
-            "order_type" => subject.order_type = Some(canonical_order_type(text)),
-            "persons" | "guests" => subject.persons = Some(items::quantity(&text)),
-            "minutes" => subject.promised_minutes = text.parse().ok(),
-            "total" => {
-                let unit = source.unit_of_details(&text);
-                subject.total =
-                    minor_units(&text, unit, subject.currency).or_else(|| not_read("total", &text, unreadable));
-            }
-            "due_at" | "starts_at" => {
-                let field = name_of_due_at(subject.kind);
-                subject.due_at = zone::moment(&text, zone).or_else(|| not_read(field, &text, unreadable));
-            }
-            _ => subject.extra.push(Extra {
-                label: name.clone(),
-                value: text,
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,6 +439,31 @@ mod tests {
             Some(12)
         );
         assert_eq!(price("", &[], 12.into()), Some(12), "nobody says it");
+    }
+
+    #[test]
+    fn an_amount_in_a_currency_that_nobody_knows_is_marked_and_not_shown_in_another() {
+        let more =
+            "[fields]\ncurrency = 'money'\ntotal = { column = 'total', unit = 'major' }\n[items]\ncolumn = 'items'\n";
+        let toml = format!("{BARE}{more}");
+        let read = |code: &str| {
+            let row = serde_json::json!({"money": code, "total": "7.00", "items": [{"name": "Soup", "price": 700}]});
+            let beside = Beside {
+                currency: Currency::DEFAULT,
+                lookup: Found::Nothing,
+            };
+            source(&toml, &[]).translate("1", &row.to_string(), beside)
+        };
+        let known = read("eur");
+        assert_eq!((known.total, known.currency.as_str()), (Some(700), "EUR"));
+        let unknown = read("kroner");
+        assert_eq!((unknown.total, unknown.items.list[0].price), (None, None));
+        let marks: Vec<_> = unknown
+            .unreadable
+            .iter()
+            .map(|mark| (mark.field, mark.text.as_str()))
+            .collect();
+        assert_eq!(marks, [("total", "7.00 kroner")]);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The test environment of the bench: its own schema, three tables, and a token. The bench removes all of it at the
 //! end.
 
-use anyhow::bail;
-use secrecy::SecretString;
-use tokio::time::Instant;
-use tokio_postgres::Client;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::sources::attach::{self, Options};
 use crate::token::{self, New, Scope, Stores};
+use anyhow::bail;
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tokio_postgres::Client;
 
 /// Number of the bench's stores. Their ids are ones that no real store has.
 pub const STORES: usize = 16;

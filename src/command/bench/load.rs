@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::infra::db;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
@@ -11,7 +12,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use crate::infra::db;
 
 use super::WARM_UP;
 use super::ground::{Ground, Table, stores};

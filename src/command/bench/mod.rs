@@ -6,9 +6,9 @@ mod load;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use crate::engine::Engine;
 use crate::infra::config::Config;
+use anyhow::Context as _;
 
 use super::duration;
 use ground::{Ground, Table};

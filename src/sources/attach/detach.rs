@@ -18,7 +18,7 @@ pub struct Kept {
     pub id: SourceId,
     /// The source's name.
     pub name: String,
-    /// The source's table with its schema, as SQL writes it.
+    /// The source's table with its schema, quoted and with its schema, as in `public."order"`.
     pub table: String,
     /// The source's mapping as TOML.
     pub mapping_toml: String,

@@ -266,7 +266,9 @@ async fn project_one(
     }
     let mut savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, &keys).await?;
-    match derive_parts(&mut savepoint, source, derived, key).await? {
+    let parts = derive_parts(&mut savepoint, source, derived, key).await?;
+    done.failure = parts.failures.into_iter().next().or_else(|| done.failure.take());
+    match parts.said {
         Some(said) => done.events += tell(&savepoint, source, derived, known, said, telling).await?,
         None => drop(
             savepoint

@@ -13,6 +13,19 @@ use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};
 use crate::infra::db;
 
+/// The beginning of a problem of the joins.
+const FROM: &str = "derived.from:";
+/// The beginnings of the types that say whether an order is paid: yes or no, a number, or the time of the payment.
+const PAID_TYPES: [&str; 7] = [
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "timestamp",
+    "date",
+];
+
 /// The result of validating a derived mapping: the findings, and what its installation needs.
 #[derive(Debug)]
 pub struct Checked {
@@ -22,12 +35,12 @@ pub struct Checked {
     pub columns: Vec<RecordedColumn>,
     /// The tables that get triggers for the source; the shop's table of orders comes first.
     pub(super) watched: Vec<Watched>,
-    /// Every table that the expressions read, as SQL writes it.
+    /// Every table that the expressions read, quoted and with its schema, as in `public."order"`.
     pub(super) reads: Vec<String>,
 }
 
 impl Checked {
-    /// The names of the tables that get triggers, as SQL writes them.
+    /// The names of the tables that get triggers, quoted and with their schemas.
     pub fn watched_tables(&self) -> impl Iterator<Item = String> {
         self.watched.iter().flat_map(Watched::tables).cloned()
     }
@@ -51,6 +64,10 @@ pub async fn check(
     let mut reads = BTreeMap::new();
     if findings.problems.is_empty() {
         values(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
+        paid(&columns, &mut findings);
+    }
+    // An error of the joins would be every expression's.
+    if !findings.problems.iter().any(|problem| problem.starts_with(FROM)) {
         items(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
     }
     let watched = watched(transaction, table, derived, &reads, &mut findings).await?;
@@ -136,11 +153,7 @@ async fn values(
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
     let from = super::from_clause(&table.quoted, derived);
-    let named = [
-        ("store".to_owned(), derived.store.clone()),
-        ("status".to_owned(), derived.status.clone()),
-    ];
-    let mut all: Vec<(String, String)> = named.into_iter().chain(function::values(derived)).collect();
+    let mut all = function::all_values(derived);
     all.retain(|(name, _)| name != "items");
     let select = |values: &[(String, String)]| {
         let values: Vec<String> = values
@@ -161,7 +174,7 @@ async fn values(
         // The error does not say which expression is wrong, so each is tried alone.
         Err(whole) => {
             if let Err(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
-                findings.problems.push(format!("derived.from: {}", db::reason(&error)));
+                findings.problems.push(format!("{FROM} {}", db::reason(&error)));
                 return Ok(());
             }
             let before = findings.problems.len();
@@ -174,7 +187,7 @@ async fn values(
                     let name = label.map_or_else(|| value.0.clone(), |(label, _)| format!("extra.{label}"));
                     findings
                         .problems
-                        .push(format!("derived.{name}: {}", db::reason(&error)));
+                        .push(format!("derived.{name}: {}", without_wrapper(&db::reason(&error))));
                 }
             }
             if findings.problems.len() == before {
@@ -183,6 +196,27 @@ async fn values(
         }
     }
     Ok(())
+}
+
+/// Corrects an error of syntax that names the word behind the expression, which is ours.
+fn without_wrapper(reason: &str) -> String {
+    reason.replace(
+        "syntax error at or near \"as\"",
+        "syntax error at its end: a parenthesis, a quote or an END is missing or too many",
+    )
+}
+
+/// Reports a `paid` that is a word: its meaning is unknown.
+fn paid(columns: &[RecordedColumn], findings: &mut Findings) {
+    let Some(column) = columns.iter().find(|column| column.name == "paid") else {
+        return;
+    };
+    if !PAID_TYPES.iter().any(|kind| column.kind.starts_with(kind)) {
+        findings.problems.push(format!(
+            "derived.paid: is of type {}, and must be true or false, such as `p.state = 'captured'`",
+            column.kind
+        ));
+    }
 }
 
 async fn items(
@@ -250,6 +284,7 @@ async fn watched(
     }];
     for (at, watch) in derived.watch.iter().enumerate() {
         let number = at + 1;
+        let place = place(&watch.table);
         // A name without a schema means the schema of the table of orders.
         let name = match watch.table.contains('.') {
             true => watch.table.clone(),
@@ -258,15 +293,19 @@ async fn watched(
         let found = match Table::find(transaction, &name).await {
             Ok(found) => found,
             Err(catalog::Error::NoTable(no)) => {
-                findings.problems.push(format!("derived.watch[{at}].table: {no}"));
+                findings.problems.push(format!("{place}: {no}"));
                 continue;
             }
             Err(error) => return Err(error),
         };
         if found.column(&watch.column).is_none() {
-            findings.problems.push(format!(
-                "derived.watch[{at}].column: {} has no column {}",
-                found.quoted, watch.column
+            findings
+                .problems
+                .push(format!("{place}: {} has no column {}", found.quoted, watch.column));
+        }
+        if watch.keys.is_none() && watch.column == "id" && found.oid != table.oid {
+            findings.warnings.push(format!(
+                "{place}: without `keys`, its column id must hold the order's key itself; otherwise a query in `keys` finds the keys"
             ));
         }
         watched.push(Watched {
@@ -279,6 +318,11 @@ async fn watched(
     Ok(watched)
 }
 
+/// The place of a watched table in the mapping, for an error.
+fn place(table: &str) -> String {
+    format!("derived.watch of {table}")
+}
+
 /// Reports each key query of a watched table, and each statement of an answer, that Postgres cannot parse.
 async fn statements(
     transaction: &mut Transaction<'_>,
@@ -287,13 +331,9 @@ async fn statements(
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
     let mut all: Vec<(String, &str, &[Type])> = Vec::new();
-    for (at, watch) in derived.watch.iter().enumerate() {
-        all.extend(
-            watch
-                .keys
-                .as_deref()
-                .map(|sql| (format!("derived.watch[{at}].keys"), sql, &[Type::TEXT_ARRAY][..])),
-        );
+    for watch in &derived.watch {
+        let keys = watch.keys.as_deref();
+        all.extend(keys.map(|sql| (format!("{}: keys", place(&watch.table)), sql, &[Type::TEXT_ARRAY][..])));
     }
     for (status, statements) in &derived.answers {
         all.extend(statements.iter().map(|sql| {
@@ -306,11 +346,21 @@ async fn statements(
     }
     for (name, sql, types) in all {
         let savepoint = transaction.transaction().await?;
-        savepoint
-            .batch_execute(&format!("set local search_path = {}", ident(&table.schema)))
-            .await?;
-        if let Err(error) = savepoint.prepare_typed(sql, types).await {
-            findings.problems.push(format!("{name}: {}", db::reason(&error)));
+        // Queries for keys run in the source's function, and statements of answers with the role's own search path behind.
+        if types.len() == 1 {
+            let path = format!("set local search_path = {}, pg_temp", ident(&table.schema));
+            savepoint.batch_execute(&path).await?;
+        } else {
+            savepoint.query(super::answer::NAMES, &[&table.quoted]).await?;
+        }
+        match savepoint.prepare_typed(sql, types).await {
+            Err(error) => findings.problems.push(format!("{name}: {}", db::reason(&error))),
+            Ok(statement) if statement.params().len() > types.len() => findings.problems.push(format!(
+                "{name}: has the parameter ${}, and gets {}",
+                statement.params().len(),
+                if types.len() == 1 { "only $1" } else { "$1 to $5" }
+            )),
+            Ok(_) => {}
         }
         savepoint.rollback().await?;
     }

@@ -41,6 +41,24 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
+/// The name and the SQL of every value: the store, the status, and the others.
+pub(super) fn all_values(derived: &Derived) -> Vec<(String, String)> {
+    let named = [
+        ("store".to_owned(), derived.store.clone()),
+        ("status".to_owned(), derived.status.clone()),
+    ];
+    named.into_iter().chain(values(derived)).collect()
+}
+
+/// The line that reports that the expression of a value fails for an order.
+pub(super) fn failure(derived: &Derived, name: &str, key: &str, reason: &str) -> String {
+    let label = name
+        .strip_prefix("extra_")
+        .and_then(|number| derived.extra.get(number.parse::<usize>().ok()?));
+    let name = label.map_or_else(|| name.to_owned(), |(label, _)| format!("extra.{label}"));
+    format!("derived.{name}: {reason}, for the order with key {key}")
+}
+
 /// SQL for the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all values as a
 /// JSON object. Text is readable in any encoding of the database.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
@@ -64,11 +82,7 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
     let condition = format!("o.{} = any (vst_keys::{kind}[])", ident(&derived.key));
     let whole = select(&table.quoted, derived, &condition);
     let mut branches = String::new();
-    let named = [
-        ("store".to_owned(), derived.store.clone()),
-        ("status".to_owned(), derived.status.clone()),
-    ];
-    for (value, sql) in named.into_iter().chain(values(derived)) {
+    for (value, sql) in all_values(derived) {
         for (suffix, from) in [
             ("", from_clause(&table.quoted, derived)),
             (BARE, format!("{} o", table.quoted)),

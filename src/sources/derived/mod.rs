@@ -29,13 +29,13 @@ pub(super) use answer::{answer, taken};
 pub use check::{Checked, check};
 pub(super) use install::{drop_sql, install, install_sql};
 pub(super) use missed::{not_projected, project_again};
-pub use preview::newest;
+pub use preview::{Newest, newest};
 pub(super) use state::troubles;
 
 /// The columns that the mapping's query for items may return.
 pub(super) const ITEM_COLUMNS: [&str; 5] = ["name", "quantity", "price", "options", "note"];
 
-/// The name of the engine's own table of a derived source, as SQL writes it.
+/// The name of the engine's own table of a derived source, quoted and with its schema, as in `public."order"`.
 pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }

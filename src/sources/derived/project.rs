@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::infra::db::Transaction;
+use crate::infra::db::{self, Transaction};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -96,27 +96,43 @@ pub(super) async fn derive(
     Ok(said)
 }
 
-/// Computes one order value by value, so that an expression that fails affects no other value. `None`: the store cannot
-/// be read.
+/// An order that was computed value by value.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    /// The order, once for each of its stores; `None`: the store cannot be read.
+    pub said: Option<Vec<Said>>,
+    /// One line for each expression that failed.
+    pub failures: Vec<String>,
+}
+
+/// Computes one order value by value, so that an expression that fails affects no other value.
 pub(super) async fn derive_parts(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     key: &str,
-) -> Result<Option<Vec<Said>>, tokio_postgres::Error> {
-    let Some(stores) = part(transaction, source, key, "store").await? else {
-        return Ok(None);
+) -> Result<Parts, tokio_postgres::Error> {
+    let mut failures = Vec::new();
+    let mut read = HashMap::new();
+    for (name, _) in function::all_values(derived) {
+        match part(transaction, source, key, &name).await? {
+            Part::Read(rows) => drop(read.insert(name, rows)),
+            Part::Failed(reason) => failures.push(function::failure(derived, &name, key, &reason)),
+        }
+    }
+    let Some(stores) = read.remove("store") else {
+        return Ok(Parts { said: None, failures });
     };
+    let status = read.remove("status");
     let mut data = serde_json::Map::new();
     for (name, _) in function::values(derived) {
-        let value = match part(transaction, source, key, &name).await? {
+        let value = match read.remove(&name) {
             Some(rows) => rows.into_iter().next().unwrap_or_default(),
             None if name == "items" => json!([{"name": UNREADABLE}]),
             None => UNREADABLE.into(),
         };
         data.insert(name, value);
     }
-    let status = part(transaction, source, key, "status").await?;
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Null => None,
@@ -131,18 +147,27 @@ pub(super) async fn derive_parts(
     let said = stores
         .iter()
         .map(|store| Said::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
-    Ok(Some(said.collect()))
+    let said = Some(said.collect());
+    Ok(Parts { said, failures })
 }
 
-/// Computes one value of an order, for each row that the joins give. If that fails, it is computed without the joins.
-/// `None`: both attempts failed.
+/// One value of an order.
+enum Part {
+    /// The value for each row that the joins give.
+    Read(Vec<Value>),
+    /// The reason why it cannot be computed.
+    Failed(String),
+}
+
+/// Computes one value of an order. If that fails, it is computed without the joins.
 async fn part(
     transaction: &mut Transaction<'_>,
     source: &Source,
     key: &str,
     name: &str,
-) -> Result<Option<Vec<Value>>, tokio_postgres::Error> {
+) -> Result<Part, tokio_postgres::Error> {
     let sql = format!("select {}(array[$1], $2)", function::name(source.id));
+    let mut reason = None;
     for suffix in ["", function::BARE] {
         let savepoint = transaction.savepoint().await?;
         let field = format!("{name}{suffix}");
@@ -156,13 +181,16 @@ async fn part(
                     let mut object: Value = serde_json::from_str(&object).unwrap_or_default();
                     values.push(object[name].take());
                 }
-                return Ok(Some(values));
+                return Ok(Part::Read(values));
             }
-            Err(error) if error.as_db_error().is_some() => savepoint.rollback().await?,
+            Err(error) if error.as_db_error().is_some() => {
+                savepoint.rollback().await?;
+                reason.get_or_insert(db::reason(&error));
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    Ok(Part::Failed(reason.unwrap_or_default()))
 }
 
 /// The last published results of some orders, locked until the transaction ends.
@@ -197,6 +225,13 @@ impl Known {
             before.insert((row.try_get(0)?, row.try_get(1)?), known);
         }
         Ok(Self { before })
+    }
+
+    /// The status that the shop's own tables give an order of a store; an answer that the engine keeps may hide it.
+    pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
+        self.before
+            .get(&(key.to_owned(), store.to_owned()))
+            .map(|before| before.shop_status.as_str())
     }
 
     /// The status that an order of a store shows; `None`: the order is not published, for example because it is hidden.

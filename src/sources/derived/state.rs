@@ -23,6 +23,11 @@ pub(in crate::sources) async fn troubles(
             "its expressions fail, and orders are shown as far as they can be read: {message}: `vestnik source edit {name}`"
         ));
     }
+    for answer in super::answer::broken(client, table, derived).await? {
+        troubles.push(format!(
+            "an answer cannot be saved: {answer}: `vestnik source edit {name}`"
+        ));
+    }
     let is_there: bool = client
         .query_one(THERE, &[&function::signature(source), &projection(source)])
         .await?

@@ -65,7 +65,7 @@ pub struct Derived {
 /// A table, other than the shop's table of orders, whose rows affect an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
-    /// The table, as SQL writes it.
+    /// The table, quoted and with its schema, as in `public."order"`.
     pub table: String,
     /// The column from which the order's key follows.
     pub column: String,
@@ -75,6 +75,13 @@ pub struct Watch {
 }
 
 impl Derived {
+    /// Whether a person may take an answer back: from the status `from` to the status `to` before it. An answer that statements have
+    /// written into the shop's tables is taken back by statements for `to` only; the engine cannot undo it.
+    pub fn can_take_back(&self, from: Status, to: Status) -> bool {
+        let has_statements = |status: Status| self.answers.iter().any(|(known, _)| *known == status);
+        has_statements(to) || !has_statements(from)
+    }
+
     /// The mapping of the engine's own table, in which the projector keeps the orders of this source. `table` is the
     /// shop's table, and `url` the address of the shop's API.
     pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>, url: Option<String>) -> Mapping {

@@ -57,7 +57,7 @@ impl<'p> Section<'p> {
                 problems: self.problems,
             }),
             _ => {
-                self.problem(key, "is a table");
+                self.problem(key, "must be a table");
                 None
             }
         }
@@ -68,7 +68,7 @@ impl<'p> Section<'p> {
         match value {
             Value::String(text) if !text.trim().is_empty() => Some(text),
             _ => {
-                self.problem(key, "is a text that is not empty");
+                self.problem(key, "must be a text that is not empty");
                 None
             }
         }
@@ -124,13 +124,13 @@ impl<'p> Section<'p> {
                 match texts {
                     Some(texts) => texts.iter().filter_map(|text| self.parsed(key, text)).collect(),
                     None => {
-                        self.problem(key, "is a column, or a list of columns");
+                        self.problem(key, "must be a column, or a list of columns");
                         Vec::new()
                     }
                 }
             }
             Some(_) => {
-                self.problem(key, "is a column, or a list of columns");
+                self.problem(key, "must be a column, or a list of columns");
                 Vec::new()
             }
         }

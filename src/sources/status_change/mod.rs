@@ -153,6 +153,15 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
                 report_denied(&*client, standing.source, &error).await;
                 Ok(StatusChangeOutcome::Denied(standing.current()).into())
             }
+            Err(QueryError::Postgres(error)) if is_broken_statement(&error) => {
+                tracing::error!(
+                    source = &*standing.source.name,
+                    status = change.to.as_str(),
+                    error = db::reason(&error),
+                    "an answer was not written: the mapping's statement or the shop's function for it fails; correct it with `vestnik source edit`"
+                );
+                Ok(StatusChangeOutcome::Denied(standing.current()).into())
+            }
             Err(QueryError::Postgres(error)) if is_refusal(&error) => {
                 tracing::info!(
                     error = db::reason(&error),
@@ -192,6 +201,13 @@ fn is_raised(error: &tokio_postgres::Error) -> bool {
 /// Whether Postgres refused because our role lacks a grant, or because of a row level security policy.
 fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !is_raised(error)
+}
+
+/// Whether the statement itself is wrong: it names a column, table or function that does not exist, or a parameter too many. No
+/// later try can succeed.
+fn is_broken_statement(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map(SqlState::code);
+    !is_raised(error) && code.is_some_and(|code| code == "08P01" || code.starts_with("42"))
 }
 
 /// Whether the row's new value was rejected by Postgres, or by a trigger or constraint of the shop.
@@ -323,6 +339,10 @@ async fn may_return(
     let can_return = |now: Status| now.can_return_to(change.to, change.kind, standing.subject.words);
     let now = standing.subject.status;
     if now != Status::Cancelled && !can_return(now) {
+        return Ok(false);
+    }
+    let derived = standing.source.mapping.derived.as_ref();
+    if derived.is_some_and(|derived| !derived.can_take_back(now, change.to)) {
         return Ok(false);
     }
     let events = journal::newest_of(transaction, change.store, &[change.key], SCANNED_EVENTS).await?;

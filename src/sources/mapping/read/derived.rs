@@ -14,6 +14,13 @@ const WAIT_FOR_ITEMS_MS: i64 = 3000;
 /// The longest wait for items that a mapping may set, milliseconds.
 const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
 
+/// Keys of a mapping without `[derived]` that are expressions in `[derived]`.
+const DIRECT_KEYS: [&str; 4] = ["store", "number", "status", "currency"];
+/// Sections of a mapping without `[derived]`.
+const DIRECT_SECTIONS: [&str; 4] = ["fields", "items", "details", "extra"];
+/// Keys of `[answer]` that are not for a mapping with `[derived]`.
+const DIRECT_ANSWERS: [&str; 6] = ["updated_at", "accepted_at", "reason", "minutes", "function", "zone"];
+
 /// Parses a mapping that has a section `[derived]`. `None`: a required key is missing, and the problem is recorded.
 pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let table = top.required("table", "the table with its schema, such as 'public.orders'");
@@ -21,6 +28,22 @@ pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let name = top.text("name");
     let key = top.required("key", "the column of the row's key");
     let (answers, url) = answers(top);
+    for key in DIRECT_KEYS {
+        if top.take(key).is_some() {
+            top.problem(
+                key,
+                format!("is not for a mapping with [derived]: write `{key}` there, as an SQL expression"),
+            );
+        }
+    }
+    for key in DIRECT_SECTIONS {
+        if top.take(key).is_some() {
+            top.problem(
+                key,
+                "is not for a mapping with [derived]: write its values there, as SQL expressions",
+            );
+        }
+    }
     let mut section = top.below("derived")?;
     let from = section.text("from").unwrap_or_default();
     let zone = section.zone(USUAL_ZONE);
@@ -63,7 +86,7 @@ fn wait(section: &mut Section<'_>) -> Duration {
         Some(_) => {
             section.problem(
                 "wait_for_items_ms",
-                format!("is a number of milliseconds up to {MAX_WAIT_FOR_ITEMS_MS}"),
+                format!("must be a number of milliseconds up to {MAX_WAIT_FOR_ITEMS_MS}"),
             );
             WAIT_FOR_ITEMS_MS
         }
@@ -77,7 +100,7 @@ fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
         None => return Vec::new(),
         Some(Value::Table(table)) => table,
         Some(_) => {
-            section.problem("extra", "is a table of labels, each with an expression");
+            section.problem("extra", "must be a table of labels, each with an expression");
             return Vec::new();
         }
     };
@@ -85,7 +108,7 @@ fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
     for (label, sql) in table {
         match sql {
             Value::String(sql) if !sql.trim().is_empty() => extra.push((label, sql)),
-            _ => section.problem("extra", format!("`{label}` is an expression in quotes")),
+            _ => section.problem("extra", format!("`{label}` must be an expression in quotes")),
         }
     }
     extra
@@ -96,18 +119,18 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
         None => return Vec::new(),
         Some(Value::Array(tables)) => tables,
         Some(_) => {
-            section.problem("watch", "is a list: [[derived.watch]]");
+            section.problem("watch", "must be a list: [[derived.watch]]");
             return Vec::new();
         }
     };
     let mut watched = Vec::new();
     for (number, value) in tables.into_iter().enumerate() {
         let Value::Table(table) = value else {
-            section.problem("watch", "is a list of tables: [[derived.watch]]");
+            section.problem("watch", "must be a list of tables: [[derived.watch]]");
             continue;
         };
         let mut one = Section {
-            path: format!("{}[{number}]", section.place("watch")),
+            path: format!("{}[{}]", section.place("watch"), number + 1),
             table,
             asked: Vec::new(),
             problems: section.problems,
@@ -129,6 +152,14 @@ fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>
         return (Vec::new(), None);
     };
     let url = section.address("url");
+    for key in DIRECT_ANSWERS {
+        if section.take(key).is_some() {
+            section.problem(
+                key,
+                "is not for a mapping with [derived]: write an SQL statement for each status, such as preparing = \"update ...\"",
+            );
+        }
+    }
     let mut answers = Vec::new();
     for status in Status::ALL {
         let statements = match section.take(status.as_str()) {
@@ -141,7 +172,7 @@ fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>
             Some(statements) if statements.iter().all(|one| !one.trim().is_empty()) && !statements.is_empty() => {
                 answers.push((status, statements));
             }
-            _ => section.problem(status.as_str(), "is a statement, or a list of statements"),
+            _ => section.problem(status.as_str(), "must be a statement, or a list of statements"),
         }
     }
     section.finish();
