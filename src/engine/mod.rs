@@ -1,5 +1,6 @@
 //! Composition root: starts and stops every part of a node, for `vestnik serve`, the tests and the benches.
 
+mod canary;
 mod database;
 mod maintenance;
 mod notify_guard;
@@ -20,7 +21,7 @@ use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::metrics;
 use crate::telegram;
-use crate::token::Issuer;
+use crate::token::{self, Issuer};
 use database::Node;
 
 /// How long connections may take to close at a shutdown: then they are cut.
@@ -54,6 +55,9 @@ pub enum Error {
     /// The client of the shops' APIs cannot be made.
     #[error("the shops' APIs cannot be asked from here: {0}")]
     ShopApi(#[from] reqwest::Error),
+    /// The canary's token cannot be made.
+    #[error(transparent)]
+    Token(#[from] token::Error),
     /// The bound address is unknown.
     #[error("cannot read the bound address: {0}")]
     Address(#[source] std::io::Error),
@@ -87,6 +91,7 @@ impl Engine {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             stop,
+            loopback: server.loopback(&config.http.hosts).map_err(Error::Address)?,
             issuer: config.jwt.as_ref().map(|jwt| Arc::new(Issuer::new(jwt))),
         };
         if let Some(issuer) = &node.issuer {

@@ -20,7 +20,7 @@ use super::response::PROTOCOL;
 use super::{DatabaseContext, Databases};
 use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
-use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
+use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token, TokenId};
 
 /// Prefix of a token in a subprotocol: browsers can set no header on a WebSocket.
 const BEARER_PROTOCOL: &str = "bearer.";
@@ -109,7 +109,8 @@ pub async fn authorize(
     if !is_counted {
         sites.limits.count_token(site.number, grant.id)?;
     }
-    if !grant.opens(store.as_str()) {
+    // A token for every store does not open a canary's.
+    if !grant.opens(store.as_str()) || store.is_canary() != (grant.id == TokenId::CANARY) {
         return Err(ApiError::OtherStore);
     }
     if grant.scope < scope {

@@ -1,6 +1,7 @@
 //! The HTTP interface. This file has the route table; `auth` authorizes requests, and `server` has the sockets.
 
 mod auth;
+mod canary;
 mod databases;
 mod error;
 mod events;
@@ -18,8 +19,9 @@ mod sessions;
 mod stock;
 mod store;
 
+pub use canary::{Canary, CanaryFailure, CanaryReport};
 pub use databases::Databases;
-pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_certificate};
+pub use server::{Certificate, ConnectionLimits, Error, Loopback, Proxies, Server, Unreached, watch_certificate};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,8 @@ pub struct DatabaseContext {
     pub draining: watch::Receiver<bool>,
     /// Runs the sessions.
     pub sessions: TaskTracker,
+    /// The node's self-test of this database.
+    pub canary: CanaryReport,
     /// Whether a bot is configured.
     pub bot: Bot,
     /// How long after a status change a person may undo it.

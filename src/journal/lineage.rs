@@ -73,9 +73,11 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The event of the newest transaction among these and the one before.
+    /// The event of the newest transaction among these and the one before. Rows of canaries are removed soon, so their
+    /// absence says nothing.
     pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
-        let newest = events.iter().max_by_key(|event| event.xid).map(|event| Self {
+        let lasting = events.iter().filter(|event| !event.is_canary());
+        let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {
             id: event.id,
             xid: event.xid,
             at: event.at,
@@ -84,9 +86,10 @@ impl Witness {
     }
 }
 
-/// The newest event of the journal.
+/// The newest event of the journal, but for those of canaries.
 pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
-    const NEWEST: &str = "select id, xid, at from vestnik.vst_event order by xid desc limit 1";
+    const NEWEST: &str =
+        "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";
     let Some(row) = client.query_opt(NEWEST, &[]).await? else {
         return Ok(None);
     };

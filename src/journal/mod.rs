@@ -1,6 +1,7 @@
 //! All SQL on `vestnik.vst_event`: reads of the feed (`reader`, `transaction_sizes`, `large_transaction`), reads of
 //! reconnecting clients (`page`), reads of the durable sends (`due`), and trimming (`retention`).
 
+pub mod canary;
 mod due;
 mod large_transaction;
 mod lineage;
@@ -46,6 +47,9 @@ pub enum Error {
     /// The tables are missing, or older than the program.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,
+    /// Nothing can be written here.
+    #[error("this Postgres is a standby: give the address of the primary")]
+    Standby,
     /// The transaction ids of the journal belong to another cluster.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,

@@ -67,7 +67,7 @@ pub(super) async fn install(
 }
 
 /// Whether the function has this body and, if the recorder role exists, the recorder's rights.
-async fn has_function(
+pub(super) async fn has_function(
     client: &impl GenericClient,
     function: &str,
     body: &str,

@@ -5,6 +5,7 @@ mod access;
 mod any_row;
 pub mod attach;
 mod attach_error;
+pub mod canary;
 pub mod catalog;
 pub mod changes;
 pub mod derived;
@@ -162,9 +163,10 @@ impl Sources {
         }
     }
 
-    /// The source with this id.
+    /// The source with this id. That of the canaries is not among [`Sources::all`].
     pub fn get(&self, id: SourceId) -> Option<&Arc<Source>> {
-        self.by_id.get(&id)
+        let canary = || (id == SourceId::CANARY).then(|| &*canary::SOURCE);
+        self.by_id.get(&id).or_else(canary)
     }
 
     /// The source with this name.

@@ -84,6 +84,8 @@ pub const OPS_CONNECTIONS: usize = 64;
 pub struct Ops {
     /// Its address; `None`: no such server.
     pub listen: Option<SocketAddr>,
+    /// Interval of the canary, the node's self-test; `None`: it is off.
+    pub canary_interval: Option<Duration>,
 }
 
 /// The files of the certificate.
