@@ -83,6 +83,18 @@ create table vestnik.vst_projection_failure (
     at      timestamptz not null default clock_timestamp()
 );
 
+-- Synthetic orders of the nodes' self-test: each node inserts one at intervals, and waits for it at a session of its own.
+-- The table has the trigger of a source, number 0. A row stays until the node's next one.
+create table vestnik.vst_canary (
+    round     text        not null primary key,
+    store     text        not null,          -- the node's own: vestnik-canary-<node>
+    status    text        not null default 'pending',
+    sent_at   timestamptz not null default clock_timestamp(),
+    until     timestamptz not null,          -- the node sends another one before
+    outcome   text                           -- of the node's newest round that has ended: back, or why it did not come back; null: none has
+);
+create index vst_canary_store on vestnik.vst_canary (store);
+
 -- What the trimming of old events has removed: the highest transaction of which an event is gone. A cursor that does
 -- not cover it could be owed something that is no longer there, and is answered with resync_required.
 create table vestnik.vst_retention (

@@ -2,6 +2,7 @@
 //! `vestnik doctor` may run at the shop's busiest time.
 
 mod bot;
+mod canary;
 mod notifications;
 mod surroundings;
 
@@ -84,6 +85,7 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
         findings.extend(tables(config, &client).await?);
         findings.extend(notifications::examine(config, url, &client).await?);
         findings.extend(surroundings::silent_nodes(&client).await?);
+        findings.push(canary::examine(&client).await?);
         if let Some(telegram) = &config.telegram {
             findings.extend(bot::examine(telegram, &client).await?);
         }

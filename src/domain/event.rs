@@ -11,6 +11,9 @@ use super::Subject;
 use super::status::Status;
 use super::wire_time::WireTime;
 
+/// Prefix of the stores of canaries. It is not `vst_`, with which tokens begin.
+const CANARY_PREFIX: &str = "vestnik-canary-";
+
 /// The id of a store. It is text, even if the shop's tables use numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId(Arc<str>);
@@ -24,6 +27,16 @@ impl StoreId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The store of a node's canary: of each database that the node serves.
+    pub fn of_canary(node: &str) -> Self {
+        Self(format!("{CANARY_PREFIX}{node}").into())
+    }
+
+    /// Whether it is the store of a canary, which no client may open.
+    pub fn is_canary(&self) -> bool {
+        self.0.starts_with(CANARY_PREFIX)
     }
 }
 
@@ -50,6 +63,11 @@ pub struct Xid(pub u64);
 /// The id of a source, which is an attached table of a shop: `vst_source.id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub i32);
+
+impl SourceId {
+    /// The source of the canaries, `vestnik.vst_canary`. The ids of shops' sources begin at 1.
+    pub const CANARY: Self = Self(0);
+}
 
 /// Identifies an order or booking within the database. A key alone is not enough, because several sources may have the
 /// same key.
@@ -295,6 +313,11 @@ impl JournalEvent {
             }
             _ => false,
         }
+    }
+
+    /// Whether a canary wrote the row: it is in no figure, and proves no history.
+    pub fn is_canary(&self) -> bool {
+        self.store.as_ref().is_some_and(StoreId::is_canary)
     }
 
     /// The size of the event's content, bytes.

@@ -7,15 +7,17 @@ use tokio::sync::{Notify as WakeReason, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::canary::CanaryTask;
 use super::notify_guard::NotifyGuard;
 use super::{Error, maintenance};
 use crate::delivery::shared_bot::Heartbeat;
 use crate::delivery::{cleanup, worker::Worker};
+use crate::domain::event::StoreId;
 use crate::fanout::router::Router;
 use crate::fanout::session::Hub;
 use crate::feed::listener::{self, Hearing, ListenerSignals};
 use crate::feed::{Feed, FeedHealth};
-use crate::http::{self, DatabaseContext};
+use crate::http::{self, Canary, CanaryReport, DatabaseContext, Loopback};
 use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Turns, WAITING_PRESSES};
 use crate::receipts::writer;
@@ -25,7 +27,7 @@ use crate::sources::registry::Registry;
 use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
 use crate::telegram::{self, Bot};
-use crate::token::{Issuer, Tokens, Usage};
+use crate::token::{Issuer, Token, Tokens, Usage};
 
 /// The parts of a node that all its databases share.
 pub(super) struct Node {
@@ -37,6 +39,8 @@ pub(super) struct Node {
     pub background: TaskTracker,
     /// Cancelled when background tasks must stop.
     pub stop: CancellationToken,
+    /// How the node reaches its own listener.
+    pub loopback: Loopback,
     /// The trusted issuer of JWTs; `None`: no JWT is accepted.
     pub issuer: Option<Arc<Issuer>>,
 }
@@ -69,7 +73,15 @@ impl Node {
             Arc::clone(&usage),
             self.issuer.clone(),
         );
-        let tokens = Arc::new(tokens);
+        let canary = config.ops.canary_interval.map(|interval| {
+            let store = StoreId::of_canary(&format!("{:016x}", fastrand::u64(..)));
+            Token::generate().map(|token| (interval, store, token))
+        });
+        let canary = canary.transpose()?;
+        let tokens = Arc::new(match &canary {
+            Some((_, store, token)) => tokens.with_canary(token, store),
+            None => tokens,
+        });
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(WakeReason::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let shop_api = Arc::new(ShopApi::new(config.webhook, &config.answers)?);
@@ -180,7 +192,9 @@ impl Node {
             sources,
             lookup,
         });
-        Ok(Arc::new(DatabaseContext {
+        let first = canary.as_ref().map_or(Canary::Off, |_| Canary::Waiting);
+        let (canary_now, canary_seen) = watch::channel(first);
+        let database = Arc::new(DatabaseContext {
             number,
             name,
             hub,
@@ -188,11 +202,27 @@ impl Node {
             hearing: listening,
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
+            canary: CanaryReport {
+                store: canary.as_ref().map(|(_, store, _)| store.clone()),
+                now: canary_seen,
+            },
             bot: match config.telegram {
                 Some(_) => http::Bot::On,
                 None => http::Bot::Off,
             },
             step_back: config.answers.step_back,
-        }))
+        });
+        if let Some((interval, store, token)) = canary {
+            let canary = CanaryTask {
+                database: Arc::clone(&database),
+                loopback: self.loopback.clone(),
+                store,
+                token,
+                interval,
+                now: canary_now,
+            };
+            background.spawn(canary.run(self.stop.clone()));
+        }
+        Ok(database)
     }
 }

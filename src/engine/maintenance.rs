@@ -263,6 +263,8 @@ pub(super) async fn sample_gauges(
             })
             .sum();
         ::metrics::gauge!("vestnik_sources_unhealthy").set(unhealthy as f64);
+        let failed = databases.iter().filter(|database| database.canary.has_failed()).count();
+        ::metrics::gauge!("vestnik_canaries_failed").set(failed as f64);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Starts and stops every part of a node, for `vestnik serve`, the tests and the benches.
 
+mod canary;
 mod database;
 mod maintenance;
 mod notify_guard;
@@ -20,7 +21,7 @@ use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::metrics;
 use crate::telegram;
-use crate::token::Issuer;
+use crate::token::{self, Issuer};
 use database::Node;
 
 /// How long connections may take to close when the node stops. Then they are cut.
@@ -55,6 +56,9 @@ pub enum Error {
     /// The HTTP client for shops' own APIs could not be created.
     #[error("the shops' APIs cannot be asked from here: {0}")]
     ShopApi(#[from] reqwest::Error),
+    /// The canary's token cannot be made.
+    #[error(transparent)]
+    Token(#[from] token::Error),
     /// The operating system does not tell the address that the server listens on.
     #[error("cannot read the bound address: {0}")]
     Address(#[source] std::io::Error),
@@ -89,6 +93,7 @@ impl Engine {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             stop,
+            loopback: server.loopback(&config.http.hosts).map_err(Error::Address)?,
             issuer: config.jwt.as_ref().map(|jwt| Arc::new(Issuer::new(jwt))),
         };
         if let Some(issuer) = &node.issuer {

@@ -440,7 +440,7 @@ fn is_truncate(event: &JournalEvent) -> bool {
 }
 
 fn count(events: &[JournalEvent]) {
-    for event in events {
+    for event in events.iter().filter(|event| !event.is_canary()) {
         HOT.journal_events[crate::infra::metrics::journal_type(event)].increment(1);
         if event.store.is_none() && !is_truncate(event) {
             metrics::counter!("vestnik_events_without_store_total").increment(1);

@@ -20,7 +20,7 @@ use super::response::PROTOCOL;
 use super::{DatabaseContext, Databases};
 use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
-use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
+use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token, TokenId};
 
 /// The prefix of a token in a WebSocket subprotocol. Browsers cannot set a header on a WebSocket, so panels send the
 /// token this way.
@@ -110,7 +110,8 @@ pub async fn authorize(
     if !is_counted {
         sites.limits.count_token(site.number, grant.id)?;
     }
-    if !grant.opens(store.as_str()) {
+    // A token for every store does not open a canary's.
+    if !grant.opens(store.as_str()) || store.is_canary() != (grant.id == TokenId::CANARY) {
         return Err(ApiError::OtherStore);
     }
     if grant.scope < scope {

@@ -64,6 +64,10 @@ impl Databases {
         if let [(site, _)] = self.sites.as_slice() {
             return Ok(Arc::clone(site));
         }
+        if store.is_canary() {
+            let site = self.all().find(|site| site.canary.store.as_ref() == Some(store));
+            return site.map(Arc::clone).ok_or(ApiError::UnknownStore);
+        }
         let said = |stores: &Option<BTreeSet<String>>| stores.as_ref().is_some_and(|all| all.contains(store.as_str()));
         if let Some((site, _)) = self.sites.iter().find(|(_, stores)| said(stores)) {
             return Ok(Arc::clone(site));

@@ -2,6 +2,7 @@
 //! requests; `server` has the sockets.
 
 mod auth;
+mod canary;
 mod databases;
 mod error;
 mod events;
@@ -19,8 +20,9 @@ mod sessions;
 mod stock;
 mod store;
 
+pub use canary::{Canary, CanaryFailure, CanaryReport};
 pub use databases::Databases;
-pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_certificate};
+pub use server::{Certificate, ConnectionLimits, Error, Loopback, Proxies, Server, Unreached, watch_certificate};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +61,8 @@ pub struct DatabaseContext {
     pub draining: watch::Receiver<bool>,
     /// Tracks the tasks of sessions, so that a shutdown can wait for them.
     pub sessions: TaskTracker,
+    /// The node's self-test of this database.
+    pub canary: CanaryReport,
     /// Whether a Telegram bot is configured.
     pub bot: Bot,
     /// How long after a status change a person may undo it. 0: never.

@@ -29,11 +29,17 @@ pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, Ap
         .all()
         .filter_map(|site| Some((site.name.clone()?, json!(state(site)))));
     let databases: serde_json::Map<_, _> = named.collect();
-    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| site.pulse.is_fresh());
+    let is_well = |site: &DatabaseContext| site.pulse.is_fresh() && !site.canary.has_failed();
+    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| is_well(site));
     let mut feeds = sites.all().map(|site| state(site));
     let feed = feeds.find(|state| *state != "away").unwrap_or("away");
+    let mut canaries: Vec<&str> = sites.all().map(|site| site.canary.state().as_str()).collect();
     let mut body = json!({"ready": ready, "feed": feed});
-    if !databases.is_empty() {
+    if databases.is_empty() {
+        body["canary"] = canaries.remove(0).into();
+    } else {
+        let of_each = databases.keys().cloned().zip(canaries.into_iter().map(Into::into));
+        body["canaries"] = of_each.collect::<serde_json::Map<_, _>>().into();
         body["databases"] = databases.into();
     }
     let status = if ready {

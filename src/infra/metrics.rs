@@ -136,6 +136,14 @@ fn describe() {
         "vestnik_events_total",
         "Events published to stores that have a session on this node, by type"
     );
+    describe_gauge!(
+        "vestnik_canaries_failed",
+        "Databases of this node whose newest canary did not come back"
+    );
+    describe_counter!(
+        "vestnik_canary_failures_total",
+        "Rounds of the canary that failed, by where"
+    );
     describe_counter!(
         "vestnik_source_lookup_failures_total",
         "Failed look-ups of items or details: their orders were sent without them"

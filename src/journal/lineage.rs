@@ -76,9 +76,11 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The event of the newest transaction among `before` and `events`; `None`: both are empty.
+    /// The event of the newest transaction among `before` and `events`, without the rows of canaries, which are removed soon.
+    /// `None`: there is none.
     pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
-        let newest = events.iter().max_by_key(|event| event.xid).map(|event| Self {
+        let lasting = events.iter().filter(|event| !event.is_canary());
+        let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {
             id: event.id,
             xid: event.xid,
             at: event.at,
@@ -87,9 +89,10 @@ impl Witness {
     }
 }
 
-/// Reads the newest event of the journal; `None`: the journal is empty.
+/// Reads the newest event of the journal that is not a canary's; `None`: there is none.
 pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
-    const NEWEST: &str = "select id, xid, at from vestnik.vst_event order by xid desc limit 1";
+    const NEWEST: &str =
+        "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";
     let Some(row) = client.query_opt(NEWEST, &[]).await? else {
         return Ok(None);
     };

@@ -2,6 +2,7 @@
 //! of clients (`page`), and for deliveries (`due`). `lineage` detects a restored database, `retention` trims old
 //! events.
 
+pub mod canary;
 mod due;
 mod large_transaction;
 mod lineage;
@@ -47,6 +48,9 @@ pub enum Error {
     /// The tables are missing, or older than this version of Vestnik.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,
+    /// Nothing can be written here.
+    #[error("this Postgres is a standby: give the address of the primary")]
+    Standby,
     /// The journal was restored into another cluster, whose transaction ids differ.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,

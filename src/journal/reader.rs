@@ -103,6 +103,13 @@ impl Reader {
 
     async fn prepare(mut client: Client) -> Result<Self, Error> {
         client.set(&SESSION).await?;
+        if client
+            .query_one("select pg_is_in_recovery()", &[])
+            .await?
+            .try_get::<_, bool>(0)?
+        {
+            return Err(Error::Standby);
+        }
         let is_migrated = "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_lineage') is not null";
         if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);

@@ -18,7 +18,7 @@ use tokio_postgres::Client;
 
 use crate::infra::config::{Config, ShopSchema};
 use crate::infra::db;
-use crate::sources::attach;
+use crate::sources::{attach, canary};
 
 pub use lock::holder;
 pub use undo::undo_v23;
@@ -234,6 +234,10 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         code::apply(client, &config.database, say).await
     })
     .await?;
+    if canary::install(client).await? {
+        say("attached the table of the canary");
+        changed = true;
+    }
     if before_v23 {
         changed |= history(client, &SHOP, Target::Version(v23::VERSION - 1), say).await?;
         v23::prepare(client, config, say).await?;

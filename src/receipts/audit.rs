@@ -67,9 +67,9 @@ pub struct AuditPage {
 
 /// Reads one page of the report: the events of at most [`PAGE_EVENTS`] journal rows with an id greater than `after`.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
-    // The key of an order is a column. Its number is only text within the row, and may also match a part of another
-    // text. `is_meant` checks the number.
-    const SPAN: &str = "($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
+    // The key is a column. The number is only text within the row and may match part of another text; `is_meant` checks
+    // it.
+    const SPAN: &str = "source is distinct from 0 and ($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
          and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
          and ($7::text is null or key = $7 or strpos(data::text, $7) > 0) order by id limit $6";
     let times = times(client, span).await?;

@@ -81,7 +81,7 @@ struct Newest {
 async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgres::Error> {
     const NEWEST: &str = "select source, data from ( \
              select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
-                 select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') \
+                 select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') and source <> 0 \
                  order by id desc limit $1) recent \
              order by source, coalesce(key, 'id ' || id), id desc) latest where type <> 'delete'";
     let rows = client.query(NEWEST, &[&NEWEST_EVENTS]).await?;

@@ -66,8 +66,8 @@ pub(super) async fn install(
     Ok(done)
 }
 
-/// Whether the function exists with this body. If the recorder role is usable, it must also be the function's owner.
-async fn has_function(
+/// Whether the function has this body and, if the recorder role exists, the recorder's rights.
+pub(super) async fn has_function(
     client: &impl GenericClient,
     function: &str,
     body: &str,

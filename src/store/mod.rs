@@ -315,7 +315,7 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
 /// most `most`, shorter ids first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
-             select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event)) e \
+             select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \
              union select id from vestnik.vst_store union select unnest(stores) from vestnik.vst_token where revoked_at is null) known \
          where id is not null order by length(id), id limit $1";
     let rows = client.query(KNOWN, &[&most]).await?;

@@ -143,6 +143,11 @@ impl Presented {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub i64);
 
+impl TokenId {
+    /// The token of a node's canary. The ids of the table begin at 1.
+    pub const CANARY: Self = Self(0);
+}
+
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -7,6 +7,7 @@ mod attack;
 mod bench;
 mod bot;
 mod bulk;
+mod canary;
 mod cleanup;
 mod cluster;
 mod command;

@@ -39,7 +39,7 @@ async fn rest(socket: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
 }
 
 /// A certificate of its own, and who signed it.
-fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>) {
+pub fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let tls = Tls {
         certificate: directory.join("c.pem"),

@@ -215,9 +215,8 @@ impl Router {
             let before: Arc<str> = before.encode(epoch).into();
             for (store, events) in by_store {
                 let events = translation.sources.partner_events(&events, translation.lookups);
-                events
-                    .iter()
-                    .for_each(|event| HOT.events[event.kind as usize].increment(1));
+                let counted = events.iter().filter(|_| !store.is_canary());
+                counted.for_each(|event| HOT.events[event.kind as usize].increment(1));
                 if !events.is_empty() {
                     self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
                 }
@@ -354,10 +353,12 @@ impl Router {
         self.sessions_by_token().into_keys().collect()
     }
 
-    /// The number of sessions of each token on this node.
+    /// The number of sessions of each token on this node, without the canary's.
     pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
         let mut sessions = BTreeMap::new();
-        for subscriber in self.lock().stores.values().flatten() {
+        let inner = self.lock();
+        let partners = inner.stores.iter().filter(|(store, _)| !store.is_canary());
+        for subscriber in partners.flat_map(|(_, subscribers)| subscribers) {
             *sessions.entry(subscriber.holder.token).or_default() += 1;
         }
         sessions

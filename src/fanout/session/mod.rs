@@ -90,7 +90,9 @@ impl Session {
     pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;
-        metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        if !self.store.is_canary() {
+            metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        }
         tracing::debug!(session = self.name, store = %self.store, code = why.code(), "session ended");
         why
     }
@@ -216,8 +218,10 @@ impl Session {
         self.flush(transport).await?;
         sent.into_iter()
             .for_each(|id| self.prove(id, T::CHANNEL, ReceiptKind::Sent));
-        HOT.latency
-            .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        if !self.store.is_canary() {
+            HOT.latency
+                .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        }
         Ok(())
     }
 
@@ -244,7 +248,9 @@ impl Session {
         let is_new = |event: &&Published| !replayed.is_some_and(|seen| seen.covers(event.xid));
         let new = || part.events.iter().filter(is_new);
         let count = new().count();
-        HOT.live.increment(count as u64);
+        if !self.store.is_canary() {
+            HOT.live.increment(count as u64);
+        }
         *oldest = oldest.or_else(|| new().next().map(|event| event.at));
         if !matches!(self.panel, Panel::Unknown) {
             sent.extend(new().map(|event| event.id));

@@ -4,6 +4,7 @@
 mod client;
 mod connection;
 mod connection_limits;
+mod loopback;
 mod tls;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use client::Proxies;
 pub use connection::Connection;
 use connection::Serving;
 pub use connection_limits::{ConnectionLimits, Full, Limits, Network, Origin, Place};
+pub use loopback::{Loopback, Unreached};
 pub use tls::Certificate;
 
 use crate::infra::config;
@@ -146,6 +148,12 @@ impl Server {
     /// The proxies whose forwarded client addresses are trusted.
     pub fn proxies(&self) -> Arc<Proxies> {
         Arc::clone(&self.proxies)
+    }
+
+    /// How the node itself reaches the listener. `hosts`: the names that requests may have.
+    pub fn loopback(&self, hosts: &[String]) -> std::io::Result<Loopback> {
+        let address = self.address()?;
+        Ok(Loopback::new(address, hosts, self.certificate(), &self.proxies))
     }
 
     /// The TLS certificate; `None`: the server has no TLS.

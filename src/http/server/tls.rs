@@ -49,6 +49,17 @@ impl Certificate {
         }))
     }
 
+    /// The cryptography that it is used with.
+    pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
+    /// Whether the listener shows this certificate now.
+    pub(super) fn is(&self, shown: &CertificateDer<'_>) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.cert.first().is_some_and(|own| own.as_ref() == shown.as_ref())
+    }
+
     /// Creates a TLS acceptor that always uses the current certificate.
     pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, Error> {
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))

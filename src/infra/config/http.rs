@@ -61,6 +61,10 @@ impl Reading {
         let allowed = "an address and a port, such as 127.0.0.1:8001, or \"off\"";
         Ops {
             listen: self.get("ops.listen", allowed, listen).flatten(),
+            canary_interval: match self.number("ops.canary_interval_seconds", 0..=3600) {
+                0 => None,
+                seconds => Some(std::time::Duration::from_secs(seconds)),
+            },
         }
     }
 

@@ -85,6 +85,8 @@ pub const OPS_CONNECTIONS: usize = 64;
 pub struct Ops {
     /// The address and port of the server; `None`: there is no such server.
     pub listen: Option<SocketAddr>,
+    /// Interval of the canary, the node's self-test; `None`: it is off.
+    pub canary_interval: Option<Duration>,
 }
 
 /// The certificate of the HTTP server.

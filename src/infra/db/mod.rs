@@ -277,6 +277,14 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// The error code of Postgres, five characters; `None`: the error is not its own.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(error) => error.code().map(tokio_postgres::error::SqlState::code),
+            _ => None,
+        }
+    }
+
     /// Whether a retry may succeed: Postgres was unreachable, overloaded or stopping. Any other error would occur
     /// again.
     pub fn is_transient(&self) -> bool {

@@ -169,6 +169,8 @@ impl Database {
             },
             ops: vestnik::infra::config::Ops {
                 listen: Some(([127, 0, 0, 1], 0).into()),
+                // Tests count the rows of the journal.
+                canary_interval: None,
             },
             ..default
         }

@@ -38,6 +38,8 @@ impl Node {
             .env("DATABASE_URL", database_url)
             .env("VESTNIK_LISTEN", "127.0.0.1:0")
             .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
+            // Tests count the rows of the journal.
+            .env("VESTNIK_OPS_CANARY_INTERVAL_SECONDS", "0")
             .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
             .env("VESTNIK_TELEGRAM_API_URL", api_url)
             .env("VESTNIK_LOG_FILTER", "info,vestnik=trace")
