@@ -145,6 +145,8 @@ pub struct Item {
     pub options: Vec<String>,
     /// The customer's note on this item. `None`: no note.
     pub note: Option<String>,
+    /// The part of the menu, or the station of the kitchen, that it belongs to.
+    pub category: Option<String>,
 }
 
 /// An extra field that only this shop has.
@@ -393,6 +395,9 @@ impl Item {
         if let Some(note) = &self.note {
             json.insert("note".into(), note.as_str().into());
         }
+        if let Some(category) = &self.category {
+            json.insert("category".into(), category.as_str().into());
+        }
         Value::Object(json)
     }
 }
@@ -435,6 +440,7 @@ mod tests {
             price: Some(25_000),
             options: vec!["сыр".into()],
             note: Some("острая".into()),
+            category: Some("Печь".into()),
         });
         order.items.omitted = 3;
         order.extra.push(Extra {
@@ -452,7 +458,7 @@ mod tests {
             json["payment"],
             json!({"method": "cash", "paid": false, "change_from": 200_000})
         );
-        let item = json!({"name": "Пицца", "quantity": 2, "price": 25_000, "options": ["сыр"], "note": "острая"});
+        let item = json!({"name": "Пицца", "quantity": 2, "price": 25_000, "options": ["сыр"], "note": "острая", "category": "Печь"});
         assert_eq!(json["items"], json!([item]));
         assert_eq!(json["items_omitted"], 3);
         assert_eq!(json["extra"], json!([{"label": "Стол", "value": "5"}]));

@@ -32,10 +32,10 @@ const RULED: [&str; 4] = [".html", ".svg", "sw.js", ".webmanifest"];
 /// Separates the page from pages that have opened it, and from pages that it opens.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-/// The device features that the page may not use. A panel plays sounds, keeps the screen on and fills the screen; it
-/// needs no other feature.
+/// The device features that the page may not use. A panel plays sounds, keeps the screen on, fills the
+/// screen, and prints over USB or a serial port; it needs no other feature.
 const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
-     magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(), usb=(), xr-spatial-tracking=()";
+     magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(self), usb=(self), xr-spatial-tracking=()";
 
 /// Serves the panel's page.
 pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {

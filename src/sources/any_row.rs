@@ -52,7 +52,7 @@ const COLUMNS: [&str; 21] = [
     "change", "minutes", "mode", "total", "currency", "due", "created", "deleted", "items", "table_no",
 ];
 /// Keys for the JSON objects that the tests generate. The translation knows most of them, such as `price`.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "name",
     "title",
     "product",
@@ -63,6 +63,7 @@ const NAMES: [&str; 18] = [
     "options",
     "modifiers",
     "note",
+    "category",
     "phone",
     "street",
     "city",

@@ -5,7 +5,7 @@ mod names;
 
 use std::borrow::Cow;
 
-use names::{CHOICES, GROUPS, META, NAMES, NOTES, OPTIONS, PRICES, QUANTITIES, TECHNICAL};
+use names::{CATEGORIES, CHOICES, GROUPS, META, NAMES, NOTES, OPTIONS, PRICES, QUANTITIES, TECHNICAL};
 
 use super::json::{Json, at_path, member};
 use super::mapping::{self, Column};
@@ -39,6 +39,7 @@ pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Item
         unit: None,
         note: column("note"),
         options: column("options"),
+        category: column("category"),
     };
     each(raw, |text| item(text, &mapped, unit, currency))
 }
@@ -174,9 +175,13 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
             .filter_map(|name| name_within(member(&members, name)?, LEVELS))
             .collect(),
     };
+    let category = match &mapped.category {
+        Some(_) => find(&members, &mapped.category, &[], first_name),
+        None => category_of(&members, LEVELS),
+    };
     if mapped.name.is_none() && name.is_some() {
         notes.extend(meta(&members));
-        notes.extend(unknown(&members));
+        notes.extend(unknown(&members, mapped));
     }
     let name = name.unwrap_or_else(|| shortened(&said_of(&members)));
     Some(Item {
@@ -185,7 +190,30 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
         price,
         options: options.into_iter().take(ITEM_OPTIONS).collect(),
         note: (!notes.is_empty()).then(|| notes.join("; ")),
+        category,
     })
+}
+
+/// The category under a usual name, beside the item's name or in the product that the item refers to.
+fn category_of(members: &[(String, &str)], levels: usize) -> Option<String> {
+    let own = CATEGORIES.iter().filter_map(|name| member(members, name));
+    own.filter_map(first_name).next().or_else(|| {
+        let products = NAMES.iter().filter_map(|name| member(members, name));
+        let within = |product| match Json::read(product) {
+            Json::Object(members) if levels > 0 => category_of(&members, levels - 1),
+            _ => None,
+        };
+        products.filter_map(within).next()
+    })
+}
+
+/// The name of a value; of a list, that of its first element.
+fn first_name(raw: &str) -> Option<String> {
+    let mut held = String::new();
+    match Json::read_encoded_twice(raw, &mut held) {
+        Json::Array(elements) => elements.iter().find_map(|element| name_within(element, LEVELS)),
+        _ => name_within(raw, LEVELS),
+    }
 }
 
 fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
@@ -195,6 +223,7 @@ fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
         price: None,
         options: Vec::new(),
         note: None,
+        category: None,
     }
 }
 
@@ -325,14 +354,18 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
 
 /// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out: they are
 /// prices or ids.
-fn unknown(members: &[(String, &str)]) -> Vec<String> {
+fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     let is_known = |name: &str| {
+        if mapped.named_columns().any(|(_, column)| column.name == name) {
+            return true;
+        }
         let known = NAMES
             .iter()
             .chain(&QUANTITIES)
             .chain(&PRICES)
             .chain(&OPTIONS)
             .chain(&NOTES)
+            .chain(&CATEGORIES)
             .chain(&TECHNICAL)
             .chain(&META);
         let is_technical = name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_');
@@ -383,6 +416,7 @@ mod tests {
             unit: None,
             note: None,
             options: None,
+            category: None,
         }
     }
 
@@ -476,6 +510,36 @@ mod tests {
     }
 
     #[test]
+    fn the_category_of_an_item_is_read_under_its_usual_names() {
+        for (raw, expected) in [
+            (r#"[{"name":"Soup","category":"Hot"}]"#, Some("Hot")),
+            (
+                r#"[{"name":"Soup","category":{"id":7,"name":"Hot"},"station":" Grill "}]"#,
+                Some("Grill"),
+            ),
+            (
+                r#"[{"name":"Soup","categories":[{"id":7,"name":"Hot"},{"id":8,"name":"New"}]}]"#,
+                Some("Hot"),
+            ),
+            (r#"[{"name":"Борщ","цех":"Горячий"}]"#, Some("Горячий")),
+            (r#"[{"name":"Борщ","категория":"Супы"}]"#, Some("Супы")),
+            (r#"[{"название":"Борщ","section":"Супы"}]"#, Some("Супы")),
+            (
+                r#"[{"product":{"name":"Pizza","category":{"name":"Oven"}},"quantity":2}]"#,
+                Some("Oven"),
+            ),
+            (r#"[{"name":"Tea","station":2}]"#, Some("2")),
+            (r#"[{"name":"Tea","category":"","section":null}]"#, None),
+            (r#"[{"name":"Tea","category_id":7,"categoryId":7}]"#, None),
+            (r#"["Tea"]"#, None),
+        ] {
+            let item = items(raw).remove(0);
+            assert_eq!(item.category.as_deref(), expected, "{raw}");
+            assert_eq!(item.note, None, "a category is no note: {raw}");
+        }
+    }
+
+    #[test]
     fn prices_are_exact_and_of_the_unit_that_is_said() {
         let price = |raw: &str, unit| read(raw, &usual(), unit, Currency::DEFAULT).list[0].price;
         assert_eq!(price(r#"[{"name":"a","price":25000}]"#, None), Some(25_000));
@@ -500,16 +564,18 @@ mod tests {
             name: column("p", &["n"]),
             quantity: column("q", &[]),
             note: column("w", &[]),
+            category: column("p", &["kitchen"]),
             ..usual()
         };
         let items = read(
-            r#"[{"p":{"n":"Soup"},"q":3,"w":"hot","name":"wrong"}]"#,
+            r#"[{"p":{"n":"Soup","kitchen":"Hot"},"q":3,"w":"hot","name":"wrong","category":"wrong"}]"#,
             &mapped,
             None,
             Currency::DEFAULT,
         );
         let expected = Item {
             note: Some("hot".into()),
+            category: Some("Hot".into()),
             ..plain_item("Soup".into(), Some(Quantity::Number(3.0)))
         };
         assert_eq!(items.list, [expected]);

@@ -160,6 +160,8 @@ pub struct Items {
     pub note: Option<Column>,
     /// The options that the customer chose; `None`: all members with usual names, such as `modifiers`.
     pub options: Option<Column>,
+    /// The station of the kitchen, or the part of the menu.
+    pub category: Option<Column>,
 }
 
 impl Items {
@@ -171,6 +173,7 @@ impl Items {
             ("price", &self.price),
             ("note", &self.note),
             ("options", &self.options),
+            ("category", &self.category),
         ];
         columns
             .into_iter()

@@ -152,11 +152,15 @@ pub fn lines(preview: &Preview) -> Vec<String> {
             format!(" + {}", item.options.join(", "))
         };
         let note = item.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+        let category = item
+            .category
+            .as_ref()
+            .map_or_else(String::new, |category| format!(" [{category}]"));
         let price = item
             .price
             .map_or_else(String::new, |price| format!(", {} each", money(price)));
         lines.push(format!(
-            "  - {} x {}{options}{note}{price}",
+            "  - {} x {}{options}{note}{category}{price}",
             quantity(&item.quantity),
             item.name
         ));

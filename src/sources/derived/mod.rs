@@ -33,7 +33,7 @@ pub use preview::{Newest, newest};
 pub(super) use state::troubles;
 
 /// The columns that the mapping's query for items may return.
-pub(super) const ITEM_COLUMNS: [&str; 5] = ["name", "quantity", "price", "options", "note"];
+pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
 
 /// The name of the engine's own table of a derived source, quoted and with its schema, as in `public."order"`.
 pub fn projection(source: SourceId) -> String {

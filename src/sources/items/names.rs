@@ -73,6 +73,28 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
+/// Members with the station that prepares an item, or the part of the menu that it belongs to. The kitchen's own words come first.
+pub(super) const CATEGORIES: [&str; 19] = [
+    "station",
+    "station_name",
+    "stationName",
+    "kitchen_station",
+    "kitchenStation",
+    "цех",
+    "category",
+    "category_name",
+    "categoryName",
+    "menu_category",
+    "menuCategory",
+    "categories",
+    "section",
+    "menu_section",
+    "menuSection",
+    "department",
+    "категория",
+    "раздел",
+    "отдел",
+];
 /// Members that contain lists of keys and values, which become notes.
 pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
 /// Technical members, which people do not need to see.

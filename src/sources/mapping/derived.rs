@@ -137,6 +137,7 @@ impl Derived {
             unit: self.unit,
             note: item("note"),
             options: item("options"),
+            category: item("category"),
         });
         let extra = (0..self.extra.len()).map(|number| (self.extra[number].0.clone(), value(&extra_name(number))));
         Mapping {

@@ -256,6 +256,7 @@ fn items(mut section: Section<'_>) -> Option<Items> {
         price: price.map(|price| price.column),
         note: section.column("note"),
         options: section.column("options"),
+        category: section.column("category"),
     };
     section.finish();
     Some(items)

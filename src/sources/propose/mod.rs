@@ -366,12 +366,12 @@ async fn items(
     let quantity = theirs.take(synonyms::QUANTITIES, is_number);
     let price = theirs.take(synonyms::PRICES, price);
     let note = theirs.take(synonyms::ITEM_NOTES, is_text);
-    let options = theirs.take(synonyms::ITEM_OPTIONS, text);
     for (key, column) in [
         ("name", named),
         ("quantity", quantity),
         ("note", note),
-        ("options", options),
+        ("options", theirs.take(synonyms::ITEM_OPTIONS, text)),
+        ("category", theirs.take(synonyms::ITEM_CATEGORIES, text)),
     ] {
         mapped.extend(column.map(|column| (key, column.name.clone())));
     }

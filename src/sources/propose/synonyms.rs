@@ -86,6 +86,10 @@ pub const ITEM_NOTES: &[&str] = &[
     "note", "notes", "comment", "special_instructions", "special_request", "wish", "customer_note", "remark", "комментарий", "примечание", "пожелание",
 ];
 pub const ITEM_OPTIONS: &[&str] = &["options", "modifiers", "extras", "addons", "add_ons", "toppings", "variants", "опции", "добавки"];
+pub const ITEM_CATEGORIES: &[&str] = &[
+    "station", "station_name", "kitchen_station", "цех", "category", "category_name", "menu_category", "section", "menu_section", "department",
+    "категория", "раздел", "отдел",
+];
 pub const REASONS: &[&str] = &[
     "reason", "cancel_reason", "cancellation_reason", "reject_reason", "rejection_reason", "status_reason", "причина", "причина_отмены",
     "причина_отказа",
