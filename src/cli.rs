@@ -1,4 +1,4 @@
-//! The command line. Names are a contract.
+//! The command line. Scripts depend on the names of commands and options.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,13 +17,13 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "vestnik", version, about, max_term_width = 100)]
 struct Cli {
-    /// A file with settings; without it ./vestnik.toml, if it is there
+    /// A file with settings [default: ./vestnik.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change one setting, such as session.max_per_store=5; may be given again
+    /// Change one setting, such as session.max_per_store=5; may be repeated
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
-    /// Which of several databases (the setting `databases`) the command is for
+    /// The name of the database, where the setting `databases` has several
     #[arg(long, global = true, value_name = "NAME")]
     database: Option<String>,
     #[command(subcommand)]
@@ -38,33 +38,33 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
     },
-    /// Bring the database to what this program needs
+    /// Migrate the database to this program's version
     Migrate(command::migrate::Args),
-    /// Make, list and revoke the tokens that open the stores' streams
+    /// Create, list, rotate and revoke access tokens
     Token(command::token::Args),
-    /// Print the events of a store, a line of JSON each
+    /// Print the events of a store, one line of JSON each
     Tail(command::tail::Args),
-    /// Write orders, bookings and changes as a lively shop does
+    /// Write realistic orders, bookings and changes into the reference shop's tables
     Simulate(command::simulate::Args),
-    /// Make the rows of a table of yours events
+    /// Attach triggers to a table, so that its rows emit events
     Attach(command::attach::AttachArgs),
-    /// Make them events no more
+    /// Remove the triggers from a table
     Detach(command::attach::DetachArgs),
-    /// Show, check and change what the columns of attached tables mean
+    /// Show, check and change the mappings of attached tables
     Source(command::source::Args),
-    /// Set a store up: its name, money, clock, hours, and how long an order may wait
+    /// Change the settings of a store: name, currency, time zone, hours, and how long an order may wait
     Store(command::store::Args),
-    /// Link chats of Telegram to stores
+    /// Link Telegram chats to stores
     Telegram(command::telegram::Args),
-    /// Try a store's webhook, and change the secret that signs it
+    /// Test a store's webhook, and rotate its secret
     Webhook(command::webhook::Args),
-    /// Tell what became of a store's events: who was reached, when, by which way
+    /// Report what became of a store's events: who received each, when, over which channel
     Audit(command::audit::Args),
-    /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
+    /// Measure the throughput and latency of this machine and database for a minute, in a temporary schema
     Bench(command::bench::Args),
-    /// Say what is wrong with the database, its triggers and notifications, and what to do
+    /// Check the database, its triggers and notifications, and print the remedy for each problem
     Doctor(command::doctor::Args),
-    /// Ask the server of this machine whether it is ready
+    /// Check whether the server of this machine is ready
     Healthcheck,
 }
 
@@ -136,11 +136,11 @@ fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<
     match name {
         _ if names.is_empty() => match name {
             None => Ok(vec![with_database(config.clone())]),
-            Some(_) => Err("--database is for the setting `databases`, which names none".into()),
+            Some(_) => Err("--database needs the setting `databases`, which is empty".into()),
         },
         None if matches!(command, Command::Migrate(_)) => Ok(shards.into_iter().map(|(config, _)| config).collect()),
         None => Err(format!(
-            "there are several databases: say which with --database: {}",
+            "there are several databases: choose one with --database: {}",
             names.join(", ")
         )),
         Some(name) => match shards
@@ -148,7 +148,10 @@ fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<
             .find(|(_, shard)| shard.as_ref().is_some_and(|it| it.name == name))
         {
             Some((config, _)) => Ok(vec![config]),
-            None => Err(format!("no database is called {name}; there are: {}", names.join(", "))),
+            None => Err(format!(
+                "there is no database {name}; choose one of: {}",
+                names.join(", ")
+            )),
         },
     }
 }

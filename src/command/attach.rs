@@ -19,19 +19,19 @@ use super::Usage;
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
-    /// The table, with its schema: public.orders; in mixed case quoted: 'public."Order"'
+    /// The table with its schema, such as public.orders; a name in mixed case is quoted: 'public."Order"'
     #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
-    /// What its rows are, where its name does not say it
+    /// Whether its rows are orders or bookings, if its name does not say so
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
-    /// A file that says what its columns mean
+    /// A file with the mapping of its columns
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     map: Option<PathBuf>,
-    /// A system whose mapping comes with the program
+    /// The name of a mapping that comes with the program
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(preset::names()))]
     preset: Option<String>,
-    /// Attach a table of another owner with your own rights: its owner could use them
+    /// Attach a table of another owner; that owner can then use your rights
     #[arg(long)]
     trust_owner: bool,
     /// Print the mapping and the SQL, and change nothing
@@ -47,7 +47,7 @@ enum KindArg {
 
 #[derive(Debug, clap::Args)]
 pub struct DetachArgs {
-    /// The table with its schema, or the source's name
+    /// The table with its schema, or the name of its source
     #[arg(long, alias = "source")]
     table: String,
     /// Print the SQL and change nothing
@@ -100,13 +100,13 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     match attached.map_err(wrong_mapping)? {
         Attached::New(name) => {
             super::say!(
-                "attached {} as source {name}: its rows are events from now on",
+                "attached {} as source {name}: its rows emit events from now on",
                 table.quoted
             );
-            super::say!("what its columns mean: vestnik source show {name}; to change it: vestnik source edit {name}");
+            super::say!("to see its mapping: vestnik source show {name}; to change it: vestnik source edit {name}");
         }
         Attached::Changed(name) => super::say!("attached {} as source {name} again", table.quoted),
-        Attached::Unchanged(name) => super::say!("{} was attached just so already, as source {name}", table.quoted),
+        Attached::Unchanged(name) => super::say!("{} is already attached in this way, as source {name}", table.quoted),
     }
     Ok(())
 }
@@ -193,7 +193,9 @@ pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
     if config.answers.secrets.is_empty() {
-        super::say!("answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`: it signs them");
+        super::say!(
+            "answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`, which signs each answer with it"
+        );
     }
     Ok(())
 }
@@ -210,6 +212,6 @@ pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     }
     let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await;
     let detached = detached.map_err(wrong_mapping)?;
-    super::say!("detached {}: its rows are no events any more", detached.table);
+    super::say!("detached {}: its rows no longer emit events", detached.table);
     Ok(())
 }

@@ -10,22 +10,22 @@ use vestnik::token::TokenId;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store; every store, where an order or a token is named
+    /// The id of the store; may be left out with --order and --token
     #[arg(long, required_unless_present_any = ["order", "token"])]
     store: Option<String>,
-    /// The first moment: 19:00 today by the store's clock, or 2026-11-24 19:00, or 2026-11-24T19:00:00Z
+    /// Start of the report: 19:00 (today, in the store's time zone), 2026-11-24 19:00, or 2026-11-24T19:00:00Z
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     from: Option<String>,
-    /// The moment behind the last one
+    /// End of the report, exclusive; the same formats
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     to: Option<String>,
-    /// One order or booking only: its number as people call it out, or its key
+    /// Report only one order or booking, given by its number or its key
     #[arg(long, value_name = "NUMBER")]
     order: Option<String>,
-    /// What the holder of this token did; its number is in `vestnik token list`
+    /// Report what the holder of this token did; `vestnik token list` shows the number
     #[arg(long, value_name = "NUMBER", conflicts_with = "order")]
     token: Option<i64>,
-    /// A line of JSON for each event, instead of a table
+    /// Print one line of JSON for each event, instead of a table
     #[arg(long)]
     json: bool,
 }

@@ -1,14 +1,14 @@
-//! `vestnik migrate`.
+//! `vestnik migrate`: migrates the database, or undoes V23.
 
 use vestnik::infra::config::Config;
 use vestnik::migrate::{self, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Say what would be done, and change nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Put the statuses of before a migration back
+    /// Restore the statuses from before this migration
     #[arg(long, value_enum, value_name = "MIGRATION", conflicts_with = "dry_run")]
     undo: Option<Undo>,
 }
@@ -28,8 +28,8 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         migrate::undo_v23(config, &mut say).await?;
     } else {
         match migrate::run(config, &mut say).await? {
-            Outcome::Migrated => super::say!("the database is ready"),
-            Outcome::Unchanged => super::say!("the database was ready already"),
+            Outcome::Migrated => super::say!("the database is up to date"),
+            Outcome::Unchanged => super::say!("the database was already up to date"),
         }
     }
     Ok(())

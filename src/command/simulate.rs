@@ -31,13 +31,13 @@ const OPEN_ORDERS: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many stores, from 1 on
+    /// Number of stores; their ids are 1, 2, and so on
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     stores: u32,
-    /// Rows a second, on average
+    /// Average number of rows a second
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     rate: f64,
-    /// How long, such as 60s or 5m; without it, until it is stopped
+    /// How long to write, such as 60s or 5m [default: until it is stopped]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     length: Option<Duration>,
 }

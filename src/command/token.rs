@@ -21,11 +21,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Make a token, and print it and nothing else; it is shown this once
+    /// Create a token, and print only the token; it is never shown again
     Create(Create),
-    /// List all tokens, without themselves: what they open, when they were used last, and their sessions now
+    /// List all tokens without their secrets: stores, scope, last use, and open sessions
     List,
-    /// Make a token that opens what another one does, print it, and end that one a little later
+    /// Create and print the successor of a token; the old token expires a little later
     Rotate(Rotate),
     /// Revoke tokens: their live sessions close within seconds
     Revoke(Revoke),
@@ -35,14 +35,14 @@ enum Action {
 struct Create {
     #[command(flatten)]
     opens: Opens,
-    /// What may be done with it: read (see orders), panel (answer them, too), manager (see who was reached and the
-    /// figures, too), operator (all)
+    /// Its rights: read (see orders), panel (also answer them), manager (also see receipts and figures), operator
+    /// (everything)
     #[arg(long, default_value = "panel", value_parser = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str)))]
     scope: String,
-    /// How long it is valid, such as 30d or 12h; without it, until it is revoked
+    /// How long it is valid, such as 30d or 12h [default: until it is revoked]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     expires: Option<Duration>,
-    /// What to call it in the list
+    /// A label that the list shows
     #[arg(long)]
     label: Option<String>,
 }
@@ -50,7 +50,7 @@ struct Create {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Opens {
-    /// A store that the token opens; may be given again
+    /// A store that the token opens; may be repeated
     #[arg(long = "store", value_name = "STORE")]
     stores: Vec<String>,
     /// The token opens every store
@@ -62,7 +62,7 @@ struct Opens {
 struct Rotate {
     /// The old token's number in the list
     id: i64,
-    /// How much longer the old one is valid
+    /// How long the old token stays valid
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
     old_lives: Duration,
 }
@@ -72,7 +72,7 @@ struct Rotate {
 struct Revoke {
     /// The token's number in the list
     id: Option<i64>,
-    /// All tokens of this label
+    /// Every token with this label
     #[arg(long)]
     label: Option<String>,
 }

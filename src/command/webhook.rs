@@ -21,18 +21,18 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Post a message of the type "test" to a store's webhook, and say what it answers
+    /// Post a message of the type "test" to a store's webhook, and print the response
     Test {
-        /// The store's id, as its orders carry it
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
     },
-    /// Sign with a new secret, from VESTNIK_WEBHOOK_SECRET or made here, and with the old one beside it
+    /// Sign with a new secret, too: from VESTNIK_WEBHOOK_SECRET, or created and printed
     Rotate {
-        /// The store's id, as its orders carry it
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
-        /// The receiver knows the new secret: sign with the old one no more
+        /// Stop signing with the old secret; the receiver must know the new one
         #[arg(long)]
         finish: bool,
     },

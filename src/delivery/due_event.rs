@@ -1,4 +1,4 @@
-//! An event on its way into the queue.
+//! A journal event that may have to be enqueued for chats.
 
 use crate::domain::event::PartnerEvent;
 
@@ -7,10 +7,10 @@ pub(super) struct DueEvent {
     pub event: PartnerEvent,
     /// The event's order or booking, as the engine's tables store it.
     pub subject: String,
-    /// Goes first: new orders, and events that a kitchen must stop for.
+    /// Whether its deliveries are sent before others: new orders, and events for which a kitchen must stop.
     pub is_urgent: bool,
-    /// Too old when it was enqueued: for a digest.
+    /// Whether it is older than `telegram.digest_after_minutes`: it is sent in a digest.
     pub is_stale: bool,
-    /// Only for chats that already have a message of this order.
+    /// Whether only chats that already have a message of this order get it.
     pub is_for_those_who_know: bool,
 }

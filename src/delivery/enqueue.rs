@@ -1,5 +1,5 @@
-//! Enqueues what each chat is owed. A stored cursor makes sure that no event is left out after downtime. A unique key
-//! makes repeated planning harmless.
+//! Enqueues the deliveries of each chat. A stored cursor makes sure that no event is left out after downtime. A unique
+//! key makes repeated planning harmless.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::sources::registry::Registry;
 const BATCH_EVENTS: usize = 500;
 /// Hours after which an order is too old for an escalation when it is enqueued.
 const ESCALATED_HOURS: i32 = 24;
-/// Minutes before an order for later is wanted, from which its answer is due.
+/// Minutes before the due time of an order for later, at which its answer time begins.
 const BEFORE_WANTED_MINUTES: i32 = 60;
 /// Classes of Postgres errors about a value: another attempt fails too.
 const REFUSED_VALUES: [&str; 2] = ["22", "23"];
@@ -80,7 +80,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
             }
         }
     }
-    pause::tell(&transaction, &batch.events, stale).await?;
+    pause::enqueue(&transaction, &batch.events, stale).await?;
     // If no event of a batch concerns a chat, do not save the cursor for each order: reading again costs less than a
     // flush. After a busy time, save it once it has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
@@ -93,12 +93,12 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     Ok(if batch.more { Planned::Batch } else { Planned::All })
 }
 
-/// What became of an attempt to enqueue events.
+/// The result of an attempt to enqueue events.
 #[derive(Debug, PartialEq, Eq)]
 enum Written {
-    /// All are enqueued.
+    /// All events are enqueued.
     All,
-    /// None is, because Postgres refuses a value: another attempt would fail too.
+    /// No event is enqueued, because Postgres refuses a value: another attempt would fail too.
     Refused(String),
 }
 
@@ -237,7 +237,7 @@ async fn begin(
     Ok(())
 }
 
-/// When an order for later is wanted. A booking needs an answer at once.
+/// The due time of an order for later. `None`: it is due now, or it is a booking, which needs an answer at once.
 fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
     let subject = due.event.subject.as_ref()?;
     subject.due_at.filter(|_| subject.kind == SubjectKind::Order)

@@ -14,11 +14,11 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 
-/// Escalations looked at in one transaction.
+/// Limit of escalations that one transaction advances.
 const BATCH: i64 = 200;
-/// Between two looks at whether a store that was closed has opened, seconds.
+/// Interval at which a held escalation checks whether its store has opened, seconds.
 const CLOSED_LOOK_S: f64 = 15.0;
-/// Batches in a row, at most; then the worker does its other periodic tasks.
+/// Limit of consecutive batches: after them the worker does its other periodic tasks.
 const BATCHES_AT_ONCE: usize = 100;
 
 /// The steps in their order. A step without a recipient is skipped at once.
@@ -58,12 +58,12 @@ struct OpenEscalation {
     store: String,
     subject: String,
     step: i16,
-    /// How long each step lasts, seconds; `None`: the store has no settings any more.
+    /// Duration of each step, seconds; `None`: the store has no settings any more.
     answer_s: Option<i32>,
     waited_s: f64,
 }
 
-/// Takes the steps that are due, and returns how many.
+/// Executes the due steps. Returns their number.
 pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError> {
     let mut advanced = 0;
     for _ in 0..BATCHES_AT_ONCE {
@@ -76,7 +76,7 @@ pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError>
     Ok(advanced)
 }
 
-/// How many were due, and how many of them advanced.
+/// Executes one batch. Returns the number of due escalations, and how many of them advanced.
 async fn advance_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), QueryError> {
     const DUE: &str = "select l.event_id, l.store_id, l.subject, l.step, s.answer_seconds, \
              extract(epoch from clock_timestamp() - e.at)::float8, \
@@ -188,7 +188,7 @@ async fn over(
     Ok(due.iter().filter_map(outcome).collect())
 }
 
-/// Takes the next step of an escalation, or ends it. `true`: a step was taken.
+/// Executes the next step of an escalation, or ends the escalation. Returns whether a step was executed.
 async fn step(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -228,7 +228,7 @@ async fn step(
     Ok(false)
 }
 
-/// Takes a step; whether it leads to anybody.
+/// Executes a step. Returns whether the step has a recipient.
 async fn take(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -241,7 +241,7 @@ async fn take(
             let reminded = remind(transaction, escalation).await?;
             Ok(reminded || has_panel(transaction, escalation).await?)
         }
-        EscalationStep::Fallback | EscalationStep::Manager => tell(transaction, escalation, step).await,
+        EscalationStep::Fallback | EscalationStep::Manager => enqueue(transaction, escalation, step).await,
         EscalationStep::Webhook => {
             const POST: &str = "insert into vestnik.vst_webhook (event_id, store_id) \
                  select $1, id from vestnik.vst_store where id = $2 and webhook_url is not null on conflict do nothing";
@@ -253,7 +253,7 @@ async fn take(
     }
 }
 
-/// The panels ring again. For a booking they ring until it is answered anyway.
+/// Lets the panels ring again. For a booking they ring until it is answered in any case.
 async fn ring(transaction: &Transaction<'_>, sources: &Sources, escalation: &OpenEscalation) -> Result<(), QueryError> {
     let Some(subject) = SubjectId::from_text(&escalation.subject) else {
         return Ok(());
@@ -278,7 +278,7 @@ async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -
     Ok(transaction.query_one(PANEL, &[&escalation.store]).await?.try_get(0)?)
 }
 
-/// Reminds the chats that have the order; whether there are any, or some that are about to have it.
+/// Reminds the chats that have the order. Returns whether a chat has it, or has an open delivery of it.
 async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const REMIND: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
@@ -293,13 +293,13 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
     Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
 
-/// Plans the order for the chats of a mode. One that has had it is not told twice.
-async fn tell(
+/// Enqueues the order for the chats of a mode. A chat that already has the order gets no second message.
+async fn enqueue(
     transaction: &Transaction<'_>,
     escalation: &OpenEscalation,
     step: EscalationStep,
 ) -> Result<bool, QueryError> {
-    const TELL: &str = "with planned as ( \
+    const ENQUEUE: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
              select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $2 and l.mode = $4 and l.blocked_at is null and c.disabled_at is null \
@@ -308,7 +308,7 @@ async fn tell(
          select count(*) from planned";
     let row = transaction
         .query_one(
-            TELL,
+            ENQUEUE,
             &[
                 &escalation.event,
                 &escalation.store,

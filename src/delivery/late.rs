@@ -10,7 +10,7 @@ use crate::infra::db::{self, QueryError};
 /// Promises that one transaction checks.
 const BATCH: i64 = 200;
 
-/// Saves new promises, and deletes those that are void.
+/// Saves the promised times of these events, and deletes promises of orders that are ready or over.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at) \
          select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at) \
@@ -59,8 +59,8 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
 }
 
 /// Enqueues notes for late orders. Returns their number.
-pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
-    const TELL: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
+pub async fn report(pool: &Pool) -> Result<u64, QueryError> {
+    const REPORT: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
              select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() \
              order by due_at limit $1 for update skip locked) returning store_id, subject, event_id), \
          planned as (insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
@@ -73,7 +73,7 @@ pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
          select count(*) from late";
     db::with_timeout(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(TELL).await?;
+        let statement = client.prepare_cached(REPORT).await?;
         let row = client.query_one(&statement, &[&BATCH]).await?;
         let late = row.try_get::<_, i64>(0)?.unsigned_abs();
         metrics::counter!("vestnik_orders_late_total").increment(late);

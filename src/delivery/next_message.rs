@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event_view::{Item, Told};
+use super::event_view::{EventView, Item};
 use crate::domain::event::EventType;
 
 /// A button: its label, and the data that a press sends back, up to 64 bytes.
@@ -31,9 +31,9 @@ pub struct Subject {
     /// The source's id and the key: `1 123`.
     pub subject: String,
     /// The event that the message shows: the new order where it is known, otherwise the newest change.
-    pub base: Told,
+    pub base: EventView,
     /// The newest event: the current state.
-    pub latest: Told,
+    pub latest: EventView,
     /// The person who pressed a button for the newest event; `None`: no button.
     pub by: Option<String>,
     /// The sent message to edit; `None`: a new message.
@@ -207,14 +207,15 @@ impl Work {
 
     /// The events by which orders became new.
     pub fn new_orders(&self) -> Vec<i64> {
-        let told: Vec<&Told> = match self {
+        let views: Vec<&EventView> = match self {
             Self::Subject(subject) => vec![&subject.base, &subject.latest],
             Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
             Self::Note(_) | Self::Alarm { .. } | Self::Reply { .. } | Self::Keyboard { .. } => Vec::new(),
         };
-        told.into_iter()
-            .filter(|told| told.kind == EventType::NewOrder)
-            .map(|told| told.id)
+        views
+            .into_iter()
+            .filter(|views| views.kind == EventType::NewOrder)
+            .map(|views| views.id)
             .collect()
     }
 }

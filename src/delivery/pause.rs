@@ -16,7 +16,7 @@ use crate::text::value::{inline, moment};
 
 /// Enqueues a message for each chat of a paused or resumed store. Only the newest state counts, and stale events send
 /// nothing.
-pub(super) async fn tell(
+pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],
     stale: Duration,

@@ -1,4 +1,4 @@
-//! How long to wait after a failure before the next attempt. Pure, so that tests need no clock.
+//! The wait after a failure before the next attempt. Pure functions, so that tests need no clock.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{ChatChannel, Claim, Outage, Outcome};
 use super::choice::DigestRule;
-use super::complete::{self, MOST_REFUSALS, Settled};
+use super::complete::{self, Completion, MOST_REFUSALS};
 use super::enqueue::{self, Planned};
 use super::gauges::{self, database_label};
 use super::queue::{self, Claimed, Rules};
@@ -27,11 +27,11 @@ use crate::sources::registry::Registry;
 
 /// Sends of this node at once: what the bot may have on its way in all.
 const SENDS_AT_ONCE: usize = 30;
-/// The longest wait of an idle part before its next look: another node may have enqueued deliveries.
+/// Poll interval of an idle task: another node may have enqueued deliveries.
 const IDLE: Duration = Duration::from_secs(1);
-/// Between two looks for new events, so that those of a busy journal are enqueued in batches.
+/// Shortest interval between two batches, so that the events of a busy journal are enqueued together.
 const PLAN_SPACING: Duration = Duration::from_millis(50);
-/// Attempts to save the outcome of a send. After the last one its lease ends, and the message may come twice.
+/// Limit of attempts to save an outcome. After the last one the lease ends, and the message may be sent twice.
 const SETTLE_ATTEMPTS: u32 = 5;
 /// Sends in a row, of any chats, that failed though Telegram is reached: then it is no chat's failure, and the first that
 /// goes through ends the pauses of all.
@@ -39,28 +39,28 @@ const FAILURES_OF_ALL: u32 = 3;
 
 /// The durable sends of a node.
 pub struct Worker<C> {
-    /// For all of their SQL.
+    /// The pool for all queries of the worker.
     pub pool: Pool,
     /// The bot.
     pub client: C,
-    /// Its settings.
+    /// The settings of the durable sends.
     pub settings: Telegram,
-    /// Of the last step.
+    /// The settings of webhooks, the last escalation step.
     pub webhook: Webhook,
-    /// The node, as it stands in `vestnik.vst_bot_node`.
+    /// The node's name in `vestnik.vst_bot_node`.
     pub node: String,
-    /// The feed has read something.
+    /// Notified when the feed has read events.
     pub news: Arc<Notify>,
-    /// There is something to send.
+    /// Notified when a delivery was enqueued on this node.
     pub planned: Arc<Notify>,
-    /// What the database is called, where the node serves several.
+    /// The name of the database; `None`: the node serves only one.
     pub database: Option<String>,
-    /// What the rows of the journal mean.
+    /// The mappings that translate journal rows.
     pub sources: Arc<Registry>,
 }
 
 impl<C: ChatChannel> Worker<C> {
-    /// Runs until the shutdown; a send that is under way ends first.
+    /// Runs until the shutdown. Waits for sends in progress.
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
         tokio::join!(
@@ -156,16 +156,16 @@ impl<C: ChatChannel> Worker<C> {
         while sends.join_next().await.is_some() {}
     }
 
-    /// One send, and its settlement.
+    /// Sends the work of a claim, and saves the outcome.
     async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
         let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);
-        say(&claim, &outcome);
+        log(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
             let stopped = shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
             stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
         }
-        self.settle(&claim, &outcome).await;
+        self.complete(&claim, &outcome).await;
         match outcome {
             Outcome::Failed(_) => {
                 failures.fetch_add(1, Ordering::Relaxed);
@@ -180,22 +180,22 @@ impl<C: ChatChannel> Worker<C> {
         }
     }
 
-    async fn settle(&self, claim: &Claim, outcome: &Outcome) {
+    async fn complete(&self, claim: &Claim, outcome: &Outcome) {
         let mut backoff = Backoff::new();
         for _ in 0..SETTLE_ATTEMPTS {
-            match complete::settle(&self.pool, claim, outcome).await {
-                Ok(Settled::Kept(told)) => {
-                    if told.is_any() {
+            match complete::complete(&self.pool, claim, outcome).await {
+                Ok(Completion::Saved(chats)) => {
+                    if chats.is_any() {
                         self.planned.notify_one();
                     }
                     return;
                 }
-                Ok(Settled::Overtaken) => {
+                Ok(Completion::Overtaken) => {
                     tracing::warn!(chat = claim.chat.0, "a send outlived its lease: another one counts");
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, chat = claim.chat.0, "a send was not settled yet");
+                    tracing::warn!(%error, chat = claim.chat.0, "the outcome of a send is not saved yet");
                     tokio::time::sleep(backoff.next_pause()).await;
                 }
             }
@@ -241,7 +241,7 @@ impl<C: ChatChannel> Worker<C> {
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be advanced"),
             }
-            match late::tell(&self.pool).await {
+            match late::report(&self.pool).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "which orders are late is not known"),
@@ -261,7 +261,7 @@ impl<C: ChatChannel> Worker<C> {
 
 /// What went wrong. Telegram's own words of a refusal may repeat a part of the message: they are kept with the delivery, not
 /// in the log.
-fn say(claim: &Claim, outcome: &Outcome) {
+fn log(claim: &Claim, outcome: &Outcome) {
     let chat = claim.chat.0;
     match outcome {
         Outcome::Sent(_) | Outcome::MessageGone | Outcome::NotBegun => {}
@@ -277,7 +277,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
             tracing::error!(
                 chat,
                 ?deliveries,
-                "Telegram refuses a message for good, and it is set aside: `vestnik audit` says why"
+                "Telegram refuses a message, also as plain text: it is a dead letter; `vestnik audit` has the reason"
             );
         }
         Outcome::Refused(_) => tracing::warn!(chat, "Telegram refuses a message: it is tried again as plain text"),
@@ -291,7 +291,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
     }
 }
 
-/// Whether a message that is refused is set aside.
+/// Whether this refusal is the last one: the message becomes a dead letter.
 fn is_last(claim: &Claim) -> bool {
     claim.refusals + 1 >= MOST_REFUSALS
 }

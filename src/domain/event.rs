@@ -15,7 +15,7 @@ use super::wire_time::WireTime;
 pub struct StoreId(Arc<str>);
 
 impl StoreId {
-    /// From the text of a key.
+    /// The id of the store with this key in the shop's tables.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
@@ -113,7 +113,7 @@ impl Write {
 /// A row of the journal.
 #[derive(Debug, Clone)]
 pub struct JournalEvent {
-    /// Its id.
+    /// The event's id.
     pub id: EventId,
     /// The transaction that wrote the row.
     pub xid: Xid,
@@ -121,7 +121,7 @@ pub struct JournalEvent {
     pub store: Option<StoreId>,
     /// When the row was written, by the database's clock.
     pub at: OffsetDateTime,
-    /// The content.
+    /// What the row records.
     pub body: Body,
 }
 
@@ -248,7 +248,7 @@ pub struct PartnerEvent {
     pub store: StoreId,
     /// When the last row was written, by the database's clock.
     pub at: OffsetDateTime,
-    /// The type.
+    /// What happened.
     pub kind: EventType,
     /// The order or booking after the event; `None`: the event concerns neither.
     pub subject: Option<Arc<Subject>>,

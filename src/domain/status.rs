@@ -33,15 +33,15 @@ impl SubjectKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// New: nobody has answered.
+    /// New: waits for an answer of the store.
     Pending,
-    /// Accepted.
+    /// Accepted by the store, which prepares it. A booking is confirmed.
     Preparing,
     /// Ready to be handed over.
     Ready,
     /// On its way; deliveries only.
     Delivering,
-    /// Completed.
+    /// Handed over to the customer. A booking's guests have arrived.
     Completed,
     /// Rejected by the store.
     Rejected,

@@ -67,11 +67,11 @@ pub struct Subject {
 /// Whether people see an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// Visible.
+    /// People see it.
     Visible,
     /// A cart, or an order that waits for its payment.
     Hidden,
-    /// Soft-deleted.
+    /// Soft-deleted: `deleted_at` of the mapping is set.
     Deleted,
 }
 

@@ -25,7 +25,7 @@ use database::Node;
 
 /// How long connections may take to close at a shutdown: then they are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
-/// How much longer background work may take.
+/// How long background work may take after the connections have closed.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
 /// Between two checks whether the feed has started.
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -51,8 +51,8 @@ pub enum Error {
     /// The settings of the bot are wrong.
     #[error(transparent)]
     Telegram(#[from] telegram::Unreachable),
-    /// The client of the shops' APIs cannot be made.
-    #[error("the shops' APIs cannot be asked from here: {0}")]
+    /// The HTTP client of the shops' APIs cannot be built.
+    #[error("the HTTP client for the shops' APIs cannot be built: {0}")]
     ShopApi(#[from] reqwest::Error),
     /// The bound address is unknown.
     #[error("cannot read the bound address: {0}")]

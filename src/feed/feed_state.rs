@@ -9,11 +9,11 @@ use crate::journal::{Outline, Size, Witness};
 pub struct FeedState {
     /// The epoch of the database.
     pub epoch: Epoch,
-    /// What has been read. All of it is published, except large transactions.
+    /// The position behind all read events. They are published, except those of large transactions.
     pub read: Position,
     /// Large transactions that are published in chunks between the reads.
     pub large_transactions: Option<LargeTransactions>,
-    /// What has been published.
+    /// The cursor behind all published events.
     pub reached: Cursor,
     /// The newest event that was read, or one before it: proof of the history that the position belongs to.
     pub seen: Option<Witness>,

@@ -29,11 +29,11 @@ const CALM_WINDOWS: usize = 20;
 /// The load in the last windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Suppression pays. The pause before the next read.
+    /// NOTIFY suppression pays. Carries the pause before the next read.
     Busy(Duration),
-    /// Neither.
+    /// Between the two limits: the node keeps its state.
     Between,
-    /// Suppression does not pay.
+    /// NOTIFY suppression does not pay.
     Calm,
 }
 
@@ -49,7 +49,7 @@ pub struct InFlightEstimator {
 }
 
 impl InFlightEstimator {
-    /// Without transactions.
+    /// An estimator that has seen no transaction.
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,

@@ -21,11 +21,11 @@ pub const MAX_STORES: usize = 4096;
 /// Progress of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its transactions are still being collected: nothing of it has been published.
+    /// Its transactions are still being collected. No event of the stream has been published.
     Collecting,
     /// Its events are being published.
     Streaming,
-    /// The same, and no more can be held: the feed reads nothing else until the stream ends.
+    /// Its events are being published, and the limit of held transactions is reached: other reads wait for its end.
     Full,
 }
 
@@ -48,7 +48,7 @@ pub struct LargeTransactions {
 }
 
 impl LargeTransactions {
-    /// Without transactions.
+    /// An empty bookkeeping: no transaction is streamed or held.
     pub fn new() -> Self {
         Self {
             stage: Stage::Collecting,

@@ -30,12 +30,12 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long the notification of the self-test may take.
 const SELF_TEST_DEADLINE: Duration = Duration::from_secs(2);
-/// Between two attempts behind a pooler that swallows LISTEN: it is seldom removed.
+/// Retry interval behind a pooler that does not support LISTEN: such a pooler is seldom removed.
 const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 
 /// The signals of received notifications. Notifications coalesce: many before one read cause one read.
 pub struct ListenerSignals {
-    /// There may be events.
+    /// The journal may have new events.
     pub journal: Notify,
     /// A token may have been revoked.
     pub tokens: Notify,
@@ -92,23 +92,23 @@ impl ListenerSignals {
 /// Whether notifications reach us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hearing {
-    /// They do: proven when the connection was made, probed since.
+    /// Notifications arrive: a self-test has proven it, and probes repeat the test.
     Listening,
-    /// There is no connection now, or not yet.
+    /// The LISTEN connection is not open.
     Disconnected,
-    /// A transaction pooler between this node and Postgres swallows them.
+    /// A transaction pooler between this node and Postgres does not deliver them.
     Swallowed,
-    /// They are switched off.
+    /// The setting `database.notify` switches them off.
     Off,
 }
 
-/// Why listening ended.
+/// Why this node receives no notifications.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] db::Error),
-    /// An error of Postgres, or of the connection.
+    /// Postgres reported an error, or the connection broke.
     #[error("{}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// The connection ended without an error.
@@ -129,7 +129,7 @@ pub enum Lost {
     /// The schema is older than NOTIFY suppression.
     #[error("the triggers are older than NOTIFY suppression: run `vestnik migrate`")]
     NotMigrated,
-    /// Switched off by the setting.
+    /// The setting `database.notify` switches notifications off.
     #[error("the triggers do not notify: database.notify was \"off\" when `vestnik migrate` ran last")]
     Off,
     /// The effect of a transaction pooler.
@@ -179,7 +179,8 @@ pub async fn run(
     }
 }
 
-/// Tests whether notifications arrive.
+/// Tests whether a notification that is sent over `notify_url` arrives on a LISTEN connection to `listen_url`. The
+/// error says why it did not arrive.
 pub async fn prove(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
     let signals = ListenerSignals::default();
     let (hearing, mut state) = watch::channel(Hearing::Disconnected);

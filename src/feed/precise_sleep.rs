@@ -11,7 +11,7 @@ const TICK: Duration = Duration::from_millis(2);
 pub struct PreciseSleep(io::Result<timer::Timer>);
 
 impl PreciseSleep {
-    /// Needs a tokio runtime.
+    /// Creates the timer. Panics outside of a tokio runtime.
     pub fn new() -> Self {
         Self(timer::Timer::new())
     }

@@ -65,12 +65,12 @@ impl PeerMessage {
     }
 }
 
-/// By this name a node recognizes its own messages.
+/// The random name of a node, by which the node recognizes its own messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeName(u64);
 
 impl NodeName {
-    /// A new name.
+    /// Generates a name.
     pub fn random() -> Self {
         Self(fastrand::u64(..))
     }
@@ -115,7 +115,7 @@ impl ListenSession {
         }
     }
 
-    /// The connection.
+    /// The LISTEN connection.
     pub fn client(&self) -> &Client {
         &self.client
     }

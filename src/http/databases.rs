@@ -28,7 +28,7 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Each database with its stores from the settings. `None`: the database is asked.
+    /// Each database with its stores from the settings. `None`: a query finds out whether the database has a store.
     pub fn new(
         sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
@@ -80,16 +80,16 @@ impl Databases {
         Ok(Arc::clone(&self.sites[index].0))
     }
 
-    /// Asks every database that may have the store.
+    /// Queries every database that may have the store. Returns the index of the one that has it.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.sites.len())
             .filter(|index| self.sites[*index].1.is_none())
             .collect();
-        let asked = open
+        let queries = open
             .iter()
             .map(|index| store::is_known(&self.sites[*index].0.hub.token_pool, store));
         let (mut having, mut silent) = (Vec::new(), None);
-        for (index, answer) in open.iter().zip(join_all(asked).await) {
+        for (index, answer) in open.iter().zip(join_all(queries).await) {
             match answer {
                 Ok(true) => having.push(*index),
                 Ok(false) => {}

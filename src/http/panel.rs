@@ -50,7 +50,7 @@ pub async fn manifest(_: Arc<Databases>, call: ApiRequest) -> Result<Response, A
     file("manifest.webmanifest", &call.headers)
 }
 
-/// Any other file of the panel.
+/// A file of the panel by its name: scripts, styles, fonts and icons.
 pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     match percent_decode_str(&call.id).decode_utf8() {
         Ok(name) => file(&name, &call.headers),
@@ -58,7 +58,7 @@ pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiErr
     }
 }
 
-fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
+fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     if CODINGS.iter().any(|(_, end)| name.ends_with(end)) {
         return Err(ApiError::NotFound);
     }
@@ -67,11 +67,11 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     let is_text = Files::get(&format!("{name}.gz")).is_some();
     let coded = CODINGS
         .iter()
-        .filter(|(coding, _)| takes(asked, coding))
+        .filter(|(coding, _)| takes(headers, coding))
         .find_map(|(coding, end)| Some((*coding, Files::get(&format!("{name}{end}"))?)));
     let (coding, file) = coded.map_or((None, plain), |(coding, file)| (Some(coding), file));
     let tag = tag(&file);
-    let known = asked.get_all(header::IF_NONE_MATCH).iter();
+    let known = headers.get_all(header::IF_NONE_MATCH).iter();
     let is_known = known
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -99,7 +99,7 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
     // Other files do not need these headers, and a first load has ten files.
     if RULED.iter().any(|end| name.ends_with(end)) {
-        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
+        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(headers));
         set(&mut response, OPENER_POLICY, "same-origin");
         set(&mut response, PERMISSIONS_POLICY, PERMISSIONS);
     }
@@ -113,8 +113,8 @@ fn set(response: &mut Response, name: HeaderName, value: &str) {
 }
 
 /// Whether the client accepts this encoding of the body.
-fn takes(asked: &HeaderMap, coding: &str) -> bool {
-    let accepted = asked
+fn takes(headers: &HeaderMap, coding: &str) -> bool {
+    let accepted = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok());
@@ -143,8 +143,8 @@ fn with_charset(mime: &str) -> String {
 
 /// The content security policy. Older browsers do not apply 'self' to WebSockets, so the policy names the host. The
 /// client chooses the `Host` header, so only a well-formed host is repeated.
-fn policy(asked: &HeaderMap) -> String {
-    let host = asked.get(header::HOST).and_then(|host| host.to_str().ok());
+fn policy(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     match host.filter(|host| is_host(host)) {
         Some(host) => format!("{POLICY}'self' ws://{host} wss://{host}"),
         None => format!("{POLICY}'self'"),

@@ -43,7 +43,7 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"po
 
 /// Receipts of a panel without a socket: rendered events, sounded events, and whether the panel can ring. The panel
 /// polls, or has a stream of Server-Sent Events on this node that was opened with its name and token.
-pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
+pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
     // A panel with a socket sends its receipts over that socket. Over HTTP, nothing would prove that the socket existed.
@@ -67,7 +67,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
     }
     let at = OffsetDateTime::now_utc();
     for (event, what) in words {
-        site.hub.recorder.say(Receipt {
+        site.hub.recorder.record(Receipt {
             store: store.clone(),
             event,
             channel,

@@ -52,7 +52,7 @@ impl Query {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// `limit`: a whole number from 1 to `most`.
+    /// The parameter `limit`, a whole number from 1 to `most`; `otherwise` where it is missing.
     pub fn limit(&self, otherwise: usize, most: usize) -> Result<usize, ApiError> {
         let Some(text) = self.get("limit") else {
             return Ok(otherwise);

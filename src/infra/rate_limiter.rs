@@ -32,7 +32,7 @@ impl Rate {
         }
     }
 
-    /// Takes one event if the limit allows it; `next` is the whole state.
+    /// Counts one event if the limit allows it, and returns whether it does; `next` is the whole state.
     pub fn allows(&self, next: &mut Instant, now: Instant) -> bool {
         self.reserve(next, now, Duration::ZERO).is_ok()
     }
@@ -51,7 +51,7 @@ impl Rate {
     }
 }
 
-/// A limiter for one thing.
+/// A limiter with a single state, for events of one kind.
 #[derive(Debug)]
 pub struct RateLimiter {
     rate: Rate,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_rate_of_its_own_and_is_told_how_long_to_wait() {
+    fn each_key_has_a_rate_of_its_own_and_learns_how_long_to_wait() {
         let now = Instant::now();
         let limiters = RateLimiters::new(Rate::per_second(10, 5), 100);
         for _ in 0..5 {

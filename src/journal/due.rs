@@ -20,7 +20,7 @@ pub struct Due {
 /// A batch of due events.
 #[derive(Debug)]
 pub struct DueBatch {
-    /// In the order of sending.
+    /// The due events, sorted as they are to be sent.
     pub events: Vec<Due>,
     /// A cursor that covers the batch.
     pub cursor: String,

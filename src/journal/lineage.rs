@@ -50,7 +50,7 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
 /// The line in force.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// A UUID.
+    /// The line's UUID as text.
     pub name: String,
     /// The epoch of its cursors.
     pub epoch: Epoch,

@@ -34,7 +34,7 @@ pub enum Start<'a> {
 pub struct PageEvent {
     /// The event.
     pub event: JournalEvent,
-    /// For a client that stops after this event.
+    /// The cursor of a client that stops after this event.
     pub cursor: String,
 }
 
@@ -42,7 +42,7 @@ pub struct PageEvent {
 pub enum Page {
     /// Events, oldest change first.
     Events {
-        /// At most as many as requested.
+        /// At most as many events as requested.
         events: Vec<PageEvent>,
         /// Covers all events of the page.
         cursor: String,
@@ -55,7 +55,7 @@ pub enum Page {
         reason: Unusable,
         /// A cursor that covers all events until now.
         fresh: String,
-        /// The same as a position.
+        /// The position of `fresh`.
         position: Position,
     },
 }
@@ -151,7 +151,7 @@ pub struct Past {
     pub epoch: Epoch,
     /// `events` has every event until the read that this position does not cover.
     pub base: Position,
-    /// By id.
+    /// The events, sorted by id.
     pub events: Vec<JournalEvent>,
 }
 

@@ -79,7 +79,7 @@ pub enum News {
         clock: OffsetDateTime,
         /// The version of the sources that was in force.
         sources: i64,
-        /// By id.
+        /// The new events, sorted by id.
         events: Vec<JournalEvent>,
         /// The newest transaction with an event in the read.
         newest: Option<Xid>,
@@ -164,7 +164,7 @@ impl Reader {
         }
     }
 
-    /// The connection, for whoever must see what the reads see.
+    /// The connection, for queries that need the same database and epoch as the reads.
     pub fn client(&self) -> &Client {
         &self.client
     }

@@ -18,9 +18,9 @@ pub const OUTLINE_TRANSACTIONS: usize = 1024;
 /// Whether a transaction has more than `LARGE_EVENTS` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// It has not.
+    /// At most `LARGE_EVENTS` events.
     Small,
-    /// It has.
+    /// More than `LARGE_EVENTS` events.
     Large,
 }
 

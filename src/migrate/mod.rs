@@ -2,10 +2,10 @@
 //! the triggers and functions. These are code, and are applied again when their text has changed.
 
 mod backup;
-mod code;
 mod lock;
 mod reference_shop;
 mod refusals;
+mod triggers;
 mod undo;
 mod v23;
 mod v23_names;
@@ -44,7 +44,7 @@ const SHOP: Set = Set {
     runner: shop::migrations::runner,
 };
 
-pub use crate::infra::table_lock::Progress as Say;
+pub use crate::infra::table_lock::Progress;
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +164,7 @@ pub enum Outcome {
 }
 
 /// Migrates the configured database.
-pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
+pub async fn run(config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
     let outcome = apply(&mut client, config, say).await;
@@ -173,7 +173,7 @@ pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
 }
 
 /// Reports what [`run`] would do, and changes nothing.
-pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
+pub async fn dry_run(config: &Config, say: Progress<'_>) -> Result<(), Error> {
     let client = connect(config).await?;
     client.batch_execute("set default_transaction_read_only = on").await?;
     for set in sets(config) {
@@ -186,9 +186,9 @@ pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
     }
     if config.shop.schema == ShopSchema::Reference && !applied(&client, &SHOP).await?.contains(&v23::VERSION) {
         v23::check(&client).await?;
-        v23::tell(&client, say).await?;
+        v23::describe_pending(&client, say).await?;
     }
-    code::tell(&client, say).await
+    triggers::describe_pending(&client, say).await
 }
 
 fn sets(config: &Config) -> &'static [&'static Set] {
@@ -214,7 +214,7 @@ async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
+async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     let reference = config.shop.schema == ShopSchema::Reference;
     // All checks that may fail come first.
     for set in sets(config) {
@@ -226,10 +226,10 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     }
     client.batch_execute("create schema if not exists vestnik").await?;
     // The transaction of each order locks the journal: wait for this lock in short attempts, as for the tables' locks.
-    let mut changed = history_patiently(client, &ENGINE, say).await?;
+    let mut changed = history_with_retries(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
-    changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        code::apply(client, &config.database, say).await
+    changed |= lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
+        triggers::apply(client, &config.database, say).await
     })
     .await?;
     if before_v23 {
@@ -238,7 +238,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     }
     if reference {
         // Rewritten statuses need no events: old and new words mean the same to the mappings.
-        changed |= history_patiently(client, &SHOP, say).await?;
+        changed |= history_with_retries(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
     }
     if reference {
@@ -253,14 +253,14 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
 }
 
 /// Applies all migrations of a set; waits for the tables that writers use in short attempts.
-async fn history_patiently(client: &mut Client, set: &Set, say: Say<'_>) -> Result<bool, Error> {
-    lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+async fn history_with_retries(client: &mut Client, set: &Set, say: Progress<'_>) -> Result<bool, Error> {
+    lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         history(client, set, Target::Latest, say).await
     })
     .await
 }
 
-async fn history(client: &mut Client, set: &Set, target: Target, say: Say<'_>) -> Result<bool, Error> {
+async fn history(client: &mut Client, set: &Set, target: Target, say: Progress<'_>) -> Result<bool, Error> {
     let runner = (set.runner)().set_target(target);
     let mut runner = runner.set_abort_divergent(true).set_abort_missing(true);
     runner.set_migration_table_name(set.table());
@@ -313,7 +313,7 @@ async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error
 }
 
 /// A journal that was restored into another cluster has transaction ids of the old one: all its events count as past.
-async fn adopt_cluster(client: &Client, say: Say<'_>) -> Result<bool, Error> {
+async fn adopt_cluster(client: &Client, say: Progress<'_>) -> Result<bool, Error> {
     const ADOPT: &str = "with adopted as ( \
              update vestnik.vst_cluster set system_identifier = now.system_identifier \
              from pg_control_system() now where vst_cluster.system_identifier <> now.system_identifier returning 1), \

@@ -31,8 +31,8 @@ pub struct Act {
     pub by: Option<String>,
 }
 
-/// Passes each act of the token in the span to `tell`, by time. An order's name in the span is not looked at.
-pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut tell: impl FnMut(Act)) -> Result<(), Error> {
+/// Passes each act of the token in the span to `pass`, by time. An order's name in the span is not looked at.
+pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut pass: impl FnMut(Act)) -> Result<(), Error> {
     const ACTS: &str = "select to_char(at at time zone $5, 'YYYY-MM-DD HH24:MI:SS'), what, store_id, o.name, key, previous, status, \
              event::text, by_whom from ( \
              select at, 'status' as what, store_id, source, key, previous, status, null::bigint as event, by_whom \
@@ -52,7 +52,7 @@ pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut tell: im
     let mut rows = rows.map_err(QueryError::from)?;
     while let Some(row) = rows.next().await {
         let row = row.map_err(QueryError::from)?;
-        tell(act(&row).map_err(QueryError::from)?);
+        pass(act(&row).map_err(QueryError::from)?);
     }
     Ok(())
 }

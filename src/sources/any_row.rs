@@ -6,12 +6,12 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::Beside;
+use super::Context;
 use super::changes::Found;
 use super::fixtures::source;
 use crate::domain::money::Currency;
 
-/// A mapping with every kind of field, each in its own form.
+/// A mapping that uses every field, and every form of a field.
 const MAPPING: &str = r#"
     table = "public.orders"
     kind = "order"
@@ -51,7 +51,7 @@ const COLUMNS: [&str; 21] = [
     "id", "store_id", "short_no", "status", "name", "contact", "address", "comment", "persons", "paid", "method",
     "change", "minutes", "mode", "total", "currency", "due", "created", "deleted", "items", "table_no",
 ];
-/// Names with a meaning inside a value.
+/// Member names that the translation of items and texts recognizes; the generated JSON uses them often.
 const NAMES: [&str; 18] = [
     "name",
     "title",
@@ -145,17 +145,17 @@ fn has_nul(value: &serde_json::Value) -> bool {
 proptest! {
     #[test]
     fn any_row_is_an_order_that_can_be_sent(row in prop_oneof![9 => row(), 1 => any::<String>()], found in option::of(value())) {
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
         };
-        let order = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, beside);
+        let order = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         let sent = serde_json::to_string(&order.to_json()).unwrap();
         let read: serde_json::Value = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(&read["order_id"], "1");
         prop_assert!(!has_nul(&read), "many a reader of JSON refuses it: {}", sent);
         // The same row gives the same order: no change is reported.
-        let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, beside);
+        let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         prop_assert!(order.changed_fields(&again).is_empty());
     }
 }

@@ -185,7 +185,7 @@ impl Attempt<'_> {
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
             // Nobody should have been notified of rows from the time when the table was detached.
-            rows: !was_detached && (installed.triggers || self.is_told_otherwise(row.try_get(2)?)),
+            rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
             return Ok((id, Attached::Unchanged(name), lacked));
@@ -201,7 +201,7 @@ impl Attempt<'_> {
         &self,
         transaction: &mut Transaction<'_>,
         id: SourceId,
-        is_told_otherwise: bool,
+        reads_other_columns: bool,
         progress: Progress<'_>,
     ) -> Result<Installed, Error> {
         match (&self.mapping.derived, self.checked) {
@@ -212,7 +212,7 @@ impl Attempt<'_> {
                     derived,
                     checked,
                     self.recorder,
-                    is_told_otherwise,
+                    reads_other_columns,
                     progress,
                 )
                 .await
@@ -226,7 +226,7 @@ impl Attempt<'_> {
     }
 
     /// Whether the previous mapping reads the key or the store from another column.
-    fn is_told_otherwise(&self, before: &str) -> bool {
+    fn reads_other_columns(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
     }

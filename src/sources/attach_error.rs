@@ -36,7 +36,7 @@ pub enum Error {
     /// Another table already has a source with this name.
     #[error("a source is called {0} already: give this one another `name` in its mapping")]
     NameTaken(String),
-    /// The database has none of the engine's tables.
+    /// The database lacks the engine's tables: it was never migrated.
     #[error("this database is not prepared: run `vestnik migrate` first")]
     NotMigrated,
     /// The table cannot be a source, or could not be read.

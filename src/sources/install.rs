@@ -15,11 +15,11 @@ use crate::infra::table_lock::Progress;
 /// What had to be installed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Installed {
-    /// The function.
+    /// Whether the trigger function was created or replaced.
     pub function: bool,
-    /// The triggers: the table lacked some or all of them.
+    /// Whether triggers were created: the table lacked some or all of them.
     pub triggers: bool,
-    /// Triggers of another table were removed.
+    /// Whether triggers of another table were removed.
     pub moved: bool,
 }
 

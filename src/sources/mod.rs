@@ -41,7 +41,7 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::Status;
 use mapping::{Column, Items, ItemsRef, Mapping, MoneyColumn};
-pub use translate::Beside;
+pub use translate::Context;
 
 /// An attached table with its mapping.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,8 +70,8 @@ pub struct RecordedColumn {
 
 impl Source {
     /// Translates a recorded row into an order or booking: `data` are its columns, a JSON object.
-    pub fn translate(&self, key: &str, data: &str, beside: Beside<'_>) -> Subject {
-        translate::translate(self, key, data, beside)
+    pub fn translate(&self, key: &str, data: &str, context: Context<'_>) -> Subject {
+        translate::translate(self, key, data, context)
     }
 
     /// The status that people see in a recorded row; `None`: they do not see the order, or its word is not mapped.

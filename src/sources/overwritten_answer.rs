@@ -21,7 +21,7 @@ pub struct OverwrittenAnswer {
 }
 
 impl OverwrittenAnswer {
-    /// As the wire has it.
+    /// The JSON member `overwritten_answer` of an event: `{"status","by"}`.
     pub fn to_json(&self) -> Value {
         json!({"status": self.status.as_str(), "by": self.by})
     }

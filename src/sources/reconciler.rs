@@ -25,7 +25,8 @@ pub struct MissedRows {
     pub rows: i64,
     /// The key of the newest row.
     pub newest: i64,
-    /// Whether the source is derived: the projector tells the orders now. Others can only be reported.
+    /// Whether the source is derived: the projector publishes these orders now. Rows of other sources are only
+    /// reported.
     pub told_late: bool,
 }
 

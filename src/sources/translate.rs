@@ -27,7 +27,7 @@ const JOINED_VALUES: usize = 20;
 
 /// What is known about an order besides its recorded row.
 #[derive(Debug, Clone, Copy)]
-pub struct Beside<'a> {
+pub struct Context<'a> {
     /// The currency of the store.
     pub currency: Currency,
     /// The results of look-ups in other tables, a JSON object: `items`, and fields by their names.
@@ -35,21 +35,21 @@ pub struct Beside<'a> {
 }
 
 /// Translates the columns `data`, a JSON object, of the row `key`.
-pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> Subject {
+pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -> Subject {
     let id = SubjectId {
         source: source.id,
         key: key.into(),
     };
     let row = Row::read(data);
-    let looked_up = match beside.lookup {
+    let looked_up = match context.lookup {
         Found::Found(found) => Row::read(found),
         Found::Nothing | Found::Failed => Row::read("{}"),
     };
     let mapping = &source.mapping;
-    let currency = currency(&mapping.currency, &row).unwrap_or(beside.currency);
+    let currency = currency(&mapping.currency, &row).unwrap_or(context.currency);
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
     let mut unreadable = row.problems(source);
-    if beside.lookup == Found::Failed && mapping.needs_lookup() {
+    if context.lookup == Found::Failed && mapping.needs_lookup() {
         not_read::<()>("items", NOT_LOOKED_UP, &mut unreadable);
     }
     if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
@@ -410,11 +410,11 @@ mod tests {
     /// The order of this row, with what was looked up.
     fn order(more: &str, types: &[(&str, &str)], row: serde_json::Value, found: Option<serde_json::Value>) -> Subject {
         let found = found.map(|found| found.to_string());
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
         };
-        source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), beside)
+        source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), context)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a panel has to know of its store.
+//! The data of a store that its panels show.
 
 use super::pause::{self, Pause};
 use crate::domain::event::StoreId;

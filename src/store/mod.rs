@@ -1,4 +1,4 @@
-//! The data of a store beside its orders: the settings in `vestnik.vst_store`, its hours, its pause, its stop list, and
+//! The data of a store besides its orders: the settings in `vestnik.vst_store`, its hours, pause and stop list, and
 //! the presence of its panels.
 
 mod attendance;

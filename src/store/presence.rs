@@ -108,25 +108,25 @@ impl Presence {
     /// Reports to the other nodes until the shutdown, and then removes this node.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
-        let mut told: Option<HashSet<String>> = None;
+        let mut reported: Option<HashSet<String>> = None;
         loop {
             let stores = self.stores();
-            match tell(&pool, &node, told.as_ref(), &stores).await {
-                Ok(()) => told = Some(stores),
+            match report(&pool, &node, reported.as_ref(), &stores).await {
+                Ok(()) => reported = Some(stores),
                 Err(error) => {
                     // The stored part of the report is unknown, so the next report is complete.
-                    told = None;
-                    tracing::warn!(%error, "the other nodes could not be told which panels can ring");
+                    reported = None;
+                    tracing::warn!(%error, "could not save which stores have a panel that can ring");
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(HEARTBEAT) => {}
-                () = self.changed.notified(), if told.is_some() => {}
+                () = self.changed.notified(), if reported.is_some() => {}
                 () = stop.cancelled() => break,
             }
         }
         if let Err(error) = leave(&pool, &node).await {
-            tracing::debug!(%error, "the other nodes could not be told that this one is gone");
+            tracing::debug!(%error, "could not remove the presence of this node");
         }
     }
 }
@@ -144,12 +144,12 @@ impl Drop for Present {
     }
 }
 
-/// Saves the node's heartbeat and the changes since the report `told`. Reports everything if `told` is `None`, or if
+/// Saves the node's heartbeat, and the changes since `reported`. Saves everything if `reported` is `None`, or if
 /// the other nodes have removed this node meanwhile.
-async fn tell(
+async fn report(
     pool: &Pool,
     node: &str,
-    told: Option<&HashSet<String>>,
+    reported: Option<&HashSet<String>>,
     stores: &HashSet<String>,
 ) -> Result<(), QueryError> {
     const UP: &str = "insert into vestnik.vst_node (id, until, clock_ahead_s) \
@@ -167,7 +167,7 @@ async fn tell(
             .query_one(&statement, &[&node, &NODE_LIFE_S, &OffsetDateTime::now_utc()])
             .await?
             .try_get(0)?;
-        if new || told != Some(stores) {
+        if new || reported != Some(stores) {
             let stores: Vec<&String> = stores.iter().collect();
             transaction.execute(GONE, &[&node, &stores]).await?;
             transaction.execute(CAME, &[&node, &stores]).await?;

@@ -11,14 +11,14 @@ pub async fn is_there(client: &Client, store: &StoreId) -> Result<bool, QueryErr
     Ok(client.query_one(sql, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Sets a new signing secret; the old one signs beside it. Returns whether the store has a webhook.
+/// Sets a new signing secret; the old one also signs until `end_rotation`. Returns whether the store has a webhook.
 pub async fn rotate(client: &Client, store: &StoreId, secret: &str) -> Result<bool, QueryError> {
     const ROTATE: &str = "update vestnik.vst_store set webhook_secret_old = webhook_secret, webhook_secret = $2 \
          where id = $1 and webhook_url is not null";
     Ok(client.execute(ROTATE, &[&store.as_str(), &secret]).await? > 0)
 }
 
-/// Ends the rotation: the old secret signs no more. Returns whether there was one.
+/// Ends the rotation: the old secret no longer signs. Returns whether there was an old secret.
 pub async fn end_rotation(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     const END: &str =
         "update vestnik.vst_store set webhook_secret_old = null where id = $1 and webhook_secret_old is not null";

@@ -1,4 +1,4 @@
-//! When something of a store ends by itself: a pause, or the time for which an item is out of stock.
+//! The end of a store's pause, or of the time for which an item is out of stock.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::domain::event::{EventType, StoreId};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 
-/// The furthest end.
+/// The furthest allowed end.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The hour at which a day begins, by the store's clock. The hours after midnight belong to the day before.
 pub const DAY_BEGINS_HOUR: i32 = 5;
 /// Rows ended in one transaction.
 const BATCH: i64 = 100;
 
-/// When it ends.
+/// When a pause, or an item's time on the stop list, ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// After this time.

@@ -1,4 +1,4 @@
-//! The bot of a node: what all handlers of its updates need.
+//! The bot of a node: the state that all handlers of its updates share.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,9 +20,9 @@ pub struct Bot {
     pub sources: Arc<Registry>,
     /// The node's name in `vestnik.vst_bot_node`.
     pub node: String,
-    /// Wakes the worker: there is something to send.
+    /// Wakes the worker, because a delivery was enqueued.
     pub planned: Arc<Notify>,
-    /// Asks the shops' own APIs to change a status.
+    /// Sends changes of status to the shops' own APIs.
     pub shop_api: Arc<ShopApi>,
     /// Answers presses of buttons.
     pub(super) answers: PressAnswers,
@@ -31,7 +31,7 @@ pub struct Bot {
 }
 
 impl Bot {
-    /// Starts nothing yet.
+    /// Creates the bot. Sends no request.
     pub fn new(
         pool: Pool,
         client: Client,

@@ -1,4 +1,4 @@
-//! What a chat is called, which links and texts belong to it, and until when its stores are paused.
+//! The name of a chat, its links and texts, and the pauses of its stores.
 
 use teloxide::types::{Chat, Message};
 

@@ -24,14 +24,14 @@ const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most stores in a status: more than a chat has, and few enough for one message.
 const STATUS_STORES: usize = 20;
 
-/// Executes what a message asks the bot for.
+/// Executes the commands in messages to the bot.
 pub(super) struct Commands<'a> {
     pub bot: &'a Bot,
 }
 
 impl Commands<'_> {
     /// Executes the command of a message. Answers are enqueued, so that they keep Telegram's limits.
-    pub async fn obey(&self, message: &Message) -> Result<(), QueryError> {
+    pub async fn handle(&self, message: &Message) -> Result<(), QueryError> {
         let Some(said) = said(message, self.bot.name()) else {
             return Ok(());
         };
@@ -56,7 +56,7 @@ impl Commands<'_> {
             Said::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
             Said::Other => help(words),
         };
-        self.say(message, &answer, None).await
+        self.reply(message, &answer, None).await
     }
 
     /// Answers with the chat's open orders, each with a button that sends its message again.
@@ -64,11 +64,11 @@ impl Commands<'_> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
         let (text, buttons) = digest::list(words, &open);
-        self.say(message, &text, Some(&serde_json::json!(buttons))).await
+        self.reply(message, &text, Some(&serde_json::json!(buttons))).await
     }
 
     /// Enqueues an answer to the chat and topic of a message, with rows of buttons below it.
-    pub async fn say(
+    pub async fn reply(
         &self,
         message: &Message,
         answer: &str,
@@ -196,7 +196,10 @@ impl Commands<'_> {
                 member.map(|member| ["creator", "administrator"].contains(&member.status.as_str()))
             }
             Err(problem) => {
-                tracing::warn!(reason = problem.reason(), "who is an administrator could not be asked");
+                tracing::warn!(
+                    reason = problem.reason(),
+                    "the administrators of a chat could not be read"
+                );
                 None
             }
         }
@@ -228,7 +231,7 @@ enum Command {
     Help,
 }
 
-/// What a message asks the bot for; `None`: it is not for the bot. In a private chat every text is for the bot.
+/// The command or text of a message; `None`: it is not for the bot. In a private chat every text is for the bot.
 /// Elsewhere only commands are, unless they name another bot.
 fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
     // Service messages, such as a new title, are no texts of people.

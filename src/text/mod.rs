@@ -1,4 +1,4 @@
-//! What messages to people are made of: `catalog` has the words of each language, `html` builds text with markup of a
+//! The texts of messages to people: `catalog` has the words of each language, `html` builds text with markup of a
 //! bounded length, `value` writes times, amounts and customers' words.
 
 pub mod catalog;

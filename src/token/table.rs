@@ -19,7 +19,7 @@ const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expir
 /// How far an issuer's clock may be ahead of Postgres' clock, seconds.
 const EARLY_S: f64 = 10.0;
 
-/// A row found for a hash.
+/// A row of the token table.
 pub(super) struct Row {
     hash: Hash,
     pub found: Found,

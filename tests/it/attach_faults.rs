@@ -182,7 +182,7 @@ async fn the_shops_function_answers_where_the_mapping_has_no_word() {
 }
 
 #[tokio::test]
-async fn words_that_a_table_can_have_and_no_row_has_yet_are_asked_for() {
+async fn attach_asks_for_words_that_no_row_has_yet() {
     let (_database, client) = shop(
         "create table tickets (id int primary key, store_id int, status varchar(20)); \
          insert into tickets values (1, 7, 'new'), (2, 7, 'delivered')",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vestnik::delivery::channel::ChatChannel;
 use vestnik::delivery::channel::Outcome;
 use vestnik::delivery::choice::DigestRule;
-use vestnik::delivery::complete::{self, Settled};
+use vestnik::delivery::complete::{self, Completion};
 use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
 use vestnik::journal;
@@ -373,8 +373,10 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
-        complete::settle(&pool, &claim, &Outcome::Sent(Some(1))).await.unwrap(),
-        Settled::Kept(Default::default())
+        complete::complete(&pool, &claim, &Outcome::Sent(Some(1)))
+            .await
+            .unwrap(),
+        Completion::Saved(Default::default())
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(held, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
@@ -387,7 +389,9 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    complete::settle(&pool, &claim, &Outcome::Sent(Some(2))).await.unwrap();
+    complete::complete(&pool, &claim, &Outcome::Sent(Some(2)))
+        .await
+        .unwrap();
     let soon = "select free_at < clock_timestamp() + interval '1.1 s' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(soon, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
 }

@@ -41,7 +41,7 @@ const ONE_SIDED: [&str; 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_shop_is_understood_and_told_as_it_is_written_down() {
+async fn every_shop_is_translated_as_its_files_say() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shops");
     let only = std::env::var("VESTNIK_TEST_SHOP").ok();
     let mut wrong = Vec::new();

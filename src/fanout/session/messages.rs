@@ -1,4 +1,4 @@
-//! The protocol's messages beside the events, and the close codes.
+//! The messages of the protocol other than events, and the close codes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::domain::event::EventId;
 use crate::token::Scope;
 
-/// Why a session ends, as the client is told. Below 4500: reconnect with the cursor. From 4500 on: do not reconnect.
+/// Why a session ends. Clients reconnect with their cursor after a code below 4500, and do not from 4500 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
     /// The client closed the connection.

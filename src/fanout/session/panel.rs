@@ -23,7 +23,7 @@ pub(super) enum Panel {
 /// A panel: its store, its token, and the name that it gave.
 type PanelId = (StoreId, TokenId, String);
 
-/// The open streams. As many as there are sessions.
+/// The number of open streams of each panel. The limits of sessions bound it.
 #[derive(Default)]
 pub struct PanelStreams(Mutex<HashMap<PanelId, usize>>);
 

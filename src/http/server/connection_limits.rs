@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// Limit of connections that are being closed for others. Beyond it a new connection is refused.
 const MAX_CLOSING: usize = 1024;
-/// Limit of closing connections that are still told why, which takes time.
+/// Limit of closing connections that still get the reason, which takes time.
 const MAX_TOLD: usize = 128;
 /// Guests admitted beyond all places. Fewer if the system has few files.
 const EXTRA_GUESTS: usize = 16;
@@ -109,15 +109,15 @@ pub struct Place {
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
-    is_told: AtomicBool,
+    has_reason: AtomicBool,
     close: Notify,
 }
 
 /// How a connection is closed for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// The client is told why.
-    Told,
+    /// The client gets the reason.
+    WithReason,
     /// At once: too many connections are closing.
     AtOnce,
 }
@@ -148,7 +148,7 @@ impl ConnectionLimits {
         let mut inner = self.inner();
         let mut closed = None;
         let closing = match inner.open < max && inner.closing < MAX_TOLD {
-            true => Closing::Told,
+            true => Closing::WithReason,
             false => Closing::AtOnce,
         };
         if origin == Origin::Client && inner.guests_of(network) >= self.limits.max_guests_of_network {
@@ -176,7 +176,7 @@ impl ConnectionLimits {
             is_guest: AtomicBool::new(true),
             max,
             closed: AtomicBool::new(false),
-            is_told: AtomicBool::new(false),
+            has_reason: AtomicBool::new(false),
             close: Notify::new(),
         });
         inner.add_guest(network, number, &place);
@@ -250,7 +250,9 @@ impl Inner {
         self.guest_networks.remove(&number);
         if let Some(place) = place.upgrade() {
             place.is_guest.store(false, Ordering::Relaxed);
-            place.is_told.store(closing == Closing::Told, Ordering::Relaxed);
+            place
+                .has_reason
+                .store(closing == Closing::WithReason, Ordering::Relaxed);
             place.closed.store(true, Ordering::Relaxed);
             place.close.notify_one();
             self.closing += 1;
@@ -298,8 +300,8 @@ impl Place {
         loop {
             self.close.notified().await;
             if self.closed.load(Ordering::Relaxed) {
-                return match self.is_told.load(Ordering::Relaxed) {
-                    true => Closing::Told,
+                return match self.has_reason.load(Ordering::Relaxed) {
+                    true => Closing::WithReason,
                     false => Closing::AtOnce,
                 };
             }
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_have_shown_a_token_are_never_closed_and_guests_beyond_all_places_are_told_so() {
+    fn connections_with_a_token_are_never_closed_and_guests_beyond_all_places_get_an_error() {
         let limits = limits(3, 100, 100);
         let known: Vec<_> = (0..3)
             .map(|_| {

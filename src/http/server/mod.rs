@@ -202,7 +202,7 @@ impl Server {
                     }
                     connections.spawn(serving.clone().serve(socket, peer, place));
                 }
-                Err(full) => full.tell(),
+                Err(full) => full.log(),
             }
         }
     }
@@ -229,7 +229,7 @@ impl Server {
 
 impl Full {
     /// Counts and logs that a client was refused.
-    pub fn tell(self) {
+    pub fn log(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);
         if let Some(unlogged) = LIMIT.allows() {
@@ -279,13 +279,13 @@ fn tune(socket: &TcpStream) {
     }
 }
 
-/// Reloads the certificate when its files change, or when `asked`.
-pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, asked: Arc<Notify>, stop: CancellationToken) {
+/// Reloads the certificate when its files change, or when `reload` is notified.
+pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, reload: Arc<Notify>, stop: CancellationToken) {
     match certificate {
-        Some(certificate) => certificate.watch(asked, stop).await,
+        Some(certificate) => certificate.watch(reload, stop).await,
         None => loop {
             tokio::select! {
-                () = asked.notified() => tracing::info!("nothing is read again: there is no certificate"),
+                () = reload.notified() => tracing::info!("nothing is read again: there is no certificate"),
                 () = stop.cancelled() => return,
             }
         },

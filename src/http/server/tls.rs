@@ -60,17 +60,17 @@ impl Certificate {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// Reloads the certificate when the files change, and when `asked`, until `stop`.
-    pub async fn watch(self: Arc<Self>, asked: Arc<Notify>, stop: CancellationToken) {
+    /// Reloads the certificate when the files change, and when `reload` is notified, until `stop`.
+    pub async fn watch(self: Arc<Self>, reload: Arc<Notify>, stop: CancellationToken) {
         let mut seen = self.stamps();
         loop {
-            let asked = tokio::select! {
+            let is_forced = tokio::select! {
                 () = tokio::time::sleep(LOOK_INTERVAL) => false,
-                () = asked.notified() => true,
+                () = reload.notified() => true,
                 () = stop.cancelled() => return,
             };
             let now = self.stamps();
-            if now == seen && !asked {
+            if now == seen && !is_forced {
                 continue;
             }
             seen = now;

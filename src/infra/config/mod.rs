@@ -134,12 +134,12 @@ pub struct Shard {
     pub telegram: Option<Telegram>,
 }
 
-/// How the feed learns of new events.
+/// Whether triggers notify nodes of new events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
-    /// By LISTEN.
+    /// Triggers notify, and nodes listen.
     On,
-    /// By reading the journal at short intervals.
+    /// Triggers do not notify, and nodes poll the journal every 50 ms.
     Off,
 }
 
@@ -238,18 +238,18 @@ impl Telegram {
 /// The log.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// A tracing filter.
+    /// The log levels by module, as a filter of the crate `tracing-subscriber`: `info,vestnik::feed=debug`.
     pub filter: String,
-    /// The format of a line.
+    /// The format of each log line.
     pub format: LogFormat,
 }
 
 /// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text with the fields after the message, for people.
     Text,
-    /// For machines.
+    /// One JSON object on each line, for log collectors.
     Json,
 }
 

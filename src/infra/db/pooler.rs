@@ -22,7 +22,7 @@ const CANCEL_TAIL: usize = 8;
 const CANCEL_BYTES: usize = 16;
 
 /// The process id from the start of the connection.
-pub async fn told_process(client: &Client) -> io::Result<i32> {
+pub async fn announced_process(client: &Client) -> io::Result<i32> {
     let (mut ours, theirs) = tokio::io::duplex(64);
     // The server's reply to a request for TLS.
     ours.write_all(b"S").await?;

@@ -35,14 +35,14 @@ const SENT_AS: [Type; 24] = [
 
 /// A statement: its text, or a prepared one.
 pub trait Sql: Sync {
-    /// The two forms.
+    /// The form in which the statement is sent.
     fn spoken(&self) -> Spoken<'_>;
 }
 
 /// The two forms in which SQL reaches the database.
 #[derive(Clone, Copy)]
 pub enum Spoken<'a> {
-    /// Its text.
+    /// As SQL text, which is not prepared.
     Text(&'a str),
     /// Prepared in Postgres.
     Prepared(&'a tokio_postgres::Statement),

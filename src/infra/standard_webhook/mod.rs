@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::infra::config::Webhook;
 
-/// The request of a post.
+/// A message to post.
 pub struct Letter {
     /// The message's id, the same in every attempt.
     pub id: String,
@@ -19,7 +19,7 @@ pub struct Letter {
     pub url: String,
     /// The secrets; two during a change.
     pub secrets: Vec<String>,
-    /// JSON.
+    /// The body, as JSON text.
     pub body: String,
 }
 

@@ -7,7 +7,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::super::Source;
 use super::super::status_change::request::StatusChange;
 use super::Derived;
-use super::project::{Known, Telling, derive, tell};
+use super::project::{Known, Publish, derive, publish_changes};
 
 /// The parameters of a statement: the key, the status, the reason, the minutes, and who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
@@ -41,14 +41,14 @@ pub(in crate::sources) async fn answer(
             return Ok(false);
         }
     }
-    let said = derive(transaction, source, derived, &keys).await?;
-    tell(
+    let projected = derive(transaction, source, derived, &keys).await?;
+    publish_changes(
         transaction,
         source,
         derived,
         known,
-        said,
-        Telling::Answer(change.store.as_str(), change.to),
+        projected,
+        Publish::Answer(change.store.as_str(), change.to),
     )
     .await?;
     Ok(true)
@@ -80,9 +80,9 @@ pub(in crate::sources) async fn taken(
     if known.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(());
     }
-    let said = derive(transaction, source, derived, &keys).await?;
-    let telling = Telling::Taken(change.store.as_str(), change.to);
-    tell(transaction, source, derived, known, said, telling).await?;
+    let projected = derive(transaction, source, derived, &keys).await?;
+    let publish = Publish::Taken(change.store.as_str(), change.to);
+    publish_changes(transaction, source, derived, known, projected, publish).await?;
     Ok(())
 }
 

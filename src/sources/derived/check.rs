@@ -63,7 +63,7 @@ pub async fn check(
         .collect();
     if !unseen.is_empty() {
         findings.warnings.push(format!(
-            "a write to {} alone tells nobody: where an order follows from it, name it in [[derived.watch]]",
+            "a write to {} alone makes no event: if an order follows from that table, name it in [[derived.watch]]",
             unseen.join(", ")
         ));
     }

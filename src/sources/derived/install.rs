@@ -20,7 +20,7 @@ pub(in crate::sources) async fn install(
     derived: &Derived,
     checked: &Checked,
     recorder: Recorder,
-    is_told_otherwise: bool,
+    reads_other_columns: bool,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
     const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
@@ -60,7 +60,7 @@ pub(in crate::sources) async fn install(
     if done.any() {
         transaction.batch_execute(&grant_sql(source)).await?;
     }
-    if done.any() || is_told_otherwise {
+    if done.any() || reads_other_columns {
         transaction.execute(ALL_ROWS, &[&source.0]).await?;
     }
     Ok(done)

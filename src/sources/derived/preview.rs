@@ -11,7 +11,7 @@ use super::super::changes::Found;
 use super::super::mapping::Mapping;
 use super::super::preview::Preview;
 use super::super::sql::ident;
-use super::super::{Beside, RecordedColumn, Source, zone};
+use super::super::{Context, RecordedColumn, Source, zone};
 use super::project::row_json;
 use super::{Derived, check, function, reader, with_units};
 use crate::domain::event::{SourceId, StoreId};
@@ -77,7 +77,7 @@ pub async fn newest(
         let mut subject = source.translate(
             &key,
             &json,
-            Beside {
+            Context {
                 currency,
                 lookup: Found::Nothing,
             },

@@ -18,23 +18,23 @@ const UNREADABLE: &str = "?";
 
 /// Who is notified of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling<'a> {
-    /// Everybody; but an order without items waits for them.
+pub(super) enum Publish<'a> {
+    /// Everybody is notified, but a new order without items waits for its items.
     Usual,
-    /// Everybody, with or without items: the wait has ended.
+    /// Everybody is notified, also of an order without items: its wait has ended.
     Now,
-    /// Nobody: the orders existed before the source was attached.
+    /// Nobody is notified: the orders existed before the source was attached.
     Nobody,
-    /// Everybody, about an answer that a person of this store gave. If the shop's status differs, the answer is shown
-    /// instead.
+    /// Everybody is notified of an answer that a person of this store gave. If the shop's status differs, the answer is
+    /// shown instead.
     Answer(&'a str, Status),
-    /// The same, about an answer that the shop's own API took. If the shop's status has moved on, that one is shown.
+    /// The same for an answer that the shop's own API accepted. If the shop's status has changed, it is shown instead.
     Taken(&'a str, Status),
 }
 
 /// An order of one store, as the expressions define it now.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct Projected {
     pub key: String,
     pub store: String,
     pub status: String,
@@ -45,7 +45,7 @@ pub(super) struct Said {
     pub created_at: Option<OffsetDateTime>,
 }
 
-impl Said {
+impl Projected {
     fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
         let values: Value = serde_json::from_str(&data).unwrap_or_default();
         let created_at = values["created_at"]
@@ -78,20 +78,20 @@ pub(super) async fn derive(
     source: &Source,
     derived: &Derived,
     keys: &[String],
-) -> Result<Vec<Said>, tokio_postgres::Error> {
+) -> Result<Vec<Projected>, tokio_postgres::Error> {
     let sql = format!("select {}($1::text[], null)", function::name(source.id));
     let statement = transaction.prepare_cached(&sql).await?;
     let rows = transaction.query(&statement, &[&keys]).await?;
-    let mut said = Vec::with_capacity(rows.len());
+    let mut orders = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut row: Vec<Option<String>> = row.try_get(0)?;
         let mut take = |at: usize| row.get_mut(at).and_then(Option::take);
         let (Some(key), store, status, Some(data)) = (take(0), take(1), take(2), take(3)) else {
             continue;
         };
-        said.push(Said::new(key, store, status, data, derived));
+        orders.push(Projected::new(key, store, status, data, derived));
     }
-    Ok(said)
+    Ok(orders)
 }
 
 /// Evaluates one order value by value: an expression that fails affects no other value. `None`: no value can be read.
@@ -100,7 +100,7 @@ pub(super) async fn derive_parts(
     source: &Source,
     derived: &Derived,
     key: &str,
-) -> Result<Option<Vec<Said>>, tokio_postgres::Error> {
+) -> Result<Option<Vec<Projected>>, tokio_postgres::Error> {
     let Some(stores) = part(transaction, source, key, "store").await? else {
         return Ok(None);
     };
@@ -125,10 +125,10 @@ pub(super) async fn derive_parts(
         None => Some(UNREADABLE.to_owned()),
     };
     let data = Value::Object(data).to_string();
-    let said = stores
+    let orders = stores
         .iter()
-        .map(|store| Said::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
-    Ok(Some(said.collect()))
+        .map(|store| Projected::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
+    Ok(Some(orders.collect()))
 }
 
 /// One value of an order, for each of its rows; without the mapping's joins if they fail. `None`: it cannot be read.
@@ -203,34 +203,34 @@ impl Known {
 }
 
 /// Publishes the changes of these orders. Returns the number of events.
-pub(super) async fn tell(
+pub(super) async fn publish_changes(
     transaction: &Transaction<'_>,
     source: &Source,
     derived: &Derived,
     mut known: Known,
-    said: Vec<Said>,
-    telling: Telling<'_>,
+    projected: Vec<Projected>,
+    publish: Publish<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
     let mut writes = Writes::default();
-    let mut now: BTreeMap<(String, String), Said> = BTreeMap::new();
-    for said in said {
-        now.entry((said.key.clone(), said.store.clone())).or_insert(said);
+    let mut now: BTreeMap<(String, String), Projected> = BTreeMap::new();
+    for order in projected {
+        now.entry((order.key.clone(), order.store.clone())).or_insert(order);
     }
-    for ((key, store), said) in now {
+    for ((key, store), order) in now {
         let before = known.before.remove(&(key.clone(), store.clone()));
-        if said.status == HIDDEN {
+        if order.status == HIDDEN {
             // Hidden orders are not kept. For people, an order that becomes hidden is removed.
             if let Some(before) = before {
                 known.before.insert((key, store), before);
             }
             continue;
         }
-        let waits = telling == Telling::Usual && before.is_none() && derived.items.is_some() && !said.has_items;
-        if waits && said.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
+        let waits = publish == Publish::Usual && before.is_none() && derived.items.is_some() && !order.has_items;
+        if waits && order.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
             writes.waiting.push(key);
             continue;
         }
-        one(&mut writes, said, before, telling);
+        compare(&mut writes, order, before, publish);
     }
     for ((key, store), before) in known.before {
         let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
@@ -243,7 +243,7 @@ pub(super) async fn tell(
         });
         writes.gone.push((key, store));
     }
-    if telling == Telling::Nobody {
+    if publish == Publish::Nobody {
         writes.events.clear();
     }
     put(transaction, source, derived, &writes).await?;
@@ -251,19 +251,19 @@ pub(super) async fn tell(
 }
 
 /// Compares an order with its last published result.
-fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling<'_>) {
+fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()
-        .filter(|before| before.answered_over.as_ref() == Some(&said.status))
+        .filter(|before| before.answered_over.as_ref() == Some(&order.status))
         .map(|before| before.status.clone());
-    let stays = before.as_ref().is_some_and(|before| before.shop_status == said.status);
-    let shown = match telling {
-        Telling::Answer(store, to) if store == said.store => to.as_str().to_owned(),
-        Telling::Taken(store, to) if store == said.store && stays => to.as_str().to_owned(),
-        _ => kept.unwrap_or_else(|| said.status.clone()),
+    let stays = before.as_ref().is_some_and(|before| before.shop_status == order.status);
+    let shown = match publish {
+        Publish::Answer(store, to) if store == order.store => to.as_str().to_owned(),
+        Publish::Taken(store, to) if store == order.store && stays => to.as_str().to_owned(),
+        _ => kept.unwrap_or_else(|| order.status.clone()),
     };
-    let answered_over = (shown != said.status).then(|| said.status.clone());
-    let created_at = said
+    let answered_over = (shown != order.status).then(|| order.status.clone());
+    let created_at = order
         .created_at
         .or_else(|| before.as_ref().map(|before| before.created_at));
     // The table keeps microseconds, and the next event compares with it.
@@ -272,33 +272,33 @@ fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling
         .truncate_to_microsecond();
     let is_same = before.as_ref().is_some_and(|before| {
         (&before.status, &before.shop_status, &before.answered_over, &before.data)
-            == (&shown, &said.status, &answered_over, &said.data)
+            == (&shown, &order.status, &answered_over, &order.data)
     });
     if is_same {
         return;
     }
     let is_seen = before
         .as_ref()
-        .is_none_or(|before| (&before.status, &before.data) != (&shown, &said.data));
+        .is_none_or(|before| (&before.status, &before.data) != (&shown, &order.data));
     if is_seen {
-        let row = |status: &str, created_at, data: &str| row_json(&said.key, &said.store, status, created_at, data);
+        let row = |status: &str, created_at, data: &str| row_json(&order.key, &order.store, status, created_at, data);
         writes.events.push(Event {
             kind: if before.is_some() { "update" } else { "insert" },
-            data: row(&shown, created_at, &said.data),
+            data: row(&shown, created_at, &order.data),
             old: before
                 .as_ref()
                 .map(|before| row(&before.status, before.created_at, &before.data)),
-            key: said.key.clone(),
-            store: said.store.clone(),
+            key: order.key.clone(),
+            store: order.store.clone(),
         });
     }
     writes.rows.push(Row {
-        key: said.key,
-        store: said.store,
+        key: order.key,
+        store: order.store,
         status: shown,
         created_at,
-        data: said.data,
-        shop_status: said.status,
+        data: order.data,
+        shop_status: order.status,
         answered_over,
     });
 }

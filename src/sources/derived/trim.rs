@@ -1,4 +1,4 @@
-//! Deletes what the projector said of orders that are over, after the journal's retention. Should the shop write such an
+//! Deletes the projector's rows of orders that are over, after the journal's retention. Should the shop write such an
 //! order again, it is projected again, and an order that is over notifies nobody.
 
 use std::time::Duration;

@@ -16,7 +16,7 @@ pub struct Answer {
     pub minutes: Option<String>,
     /// The shop's own function, called instead of an UPDATE: (key, status, reason, minutes, by).
     pub function: Option<String>,
-    /// The address of the shop's own API, which is asked instead: it changes the order itself.
+    /// The address of the shop's own API, which gets a request instead and changes the order itself.
     pub url: Option<String>,
     /// The IANA zone of timestamps without a zone.
     pub zone: String,
@@ -30,7 +30,7 @@ impl Answer {
 }
 
 impl Mapping {
-    /// The address that is asked for an answer of this status; `None`: Vestnik writes the answer itself.
+    /// The address that gets the request for this status; `None`: Vestnik writes the answer itself.
     pub fn answer_url(&self, to: Status) -> Option<&str> {
         let derived = self.derived.as_ref();
         let has_statements = derived.is_some_and(|derived| derived.answers.iter().any(|(status, _)| *status == to));

@@ -84,11 +84,11 @@ pub struct CurrentStatus {
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// What the database has said to a request.
+/// The result of the database part of a request.
 enum Step {
-    /// It is decided.
+    /// The outcome is known.
     Over(StatusChangeOutcome),
-    /// The shop's API decides. The order is reserved for this request.
+    /// The request goes to the shop's API. The order is reserved for it.
     Ask(Box<Ask>),
 }
 

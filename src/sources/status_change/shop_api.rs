@@ -45,12 +45,12 @@ const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
 /// The client of the shops' APIs, one for a node and a database.
 pub struct ShopApi {
     poster: Poster,
-    /// The secrets that sign; two during a change, none: nothing is asked.
+    /// The secrets that sign requests; two during a rotation; empty: no request is sent.
     secrets: Vec<SecretString>,
     turns: Turns,
 }
 
-/// A request that is to be made. Its order is reserved.
+/// A request to the shop's API. Its order is reserved.
 pub struct Ask {
     /// The message's id, the same for each repetition of the press.
     id: String,
@@ -65,7 +65,7 @@ pub struct Ask {
     current: CurrentStatus,
 }
 
-/// What the shop's API said.
+/// The response of the shop's API.
 #[derive(Debug, PartialEq)]
 enum Reply {
     Taken,
@@ -288,7 +288,7 @@ fn report(ask: &Ask, reply: &Reply) {
             tracing::error!(
                 source,
                 reason,
-                "the shop's API cannot be asked: no answer to its orders succeeds"
+                "no request can be sent to the shop's API: no answer to its orders succeeds"
             );
             "unsent"
         }
@@ -297,7 +297,7 @@ fn report(ask: &Ask, reply: &Reply) {
                 source,
                 id = ask.id,
                 reason,
-                "the shop's API took no answer: the person was told, and the order still waits"
+                "the shop's API did not accept an answer: the person got an error, and the order still waits"
             );
             "failed"
         }

@@ -112,7 +112,7 @@ pub async fn call(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// What an event says of the answer that made it.
+/// The column `answer` of the change's events: who answered, the minutes and the reason.
 pub fn answer_json(change: &StatusChange<'_>) -> String {
     json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string()
 }

@@ -109,7 +109,7 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
         let mut one = Section {
             path: format!("{}[{number}]", section.place("watch")),
             table,
-            asked: Vec::new(),
+            known_keys: Vec::new(),
             problems: section.problems,
         };
         let table = one.required("table", "a table whose rows concern an order");

@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, Transaction};
 
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::infra::config::{Database, Notify};
 
 /// The files, in the order of their dependencies.
@@ -16,7 +16,7 @@ const FILES: [(&str, &str); 2] = [
 const IN_FORCE: &str = "select from vestnik.vst_code where file = $1 and fingerprint = $2";
 
 /// Applies the changed files in one transaction.
-pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+pub async fn apply(client: &mut Client, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     let mut changed = false;
     for (file, text) in FILES {
@@ -42,7 +42,7 @@ pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Re
 }
 
 /// Writes the notification settings into functions, so that the triggers read them at no cost.
-async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let now = transaction
         .query_one(
             "select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()",
@@ -79,7 +79,7 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say
 }
 
 /// Lists what [`apply`] would apply.
-pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
+pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     let there = "select to_regclass('vestnik.vst_code') is not null";
     let there: bool = client.query_one(there, &[]).await?.try_get(0)?;
     for (file, text) in FILES {
