@@ -28,7 +28,7 @@ const READS: u64 = 60;
 
 fn main() {
     let source = source();
-    let beside = Context {
+    let context = Context {
         currency: Currency::DEFAULT,
         lookup: Found::Nothing,
     };

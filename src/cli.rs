@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use vestnik::embedded;
-use vestnik::infra::config::{self, Config, Sources};
-use vestnik::infra::telemetry;
+use crate::embedded;
+use crate::infra::config::{self, Config, Sources};
+use crate::infra::telemetry;
 
 /// Exit code for wrong usage and for invalid settings.
 const USAGE: u8 = 2;
 
-/// Brings every order that is written to Postgres to its partner's screen.
+/// Shows every order that is written to Postgres on the screen of the order's store
 #[derive(Debug, Parser)]
 #[command(name = "vestnik", version, about, max_term_width = 100)]
 struct Cli {
@@ -32,9 +32,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the panels (the default); without DATABASE_URL, on a private Postgres
+    /// Serve panels and other clients (the default); without DATABASE_URL, from a private Postgres
     Serve {
-        /// The address and port to listen on
+        /// The address and port of the HTTP server
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
     },
@@ -75,7 +75,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
     setting.ok_or_else(|| "a setting looks like section.key=value".into())
 }
 
-/// Runs the program. Returns the exit code: 0, 1 for a failure, 2 for wrong usage or invalid settings.
+/// Runs the program. Returns the exit code: 0 for success, 1 for a failure, 2 for wrong usage or invalid settings.
+#[tokio::main]
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut flags = cli.set;
@@ -115,7 +116,7 @@ pub async fn run() -> ExitCode {
     }
 }
 
-/// Formats an error with its causes. An error that already names its cause does not name the cause twice.
+/// Formats an error and its causes in one line. A cause that the text already contains is left out.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -126,7 +127,8 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// The databases that a command runs on: one, except for a migration of all databases.
+/// The settings of the databases that a command runs on. It is one database; only `vestnik migrate` runs on all of
+/// them.
 fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<Config>, String> {
     let shards = config.shards();
     let names: Vec<String> = shards
@@ -180,7 +182,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
     }
 }
 
-/// Uses the private Postgres of a running `vestnik` on this machine if no database is configured.
+/// If no database is configured, selects the private Postgres of a `vestnik serve` that runs on this machine.
 fn with_database(mut config: Config) -> Config {
     config.database.url = config
         .database

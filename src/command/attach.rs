@@ -1,19 +1,20 @@
-//! `vestnik attach` and `vestnik detach`: install and remove the triggers of existing tables.
+//! `vestnik attach` and `vestnik detach`: install Vestnik's triggers on existing tables, and remove them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::domain::status::SubjectKind;
+use crate::domain::subject::Visibility;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::standard_webhook::address;
+use crate::sources::attach::{self, Attached, Options};
+use crate::sources::catalog::{self, Table};
+use crate::sources::derived::{self, preset};
+use crate::sources::mapping::Mapping;
+use crate::sources::preview;
+use crate::sources::propose::{Proposal, propose};
 use anyhow::{Context as _, bail};
-use vestnik::domain::status::SubjectKind;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::infra::standard_webhook::address;
-use vestnik::sources::attach::{self, Attached, Options};
-use vestnik::sources::catalog::{self, Table};
-use vestnik::sources::derived::{self, preset};
-use vestnik::sources::mapping::Mapping;
-use vestnik::sources::preview;
-use vestnik::sources::propose::{Proposal, propose};
 
 use super::Usage;
 
@@ -55,7 +56,8 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
-/// Attaches a table, with a given mapping, or with a proposed one that leaves no questions.
+/// Attaches a table with the given mapping. Without one, proposes a mapping, and attaches the table if nothing about it
+/// is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
@@ -87,10 +89,20 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
-    show_newest(&mut client, &table, &mapping, 1).await?;
+    let has_no_store = show_newest(&mut client, &table, &mapping, 1).await?;
     if args.dry_run {
         super::say!("{mapping_toml}\n{}", attach::attach_sql(&mut client, &mapping).await?);
         return Ok(());
+    }
+    // A person who wrote the mapping may want it so.
+    if has_no_store && args.map.is_none() {
+        let file = keep_proposal(&table, &mapping_toml)?;
+        let file = file.display();
+        return Err(Usage(format!(
+            "{} was not attached: its newest order has no store, so nobody would be told of it\nCorrect `store` in {file}, then: vestnik attach --map {file}",
+            table.quoted
+        ))
+        .into());
     }
     let options = Options {
         trust_owner: args.trust_owner,
@@ -111,7 +123,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An unsuitable table is wrong usage; an unreachable database is not.
+/// Turns the error of a table look-up into the error of the command. A table that does not fit counts as wrong usage;
+/// an unreachable database does not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
         catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
@@ -130,10 +143,9 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     }
 }
 
-/// Writes the proposal to a file, so that a person can answer its questions.
+/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions.
 fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
-    let file = free_file(&table.name);
-    std::fs::write(&file, &proposal.toml).with_context(|| format!("cannot write {}", file.display()))?;
+    let file = keep_proposal(table, &proposal.toml)?;
     let questions: Vec<String> = proposal
         .questions
         .iter()
@@ -148,7 +160,14 @@ fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
     .into())
 }
 
-/// An unused file name: a file that a person has edited is not overwritten.
+/// Writes a mapping to a file for a person to correct; returns its name.
+fn keep_proposal(table: &Table, mapping_toml: &str) -> anyhow::Result<PathBuf> {
+    let file = free_file(&table.name);
+    std::fs::write(&file, mapping_toml).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+/// Chooses a file name that does not exist yet, so that a file that a person has edited is not overwritten.
 fn free_file(table: &str) -> PathBuf {
     let name: String = table
         .chars()
@@ -160,19 +179,21 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Prints the newest rows as a partner would see them.
+/// Prints the table's newest rows as a partner, the reader of the event stream, would see them. Returns whether an order among
+/// them that a partner should see has no store.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
     mapping: &Mapping,
     rows: i64,
-) -> anyhow::Result<()> {
-    let known = vestnik::sources::registry::load(client).await.ok();
+) -> anyhow::Result<bool> {
+    let known = crate::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
     let newest = match &mapping.derived {
         Some(derived) => derived::newest(client, table, mapping, derived, &currencies, rows).await,
         None => preview::newest(client, &attach::unattached(table, mapping), table, &currencies, rows).await,
     };
+    let mut has_no_store = false;
     match newest {
         Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
         Ok(rows) => {
@@ -180,15 +201,18 @@ pub async fn show_newest(
             rows.iter()
                 .flat_map(preview::lines)
                 .for_each(|line| super::say!("  {line}"));
+            has_no_store = rows
+                .iter()
+                .any(|row| row.store.is_none() && row.subject.visibility == Visibility::Visible);
         }
-        // Errors in the mapping are reported when it is attached.
+        // An error in the mapping is reported later, when the table is attached.
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
         Err(error) => bail!(error),
     }
-    Ok(())
+    Ok(has_no_store)
 }
 
-/// Whether the shop's API may be called with these settings. Warns of a missing secret.
+/// Checks that the mapping's `answer.url`, the shop's own API, may be called. Warns if no secret signs the answers yet.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
@@ -200,7 +224,7 @@ pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String
     Ok(())
 }
 
-/// Detaches a table.
+/// Detaches a table: removes Vestnik's triggers, so that its rows give no more events.
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {

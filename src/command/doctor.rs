@@ -1,10 +1,10 @@
-//! `vestnik doctor`: prints what is wrong with a database, and the remedies.
+//! `vestnik doctor`: prints what is wrong with a database, and how to correct it.
 
 use std::time::Duration;
 
+use crate::doctor::{self, Verdict};
+use crate::infra::config::Config;
 use anyhow::bail;
-use vestnik::doctor::{self, Verdict};
-use vestnik::infra::config::Config;
 
 use super::duration;
 
@@ -15,7 +15,7 @@ pub struct Args {
     old: Duration,
 }
 
-/// Prints a line for each finding; fails if something is wrong.
+/// Runs `vestnik doctor`: prints a line for each finding. Fails if a finding is a problem.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let findings = doctor::examine(config, args.old).await?;
     let width = findings.iter().map(|finding| finding.subject.chars().count()).max();

@@ -1,7 +1,7 @@
 //! `vestnik migrate`: migrates the database, or undoes V23.
 
-use vestnik::infra::config::Config;
-use vestnik::migrate::{self, Outcome};
+use crate::infra::config::Config;
+use crate::migrate::{self, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -18,7 +18,7 @@ enum Undo {
     V23,
 }
 
-/// Migrates the configured database.
+/// Runs `vestnik migrate` on the configured database.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let mut say = |line: &str| super::say!("{line}");
     if args.dry_run {

@@ -1,22 +1,22 @@
-//! `vestnik source`: lists, shows, edits and checks the mappings of attached tables.
+//! `vestnik source`: lists sources, and shows, edits and checks their mappings.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::sources::attach::{self, Attached, Kept, Options};
+use crate::sources::catalog::{NoTable, Table};
+use crate::sources::mapping::Mapping;
+use crate::sources::validate::validate;
+use crate::sources::{catalog, derived, health};
 use anyhow::Context as _;
 use tokio_postgres::Client;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::sources::attach::{self, Attached, Kept, Options};
-use vestnik::sources::catalog::{NoTable, Table};
-use vestnik::sources::mapping::Mapping;
-use vestnik::sources::validate::validate;
-use vestnik::sources::{catalog, derived, health};
 
 use super::Usage;
 use super::attach::{check_answer_url, refusal, show_newest, wrong_mapping};
 
-/// Number of rows that `check` shows.
+/// Number of the table's newest rows that `vestnik source check` prints.
 const SHOWN_ROWS: i64 = 5;
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ enum Action {
     },
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik source` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     match args.action {
@@ -109,7 +109,8 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Opens the mapping in an editor, and puts the edited mapping in force. An invalid mapping stays in its file.
+/// Opens the mapping in an editor, and applies the edited text. If the new mapping is invalid, the person's file is
+/// kept.
 async fn edit(config: &Config, client: &mut Client, name: &str) -> anyhow::Result<()> {
     let kept = find(client, name).await?;
     let file = new_file(&kept)?;
@@ -170,7 +171,7 @@ async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// Creates a file for the mapping that only its owner can read: the mapping names the shop's columns.
+/// Writes the mapping to a new file that only its owner can read, because it names the shop's columns.
 fn new_file(kept: &Kept) -> anyhow::Result<PathBuf> {
     let file = tempfile::Builder::new()
         .prefix("vestnik-")
@@ -185,7 +186,7 @@ fn open(file: &Path) -> anyhow::Result<()> {
         .iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "vi".into());
-    // Split as a shell does: `code --wait`.
+    // The shell splits the editor's options from its name, as in `code --wait`.
     let status = Command::new("sh")
         .args(["-c", &format!("{editor} \"$1\""), "sh"])
         .arg(file)

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use crate::domain::event::StoreId;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::standard_webhook::{address, signature};
+use crate::store::hours::{self, Rule};
+use crate::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 use time::Time;
-use vestnik::domain::event::StoreId;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::infra::standard_webhook::{address, signature};
-use vestnik::store::hours::{self, Rule};
-use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
 use super::{Usage, duration, webhook};
 
-/// The days in the order in which opening hours list them.
+/// Names of the weekdays, from Monday on: opening hours number the weekdays from 1.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ fn escalates(text: &str) -> Result<Escalates, String> {
     Escalates::from_name(text).ok_or_else(|| "the value is open or always".into())
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik store` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect(&config.database).await?;
     match args.action {
@@ -156,7 +156,7 @@ fn clock(time: Time) -> String {
     format!("{:02}:{:02}", time.hour(), time.minute())
 }
 
-/// Formats a closing time: midnight at the end of a day is 24:00.
+/// Formats a closing time. Midnight closes the day, so it is written as 24:00.
 fn closing(time: Time) -> String {
     if time == Time::MIDNIGHT {
         return "24:00".to_owned();

@@ -1,12 +1,12 @@
-//! `vestnik token`: creates, lists, rotates and revokes the tokens for the streams.
+//! `vestnik token`: creates, lists, rotates and revokes the tokens that open stores' streams.
 
 use std::time::Duration;
 
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
 
 use super::{Usage, duration};
 
@@ -60,7 +60,7 @@ struct Opens {
 
 #[derive(Debug, clap::Args)]
 struct Rotate {
-    /// The old token's number in the list
+    /// The old token's number in `vestnik token list`
     id: i64,
     /// How long the old token stays valid
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
@@ -70,14 +70,14 @@ struct Rotate {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Revoke {
-    /// The token's number in the list
+    /// The token's number in `vestnik token list`
     id: Option<i64>,
     /// Every token with this label
     #[arg(long)]
     label: Option<String>,
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik token` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     if let Action::Create(create) = &args.action {
         check(create)?;
@@ -120,7 +120,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rejects invalid store ids and tokens that would open no store: both are mistakes.
+/// Rejects store ids that no store can have, and labels that do not fit on one line of the list.
 fn check(create: &Create) -> Result<(), Usage> {
     for store in &create.opens.stores {
         if store.is_empty() || store.trim() != store || store.chars().any(char::is_control) {
@@ -173,7 +173,7 @@ fn print(token: &Listed) {
     super::say!("{}", on_one_line(&line));
 }
 
-/// Escapes control characters: a label that another program has written must not move a terminal's cursor.
+/// Escapes control characters: a label that another program has written must not move the terminal's cursor.
 fn on_one_line(text: &str) -> String {
     let shown = |letter: char| match letter.is_control() {
         true => letter.escape_default().collect(),

@@ -183,7 +183,7 @@ async fn an_unanswered_order_is_escalated_to_the_panels_then_the_chats_then_the_
 }
 
 #[tokio::test]
-async fn an_answer_of_any_kind_ends_the_ladder() {
+async fn an_answer_of_any_kind_ends_the_escalation() {
     for answer in [
         "update orders set status = 'preparing'",
         "update orders set status = 'rejected'",
@@ -283,7 +283,7 @@ async fn only_events_that_need_an_answer_begin_an_escalation() {
 }
 
 #[tokio::test]
-async fn a_ladder_of_a_store_that_is_no_longer_set_up_ends() {
+async fn an_escalation_of_a_store_without_settings_ends() {
     let shop = Shop::with_store().await;
     shop.run("insert into orders (store_id) values (7)").await;
     shop.plan().await;
@@ -294,7 +294,7 @@ async fn a_ladder_of_a_store_that_is_no_longer_set_up_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
+async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pause() {
     let shop = Shop::with_store().await;
     let other = db::pool(&shop.database.config().database).unwrap();
     let sources = Arc::clone(&shop.sources);
@@ -321,7 +321,7 @@ async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ladder_goes_on_where_it_was_after_a_restart() {
+async fn an_escalation_continues_at_its_step_after_a_restart() {
     let telegram = Telegram::start().await;
     let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
     let client = app.database.client().await;

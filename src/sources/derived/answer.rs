@@ -1,5 +1,6 @@
-//! A person's answer to an order of a derived source. Either the mapping's own statements save it, or the engine keeps
-//! it and shows it instead of the shop's status until the shop's status changes.
+//! Saves a person's answer to an order of a derived source. Either the SQL statements of the mapping save it in the
+//! shop's tables, or the engine keeps it. A kept answer is shown instead of the shop's status until the shop's status
+//! changes.
 
 use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
@@ -9,11 +10,12 @@ use super::super::status_change::request::StatusChange;
 use super::Derived;
 use super::project::{Known, Publish, derive, publish_changes};
 
-/// The parameters of a statement: the key, the status, the reason, the minutes, and who answers.
+/// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
+/// the person who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
-/// Saves the answer if the order still has the status `from`. Returns whether it did: it fails if the first statement
-/// changes no row.
+/// Saves the answer if the order still shows the status `from`. Returns false if it does not, or if the first statement
+/// of the mapping changes no row.
 pub(in crate::sources) async fn answer(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -54,7 +56,7 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
-/// The reason and the person, without what the database's encoding cannot hold.
+/// The reason and the person's name, without the characters that the database's encoding cannot hold.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,
@@ -66,8 +68,10 @@ async fn storable(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Publishes an answer that the shop's own API took: what the shop made of it, or the answer itself until the shop's
-/// status changes. Publishes nothing if the order no longer has the status `from`: the projector was first.
+/// Publishes an answer that the shop's own API accepted. The order shows the status that the shop has set, or the
+/// answer itself until the shop's status changes.
+/// Nothing happens if the order no longer shows the status `from`: the projector has already published the shop's
+/// change.
 pub(in crate::sources) async fn taken(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -86,7 +90,7 @@ pub(in crate::sources) async fn taken(
     Ok(())
 }
 
-/// Rewrites a statement so that it returns the rows that it changed.
+/// Adds `returning` to a statement that writes, so that its result has a row for each changed row.
 fn with_rows(sql: &str) -> String {
     let sql = sql.trim().trim_end_matches(';');
     let words = sql.to_ascii_lowercase();

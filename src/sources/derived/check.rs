@@ -1,5 +1,5 @@
-//! Validates a derived mapping against its tables. Postgres itself parses the expressions as a temporary view. The view
-//! shows their types, and every table and column that they read.
+//! Validates a derived mapping against its tables. Postgres parses the expressions as a temporary view, which shows
+//! their types and the tables and columns that they read.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +13,27 @@ use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};
 use crate::infra::db;
 
-/// What a valid mapping needs to be attached.
+/// The result of validating a derived mapping: the findings, and what its installation needs.
 #[derive(Debug)]
 pub struct Checked {
-    /// Errors and warnings.
+    /// The errors and warnings about the mapping.
     pub findings: Findings,
-    /// The types of its expressions, by name.
+    /// The type of each expression, by its name.
     pub columns: Vec<RecordedColumn>,
-    /// The tables that carry its triggers, its own table first.
+    /// The tables that get triggers for the source; the shop's table of orders comes first.
     pub(super) watched: Vec<Watched>,
-    /// Every table that its expressions read, as SQL writes it.
+    /// Every table that the expressions read, as SQL writes it.
     pub(super) reads: Vec<String>,
 }
 
 impl Checked {
-    /// The names of the tables that carry its triggers, as SQL writes them.
+    /// The names of the tables that get triggers, as SQL writes them.
     pub fn watched_tables(&self) -> impl Iterator<Item = String> {
         self.watched.iter().flat_map(Watched::tables).cloned()
     }
 }
 
-/// Validates a mapping against the table of its rows. All its changes to the database are rolled back.
+/// Validates a derived mapping; `table` is the shop's table of orders. All changes to the database are rolled back.
 pub async fn check(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -83,10 +83,11 @@ pub async fn check(
     })
 }
 
-/// The tables that a view reads, with their columns.
+/// The tables that a view reads, each with the columns that it reads.
 type Reads = BTreeMap<String, Vec<String>>;
 
-/// Creates a view of these columns; returns their types and what the view reads.
+/// Creates a temporary view from `select`. Returns the types of its columns, and the tables and columns that it reads.
+/// The inner error is that of Postgres for an invalid `select`.
 async fn look(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -157,7 +158,7 @@ async fn values(
             columns.extend(found.into_iter().filter(|column| column.name != "vst_key"));
             merge(reads, read);
         }
-        // Postgres does not say which expression is wrong.
+        // The error does not say which expression is wrong, so each is tried alone.
         Err(whole) => {
             if let Err(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
                 findings.problems.push(format!("derived.from: {}", db::reason(&error)));
@@ -231,7 +232,8 @@ fn merge(reads: &mut Reads, more: Reads) {
     }
 }
 
-/// The tables that carry triggers, with the relevant columns: the table of the rows, and the watched tables.
+/// The tables that get triggers, each with the columns that the mapping reads: the shop's table of orders, and the
+/// watched tables.
 async fn watched(
     transaction: &Transaction<'_>,
     table: &Table,
@@ -248,7 +250,7 @@ async fn watched(
     }];
     for (at, watch) in derived.watch.iter().enumerate() {
         let number = at + 1;
-        // A name without a schema refers to the table's own schema.
+        // A name without a schema means the schema of the table of orders.
         let name = match watch.table.contains('.') {
             true => watch.table.clone(),
             false => format!("{}.{}", ident(&table.schema), watch.table),
@@ -277,7 +279,7 @@ async fn watched(
     Ok(watched)
 }
 
-/// Checks that Postgres can parse the key queries of watched tables and the statements of answers.
+/// Reports each key query of a watched table, and each statement of an answer, that Postgres cannot parse.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,

@@ -1,12 +1,13 @@
-//! The function that computes the rows of a derived source: the mapping's expressions as one query by keys. Its owner
-//! is a role that may only read the tables of the expressions.
+//! The SQL function that computes the orders of a derived source: the mapping's expressions as one query for given
+//! keys. The function belongs to a role that may only read the tables of the expressions.
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// Suffix of a value's name: evaluate the value without the mapping's joins, in case one of their tables is missing.
+/// Suffix of a value's name in `vst_field`. The function then computes the value without the mapping's joins, in case a
+/// joined table is missing.
 pub(super) const BARE: &str = "!";
 
 /// The name of a source's function.
@@ -14,12 +15,12 @@ pub(super) fn name(source: SourceId) -> String {
     format!("vestnik.vst_derive_{}", source.0)
 }
 
-/// Its name with its parameter types.
+/// The name of a source's function, with the types of its parameters.
 pub(super) fn signature(source: SourceId) -> String {
     format!("{}(text[], text)", name(source))
 }
 
-/// Every value with its expression, except store and status: the fields, the items, and the extra fields.
+/// The name and the SQL of every value except store and status: the fields, the items, and the extra fields.
 pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     let fields = derived
         .fields
@@ -40,8 +41,8 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
-/// A query whose rows are text arrays: key, store, status, and the values as a JSON object. The texts are readable in any
-/// encoding of the database.
+/// SQL for the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all values as a
+/// JSON object. Text is readable in any encoding of the database.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
@@ -56,8 +57,8 @@ pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String 
     )
 }
 
-/// The SQL of the function. `vst_field` is null for the whole row. If the whole row cannot be read, it is the name of
-/// one value: then an expression that fails affects no other value.
+/// The SQL that creates the source's function. Its parameter `vst_field` is null for whole orders, or the name of one
+/// value. So an order can be computed value by value, and an expression that fails affects no other value.
 pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String {
     let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
     let condition = format!("o.{} = any (vst_keys::{kind}[])", ident(&derived.key));
@@ -103,7 +104,8 @@ fn readable_key(derived: &Derived) -> String {
     format!("vestnik.vst_readable({})", key_text(derived))
 }
 
-/// The name of the function that maps values of a watched table to keys.
+/// The value of the parameter `vst_field` that selects the key query of a watched table. `number` counts the watched
+/// tables from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

@@ -1,5 +1,5 @@
-//! Shows the newest rows of a table as a partner would see them with a derived mapping. The preview has the rights that
-//! the expressions will have.
+//! Shows the newest orders that a derived mapping gives, before its table is attached. The expressions run with the
+//! rights that they will have afterwards.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,11 @@ use super::{Derived, check, function, reader, with_units};
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 
-/// Time limit of the expressions, milliseconds.
+/// Time limit for computing the orders, milliseconds.
 const STATEMENT_MS: u32 = 5000;
 
-/// The newest rows. All changes to the database are rolled back.
+/// The newest orders of a derived mapping; `rows` is their maximum number. Empty: the mapping has errors. All changes
+/// to the database are rolled back.
 pub async fn newest(
     client: &mut Client,
     table: &Table,

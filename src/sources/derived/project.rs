@@ -1,5 +1,5 @@
-//! Projects orders: evaluates the mapping's expressions, compares the results with the last published ones, and appends
-//! the changes to the journal.
+//! Computes the orders of a derived source with the mapping's expressions. Compares them with the last published
+//! results, and appends the changes to the journal.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,31 +16,32 @@ use crate::domain::status::Status;
 /// Shown for a value whose expression fails.
 const UNREADABLE: &str = "?";
 
-/// Who is notified of changes.
+/// Which changes of a computed order become events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish<'a> {
-    /// Everybody is notified, but a new order without items waits for its items.
+    /// Every change becomes an event. A new pending order without items waits for its items first.
     Usual,
-    /// Everybody is notified, also of an order without items: its wait has ended.
+    /// Every change becomes an event, also for an order without items, because its wait has ended.
     Now,
-    /// Nobody is notified: the orders existed before the source was attached.
+    /// No change becomes an event, because the orders existed before the source was attached.
     Nobody,
-    /// Everybody is notified of an answer that a person of this store gave. If the shop's status differs, the answer is
-    /// shown instead.
+    /// A person of the store with this id gave an answer with this status. The order shows the answer, even if the
+    /// shop's status differs.
     Answer(&'a str, Status),
-    /// The same for an answer that the shop's own API accepted. If the shop's status has changed, it is shown instead.
+    /// The shop's own API accepted an answer with this status, for the store with this id. The order shows the answer,
+    /// unless the shop's status has changed meanwhile.
     Taken(&'a str, Status),
 }
 
-/// An order of one store, as the expressions define it now.
+/// An order of one store, as the mapping's expressions define it now.
 #[derive(Debug)]
 pub(super) struct Projected {
     pub key: String,
     pub store: String,
     pub status: String,
-    /// The values, a JSON object.
+    /// All values, a JSON object.
     pub data: String,
-    /// Whether it has at least one item.
+    /// Whether the order has at least one item.
     pub has_items: bool,
     pub created_at: Option<OffsetDateTime>,
 }
@@ -62,7 +63,8 @@ impl Projected {
     }
 }
 
-/// The last published result for an order of one store.
+/// The last published result for an order of one store. `answered_over` is the shop's status that an answer hides;
+/// `None`: the shop's own status is shown.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -72,7 +74,7 @@ struct Before {
     created_at: OffsetDateTime,
 }
 
-/// Evaluates the expressions for these orders. Several rows for one key and store count once.
+/// Computes the orders with these keys. An order of several stores gives a result for each store.
 pub(super) async fn derive(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -94,7 +96,8 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// Evaluates one order value by value: an expression that fails affects no other value. `None`: no value can be read.
+/// Computes one order value by value, so that an expression that fails affects no other value. `None`: the store cannot
+/// be read.
 pub(super) async fn derive_parts(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -131,7 +134,8 @@ pub(super) async fn derive_parts(
     Ok(Some(orders.collect()))
 }
 
-/// One value of an order, for each of its rows; without the mapping's joins if they fail. `None`: it cannot be read.
+/// Computes one value of an order, for each row that the joins give. If that fails, it is computed without the joins.
+/// `None`: both attempts failed.
 async fn part(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -161,14 +165,15 @@ async fn part(
     Ok(None)
 }
 
-/// Locks the last published results before the expressions are evaluated. So no result that is older than an answer is
-/// published after the answer.
+/// The last published results of some orders, locked until the transaction ends.
+/// They are locked before the orders are computed. So a result that is older than an answer is never published after
+/// the answer.
 pub(super) struct Known {
     before: HashMap<(String, String), Before>,
 }
 
 impl Known {
-    /// Reads and locks the result.
+    /// Reads and locks the last published results for these keys.
     pub async fn lock(
         transaction: &Transaction<'_>,
         source: &Source,
@@ -194,7 +199,7 @@ impl Known {
         Ok(Self { before })
     }
 
-    /// The visible state of an order of a store.
+    /// The status that an order of a store shows; `None`: the order is not published, for example because it is hidden.
     pub fn status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
@@ -202,7 +207,8 @@ impl Known {
     }
 }
 
-/// Publishes the changes of these orders. Returns the number of events.
+/// Publishes the differences between the last published results `known` and the computed orders `said`. Returns the
+/// number of events.
 pub(super) async fn publish_changes(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -219,7 +225,7 @@ pub(super) async fn publish_changes(
     for ((key, store), order) in now {
         let before = known.before.remove(&(key.clone(), store.clone()));
         if order.status == HIDDEN {
-            // Hidden orders are not kept. For people, an order that becomes hidden is removed.
+            // Hidden orders are not published. For clients, an order that becomes hidden is removed.
             if let Some(before) = before {
                 known.before.insert((key, store), before);
             }
@@ -250,7 +256,7 @@ pub(super) async fn publish_changes(
     Ok(writes.events.len() as u64)
 }
 
-/// Compares an order with its last published result.
+/// Compares a computed order with its last published result, and adds the difference to `writes`.
 fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()
@@ -266,7 +272,7 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     let created_at = order
         .created_at
         .or_else(|| before.as_ref().map(|before| before.created_at));
-    // The table keeps microseconds, and the next event compares with it.
+    // Postgres keeps microseconds, and the next comparison reads this value from the table.
     let created_at = created_at
         .unwrap_or_else(OffsetDateTime::now_utc)
         .truncate_to_microsecond();
@@ -303,7 +309,7 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     });
 }
 
-/// A row of the engine's own table as JSON, as lists read it.
+/// A row of the engine's own table as a JSON object, in the form in which lists and the journal have it.
 pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetDateTime, data: &str) -> String {
     let created_at = created_at.format(&Rfc3339).unwrap_or_default();
     let text = |text: &str| Value::from(text).to_string();

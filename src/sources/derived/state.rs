@@ -1,11 +1,11 @@
-//! The current problems of a derived source.
+//! Finds the present problems of a derived source, for its health report.
 
 use crate::infra::db::GenericClient;
 
 use super::{Derived, function, projection};
 use crate::domain::event::SourceId;
 
-/// One line for each problem, with its remedy.
+/// The present problems of a derived source, one line each, with the remedy.
 pub(in crate::sources) async fn troubles(
     client: &impl GenericClient,
     source: SourceId,

@@ -1,4 +1,4 @@
-//! Parses the SQL part of a mapping: `[derived]`, and the statements of its `[answer]`.
+//! Parses a derived mapping: the section `[derived]`, and the SQL statements in `[answer]`.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::domain::status::Status;
 use crate::sources::mapping::Mapping;
 use crate::sources::mapping::derived::{Derived, FIELDS, Watch};
 
-/// Default wait for the items of an order, milliseconds.
+/// Default for the maximum wait for the items of an order, milliseconds.
 const WAIT_FOR_ITEMS_MS: i64 = 3000;
-/// Maximum wait that a mapping may set.
+/// The longest wait for items that a mapping may set, milliseconds.
 const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
 
-/// Parses a mapping that has a section `[derived]`.
+/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing, and the problem is recorded.
 pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let table = top.required("table", "the table with its schema, such as 'public.orders'");
     let kind = kind(top);
@@ -71,7 +71,7 @@ fn wait(section: &mut Section<'_>) -> Duration {
     Duration::from_millis(milliseconds.unsigned_abs())
 }
 
-/// Labels with their expressions.
+/// Takes the extra fields: each label with its expression.
 fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
     let table = match section.take("extra") {
         None => return Vec::new(),
@@ -123,7 +123,7 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
     watched
 }
 
-/// What `[answer]` says: the statements of each status, one or a list, and the address of the shop's API.
+/// Takes the section `[answer]`: the SQL statements of each status, and the address of the shop's API.
 fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>) {
     let Some(mut section) = top.below("answer") else {
         return (Vec::new(), None);
