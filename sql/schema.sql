@@ -464,7 +464,7 @@ CREATE TABLE vestnik.vst_delivery (
     planned_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     fence bigint,
-    settled_at timestamp with time zone,
+    completed_at timestamp with time zone,
     due_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
     refusals integer DEFAULT 0 NOT NULL,
@@ -797,7 +797,7 @@ CREATE TABLE vestnik.vst_webhook (
     due_at timestamp with time zone DEFAULT now() NOT NULL,
     leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
-    settled_at timestamp with time zone,
+    completed_at timestamp with time zone,
     CONSTRAINT vst_webhook_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );
 ALTER TABLE ONLY public.bookings

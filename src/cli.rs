@@ -1,4 +1,4 @@
-//! The command line: global options and subcommands. Users' scripts depend on their names.
+//! The command line. Scripts depend on the names of commands and options.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,13 +17,13 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "vestnik", version, about, max_term_width = 100)]
 struct Cli {
-    /// The settings file; without this option, ./vestnik.toml if it exists
+    /// A file with settings [default: ./vestnik.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Change one setting, such as session.max_per_store=5; may be repeated
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
-    /// The name of the database to use, where the setting `databases` has several
+    /// The name of the database, where the setting `databases` has several
     #[arg(long, global = true, value_name = "NAME")]
     database: Option<String>,
     #[command(subcommand)]
@@ -38,34 +38,33 @@ enum Command {
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
     },
-    /// Migrate the database to the schema that this version of Vestnik needs
+    /// Migrate the database to this program's version
     Migrate(command::migrate::Args),
-    /// Create, list, rotate and revoke the tokens that open stores' streams
+    /// Create, list, rotate and revoke access tokens
     Token(command::token::Args),
-    /// Print the events of a store, each as a line of JSON
+    /// Print the events of a store, one line of JSON each
     Tail(command::tail::Args),
-    /// Write orders, bookings and status changes into the reference tables, as a busy shop does
+    /// Write realistic orders, bookings and changes into the reference shop's tables
     Simulate(command::simulate::Args),
-    /// Attach a table of your shop, so that its rows give events
+    /// Attach triggers to a table, so that its rows emit events
     Attach(command::attach::AttachArgs),
-    /// Detach a table, so that its rows give no more events
+    /// Remove the triggers from a table
     Detach(command::attach::DetachArgs),
-    /// Show, check and change mappings: what the columns of attached tables mean
+    /// Show, check and change the mappings of attached tables
     Source(command::source::Args),
-    /// Set a store's name, currency, time zone, opening hours, and how long an order may wait
+    /// Change the settings of a store: name, currency, time zone, hours, and how long an order may wait
     Store(command::store::Args),
     /// Link Telegram chats to stores
     Telegram(command::telegram::Args),
-    /// Test a store's webhook, and replace the secret that signs it
+    /// Test a store's webhook, and rotate its secret
     Webhook(command::webhook::Args),
-    /// Report what became of a store's events: which people they reached, when, and over which channel
+    /// Report what became of a store's events: who received each, when, over which channel
     Audit(command::audit::Args),
-    /// Measure the throughput and latency of this machine and database, in a separate schema; it loads them for a
-    /// minute
+    /// Measure the throughput and latency of this machine and database for a minute, in a temporary schema
     Bench(command::bench::Args),
-    /// Find problems of the database, its triggers and notifications, and say how to correct them
+    /// Check the database, its triggers and notifications, and print the remedy for each problem
     Doctor(command::doctor::Args),
-    /// Ask the server on this machine whether it is ready
+    /// Check whether the server of this machine is ready
     Healthcheck,
 }
 
@@ -139,11 +138,11 @@ fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<
     match name {
         _ if names.is_empty() => match name {
             None => Ok(vec![with_database(config.clone())]),
-            Some(_) => Err("--database is for the setting `databases`, which names none".into()),
+            Some(_) => Err("--database needs the setting `databases`, which is empty".into()),
         },
         None if matches!(command, Command::Migrate(_)) => Ok(shards.into_iter().map(|(config, _)| config).collect()),
         None => Err(format!(
-            "there are several databases: say which with --database: {}",
+            "there are several databases: choose one with --database: {}",
             names.join(", ")
         )),
         Some(name) => match shards
@@ -151,7 +150,10 @@ fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<
             .find(|(_, shard)| shard.as_ref().is_some_and(|it| it.name == name))
         {
             Some((config, _)) => Ok(vec![config]),
-            None => Err(format!("no database is called {name}; there are: {}", names.join(", "))),
+            None => Err(format!(
+                "there is no database {name}; choose one of: {}",
+                names.join(", ")
+            )),
         },
     }
 }

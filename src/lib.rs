@@ -15,8 +15,8 @@ pub mod delivery;
 pub mod receipts;
 pub mod telegram;
 
-// The command line, and the parts that start a node and examine a database. They are here and not in the program, which would
-// compile much of the library a second time.
+// The command line, and the parts that start a node and examine a database. They are here and not in the program, which
+// would compile much of the library a second time.
 pub mod cli;
 mod command;
 pub mod doctor;

@@ -20,19 +20,19 @@ use super::Usage;
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
-    /// The table with its schema, such as public.orders; a name in mixed case needs quotes: 'public."Order"'
+    /// The table with its schema, such as public.orders; a name in mixed case is quoted: 'public."Order"'
     #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
-    /// What a row of the table is, if the table's name does not tell it
+    /// Whether its rows are orders or bookings, if its name does not say so
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
-    /// A file with the mapping: what the table's columns mean
+    /// A file with the mapping of its columns
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     map: Option<PathBuf>,
-    /// A known system, whose mapping comes with Vestnik
+    /// The name of a mapping that comes with the program
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(preset::names()))]
     preset: Option<String>,
-    /// Attach a table of another owner with your own rights, although that owner could then use your rights
+    /// Attach a table of another owner; that owner can then use your rights
     #[arg(long)]
     trust_owner: bool,
     /// Print the mapping and the SQL, and change nothing
@@ -116,13 +116,13 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     match attached.map_err(wrong_mapping)? {
         Attached::New(name) => {
             super::say!(
-                "attached {} as source {name}: its rows are events from now on",
+                "attached {} as source {name}: its rows emit events from now on",
                 table.quoted
             );
-            super::say!("what its columns mean: vestnik source show {name}; to change it: vestnik source edit {name}");
+            super::say!("to see its mapping: vestnik source show {name}; to change it: vestnik source edit {name}");
         }
         Attached::Changed(name) => super::say!("attached {} as source {name} again", table.quoted),
-        Attached::Unchanged(name) => super::say!("{} was attached just so already, as source {name}", table.quoted),
+        Attached::Unchanged(name) => super::say!("{} is already attached in this way, as source {name}", table.quoted),
     }
     Ok(())
 }
@@ -153,8 +153,8 @@ pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
     wrong_mapping(attach::Error::Unfit { table, problems })
 }
 
-/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions. A dry run prints
-/// the mapping instead.
+/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions. A
+/// dry run prints the mapping instead.
 fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyhow::Error> {
     let answer = if is_dry {
         super::say!("{}", proposal.toml);
@@ -208,8 +208,8 @@ pub struct Newest {
     pub problems: Vec<String>,
 }
 
-/// Prints at most `most` of the table's newest rows as a partner, the reader of the event stream, would see them. Rows that nobody
-/// sees, such as carts, come last.
+/// Prints at most `most` of the table's newest rows as a partner, the reader of the event stream, would see them. Rows
+/// that nobody sees, such as carts, come last.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
@@ -263,7 +263,9 @@ pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
     if config.answers.secrets.is_empty() {
-        super::say!("answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`: it signs them");
+        super::say!(
+            "answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`, which signs each answer with it"
+        );
     }
     Ok(())
 }
@@ -280,6 +282,6 @@ pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     }
     let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await;
     let detached = detached.map_err(wrong_mapping)?;
-    super::say!("detached {}: its rows are no events any more", detached.table);
+    super::say!("detached {}: its rows no longer emit events", detached.table);
     Ok(())
 }

@@ -10,22 +10,22 @@ use serde_json::Value;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store's id; with --order or --token it may be left out: then all stores
+    /// The id of the store; may be left out with --order and --token
     #[arg(long, required_unless_present_any = ["order", "token"])]
     store: Option<String>,
-    /// The start of the report: 19:00 (today by the store's clock), 2026-11-24 19:00, or 2026-11-24T19:00:00Z
+    /// Start of the report: 19:00 (today, in the store's time zone), 2026-11-24 19:00, or 2026-11-24T19:00:00Z
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     from: Option<String>,
-    /// The end of the report; events at this time are not included
+    /// End of the report, exclusive; the same formats
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     to: Option<String>,
-    /// Only this order or booking: its number as people say it, or its key in the table
+    /// Report only one order or booking, given by its number or its key
     #[arg(long, value_name = "NUMBER")]
     order: Option<String>,
-    /// What the holder of this token did; `vestnik token list` shows the token's number
+    /// Report what the holder of this token did; `vestnik token list` shows the number
     #[arg(long, value_name = "NUMBER", conflicts_with = "order")]
     token: Option<i64>,
-    /// Print each event as a line of JSON, instead of a table
+    /// Print one line of JSON for each event, instead of a table
     #[arg(long)]
     json: bool,
 }

@@ -10,7 +10,7 @@ use super::duration;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Report transactions that have been open for longer than this
+    /// Report transactions that have been open for at least this time
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
     old: Duration,
 }
@@ -22,9 +22,9 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let width = width.unwrap_or_default();
     for finding in &findings {
         let mark = match finding.verdict {
-            Verdict::Well => "well ",
-            Verdict::Notable => "note ",
-            Verdict::Wrong => "WRONG",
+            Verdict::Well => "ok  ",
+            Verdict::Notable => "note",
+            Verdict::Wrong => "FAIL",
         };
         super::say!("{mark}  {:width$}  {}", finding.subject, finding.says);
     }

@@ -17,11 +17,12 @@ const ANSWER_BYTES: u64 = 16 * 1024;
 /// Runs `vestnik healthcheck`. An error says why the server is not ready.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let listen = config.ops.listen;
-    let address = local(listen.context("ops.listen is off, and only there a server says whether it is ready")?);
+    let address =
+        local(listen.context("ops.listen is off, so the server has no address that reports whether it is ready")?);
     let answer = timeout(DEADLINE, ask(address))
         .await
         .with_context(|| format!("{address} did not answer within {} s", DEADLINE.as_secs()))?
-        .with_context(|| format!("cannot ask {address} (ops.listen)"))?;
+        .with_context(|| format!("cannot connect to {address} (ops.listen)"))?;
     let ready = answer.starts_with("HTTP/1.1 200");
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
     if !ready {

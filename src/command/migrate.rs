@@ -1,14 +1,14 @@
-//! `vestnik migrate`: migrates the database to the schema that this version of Vestnik needs.
+//! `vestnik migrate`: migrates the database, or undoes V23.
 
 use crate::infra::config::Config;
 use crate::migrate::{self, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print what would be changed, and change nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Restore the statuses as they were before this migration
+    /// Restore the statuses from before this migration
     #[arg(long, value_enum, value_name = "MIGRATION", conflicts_with = "dry_run")]
     undo: Option<Undo>,
 }
@@ -28,8 +28,8 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         migrate::undo_v23(config, &mut say).await?;
     } else {
         match migrate::run(config, &mut say).await? {
-            Outcome::Migrated => super::say!("the database is ready"),
-            Outcome::Unchanged => super::say!("the database was ready already"),
+            Outcome::Migrated => super::say!("the database is up to date"),
+            Outcome::Unchanged => super::say!("the database was already up to date"),
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `vestnik serve`: runs a node until it is told to stop.
+//! `vestnik serve`: runs a node.
 
 use std::io::IsTerminal as _;
 
@@ -43,8 +43,8 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
     if config.database.migrate_on_start {
         for (config, _) in config.shards() {
             tokio::select! {
-                migrated = migrate_patiently(&config) => migrated?,
-                () = stop.asked() => return Ok(()),
+                migrated = migrate_when_reachable(&config) => migrated?,
+                () = stop.wait() => return Ok(()),
             }
         }
     }
@@ -56,7 +56,7 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
         .ops_address()
         .map_or_else(|| "off".to_owned(), |ops| ops.to_string());
     tracing::info!(address = %engine.address(), %ops, "serving; `vestnik token create --store ID` makes a token for a panel");
-    stop.asked_of(&engine).await;
+    stop.wait_with(&engine).await;
     shut_down(engine).await;
     Ok(())
 }
@@ -74,7 +74,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     let engine = Engine::start(config).await?;
     tokio::select! {
         () = engine.until_fresh() => {}
-        () = stop.asked() => {
+        () = stop.wait() => {
             engine.shut_down().await;
             return Ok(());
         }
@@ -90,7 +90,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     };
     super::say!("{}", screen.text());
     tokio::select! {
-        () = stop.asked_of(&engine) => {}
+        () = stop.wait_with(&engine) => {}
         () = embedded.supervise() => {}
     }
     shut_down(engine).await;
@@ -99,7 +99,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
 
 /// Migrates the database. Waits while the database is unreachable; any other error is returned, because it would not
 /// pass.
-async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
+async fn migrate_when_reachable(config: &Config) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
         match migrate::run(config, &mut |line| tracing::info!("{line}")).await {
@@ -114,7 +114,7 @@ async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn shut_down(engine: Engine) {
-    tracing::info!("shutting down: clients are told to come back");
+    tracing::info!("shutting down: clients are asked to reconnect");
     engine.shut_down().await;
 }
 
@@ -133,7 +133,7 @@ fn allow_many_sockets(connections: usize) {
         tracing::warn!(
             allowed,
             connections,
-            "fewer files may be open than http.max_connections, so fewer connections are taken: raise the limit (ulimit -n)"
+            "the limit of open files is below http.max_connections, so fewer connections are accepted: raise it (ulimit -n)"
         );
     }
 }
@@ -156,16 +156,16 @@ impl Signals {
     }
 
     /// Waits for SIGTERM or SIGINT.
-    async fn asked(&mut self) {
-        self.asked_or(|| ()).await;
+    async fn wait(&mut self) {
+        self.wait_or(|| ()).await;
     }
 
     /// Waits for SIGTERM or SIGINT. Meanwhile each SIGHUP makes the engine reload its TLS certificate.
-    async fn asked_of(&mut self, engine: &Engine) {
-        self.asked_or(|| engine.read_again()).await;
+    async fn wait_with(&mut self, engine: &Engine) {
+        self.wait_or(|| engine.read_again()).await;
     }
 
-    async fn asked_or(&mut self, on_hangup: impl Fn()) {
+    async fn wait_or(&mut self, on_hangup: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,

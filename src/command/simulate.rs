@@ -31,13 +31,13 @@ const OPEN_ORDERS: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The number of stores; their ids begin with 1
+    /// Number of stores; their ids are 1, 2, and so on
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     stores: u32,
-    /// The number of rows to write a second, on average
+    /// Average number of rows a second
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     rate: f64,
-    /// How long to write, such as 60s or 5m; without this option, until the command is stopped
+    /// How long to write, such as 60s or 5m [default: until it is stopped]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     length: Option<Duration>,
 }

@@ -27,19 +27,19 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List the sources, and the problems of each
+    /// List the sources with their problems
     List,
     /// Print the mapping of a source
     Show {
         /// The name of the source, or of its table
         name: String,
     },
-    /// Change the mapping of a source in your editor; every node uses the new mapping at once
+    /// Edit the mapping of a source in your editor; every node uses it at once
     Edit {
         /// The name of the source, or of its table
         name: String,
     },
-    /// Check a mapping against its table, and show the newest rows as a partner would see them; nothing is changed
+    /// Compare a mapping with its table, and print the newest rows as a partner would see them; changes nothing
     Check {
         /// A file with a mapping, or the name of a source
         what: String,
@@ -72,7 +72,7 @@ async fn list(client: &Client) -> anyhow::Result<()> {
     }
     for source in sources {
         let kind = source.kind.map_or("?", |kind| kind.as_str());
-        let state = if source.troubles.is_empty() { "well" } else { "wrong" };
+        let state = if source.troubles.is_empty() { "ok" } else { "FAIL" };
         super::say!("{state:<6} {:<24} {kind:<8} {}", source.name, source.table);
         for line in source.troubles.iter().chain(&source.notes) {
             super::say!("       {line}");
@@ -128,7 +128,7 @@ async fn edit(config: &Config, client: &mut Client, name: &str) -> anyhow::Resul
         Err(error) => {
             let file = file.display();
             let says = format!(
-                "{error}\nNothing was changed. What you wrote is in {file}: mend it, then: vestnik attach --map {file}"
+                "{error}\nNothing was changed. Your text is in {file}: correct it, then: vestnik attach --map {file}"
             );
             Err(if super::is_usage(&error) {
                 Usage(says).into()
@@ -146,7 +146,7 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
     let is_renamed = table.quoted != kept.table;
     if is_renamed && !is_gone(client, &kept.table).await? {
         let says = format!(
-            "table: {} is there still; attach {} as another source: vestnik attach",
+            "table: {} still exists; attach {} as another source: vestnik attach",
             kept.table, table.quoted
         );
         return Err(Usage(says).into());
@@ -161,7 +161,7 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
     };
     let attached = attach::attach(client, toml, options, &mut |line| super::say!("{line}")).await;
     Ok(match attached.map_err(wrong_mapping)? {
-        Attached::Unchanged(name) => format!("source {name} was so already"),
+        Attached::Unchanged(name) => format!("source {name} had this mapping already"),
         Attached::New(name) | Attached::Changed(name) => format!("source {name} is changed, on every node"),
     })
 }

@@ -1,4 +1,4 @@
-//! `vestnik store`: changes and lists the settings of stores.
+//! `vestnik store`: shows and changes the settings of stores.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Create a store's settings, or change those that are given
+    /// Change the given settings of a store; a new store gets defaults for the others
     Set(Box<Set>),
     /// List the stores that have settings
     List,
@@ -31,46 +31,44 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Set {
-    /// The store's id in the shop's tables
+    /// The id of the store in the shop's tables
     #[arg(long)]
     store: String,
-    /// The store's name for people
+    /// The name that people see
     #[arg(long)]
     name: Option<String>,
-    /// The currency of the store's prices: three letters, such as RUB
+    /// The currency of its amounts: three letters, such as RUB
     #[arg(long)]
     currency: Option<String>,
-    /// The store's time zone by its IANA name, such as Europe/Moscow
+    /// Its time zone, by the IANA name, such as Europe/Moscow
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
-    /// How long an order may wait for an answer before its escalation begins, such as 60s
+    /// How long an order may wait for an answer before the escalation begins, such as 60s
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     answer_within: Option<Duration>,
-    /// Who receives orders while the store is open: panel, or chats for a store without a panel. If nobody can receive
-    /// them, an alarm is sent
+    /// What must be reachable while the store is open: panel or chats. Otherwise an alarm is sent
     #[arg(long, value_name = "WHO", value_parser = attended_by)]
     attended_by: Option<AttendedBy>,
-    /// When an unanswered order is escalated: always, or only while the store is open; then an order of a closed store
-    /// waits until it opens
+    /// When unanswered orders are escalated: open (an order of a closed store waits for the opening), or always
     #[arg(long, value_name = "WHEN", value_parser = escalates)]
     escalate: Option<Escalates>,
-    /// Opening hours, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed. Other hours on
-    /// one date: 2026-12-31=10:00-16:00, 12-25=closed (every year), 2026-12-31=usual. May be repeated. "none": no
-    /// hours, and no alarm when no panel is online
+    /// Opening hours, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed; and days
+    /// with other hours: 2026-12-31=10:00-16:00, 12-25=closed, 2026-12-31=usual. May be repeated. "none": the store
+    /// has no hours, and no alarm is sent for it
     #[arg(long, value_name = "DAYS=FROM-TO", value_parser = hours::rule)]
     hours: Vec<Rule>,
-    /// The https address that the last escalation step posts to. VESTNIK_WEBHOOK_SECRET signs the posts; without it, a
-    /// secret is created and printed once. "none" removes the webhook
+    /// The https address of the last escalation step. VESTNIK_WEBHOOK_SECRET has the signing secret; without it one
+    /// is created and printed once. "none" removes the webhook
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
 }
 
 fn attended_by(text: &str) -> Result<AttendedBy, String> {
-    AttendedBy::from_name(text).ok_or_else(|| "a store is attended by panel or by chats".into())
+    AttendedBy::from_name(text).ok_or_else(|| "the value is panel or chats".into())
 }
 
 fn escalates(text: &str) -> Result<Escalates, String> {
-    Escalates::from_name(text).ok_or_else(|| "orders are escalated open, while the store is, or always".into())
+    Escalates::from_name(text).ok_or_else(|| "the value is open or always".into())
 }
 
 /// Runs `vestnik store` on the configured database.
@@ -87,7 +85,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
             };
             let settings = settings(config, &set, given.as_deref().or(made.as_deref()))?;
             store::set(&mut client, &id, &settings).await?;
-            super::say!("store {} is set up", set.store);
+            super::say!("the settings of store {} are saved", set.store);
             if let Some(made) = made {
                 super::say!("its webhook is signed with {made}");
             }

@@ -37,13 +37,13 @@ const FIRST_FINAL_CODE: u16 = 4500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store whose events to print
+    /// The id of the store
     #[arg(long)]
     store: String,
-    /// The address of the Vestnik server: http://host:port or https://host
+    /// The address of the server: http://host:port or https://host
     #[arg(long, default_value = "http://127.0.0.1:8000")]
     url: String,
-    /// Begin after this cursor instead of now
+    /// Begin after this cursor [default: now]
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
 }
@@ -103,7 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         match tail.follow(&mut backoff).await? {
             Ended::NobodyReads => return Ok(()),
             Ended::Later(why, pause) => {
-                eprintln!("vestnik tail: {why}; coming back in {} s", pause.as_secs());
+                eprintln!("vestnik tail: {why}; reconnecting in {} s", pause.as_secs());
                 tokio::time::sleep(pause).await;
             }
             Ended::Again(why) => {
@@ -111,7 +111,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 // backoff.
                 let spread = std::mem::take(&mut tail.jitter).mul_f64(fastrand::f64());
                 let pause = backoff.next_pause() + spread;
-                eprintln!("vestnik tail: {why}; coming back");
+                eprintln!("vestnik tail: {why}; reconnecting");
                 tokio::time::sleep(pause).await;
             }
         }
@@ -142,7 +142,7 @@ impl Tail {
         };
         loop {
             match timeout(SILENCE_DEADLINE, socket.next()).await {
-                Err(_) => return Ok(Ended::Again("the server fell silent".into())),
+                Err(_) => return Ok(Ended::Again("the server sent nothing in time".into())),
                 Ok(None) => return Ok(Ended::Again("the connection ended".into())),
                 Ok(Some(Err(error))) => return Ok(Ended::Again(format!("the connection broke: {error}"))),
                 Ok(Some(Ok(Message::Text(text)))) => {
@@ -179,7 +179,7 @@ impl Tail {
             }
             "live" => backoff.reset(),
             "resync_required" => eprintln!(
-                "vestnik tail: the cursor cannot be honoured ({}): events may be missing before this point",
+                "vestnik tail: the server cannot continue from the cursor ({}): events before this point may be missing",
                 head.reason.unwrap_or("no reason given")
             ),
             _ => {}

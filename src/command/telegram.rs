@@ -34,23 +34,23 @@ pub struct Args {
 enum Action {
     /// Print a one-time code that links a chat to a store
     Link(Link),
-    /// Show the state of the bot and of each linked chat, and the messages that wait
+    /// Print the state of the bot and of each linked chat, with the waiting messages
     Status,
-    /// Send a test message to a store's chats, in the same way as orders, and say whether it arrived
+    /// Send a test message to a store's chats, in the same way as its orders, and print whether it arrived
     Test {
-        /// The store's id, as in the rows of its orders
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
-        /// Only the chat with this Telegram id; otherwise all chats of the store
+        /// Only this chat, by its Telegram id [default: all chats of the store]
         #[arg(long, allow_negative_numbers = true)]
         chat: Option<i64>,
     },
-    /// Unlink a chat, so that it gets no more orders
+    /// Unlink a chat: it gets no more orders
     Unlink {
-        /// The chat's Telegram id, as `vestnik telegram status` shows it
+        /// The chat's Telegram id; `vestnik telegram status` shows it
         #[arg(long, allow_negative_numbers = true)]
         chat: i64,
-        /// Unlink the chat from this store only; otherwise from all its stores
+        /// Unlink the chat from this store only
         #[arg(long)]
         store: Option<String>,
     },
@@ -58,11 +58,10 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Link {
-    /// The store's id, as in the rows of its orders
+    /// The id of the store in the shop's tables
     #[arg(long)]
     store: String,
-    /// Which orders the chat gets. mirror: all; fallback: those that no panel could ring for; manager: those that
-    /// nobody answers for long
+    /// mirror: all orders; fallback: orders for which no panel rang; manager: orders that stay unanswered
     #[arg(long, default_value = "mirror", value_parser = mode)]
     mode: Mode,
     /// The language of the chat's messages
@@ -76,7 +75,7 @@ fn mode(text: &str) -> Result<Mode, String> {
 
 fn language(text: &str) -> Result<String, String> {
     let known: Vec<&str> = catalog::languages().collect();
-    let message = || format!("there are: {}", known.join(", "));
+    let message = || format!("choose one of: {}", known.join(", "));
     known.contains(&text).then(|| text.to_owned()).ok_or_else(message)
 }
 
@@ -135,7 +134,7 @@ async fn print_status(config: &Config) -> anyhow::Result<()> {
     let state = shared_bot::state(&client).await?;
     let chats = chat_links::list(&client).await?;
     let bot = match (&config.telegram, &state.stopped) {
-        (None, _) => "off, for no token is configured".to_owned(),
+        (None, _) => "off: no token is configured".to_owned(),
         (Some(_), Some(why)) => format!("stopped: {why}"),
         (Some(_), None) => "on".to_owned(),
     };
@@ -167,7 +166,7 @@ fn poll_health(state: &shared_bot::State) -> String {
     };
     let is_old = state.polled_s.is_none_or(|since_s| since_s > POLL_IS_OLD_S);
     let health = if is_old && state.poller.is_some() {
-        format!("{health}: it hears nothing")
+        format!("{health}: it gets no response from Telegram")
     } else {
         health
     };

@@ -21,12 +21,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Create a token and print only the token; it is never shown again
+    /// Create a token, and print only the token; it is never shown again
     Create(Create),
-    /// List all tokens, without their secret texts: which stores each opens, when it was last used, and its sessions
-    /// now
+    /// List all tokens without their secrets: stores, scope, last use, and open sessions
     List,
-    /// Create a token that opens the same stores as an existing one, print it, and let the old token expire soon
+    /// Create and print the successor of a token; the old token expires a little later
     Rotate(Rotate),
     /// Revoke tokens: their live sessions close within seconds
     Revoke(Revoke),
@@ -36,14 +35,14 @@ enum Action {
 struct Create {
     #[command(flatten)]
     opens: Opens,
-    /// What the token allows: read (see orders), panel (also answer them), manager (also see receipts and figures),
-    /// operator (everything)
+    /// Its rights: read (see orders), panel (also answer them), manager (also see receipts and figures), operator
+    /// (everything)
     #[arg(long, default_value = "panel", value_parser = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str)))]
     scope: String,
-    /// How long the token is valid, such as 30d or 12h; without this option, until it is revoked
+    /// How long it is valid, such as 30d or 12h [default: until it is revoked]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     expires: Option<Duration>,
-    /// The token's name in the list
+    /// A label that the list shows
     #[arg(long)]
     label: Option<String>,
 }
@@ -51,7 +50,7 @@ struct Create {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Opens {
-    /// The id of a store that the token opens; may be repeated
+    /// A store that the token opens; may be repeated
     #[arg(long = "store", value_name = "STORE")]
     stores: Vec<String>,
     /// The token opens every store
@@ -63,7 +62,7 @@ struct Opens {
 struct Rotate {
     /// The old token's number in `vestnik token list`
     id: i64,
-    /// How much longer the old token is valid
+    /// How long the old token stays valid
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
     old_lives: Duration,
 }
@@ -73,7 +72,7 @@ struct Rotate {
 struct Revoke {
     /// The token's number in `vestnik token list`
     id: Option<i64>,
-    /// Revoke all tokens with this label
+    /// Every token with this label
     #[arg(long)]
     label: Option<String>,
 }

@@ -21,18 +21,18 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Post a message of the type "test" to a store's webhook, and print the status of the response
+    /// Post a message of the type "test" to a store's webhook, and print the response
     Test {
-        /// The store's id, as in the rows of its orders
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
     },
-    /// Sign with a new secret as well as the old one; the new one is VESTNIK_WEBHOOK_SECRET, or is generated
+    /// Sign with a new secret, too: from VESTNIK_WEBHOOK_SECRET, or created and printed
     Rotate {
-        /// The store's id, as in the rows of its orders
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
-        /// End the rotation: sign with the new secret only, because the receiver knows it
+        /// Stop signing with the old secret; the receiver must know the new one
         #[arg(long)]
         finish: bool,
     },

@@ -1,5 +1,5 @@
 //! Handles a chat that takes no messages, now or for good, and a chat that takes messages again. The store's panels and
-//! other chats are told. A chat that takes messages again gets what it missed.
+//! other chats are notified. A chat that takes messages again gets what it missed.
 
 use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
@@ -26,7 +26,7 @@ const MISSED: usize = 200;
 /// The most journal rows that are searched for missed orders. The newest are searched.
 const MISSED_WRITES: i64 = 5000;
 
-/// A change of a chat's state, as a store's panels and other chats are told of it.
+/// A change of a chat's state, of which a store's panels and other chats are notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,
@@ -36,9 +36,9 @@ enum News {
 
 /// The rows of the chats for which a message was enqueued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told(Vec<i64>);
+pub struct ChatsToWake(Vec<i64>);
 
-impl Told {
+impl ChatsToWake {
     /// Whether a message was enqueued for any chat.
     pub fn is_any(&self) -> bool {
         !self.0.is_empty()
@@ -57,21 +57,21 @@ impl Told {
 
 /// Disables a chat that takes no messages any more, and gives up its open deliveries. Enqueues the news for the panels
 /// and other chats of its stores.
-pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<Told, QueryError> {
+pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<ChatsToWake, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
          where id = $1 and disabled_at is null";
-    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', reason = $2, settled_at = clock_timestamp() \
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', reason = $2, completed_at = clock_timestamp() \
          where chat_id = $1 and state in ('pending', 'sending', 'retrying')";
     if transaction.execute(GONE, &[&chat.0, &why]).await? == 0 {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     }
     transaction.execute(DEAD, &[&chat.0, &why]).await?;
     tracing::warn!(chat = chat.0, why, "a chat takes no messages any more");
     let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1 order by 1";
     let rows = transaction.query(stores, &[&chat.0]).await?;
     let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    tell(transaction, chat, &stores, News::Gone, Some(why)).await
+    enqueue_news(transaction, chat, &stores, News::Gone, Some(why)).await
 }
 
 /// Blocks the chat's links, because the bot may not write to the chat, or to one topic of it, now. Blocked deliveries
@@ -83,7 +83,7 @@ pub(super) async fn blocked(
     block: Block,
     topic: Option<i32>,
     why: &str,
-) -> Result<Told, QueryError> {
+) -> Result<ChatsToWake, QueryError> {
     const BLOCK: &str = "with before as (select store_id, blocked_at from vestnik.vst_chat_link \
              where chat_id = $1 and ($2 or thread_id is not distinct from $3) for no key update) \
          update vestnik.vst_chat_link l set blocked_at = coalesce(l.blocked_at, clock_timestamp()), blocked_why = $4, \
@@ -104,11 +104,11 @@ pub(super) async fn blocked(
         }
     }
     if stores.is_empty() {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     }
     stores.sort_unstable();
     tracing::warn!(chat = chat.0, why, "a chat takes no messages now");
-    tell(transaction, chat, &stores, News::Blocked, Some(why)).await
+    enqueue_news(transaction, chat, &stores, News::Blocked, Some(why)).await
 }
 
 /// Unblocks the chat's links to this topic, because a message was sent there. Enqueues the news for the other chats of
@@ -117,7 +117,7 @@ pub(super) async fn unblocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
     topic: Option<i32>,
-) -> Result<Told, QueryError> {
+) -> Result<ChatsToWake, QueryError> {
     const UNBLOCK: &str = "update vestnik.vst_chat_link set blocked_at = null, blocked_why = null, blocked_until = '-infinity' \
          where chat_id = $1 and thread_id is not distinct from $2 and blocked_at is not null returning store_id";
     // Try the chat's other blocked deliveries at once.
@@ -127,21 +127,21 @@ pub(super) async fn unblocked(
     transaction.execute(HURRY, &[&chat.0]).await?;
     let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     if stores.is_empty() {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     }
     tracing::info!(chat = chat.0, "a chat takes messages again");
-    tell(transaction, chat, &stores, News::Back, None).await
+    enqueue_news(transaction, chat, &stores, News::Back, None).await
 }
 
 /// Enqueues the news about `chat` for the other chats of these stores. With a reason `why`, the stores' panels get an
 /// event, too.
-async fn tell(
+async fn enqueue_news(
     transaction: &Transaction<'_>,
     chat: ChatId,
     stores: &[String],
     news: News,
     why: Option<&str>,
-) -> Result<Told, QueryError> {
+) -> Result<ChatsToWake, QueryError> {
     const OTHERS: &str = "select l.store_id, coalesce(s.name, l.store_id), coalesce(c.title, c.telegram_id::text), \
              o.chat_id, o.language, o.thread_id \
          from vestnik.vst_chat_link l join vestnik.vst_store s on s.id = l.store_id join vestnik.vst_chat c on c.id = l.chat_id \
@@ -157,7 +157,7 @@ async fn tell(
             journal::append(transaction, &StoreId::new(store), EventType::ChatDisabled, &data).await?;
         }
     }
-    let mut told = Told::default();
+    let mut chats = ChatsToWake::default();
     for row in transaction.query(OTHERS, &[&chat.0, &stores]).await? {
         let (store, name, other): (&str, &str, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         let words = catalog::of_store(row.try_get(4)?, row.try_get(0)?);
@@ -169,26 +169,26 @@ async fn tell(
         let text = filled(words.get(text), &[("store", store), ("chat", name)]);
         let topic: Option<i32> = row.try_get(5)?;
         transaction.execute(PLAN, &[&other, &text, &topic]).await?;
-        told.0.push(other);
+        chats.0.push(other);
     }
-    Ok(told)
+    Ok(chats)
 }
 
 /// Disables a chat from which the bot was removed, or whose person blocked the bot, as Telegram reports. `chat` is its
 /// id at Telegram.
-pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryError> {
+pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         db::limit_idle_in_transaction(&transaction).await?;
         let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? else {
-            return Ok(Told::default());
+            return Ok(ChatsToWake::default());
         };
-        let told = gone(&transaction, ChatId(row.try_get(0)?), why).await?;
+        let chats = gone(&transaction, ChatId(row.try_get(0)?), why).await?;
         transaction.commit().await?;
-        told.wake(&client).await?;
-        Ok(told)
+        chats.wake(&client).await?;
+        Ok(chats)
     })
     .await
 }
@@ -196,7 +196,7 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryErr
 /// Handles the news that a chat sent an update, or that the bot's rights in it changed. Blocked deliveries are tried at
 /// once; only a pause that Telegram asked for still holds. A disabled chat is enabled again, and gets what it missed.
 /// `chat` is its id at Telegram.
-pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, QueryError> {
+pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
          from vestnik.vst_chat c where telegram_id = $1";
@@ -204,41 +204,41 @@ pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Qu
         let mut client = pool.get().await?;
         let statement = client.prepare_cached(CHAT).await?;
         let Some(row) = client.query_opt(&statement, &[&chat]).await? else {
-            return Ok(Told::default());
+            return Ok(ChatsToWake::default());
         };
         let (chat, was_gone, is_blocked): (ChatId, bool, bool) =
             (ChatId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?);
-        let mut told = Told::default();
+        let mut chats = ChatsToWake::default();
         if was_gone {
             let transaction = client.transaction().await?;
             db::limit_idle_in_transaction(&transaction).await?;
             let sources = sources.in_force(&transaction).await?;
-            told = back(&transaction, &sources, chat).await?;
+            chats = back(&transaction, &sources, chat).await?;
             transaction.commit().await?;
         } else if is_blocked {
-            let hurry =
+            let retry_now =
                 "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
-            client.execute(hurry, &[&chat.0]).await?;
-            told.0.push(chat.0);
+            client.execute(retry_now, &[&chat.0]).await?;
+            chats.0.push(chat.0);
         }
-        told.wake(&client).await?;
-        Ok(told)
+        chats.wake(&client).await?;
+        Ok(chats)
     })
     .await
 }
 
 /// Enables a disabled chat again. Deliveries that were given up with the chat are enqueued again as stale, and so are
 /// orders and bookings since then. A digest lists them.
-async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<Told, QueryError> {
+async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<ChatsToWake, QueryError> {
     const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
          update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
          where c.id = $1 and c.disabled_at is not null returning before.disabled_at, before.disabled_why";
-    const GIVEN_UP: &str = "update vestnik.vst_delivery set state = 'pending', reason = null, settled_at = null, stale = true, \
+    const GIVEN_UP: &str = "update vestnik.vst_delivery set state = 'pending', reason = null, completed_at = null, stale = true, \
              due_at = '-infinity', failures = 0, refusals = 0 \
-         where chat_id = $1 and state = 'dead' and event_id is not null and settled_at >= $2::timestamptz - interval '1 minute' and reason = $3 \
+         where chat_id = $1 and state = 'dead' and event_id is not null and completed_at >= $2::timestamptz - interval '1 minute' and reason = $3 \
            and store_id in (select store_id from vestnik.vst_chat_link where chat_id = $1)";
     let Some(row) = transaction.query_opt(BACK, &[&chat.0]).await? else {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     };
     let (since, why): (OffsetDateTime, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
     transaction.execute(GIVEN_UP, &[&chat.0, &since, &why]).await?;
@@ -247,9 +247,9 @@ async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) ->
     let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1 order by 1";
     let rows = transaction.query(stores, &[&chat.0]).await?;
     let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let mut told = tell(transaction, chat, &stores, News::Back, None).await?;
-    told.0.push(chat.0);
-    Ok(told)
+    let mut chats = enqueue_news(transaction, chat, &stores, News::Back, None).await?;
+    chats.0.push(chat.0);
+    Ok(chats)
 }
 
 /// Enqueues the orders and bookings that came after `since`, for stores that the chat mirrors. Other links get

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::infra::db::Transaction;
 
 use super::enqueue;
-use super::event_view::{Item, told_events, told_of};
+use super::event_view::{Item, items_of, views_of};
 use super::lane::{ChatId, Lane};
 use super::next_message::{Escalated, Style, Subject, Work};
 use super::note;
@@ -53,7 +53,7 @@ pub(super) async fn next_work(
         }
         let store = first.store.as_deref().unwrap_or_default();
         let Some(style) = style(transaction, chat, store).await? else {
-            bury(transaction, chat, store).await?;
+            dead_letter(transaction, chat, store).await?;
             continue;
         };
         match choose(transaction, sources, chat, style, &open, rule).await? {
@@ -67,18 +67,18 @@ pub(super) async fn next_work(
 
 /// Gives up a chat's deliveries of a store that is not set up any more, so that they do not block the chat's other
 /// stores.
-async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
-    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
+async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
+    const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', completed_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
-    transaction.execute(BURY, &[&chat.0, &store]).await?;
+    transaction.execute(DEAD_LETTER, &[&chat.0, &store]).await?;
     Ok(())
 }
 
 /// Gives up a delivery that no message can show any more, so that it does not block later deliveries.
 async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
-    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', settled_at = clock_timestamp() \
+    const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', completed_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";
-    transaction.execute(BURY, &[&delivery]).await?;
+    transaction.execute(DEAD_LETTER, &[&delivery]).await?;
     Ok(())
 }
 
@@ -106,21 +106,21 @@ async fn choose(
     }
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
-    let told: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
+    let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
     // Count fresh deliveries only: stale ones go into a digest anyway, and do not put fresh ones into it.
-    let fresh = told.iter().filter(|open| !open.stale).count();
+    let fresh = chosen.iter().filter(|open| !open.stale).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {
         let all_behind = fresh > rule.threshold;
         if first.stale || all_behind {
-            let told: Vec<&OpenDelivery> = told.into_iter().filter(|open| all_behind || open.stale).collect();
-            return digest(transaction, sources, style, rule, &told, open).await;
+            let chosen: Vec<&OpenDelivery> = chosen.into_iter().filter(|open| all_behind || open.stale).collect();
+            return digest(transaction, sources, style, rule, &chosen, open).await;
         }
     }
     let subject = first
         .subject
         .clone()
         .ok_or(QueryError::Inconsistent("an event without a subject"))?;
-    let items: Vec<i64> = told
+    let items: Vec<i64> = chosen
         .iter()
         .filter(|open| open.subject == first.subject)
         .map(|open| open.id)
@@ -137,24 +137,24 @@ async fn choose(
     subject_work(transaction, sources, chat, style, wanted, &notes).await
 }
 
-/// A digest with as many of the deliveries `told` as fit, the most urgent first. The others go into the next digest.
+/// A digest with as many of the deliveries `chosen` as fit, the most urgent first. The others go into the next digest.
 /// The digest also covers the open notes about its orders.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     style: Style,
     rule: DigestRule,
-    told: &[&OpenDelivery],
+    chosen: &[&OpenDelivery],
     open: &[OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
-    let ids: Vec<i64> = told.iter().map(|open| open.id).collect();
-    let items = told_of(transaction, sources, &ids).await?;
+    let ids: Vec<i64> = chosen.iter().map(|open| open.id).collect();
+    let items = items_of(transaction, sources, &ids).await?;
     if items.is_empty() {
         return Ok(None);
     }
     let items = (rule.that_fit)(&style, items);
     let fits = |open: &&&OpenDelivery| items.iter().any(|item| item.id == open.id);
-    let fitting: Vec<&OpenDelivery> = told.iter().filter(fits).copied().collect();
+    let fitting: Vec<&OpenDelivery> = chosen.iter().filter(fits).copied().collect();
     let is_of_them =
         |note: &&OpenDelivery| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
     let notes: Vec<&OpenDelivery> = open.iter().filter(is_of_them).collect();
@@ -200,7 +200,7 @@ async fn subject_work(
     } else {
         items.clone()
     };
-    let events = told_of(transaction, sources, &all).await?;
+    let events = items_of(transaction, sources, &all).await?;
     if events.is_empty() {
         return Ok(None);
     }
@@ -224,7 +224,7 @@ async fn subject_work(
     };
     let latest = by_id(&events).ok_or(QueryError::Inconsistent("a delivery has no event"))?;
     let base = match base_event {
-        Some(id) => told_events(transaction, sources, &[id]).await?.remove(&id),
+        Some(id) => views_of(transaction, sources, &[id]).await?.remove(&id),
         None => events
             .iter()
             .min_by_key(|item| item.event.id)

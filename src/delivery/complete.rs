@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::infra::db::{Client, Pool, Transaction};
 
 use super::channel::{Claim, Outcome};
-use super::chat_state::{self, Told};
+use super::chat_state::{self, ChatsToWake};
 use super::lane::Lane;
 use super::migrate;
 use super::next_message::Work;
@@ -30,54 +30,57 @@ const PAUSES: Pauses = Pauses {
 /// buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
-/// Whether `settle` saved the outcome of a send.
+/// Whether `complete` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum Completion {
     /// The outcome is saved. The field names the chats for which news about a chat's state was enqueued.
-    Kept(Told),
+    Saved(ChatsToWake),
     /// The outcome is not saved: another node has claimed the chat since. Only the newer claim counts.
     Overtaken,
 }
 
 /// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and the chat's next free moment.
-pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Settled, QueryError> {
+pub async fn complete(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Completion, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         db::limit_idle_in_transaction(&transaction).await?;
         if !is_ours(&transaction, claim).await? {
-            return Ok(Settled::Overtaken);
+            return Ok(Completion::Overtaken);
         }
         let state = state_of(claim, outcome);
         items(&transaction, claim, outcome, &state).await?;
-        let told = match outcome {
+        let chats = match outcome {
             Outcome::Sent(message) => {
-                remember(&transaction, claim, *message).await?;
-                prove(&transaction, claim).await?;
+                save_message(&transaction, claim, *message).await?;
+                record_receipts(&transaction, claim).await?;
                 match claim.was_blocked {
                     true => chat_state::unblocked(&transaction, claim.chat, claim.topic).await?,
-                    false => Told::default(),
+                    false => ChatsToWake::default(),
                 }
             }
-            Outcome::MessageGone => forget(&transaction, claim).await.map(|()| Told::default())?,
+            Outcome::MessageGone => clear_message(&transaction, claim)
+                .await
+                .map(|()| ChatsToWake::default())?,
             Outcome::Gone(why) => chat_state::gone(&transaction, claim.chat, why).await?,
             Outcome::Blocked { block, reason } => {
                 chat_state::blocked(&transaction, claim.chat, *block, claim.topic, reason).await?
             }
             Outcome::Migrated(to) => migrate::migrate(&transaction, claim.chat, *to)
                 .await
-                .map(|()| Told::default())?,
-            _ => Told::default(),
+                .map(|()| ChatsToWake::default())?,
+            _ => ChatsToWake::default(),
         };
-        note(&transaction, claim, outcome, &state).await?;
+        save_error(&transaction, claim, outcome, &state).await?;
         release(&transaction, claim, outcome).await?;
         transaction.commit().await?;
         if matches!(state.name, "sent" | "dead") {
-            let settled = claim.work.items().len() as u64;
-            metrics::counter!("vestnik_telegram_settled_total", "state" => state.name).increment(settled);
+            let completed = claim.work.items().len() as u64;
+            metrics::counter!("vestnik_telegram_deliveries_completed_total", "state" => state.name)
+                .increment(completed);
         }
-        told.wake(&client).await?;
-        Ok(Settled::Kept(told))
+        chats.wake(&client).await?;
+        Ok(Completion::Saved(chats))
     })
     .await
 }
@@ -139,11 +142,11 @@ async fn items(
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
-             settled_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
+             completed_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
     // Give up older buttons for a message that was rewritten since.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
-             settled_at = clock_timestamp() \
+             completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
     let failed = matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. });
     let refused = matches!(outcome, Outcome::Refused(_));
@@ -175,12 +178,12 @@ async fn items(
 
 /// Saves the id of the message that shows an order, for later edits. `message: None` (an edit) saves nothing. A new
 /// message that replaces a deleted one shows the same event.
-async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
-    const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
+async fn save_message(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
+    const SAVE: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
          event_id = excluded.event_id, message_id = excluded.message_id, sent_at = excluded.sent_at";
     if let (Work::Subject(it), Some(message)) = (&claim.work, message) {
-        let statement = transaction.prepare_cached(REMEMBER).await?;
+        let statement = transaction.prepare_cached(SAVE).await?;
         transaction
             .execute(
                 &statement,
@@ -191,27 +194,27 @@ async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<
     Ok(())
 }
 
-async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
+async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     if let Work::Subject(it) = &claim.work {
-        let forget =
+        let clear =
             "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
         transaction
-            .execute(forget, &[&claim.chat.0, &it.style.store, &it.subject])
+            .execute(clear, &[&claim.chat.0, &it.style.store, &it.subject])
             .await?;
     }
     Ok(())
 }
 
 /// Records a receipt for each event of the claim's deliveries: the event was sent to this chat.
-async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
-    const PROVE: &str = "with first as ( \
+async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
+    const RECEIPTS: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
              from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
          kept as (insert into vestnik.vst_receipt as r (event_id, channel, recipient, sent_at) \
              select id, 'telegram', $2, clock_timestamp() from first \
              on conflict (event_id, channel, recipient, token_id) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
          select count(*) from first where is_first and id = any ($3)";
-    let statement = transaction.prepare_cached(PROVE).await?;
+    let statement = transaction.prepare_cached(RECEIPTS).await?;
     let recipient = claim.telegram_id.to_string();
     let row = transaction
         .query_one(&statement, &[&claim.work.items(), &recipient, &claim.work.new_orders()])
@@ -306,16 +309,16 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
 
 /// Saves the chat's newest error, which operators see in `vestnik telegram status`. Failures of all chats are not saved
 /// here.
-async fn note(
+async fn save_error(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &Outcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    const NOTE: &str = "update vestnik.vst_chat set error = $2, error_at = clock_timestamp() where id = $1";
+    const ERROR: &str = "update vestnik.vst_chat set error = $2, error_at = clock_timestamp() where id = $1";
     let is_the_chats = !matches!(outcome, Outcome::NotReached(_) | Outcome::Stopped(_));
     if let Some(reason) = state.reason.as_ref().filter(|_| is_the_chats) {
-        let statement = transaction.prepare_cached(NOTE).await?;
+        let statement = transaction.prepare_cached(ERROR).await?;
         transaction.execute(&statement, &[&claim.chat.0, reason]).await?;
     }
     Ok(())
@@ -335,7 +338,7 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
 
 /// Frees the lanes of chats whose lease has ended, or whose node is gone. Their deliveries are sent again. The lost
 /// sends count as sent just now for Telegram's limits.
-pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
+pub(super) async fn expire_leases(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();
         let (until, by) = (own.leased_until, own.leased_by);
@@ -343,7 +346,7 @@ pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
             Lane::Messages => "c.edits",
             Lane::Edits => EDITS,
         };
-        let reap = format!(
+        let expire = format!(
             "with over as (select c.id, c.{until} as until, {RECENT} as recent, {edits} as edits from vestnik.vst_chat c \
                  where c.{until} > '-infinity' and (c.{until} <= clock_timestamp() or {}) for no key update skip locked), \
              freed as (update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $1) \
@@ -353,11 +356,11 @@ pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
              from over s where c.id = s.id",
             shared_bot::has_lost_its_leases(&format!("c.{by}"))
         );
-        let statement = client.prepare_cached(&reap).await?;
+        let statement = client.prepare_cached(&expire).await?;
         let over = client.execute(&statement, &[&SLOT_WINDOW_S]).await?;
         if over > 0 {
             metrics::counter!("vestnik_delivery_leases_lost_total").increment(over);
-            tracing::warn!(chats = over, "sends whose node did not settle them begin anew");
+            tracing::warn!(chats = over, "the leases of sends expired: the messages are sent again");
         }
     }
     Ok(())

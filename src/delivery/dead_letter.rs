@@ -37,8 +37,8 @@ pub(super) async fn set_aside(
     lane: Lane,
     error: &QueryError,
 ) -> Result<(), QueryError> {
-    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', settled_at = clock_timestamp(), \
-             reason = 'what it tells cannot be read' where id = any ($1)";
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', completed_at = clock_timestamp(), \
+             reason = 'its event cannot be read' where id = any ($1)";
     let open = format!(
         "select d.id from vestnik.vst_delivery d where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and {} \
          order by d.urgent desc, d.id limit $2",
@@ -56,7 +56,7 @@ pub(super) async fn set_aside(
         tracing::error!(%error, chat = chat.0, pause_s = CHAT_PAUSE_S, "what waits for a chat cannot be read: the chat waits");
         return postpone(client, chat, lane).await;
     }
-    tracing::error!(%error, chat = chat.0, deliveries = ?unreadable, "what waits for a chat cannot be read, and is set aside");
+    tracing::error!(%error, chat = chat.0, deliveries = ?unreadable, "deliveries of a chat cannot be read: they are dead letters");
     client.execute(DEAD, &[&unreadable]).await?;
     Ok(())
 }

@@ -81,7 +81,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
             }
         }
     }
-    pause::tell(&transaction, &batch.events, stale).await?;
+    pause::enqueue(&transaction, &batch.events, stale).await?;
     // If no event of a batch concerns a chat, do not save the cursor each time: reading the events again costs less
     // than a flush. Save it once the cursor has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {

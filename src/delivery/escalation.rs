@@ -245,7 +245,7 @@ async fn take(
             let reminded = remind(transaction, escalation).await?;
             Ok(reminded || has_panel(transaction, escalation).await?)
         }
-        EscalationStep::Fallback | EscalationStep::Manager => tell(transaction, escalation, step).await,
+        EscalationStep::Fallback | EscalationStep::Manager => enqueue(transaction, escalation, step).await,
         EscalationStep::Webhook => {
             const POST: &str = "insert into vestnik.vst_webhook (event_id, store_id) \
                  select $1, id from vestnik.vst_store where id = $2 and webhook_url is not null on conflict do nothing";
@@ -301,12 +301,12 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
 
 /// Enqueues the order for each chat with the mode of this step. A chat that already has the order gets nothing. Returns
 /// whether anything was enqueued.
-async fn tell(
+async fn enqueue(
     transaction: &Transaction<'_>,
     escalation: &OpenEscalation,
     step: EscalationStep,
 ) -> Result<bool, QueryError> {
-    const TELL: &str = "with planned as ( \
+    const ENQUEUE: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
              select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $2 and l.mode = $4 and l.blocked_at is null and c.disabled_at is null \
@@ -315,7 +315,7 @@ async fn tell(
          select count(*) from planned";
     let row = transaction
         .query_one(
-            TELL,
+            ENQUEUE,
             &[
                 &escalation.event,
                 &escalation.store,

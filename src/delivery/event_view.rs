@@ -26,14 +26,14 @@ pub struct Item {
     /// The id of the delivery's row.
     pub id: i64,
     /// The event that the delivery or its note is about.
-    pub event: Told,
+    pub event: EventView,
     /// The age of the event, counted by Postgres.
     pub age: Duration,
 }
 
 /// A translated journal event, as messages need it.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct EventView {
     /// The event's id in the journal.
     pub id: i64,
     /// The type of the event.
@@ -50,7 +50,7 @@ pub struct Told {
     pub at: OffsetDateTime,
 }
 
-impl Told {
+impl EventView {
     /// When the order was promised to be ready: the promised minutes after the event, otherwise the time for which the
     /// order is wanted. `None`: the order has neither.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
@@ -64,7 +64,7 @@ impl Told {
 
 /// Reads these deliveries with their events, or with the events that their notes are about. Urgent deliveries come
 /// first, then the oldest. A delivery whose event cannot be translated is left out.
-pub(super) async fn told_of(
+pub(super) async fn items_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     deliveries: &[i64],
@@ -78,11 +78,11 @@ pub(super) async fn told_of(
         events.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     }
     let ids: Vec<i64> = events.iter().map(|(_, event, _)| *event).collect();
-    let told = told_events(transaction, sources, &ids).await?;
+    let views = views_of(transaction, sources, &ids).await?;
     let item = |(id, event, age_s)| {
         Some(Item {
             id,
-            event: told.get(&event)?.clone(),
+            event: views.get(&event)?.clone(),
             age: Duration::try_from_secs_f64(age_s).unwrap_or_default(),
         })
     };
@@ -95,16 +95,16 @@ pub(super) async fn is_readable(
     sources: &Sources,
     delivery: i64,
 ) -> Result<(), QueryError> {
-    told_of(transaction, sources, &[delivery]).await.map(drop)
+    items_of(transaction, sources, &[delivery]).await.map(drop)
 }
 
 /// Reads and translates these events, with the items that were looked up. Returns them by event id. Events of removed
 /// sources are left out.
-pub(super) async fn told_events(
+pub(super) async fn views_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     ids: &[i64],
-) -> Result<HashMap<i64, Told>, QueryError> {
+) -> Result<HashMap<i64, EventView>, QueryError> {
     let ids: Vec<EventId> = ids.iter().copied().map(EventId).collect();
     let rows = journal::read_with_siblings(transaction, &ids).await?;
     let rows: Vec<&_> = rows.iter().collect();
@@ -131,8 +131,8 @@ pub(super) async fn told_events(
             }
         }
     }
-    let told = |event: PartnerEvent| {
-        let told = Told {
+    let views = |event: PartnerEvent| {
+        let views = EventView {
             id: event.id.0,
             kind: event.kind,
             subject: event.subject?,
@@ -141,11 +141,11 @@ pub(super) async fn told_events(
             before: event.before,
             at: event.at,
         };
-        ids.contains(&event.id).then_some((event.id.0, told))
+        ids.contains(&event.id).then_some((event.id.0, views))
     };
     Ok(sources
         .partner_events(&rows, &lookups)
         .into_iter()
-        .filter_map(told)
+        .filter_map(views)
         .collect())
 }

@@ -20,7 +20,7 @@ pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Lab
 pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
     let labels: Vec<Label> = database_label(database).collect();
     loop {
-        if let Err(error) = tell(pool, &labels).await {
+        if let Err(error) = publish(pool, &labels).await {
             tracing::debug!(%error, "the figures of the durable sends could not be read");
         }
         tokio::select! {
@@ -30,7 +30,7 @@ pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) 
     }
 }
 
-async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
+async fn publish(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
     // Count open deliveries only: they have an index. Completed deliveries have a counter instead.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \

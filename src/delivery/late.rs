@@ -60,8 +60,8 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
 }
 
 /// Enqueues a note for each chat with an order that is late now. Returns the number of late orders.
-pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
-    const TELL: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
+pub async fn report(pool: &Pool) -> Result<u64, QueryError> {
+    const REPORT: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
              select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() \
              order by due_at limit $1 for update skip locked) returning store_id, subject, event_id), \
          planned as (insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
@@ -74,7 +74,7 @@ pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
          select count(*) from late";
     db::with_timeout(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(TELL).await?;
+        let statement = client.prepare_cached(REPORT).await?;
         let row = client.query_one(&statement, &[&BATCH]).await?;
         let late = row.try_get::<_, i64>(0)?.unsigned_abs();
         metrics::counter!("vestnik_orders_late_total").increment(late);

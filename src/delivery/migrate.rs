@@ -41,7 +41,7 @@ pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegra
            and keyboard is null and not exists (select from vestnik.vst_delivery o where o.chat_id = $2 \
              and (o.event_id = d.event_id or o.about_id = d.about_id and o.note = d.note or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
         "update vestnik.vst_delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
-           settled_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
+           completed_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
         "update vestnik.vst_chat set waiting = true where id = $2 and $1::bigint is not null",
         "delete from vestnik.vst_chat_link where chat_id = $1 and $2::bigint is not null",
     ] {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::event_view::{Item, Told};
+use super::event_view::{EventView, Item};
 use crate::domain::event::EventType;
 
 /// A button: its label, and the data that a press sends back, at most 64 bytes.
@@ -33,9 +33,9 @@ pub struct Subject {
     pub subject: String,
     /// The event that the message belongs to: that of the sent message, otherwise the oldest event that the message
     /// covers. The buttons name this event.
-    pub base: Told,
+    pub base: EventView,
     /// The newest event, which has the current state.
-    pub latest: Told,
+    pub latest: EventView,
     /// The name of the person who set the current status. `None`: nobody set it through vestnik.
     pub by: Option<String>,
     /// The id of the sent message to edit. `None`: a new message.
@@ -209,14 +209,15 @@ impl Work {
 
     /// The ids of those events in the message that announce a new order.
     pub fn new_orders(&self) -> Vec<i64> {
-        let told: Vec<&Told> = match self {
+        let views: Vec<&EventView> = match self {
             Self::Subject(subject) => vec![&subject.base, &subject.latest],
             Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
             Self::Note(_) | Self::Alarm { .. } | Self::Reply { .. } | Self::Keyboard { .. } => Vec::new(),
         };
-        told.into_iter()
-            .filter(|told| told.kind == EventType::NewOrder)
-            .map(|told| told.id)
+        views
+            .into_iter()
+            .filter(|views| views.kind == EventType::NewOrder)
+            .map(|views| views.id)
             .collect()
     }
 }

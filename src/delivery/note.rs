@@ -4,7 +4,7 @@
 
 use crate::infra::db::Transaction;
 
-use super::event_view::told_of;
+use super::event_view::items_of;
 use super::lane::ChatId;
 use super::next_message::{Note, Noted, Style, Work};
 use super::open_delivery::OpenDelivery;
@@ -55,7 +55,7 @@ pub(super) async fn work(
         _ => None,
     };
     let ids: Vec<i64> = valid.iter().map(|open| open.id).collect();
-    let about = told_of(transaction, sources, &ids).await?;
+    let about = items_of(transaction, sources, &ids).await?;
     if about.is_empty() {
         return Ok(None);
     }
@@ -74,7 +74,7 @@ async fn settle_answered(
     note: Note,
     deliveries: &[i64],
 ) -> Result<Vec<i64>, QueryError> {
-    const OVER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', settled_at = clock_timestamp() \
+    const OVER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', completed_at = clock_timestamp() \
          from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";
     if note != Note::Unanswered {
         return Ok(Vec::new());

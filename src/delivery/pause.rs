@@ -17,7 +17,7 @@ use crate::text::value::{inline, moment};
 
 /// Enqueues a message for each chat of a store that was paused or resumed by one of these events. If a store has
 /// several such events, only the newest counts. Events older than `stale` send nothing.
-pub(super) async fn tell(
+pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],
     stale: Duration,

@@ -64,7 +64,7 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
     }
     db::with_timeout(async {
         let client = pool.get().await?;
-        complete::reap(&client).await?;
+        complete::expire_leases(&client).await?;
         Ok(Claimed::Idle(next_due(&client, rules).await?))
     })
     .await
@@ -72,8 +72,8 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
 
 /// Claims a chat in one lane. `None`: no chat of this lane has a delivery that may be sent now.
 async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, QueryError> {
-    let asked = Instant::now();
-    let send_by = asked + rules.lease - rules.deadline;
+    let began = Instant::now();
+    let send_by = began + rules.lease - rules.deadline;
     let mut client = pool.get().await?;
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
@@ -191,7 +191,7 @@ async fn next(
 /// Takes the next change of buttons for a person who pressed a button and waits. Changes older than a minute are given
 /// up, because nobody waits for them.
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
-    const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', settled_at = clock_timestamp() \
+    const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', completed_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and state in ('pending', 'sending', 'retrying') \
            and planned_at < clock_timestamp() - interval '1 minute'";
     const NEXT: &str = "select id, message_id, keyboard from vestnik.vst_delivery where chat_id = $1 and keyboard is not null \

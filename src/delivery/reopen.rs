@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::infra::db::Pool;
 
-use super::event_view::{Item, told_of};
+use super::event_view::{Item, items_of};
 use crate::delivery::chat_links::Pressed;
 use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
@@ -25,11 +25,11 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
              where m.store_id = $2 and m.subject = $3 and m.message_id <> 0), \
          noted as (insert into vestnik.vst_delivery as d (chat_id, store_id, about_id, note, subject, urgent) \
              select chat_id, $2, $4, 'shown', $3, true from there \
-             on conflict (about_id, chat_id, note) do update set state = 'pending', settled_at = null, due_at = '-infinity', \
+             on conflict (about_id, chat_id, note) do update set state = 'pending', completed_at = null, due_at = '-infinity', \
                  failures = 0, refusals = 0 where d.state in ('sent', 'dead')) \
          insert into vestnik.vst_delivery as d (chat_id, store_id, event_id, subject, urgent, alone) \
          select id, $2, $4, $3, true, true from chat where not exists (select from there) \
-         on conflict (event_id, chat_id) do update set state = case d.state when 'sending' then d.state else 'pending' end, settled_at = null, due_at = '-infinity', \
+         on conflict (event_id, chat_id) do update set state = case d.state when 'sending' then d.state else 'pending' end, completed_at = null, due_at = '-infinity', \
              failures = 0, refusals = 0, urgent = true, stale = false, alone = true";
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -47,7 +47,7 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
 /// Reads the open orders and bookings of these stores that the chat already got. The longest waiting comes first; each
 /// is in its current state.
 pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, QueryError> {
-    const TOLD: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
+    const SENT: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = $1 and d.event_id is not null and d.store_id = any ($2) \
            and d.planned_at > clock_timestamp() - make_interval(hours => $3) \
@@ -55,22 +55,22 @@ pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String])
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
-        let rows = transaction.query(TOLD, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;
+        let rows = transaction.query(SENT, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;
         let mut first: HashMap<i64, f64> = HashMap::new();
         for row in &rows {
             first.insert(row.try_get(0)?, row.try_get(2)?);
         }
         let ids: Vec<i64> = first.keys().copied().collect();
         let sources = sources.in_force(&transaction).await?;
-        let mut told = told_of(&mut transaction, &sources, &ids).await?;
-        told.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
-        for item in &mut told {
+        let mut items = items_of(&mut transaction, &sources, &ids).await?;
+        items.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
+        for item in &mut items {
             let age_s = first.get(&item.id).copied().unwrap_or_default();
             item.age = std::time::Duration::try_from_secs_f64(age_s).unwrap_or_default();
         }
-        told.sort_by_key(|one| std::cmp::Reverse(one.age));
-        told.truncate(LISTED);
-        Ok(told)
+        items.sort_by_key(|one| std::cmp::Reverse(one.age));
+        items.truncate(LISTED);
+        Ok(items)
     })
     .await
 }

@@ -70,7 +70,7 @@ impl Heartbeat {
         while !stop.is_cancelled() {
             let beat = self.beat(&mut backoff);
             tokio::select! {
-                Err(error) = beat => tracing::debug!(%error, "the other nodes could not be told that this one has a bot"),
+                Err(error) = beat => tracing::debug!(%error, "the heartbeat of the bot could not be saved"),
                 () = stop.cancelled() => {}
             }
             tokio::select! {
@@ -98,8 +98,8 @@ impl Heartbeat {
         let statement = client.prepare_cached(BEAT).await?;
         client.execute(GONE, &[]).await?;
         loop {
-            let heard = timeout(BEAT_DEADLINE, client.execute(&statement, &[&self.node])).await;
-            heard.map_err(|_| db::Unanswered)??;
+            let saved = timeout(BEAT_DEADLINE, client.execute(&statement, &[&self.node])).await;
+            saved.map_err(|_| db::Unanswered)??;
             backoff.reset();
             self.beating.send_replace(true);
             tokio::time::sleep(BEAT_INTERVAL).await;
@@ -169,7 +169,7 @@ pub struct Update {
 /// still holds the lease. Without the lease, nothing is saved, and the node that holds it gets the updates again.
 ///
 /// `next_update` may be lower than before: after a week without updates, Telegram continues with any id.
-pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
+pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
     const TAKE: &str = "with ours as (update vestnik.vst_bot set next_update = $2, polled_at = clock_timestamp(), \
              error = null, error_at = null where poller = $1 returning 1), \
          taken as (insert into vestnik.vst_bot_update (id, body) \

@@ -1,6 +1,6 @@
 //! Raises an alarm for an open store without a panel that can ring, before the next order comes. When a panel can ring
-//! again, or the store closes, the chats are told that the alarm is over. A store that is attended by its chats needs
-//! no panel.
+//! again, or the store closes, the chats get a message that the alarm is over. A store that is attended by its chats
+//! needs no panel.
 
 use crate::infra::db::{self, Pool, QueryError};
 

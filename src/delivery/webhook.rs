@@ -102,8 +102,8 @@ async fn carry(pool: Pool, poster: Poster, post: Post) {
         true => Err(Failure::Over("answered meanwhile")),
         false => poster.send(&post, DEADLINE).await,
     };
-    if let Err(error) = settle(&pool, &post, result).await {
-        tracing::warn!(%error, event = post.event, "a webhook was not settled: it is posted again");
+    if let Err(error) = complete(&pool, &post, result).await {
+        tracing::warn!(%error, event = post.event, "the outcome of a webhook was not saved: it is posted again");
     }
 }
 
@@ -155,7 +155,7 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, QueryError> {
         "with over as (select w.event_id from vestnik.vst_webhook w where {DUE} and not exists ( \
                  select from vestnik.vst_store s where s.id = w.store_id and s.webhook_url is not null) \
              order by w.due_at limit $1 for update skip locked) \
-         update vestnik.vst_webhook w set state = 'dead', settled_at = clock_timestamp(), \
+         update vestnik.vst_webhook w set state = 'dead', completed_at = clock_timestamp(), \
              reason = 'the store has no address any more' from over where w.event_id = over.event_id"
     );
     let claim = format!(
@@ -201,15 +201,15 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, QueryError> {
     .await
 }
 
-async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), QueryError> {
-    const SETTLE: &str = "with settled as (update vestnik.vst_webhook w set leased_until = '-infinity', reason = $3, \
-             due_at = clock_timestamp() + make_interval(secs => $4), settled_at = clock_timestamp(), \
+async fn complete(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), QueryError> {
+    const COMPLETE: &str = "with completed as (update vestnik.vst_webhook w set leased_until = '-infinity', reason = $3, \
+             due_at = clock_timestamp() + make_interval(secs => $4), completed_at = clock_timestamp(), \
              state = case when $3::text is null then 'sent' \
                           when $6 or (select at from vestnik.vst_event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
                           else 'retrying' end \
              where event_id = $1 and fence = $2 returning event_id, store_id, state) \
          insert into vestnik.vst_receipt (event_id, channel, recipient, sent_at) \
-         select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
+         select event_id, 'webhook', store_id, clock_timestamp() from completed where state = 'sent' on conflict do nothing";
     let pause = PAUSES
         .after(post.attempts.unsigned_abs(), fastrand::f64())
         .as_secs_f64();
@@ -220,7 +220,7 @@ async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result
     };
     db::with_timeout(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(SETTLE).await?;
+        let statement = client.prepare_cached(COMPLETE).await?;
         client
             .execute(
                 &statement,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{ChatChannel, Claim, Outage, Outcome};
 use super::choice::DigestRule;
-use super::complete::{self, MOST_REFUSALS, Settled};
+use super::complete::{self, Completion, MOST_REFUSALS};
 use super::enqueue::{self, Planned};
 use super::gauges::{self, database_label};
 use super::queue::{self, Claimed, Rules};
@@ -161,12 +161,12 @@ impl<C: ChatChannel> Worker<C> {
     async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
         let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);
-        say(&claim, &outcome);
+        log(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
             let stopped = shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
             stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
         }
-        self.settle(&claim, &outcome).await;
+        self.complete(&claim, &outcome).await;
         match outcome {
             Outcome::Failed(_) => {
                 failures.fetch_add(1, Ordering::Relaxed);
@@ -181,22 +181,22 @@ impl<C: ChatChannel> Worker<C> {
         }
     }
 
-    async fn settle(&self, claim: &Claim, outcome: &Outcome) {
+    async fn complete(&self, claim: &Claim, outcome: &Outcome) {
         let mut backoff = Backoff::new();
         for _ in 0..SETTLE_ATTEMPTS {
-            match complete::settle(&self.pool, claim, outcome).await {
-                Ok(Settled::Kept(told)) => {
-                    if told.is_any() {
+            match complete::complete(&self.pool, claim, outcome).await {
+                Ok(Completion::Saved(chats)) => {
+                    if chats.is_any() {
                         self.planned.notify_one();
                     }
                     return;
                 }
-                Ok(Settled::Overtaken) => {
+                Ok(Completion::Overtaken) => {
                     tracing::warn!(chat = claim.chat.0, "a send outlived its lease: another one counts");
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, chat = claim.chat.0, "a send was not settled yet");
+                    tracing::warn!(%error, chat = claim.chat.0, "the outcome of a send is not saved yet");
                     tokio::time::sleep(backoff.next_pause()).await;
                 }
             }
@@ -242,7 +242,7 @@ impl<C: ChatChannel> Worker<C> {
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be advanced"),
             }
-            match late::tell(&self.pool).await {
+            match late::report(&self.pool).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "which orders are late is not known"),
@@ -262,7 +262,7 @@ impl<C: ChatChannel> Worker<C> {
 
 /// Logs the outcome of a failed send. Telegram's description of a refusal may quote the message, so it is saved with
 /// the delivery and not logged.
-fn say(claim: &Claim, outcome: &Outcome) {
+fn log(claim: &Claim, outcome: &Outcome) {
     let chat = claim.chat.0;
     match outcome {
         Outcome::Sent(_) | Outcome::MessageGone | Outcome::NotBegun => {}
@@ -278,7 +278,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
             tracing::error!(
                 chat,
                 ?deliveries,
-                "Telegram refuses a message for good, and it is set aside: `vestnik audit` says why"
+                "Telegram refuses a message, also as plain text: it is a dead letter; `vestnik audit` has the reason"
             );
         }
         Outcome::Refused(_) => tracing::warn!(chat, "Telegram refuses a message: it is tried again as plain text"),

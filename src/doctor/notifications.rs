@@ -30,7 +30,7 @@ pub(super) async fn examine(
     let mut findings = nodes(client).await?;
     findings.push(
         match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
-            Ok(()) => well("notifications", "they come back"),
+            Ok(()) => well("notifications", "a test notification arrived"),
             Err(lost) => wrong("notifications", lost.to_string()),
         },
     );
@@ -45,15 +45,15 @@ async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
            and (application_name = 'vestnik listener' or query like '%pg_listening_channels()%') order by pid";
     let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(NODES, &[]).await?) }).await?;
     let mut findings = vec![match rows.len() {
-        0 => wrong("nodes", "none listens to this database: start `vestnik serve`"),
-        1 => well("nodes", "one listens"),
-        many => well("nodes", format!("{many} listen")),
+        0 => wrong("nodes", "no node listens to this database: start `vestnik serve`"),
+        1 => well("nodes", "one node listens"),
+        many => well("nodes", format!("{many} nodes listen")),
     }];
     for row in &rows {
         let (pid, silent_s): (i32, f64) = (row.try_get(0)?, row.try_get(1)?);
         if silent_s > OVERDUE_S {
             let says = format!(
-                "the node behind pid {pid} has asked nothing for {silent_s:.0} s, and asks every 2 s: its process is stopped, or its \
+                "the node behind pid {pid} has sent no query for {silent_s:.0} s instead of 2 s: its process is stopped, or its \
                  machine is gone; start it again, its panels move to another node"
             );
             findings.push(wrong("nodes", says));
@@ -70,14 +70,14 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
         return Ok(well("queue", says));
     }
     let end = match disturbance::oldest_transaction(client).await? {
-        Some(oldest) => format!("the oldest is {oldest}: end it with pg_terminate_backend"),
-        None => "this role sees none: grant it pg_read_all_stats".to_owned(),
+        Some(oldest) => format!("the oldest transaction is {oldest}: end it with pg_terminate_backend"),
+        None => "this role may not see the transaction: grant it pg_read_all_stats".to_owned(),
     };
     Ok(wrong(
         "queue",
         format!(
-            "{says}: a session that listens is in an old transaction, and does not read; {end}. Above {:.0} % orders do not notify, and \
-             once it is full, everybody else's NOTIFY is refused",
+            "{says}: a backend that listens is in an old transaction, and does not read; {end}. Above {:.0} % orders do not notify, and \
+             when it is full, Postgres refuses every other NOTIFY",
             config.database.notify_queue_limit * 100.0
         ),
     ))
@@ -86,18 +86,18 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
 /// Checks that no other program holds the locks of the nodes or of migrations.
 pub(super) async fn locks(client: &Client) -> Result<Finding, db::QueryError> {
     let holders = disturbance::holders(client).await?;
-    let mut told: Vec<String> = holders
+    let mut problems: Vec<String> = holders
         .iter()
         .map(|holder| {
             let disturbance::Holder { pid, who, effect } = holder;
-            format!("pid {pid} ({who}) holds one: {effect}; select pg_terminate_backend({pid})")
+            format!("pid {pid} ({who}) holds a lock of the nodes: {effect}; select pg_terminate_backend({pid})")
         })
         .collect();
     if let Some(holder) = migrate::holder(client).await?.filter(|holder| !holder.is_migration) {
-        told.push(holder.says);
+        problems.push(holder.says);
     }
-    Ok(match told.as_slice() {
-        [] => well("locks", "nobody else holds the nodes' locks"),
-        told => wrong("locks", told.join("; ")),
+    Ok(match problems.as_slice() {
+        [] => well("locks", "no other client holds a lock of the nodes"),
+        problems => wrong("locks", problems.join("; ")),
     })
 }

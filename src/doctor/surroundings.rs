@@ -43,14 +43,14 @@ pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryE
             "default_transaction_read_only" => wrong(
                 "settings",
                 format!(
-                    "{name} is on: applications that say nothing else cannot write, so no order comes; some providers set it when the \
+                    "{name} is on: applications that do not override it cannot write, so no order arrives; some providers set it when the \
                      disk is full: free the disk, then {reset}"
                 ),
             ),
             _ => notable(
                 "settings",
                 format!(
-                    "{name} is {value} for this role: the nodes set their own, but statements by hand are ended by it: {reset}"
+                    "{name} is {value} for this role: nodes override it, but it ends statements that a person runs: {reset}"
                 ),
             ),
         });
@@ -82,7 +82,10 @@ pub(super) async fn clocks(client: &Client, is_migrated: bool) -> Result<Vec<Fin
         }
     }
     if findings.is_empty() {
-        findings.push(well("clocks", "this machine's, the nodes' and that of Postgres agree"));
+        findings.push(well(
+            "clocks",
+            "the clocks of this machine, of the nodes and of Postgres agree",
+        ));
     }
     Ok(findings)
 }
@@ -93,7 +96,7 @@ fn off(whose: &str, ahead_s: f64) -> Option<Finding> {
         wrong(
             "clocks",
             format!(
-                "{whose} is {:.0} s {way} that of Postgres: times and vestnik_commit_to_socket_seconds mislead; run an NTP client on both",
+                "{whose} is {:.0} s {way} that of Postgres: times and vestnik_event_delivery_seconds are wrong; run an NTP client on both",
                 ahead_s.abs()
             ),
         )
@@ -121,7 +124,7 @@ pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding,
          (select count(*) from pg_stat_replication) from pg_stat_archiver";
     let days = config.journal.retention.as_secs() / (24 * 60 * 60);
     let kept = format!(
-        "the journal keeps {days} days (journal.retention_days): a backup that is older has none of the events that are kept now"
+        "the journal keeps {days} days (journal.retention_days): restoring an older backup loses all events of the journal"
     );
     let row = ask(client, COPIES).await?;
     let (archives, fails, standbys): (bool, bool, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -134,13 +137,13 @@ pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding,
         (false, _, 1..) => notable(
             "backup",
             format!(
-                "{standbys} replicate this server, and no WAL is archived: a DELETE by mistake is replicated, too; {kept}"
+                "{standbys} standbys replicate this server, but no WAL is archived, and a DELETE by mistake is replicated, too; {kept}"
             ),
         ),
         (false, ..) => notable(
             "backup",
             format!(
-                "Postgres archives no WAL and has no standby: what was written since your last dump is lost with this disk; set \
+                "Postgres archives no WAL and has no standby: if this disk fails, all data since your last dump is lost; set \
                  archive_mode, or dump more often; {kept}"
             ),
         ),

@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_another_epoch_is_told_from_a_damaged_one() {
+    fn a_cursor_of_another_epoch_is_distinguished_from_a_damaged_one() {
         let (here, there) = (Epoch::new(1, "00000001", 5), Epoch::new(1, "00000002", 5));
         let text = Cursor::At(position(900, &[700, 800])).encode(here);
         assert_eq!(Cursor::decode(&text, there), Err(Unusable::Epoch));

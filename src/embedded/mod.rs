@@ -198,8 +198,8 @@ impl Embedded {
         let program = if std::env::split_paths(&path).any(|directory| directory.join("psql").is_file()) {
             "psql".to_owned()
         } else {
-            let beside = self.binaries.directory.join("psql");
-            beside.is_file().then(|| quoted(&beside.display().to_string()))?
+            let psql = self.binaries.directory.join("psql");
+            psql.is_file().then(|| quoted(&psql.display().to_string()))?
         };
         let socket = quoted(&self.place.socket.display().to_string());
         Some(format!("{program} -h {socket} -U {OWNER} {DATABASE}"))

@@ -1,5 +1,5 @@
-//! The canary: at intervals the node writes a synthetic order, and waits for it at a session over its own listener. So it
-//! passes the trigger, the notification, the journal, the feed, the router, the listener, and a session.
+//! The canary: at intervals the node writes a synthetic order, and waits for it at a session over its own listener. So
+//! it passes the trigger, the notification, the journal, the feed, the router, the listener, and a session.
 
 use std::sync::Arc;
 use std::time::Duration;

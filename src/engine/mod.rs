@@ -54,7 +54,7 @@ pub enum Error {
     #[error(transparent)]
     Telegram(#[from] telegram::Unreachable),
     /// The HTTP client for shops' own APIs could not be created.
-    #[error("the shops' APIs cannot be asked from here: {0}")]
+    #[error("the HTTP client for the shops' APIs cannot be built: {0}")]
     ShopApi(#[from] reqwest::Error),
     /// The canary's token cannot be made.
     #[error(transparent)]

@@ -414,8 +414,8 @@ impl Feed {
             .map_err(journal::Error::Sources)
     }
 
-    /// Reloads the sources if their version has changed. Then the affected stores' sessions are told to reload their
-    /// lists.
+    /// Reloads the sources if their version has changed. Then the affected stores' sessions are notified to reload
+    /// their lists.
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = self.reload_sources(reader).await?;

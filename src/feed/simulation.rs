@@ -341,7 +341,7 @@ impl World {
     }
 
     /// Ends all writers one by one. The nodes handle all messages, and the invariant is checked each time.
-    fn settle(&mut self) -> Result<(), String> {
+    fn quiesce(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {
                 while !self.nodes[at].inbox.is_empty() {
@@ -371,7 +371,7 @@ fn simulate(wait_for: WaitFor) -> Result<[usize; 2], String> {
             seen[1] += usize::from(world.nodes.iter().any(|node| node.state.is_suppressing()));
             if step % 40 == 39 {
                 world
-                    .settle()
+                    .quiesce()
                     .map_err(|error| format!("seed {seed}, step {step}: {error}"))?;
             }
         }

@@ -104,7 +104,7 @@ pub async fn authorize(
         }
     };
     call.connection.place.authenticate().map_err(|full| {
-        full.tell();
+        full.log();
         ApiError::TooManyConnections
     })?;
     if !is_counted {

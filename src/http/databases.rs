@@ -90,11 +90,11 @@ impl Databases {
         let open: Vec<usize> = (0..self.sites.len())
             .filter(|index| self.sites[*index].1.is_none())
             .collect();
-        let asked = open
+        let queries = open
             .iter()
             .map(|index| store::is_known(&self.sites[*index].0.hub.token_pool, store));
         let (mut having, mut silent) = (Vec::new(), None);
-        for (index, answer) in open.iter().zip(join_all(asked).await) {
+        for (index, answer) in open.iter().zip(join_all(queries).await) {
             match answer {
                 Ok(true) => having.push(*index),
                 Ok(false) => {}

@@ -37,7 +37,7 @@ pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiEr
 }
 
 fn prove(access: &Access, panel: &str, event: EventId) {
-    access.site.hub.recorder.say(Receipt {
+    access.site.hub.recorder.record(Receipt {
         store: access.store.clone(),
         event,
         channel: Channel::Polling,

@@ -151,7 +151,7 @@ pub static ROUTES: [Route; 25] = [
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
     route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
     route!(Panel POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
-    route!(Panel POST "/api/partner/stores/{store}/receipts" receipts::say),
+    route!(Panel POST "/api/partner/stores/{store}/receipts" receipts::record),
     route!(Manager GET "/api/partner/stores/{store}/receipts" receipts::events),
     route!(Manager GET "/api/partner/stores/{store}/summary" receipts::summary),
     route!(Health GET "/healthz" operator::healthz),

@@ -60,7 +60,7 @@ pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiErr
     }
 }
 
-fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
+fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     if CODINGS.iter().any(|(_, end)| name.ends_with(end)) {
         return Err(ApiError::NotFound);
     }
@@ -69,11 +69,11 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     let is_text = Files::get(&format!("{name}.gz")).is_some();
     let coded = CODINGS
         .iter()
-        .filter(|(coding, _)| takes(asked, coding))
+        .filter(|(coding, _)| takes(headers, coding))
         .find_map(|(coding, end)| Some((*coding, Files::get(&format!("{name}{end}"))?)));
     let (coding, file) = coded.map_or((None, plain), |(coding, file)| (Some(coding), file));
     let tag = tag(&file);
-    let known = asked.get_all(header::IF_NONE_MATCH).iter();
+    let known = headers.get_all(header::IF_NONE_MATCH).iter();
     let is_known = known
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -101,7 +101,7 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
     // Other files do not need these headers. They are left out, because a first load has ten files.
     if RULED.iter().any(|end| name.ends_with(end)) {
-        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
+        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(headers));
         set(&mut response, OPENER_POLICY, "same-origin");
         set(&mut response, PERMISSIONS_POLICY, PERMISSIONS);
     }
@@ -115,8 +115,8 @@ fn set(response: &mut Response, name: HeaderName, value: &str) {
 }
 
 /// Whether the client accepts a body in this encoding.
-fn takes(asked: &HeaderMap, coding: &str) -> bool {
-    let accepted = asked
+fn takes(headers: &HeaderMap, coding: &str) -> bool {
+    let accepted = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok());
@@ -145,8 +145,8 @@ fn with_charset(mime: &str) -> String {
 
 /// The content security policy for a page. It names the host, because older browsers do not apply 'self' to WebSockets.
 /// The client chooses the header `Host`, so only a well-formed host is repeated.
-fn policy(asked: &HeaderMap) -> String {
-    let host = asked.get(header::HOST).and_then(|host| host.to_str().ok());
+fn policy(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     match host.filter(|host| is_host(host)) {
         Some(host) => format!("{POLICY}'self' ws://{host} wss://{host}"),
         None => format!("{POLICY}'self'"),

@@ -43,7 +43,7 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"po
 
 /// Records the receipts of a panel without a WebSocket: rendered events, sounded events, and whether the panel can
 /// ring. The panel polls, or has a stream of Server-Sent Events on this node, opened with the same name and token.
-pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
+pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
     // A panel with a WebSocket sends its receipts over the socket. A request could not prove that the socket exists.
@@ -67,7 +67,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
     }
     let at = OffsetDateTime::now_utc();
     for (event, what) in words {
-        site.hub.recorder.say(Receipt {
+        site.hub.recorder.record(Receipt {
             store: store.clone(),
             event,
             channel,

@@ -58,11 +58,11 @@ impl Rules {
     }
 
     /// Adds the headers that let a page of an allowed origin read the response. With TLS, adds HSTS as well.
-    pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap) {
+    pub fn add_headers(&self, response: &mut Response, headers: &HeaderMap) {
         if self.is_secure {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
-        let Some(origin) = asked.get(header::ORIGIN).filter(|_| self.allow_origin(asked)) else {
+        let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.allow_origin(headers)) else {
             return;
         };
         let headers = response.headers_mut();
@@ -92,7 +92,7 @@ mod tests {
         Rules::new(&http, is_secure, Arc::default())
     }
 
-    fn asked(host: &'static str, origin: Option<&'static str>) -> HeaderMap {
+    fn headers(host: &'static str, origin: Option<&'static str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static(host));
         headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
@@ -102,11 +102,11 @@ mod tests {
     #[test]
     fn a_page_is_ours_by_its_host_and_with_tls_by_its_scheme() {
         let plain = rules(&[], false);
-        assert!(plain.allow_origin(&asked("orders.example", None)));
-        assert!(plain.allow_origin(&asked("orders.example", Some("http://orders.example"))));
+        assert!(plain.allow_origin(&headers("orders.example", None)));
+        assert!(plain.allow_origin(&headers("orders.example", Some("http://orders.example"))));
         // A proxy in front of the node may terminate TLS.
-        assert!(plain.allow_origin(&asked("orders.example", Some("https://orders.example"))));
-        assert!(plain.allow_origin(&asked("orders.example", Some("https://panel.example"))));
+        assert!(plain.allow_origin(&headers("orders.example", Some("https://orders.example"))));
+        assert!(plain.allow_origin(&headers("orders.example", Some("https://panel.example"))));
         for foreign in [
             "https://evil.example",
             "null",
@@ -115,21 +115,21 @@ mod tests {
             "orders.example",
         ] {
             assert!(
-                !plain.allow_origin(&asked("orders.example", Some(foreign))),
+                !plain.allow_origin(&headers("orders.example", Some(foreign))),
                 "{foreign}"
             );
         }
         let secure = rules(&[], true);
-        assert!(secure.allow_origin(&asked("orders.example", Some("https://orders.example"))));
-        assert!(!secure.allow_origin(&asked("orders.example", Some("http://orders.example"))));
+        assert!(secure.allow_origin(&headers("orders.example", Some("https://orders.example"))));
+        assert!(!secure.allow_origin(&headers("orders.example", Some("http://orders.example"))));
     }
 
     #[test]
     fn a_name_that_is_not_ours_is_refused_where_ours_are_listed() {
-        assert!(rules(&[], false).allow_host(&asked("anything.example", None)));
+        assert!(rules(&[], false).allow_host(&headers("anything.example", None)));
         let listed = rules(&["orders.example:8000"], false);
-        assert!(listed.allow_host(&asked("Orders.Example:8000", None)));
-        assert!(!listed.allow_host(&asked("rebound.example:8000", None)));
+        assert!(listed.allow_host(&headers("Orders.Example:8000", None)));
+        assert!(!listed.allow_host(&headers("rebound.example:8000", None)));
         assert!(!listed.allow_host(&HeaderMap::new()));
     }
 }

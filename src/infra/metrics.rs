@@ -287,7 +287,7 @@ fn describe_receipts() {
         "Age of the oldest delivery that is not complete"
     );
     describe_counter!(
-        "vestnik_telegram_settled_total",
+        "vestnik_telegram_deliveries_completed_total",
         "Deliveries completed by this node, by state: sent, dead"
     );
     describe_counter!(

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_rate_of_its_own_and_is_told_how_long_to_wait() {
+    fn each_key_has_a_rate_of_its_own_and_learns_how_long_to_wait() {
         let now = Instant::now();
         let limiters = RateLimiters::new(Rate::per_second(10, 5), 100);
         for _ in 0..5 {

@@ -76,8 +76,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The event of the newest transaction among `before` and `events`, without the rows of canaries, which are removed soon.
-    /// `None`: there is none.
+    /// The event of the newest transaction among `before` and `events`, without the rows of canaries, which are removed
+    /// soon. `None`: there is none.
     pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
         let lasting = events.iter().filter(|event| !event.is_canary());
         let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {

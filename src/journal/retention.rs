@@ -1,5 +1,5 @@
 //! Trims old events in small batches, so that no other work waits long, and records the newest trimmed transaction. A
-//! client whose cursor does not cover the trimmed events is told so with `resync_required`.
+//! client whose cursor does not cover the trimmed events gets `resync_required`.
 
 use std::time::Duration;
 

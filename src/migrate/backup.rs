@@ -15,13 +15,13 @@ use tokio::process::Command;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::v23_names::TABLES;
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::programs;
 
 /// Writes the backup, and returns its path. It fails before anything else is changed.
-pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result<PathBuf, Error> {
+pub async fn write(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<PathBuf, Error> {
     let stamp = format_description!("[year][month][day]T[hour][minute][second]_[subsecond digits:3]Z");
     let stamp = OffsetDateTime::now_utc().format(stamp).unwrap_or_default();
     let path = config
@@ -60,7 +60,7 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 /// Writes the tables, as one snapshot shows them, and returns the number of their rows.
-async fn fill(client: &mut Client, config: &Config, file: &File, say: Say<'_>) -> Result<u64, Failure> {
+async fn fill(client: &mut Client, config: &Config, file: &File, say: Progress<'_>) -> Result<u64, Failure> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::infra::db::GenericClient;
 use crate::infra::table_lock::{LockError, with_lock_retries};
 
@@ -19,7 +19,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
 /// other migration's `create index concurrently` would wait for this snapshot, so both would wait forever.
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Takes the lock of migrations. Waits while another migration runs, and says so.
-pub async fn acquire(client: &Client, say: Say<'_>) -> Result<(), Error> {
+pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     let deadline = Instant::now() + LOCK_WAIT;
     let mut known = None;
     loop {
@@ -97,10 +97,10 @@ impl LockError for Error {
 }
 
 /// Retries `attempt` while it fails because a table is locked. See [`with_lock_retries`].
-pub async fn patiently<T>(
+pub async fn with_retries<T>(
     client: &mut Client,
-    say: Say<'_>,
-    attempt: impl AsyncFnMut(&mut Client, Say<'_>) -> Result<T, Error>,
+    say: Progress<'_>,
+    attempt: impl AsyncFnMut(&mut Client, Progress<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let tables = tables(client).await?;
     with_lock_retries(client, &tables, say, attempt).await

@@ -3,10 +3,10 @@
 //! again whenever their text changes.
 
 mod backup;
-mod code;
 mod lock;
 mod reference_shop;
 mod refusals;
+mod triggers;
 mod undo;
 mod v23;
 mod v23_names;
@@ -45,7 +45,7 @@ const SHOP: Set = Set {
     runner: shop::migrations::runner,
 };
 
-pub use crate::infra::table_lock::Progress as Say;
+pub use crate::infra::table_lock::Progress;
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +167,7 @@ pub enum Outcome {
 }
 
 /// Migrates the configured database. `say` receives a progress line for each step.
-pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
+pub async fn run(config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
     let outcome = apply(&mut client, config, say).await;
@@ -176,7 +176,7 @@ pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
 }
 
 /// Reports through `say` the changes that [`run`] would make, and makes none.
-pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
+pub async fn dry_run(config: &Config, say: Progress<'_>) -> Result<(), Error> {
     let client = connect(config).await?;
     client.batch_execute("set default_transaction_read_only = on").await?;
     for set in sets(config) {
@@ -189,9 +189,9 @@ pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
     }
     if config.shop.schema == ShopSchema::Reference && !applied(&client, &SHOP).await?.contains(&v23::VERSION) {
         v23::check(&client).await?;
-        v23::tell(&client, say).await?;
+        v23::describe_pending(&client, say).await?;
     }
-    code::tell(&client, say).await
+    triggers::describe_pending(&client, say).await
 }
 
 fn sets(config: &Config) -> &'static [&'static Set] {
@@ -216,7 +216,7 @@ async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
+async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     let reference = config.shop.schema == ShopSchema::Reference;
     // All checks that can fail come before the first change.
     for set in sets(config) {
@@ -228,10 +228,10 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     }
     client.batch_execute("create schema if not exists vestnik").await?;
     // The transaction of each order locks the journal. So changes of the journal also take its lock in short attempts.
-    let mut changed = history_patiently(client, &ENGINE, say).await?;
+    let mut changed = history_with_retries(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
-    changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        code::apply(client, &config.database, say).await
+    changed |= lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
+        triggers::apply(client, &config.database, say).await
     })
     .await?;
     if canary::install(client).await? {
@@ -244,7 +244,7 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     }
     if reference {
         // Translated statuses need no events: to the mappings, old and new words mean the same.
-        changed |= history_patiently(client, &SHOP, say).await?;
+        changed |= history_with_retries(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
     }
     if reference {
@@ -260,14 +260,14 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
 
 /// Applies all migrations of a series. Takes locks on tables that writers use in short attempts. Returns whether
 /// anything was applied.
-async fn history_patiently(client: &mut Client, set: &Set, say: Say<'_>) -> Result<bool, Error> {
-    lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+async fn history_with_retries(client: &mut Client, set: &Set, say: Progress<'_>) -> Result<bool, Error> {
+    lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         history(client, set, Target::Latest, say).await
     })
     .await
 }
 
-async fn history(client: &mut Client, set: &Set, target: Target, say: Say<'_>) -> Result<bool, Error> {
+async fn history(client: &mut Client, set: &Set, target: Target, say: Progress<'_>) -> Result<bool, Error> {
     let runner = (set.runner)().set_target(target);
     let mut runner = runner.set_abort_divergent(true).set_abort_missing(true);
     runner.set_migration_table_name(set.table());
@@ -322,7 +322,7 @@ async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error
 
 /// Adopts a journal that was restored into another cluster. Its transaction ids are the old cluster's, so all its
 /// events become part of the past. Returns whether it did so.
-async fn adopt_cluster(client: &Client, say: Say<'_>) -> Result<bool, Error> {
+async fn adopt_cluster(client: &Client, say: Progress<'_>) -> Result<bool, Error> {
     const ADOPT: &str = "with adopted as ( \
              update vestnik.vst_cluster set system_identifier = now.system_identifier \
              from pg_control_system() now where vst_cluster.system_identifier <> now.system_identifier returning 1), \

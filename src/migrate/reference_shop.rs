@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use toml::{Table as Toml, Value};
 
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::sources::attach::{self, Attached, Options};
 use crate::sources::catalog::{self, Table};
 
@@ -22,12 +22,12 @@ pub enum Words {
 }
 
 /// Attaches both tables. A table that has the shop's own mapping keeps that mapping. Returns whether anything changed.
-pub async fn attach(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
+pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     attach_as(client, Words::SinceV23, say).await
 }
 
 /// Attaches both tables, so that answers write these status words. Returns whether anything changed.
-pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Result<bool, Error> {
+pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {

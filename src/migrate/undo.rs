@@ -9,11 +9,11 @@ use tokio_postgres::{Client, Transaction};
 use super::reference_shop::{self, Words};
 use super::v23::{self, Rewrite};
 use super::v23_names::{self, CONSTRAINTS, TABLES};
-use super::{Error, SHOP, Say, applied, code, connect, lock};
+use super::{Error, Progress, SHOP, applied, connect, lock, triggers};
 use crate::infra::config::Config;
 
 /// Restores the statuses from before the migration V23. An interrupted undo can be started again.
-pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
+pub async fn undo_v23(config: &Config, say: Progress<'_>) -> Result<(), Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
     let undone = undo(&mut client, config, say).await;
@@ -21,14 +21,14 @@ pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
     undone
 }
 
-async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
+async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
     // The saved state also exists after an interrupted migration or undo.
     let kept = "select to_regclass('vestnik.vst_before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
     if !kept && !applied(client, &SHOP).await?.contains(&v23::VERSION) {
         return Err(Error::NotApplied);
     }
-    lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+    lock::with_retries(client, say, async |client: &mut Client, _: Progress<'_>| {
         accept_old_statuses(client).await
     })
     .await?;
@@ -43,7 +43,7 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
             say(&format!("{part}: put the old status of {rewritten} rows back"));
         }
     }
-    let finished = lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+    let finished = lock::with_retries(client, say, async |client: &mut Client, _: Progress<'_>| {
         finish(client).await
     })
     .await?;
@@ -52,8 +52,8 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
     }
     // From here on answers write the old statuses. An interrupted migration may not have installed the functions for
     // this.
-    lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        code::apply(client, &config.database, say).await
+    lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
+        triggers::apply(client, &config.database, say).await
     })
     .await?;
     reference_shop::attach_as(client, Words::BeforeV23, say).await?;

@@ -6,7 +6,7 @@ use refinery::SchemaVersion;
 use tokio_postgres::Client;
 
 use super::v23_names::{CONSTRAINTS, RENAMED, TABLES, index_name, parts};
-use super::{Error, Say, backup, lock, refusals};
+use super::{Error, Progress, backup, lock, refusals};
 use crate::infra::config::Config;
 
 /// The version number of the migration V23 in the reference shop's migrations.
@@ -65,7 +65,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
 }
 
 /// Reports through `say` how many rows of each status the migration V23 would change.
-pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
+pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     for table in TABLES {
         if column_type(client, table, "status").await?.is_none() {
             continue;
@@ -81,7 +81,7 @@ pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
 
 /// Prepares the migration V23: writes the backup, saves the old state, and rewrites all rows. Rows that are written
 /// later are left to the migration.
-pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
+pub async fn prepare(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
     keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
     if !client.query_one(rows, &[]).await?.try_get::<_, bool>(0)? {
@@ -206,7 +206,7 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
 
 /// Builds the index of the status while writers continue; the migration then finds it. A partitioned table's index
 /// cannot be built so, but its partitions' indexes can, and the migration attaches them.
-async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> Result<(), Error> {
+async fn index(client: &Client, table: &str, parts: &[String], say: Progress<'_>) -> Result<(), Error> {
     const UNFINISHED: &str =
         "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
     let columns = match column_type(client, table, "created_at").await? {
@@ -238,7 +238,7 @@ async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> 
 
 /// Validates the constraints of the migration V23 for existing rows while writers continue. Returns whether any
 /// constraint was validated.
-pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
+pub async fn validate(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     const UNPROVEN: &str = "select exists (select from pg_constraint \
          where conrelid = to_regclass($1) and conname = $2 and not convalidated)";
     let mut changed = false;
@@ -247,7 +247,7 @@ pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> 
             continue;
         }
         let sql = format!("alter table {table} validate constraint {constraint}");
-        lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+        lock::with_retries(client, say, async |client: &mut Client, _: Progress<'_>| {
             Ok(client.batch_execute(&sql).await?)
         })
         .await?;

@@ -103,13 +103,13 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
         let local = zone::local(at, &times.zone);
         local.map_or_else(String::new, |local| local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
     };
-    let told = described(client, &sources, &rows, &clock).await?;
+    let described = described(client, &sources, &rows, &clock).await?;
     Ok(AuditPage {
         next: rows.last().map(|row| row.id.0),
-        events: told
+        events: described
             .into_iter()
-            .map(|(_, told)| Value::Object(told))
-            .filter(|told| is_meant(told, span.subject))
+            .map(|(_, described)| Value::Object(described))
+            .filter(|described| is_meant(described, span.subject))
             .collect(),
     })
 }
@@ -120,8 +120,8 @@ fn as_written(text: &str) -> String {
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-fn is_meant(told: &Value, subject: Option<&str>) -> bool {
-    subject.is_none_or(|subject| told["subject"] == subject || told["number"] == subject)
+fn is_meant(described: &Value, subject: Option<&str>) -> bool {
+    subject.is_none_or(|subject| described["subject"] == subject || described["number"] == subject)
 }
 
 /// Parses the times of the span, by the store's clock. If both are clock times and the end is not after the start, the

@@ -185,7 +185,7 @@ async fn chats(
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Vec<Value>>, tokio_postgres::Error> {
-    const CHATS: &str = "select d.event_id, coalesce(c.title, c.telegram_id::text), d.state, d.attempts, d.reason, d.settled_at \
+    const CHATS: &str = "select d.event_id, coalesce(c.title, c.telegram_id::text), d.state, d.attempts, d.reason, d.completed_at \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id where d.event_id = any ($1) order by d.id";
     let mut chats: ByEvent<Vec<Value>> = HashMap::new();
     for row in client.query(CHATS, &[&ids]).await? {
@@ -196,7 +196,7 @@ async fn chats(
         put(&mut chat, "reason", row.try_get::<_, Option<String>>(4)?);
         put(
             &mut chat,
-            "settled",
+            "completed",
             row.try_get::<_, Option<OffsetDateTime>>(5)?.map(clock),
         );
         chats.entry(row.try_get(0)?).or_default().push(Value::Object(chat));

@@ -31,9 +31,9 @@ pub struct Act {
     pub by: Option<String>,
 }
 
-/// Reads the acts of a token's holder in the span, ordered by time, and passes each to `tell`. The span's `subject` is
+/// Reads the acts of a token's holder in the span, ordered by time, and passes each to `pass`. The span's `subject` is
 /// ignored.
-pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut tell: impl FnMut(Act)) -> Result<(), Error> {
+pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut pass: impl FnMut(Act)) -> Result<(), Error> {
     const ACTS: &str = "select to_char(at at time zone $5, 'YYYY-MM-DD HH24:MI:SS'), what, store_id, o.name, key, previous, status, \
              event::text, by_whom from ( \
              select at, 'status' as what, store_id, source, key, previous, status, null::bigint as event, by_whom \
@@ -53,7 +53,7 @@ pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut tell: im
     let mut rows = rows.map_err(QueryError::from)?;
     while let Some(row) = rows.next().await {
         let row = row.map_err(QueryError::from)?;
-        tell(act(&row).map_err(QueryError::from)?);
+        pass(act(&row).map_err(QueryError::from)?);
     }
     Ok(())
 }

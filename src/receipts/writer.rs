@@ -16,9 +16,9 @@ use crate::sources::registry::Registry;
 use crate::token::TokenId;
 
 /// The most queued receipts. Further ones are counted and dropped. Events are not affected.
-const QUEUE_WORDS: usize = 20_000;
+const QUEUE_RECEIPTS: usize = 20_000;
 /// The most receipts that one statement saves.
-const BATCH_WORDS: usize = 1000;
+const BATCH_RECEIPTS: usize = 1000;
 /// How long the first receipt of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
 /// The attempts to save a batch.
@@ -81,25 +81,25 @@ pub struct Receipt {
 /// Queues receipts for the writer. Any task may use it, and never waits.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    words: mpsc::Sender<Receipt>,
+    receipts: mpsc::Sender<Receipt>,
 }
 
 /// Saves the queued receipts in Postgres.
 #[derive(Debug)]
 pub struct ReceiptWriter {
-    words: mpsc::Receiver<Receipt>,
+    receipts: mpsc::Receiver<Receipt>,
 }
 
 /// Creates a recorder, and the writer that saves its receipts.
 pub fn recorder() -> (Recorder, ReceiptWriter) {
-    let (sender, receiver) = mpsc::channel(QUEUE_WORDS);
-    (Recorder { words: sender }, ReceiptWriter { words: receiver })
+    let (sender, receiver) = mpsc::channel(QUEUE_RECEIPTS);
+    (Recorder { receipts: sender }, ReceiptWriter { receipts: receiver })
 }
 
 impl Recorder {
     /// Queues a receipt, or drops it if the queue is full.
-    pub fn say(&self, word: Receipt) {
-        if self.words.try_send(word).is_err() {
+    pub fn record(&self, receipt: Receipt) {
+        if self.receipts.try_send(receipt).is_err() {
             metrics::counter!("vestnik_receipts_dropped_total").increment(1);
         }
     }
@@ -108,27 +108,27 @@ impl Recorder {
 impl ReceiptWriter {
     /// Saves receipts until the shutdown, and then the rest of the queue.
     pub async fn run(mut self, pool: Pool, sources: Arc<Registry>, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH_WORDS);
+        let mut batch = Vec::with_capacity(BATCH_RECEIPTS);
         loop {
             tokio::select! {
-                taken = self.words.recv_many(&mut batch, BATCH_WORDS) => if taken == 0 { return },
+                taken = self.receipts.recv_many(&mut batch, BATCH_RECEIPTS) => if taken == 0 { return },
                 () = stop.cancelled() => {
-                    while self.words.try_recv().map(|word| batch.push(word)).is_ok() {}
-                    for part in batch.chunks(BATCH_WORDS) {
-                        keep(&pool, &sources, part).await;
+                    while self.receipts.try_recv().map(|receipt| batch.push(receipt)).is_ok() {}
+                    for part in batch.chunks(BATCH_RECEIPTS) {
+                        save(&pool, &sources, part).await;
                     }
                     return;
                 }
             }
             let until = Instant::now() + GATHER;
-            while batch.len() < BATCH_WORDS {
-                match timeout_at(until, self.words.recv()).await {
-                    Ok(Some(word)) => batch.push(word),
+            while batch.len() < BATCH_RECEIPTS {
+                match timeout_at(until, self.receipts.recv()).await {
+                    Ok(Some(receipt)) => batch.push(receipt),
                     Ok(None) | Err(_) => break,
                 }
             }
             for attempt in 1..=ATTEMPTS {
-                if keep(&pool, &sources, &batch).await {
+                if save(&pool, &sources, &batch).await {
                     break;
                 }
                 if attempt == ATTEMPTS || stop.is_cancelled() {
@@ -143,18 +143,18 @@ impl ReceiptWriter {
 }
 
 /// Tries to save a batch. Returns whether it was saved.
-async fn keep(pool: &Pool, sources: &Registry, words: &[Receipt]) -> bool {
-    match store(pool, sources, words).await {
+async fn save(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> bool {
+    match store(pool, sources, receipts).await {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(%error, words = words.len(), "the proof of some alerts was not stored");
+            tracing::warn!(%error, receipts = receipts.len(), "receipts could not be saved");
             false
         }
     }
 }
 
 /// Saves a batch, and counts the channels on which new orders were first seen.
-async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(), QueryError> {
+async fn store(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result<(), QueryError> {
     // Keep the earliest time of each kind of receipt. Ignore a receipt whose event was trimmed, or belongs to another
     // store.
     const STORE: &str = "with said as ( \
@@ -176,13 +176,13 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(),
         ReceiptKind::Rendered => 1,
         ReceiptKind::Sounded => 2,
     };
-    let ids: Vec<i64> = words.iter().map(|word| word.event.0).collect();
-    let stores: Vec<&str> = words.iter().map(|word| word.store.as_str()).collect();
-    let channels: Vec<&str> = words.iter().map(|word| word.channel.as_str()).collect();
-    let recipients: Vec<&str> = words.iter().map(|word| word.recipient.as_str()).collect();
-    let whats: Vec<i32> = words.iter().map(what).collect();
-    let times: Vec<OffsetDateTime> = words.iter().map(|word| word.at).collect();
-    let tokens: Vec<i64> = words.iter().map(|word| word.token.0).collect();
+    let ids: Vec<i64> = receipts.iter().map(|word| word.event.0).collect();
+    let stores: Vec<&str> = receipts.iter().map(|word| word.store.as_str()).collect();
+    let channels: Vec<&str> = receipts.iter().map(|word| word.channel.as_str()).collect();
+    let recipients: Vec<&str> = receipts.iter().map(|word| word.recipient.as_str()).collect();
+    let whats: Vec<i32> = receipts.iter().map(what).collect();
+    let times: Vec<OffsetDateTime> = receipts.iter().map(|word| word.at).collect();
+    let tokens: Vec<i64> = receipts.iter().map(|word| word.token.0).collect();
     db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(STORE).await?;

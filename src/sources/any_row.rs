@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::Beside;
+use super::Context;
 use super::changes::Found;
 use super::fixtures::source;
 use crate::domain::money::Currency;
@@ -146,17 +146,17 @@ fn has_nul(value: &serde_json::Value) -> bool {
 proptest! {
     #[test]
     fn any_row_is_an_order_that_can_be_sent(row in prop_oneof![9 => row(), 1 => any::<String>()], found in option::of(value())) {
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
         };
-        let order = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, beside);
+        let order = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         let sent = serde_json::to_string(&order.to_json()).unwrap();
         let read: serde_json::Value = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(&read["order_id"], "1");
         prop_assert!(!has_nul(&read), "many a reader of JSON refuses it: {}", sent);
         // Two translations of one row are equal, so clients learn of no change.
-        let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, beside);
+        let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         prop_assert!(order.changed_fields(&again).is_empty());
     }
 }

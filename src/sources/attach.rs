@@ -187,7 +187,7 @@ impl Attempt<'_> {
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
             // Rows from the time when the table was detached make no events, so they are not repaired.
-            rows: !was_detached && (installed.triggers || self.is_told_otherwise(row.try_get(2)?)),
+            rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
             return Ok((id, Attached::Unchanged(name), lacked));
@@ -203,7 +203,7 @@ impl Attempt<'_> {
         &self,
         transaction: &mut Transaction<'_>,
         id: SourceId,
-        is_told_otherwise: bool,
+        reads_other_columns: bool,
         progress: Progress<'_>,
     ) -> Result<Installed, Error> {
         match (&self.mapping.derived, self.checked) {
@@ -214,7 +214,7 @@ impl Attempt<'_> {
                     derived,
                     checked,
                     self.recorder,
-                    is_told_otherwise,
+                    reads_other_columns,
                     progress,
                 )
                 .await
@@ -228,7 +228,7 @@ impl Attempt<'_> {
     }
 
     /// Whether the mapping `before`, as TOML, reads the key or the store's id from other columns than this mapping.
-    fn is_told_otherwise(&self, before: &str) -> bool {
+    fn reads_other_columns(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
     }

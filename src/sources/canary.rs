@@ -1,5 +1,5 @@
-//! The source of the canaries: the engine's own table with the trigger of a shop's table, so that a node's self-test goes
-//! the way that an order goes. It is no row of `vst_source`, and so in no list of sources.
+//! The source of the canaries: the engine's own table with the trigger of a shop's table, so that a node's self-test
+//! goes the way that an order goes. It is no row of `vst_source`, and so in no list of sources.
 
 use std::sync::{Arc, LazyLock};
 

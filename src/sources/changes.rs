@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::overwritten_answer::OverwrittenAnswer;
-use super::{Beside, Source, Sources};
+use super::{Context, Source, Sources};
 use crate::domain::Subject;
 use crate::domain::event::{
     Body, EventId, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
@@ -168,11 +168,11 @@ impl Sources {
             source: source.id,
             key: Arc::clone(&key),
         };
-        let beside = Beside {
+        let context = Context {
             currency: self.currency_of(store),
             lookup: lookups.get(&subject),
         };
-        let translate = |data: &str| source.translate(&key, data, beside);
+        let translate = |data: &str| source.translate(&key, data, context);
         let (before, after) = (change.before.map(translate), change.after.map(translate));
         let answer = change
             .answer

@@ -144,7 +144,7 @@ async fn check_one(
         return Ok(health);
     }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
-        let trouble = "its triggers are gone or switched off, and nobody is told of its rows: run `vestnik migrate`";
+        let trouble = "its triggers are gone or switched off, so its rows make no events: run `vestnik migrate`";
         health.troubles.push(trouble.to_owned());
     }
     for column in columns {

@@ -90,7 +90,7 @@ impl Lookup {
                     self.set_broken(id, Some(Instant::now()));
                     lookups.fail(id);
                     metrics::counter!("vestnik_source_lookup_failures_total").increment(1);
-                    tracing::error!(source = &*source.name, %error, "items or details could not be looked up: orders are told without them");
+                    tracing::error!(source = &*source.name, %error, "items or details could not be looked up: orders are sent without them");
                 }
             }
         }

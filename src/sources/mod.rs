@@ -42,7 +42,7 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::Status;
 use mapping::{Column, Items, ItemsRef, Mapping, MoneyColumn};
-pub use translate::Beside;
+pub use translate::Context;
 
 /// A source: an attached table of a shop, with its mapping.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,8 +73,8 @@ pub struct RecordedColumn {
 impl Source {
     /// Translates a row of the journal into an order or booking. `key` is the row's key, `data` its columns as a JSON
     /// object.
-    pub fn translate(&self, key: &str, data: &str, beside: Beside<'_>) -> Subject {
-        translate::translate(self, key, data, beside)
+    pub fn translate(&self, key: &str, data: &str, context: Context<'_>) -> Subject {
+        translate::translate(self, key, data, context)
     }
 
     /// The canonical status of a row of the journal; `data` is a JSON object. `None`: the order is hidden or deleted,

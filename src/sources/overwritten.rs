@@ -14,8 +14,8 @@ use crate::domain::event::{Body, EventId, JournalEvent, SourceId, StoreId, Write
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
 
-/// How long after an answer a step back counts as an old row that was saved over it, minutes. An application loads a row and
-/// saves it within one request or one open form; a later step back is its own decision.
+/// How long after an answer a step back counts as an old row that was saved over it, minutes. An application loads a
+/// row and saves it within one request or one open form; a later step back is its own decision.
 const STALE_ROW_MINUTES: i32 = 15;
 
 /// A write that takes an order from the status `from` back to the earlier status `to`, as if a person's step had not

@@ -11,7 +11,7 @@ use super::changes::Found;
 use super::lookup::look_up;
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
-use super::{Beside, Source};
+use super::{Context, Source};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
 use crate::domain::money::Currency;
@@ -85,7 +85,7 @@ pub async fn newest(
             .unwrap_or(Currency::DEFAULT);
         let lookup = lookups.get(&key).map_or(Found::Nothing, |found| Found::Found(found));
         Preview {
-            subject: source.translate(&key, &data, Beside { currency, lookup }),
+            subject: source.translate(&key, &data, Context { currency, lookup }),
             store,
         }
     };
@@ -101,7 +101,10 @@ pub fn lines(preview: &Preview) -> Vec<String> {
         (None, Visibility::Hidden) => "hidden: nobody sees it".to_owned(),
         (None, Visibility::Deleted) => "deleted: nobody sees it".to_owned(),
     };
-    let store = preview.store.as_ref().map_or("NONE: nobody is told", StoreId::as_str);
+    let store = preview
+        .store
+        .as_ref()
+        .map_or("NONE: nobody receives it", StoreId::as_str);
     let money = |minor: i64| {
         let (digits, sign) = (usize::from(it.currency.digits()), if minor < 0 { "-" } else { "" });
         let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);

@@ -46,7 +46,7 @@ pub(super) async fn repair(
     if lacked.rows {
         let rows = record_missed(client, id, table, mapping).await?;
         if rows > 0 {
-            done.push(format!("{rows} rows of which nobody was told are events now"));
+            done.push(format!("recorded {rows} rows that had no event"));
         }
     }
     Ok(done)

@@ -29,7 +29,7 @@ const JOINED_VALUES: usize = 20;
 
 /// Data that the translation of a row needs besides the row.
 #[derive(Debug, Clone, Copy)]
-pub struct Beside<'a> {
+pub struct Context<'a> {
     /// The currency of the order's store, used if the mapping names no currency.
     pub currency: Currency,
     /// The result of the look-up in other tables, a JSON object with `items` and fields by their names.
@@ -37,24 +37,24 @@ pub struct Beside<'a> {
 }
 
 /// Translates one row into an order. `key` is the row's key, `data` its recorded columns as a JSON object.
-pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> Subject {
+pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -> Subject {
     let id = SubjectId {
         source: source.id,
         key: key.into(),
     };
     let row = Row::read(data);
-    let looked_up = match beside.lookup {
+    let looked_up = match context.lookup {
         Found::Found(found) => Row::read(found),
         Found::Nothing | Found::Failed => Row::read("{}"),
     };
     let mapping = &source.mapping;
     let (currency, unknown_currency) = match currency(&mapping.currency, &row) {
-        Ok(currency) => (currency.unwrap_or(beside.currency), None),
-        Err(code) => (beside.currency, Some(code)),
+        Ok(currency) => (currency.unwrap_or(context.currency), None),
+        Err(code) => (context.currency, Some(code)),
     };
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
     let mut unreadable = row.problems(source);
-    if beside.lookup == Found::Failed && mapping.needs_lookup() {
+    if context.lookup == Found::Failed && mapping.needs_lookup() {
         not_read::<()>("items", NOT_LOOKED_UP, &mut unreadable);
     }
     if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
@@ -377,11 +377,11 @@ mod tests {
     /// Translates `row` with the mapping `more`; `found` is the result of the look-up.
     fn order(more: &str, types: &[(&str, &str)], row: serde_json::Value, found: Option<serde_json::Value>) -> Subject {
         let found = found.map(|found| found.to_string());
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
         };
-        source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), beside)
+        source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), context)
     }
 
     #[test]
@@ -448,11 +448,11 @@ mod tests {
         let toml = format!("{BARE}{more}");
         let read = |code: &str| {
             let row = serde_json::json!({"money": code, "total": "7.00", "items": [{"name": "Soup", "price": 700}]});
-            let beside = Beside {
+            let context = Context {
                 currency: Currency::DEFAULT,
                 lookup: Found::Nothing,
             };
-            source(&toml, &[]).translate("1", &row.to_string(), beside)
+            source(&toml, &[]).translate("1", &row.to_string(), context)
         };
         let known = read("eur");
         assert_eq!((known.total, known.currency.as_str()), (Some(700), "EUR"));

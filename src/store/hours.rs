@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_are_no_hours_is_refused_and_told_how_they_look() {
+    fn invalid_hours_are_refused_and_the_error_shows_the_format() {
         for wrong in [
             "",
             "always",

@@ -110,25 +110,25 @@ impl Presence {
     /// Reports this node's stores to the other nodes until the shutdown. Then removes this node from Postgres.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
-        let mut told: Option<HashSet<String>> = None;
+        let mut reported: Option<HashSet<String>> = None;
         loop {
             let stores = self.stores();
-            match tell(&pool, &node, told.as_ref(), &stores).await {
-                Ok(()) => told = Some(stores),
+            match report(&pool, &node, reported.as_ref(), &stores).await {
+                Ok(()) => reported = Some(stores),
                 Err(error) => {
                     // It is not known whether the report was saved, so make the next report complete.
-                    told = None;
-                    tracing::warn!(%error, "the other nodes could not be told which panels can ring");
+                    reported = None;
+                    tracing::warn!(%error, "could not save which stores have a panel that can ring");
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(HEARTBEAT) => {}
-                () = self.changed.notified(), if told.is_some() => {}
+                () = self.changed.notified(), if reported.is_some() => {}
                 () = stop.cancelled() => break,
             }
         }
         if let Err(error) = leave(&pool, &node).await {
-            tracing::debug!(%error, "the other nodes could not be told that this one is gone");
+            tracing::debug!(%error, "could not remove the presence of this node");
         }
     }
 }
@@ -146,12 +146,12 @@ impl Drop for Present {
     }
 }
 
-/// Saves this node's heartbeat, and `stores` if they differ from the last report `told`. Saves `stores` in any case if
-/// `told` is `None`, or if the other nodes have removed this node meanwhile.
-async fn tell(
+/// Saves this node's heartbeat, and `stores` if they differ from the last report `reported`. Saves `stores` in any case
+/// if `reported` is `None`, or if the other nodes have removed this node meanwhile.
+async fn report(
     pool: &Pool,
     node: &str,
-    told: Option<&HashSet<String>>,
+    reported: Option<&HashSet<String>>,
     stores: &HashSet<String>,
 ) -> Result<(), QueryError> {
     const UP: &str = "insert into vestnik.vst_node (id, until, clock_ahead_s) \
@@ -169,7 +169,7 @@ async fn tell(
             .query_one(&statement, &[&node, &NODE_LIFE_S, &OffsetDateTime::now_utc()])
             .await?
             .try_get(0)?;
-        if new || told != Some(stores) {
+        if new || reported != Some(stores) {
             let stores: Vec<&String> = stores.iter().collect();
             transaction.execute(GONE, &[&node, &stores]).await?;
             transaction.execute(CAME, &[&node, &stores]).await?;

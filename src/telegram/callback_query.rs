@@ -156,7 +156,7 @@ async fn ask_why(
         return Ok(words.get("pressed.why").to_owned());
     }
     let outcome = StatusChangeOutcome::NotAllowed(standing);
-    Ok(told(words, pressed.kind, &outcome, Status::Rejected))
+    Ok(outcome_text(words, pressed.kind, &outcome, Status::Rejected))
 }
 
 /// The statuses to which a person may change the order or booking now.
@@ -250,7 +250,7 @@ async fn change(
     if let StatusChangeOutcome::Done { .. } = &changed {
         writer::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
-    Ok(told(
+    Ok(outcome_text(
         catalog::of_store(&pressed.language, pressed.store.as_str()),
         pressed.kind,
         &changed,
@@ -259,7 +259,7 @@ async fn change(
 }
 
 /// The outcome of a status change, as text for people.
-fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
+fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
     let (text, current) = match outcome {
         StatusChangeOutcome::Done { .. } => ("pressed.done", None),
         StatusChangeOutcome::Already(current) if current.by.is_none() => ("pressed.already", Some(current)),

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::message::{field_name, payment};
-use crate::delivery::event_view::Told;
+use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::Style;
 use crate::domain::Subject;
 use crate::domain::subject::{Item, OrderType, Quantity};
@@ -18,7 +18,7 @@ const ITEMS: usize = 20;
 const VALUE_CHARACTERS: usize = 200;
 
 /// Writes the changed fields, if the event is a change of fields and its previous state is known.
-pub(super) fn changed(html: &mut Html, words: &Catalog, style: &Style, latest: &Told) {
+pub(super) fn changed(html: &mut Html, words: &Catalog, style: &Style, latest: &EventView) {
     let Some(before) = latest.before.as_deref().filter(|_| !latest.changed.is_empty()) else {
         return;
     };
@@ -127,9 +127,9 @@ fn said(item: &Item) -> String {
         true => inline(&item.name),
         false => format!("{} × {}", said_of(&item.quantity), inline(&item.name)),
     };
-    let beside: Vec<String> = item.options.iter().chain(&item.note).map(|text| inline(text)).collect();
-    if !beside.is_empty() {
-        text = format!("{text} ({})", beside.join("; "));
+    let details: Vec<String> = item.options.iter().chain(&item.note).map(|text| inline(text)).collect();
+    if !details.is_empty() {
+        text = format!("{text} ({})", details.join("; "));
     }
     text
 }

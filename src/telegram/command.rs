@@ -32,7 +32,7 @@ pub(super) struct Commands<'a> {
 impl Commands<'_> {
     /// Executes the command in a message, and enqueues the answer. The queue keeps the answer within Telegram's rate
     /// limits.
-    pub async fn obey(&self, message: &Message) -> Result<(), QueryError> {
+    pub async fn handle(&self, message: &Message) -> Result<(), QueryError> {
         let Some(said) = said(message, self.bot.name()) else {
             return Ok(());
         };
@@ -57,7 +57,7 @@ impl Commands<'_> {
             Said::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
             Said::Other => help(words),
         };
-        self.say(message, &answer, None).await
+        self.reply(message, &answer, None).await
     }
 
     /// Answers `/orders` with the open orders of the chat's stores. Each order has a button that sends its message
@@ -66,11 +66,11 @@ impl Commands<'_> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
         let (text, buttons) = digest::list(words, &open);
-        self.say(message, &text, Some(&serde_json::json!(buttons))).await
+        self.reply(message, &text, Some(&serde_json::json!(buttons))).await
     }
 
     /// Enqueues an answer to the chat and topic of a message. `buttons` holds the rows of buttons below the answer.
-    pub async fn say(
+    pub async fn reply(
         &self,
         message: &Message,
         answer: &str,
@@ -200,7 +200,10 @@ impl Commands<'_> {
                 member.map(|member| ["creator", "administrator"].contains(&member.status.as_str()))
             }
             Err(problem) => {
-                tracing::warn!(reason = problem.reason(), "who is an administrator could not be asked");
+                tracing::warn!(
+                    reason = problem.reason(),
+                    "the administrators of a chat could not be read"
+                );
                 None
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::message::{Message, status_name};
 use super::note;
-use crate::delivery::event_view::{Item as Delivered, Told};
+use crate::delivery::event_view::{EventView, Item as Delivered};
 use crate::delivery::next_message::{Button, Style};
 use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
@@ -64,7 +64,7 @@ fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away:
 }
 
 /// Writes the line of one event.
-fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
+fn line(html: &mut Html, words: &Catalog, style: &Style, event: &EventView) {
     let it = &event.subject;
     let status = it
         .status_word
@@ -113,12 +113,12 @@ pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Butt
 
 /// A button for each order or booking whose newest event in `events` waits for an answer. A press sends `o:EVENT`, and
 /// then the bot sends the order's own message.
-pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a Told>) -> Vec<Vec<Button>> {
+pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a EventView>) -> Vec<Vec<Button>> {
     let mut last = BTreeMap::new();
     for event in events {
         last.insert(event.subject.id.clone(), event);
     }
-    let mut waiting: Vec<&Told> = last.into_values().collect();
+    let mut waiting: Vec<&EventView> = last.into_values().collect();
     waiting.retain(|event| event.subject.visible_status() == Some(Status::Pending));
     waiting.sort_unstable_by_key(|event| event.id);
     buttons(words, waiting)
@@ -133,7 +133,7 @@ pub(super) fn waiting_buttons<'a>(words: &Catalog, last: impl Iterator<Item = &'
     rows(words, waiting)
 }
 
-fn buttons(words: &Catalog, events: Vec<&Told>) -> Vec<Vec<Button>> {
+fn buttons(words: &Catalog, events: Vec<&EventView>) -> Vec<Vec<Button>> {
     rows(words, events.into_iter().map(|event| (event.id, &*event.subject)))
 }
 
@@ -151,7 +151,7 @@ fn rows<'a>(words: &Catalog, events: impl Iterator<Item = (i64, &'a Subject)>) -
 mod tests {
     use std::time::Duration;
 
-    use super::super::render::tests::{style, told};
+    use super::super::render::tests::{style, view};
     use super::*;
     use serde_json::json;
 
@@ -159,9 +159,9 @@ mod tests {
     fn a_digest_takes_as_many_events_as_it_has_room_for_and_shows_each_of_them() {
         let event = |id: i64| Delivered {
             id,
-            event: Told {
+            event: EventView {
                 id,
-                ..told(
+                ..view(
                     EventType::NewOrder,
                     &json!({"id": format!("{id:040}"), "status": "pending", "total": 100}),
                 )
@@ -177,7 +177,7 @@ mod tests {
         assert!(!text.contains('…'));
         let huge = Delivered {
             id: 1,
-            event: told(
+            event: view(
                 EventType::NewOrder,
                 &json!({"id": "x".repeat(5000), "status": "pending"}),
             ),
@@ -188,9 +188,9 @@ mod tests {
 
     #[test]
     fn what_waits_for_an_answer_can_be_opened_and_nothing_else() {
-        let of = |id: i64, key: &str, status: &str| Told {
+        let of = |id: i64, key: &str, status: &str| EventView {
             id,
-            ..told(EventType::NewOrder, &json!({"id": key, "status": status}))
+            ..view(EventType::NewOrder, &json!({"id": key, "status": status}))
         };
         let events = [
             of(1, "a", "pending"),

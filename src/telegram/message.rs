@@ -1,6 +1,6 @@
 //! The parts that several kinds of messages share: titles, names of fields and statuses, and buttons.
 
-use crate::delivery::event_view::Told;
+use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::Button;
 use crate::domain::Subject as Canonical;
 use crate::domain::event::EventType;
@@ -29,9 +29,9 @@ pub(super) fn only(text: String) -> Message {
 }
 
 /// The catalog key of the title that tells the current status of the order or booking.
-pub(super) fn title(told: &Told) -> String {
-    let kind = told.subject.kind.as_str();
-    match (told.kind, told.subject.visible_status()) {
+pub(super) fn title(view: &EventView) -> String {
+    let kind = view.subject.kind.as_str();
+    match (view.kind, view.subject.visible_status()) {
         (EventType::OrderRemoved | EventType::BookingRemoved, _) | (_, None) => format!("title.{kind}_removed"),
         (_, Some(status)) => format!("title.{kind}_{}", status.as_str()),
     }

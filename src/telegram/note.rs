@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::message::{self, Message};
-use crate::delivery::event_view::{Item, Told};
+use crate::delivery::event_view::{EventView, Item};
 use crate::delivery::next_message::Escalated;
 use crate::delivery::next_message::{Note, Noted};
 use crate::text::catalog::{self, Catalog};
@@ -61,9 +61,9 @@ fn several(html: &mut Html, words: &Catalog, note: Note, items: &[Item]) {
     }
 }
 
-fn unanswered(html: &mut Html, words: &Catalog, told: &Told, waited: Duration) {
-    let name = format!("note.{}_unanswered", told.subject.kind.as_str());
-    let values = [("number", inline(&told.subject.number)), ("time", time(words, waited))];
+fn unanswered(html: &mut Html, words: &Catalog, view: &EventView, waited: Duration) {
+    let name = format!("note.{}_unanswered", view.subject.kind.as_str());
+    let values = [("number", inline(&view.subject.number)), ("time", time(words, waited))];
     html.line(
         words.get(&name),
         &values.each_ref().map(|(name, value)| (*name, value.as_str())),
@@ -71,17 +71,17 @@ fn unanswered(html: &mut Html, words: &Catalog, told: &Told, waited: Duration) {
 }
 
 /// Writes why an escalation step brought the order to this chat: how long the order waits, and who has it already.
-pub(super) fn escalated(html: &mut Html, words: &Catalog, told: &Told, escalated: &Escalated) {
-    unanswered(html, words, told, escalated.waited);
+pub(super) fn escalated(html: &mut Html, words: &Catalog, view: &EventView, escalated: &Escalated) {
+    unanswered(html, words, view, escalated.waited);
     let panel = escalated.panel.then(|| words.get("note.panel").to_owned());
     let chats = escalated
         .chats
         .iter()
         .map(|chat| plain(words.get("note.chat"), &[("chat", &inline(chat))], LINE_CHARACTERS));
-    let told: Vec<String> = panel.into_iter().chain(chats).collect();
-    match told.is_empty() {
+    let informed: Vec<String> = panel.into_iter().chain(chats).collect();
+    match informed.is_empty() {
         true => html.line(words.get("note.told_nobody"), &[]),
-        false => html.line(words.get("note.told"), &[("who", &told.join(", "))]),
+        false => html.line(words.get("note.told"), &[("who", &informed.join(", "))]),
     }
 }
 

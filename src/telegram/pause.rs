@@ -63,13 +63,13 @@ impl Commands<'_> {
         match read(argument) {
             Some(wish) => match carry_out(self.bot, links, wish, &by).await? {
                 true => Ok(()),
-                false => self.say(message, words.get("pause.not_paused"), None).await,
+                false => self.reply(message, words.get("pause.not_paused"), None).await,
             },
             None => {
                 let standing = links.iter().filter_map(|link| chat::standing(words, link));
                 let lines: Vec<String> = standing.chain([words.get("pause.ask").to_owned()]).collect();
                 let buttons = serde_json::json!(buttons(words));
-                self.say(message, &lines.join("\n"), Some(&buttons)).await
+                self.reply(message, &lines.join("\n"), Some(&buttons)).await
             }
         }
     }

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_told_from_a_method_that_a_server_does_not_have() {
+    fn a_refused_token_is_distinguished_from_a_missing_method() {
         let of = |code, description| refusal(code, description).meaning(Request::Message);
         assert_eq!(of(401, "Unauthorized"), Meaning::UnknownToken);
         assert_eq!(of(401, "Unauthorized: invalid token specified"), Meaning::UnknownToken);

@@ -5,7 +5,7 @@ use super::changed::changed;
 use super::digest::digest;
 use super::message::{Message, answers, field_name, only, payment, status_name, title};
 use super::note;
-use crate::delivery::event_view::Told;
+use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::{Alarm, Escalated, Style, Work};
 use crate::domain::Subject as Canonical;
 use crate::domain::status::Status;
@@ -40,7 +40,13 @@ pub fn render(work: &Work) -> Message {
 
 /// Writes the message of an order or booking. Important facts come first and items last, because a message that is too
 /// long loses its end.
-fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
+fn subject(
+    style: &Style,
+    base: &EventView,
+    latest: &EventView,
+    by: Option<&str>,
+    escalated: Option<&Escalated>,
+) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let it = &latest.subject;
     let mut html = Html::new(MESSAGE_UNITS);
@@ -225,7 +231,7 @@ pub(super) mod tests {
 
     use crate::domain::event::EventType;
     use crate::domain::money::Currency;
-    use crate::sources::Beside;
+    use crate::sources::Context;
     use crate::sources::changes::Found;
     use crate::sources::fixtures::{REFERENCE, source};
     use proptest::prelude::*;
@@ -242,17 +248,17 @@ pub(super) mod tests {
     }
 
     /// A new event about an order of the reference shop, as messages need it.
-    pub(in crate::telegram) fn told(kind: EventType, data: &Value) -> Told {
+    pub(in crate::telegram) fn view(kind: EventType, data: &Value) -> EventView {
         let source = source(REFERENCE, &[]);
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: Found::Nothing,
         };
         let key = data["id"].as_str().unwrap_or("123");
-        Told {
+        EventView {
             id: 91,
             kind,
-            subject: Arc::new(source.translate(key, &data.to_string(), beside)),
+            subject: Arc::new(source.translate(key, &data.to_string(), context)),
             previous: None,
             changed: Vec::new(),
             before: None,
@@ -268,15 +274,15 @@ pub(super) mod tests {
     }
 
     fn text(language: &str, kind: EventType, data: &Value) -> String {
-        let told = told(kind, data);
-        subject(&style(language), &told, &told, None, None).text
+        let view = view(kind, data);
+        subject(&style(language), &view, &view, None, None).text
     }
 
     #[test]
     fn a_new_order_says_all_that_a_kitchen_needs() {
-        let told = told(EventType::NewOrder, &order("pending"));
-        let message = subject(&style("ru"), &told, &told, None, None);
-        let time = moment(told.at, &style("ru").time_zone, catalog::of("ru"));
+        let view = view(EventType::NewOrder, &order("pending"));
+        let message = subject(&style("ru"), &view, &view, None, None);
+        let time = moment(view.at, &style("ru").time_zone, catalog::of("ru"));
         let expected = format!(
             "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
              💰 <b>12\u{a0}500,00\u{a0}₽</b>\n🕒 Получено: {time}\n• 2 × Пицца &amp; сыр\n   + халапеньо\n   ✎ <b>без лука</b>\n• вода"
@@ -301,7 +307,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_told_as_the_shop_wrote_it() {
+    fn an_unreadable_value_is_shown_as_the_shop_wrote_it() {
         let mut data = order("on_hold");
         data["total"] = json!("по счёту");
         let text = text("ru", EventType::NewOrder, &data);
@@ -319,9 +325,9 @@ pub(super) mod tests {
 
     #[test]
     fn an_address_leads_to_a_map_and_its_text_to_nothing_else() {
-        let mut told = told(EventType::NewOrder, &order("pending"));
-        Arc::get_mut(&mut told.subject).unwrap().address = Some("ул. Мира, 5 \"А\" <b>".into());
-        let text = subject(&style("en"), &told, &told, None, None).text;
+        let mut view = view(EventType::NewOrder, &order("pending"));
+        Arc::get_mut(&mut view.subject).unwrap().address = Some("ул. Мира, 5 \"А\" <b>".into());
+        let text = subject(&style("en"), &view, &view, None, None).text;
         let link = "📍 <a href=\"https://www.google.com/maps/search/?api=1&query=%D1%83%D0%BB.%20%D0%9C%D0%B8%D1%80%D0%B0%2C%205%20%22%D0%90%22%20%3Cb%3E\">\
             ул. Мира, 5 \"А\" &lt;b&gt;</a>";
         assert!(text.contains(link), "{text}");
@@ -330,14 +336,14 @@ pub(super) mod tests {
     #[test]
     fn a_change_of_status_says_who_made_it_and_offers_the_next_one() {
         let (base, ready) = (
-            told(EventType::NewOrder, &order("pending")),
-            told(EventType::OrderStatusChanged, &order("ready")),
+            view(EventType::NewOrder, &order("pending")),
+            view(EventType::OrderStatusChanged, &order("ready")),
         );
         let message = subject(&style("en"), &base, &ready, Some("Anna"), None);
         assert!(message.text.contains(", Anna)"), "{}", message.text);
         assert!(message.text.contains("💰 <b>₽12,500.00</b>"), "{}", message.text);
         assert_eq!(message.buttons[0][0].1, "s:91:delivering");
-        let over = told(EventType::OrderCancelled, &order("cancelled"));
+        let over = view(EventType::OrderCancelled, &order("cancelled"));
         assert!(subject(&style("ru"), &base, &over, None, None).buttons.is_empty());
     }
 
@@ -362,8 +368,8 @@ pub(super) mod tests {
             key in any::<String>(), name in any::<String>(), items in proptest::collection::vec(any::<String>(), 0..80),
         ) {
             let data = json!({"id": key, "status": "pending", "customer_name": name, "items": items});
-            let told = told(EventType::NewOrder, &data);
-            let message = subject(&style("ru"), &told, &told, None, None);
+            let view = view(EventType::NewOrder, &data);
+            let message = subject(&style("ru"), &view, &view, None, None);
             let tags = ["<b>", "</b>", "<i>", "</i>"];
             let seen = tags.iter().fold(message.text, |text, tag| text.replace(tag, ""));
             let unescaped = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");

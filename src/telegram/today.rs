@@ -29,8 +29,8 @@ impl Commands<'_> {
         for link in links.iter().take(STORES) {
             let words = catalog::of_store(&link.language, &link.store);
             if let Some(today) = today(&self.bot.pool, &self.bot.sources, &link.store).await? {
-                let (text, buttons) = tell(words, &today);
-                self.say(message, &text, Some(&serde_json::json!(buttons))).await?;
+                let (text, buttons) = render(words, &today);
+                self.reply(message, &text, Some(&serde_json::json!(buttons))).await?;
             }
         }
         Ok(())
@@ -39,7 +39,7 @@ impl Commands<'_> {
 
 /// The message about one store's day: its figures, and the newest orders that fit. Each order that waits for an answer
 /// has a button that sends the order's own message.
-fn tell(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
+fn render(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     let date = |at| zone::local(at, &today.time_zone).map(|local| local.date());
     let (began, now) = (date(today.began), date(OffsetDateTime::now_utc()));

@@ -83,7 +83,7 @@ enum PollError {
 }
 
 /// The response to a poll: its updates, or the outcome without updates.
-enum Asked {
+enum PollOutcome {
     Updates(Vec<Update>),
     Nothing(Polled),
 }
@@ -92,13 +92,13 @@ enum Asked {
 #[derive(Default)]
 struct Memory {
     last: Option<Polled>,
-    conflict_told: Option<Instant>,
+    conflict_logged_at: Option<Instant>,
     /// The id of the next update, and when this node last knew that it holds the lease. `None`: it never held it.
     ours: Option<(i64, Instant)>,
     /// Whether a previous node may have left saved updates that were not handled.
     is_left_over: bool,
     /// The ids of updates whose press this node answered with the news that Postgres is not reached.
-    told: HashSet<i64>,
+    answered: HashSet<i64>,
 }
 
 impl Bot {
@@ -121,7 +121,7 @@ impl Bot {
                 Ok(polled) => {
                     backoff.reset();
                     let pause = memory.pause(polled);
-                    memory.tell(polled);
+                    memory.log(polled);
                     pause
                 }
                 Err(error) => {
@@ -131,7 +131,7 @@ impl Bot {
                         PollError::Failed(_) => backoff.next_pause().min(AWAY_PAUSE),
                         PollError::Telegram(_) => backoff.next_pause(),
                     };
-                    tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "the bot hears nothing for now");
+                    tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "a poll of Telegram failed");
                     pause
                 }
             };
@@ -205,21 +205,21 @@ impl Bot {
             Ok(Lease::Elsewhere) => return Ok(Polled::Elsewhere),
             Ok(Lease::Stopped) => return Ok(Polled::Stopped),
             Err(error) => {
-                self.tell_that_postgres_is_away(memory).await;
+                self.answer_that_postgres_is_away(memory).await;
                 return Err(error.into());
             }
         };
         if memory.is_left_over {
             let left = shared_bot::left_over(&self.pool, BATCH_LEFT_OVER).await?;
             memory.is_left_over = left.len() as i64 == BATCH_LEFT_OVER;
-            updates.deal_with(left);
+            updates.handle_all(left);
         }
         memory.ours = Some((next_update, Instant::now()));
-        memory.told.clear();
-        let came = match self.ask(next_update, seconds).await? {
-            Asked::Updates(came) => came,
+        memory.answered.clear();
+        let came = match self.request(next_update, seconds).await? {
+            PollOutcome::Updates(came) => came,
             // After a long interruption of this node, another node of the same bot may poll.
-            Asked::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
+            PollOutcome::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {
                     metrics::counter!("vestnik_telegram_conflicts_total").increment(1);
@@ -227,24 +227,24 @@ impl Bot {
                     return Ok(Polled::Conflict);
                 }
             },
-            Asked::Nothing(polled) => return Ok(polled),
+            PollOutcome::Nothing(polled) => return Ok(polled),
         };
         let next_update = came.iter().map(|update| update.id + 1).max().unwrap_or(next_update);
-        let taken = match shared_bot::take(&self.pool, &self.node, next_update, &came).await {
+        let taken = match shared_bot::save_updates(&self.pool, &self.node, next_update, &came).await {
             Ok(taken) => taken,
             Err(error) => {
-                self.tell_presses(&came, memory);
+                self.answer_presses(&came, memory);
                 return Err(error.into());
             }
         };
         if !taken {
             return Ok(Polled::Elsewhere);
         }
-        updates.deal_with(came);
+        updates.handle_all(came);
         Ok(Polled::Ours)
     }
 
-    async fn ask(&self, next_update: i64, seconds: u32) -> Result<Asked, PollError> {
+    async fn request(&self, next_update: i64, seconds: u32) -> Result<PollOutcome, PollError> {
         let request = GetUpdates::new()
             .offset(i32::try_from(next_update).unwrap_or(0))
             .timeout(seconds)
@@ -258,16 +258,16 @@ impl Bot {
         let answer = tokio::select! {
             answer = self.client.call(&request, POLL_DEADLINE) => answer,
             // A poll that was open before an outage of Telegram gets no response.
-            () = self.client.reached_again() => return Ok(Asked::Nothing(Polled::Ours)),
+            () = self.client.reached_again() => return Ok(PollOutcome::Nothing(Polled::Ours)),
         };
         match answer {
-            Ok(updates) => read(&updates).map(Asked::Updates),
+            Ok(updates) => read(&updates).map(PollOutcome::Updates),
             Err(problem) if problem.is_token() => {
                 self.stop("Telegram does not know the bot's token").await?;
-                Ok(Asked::Nothing(Polled::Stopped))
+                Ok(PollOutcome::Nothing(Polled::Stopped))
             }
             Err(Problem::Refused(refusal)) => match refusal.meaning(Request::Message) {
-                Meaning::Conflict => Ok(Asked::Nothing(Polled::Conflict)),
+                Meaning::Conflict => Ok(PollOutcome::Nothing(Polled::Conflict)),
                 Meaning::TooMany(pause) => Err(PollError::Throttled(pause.min(LONGEST_WAIT))),
                 _ => Err(PollError::Telegram(refusal.description)),
             },
@@ -280,18 +280,18 @@ impl Bot {
 
     /// Answers presses of buttons while Postgres is not reached, because Telegram shows only answers that come within
     /// seconds. Telegram keeps the updates, and the bot handles them when Postgres is back.
-    async fn tell_that_postgres_is_away(&self, memory: &mut Memory) {
+    async fn answer_that_postgres_is_away(&self, memory: &mut Memory) {
         let Some((next_update, _)) = memory.ours.filter(|(_, known)| known.elapsed() < ALONE_FOR) else {
             return;
         };
-        if let Ok(Asked::Updates(came)) = self.ask(next_update, AWAY_PAUSE.as_secs() as u32).await {
-            self.tell_presses(&came, memory);
+        if let Ok(PollOutcome::Updates(came)) = self.request(next_update, AWAY_PAUSE.as_secs() as u32).await {
+            self.answer_presses(&came, memory);
         }
     }
 
-    fn tell_presses(&self, came: &[Update], memory: &mut Memory) {
+    fn answer_presses(&self, came: &[Update], memory: &mut Memory) {
         for update in came {
-            if memory.told.insert(update.id) {
+            if memory.answered.insert(update.id) {
                 callback_query::later(self, &update.body);
             }
         }
@@ -339,30 +339,33 @@ impl Memory {
     }
 
     /// Logs an outcome that differs from the previous one. A conflict is logged at most once per `CONFLICT_SILENCE`.
-    fn tell(&mut self, polled: Polled) {
+    fn log(&mut self, polled: Polled) {
         if polled == Polled::Conflict {
-            if self.conflict_told.is_none_or(|told| told.elapsed() > CONFLICT_SILENCE) {
-                tell(polled);
-                self.conflict_told = Some(Instant::now());
+            if self
+                .conflict_logged_at
+                .is_none_or(|logged_at| logged_at.elapsed() > CONFLICT_SILENCE)
+            {
+                log(polled);
+                self.conflict_logged_at = Some(Instant::now());
             }
         } else if self.last != Some(polled) && !(polled == Polled::Ours && self.last == Some(Polled::Conflict)) {
-            tell(polled);
+            log(polled);
         }
         self.last = Some(polled);
     }
 }
 
-fn tell(polled: Polled) {
+fn log(polled: Polled) {
     match polled {
-        Polled::Ours => tracing::info!("this node hears the bot for all"),
-        Polled::Full => tracing::warn!("people write and press faster than it can be dealt with"),
-        Polled::Elsewhere => tracing::info!("another node hears the bot"),
+        Polled::Ours => tracing::info!("this node polls Telegram for all nodes"),
+        Polled::Full => tracing::warn!("updates arrive faster than they can be handled"),
+        Polled::Elsewhere => tracing::info!("another node polls Telegram"),
         Polled::Conflict => tracing::warn!(
-            "409 from Telegram: another program polls with this bot's token, or a webhook is set for it, and takes what \
-             people press; end that, or give each its own bot"
+            "409 from Telegram: another program polls with this bot's token, or a webhook is set for it, and receives the \
+             button presses; stop it, or give each program its own bot"
         ),
         Polled::Stopped => {
-            tracing::error!("the bot is stopped, for Telegram does not know its token: check telegram.token");
+            tracing::error!("the bot is stopped because Telegram does not know its token: check telegram.token");
         }
     }
 }

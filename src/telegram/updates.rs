@@ -60,7 +60,7 @@ impl Updates {
     }
 
     /// Starts to handle updates that are saved in Postgres. Each update is deleted there after it was handled.
-    pub fn deal_with(&self, updates: Vec<shared_bot::Update>) {
+    pub fn handle_all(&self, updates: Vec<shared_bot::Update>) {
         for update in updates {
             let chat = chat_of(&update.body);
             let mut waiting = self.waiting();
@@ -108,7 +108,7 @@ impl Updates {
         // Ignore an update that the crate cannot parse: Telegram adds new kinds of updates every few months.
         let update: Option<Update> = serde_json::from_str(&stored.body).ok();
         if let Some(update) = &update {
-            self.with_patience(update).await;
+            self.with_retries(update).await;
         }
         let mut backoff = Backoff::new();
         for _ in 0..ATTEMPTS {
@@ -122,18 +122,18 @@ impl Updates {
         }
     }
 
-    async fn with_patience(&self, update: &Update) {
+    async fn with_retries(&self, update: &Update) {
         let mut backoff = Backoff::new();
         let mut tries = 0;
         loop {
-            let Err(error) = self.hear(update).await else { return };
+            let Err(error) = self.handle(update).await else { return };
             tries += 1;
             if error.is_transient() && tries < ATTEMPTS {
                 tokio::time::sleep(backoff.next_pause()).await;
                 continue;
             }
             metrics::counter!("vestnik_telegram_updates_given_up_total").increment(1);
-            tracing::error!(%error, update = update.id.0, tries, "what somebody wrote or pressed was given up");
+            tracing::error!(%error, update = update.id.0, tries, "an update was given up after its retries");
             if let UpdateKind::CallbackQuery(query) = &update.kind {
                 callback_query::failed(&self.bot, query);
             }
@@ -141,7 +141,7 @@ impl Updates {
         }
     }
 
-    async fn hear(&self, update: &Update) -> Result<(), QueryError> {
+    async fn handle(&self, update: &Update) -> Result<(), QueryError> {
         let bot = &*self.bot;
         match &update.kind {
             UpdateKind::Message(message) | UpdateKind::ChannelPost(message) => self.message(message).await,
@@ -161,18 +161,18 @@ impl Updates {
             migrate::migrated(&bot.pool, from.0, chat).await?;
         }
         // A chat that writes has not blocked the bot. The message about a reopened topic comes here too.
-        self.heard_from(chat).await?;
+        self.enable_chat(chat).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
         if let (Some(there), Some(from), Some(reason)) = (message.reply_to_message(), &message.from, reason)
             && let Some(said) = callback_query::reason(bot, chat, there.id.0, from, reason).await?
         {
-            return Commands { bot }.say(message, &said, None).await;
+            return Commands { bot }.reply(message, &said, None).await;
         }
-        Commands { bot }.obey(message).await
+        Commands { bot }.handle(message).await
     }
 
-    async fn heard_from(&self, chat: i64) -> Result<(), QueryError> {
-        if chat_state::hear(&self.bot.pool, &self.bot.sources, chat)
+    async fn enable_chat(&self, chat: i64) -> Result<(), QueryError> {
+        if chat_state::enable(&self.bot.pool, &self.bot.sources, chat)
             .await?
             .is_any()
         {
@@ -187,7 +187,7 @@ impl Updates {
         const OUT: &str = "the bot was blocked, or removed from the chat";
         let chat = change.chat.id.0;
         if change.new_chat_member.kind.is_present() {
-            self.heard_from(chat).await?;
+            self.enable_chat(chat).await?;
             if !change.old_chat_member.kind.is_present() {
                 let bot = &*self.bot;
                 let language = change.from.language_code.as_deref();

@@ -62,8 +62,8 @@ pub fn languages() -> impl Iterator<Item = &'static str> {
 
 /// The language that fits the language code of a person's app, such as `en-GB`. Without a fitting language, the
 /// default.
-pub fn known(asked: Option<&str>) -> &'static str {
-    let found = asked.and_then(|asked| languages().find(|known| asked.starts_with(known)));
+pub fn known(wanted: Option<&str>) -> &'static str {
+    let found = wanted.and_then(|wanted| languages().find(|known| wanted.starts_with(known)));
     found.unwrap_or(DEFAULT)
 }
 

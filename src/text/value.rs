@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_told_in_words_with_its_weekday_and_far_away_with_its_year() {
+    fn a_day_is_written_with_its_weekday_and_a_distant_one_with_its_year() {
         let today = jiff::civil::date(2026, 11, 28);
         for (date, ru, en) in [
             (

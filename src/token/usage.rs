@@ -45,7 +45,7 @@ impl Usage {
         stop: CancellationToken,
     ) {
         let node = format!("{:016x}", fastrand::u64(..));
-        let (mut told, mut told_at) = (BTreeMap::new(), None::<Instant>);
+        let (mut reported, mut reported_at) = (BTreeMap::new(), None::<Instant>);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(TELL_INTERVAL) => {}
@@ -54,14 +54,14 @@ impl Usage {
             let now = sessions();
             let mut used = std::mem::take(&mut *self.used());
             used.extend(now.keys());
-            let is_due = told_at.is_none_or(|told_at| told_at.elapsed() >= RENEWAL) || now != told;
+            let is_due = reported_at.is_none_or(|reported_at| reported_at.elapsed() >= RENEWAL) || now != reported;
             if !is_due && used.is_empty() {
                 continue;
             }
-            match tell(&pool, &node, &now, &used).await {
-                Ok(()) => (told, told_at) = (now, Some(Instant::now())),
+            match report(&pool, &node, &now, &used).await {
+                Ok(()) => (reported, reported_at) = (now, Some(Instant::now())),
                 Err(error) => {
-                    told_at = None;
+                    reported_at = None;
                     self.used().extend(used);
                     tracing::debug!(%error, "the use of tokens was not kept");
                 }
@@ -73,7 +73,7 @@ impl Usage {
     }
 }
 
-async fn tell(
+async fn report(
     pool: &Pool,
     node: &str,
     sessions: &BTreeMap<TokenId, usize>,

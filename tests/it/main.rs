@@ -16,6 +16,7 @@ mod db;
 mod delivery;
 mod derived;
 mod doctor;
+mod documents;
 mod escalation;
 mod faults;
 mod field_cases;

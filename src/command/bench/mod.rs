@@ -27,7 +27,7 @@ const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The duration of each of the nine measurements, such as 3s
+    /// Duration of each of the nine runs, such as 3s
     #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = length)]
     length: Duration,
 }

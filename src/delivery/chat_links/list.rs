@@ -103,7 +103,7 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> 
 /// Gives up the delivery of a test message that the operator does not wait for any more.
 pub async fn give_up(client: &Client, delivery: i64) -> Result<(), QueryError> {
     const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
-             settled_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";
+             completed_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";
     client.execute(GIVE_UP, &[&delivery]).await?;
     Ok(())
 }

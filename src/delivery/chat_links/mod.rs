@@ -243,7 +243,7 @@ pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Resul
     const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
              where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
              returning chat_id, store_id), \
-         dead as (update vestnik.vst_delivery d set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() from ended \
+         dead as (update vestnik.vst_delivery d set state = 'dead', reason = 'unlinked', completed_at = clock_timestamp() from ended \
              where d.chat_id = ended.chat_id and d.store_id = ended.store_id and d.state in ('pending', 'retrying')) \
          select count(*) from ended";
     let row = client.query_one(UNLINK, &[&chat, &stores]).await?;
@@ -253,7 +253,7 @@ pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Resul
 /// Enqueues new buttons for a sent message of a chat. Buttons that are still queued for the same message are given up.
 pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), QueryError> {
     const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
-         over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
+         over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', completed_at = clock_timestamp() \
              where chat_id in (select id from chat) and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')) \
          insert into vestnik.vst_delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
     db::with_timeout(async {

@@ -323,8 +323,8 @@ impl Router {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too long ago. Every session is told. While it is set, no session
-    /// starts.
+    /// Sets whether the last read of the journal is too long ago. Every session is notified. While it is set, no
+    /// session starts.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {

@@ -10,8 +10,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::domain::event::EventId;
 use crate::token::Scope;
 
-/// Why a session ends, as the client is told. With a code below 4500, the client reconnects with its cursor. From 4500
-/// on, it does not reconnect.
+/// Why a session ends; the client gets the code. With a code below 4500, the client reconnects with its cursor. From
+/// 4500 on, it does not reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
     /// The client closed the connection.

@@ -137,7 +137,7 @@ impl Session {
                 incoming = transport.receive() => {
                     silent_intervals = 0;
                     let before = Arc::clone(&self.grant);
-                    Box::pin(self.hear(incoming, transport)).await?;
+                    Box::pin(self.receive(incoming, transport)).await?;
                     if !Arc::ptr_eq(&before, &self.grant) {
                         clock.set_end(self.grant.ends);
                     }
@@ -298,7 +298,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    async fn hear<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
+    async fn receive<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
         let text = match incoming {
             Incoming::Alive => return Ok(()),
             Incoming::Closed(why) => return Err(why),
@@ -345,7 +345,7 @@ impl Session {
     }
 
     fn prove(&self, event: EventId, channel: Channel, what: ReceiptKind) {
-        self.hub.recorder.say(Receipt {
+        self.hub.recorder.record(Receipt {
             store: self.store.clone(),
             event,
             channel,

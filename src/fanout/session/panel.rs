@@ -1,5 +1,5 @@
 //! Whether a client is a panel, and which streams of Server-Sent Events panels have open on this node. A panel sends
-//! its receipts by separate requests beside such a stream, so the node checks that the stream exists.
+//! its receipts by separate requests next to such a stream, so the node checks that the stream exists.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -52,7 +52,7 @@ impl Session {
         loop {
             self.check_token()?;
             match self.next_page(&after).await? {
-                Next::CachedReplay(recalled) => return self.tell(recalled, transport).await,
+                Next::CachedReplay(recalled) => return self.send_cached(recalled, transport).await,
                 Next::Page(Page::Resync {
                     reason,
                     fresh,
@@ -71,10 +71,10 @@ impl Session {
                     position,
                 }) => {
                     let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
-                    let told = self.translate(&rows).await?;
-                    HOT.replayed.increment(told.len() as u64);
+                    let published = self.translate(&rows).await?;
+                    HOT.replayed.increment(published.len() as u64);
                     let mut cursors = events.iter();
-                    for event in told {
+                    for event in published {
                         // The events have the order of their rows. Several rows may have become one event.
                         let Some(row) = cursors.find(|row| row.event.id == event.id) else {
                             continue;
@@ -147,7 +147,7 @@ impl Session {
         router.recall(&self.store, after)
     }
 
-    async fn tell(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+    async fn send_cached(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let CachedReplay {
             events,
             seen,
@@ -156,10 +156,10 @@ impl Session {
         } = recalled;
         let covered: Arc<str> = Cursor::At(seen.clone()).encode(epoch).into();
         let rows: Vec<&JournalEvent> = events.iter().map(AsRef::as_ref).collect();
-        let told = self.translate(&rows).await?;
-        HOT.replayed.increment(told.len() as u64);
-        let last = told.len().saturating_sub(1);
-        for (index, event) in told.iter().enumerate() {
+        let events = self.translate(&rows).await?;
+        HOT.replayed.increment(events.len() as u64);
+        let last = events.len().saturating_sub(1);
+        for (index, event) in events.iter().enumerate() {
             // The last event carries the cursor of the whole replay, because no event follows it.
             let cursor: Arc<str> = match index == last {
                 true => Arc::clone(&covered),

@@ -157,7 +157,7 @@ where
         let refusal = tokio::select! {
             ended = &mut speaking => refusal_after(ended),
             closing = connection.place.closed() => {
-                (closing == Closing::Told).then_some(Refusal::TooManyFromNetwork)
+                (closing == Closing::WithReason).then_some(Refusal::TooManyFromNetwork)
             }
             () = self.stop.cancelled() => {
                 std::pin::Pin::new(&mut speaking).graceful_shutdown();
@@ -209,7 +209,7 @@ async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket>
 /// Sends the error, and closes the connection after the client has read it. An earlier close could discard the error on
 /// its way.
 async fn refuse(mut socket: Socket, refusal: Refusal) {
-    let told = async {
+    let sending = async {
         socket.write_all(refusal.response().as_bytes()).await?;
         socket.shutdown().await?;
         let (mut sent, mut nothing) = (0, [0; 1024]);
@@ -221,7 +221,7 @@ async fn refuse(mut socket: Socket, refusal: Refusal) {
         }
         Ok::<_, std::io::Error>(())
     };
-    let _ = timeout(REFUSAL_DEADLINE, told).await;
+    let _ = timeout(REFUSAL_DEADLINE, sending).await;
 }
 
 fn timed_out(waited_for: &'static str) {

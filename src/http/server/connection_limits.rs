@@ -2,7 +2,7 @@
 //! places. If the share is full, a new guest replaces the oldest guest of the network with the most guests. So a silent
 //! connection cannot keep a place, and a new connection has time to show its token. A connection with a valid token is
 //! never closed for another one. If such connections fill all places, a few more guests are admitted: health checks,
-//! and clients that must be told to come back.
+//! and clients that must get a request to come back.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// Maximum number of connections that are being closed to make room. Beyond it, a new connection is refused.
 const MAX_CLOSING: usize = 1024;
-/// Maximum number of closing connections that are still told the reason, which takes time.
+/// Maximum number of closing connections that still get the reason, which takes time.
 const MAX_TOLD: usize = 128;
 /// Number of guests that are admitted when other connections fill all places. It is lower if the system has few files.
 const EXTRA_GUESTS: usize = 16;
@@ -111,15 +111,15 @@ pub struct Place {
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
-    is_told: AtomicBool,
+    has_reason: AtomicBool,
     close: Notify,
 }
 
 /// How a guest's connection is closed to make room for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// The client is told the reason first.
-    Told,
+    /// The client gets the reason first.
+    WithReason,
     /// The connection is closed at once, because too many connections are closing already.
     AtOnce,
 }
@@ -150,7 +150,7 @@ impl ConnectionLimits {
         let mut inner = self.inner();
         let mut closed = None;
         let closing = match inner.open < max && inner.closing < MAX_TOLD {
-            true => Closing::Told,
+            true => Closing::WithReason,
             false => Closing::AtOnce,
         };
         if origin == Origin::Client && inner.guests_of(network) >= self.limits.max_guests_of_network {
@@ -178,7 +178,7 @@ impl ConnectionLimits {
             is_guest: AtomicBool::new(true),
             max,
             closed: AtomicBool::new(false),
-            is_told: AtomicBool::new(false),
+            has_reason: AtomicBool::new(false),
             close: Notify::new(),
         });
         inner.add_guest(network, number, &place);
@@ -252,7 +252,9 @@ impl Inner {
         self.guest_networks.remove(&number);
         if let Some(place) = place.upgrade() {
             place.is_guest.store(false, Ordering::Relaxed);
-            place.is_told.store(closing == Closing::Told, Ordering::Relaxed);
+            place
+                .has_reason
+                .store(closing == Closing::WithReason, Ordering::Relaxed);
             place.closed.store(true, Ordering::Relaxed);
             place.close.notify_one();
             self.closing += 1;
@@ -300,8 +302,8 @@ impl Place {
         loop {
             self.close.notified().await;
             if self.closed.load(Ordering::Relaxed) {
-                return match self.is_told.load(Ordering::Relaxed) {
-                    true => Closing::Told,
+                return match self.has_reason.load(Ordering::Relaxed) {
+                    true => Closing::WithReason,
                     false => Closing::AtOnce,
                 };
             }
@@ -360,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_have_shown_a_token_are_never_closed_and_guests_beyond_all_places_are_told_so() {
+    fn connections_with_a_token_are_never_closed_and_guests_beyond_all_places_get_an_error() {
         let limits = limits(3, 100, 100);
         let known: Vec<_> = (0..3)
             .map(|_| {

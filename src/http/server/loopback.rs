@@ -1,4 +1,5 @@
-//! A WebSocket of the node's own to its own listener: through the socket, the limits, TLS and the routes, as a client's.
+//! A WebSocket of the node's own to its own listener: through the socket, the limits, TLS and the routes, as a
+//! client's.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -103,7 +104,8 @@ impl Loopback {
     }
 }
 
-/// Accepts the certificate that the listener shows, and no other: its name is for clients, and need not be this machine's.
+/// Accepts the certificate that the listener shows, and no other: its name is for clients, and need not be this
+/// machine's.
 fn trusting(certificate: &Arc<Certificate>) -> Result<rustls::ClientConfig, Error> {
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(certificate.provider()))
         .with_safe_default_protocol_versions()

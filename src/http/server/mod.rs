@@ -214,7 +214,7 @@ impl Server {
                     }
                     connections.spawn(serving.clone().serve(socket, peer, place));
                 }
-                Err(full) => full.tell(),
+                Err(full) => full.log(),
             }
         }
     }
@@ -241,7 +241,7 @@ impl Server {
 
 impl Full {
     /// Counts and logs that a connection was refused because all places are taken.
-    pub fn tell(self) {
+    pub fn log(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);
         if let Some(unlogged) = LIMIT.allows() {
@@ -292,12 +292,12 @@ fn tune(socket: &TcpStream) {
 }
 
 /// Reloads the TLS certificate when its files change, and on each notification of `asked`, until `stop` is cancelled.
-pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, asked: Arc<Notify>, stop: CancellationToken) {
+pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, reload: Arc<Notify>, stop: CancellationToken) {
     match certificate {
-        Some(certificate) => certificate.watch(asked, stop).await,
+        Some(certificate) => certificate.watch(reload, stop).await,
         None => loop {
             tokio::select! {
-                () = asked.notified() => tracing::info!("nothing is read again: there is no certificate"),
+                () = reload.notified() => tracing::info!("nothing is read again: there is no certificate"),
                 () = stop.cancelled() => return,
             }
         },

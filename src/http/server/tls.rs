@@ -73,16 +73,16 @@ impl Certificate {
 
     /// Reloads the certificate when its files change, and on each notification of `asked`, until `stop` is cancelled. A
     /// certificate that cannot be used is logged, and the old one stays.
-    pub async fn watch(self: Arc<Self>, asked: Arc<Notify>, stop: CancellationToken) {
+    pub async fn watch(self: Arc<Self>, reload: Arc<Notify>, stop: CancellationToken) {
         let mut seen = self.stamps();
         loop {
-            let asked = tokio::select! {
+            let is_forced = tokio::select! {
                 () = tokio::time::sleep(LOOK_INTERVAL) => false,
-                () = asked.notified() => true,
+                () = reload.notified() => true,
                 () = stop.cancelled() => return,
             };
             let now = self.stamps();
-            if now == seen && !asked {
+            if now == seen && !is_forced {
                 continue;
             }
             seen = now;

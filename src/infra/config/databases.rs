@@ -41,7 +41,7 @@ impl Reading {
         if shards.len() == entries.len() && (shards.len() > MOST || !are_apart(&shards)) {
             self.complain("databases", None, &place, ALLOWED);
         }
-        let beside = [
+        let exclusive = [
             (
                 "database.url",
                 database.url.is_some(),
@@ -53,7 +53,7 @@ impl Reading {
                 "leave it empty: with several databases each has a bot of its own, `telegram_token` in `databases`",
             ),
         ];
-        for (name, is_given, allowed) in beside {
+        for (name, is_given, allowed) in exclusive {
             let place = self.values.get(name).map(|(_, place)| place.clone());
             if let Some(place) = place.filter(|_| is_given) {
                 self.complain(name, None, &place, allowed);

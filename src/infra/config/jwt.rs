@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_asked_without_tls() {
+    fn only_this_machine_is_called_without_tls() {
         for url in [
             "http://127.0.0.1:8080/keys",
             "http://localhost/keys",

@@ -210,7 +210,7 @@ impl Client {
         connector: MakeRustlsConnect,
     ) -> Result<Self> {
         let cancel = client.cancel_token();
-        let told = pooler::told_process(&client).await.unwrap_or_default();
+        let announced = pooler::announced_process(&client).await.unwrap_or_default();
         // The driver is a separate task, because [`Client`] must be able to keep it running after this value is
         // dropped.
         let inner = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
@@ -220,7 +220,7 @@ impl Client {
             .join(", ");
         let set = format!(
             "select set_config(name, value, false) from (values {settings}) s (name, value) \
-             where pg_backend_pid() = {told} and current_setting(name, true) is not null"
+             where pg_backend_pid() = {announced} and current_setting(name, true) is not null"
         );
         let answer = inner.simple_query(&set).await?;
         let is_set = answer

@@ -186,18 +186,18 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
     };
     let port = parameters.get("port").and_then(|port| port.split(',').next());
     let database = parameters.get("dbname").unwrap_or(user);
-    let asked = [
+    let wanted = [
         host,
         port.filter(|port| !port.is_empty()).unwrap_or("5432"),
         database,
         user,
     ];
     let text = fs::read_to_string(file).ok()?;
-    text.lines().find_map(|line| password_in(line, asked))
+    text.lines().find_map(|line| password_in(line, wanted))
 }
 
 /// The password of a line `host:port:database:user:password`. `None`: the line is for another address than `asked`.
-fn password_in(line: &str, asked: [&str; 4]) -> Option<String> {
+fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;
     }
@@ -205,16 +205,16 @@ fn password_in(line: &str, asked: [&str; 4]) -> Option<String> {
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {
         match letter {
-            ':' if fields.len() <= asked.len() => fields.push(String::new()),
+            ':' if fields.len() <= wanted.len() => fields.push(String::new()),
             '\\' => fields.last_mut()?.extend(letters.next()),
             letter => fields.last_mut()?.push(letter),
         }
     }
-    let password = fields.pop().filter(|_| fields.len() == asked.len())?;
+    let password = fields.pop().filter(|_| fields.len() == wanted.len())?;
     let fits = fields
         .iter()
-        .zip(asked)
-        .all(|(field, asked)| field == "*" || field == asked);
+        .zip(wanted)
+        .all(|(field, wanted)| field == "*" || field == wanted);
     fits.then_some(password)
 }
 
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_password_file_is_read_with_its_stars_and_backslashes() {
-        let asked = ["db.example", "5432", "shop", "me"];
+        let wanted = ["db.example", "5432", "shop", "me"];
         for (line, password) in [
             ("db.example:5432:shop:me:secret", Some("secret")),
             ("*:*:*:me:a\\:b\\\\c:d", Some("a:b\\c:d")),
@@ -233,7 +233,7 @@ mod tests {
             ("db.example:5432:shop:me", None),
             ("", None),
         ] {
-            assert_eq!(password_in(line, asked).as_deref(), password, "{line}");
+            assert_eq!(password_in(line, wanted).as_deref(), password, "{line}");
         }
     }
 

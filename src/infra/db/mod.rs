@@ -211,8 +211,8 @@ pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_pos
 /// Fails with [`Error::Pooled`] if a pooler lends the connection's backend to other clients between transactions.
 pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) -> Result<(), Error> {
     let look = async {
-        let told = pooler::told_process(client).await.ok();
-        if told.is_some() && told == pooler::process(client).await? {
+        let announced = pooler::announced_process(client).await.ok();
+        if announced.is_some() && announced == pooler::process(client).await? {
             return Ok(());
         }
         let another = || {

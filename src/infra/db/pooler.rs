@@ -24,7 +24,7 @@ const CANCEL_BYTES: usize = 16;
 
 /// The backend's process id that the server told the client when the connection began. It is read from a cancellation
 /// request that is never sent.
-pub async fn told_process(client: &Client) -> io::Result<i32> {
+pub async fn announced_process(client: &Client) -> io::Result<i32> {
     let (mut ours, theirs) = tokio::io::duplex(64);
     // The server's "yes" to a request for TLS.
     ours.write_all(b"S").await?;

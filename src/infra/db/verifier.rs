@@ -146,7 +146,7 @@ impl Verifier {
         if root.tbs_certificate.extensions.is_some() && !constraints.is_some_and(|(_, constraints)| constraints.ca) {
             return Err(CertificateError::UnknownIssuer);
         }
-        let told = leaf
+        let announced = leaf
             .tbs_certificate
             .to_der()
             .map_err(|_| CertificateError::BadEncoding)?;
@@ -158,7 +158,7 @@ impl Verifier {
                 && fits(&algorithm.signature_alg_id(), &leaf.signature_algorithm)
         });
         let bits = key.subject_public_key.as_bytes().ok_or(CertificateError::BadEncoding)?;
-        match algorithms.any(|algorithm| algorithm.verify_signature(bits, &told, signature).is_ok()) {
+        match algorithms.any(|algorithm| algorithm.verify_signature(bits, &announced, signature).is_ok()) {
             true => Ok(()),
             false => Err(CertificateError::BadSignature),
         }

@@ -9,14 +9,14 @@ use super::super::Source;
 use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::Derived;
-use super::project::{Known, Telling, derive, tell};
+use super::project::{Known, Publish, derive, publish_changes};
 
 /// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
 /// the person who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
-/// SQL that lets names without a schema mean the schema of the shop's table, the parameter `$1`, first. It holds until the transaction
-/// ends. The role's own search path follows, because triggers of the shop may need it.
+/// SQL that lets names without a schema mean the schema of the shop's table, the parameter `$1`, first. It holds until
+/// the transaction ends. The role's own search path follows, because triggers of the shop may need it.
 pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.nspname) || ', ' || current_setting('search_path'), true) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
 
@@ -52,27 +52,28 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
-            // The shop may have changed the order a moment ago, and the projector has not published it yet. The caller finds the
-            // order's new status in the engine's own table.
-            let said = derive(transaction, source, derived, &keys).await?;
-            tell(transaction, source, derived, known, said, Telling::Usual).await?;
+            // The shop may have changed the order a moment ago, and the projector has not published it yet. The caller
+            // finds the order's new status in the engine's own table.
+            let projected = derive(transaction, source, derived, &keys).await?;
+            publish_changes(transaction, source, derived, known, projected, Publish::Usual).await?;
             return Ok(false);
         }
     }
-    let said = derive(transaction, source, derived, &keys).await?;
-    tell(
+    let projected = derive(transaction, source, derived, &keys).await?;
+    publish_changes(
         transaction,
         source,
         derived,
         known,
-        said,
-        Telling::Answer(change.store.as_str(), change.to),
+        projected,
+        Publish::Answer(change.store.as_str(), change.to),
     )
     .await?;
     Ok(true)
 }
 
-/// The statements of answers that Postgres cannot parse any more, for example because a column has another name. One line each.
+/// The statements of answers that Postgres cannot parse any more, for example because a column has another name. One
+/// line each.
 pub(super) async fn broken(
     client: &impl GenericClient,
     table: &str,
@@ -126,9 +127,9 @@ pub(in crate::sources) async fn taken(
     if known.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(());
     }
-    let said = derive(transaction, source, derived, &keys).await?;
-    let telling = Telling::Taken(change.store.as_str(), change.to);
-    tell(transaction, source, derived, known, said, telling).await?;
+    let projected = derive(transaction, source, derived, &keys).await?;
+    let publish = Publish::Taken(change.store.as_str(), change.to);
+    publish_changes(transaction, source, derived, known, projected, publish).await?;
     Ok(())
 }
 

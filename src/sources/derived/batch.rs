@@ -8,7 +8,7 @@ use crate::infra::db::Transaction;
 
 use super::super::Source;
 use super::super::sql::ident;
-use super::project::{Known, Telling, derive, derive_parts, tell};
+use super::project::{Known, Publish, derive, derive_parts, publish_changes};
 use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
@@ -113,8 +113,8 @@ pub(super) async fn batch(
     }
     let keys: Vec<String> = taken.keys.difference(&taken.due).cloned().collect();
     let due: Vec<String> = taken.due.into_iter().collect();
-    project(transaction, source, derived, &keys, Telling::Usual, &mut done).await?;
-    project(transaction, source, derived, &due, Telling::Now, &mut done).await?;
+    project(transaction, source, derived, &keys, Publish::Usual, &mut done).await?;
+    project(transaction, source, derived, &due, Publish::Now, &mut done).await?;
     Ok(done)
 }
 
@@ -209,7 +209,7 @@ async fn project(
     source: &Source,
     derived: &Derived,
     keys: &[String],
-    telling: Telling<'_>,
+    publish: Publish<'_>,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     if keys.is_empty() {
@@ -218,8 +218,8 @@ async fn project(
     let savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, keys).await?;
     match derive(&savepoint, source, derived, keys).await {
-        Ok(said) => {
-            done.events += tell(&savepoint, source, derived, known, said, telling).await?;
+        Ok(projected) => {
+            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
             savepoint.commit().await?;
             return Ok(());
         }
@@ -233,7 +233,7 @@ async fn project(
         .batch_execute(&format!("set local statement_timeout = {DERIVE_ONE_MS}"))
         .await?;
     for key in keys {
-        project_one(transaction, source, derived, key, telling, done).await?;
+        project_one(transaction, source, derived, key, publish, done).await?;
     }
     transaction
         .batch_execute(&format!("set local statement_timeout = {DERIVE_MS}"))
@@ -248,7 +248,7 @@ async fn project_one(
     source: &Source,
     derived: &Derived,
     key: &str,
-    telling: Telling<'_>,
+    publish: Publish<'_>,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     const AGAIN: &str = "insert into vestnik.vst_wait (source, key, until) \
@@ -257,8 +257,8 @@ async fn project_one(
     let savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, &keys).await?;
     match derive(&savepoint, source, derived, &keys).await {
-        Ok(said) => {
-            done.events += tell(&savepoint, source, derived, known, said, telling).await?;
+        Ok(projected) => {
+            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
             return Ok(savepoint.commit().await?);
         }
         Err(error) if is_of_mapping(&error) => savepoint.rollback().await?,
@@ -268,8 +268,10 @@ async fn project_one(
     let known = Known::lock(&savepoint, source, &keys).await?;
     let parts = derive_parts(&mut savepoint, source, derived, key).await?;
     done.failure = parts.failures.into_iter().next().or_else(|| done.failure.take());
-    match parts.said {
-        Some(said) => done.events += tell(&savepoint, source, derived, known, said, telling).await?,
+    match parts.projected {
+        Some(projected) => {
+            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?
+        }
         None => drop(
             savepoint
                 .execute(AGAIN, &[&source.id.0, &key, &RETRY_PAUSE.as_secs_f64()])
@@ -311,7 +313,7 @@ async fn all_rows(
         keys.extend(row.try_get::<_, Option<String>>(0)?);
     }
     for chunk in keys.chunks(KNOWN_CHUNK) {
-        project(transaction, source, derived, chunk, Telling::Nobody, done).await?;
+        project(transaction, source, derived, chunk, Publish::Nobody, done).await?;
     }
     let limit = format!("set local statement_timeout = {DERIVE_MS}");
     Ok(transaction.batch_execute(&limit).await?)

@@ -80,7 +80,7 @@ pub async fn check(
         .collect();
     if !unseen.is_empty() {
         findings.warnings.push(format!(
-            "a write to {} alone tells nobody: where an order follows from it, name it in [[derived.watch]]",
+            "a write to {} alone makes no event: if an order follows from that table, name it in [[derived.watch]]",
             unseen.join(", ")
         ));
     }
@@ -346,7 +346,8 @@ async fn statements(
     }
     for (name, sql, types) in all {
         let savepoint = transaction.transaction().await?;
-        // Queries for keys run in the source's function, and statements of answers with the role's own search path behind.
+        // Queries for keys run in the source's function, and statements of answers with the role's own search path
+        // behind.
         if types.len() == 1 {
             let path = format!("set local search_path = {}, pg_temp", ident(&table.schema));
             savepoint.batch_execute(&path).await?;

@@ -13,14 +13,14 @@ use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
 /// Installs the parts of a derived source that are missing or outdated. If any is, or if the mapping changed
-/// (`is_told_otherwise`), all existing orders are computed again, without events.
+/// (`reads_other_columns`), all existing orders are computed again, without events.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
     derived: &Derived,
     checked: &Checked,
     recorder: Recorder,
-    is_told_otherwise: bool,
+    reads_other_columns: bool,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
     const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
@@ -60,7 +60,7 @@ pub(in crate::sources) async fn install(
     if done.any() {
         transaction.batch_execute(&grant_sql(source)).await?;
     }
-    if done.any() || is_told_otherwise {
+    if done.any() || reads_other_columns {
         transaction.execute(ALL_ROWS, &[&source.0]).await?;
     }
     Ok(done)

@@ -11,7 +11,7 @@ use super::super::changes::Found;
 use super::super::mapping::Mapping;
 use super::super::preview::Preview;
 use super::super::sql::ident;
-use super::super::{Beside, RecordedColumn, Source, zone};
+use super::super::{Context, RecordedColumn, Source, zone};
 use super::project::row_json;
 use super::{Derived, check, from_clause, function, key_text, reader, with_units};
 use crate::domain::Subject;
@@ -27,12 +27,13 @@ const STATEMENT_MS: u32 = 5000;
 pub struct Newest {
     /// The orders, the newest first.
     pub orders: Vec<Preview>,
-    /// One line for each expression that fails for one of the rows, and for joins that give several rows for an order of one store.
+    /// One line for each expression that fails for one of the rows, and for joins that give several rows for an order
+    /// of one store.
     pub problems: Vec<String>,
 }
 
-/// Computes the newest orders of a derived mapping; `rows` is the maximum number of rows. `None`: the mapping has errors, which
-/// [`check`] reports. All changes to the database are rolled back.
+/// Computes the newest orders of a derived mapping; `rows` is the maximum number of rows. `None`: the mapping has
+/// errors, which [`check`] reports. All changes to the database are rolled back.
 pub async fn newest(
     client: &mut Client,
     table: &Table,
@@ -144,7 +145,7 @@ fn subject(
         data,
     );
     let lookup = Found::Nothing;
-    let mut subject = source.translate(key, &json, Beside { currency, lookup });
+    let mut subject = source.translate(key, &json, Context { currency, lookup });
     subject.created_at = created;
     subject
 }

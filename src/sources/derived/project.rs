@@ -18,7 +18,7 @@ const UNREADABLE: &str = "?";
 
 /// Which changes of a computed order become events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling<'a> {
+pub(super) enum Publish<'a> {
     /// Every change becomes an event. A new pending order without items waits for its items first.
     Usual,
     /// Every change becomes an event, also for an order without items, because its wait has ended.
@@ -35,7 +35,7 @@ pub(super) enum Telling<'a> {
 
 /// An order of one store, as the mapping's expressions define it now.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct Projected {
     pub key: String,
     pub store: String,
     pub status: String,
@@ -46,7 +46,7 @@ pub(super) struct Said {
     pub created_at: Option<OffsetDateTime>,
 }
 
-impl Said {
+impl Projected {
     fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
         let values: Value = serde_json::from_str(&data).unwrap_or_default();
         let created_at = values["created_at"]
@@ -80,27 +80,27 @@ pub(super) async fn derive(
     source: &Source,
     derived: &Derived,
     keys: &[String],
-) -> Result<Vec<Said>, tokio_postgres::Error> {
+) -> Result<Vec<Projected>, tokio_postgres::Error> {
     let sql = format!("select {}($1::text[], null)", function::name(source.id));
     let statement = transaction.prepare_cached(&sql).await?;
     let rows = transaction.query(&statement, &[&keys]).await?;
-    let mut said = Vec::with_capacity(rows.len());
+    let mut orders = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut row: Vec<Option<String>> = row.try_get(0)?;
         let mut take = |at: usize| row.get_mut(at).and_then(Option::take);
         let (Some(key), store, status, Some(data)) = (take(0), take(1), take(2), take(3)) else {
             continue;
         };
-        said.push(Said::new(key, store, status, data, derived));
+        orders.push(Projected::new(key, store, status, data, derived));
     }
-    Ok(said)
+    Ok(orders)
 }
 
 /// An order that was computed value by value.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     /// The order, once for each of its stores; `None`: the store cannot be read.
-    pub said: Option<Vec<Said>>,
+    pub projected: Option<Vec<Projected>>,
     /// One line for each expression that failed.
     pub failures: Vec<String>,
 }
@@ -121,7 +121,10 @@ pub(super) async fn derive_parts(
         }
     }
     let Some(stores) = read.remove("store") else {
-        return Ok(Parts { said: None, failures });
+        return Ok(Parts {
+            projected: None,
+            failures,
+        });
     };
     let status = read.remove("status");
     let mut data = serde_json::Map::new();
@@ -144,11 +147,11 @@ pub(super) async fn derive_parts(
         None => Some(UNREADABLE.to_owned()),
     };
     let data = Value::Object(data).to_string();
-    let said = stores
+    let orders = stores
         .iter()
-        .map(|store| Said::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
-    let said = Some(said.collect());
-    Ok(Parts { said, failures })
+        .map(|store| Projected::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
+    let projected = Some(orders.collect());
+    Ok(Parts { projected, failures })
 }
 
 /// One value of an order.
@@ -244,34 +247,34 @@ impl Known {
 
 /// Publishes the differences between the last published results `known` and the computed orders `said`. Returns the
 /// number of events.
-pub(super) async fn tell(
+pub(super) async fn publish_changes(
     transaction: &Transaction<'_>,
     source: &Source,
     derived: &Derived,
     mut known: Known,
-    said: Vec<Said>,
-    telling: Telling<'_>,
+    projected: Vec<Projected>,
+    publish: Publish<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
     let mut writes = Writes::default();
-    let mut now: BTreeMap<(String, String), Said> = BTreeMap::new();
-    for said in said {
-        now.entry((said.key.clone(), said.store.clone())).or_insert(said);
+    let mut now: BTreeMap<(String, String), Projected> = BTreeMap::new();
+    for order in projected {
+        now.entry((order.key.clone(), order.store.clone())).or_insert(order);
     }
-    for ((key, store), said) in now {
+    for ((key, store), order) in now {
         let before = known.before.remove(&(key.clone(), store.clone()));
-        if said.status == HIDDEN {
+        if order.status == HIDDEN {
             // Hidden orders are not published. For clients, an order that becomes hidden is removed.
             if let Some(before) = before {
                 known.before.insert((key, store), before);
             }
             continue;
         }
-        let waits = telling == Telling::Usual && before.is_none() && derived.items.is_some() && !said.has_items;
-        if waits && said.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
+        let waits = publish == Publish::Usual && before.is_none() && derived.items.is_some() && !order.has_items;
+        if waits && order.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
             writes.waiting.push(key);
             continue;
         }
-        one(&mut writes, said, before, telling);
+        compare(&mut writes, order, before, publish);
     }
     for ((key, store), before) in known.before {
         let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
@@ -284,7 +287,7 @@ pub(super) async fn tell(
         });
         writes.gone.push((key, store));
     }
-    if telling == Telling::Nobody {
+    if publish == Publish::Nobody {
         writes.events.clear();
     }
     put(transaction, source, derived, &writes).await?;
@@ -292,19 +295,19 @@ pub(super) async fn tell(
 }
 
 /// Compares a computed order with its last published result, and adds the difference to `writes`.
-fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling<'_>) {
+fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()
-        .filter(|before| before.answered_over.as_ref() == Some(&said.status))
+        .filter(|before| before.answered_over.as_ref() == Some(&order.status))
         .map(|before| before.status.clone());
-    let stays = before.as_ref().is_some_and(|before| before.shop_status == said.status);
-    let shown = match telling {
-        Telling::Answer(store, to) if store == said.store => to.as_str().to_owned(),
-        Telling::Taken(store, to) if store == said.store && stays => to.as_str().to_owned(),
-        _ => kept.unwrap_or_else(|| said.status.clone()),
+    let stays = before.as_ref().is_some_and(|before| before.shop_status == order.status);
+    let shown = match publish {
+        Publish::Answer(store, to) if store == order.store => to.as_str().to_owned(),
+        Publish::Taken(store, to) if store == order.store && stays => to.as_str().to_owned(),
+        _ => kept.unwrap_or_else(|| order.status.clone()),
     };
-    let answered_over = (shown != said.status).then(|| said.status.clone());
-    let created_at = said
+    let answered_over = (shown != order.status).then(|| order.status.clone());
+    let created_at = order
         .created_at
         .or_else(|| before.as_ref().map(|before| before.created_at));
     // Postgres keeps microseconds, and the next comparison reads this value from the table.
@@ -313,33 +316,33 @@ fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling
         .truncate_to_microsecond();
     let is_same = before.as_ref().is_some_and(|before| {
         (&before.status, &before.shop_status, &before.answered_over, &before.data)
-            == (&shown, &said.status, &answered_over, &said.data)
+            == (&shown, &order.status, &answered_over, &order.data)
     });
     if is_same {
         return;
     }
     let is_seen = before
         .as_ref()
-        .is_none_or(|before| (&before.status, &before.data) != (&shown, &said.data));
+        .is_none_or(|before| (&before.status, &before.data) != (&shown, &order.data));
     if is_seen {
-        let row = |status: &str, created_at, data: &str| row_json(&said.key, &said.store, status, created_at, data);
+        let row = |status: &str, created_at, data: &str| row_json(&order.key, &order.store, status, created_at, data);
         writes.events.push(Event {
             kind: if before.is_some() { "update" } else { "insert" },
-            data: row(&shown, created_at, &said.data),
+            data: row(&shown, created_at, &order.data),
             old: before
                 .as_ref()
                 .map(|before| row(&before.status, before.created_at, &before.data)),
-            key: said.key.clone(),
-            store: said.store.clone(),
+            key: order.key.clone(),
+            store: order.store.clone(),
         });
     }
     writes.rows.push(Row {
-        key: said.key,
-        store: said.store,
+        key: order.key,
+        store: order.store,
         status: shown,
         created_at,
-        data: said.data,
-        shop_status: said.status,
+        data: order.data,
+        shop_status: order.status,
         answered_over,
     });
 }

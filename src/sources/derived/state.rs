@@ -46,7 +46,7 @@ pub(in crate::sources) async fn troubles(
                 .and_then(|at| derived.watch.get(at))
                 .map_or(table, |watch| watch.table.as_str());
             troubles.push(format!(
-                "the triggers of {of} are gone, and nobody is told of its rows: run `vestnik migrate`"
+                "the triggers of {of} are gone, so its rows make no events: run `vestnik migrate`"
             ));
         }
     }

@@ -73,7 +73,8 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
-/// Members with the station that prepares an item, or the part of the menu that it belongs to. The kitchen's own words come first.
+/// Members with the station that prepares an item, or the part of the menu that it belongs to. The kitchen's own words
+/// come first.
 pub(super) const CATEGORIES: [&str; 19] = [
     "station",
     "station_name",

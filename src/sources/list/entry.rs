@@ -13,7 +13,7 @@ use crate::infra::db::Transaction;
 use crate::journal;
 use crate::sources::changes::{Found, Lookups};
 use crate::sources::lookup::look_up;
-use crate::sources::{Beside, Sources};
+use crate::sources::{Context, Sources};
 
 /// Number of a store's newest journal events that are searched for the events that announced the listed orders.
 const SCANNED_EVENTS: i64 = 5000;
@@ -51,7 +51,7 @@ pub(super) async fn entries(
             key: row.key.as_str().into(),
         };
         let lookup: Found<'_> = lookups.get(&id);
-        let mut subject = row.source.translate(&row.key, &row.data, Beside { currency, lookup });
+        let mut subject = row.source.translate(&row.key, &row.data, Context { currency, lookup });
         let answer = answers.get(&id);
         subject.promised_minutes = subject
             .promised_minutes

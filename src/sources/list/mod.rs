@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_from_behind_a_part_that_was_cut_short() {
+    fn nothing_is_listed_after_a_part_that_was_cut_short() {
         let source = source(REFERENCE, &[]);
         let (rows, more) = merged(vec![part(&source, &[9, 8], true), part(&source, &[7, 6], false)], 10);
         assert_eq!((keys(&rows).as_str(), more), ("9 8", true));

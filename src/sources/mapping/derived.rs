@@ -75,8 +75,9 @@ pub struct Watch {
 }
 
 impl Derived {
-    /// Whether a person may take an answer back: from the status `from` to the status `to` before it. An answer that statements have
-    /// written into the shop's tables is taken back by statements for `to` only; the engine cannot undo it.
+    /// Whether a person may take an answer back: from the status `from` to the status `to` before it. An answer that
+    /// statements have written into the shop's tables is taken back by statements for `to` only; the engine cannot undo
+    /// it.
     pub fn can_take_back(&self, from: Status, to: Status) -> bool {
         let has_statements = |status: Status| self.answers.iter().any(|(known, _)| *known == status);
         has_statements(to) || !has_statements(from)

@@ -107,7 +107,7 @@ fn store(top: &mut Section<'_>) -> Option<StoreRef> {
 
 fn status(top: &mut Section<'_>) -> Option<StatusWords> {
     if !top.table.contains_key("status") {
-        top.asked.push("status");
+        top.known_keys.push("status");
         top.problem(
             "status",
             "is missing: the column of the status, and what its words mean",
@@ -282,7 +282,7 @@ fn answer(mut section: Section<'_>, usual_zone: &str) -> Answer {
     {
         section.problem(
             "url",
-            format!("stands beside `{other}`: where the shop's API is asked, nothing is written"),
+            format!("excludes `{other}`: where the shop's API gets the request, Vestnik writes nothing"),
         );
     }
     let answer = Answer {

@@ -16,7 +16,7 @@ pub(super) struct Section<'p> {
     /// The path of the table, such as `fields.total`. Empty: the top level.
     pub(super) path: String,
     pub(super) table: Table,
-    pub(super) asked: Vec<&'static str>,
+    pub(super) known_keys: Vec<&'static str>,
     pub(super) problems: &'p mut Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl<'p> Section<'p> {
         Self {
             path: String::new(),
             table,
-            asked: Vec::new(),
+            known_keys: Vec::new(),
             problems,
         }
     }
@@ -43,7 +43,7 @@ impl<'p> Section<'p> {
     }
 
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.asked.push(key);
+        self.known_keys.push(key);
         self.table.remove(key)
     }
 
@@ -53,7 +53,7 @@ impl<'p> Section<'p> {
             Value::Table(table) => Some(Section {
                 path: self.place(key),
                 table,
-                asked: Vec::new(),
+                known_keys: Vec::new(),
                 problems: self.problems,
             }),
             _ => {
@@ -89,7 +89,7 @@ impl<'p> Section<'p> {
 
     pub(super) fn required(&mut self, key: &'static str, what: &str) -> Option<String> {
         if !self.table.contains_key(key) {
-            self.asked.push(key);
+            self.known_keys.push(key);
             self.problem(key, format!("is missing: {what}"));
             return None;
         }
@@ -164,7 +164,7 @@ impl<'p> Section<'p> {
             return Some(Section {
                 path: self.place(key),
                 table,
-                asked: Vec::new(),
+                known_keys: Vec::new(),
                 problems: self.problems,
             });
         }
@@ -205,7 +205,7 @@ impl<'p> Section<'p> {
         for key in self.table.keys() {
             let place = self.place(key);
             let near = self
-                .asked
+                .known_keys
                 .iter()
                 .find(|known| strsim::damerau_levenshtein(known, key) <= NEAR_EDITS);
             let hint = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));

@@ -187,7 +187,7 @@ pub fn is_plainly(status: Status, word: &str) -> bool {
 }
 
 /// Words that applications use besides our own names for the statuses.
-const BESIDE_OURS: &[(Status, &[&str])] = &[
+const MORE_WORDS: &[(Status, &[&str])] = &[
     (Status::Pending, &["new"]),
     (Status::Preparing, &["confirmed", "accepted"]),
     (Status::Delivering, &["out_for_delivery"]),
@@ -196,7 +196,7 @@ const BESIDE_OURS: &[(Status, &[&str])] = &[
     (Status::Cancelled, &["canceled", "refunded"]),
 ];
 /// Words for hidden orders in applications that use our own names for the statuses.
-const BESIDE_OURS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
+const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
 /// Completes the words of a free text column if all its known words are our own names. Such an application probably
 /// uses our other names, and the words in `BESIDE_OURS`, too.
@@ -212,12 +212,12 @@ pub fn complete(words: &mut Words, kind: SubjectKind) {
     let statuses = Status::ALL.into_iter().filter(|status| kind == SubjectKind::Order || *status != Status::Delivering);
     words.known = statuses
         .map(|status| {
-            let beside = BESIDE_OURS.iter().find(|(known, _)| *known == status).map_or(&[][..], |(_, words)| words);
-            let own = std::iter::once(status.as_str()).chain(beside.iter().copied());
+            let more = MORE_WORDS.iter().find(|(known, _)| *known == status).map_or(&[][..], |(_, words)| words);
+            let own = std::iter::once(status.as_str()).chain(more.iter().copied());
             (status, own.map(fold).collect())
         })
         .collect();
-    let hidden = BESIDE_OURS_HIDDEN.iter().filter(|word| kind == SubjectKind::Order || **word != "cart");
+    let hidden = MORE_WORDS_HIDDEN.iter().filter(|word| kind == SubjectKind::Order || **word != "cart");
     for word in hidden.map(|word| fold(word)) {
         if !words.hidden.contains(&word) {
             words.hidden.push(word);

@@ -88,7 +88,7 @@ const LIMITS: &str =
 enum Step {
     /// The outcome is known.
     Over(StatusChangeOutcome),
-    /// The shop's API decides. The order is reserved for this request.
+    /// The request goes to the shop's API. The order is reserved for it.
     Ask(Box<Ask>),
 }
 
@@ -203,8 +203,8 @@ fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !is_raised(error)
 }
 
-/// Whether the statement itself is wrong: it names a column, table or function that does not exist, or a parameter too many. No
-/// later try can succeed.
+/// Whether the statement itself is wrong: it names a column, table or function that does not exist, or a parameter too
+/// many. No later try can succeed.
 fn is_broken_statement(error: &tokio_postgres::Error) -> bool {
     let code = error.code().map(SqlState::code);
     !is_raised(error) && code.is_some_and(|code| code == "08P01" || code.starts_with("42"))

@@ -293,7 +293,7 @@ fn report(ask: &Ask, reply: &Reply) {
             tracing::error!(
                 source,
                 reason,
-                "the shop's API cannot be asked: no answer to its orders succeeds"
+                "no request can be sent to the shop's API: no answer to its orders succeeds"
             );
             "unsent"
         }
@@ -302,7 +302,7 @@ fn report(ask: &Ask, reply: &Reply) {
                 source,
                 id = ask.id,
                 reason,
-                "the shop's API took no answer: the person was told, and the order still waits"
+                "the shop's API did not accept an answer: the person got an error, and the order still waits"
             );
             "failed"
         }

@@ -12,7 +12,7 @@ use crate::sources::changes::Found;
 use crate::sources::list::TypedColumn;
 use crate::sources::mapping::StoreRef;
 use crate::sources::sql::{columns_json, ident, literal, value_text};
-use crate::sources::{Beside, Source, Sources};
+use crate::sources::{Context, Source, Sources};
 
 /// An order's row in the shop's table, and the state that follows from it.
 pub struct Standing<'a> {
@@ -89,11 +89,11 @@ pub async fn find<'a>(
     let mut unreadable = None;
     for source in meant {
         let savepoint = transaction.savepoint().await?;
-        let beside = Beside {
+        let context = Context {
             currency: sources.currency_of(store),
             lookup: Found::Nothing,
         };
-        match find_in(&savepoint, source, store, key, beside).await {
+        match find_in(&savepoint, source, store, key, context).await {
             Ok(standing) => {
                 savepoint.commit().await?;
                 found.extend(standing);
@@ -121,7 +121,7 @@ async fn find_in<'a>(
     source: &'a Source,
     store: &StoreId,
     key: &str,
-    beside: Beside<'_>,
+    context: Context<'_>,
 ) -> Result<Option<Standing<'a>>, tokio_postgres::Error> {
     let Some(table) = answer_table(transaction, source).await? else {
         return Ok(None);
@@ -155,7 +155,7 @@ async fn find_in<'a>(
     let Some(row) = transaction.query_typed_opt(&sql, &parameters).await? else {
         return Ok(None);
     };
-    let subject = source.translate(key, row.try_get(0)?, beside);
+    let subject = source.translate(key, row.try_get(0)?, context);
     let by: Option<String> = row.try_get(1)?;
     let answered: Option<&str> = row.try_get(2)?;
     Ok(Some(Standing {

@@ -20,7 +20,7 @@ async fn spree() -> Database {
 }
 
 #[tokio::test]
-async fn orders_that_were_there_are_listed_and_nobody_is_told_of_them() {
+async fn orders_that_existed_before_are_listed_and_notify_nobody() {
     let database = spree().await;
     let writer = database.client().await;
     writer.batch_execute(ORDER).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_preset_is_attached_by_its_name_and_shows_what_a_partner_would_see() {
         "{attached}"
     );
     assert!(run(&["source", "check", "spree"]).contains("total        19.00 USD"));
-    assert!(run(&["source", "list"]).contains("well   spree"));
+    assert!(run(&["source", "list"]).contains("ok     spree"));
 }
 
 #[tokio::test]

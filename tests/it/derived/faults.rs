@@ -106,7 +106,7 @@ async fn an_order_that_cannot_be_read_costs_no_other_order() {
 }
 
 #[tokio::test]
-async fn an_order_is_told_with_the_items_that_come_after_it() {
+async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
     let mut shop = Shop::open("spree", "read committed").await;
     let patient = mapping("spree").replace("wait_for_items_ms = 100", "wait_for_items_ms = 60000");
     shop.app.database.attach(&patient).await;
@@ -202,7 +202,7 @@ async fn orders_that_are_over_are_trimmed_in_batches() {
 }
 
 #[tokio::test]
-async fn nodes_that_are_killed_while_they_project_lose_nothing_and_tell_nothing_twice() {
+async fn nodes_that_are_killed_while_they_project_lose_nothing_and_publish_nothing_twice() {
     let (telegram, database) = Telegram::with_chat(701).await;
     let writer = database.client().await;
     writer.batch_execute(&parts("spree").0).await.unwrap();
@@ -297,7 +297,7 @@ async fn after_an_hour_without_a_node_each_order_is_told_once_as_it_is_by_then()
 }
 
 #[tokio::test]
-async fn a_postgres_that_restarts_while_orders_are_projected_loses_nothing_and_tells_nothing_twice() {
+async fn a_restart_of_postgres_while_orders_are_projected_loses_nothing_and_publishes_nothing_twice() {
     let (mut postgres, database) = Breakable::start().await;
     database.client().await.batch_execute(&parts("spree").0).await.unwrap();
     database.attach(&mapping("spree")).await;

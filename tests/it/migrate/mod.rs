@@ -106,7 +106,7 @@ async fn a_changed_migration_and_a_newer_database_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_once_and_without_the_row() {
+async fn a_failure_is_reported_once_and_without_the_row() {
     let (database, _backups, _) = old_shop().await;
     database
         .client()

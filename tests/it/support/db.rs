@@ -52,7 +52,8 @@ impl Database {
         until(&self.client().await, sql).await;
     }
 
-    /// Whether this machine's pg_dump reads the server: one that is newer is refused, and the test that needs it says so.
+    /// Whether this machine's pg_dump reads the server: one that is newer is refused, and the test that needs it says
+    /// so.
     pub async fn can_be_dumped(&self) -> bool {
         let client = self.client().await;
         let server: String = client.query_one("show server_version", &[]).await.unwrap().get(0);

@@ -19,7 +19,8 @@ use super::telegram::{SECRET, TOKEN};
 
 /// The name of every customer in tests that run nodes: no log line may hold it.
 pub const CUSTOMER: &str = "Кузьма Скороходов";
-/// What no log line may hold: of the bot's token, of partners' tokens, of customers, and of people who write to the bot.
+/// What no log line may hold: of the bot's token, of partners' tokens, of customers, and of people who write to the
+/// bot.
 const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
 
 /// A running `vestnik serve`. Its log is read to the end, whatever becomes of it, and may show no secret.

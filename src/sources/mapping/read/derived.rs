@@ -132,7 +132,7 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
         let mut one = Section {
             path: format!("{}[{}]", section.place("watch"), number + 1),
             table,
-            asked: Vec::new(),
+            known_keys: Vec::new(),
             problems: section.problems,
         };
         let table = one.required("table", "a table whose rows concern an order");

@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, Transaction};
 
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::infra::config::{Database, Notify};
 
 /// The files with their texts; a later file uses functions of an earlier one.
@@ -16,7 +16,7 @@ const FILES: [(&str, &str); 2] = [
 const IN_FORCE: &str = "select from vestnik.vst_code where file = $1 and fingerprint = $2";
 
 /// Applies the changed files and settings in one transaction. Returns whether anything changed.
-pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+pub async fn apply(client: &mut Client, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     let mut changed = false;
     for (file, text) in FILES {
@@ -43,7 +43,7 @@ pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Re
 
 /// Writes the NOTIFY settings into functions, so that the triggers read them at no cost. Returns whether a setting
 /// changed.
-async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let now = transaction
         .query_one(
             "select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()",
@@ -80,7 +80,7 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say
 }
 
 /// Reports through `say` the files that [`apply`] would apply.
-pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
+pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     let there = "select to_regclass('vestnik.vst_code') is not null";
     let there: bool = client.query_one(there, &[]).await?.try_get(0)?;
     for (file, text) in FILES {
