@@ -176,24 +176,27 @@ async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>,
     rows.iter().map(line).collect()
 }
 
-/// Decodes a client's cursor, of the line in force or of an earlier line in which it is valid. Otherwise returns the
-/// reason.
-pub(super) async fn decode(
-    client: &impl GenericClient,
-    text: &str,
-    here: Epoch,
-) -> Result<Result<Cursor, Unusable>, Error> {
+/// A client's cursor that was decoded.
+pub(super) enum Decoded {
+    /// The journal can continue from it.
+    Usable(Cursor),
+    /// The reason why the journal cannot continue from it.
+    Unusable(Unusable),
+}
+
+/// Decodes a client's cursor, of the line in force or of an earlier line in which it is valid.
+pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch) -> Result<Decoded, Error> {
     if Cursor::decode(text, here) == Err(Unusable::Unreadable) {
-        return Ok(Err(Unusable::Unreadable));
+        return Ok(Decoded::Unusable(Unusable::Unreadable));
     }
     for (epoch, through) in lines(client).await? {
         if let Ok(cursor) = Cursor::decode(text, epoch)
             && through.is_none_or(|through| cursor.end().0 <= through.0 + 1)
         {
-            return Ok(Ok(cursor));
+            return Ok(Decoded::Usable(cursor));
         }
     }
-    Ok(Err(Unusable::Epoch))
+    Ok(Decoded::Unusable(Unusable::Epoch))
 }
 
 /// Whether the database still has the history that a feed has read. If the event `seen` has disappeared, begins a new
