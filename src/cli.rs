@@ -60,6 +60,8 @@ enum Command {
     Webhook(command::webhook::Args),
     /// Tell what became of a store's events: who was reached, when, by which way
     Audit(command::audit::Args),
+    /// Erase the data of a customer from everything that Vestnik keeps
+    Erase(command::erase::Args),
     /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
     Bench(command::bench::Args),
     /// Say what is wrong with the database, its triggers and notifications, and what to do
@@ -170,6 +172,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
         Command::Telegram(args) => command::telegram::run(config, args).await,
         Command::Webhook(args) => command::webhook::run(config, args).await,
         Command::Audit(args) => command::audit::run(config, args).await,
+        Command::Erase(args) => command::erase::run(config, args).await,
         Command::Source(args) => command::source::run(config, args).await,
         Command::Bench(args) => command::bench::run(config, args).await,
         Command::Doctor(args) => command::doctor::run(config, &args).await,

@@ -18,6 +18,7 @@ pub mod telegram;
 // What starts all of it, and what looks at it.
 pub mod doctor;
 pub mod engine;
+pub mod erasure;
 
 // What they stand on.
 pub mod domain;

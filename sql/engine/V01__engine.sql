@@ -482,13 +482,14 @@ create table vestnik.vst_delivery (
     buttons      jsonb,                             -- below an answer
     alone        boolean     not null default false,-- somebody asked for it: a message of its own, whatever waits
     keyboard     jsonb,                             -- buttons for a message that is there
-    message_id   int,                               -- that message
+    message_id   int,                               -- that message, or the one that the words replace
     note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- a message beside the order's own
     about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- and the event that it is about
     step         smallint,                          -- the step of an escalation that brought the order here
     check (num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1),
     check ((note is null) = (about_id is null)),
-    check ((keyboard is null) = (message_id is null))
+    check (keyboard is null or message_id is not null),
+    check (message_id is null or keyboard is not null or words is not null)
 );
 create index vst_delivery_keyboard on vestnik.vst_delivery (chat_id, message_id) where keyboard is not null;
 create unique index vst_delivery_note on vestnik.vst_delivery (about_id, chat_id, note);

@@ -145,6 +145,8 @@ pub enum Work {
         buttons: Vec<Vec<Button>>,
         /// Whether the answer makes a sound.
         sounds: bool,
+        /// The sent message that the text replaces; `None`: a new message.
+        message: Option<i32>,
         /// The answer's delivery.
         item: i64,
     },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// From the top down: a module may use those of lower layers, and its own.
 const LAYERS: [&[&str]; 7] = [
     &["main", "cli", "command"],
-    &["engine", "doctor"],
+    &["engine", "doctor", "erasure"],
     &["http", "telegram"],
     &["fanout", "delivery", "feed"],
     &[
@@ -16,9 +16,9 @@ const LAYERS: [&[&str]; 7] = [
     &["domain"],
 ];
 /// Who may name tokio_postgres.
-const KNOW_POSTGRES: [&str; 14] = [
-    "cli", "command", "delivery", "doctor", "embedded", "feed", "infra", "journal", "main", "migrate", "receipts",
-    "sources", "store", "token",
+const KNOW_POSTGRES: [&str; 15] = [
+    "cli", "command", "delivery", "doctor", "embedded", "erasure", "feed", "infra", "journal", "main", "migrate",
+    "receipts", "sources", "store", "token",
 ];
 /// Who may name warp.
 const KNOW_WARP: [&str; 1] = ["http"];

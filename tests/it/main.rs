@@ -16,6 +16,7 @@ mod db;
 mod delivery;
 mod derived;
 mod doctor;
+mod erasure;
 mod escalation;
 mod faults;
 mod field_cases;

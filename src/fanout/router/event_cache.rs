@@ -103,6 +103,15 @@ impl EventCache {
         });
     }
 
+    /// Drops every event. Replays come from the journal until the cache has new ones.
+    pub fn clear(&mut self) {
+        match (&mut self.streamed, self.known.take()) {
+            (Some(streamed), _) => *streamed = Streamed::default(),
+            (None, Some(known)) => self.begin(&known.reached),
+            (None, None) => {}
+        }
+    }
+
     /// Adds published events: all events that are new behind `before`, or a part of them.
     pub fn keep(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());

@@ -302,6 +302,11 @@ impl Router {
         inner.recent.recall(store, *epoch, cursor)
     }
 
+    /// Drops the cached events: some may have changed in the journal.
+    pub fn clear_cache(&self) {
+        self.lock().recent.clear();
+    }
+
     /// The position at which the past would join the cache, if it has not been read yet.
     pub fn wants_past(&self) -> Option<Position> {
         self.lock().recent.wants_past()
@@ -359,11 +364,10 @@ impl Router {
     /// The number of sessions of each token on this node, without the canary's.
     pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
         let mut sessions = BTreeMap::new();
-        let inner = self.lock();
-        let partners = inner.stores.iter().filter(|(store, _)| !store.is_canary());
-        for subscriber in partners.flat_map(|(_, subscribers)| subscribers) {
+        for subscriber in self.lock().stores.values().flatten() {
             *sessions.entry(subscriber.holder.token).or_default() += 1;
         }
+        sessions.remove(&TokenId::CANARY);
         sessions
     }
 
@@ -382,12 +386,8 @@ impl Router {
     /// The number of sessions, and the bytes in the fullest queue.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
-        let deepest = inner
-            .stores
-            .values()
-            .flatten()
-            .map(|subscriber| subscriber.link.bytes())
-            .max();
+        let subscribers = inner.stores.values().flatten();
+        let deepest = subscribers.map(|subscriber| subscriber.link.bytes()).max();
         (inner.sessions, deepest.unwrap_or(0))
     }
 }
