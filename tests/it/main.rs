@@ -41,6 +41,7 @@ mod pause;
 mod pooler;
 mod pools;
 mod presence;
+mod promotion;
 mod receipts;
 mod receipts_http;
 mod reconciler;

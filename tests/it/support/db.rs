@@ -275,12 +275,27 @@ impl Server {
         self.ask("restart");
     }
 
+    /// Starts a streaming standby of it. Its address.
+    pub fn standby(&mut self) -> String {
+        let port = self.answer("standby");
+        self.address.replace(self.port(), &port)
+    }
+
+    /// Ends it as a crash of its machine does, for good.
+    pub fn fail(&mut self) {
+        self.ask("fail");
+    }
+
     fn ask(&mut self, word: &str) {
+        assert_eq!(self.answer(word), word, "Postgres came back");
+    }
+
+    fn answer(&mut self, word: &str) -> String {
         use std::io::{BufRead as _, Write as _};
         writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer.trim(), word, "Postgres came back");
+        answer.trim().to_owned()
     }
 
     /// The port that it listens on.
