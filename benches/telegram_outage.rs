@@ -104,7 +104,7 @@ async fn pressed(api: &BotApi, event: i64) -> Duration {
 }
 
 async fn event(client: &Client) -> i64 {
-    let event = "select max(id) from vestnik.vst_event where store_id = '7' and type = 'new_order'";
+    let event = "select max(id) from vestnik.vst_event where store_id = '7' and type = 'insert'";
     client.query_one(event, &[]).await.expect("an event").get(0)
 }
 

@@ -38,6 +38,6 @@ export function outOfStock() {
 /** How many there are; and where the list is open, that it has changed. */
 export function showStock() {
   const count = String(outOfStock().length || "");
-  if (at("badge-stock").textContent !== count) at("badge-stock").textContent = count;
+  for (const badge of ["badge-stock", "badge-tools"]) if (at(badge).textContent !== count) at(badge).textContent = count;
   document.dispatchEvent(new CustomEvent("vestnik:stock"));
 }

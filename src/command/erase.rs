@@ -1,9 +1,9 @@
 //! `vestnik erase`: erases the data of a customer from everything that Vestnik keeps.
 
-use vestnik::domain::event::StoreId;
-use vestnik::erasure::{self, Report, Whom};
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
+use crate::domain::event::StoreId;
+use crate::erasure::{self, Report, Whom};
+use crate::infra::config::Config;
+use crate::infra::db;
 
 /// What the command cannot reach.
 const LEFT: [&str; 6] = [

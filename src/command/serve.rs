@@ -1,22 +1,22 @@
-//! `vestnik serve`: the main job.
+//! `vestnik serve`: runs a node until it is told to stop.
 
 use std::io::IsTerminal as _;
 
+use crate::embedded::Embedded;
+use crate::engine::Engine;
+use crate::infra::backoff::Backoff;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::migrate;
+use crate::text::catalog;
+use crate::token::Token;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use vestnik::embedded::Embedded;
-use vestnik::engine::Engine;
-use vestnik::infra::backoff::Backoff;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::migrate;
-use vestnik::text::catalog;
-use vestnik::token::Token;
 
 use super::welcome::{self, Screen};
 
-/// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reloads the certificate.
+/// Serves the configured databases, or a private Postgres, until SIGTERM or SIGINT. SIGHUP reloads the TLS certificate.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Signals::new()?;
     for texts in config
@@ -63,7 +63,7 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
 
 async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Signals) -> anyhow::Result<()> {
     migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
-    // A token that nobody requested must not stay in a file, and an output that is not a terminal may be a file.
+    // A token that nobody requested must not end up in a file. Output that is not a terminal may go to a file.
     let token = match std::io::stdout().is_terminal() {
         true => {
             let client = db::connect(&config.database).await?;
@@ -97,7 +97,8 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     Ok(())
 }
 
-/// Waits for a database that is not reachable yet; any other error is returned, because waiting does not help.
+/// Migrates the database. Waits while the database is unreachable; any other error is returned, because it would not
+/// pass.
 async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
@@ -117,7 +118,7 @@ async fn shut_down(engine: Engine) {
     engine.shut_down().await;
 }
 
-/// Raises the limit of open files: each session needs one, and the default is often 1,024.
+/// Raises the limit of open files to the maximum: each session needs one file, and the default is often 1,024.
 fn allow_many_sockets(connections: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let _ = setrlimit(
@@ -137,7 +138,7 @@ fn allow_many_sockets(connections: usize) {
     }
 }
 
-/// The signals that the program receives.
+/// The signals that stop the program or reload its certificate.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -154,12 +155,12 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to stop.
+    /// Waits for SIGTERM or SIGINT.
     async fn asked(&mut self) {
         self.asked_or(|| ()).await;
     }
 
-    /// Waits for a signal to stop; meanwhile reloads the certificate on SIGHUP.
+    /// Waits for SIGTERM or SIGINT. Meanwhile each SIGHUP makes the engine reload its TLS certificate.
     async fn asked_of(&mut self, engine: &Engine) {
         self.asked_or(|| engine.read_again()).await;
     }

@@ -1,5 +1,5 @@
-//! A chat that takes no messages, now or for good, or takes them again. The panels and the other chats of its stores
-//! are notified. A chat that takes messages again gets what it missed.
+//! Handles a chat that takes no messages, now or for good, and a chat that takes messages again. The store's panels and
+//! other chats are told. A chat that takes messages again gets what it missed.
 
 use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
@@ -17,16 +17,16 @@ use crate::sources::registry::Registry;
 use crate::text::catalog;
 use crate::text::html::filled;
 
-/// Seconds between two attempts for a blocked link: in the first minute, in the first hour, and after that.
+/// Seconds between two attempts to send to a blocked chat: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
-/// Hours of missed orders that a chat gets when it takes messages again.
+/// A chat that takes messages again gets orders that it missed, up to this age, hours.
 const MISSED_HOURS: i32 = 24;
-/// The most missed orders and bookings that a chat gets; the newest count.
+/// The most missed orders and bookings that a chat gets. The newest are sent.
 const MISSED: usize = 200;
-/// Journal rows of the shop that are searched for missed orders; the newest count.
+/// The most journal rows that are searched for missed orders. The newest are searched.
 const MISSED_WRITES: i64 = 5000;
 
-/// A change of a chat's state.
+/// A change of a chat's state, as a store's panels and other chats are told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,
@@ -34,18 +34,18 @@ enum News {
     Back,
 }
 
-/// The chats for which something was enqueued.
+/// The rows of the chats for which a message was enqueued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told(Vec<i64>);
 
 impl Told {
-    /// Whether there is anything to send.
+    /// Whether a message was enqueued for any chat.
     pub fn is_any(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Marks the chats after the commit of what was enqueued. Within that transaction, two chats lost at the same time
-    /// would wait for each other.
+    /// Marks the chats as waiting for a send. Call it after the commit of the enqueued messages. In the same
+    /// transaction, two chats that are lost at the same time would wait for each other's locks.
     pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
@@ -55,7 +55,8 @@ impl Told {
     }
 }
 
-/// Sends nothing more to this chat, and gives up its open deliveries.
+/// Disables a chat that takes no messages any more, and gives up its open deliveries. Enqueues the news for the panels
+/// and other chats of its stores.
 pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<Told, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
@@ -73,8 +74,9 @@ pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str)
     tell(transaction, chat, &stores, News::Gone, Some(why)).await
 }
 
-/// The bot may not write to this chat, or to this topic of it, now. Deliveries for this target are retried; those for
-/// the chat's other topics go on.
+/// Blocks the chat's links, because the bot may not write to the chat, or to one topic of it, now. Blocked deliveries
+/// are retried; deliveries for the chat's other topics go on. Enqueues the news for the panels and other chats of the
+/// stores.
 pub(super) async fn blocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -109,7 +111,8 @@ pub(super) async fn blocked(
     tell(transaction, chat, &stores, News::Blocked, Some(why)).await
 }
 
-/// A message was sent to the chat, or to this topic: its links are not blocked any more.
+/// Unblocks the chat's links to this topic, because a message was sent there. Enqueues the news for the other chats of
+/// the stores.
 pub(super) async fn unblocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -117,7 +120,7 @@ pub(super) async fn unblocked(
 ) -> Result<Told, QueryError> {
     const UNBLOCK: &str = "update vestnik.vst_chat_link set blocked_at = null, blocked_why = null, blocked_until = '-infinity' \
          where chat_id = $1 and thread_id is not distinct from $2 and blocked_at is not null returning store_id";
-    // The chat's other deliveries are tried at once.
+    // Try the chat's other blocked deliveries at once.
     const HURRY: &str =
         "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
     let rows = transaction.query(UNBLOCK, &[&chat.0, &topic]).await?;
@@ -130,7 +133,8 @@ pub(super) async fn unblocked(
     tell(transaction, chat, &stores, News::Back, None).await
 }
 
-/// Enqueues the news for the panels of these stores, and for their other chats.
+/// Enqueues the news about `chat` for the other chats of these stores. With a reason `why`, the stores' panels get an
+/// event, too.
 async fn tell(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -170,7 +174,8 @@ async fn tell(
     Ok(told)
 }
 
-/// Telegram reports that the bot was removed from a chat, or blocked.
+/// Disables a chat from which the bot was removed, or whose person blocked the bot, as Telegram reports. `chat` is its
+/// id at Telegram.
 pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -188,8 +193,9 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryErr
     .await
 }
 
-/// An update came from a chat, or its rights changed. Its deliveries are tried at once; only a pause that Telegram
-/// asked for still holds. A disabled chat is enabled again and gets what it missed.
+/// Handles the news that a chat sent an update, or that the bot's rights in it changed. Blocked deliveries are tried at
+/// once; only a pause that Telegram asked for still holds. A disabled chat is enabled again, and gets what it missed.
+/// `chat` is its id at Telegram.
 pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
@@ -221,8 +227,8 @@ pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Qu
     .await
 }
 
-/// Enables a chat again. Deliveries that were given up with the chat, and orders and bookings since then, are enqueued
-/// as stale: they come in a digest.
+/// Enables a disabled chat again. Deliveries that were given up with the chat are enqueued again as stale, and so are
+/// orders and bookings since then. A digest lists them.
 async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<Told, QueryError> {
     const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
          update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
@@ -246,8 +252,8 @@ async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) ->
     Ok(told)
 }
 
-/// Enqueues the orders and bookings that came since then, if the chat mirrors everything. Other chats get escalations
-/// only.
+/// Enqueues the orders and bookings that came after `since`, for stores that the chat mirrors. Other links get
+/// escalations only.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,

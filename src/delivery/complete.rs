@@ -1,5 +1,5 @@
-//! Saves the outcome of a send, under the fence of its claim: a node that lost its lease changes nothing that the next
-//! node does.
+//! Saves the outcome of a send, guarded by the claim's fence (the number of the claim). So a node that lost its lease
+//! does not overwrite the work of the next node.
 
 use std::time::Duration;
 
@@ -14,30 +14,32 @@ use super::retry::Pauses;
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
 
-/// Seconds between two sends to one chat. Telegram allows one a second; the rest covers differing clocks.
+/// Seconds between two sends to one chat. Telegram allows one send a second; the rest covers clocks that differ.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
-/// Seconds that a slot of the bot stays taken after its send ended.
+/// Seconds that a slot stays taken after its send ended. A slot is the right to one of the bot's sends a second.
 const SLOT_WINDOW_S: f64 = 1.05;
-/// Seconds before a refused message is retried without markup; the chat's other deliveries go first.
+/// Seconds before a refused message is retried without markup. The chat's other deliveries go first.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// Waits of a message that failed while Telegram was reached. The first success ends the wait for all.
+/// The pauses between the attempts to send a message that failed while Telegram was reached. `hurry` ends the pauses of
+/// all such messages.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
 };
-/// Refusals before a message is dead-lettered: with markup, without markup, and without buttons.
+/// The number of refusals at which a message is dead-lettered. It was tried with markup, without markup, and without
+/// buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
-/// Whether the outcome was saved.
+/// Whether `settle` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The outcome is saved, and messages about the chat's state are enqueued.
+    /// The outcome is saved. The field names the chats for which news about a chat's state was enqueued.
     Kept(Told),
-    /// Another node has claimed the chat since; only the newer claim counts.
+    /// The outcome is not saved: another node has claimed the chat since. Only the newer claim counts.
     Overtaken,
 }
 
-/// Saves the outcome.
+/// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and the chat's next free moment.
 pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Settled, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -92,11 +94,11 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
         .is_some())
 }
 
-/// The state of the deliveries after this outcome.
+/// The state that the claim's deliveries get after this outcome.
 struct State {
     name: &'static str,
     reason: Option<String>,
-    /// How long the deliveries wait, in addition to the chat's own pause.
+    /// The time before the deliveries may be sent again. The chat's own pause comes on top.
     pause: Duration,
 }
 
@@ -114,7 +116,7 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         Outcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
         Outcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
         Outcome::Failed(why) => state("retrying", why, backoff()),
-        // Deliveries without a store have no link that could wait.
+        // Deliveries without a store have no link that could be blocked, so they pause themselves.
         Outcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
         Outcome::Throttled(pause) => state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now),
         Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
@@ -125,21 +127,22 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
     }
 }
 
-/// Saves the state of the deliveries. Those given up meanwhile with their chat stay dead, unless they were sent.
+/// Saves the new state of the claim's deliveries. A delivery that was given up with its chat during the send stays
+/// dead, unless it was sent.
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &Outcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    // A person asked for one order of the digest while the digest was being sent: that delivery stays open.
+    // A person asked for one order of the digest while the digest was being sent: that order's delivery stays open.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              settled_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // Older buttons for a message that was rewritten since are void.
+    // Give up older buttons for a message that was rewritten since.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              settled_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
@@ -171,7 +174,8 @@ async fn items(
     Ok(())
 }
 
-/// Saves the id of an order's message for later edits. Id 0 is a deleted message: its successor shows the same event.
+/// Saves the id of the message that shows an order, for later edits. `message: None` (an edit) saves nothing. A new
+/// message that replaces a deleted one shows the same event.
 async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
     const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
@@ -199,7 +203,7 @@ async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Quer
     Ok(())
 }
 
-/// Records receipts: the events have reached this chat.
+/// Records a receipt for each event of the claim's deliveries: the event was sent to this chat.
 async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     const PROVE: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
@@ -218,22 +222,26 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Query
     Ok(())
 }
 
-/// SQL: the times of a chat's newest sends, with one more that ended now.
+/// SQL for the times of the newest 20 sends to the chat with table alias `c`, including a send that ends now.
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
-/// SQL: the times of a chat's newest edits, with one more.
+/// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL: when Telegram allows the next send: 1.05 s from now, and for a group a minute after its twentieth last send.
+/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now. In a group, it is at least a
+/// minute after the twentieth last send. `s.recent` are the times of the newest sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
-/// SQL: when the next edit may go. At most twelve of a group's twenty sends a minute are edits.
+/// SQL for the moment when the next edit in chat `c` may be sent. In a group, at most twelve of the twenty sends a
+/// minute are edits. `s.edits` are the times of the newest edits.
 const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Frees lane and slot from when Telegram allows the next send. Every attempt counts, whatever its outcome.
+/// Ends the claim: frees the chat's lane and the bot's slot at the moment when Telegram allows the next send. Each
+/// attempt counts as a send, with any outcome.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Free the slot only while this claim holds it, until the same moment as the chat. Later claims may have taken it.
+    // Free the slot only if this claim still holds it: then slot and chat are held until the same moment. Otherwise a
+    // later claim has taken the slot.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
@@ -245,7 +253,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // Both lanes may have more work: a delivery may have changed from message to edit, or back.
+    // Both lanes may have more work, because a delivery may have changed from a message to an edit, or back.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {
@@ -262,7 +270,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     };
     match claim.lane {
         Lane::Messages => {
-            // A 429 for a message stops all sends to the chat.
+            // A 429 for a message pauses all sends to the chat.
             let release = format!(
                 "with spent as (select {RECENT} as recent, c.edits from vestnik.vst_chat c where c.id = $1) \
                  update vestnik.vst_chat c set leased_until = '-infinity', leased_by = null, recent = s.recent, {WAITING}, \
@@ -279,7 +287,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
                 .await?;
         }
         Lane::Edits => {
-            // A 429 for an edit stops edits only. A slow edit counts from a second after it began.
+            // A 429 for an edit pauses edits only. An edit that takes long counts as sent one second after it began.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
                      c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \
@@ -297,7 +305,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     Ok(())
 }
 
-/// Saves the chat's newest error for operators.
+/// Saves the chat's newest error, which operators see in `vestnik telegram status`. Failures of all chats are not saved
+/// here.
 async fn note(
     transaction: &Transaction<'_>,
     claim: &Claim,
@@ -313,7 +322,7 @@ async fn note(
     Ok(())
 }
 
-/// Retries failed deliveries at once, because Telegram takes messages again.
+/// Makes all failed deliveries due now, because Telegram takes messages again.
 pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     const HURRY: &str = "with due as (update vestnik.vst_delivery set due_at = '-infinity' \
              where state = 'retrying' and failures > 0 and due_at > clock_timestamp() returning chat_id) \
@@ -325,7 +334,8 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Frees the lanes whose lease has ended, or whose node is gone. Their sends count as sent just now.
+/// Frees the lanes of chats whose lease has ended, or whose node is gone. Their deliveries are sent again. The lost
+/// sends count as sent just now for Telegram's limits.
 pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();

@@ -1,4 +1,5 @@
-//! The meaning of events for messages: translated with today's mappings, plus the items that were looked up.
+//! Reads journal events as messages need them: translated with the current mappings, and with the items that were
+//! looked up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,41 +17,42 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::lookup::look_up;
 
-/// Limits of a look-up in another table for the items of a message.
+/// SQL that limits the look-up of an order's items in another table of the shop.
 const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
 
-/// A delivery of an event, or of a note about it.
+/// A delivery with its event. The delivery owes the event to a chat, or a note about the event.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// The id of the delivery's row.
     pub id: i64,
-    /// The event.
+    /// The event that the delivery or its note is about.
     pub event: Told,
-    /// The age of the event.
+    /// The age of the event, counted by Postgres.
     pub age: Duration,
 }
 
-/// An event, as messages need it.
+/// A translated journal event, as messages need it.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// The event's id.
+    /// The event's id in the journal.
     pub id: i64,
     /// The type of the event.
     pub kind: EventType,
-    /// The order or booking at that moment.
+    /// The order or booking as it was after the event.
     pub subject: Arc<Canonical>,
-    /// The previous status; `None`: there was none, or it was hidden.
+    /// The status before the event. `None`: the order or booking was new or hidden.
     pub previous: Option<Status>,
-    /// The changed fields, by their names in the protocol.
+    /// The names of the changed fields in the protocol. Empty unless the event is a change of fields.
     pub changed: Vec<&'static str>,
-    /// The order or booking before a change of fields; `None`: another kind of event.
+    /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Canonical>>,
     /// When the event happened.
     pub at: OffsetDateTime,
 }
 
 impl Told {
-    /// When the order was promised to be ready; `None`: this event does not say.
+    /// When the order was promised to be ready: the promised minutes after the event, otherwise the time for which the
+    /// order is wanted. `None`: the order has neither.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
             .subject
@@ -60,7 +62,8 @@ impl Told {
     }
 }
 
-/// The events of these deliveries, or the events that they are about; urgent deliveries first.
+/// Reads these deliveries with their events, or with the events that their notes are about. Urgent deliveries come
+/// first, then the oldest. A delivery whose event cannot be translated is left out.
 pub(super) async fn told_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -86,7 +89,7 @@ pub(super) async fn told_of(
     Ok(events.into_iter().filter_map(item).collect())
 }
 
-/// Whether a delivery can be read: an error means that it cannot.
+/// Tries to read one delivery with its event. An error means that the delivery cannot be read.
 pub(super) async fn is_readable(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -95,7 +98,8 @@ pub(super) async fn is_readable(
     told_of(transaction, sources, &[delivery]).await.map(drop)
 }
 
-/// Translates these events, with their look-ups. Events of removed sources are left out.
+/// Reads and translates these events, with the items that were looked up. Returns them by event id. Events of removed
+/// sources are left out.
 pub(super) async fn told_events(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -114,7 +118,7 @@ pub(super) async fn told_events(
                 savepoint.commit().await?;
                 lookups.extend(id, found);
             }
-            // Sending the order without its items is better than sending it late.
+            // To send the order without its items is better than to send it late.
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);

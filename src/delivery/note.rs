@@ -1,5 +1,6 @@
-//! Messages next to an order's own: the order was cancelled, or nobody answers. An edit makes no sound, so these
-//! messages do. Each replies to the order's message, so that it is one tap away.
+//! Chooses the next note for a chat: a short message about an urgent fact, such as a cancellation, next to the order's
+//! own message. An edit of the order's message makes no sound, but a note does. A note replies to the order's message,
+//! so that the message is one tap away.
 
 use crate::infra::db::Transaction;
 
@@ -10,15 +11,16 @@ use super::open_delivery::OpenDelivery;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The most notes of a kind that are sent one by one; more are sent in one message.
+/// The most notes of a kind that are sent one by one. More notes are sent together in one message.
 const ONE_BY_ONE: usize = 3;
 
-/// Whether one of these notes makes a sound even in a chat that wants none now.
+/// Whether one of these notes makes a sound even in a chat that is muted or has quiet hours.
 pub(super) fn must_be_heard(notes: &[&OpenDelivery]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
-/// The first open note, together with others of its kind; `None`: none is needed any more, and they are completed.
+/// The next message with notes of this kind: the first one, or all of them if there are many. `None`: no such note is
+/// needed any more.
 pub(super) async fn work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -65,7 +67,8 @@ pub(super) async fn work(
     }))))
 }
 
-/// Completes notes about orders that were answered meanwhile. Returns these deliveries.
+/// Gives up reminders about orders that were answered meanwhile. Returns the ids of their deliveries. Other kinds of
+/// notes stay.
 async fn settle_answered(
     transaction: &Transaction<'_>,
     note: Note,

@@ -1,4 +1,4 @@
-//! Orders that a person asks for again: one from a digest or far above in the chat, or the list of open ones.
+//! Sends orders again that a person asks for: a single order of a digest or far above in the chat, or all open orders.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,15 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// The newest orders of a chat that are searched for open ones.
+/// The most orders of a chat that are searched for open ones. The newest are searched.
 const LOOKED_AT: i64 = 300;
-/// How far back the search goes, hours.
+/// How far back the search for open orders goes, hours.
 const HOURS: i32 = 48;
-/// The most orders in the list.
+/// The most orders in the list of open orders.
 const LISTED: usize = 60;
 
-/// Sends an order or booking again: as a message of its own, or, if it has one, by a reply to that message.
+/// Enqueues an order or booking again for a chat. If the chat has its message, a note replies to that message.
+/// Otherwise the order gets a message of its own. `chat` is the chat's id at Telegram.
 pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \
@@ -43,7 +44,8 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
     .await
 }
 
-/// The open orders of these stores that the chat already got, oldest first, each in its current state.
+/// Reads the open orders and bookings of these stores that the chat already got. The longest waiting comes first; each
+/// is in its current state.
 pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, QueryError> {
     const TOLD: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \

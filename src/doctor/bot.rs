@@ -1,5 +1,5 @@
-//! Checks of the bot: whether Telegram accepts its token, whether a node receives button presses, and whether its chats
-//! accept messages.
+//! Checks of the Telegram bot: whether Telegram accepts its token, whether a node polls for updates, and whether its
+//! chats accept messages.
 
 use crate::infra::db::Client;
 
@@ -10,14 +10,14 @@ use crate::infra::config::Telegram;
 use crate::infra::db::QueryError;
 use crate::telegram;
 
-/// Age of the last answered poll after which polling counts as lost, seconds.
+/// If Telegram has answered no poll for this long, in seconds, updates do not arrive.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// Age up to which a 409 is reported, seconds.
+/// Another program that polls with the same token is reported for this long after the conflict, in seconds.
 const CONFLICT_IS_NEWS_S: f64 = 600.0;
-/// Waiting time after which a delivery counts as stuck, seconds.
+/// A chat is reported if one of its messages has waited for longer than this, in seconds.
 const WAITS_TOO_LONG_S: f64 = 600.0;
 
-/// Checks the bot.
+/// Checks the bot, its polls for updates, and its chats.
 pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, QueryError> {
     let (state, chats) = (shared_bot::state(client).await?, chat_links::list(client).await?);
     let mut findings = vec![let_in(settings, &state).await, poll_of(&state)];
@@ -25,7 +25,7 @@ pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<
     Ok(findings)
 }
 
-/// Whether Telegram accepts the token, and sends updates to pollers, not to a webhook.
+/// Checks that Telegram accepts the token, and that no webhook receives the updates in place of Vestnik's polls.
 async fn let_in(settings: &Telegram, state: &State) -> Finding {
     const WEBHOOK: &str = "another program has Telegram post to a webhook, so that nobody can poll: end it, or call \
          deleteWebhook for this token, or give this program a bot of its own";

@@ -1,5 +1,5 @@
-//! The parts of one served database: feed and listener, router, durable sends, and maintenance of its tables. A node
-//! serves one or several databases, which are independent.
+//! Starts the parts that serve one database: feed and listener, router, durable sends, and maintenance. A node serves
+//! one or several databases, which are independent.
 
 use std::sync::Arc;
 
@@ -29,24 +29,25 @@ use crate::store::presence::Presence;
 use crate::telegram::{self, Bot};
 use crate::token::{Issuer, Token, Tokens, Usage};
 
-/// Parts that all databases of a node share.
+/// The parts of a node that all its databases share.
 pub(super) struct Node {
-    /// Whether the node shuts down.
+    /// Whether the node is shutting down.
     pub drained: watch::Receiver<bool>,
-    /// Tracks the tasks of sessions.
+    /// Tracks the tasks of sessions and other client connections.
     pub connections: TaskTracker,
-    /// Tracks all other tasks.
+    /// Tracks the background tasks: all tasks that serve no client connection.
     pub background: TaskTracker,
-    /// Stops the background tasks.
+    /// Cancelled when background tasks must stop.
     pub stop: CancellationToken,
     /// How the node reaches its own listener.
     pub loopback: Loopback,
-    /// The issuer of trusted JWTs; `None`: JWTs are not accepted.
+    /// The trusted issuer of JWTs; `None`: no JWT is accepted.
     pub issuer: Option<Arc<Issuer>>,
 }
 
 impl Node {
-    /// Starts every part of a database. `number`: its index among several, `name`: its name.
+    /// Starts every part that serves a database. `number` is its index among several databases; `name` is its name in
+    /// the settings, if it has one.
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());

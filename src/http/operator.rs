@@ -1,4 +1,4 @@
-//! Routes for operators: health, readiness and metrics.
+//! Routes for operators and load balancers: health, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use super::{DatabaseContext, Databases, response};
 use crate::feed::listener::Hearing;
 use crate::infra::metrics as figures;
 
-/// Succeeds while the process lives.
+/// Succeeds as long as the process can respond.
 pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text("ok\n"))
 }
 
-/// Whether this node should get clients. With several databases, one that is ready is enough: stores of the others
-/// would be no better off on another node.
+/// Returns whether load balancers should send clients to this node. If one of several databases is ready, the node is
+/// ready. The stores of the other databases would be no better off on another node.
 pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |site: &DatabaseContext| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
         (false, _) => "away",
@@ -50,7 +50,7 @@ pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, Ap
     Ok(response::json(status, &body))
 }
 
-/// The metrics, for Prometheus.
+/// Returns the metrics in Prometheus' text format.
 pub async fn metrics(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text(figures::render()))
 }

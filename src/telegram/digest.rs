@@ -1,4 +1,4 @@
-//! Many orders and bookings in one message.
+//! Writes one message about many orders and bookings: a digest, or the answers to `/orders` and `/today`.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS};
 use crate::text::value::{amount, inline, moment};
 
-/// The most buttons of one message. Telegram allows a hundred.
+/// The most buttons of one message. Telegram allows 100.
 const BUTTONS: usize = 96;
-/// The buttons of one row.
+/// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// The first deliveries that fit into one digest, at least one, sorted by the time of their events.
+/// Returns the first deliveries that fit into one digest, but at least one. They are sorted by event, oldest first.
 pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -35,7 +35,8 @@ pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
     items
 }
 
-/// Writes a digest. Each order that waits for an answer has a button that sends its own message.
+/// Writes a digest: one message with a line for each event. Each order that waits for an answer has a button, which
+/// sends the order's own message. `was_away` selects the title: the chat or the engine was away.
 pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -49,7 +50,7 @@ pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Mess
     }
 }
 
-/// The first lines of a digest.
+/// Writes the first lines of a digest: its title with the number of events, and the store's name.
 fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away: bool) {
     let title = if was_away {
         "digest.title_away"
@@ -62,7 +63,7 @@ fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away:
     }
 }
 
-/// The line of an event.
+/// Writes the line of one event.
 fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
     let it = &event.subject;
     let status = it
@@ -85,7 +86,7 @@ fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
     html.line(words.get(&name), &values);
 }
 
-/// The list of a chat's open orders, with buttons that send their messages.
+/// The answer to `/orders`: a line for each open order, and buttons that send the orders' messages.
 pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     if open.is_empty() {
@@ -110,7 +111,8 @@ pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Butt
     (html.finish(), buttons)
 }
 
-/// A button for each order or booking whose last event here waits for an answer. A press sends `o:EVENT`.
+/// A button for each order or booking whose newest event in `events` waits for an answer. A press sends `o:EVENT`, and
+/// then the bot sends the order's own message.
 pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a Told>) -> Vec<Vec<Button>> {
     let mut last = BTreeMap::new();
     for event in events {
@@ -122,7 +124,7 @@ pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a
     buttons(words, waiting)
 }
 
-/// `open_buttons` for events without a delivery.
+/// Like `open_buttons`, but for the newest event of each order in a store's day. These events have no delivery.
 pub(super) fn waiting_buttons<'a>(words: &Catalog, last: impl Iterator<Item = &'a PartnerEvent>) -> Vec<Vec<Button>> {
     let waiting = last.filter_map(|event| {
         let subject = event.subject.as_deref()?;

@@ -1,5 +1,5 @@
-//! Writes the message of a claim's work: its text, and the buttons below it. Pure. An order's own message is here;
-//! `digest` and `note` write the others.
+//! Writes the message that a claim sends: its text, and the buttons below it. Does no I/O. The message of an order or
+//! booking is here; `digest` and `note` write other kinds.
 
 use super::changed::changed;
 use super::digest::digest;
@@ -14,11 +14,11 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, filled};
 use crate::text::value::{amount, in_url, inline, moment, said_of};
 
-/// The most items of an order in a message; the panel has all of them.
+/// The most items of an order in a message. The panel shows all items.
 const ITEMS: usize = 100;
-/// The room for the line that counts the missing items, UTF-16 units.
+/// The room that is kept for the line with the number of omitted items, UTF-16 units.
 const OMITTED_UNITS: usize = 120;
-/// Writes the message of a claim's work.
+/// Writes the message that a claim sends.
 pub fn render(work: &Work) -> Message {
     match work {
         Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
@@ -38,7 +38,8 @@ pub fn render(work: &Work) -> Message {
     }
 }
 
-/// Important facts come first and items last, so that a cut removes items.
+/// Writes the message of an order or booking. Important facts come first and items last, because a message that is too
+/// long loses its end.
 fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let it = &latest.subject;
@@ -86,7 +87,7 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     }
 }
 
-/// All facts of an order or booking except its number, status and items.
+/// Writes all facts of an order or booking except its number, status and items.
 fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
@@ -148,7 +149,7 @@ fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     }
 }
 
-/// The items of an order. After a cut, the last line counts the missing ones.
+/// Writes the items of an order that fit into the message. If some do not fit, the last line counts them.
 fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
@@ -158,7 +159,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
             .iter()
             .map(|(template, values)| units_of(template, values) + 1)
             .sum();
-        // Leave room for the line that counts the missing items.
+        // Leave room for the line that counts the omitted items.
         if html.left() < units + OMITTED_UNITS {
             break;
         }
@@ -176,7 +177,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
     }
 }
 
-/// The lines of an item: templates with their values.
+/// The lines of one item: the template of each line, with the names and values to fill in.
 type Lines<'a> = Vec<(&'a str, Vec<(&'static str, String)>)>;
 
 fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
@@ -198,7 +199,7 @@ fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
     lines
 }
 
-/// The most UTF-16 units that a line may take.
+/// An upper bound of the length of a line, UTF-16 units.
 fn units_of(template: &str, values: &[(&'static str, String)]) -> usize {
     let values: usize = values.iter().map(|(_, value)| value.encode_utf16().count()).sum();
     template.encode_utf16().count() + values
@@ -240,7 +241,7 @@ pub(super) mod tests {
         }
     }
 
-    /// An order of the reference shop, told now.
+    /// A new event about an order of the reference shop, as messages need it.
     pub(in crate::telegram) fn told(kind: EventType, data: &Value) -> Told {
         let source = source(REFERENCE, &[]);
         let beside = Beside {

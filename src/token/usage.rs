@@ -1,4 +1,5 @@
-//! Records the use of tokens for `vestnik token list`: the last use of each, and its number of sessions on this node.
+//! Reports the use of tokens for `vestnik token list`: when each token was last used, and how many sessions it has on
+//! this node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +11,23 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, TokenId};
 use crate::infra::db;
 
-/// Time between two reports.
+/// The time between two reports to Postgres.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
-/// A node without a report for this time is gone, seconds.
+/// The time without a report after which a node is gone, seconds.
 const NODE_LIFE_S: f64 = 30.0;
-/// A node reports at least this often, even without a change.
+/// The longest time between two reports, even without a change.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// Precision of the saved last use, seconds.
+/// The precision of the saved time of the last use, seconds.
 const PRECISION_S: f64 = 60.0;
 
-/// The tokens used since the last report.
+/// The tokens that were used since the last report.
 #[derive(Debug, Default)]
 pub struct Usage {
     used: Mutex<HashSet<TokenId>>,
 }
 
 impl Usage {
-    /// Records the use of a token.
+    /// Records that a token was used now.
     pub fn note(&self, token: TokenId) {
         self.used().insert(token);
     }
@@ -35,8 +36,8 @@ impl Usage {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports to Postgres until the shutdown, and then removes this node. `sessions`: the number of sessions of each
-    /// token on this node.
+    /// Reports to Postgres until the shutdown, and then removes this node there. `sessions` returns the number of
+    /// sessions of each token on this node.
     pub async fn run(
         self: Arc<Self>,
         pool: Pool,

@@ -543,7 +543,7 @@ async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
     let (_database, client) = shop(
         "create table tickets (id int primary key, store_id int, status text not null default 'pending', total_price_cents int, \
              date_created timestamp, date_created_gmt timestamp default now(), date_updated_gmt timestamp); \
-         create table ticket_lines (id int primary key, ticket_id int references tickets, title text, quantity int, unit_price_cents int)",
+         create table ticket_lines (id int primary key, ticket_id int references tickets, title text, quantity int, unit_price_cents int, цех text)",
     )
     .await;
     client.batch_execute("set timezone = 'Asia/Tokyo'").await.unwrap();
@@ -554,6 +554,7 @@ async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
         "created_at = \"date_created_gmt\"",
         "updated_at = \"date_updated_gmt\"",
         "price = { column = \"unit_price_cents\", unit = \"minor\" }",
+        "category = \"цех\"",
     ] {
         assert!(toml.lines().any(|written| written == line), "{line} in {toml}");
     }

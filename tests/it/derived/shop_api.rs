@@ -8,6 +8,7 @@ use vestnik::infra::config::Config;
 
 use super::answers::{ORDER, STATUS, TICKET, shown};
 use super::shop::{Shop, mapping};
+use crate::doctor::{doctor, line};
 use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::hook::{Answer, Hook};
@@ -198,6 +199,21 @@ async fn nothing_is_posted_without_a_secret_or_to_a_private_address() {
         assert_eq!((refused.status, refused.code()), (422, "status_not_possible".into()));
     }
     assert_eq!(hook.posts().len(), 0);
+}
+
+#[tokio::test]
+async fn doctor_says_that_the_secret_is_missing_that_signs_the_requests() {
+    let hook = Hook::start(&[]).await;
+    let shop = Shop::open_as("spree", "read committed", &asking("spree", &hook.url()), beside).await;
+    let (said, _) = doctor(&shop.app.database, &[]).await;
+    let about = line(&said, "answers");
+    assert!(about.starts_with("WRONG"), "{said}");
+    assert!(
+        about.contains("of spree:") && about.contains("set answers.secret"),
+        "{said}"
+    );
+    let (said, _) = doctor(&shop.app.database, &["--set", &format!("answers.secret={SECRET}")]).await;
+    assert!(!said.contains(" answers "), "{said}");
 }
 
 #[tokio::test]

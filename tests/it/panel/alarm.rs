@@ -77,6 +77,9 @@ async fn a_whole_card_stays_in_sight_on_the_smallest_screens_while_several_ring(
         // The form to reject can be reached to its end.
         browser.press("[data-column=pending] .card .no").await;
         browser
+            .until("document.querySelector('#order .no-full')?.checkVisibility()")
+            .await;
+        browser
             .js("document.querySelector('#order .no-full').scrollIntoView({ block: 'nearest' })")
             .await;
         let picture = browser.page.screenshot().await.unwrap();

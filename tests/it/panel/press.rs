@@ -134,6 +134,7 @@ async fn an_open_order_that_changes_stays_where_it_was_read() {
     app.write("insert into orders (store_id, items) select 7, jsonb_agg(jsonb_build_object('name', 'Блюдо ' || i)) from generate_series(1, 60) i")
         .await;
     browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.until("document.getElementById('order').open").await;
     browser.js("document.querySelector('#order .order-body').scrollTop = 500; document.querySelector('#order .order-print').focus()").await;
     app.write("update orders set status = 'preparing'").await;
     browser

@@ -270,18 +270,28 @@ impl Server {
         self.ask("put_back");
     }
 
+    /// Ends it as a crash of the program does, and starts it: it recovers from its log.
+    pub fn crash(&mut self) {
+        self.ask("crash");
+    }
+
     /// Stops it and starts it.
     pub fn restart(&mut self) {
         self.ask("restart");
     }
 
-    /// Starts a streaming standby of it. Its address.
+    /// The port that its standby will have. After each promotion both have changed places.
+    pub fn spare_port(&mut self) -> String {
+        self.answer("spare")
+    }
+
+    /// Starts a streaming standby of it at the spare port. Its address.
     pub fn standby(&mut self) -> String {
         let port = self.answer("standby");
         self.address.replace(self.port(), &port)
     }
 
-    /// Ends it as a crash of its machine does, for good.
+    /// Ends it as a crash of its machine does, for good. Its standby takes its place, once it is promoted.
     pub fn fail(&mut self) {
         self.ask("fail");
     }
