@@ -275,7 +275,7 @@ fn each_promise_of_the_documents_names_a_test_that_is_there() {
             }
         }
     }
-    for document in ["SECURITY.md", "ARCHITECTURE.md"] {
+    for document in ["SECURITY.md", "ARCHITECTURE.md", "docs/reliability.md"] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         let quoted = text.split('`').skip(1).step_by(2);
         let is_test = |name: &&str| {

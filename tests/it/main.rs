@@ -8,6 +8,7 @@ mod bench;
 mod bot;
 mod bulk;
 mod canary;
+mod chaos;
 mod cleanup;
 mod cluster;
 mod command;
