@@ -419,6 +419,8 @@ impl Feed {
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = self.reload_sources(reader).await?;
+            // The number also rises where a customer's data was erased.
+            self.router.clear_cache();
             tracing::info!(version, "the sources have changed");
             match self.sources.current().changes_since(&before) {
                 Changes::All => self.router.resync(None),

@@ -299,6 +299,11 @@ impl Router {
         inner.recent.recall(store, *epoch, cursor)
     }
 
+    /// Drops the cached events: some may have changed in the journal.
+    pub fn clear_cache(&self) {
+        self.lock().recent.clear();
+    }
+
     /// The position before which past events can be added to the cache; `None`: they were added.
     pub fn wants_past(&self) -> Option<Position> {
         self.lock().recent.wants_past()
@@ -356,11 +361,10 @@ impl Router {
     /// The number of sessions of each token on this node, without the canary's.
     pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
         let mut sessions = BTreeMap::new();
-        let inner = self.lock();
-        let partners = inner.stores.iter().filter(|(store, _)| !store.is_canary());
-        for subscriber in partners.flat_map(|(_, subscribers)| subscribers) {
+        for subscriber in self.lock().stores.values().flatten() {
             *sessions.entry(subscriber.holder.token).or_default() += 1;
         }
+        sessions.remove(&TokenId::CANARY);
         sessions
     }
 
@@ -379,12 +383,8 @@ impl Router {
     /// The number of sessions on this node, and the bytes in the fullest queue.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
-        let deepest = inner
-            .stores
-            .values()
-            .flatten()
-            .map(|subscriber| subscriber.link.bytes())
-            .max();
+        let subscribers = inner.stores.values().flatten();
+        let deepest = subscribers.map(|subscriber| subscriber.link.bytes()).max();
         (inner.sessions, deepest.unwrap_or(0))
     }
 }
