@@ -139,7 +139,7 @@ const isNoShow = (item) => item.kind === "bookings" && item.status !== "pending"
 /** Whether a person says in how many minutes it will be ready. @param {Item} item */
 export const asksMinutes = (item) => item.kind === "orders" && item.status === "pending" && item.next.includes("preparing");
 
-/** The usual way on. @param {Item} item @param {string} to @param {string|undefined} busy */
+/** The usual way on. @param {Item} item @param {string} to @param {string|undefined} busy @param {() => Promise<any>} [press] */
 export function yesButton(item, to, busy, press = () => act(item, to, promised(item, to))) {
   return button("yes", "check", wordFor(item, to), press, { data: { to }, disabled: Boolean(busy), ...(busy ? { "aria-busy": String(busy === to) } : {}) });
 }

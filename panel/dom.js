@@ -32,10 +32,11 @@ const ICONS = {
 
 /**
  * An element.
- * @param {string} tag
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
  * @param {Record<string, any>} [props] `class`, `text`, `on` (listeners), `data`, and attributes; true and false are given and taken
  * @param {...(Node|string|null|undefined|false)} children
- * @returns {HTMLElement}
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
@@ -47,7 +48,7 @@ export function h(tag, props = {}, ...children) {
     else if (name === "data") Object.assign(element.dataset, value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.filter((child) => child || child === ""));
+  element.append(.../** @type {(Node|string)[]} */ (children.filter((child) => child || child === "")));
   return element;
 }
 

@@ -47,7 +47,7 @@ function setUp(redraw) {
     change({ offlineSound: event.target.checked });
     showLight();
   });
-  document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(ring.dataset.ring)));
+  document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(/** @type {import("./sound.js").Kind} */ (ring.dataset.ring))));
   at("set-volume").addEventListener("change", (event) => {
     change({ volume: Number(event.target.value) });
     live.ringer.setVolume(settings.volume);

@@ -31,6 +31,7 @@ export function handleStock({ type, data }) {
 
 /** What the store is out of now, by name. @returns {OutOfStock[]} */
 export function outOfStock() {
+  /** @param {OutOfStock} one */
   const isNow = ({ until }) => !until || Date.parse(until) > now();
   return [...stopped.values()].filter(isNow).sort((one, other) => one.item.localeCompare(other.item));
 }

@@ -114,7 +114,10 @@ async function send(item, to, more) {
   }
 }
 
-/** Tries twice: the first may go into a line that has died since. `from` keeps it from being done twice. */
+/**
+ * Tries twice: the first may go into a line that has died since. `from` keeps it from being done twice.
+ * @param {Item} item @param {string} to @param {More} more
+ */
 async function change(item, to, { readyAt, ...more }) {
   if (readyAt) more.minutes = Math.min(MOST_MINUTES, Math.max(1, Math.round((readyAt - now()) / MINUTE_MS)));
   const wanted = { source: item.source, status: to, from: item.status, by: settings.name || undefined, ...more };

@@ -1,13 +1,13 @@
-//! The deliveries of a chat that may be sent next, as `choice` needs them.
+//! Reads the open deliveries of a chat, as `choice` needs them. An open delivery is not sent and not given up.
 
 use super::lane::{self, ChatId, Lane};
 use super::next_message::{Alarm, Note};
 use crate::infra::db::{QueryError, Transaction};
 
-/// Open deliveries of one chat that are read to choose its next work.
+/// The most open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
 
-/// An open delivery, as the choice needs it.
+/// One open delivery of a chat.
 pub(super) struct OpenDelivery {
     pub id: i64,
     pub store: Option<String>,
@@ -16,14 +16,16 @@ pub(super) struct OpenDelivery {
     pub subject: Option<String>,
     pub alarm: Option<Alarm>,
     pub words: Option<String>,
+    /// The sent message that the words replace.
+    pub message: Option<i32>,
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,
     pub stale: bool,
-    /// A person asked for this order: it is sent as a message of its own.
+    /// Whether a person asked for this order: then it gets a message of its own, and is in no digest.
     pub alone: bool,
 }
 
-/// The deliveries that may be next.
+/// Reads the open deliveries of the chat in this lane that may be sent now: urgent ones first, then the oldest.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -31,7 +33,7 @@ pub(super) async fn read(
 ) -> Result<Vec<OpenDelivery>, QueryError> {
     let sql = format!(
         "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, \
-             case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
+             case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end, d.message_id \
          from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
          order by d.urgent desc, d.alone desc, d.id limit $2",
@@ -46,6 +48,7 @@ pub(super) async fn read(
             store: row.try_get(1)?,
             event: row.try_get(2)?,
             words: row.try_get(3)?,
+            message: row.try_get(11)?,
             subject: row.try_get(4)?,
             stale: row.try_get(5)?,
             note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),

@@ -1,4 +1,4 @@
-//! Routes that open a session, and the check whether one would be refused.
+//! Routes that open a session, and a route that tells whether a session would be refused.
 
 use std::sync::Arc;
 
@@ -15,13 +15,14 @@ use crate::fanout::session::{Close, Session, sse, ws};
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// A session over a WebSocket.
+/// Opens a session over a WebSocket.
 pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let accept = auth::websocket_accept(&call.headers)?;
     let upgrade = call.upgrade.clone().ok_or(ApiError::NotAnUpgrade)?;
     let session = match open(&access).await {
         Ok(session) => Ok(session),
-        // Browsers do not show why a handshake failed, but they show a close code.
+        // Browsers do not show a page why a handshake failed, but they show the close code. So this error is sent after
+        // the handshake.
         Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
     };
@@ -37,11 +38,11 @@ pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, Ap
     ))
 }
 
-/// A session over Server-Sent Events. If the client gives a panel name, events count as sent to that panel.
+/// Opens a session over Server-Sent Events. If the client gives a panel name, events count as sent to that panel.
 pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let panel = call.query.panel()?;
     let mut session = open(&access).await?;
-    // A client with the scope `read` is no panel, so it gets no receipts.
+    // A client with the scope `read` is no panel, so nothing counts as sent to it.
     if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
         session.name_panel(access.grant.id, panel);
     }
@@ -56,7 +57,7 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     Ok(response::event_stream(body))
 }
 
-/// Opens a session after admission, because after a restart all clients reconnect at once.
+/// Opens a session after admission, which limits the rate: after a restart all clients reconnect at once.
 async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     let Access { site, store, grant, .. } = access;
     let admitted = site.hub.router.admission().admit().await;
@@ -65,7 +66,7 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
         Refused::TooMany => too_many(access),
         Refused::NotReady | Refused::Draining => ApiError::NotReady,
     })?;
-    // From now on a revocation finds this session. This check finds an earlier one.
+    // From here on, a revocation of the token finds this session. This check finds an earlier revocation.
     access.confirm().await?;
     Ok(session)
 }
@@ -80,7 +81,7 @@ fn too_many(access: &Access) -> ApiError {
     ApiError::TooManySessions
 }
 
-/// Whether a session would be refused, and why. Browsers do not show this at the handshake.
+/// Tells the client whether a session would be refused now, and why. Browsers do not show this when a handshake fails.
 pub async fn check(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     if site.hub.router.cursor().is_none() || *site.draining.borrow() {

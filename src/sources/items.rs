@@ -1,5 +1,5 @@
-//! Parses ordered items from the shapes that shops store: objects in an array or by number, text that holds JSON, names
-//! one level down, options and notes under their usual names.
+//! Parses the items of an order from the JSON that shops store: arrays, objects with numbered members, JSON encoded as
+//! text. Names, options and notes are found under their usual member names.
 
 mod names;
 
@@ -12,23 +12,23 @@ use super::mapping::{self, Column};
 use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::subject::{Item, Items, Quantity};
 
-/// Maximum number of listed items of an order.
+/// Maximum number of items that an order lists; the rest is only counted.
 pub const LISTED_ITEMS: usize = 500;
-/// Maximum number of options of an item.
+/// Maximum number of options that an item lists.
 const ITEM_OPTIONS: usize = 50;
-/// Maximum length of a name or note, in characters.
+/// Maximum length of a name, option or note, in characters.
 const TEXT_CHARACTERS: usize = 1000;
-/// Maximum depth of nested objects that are searched for a name.
+/// Maximum depth of nested JSON in which a name is searched.
 const LEVELS: usize = 3;
-/// Maximum depth of nested options: a list of groups, each with a list of choices.
+/// Maximum depth of nested JSON in which options are searched, such as groups that contain lists of choices.
 const OPTION_LEVELS: usize = 6;
 
-/// Parses the JSON `raw` by the mapping, and by usual names for the keys that the mapping leaves out.
+/// Parses the items in the JSON text `raw`. Where `mapped` names no member, usual member names apply, such as `title`.
 pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Items {
     each(raw, |text| item(text, mapped, unit, currency))
 }
 
-/// Parses items whose members have canonical names: the result of a look-up in another table.
+/// Parses items whose JSON members have the names of our own format. Look-ups in other tables return such items.
 pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Items {
     let column = |name: &str| Some(Column::whole(name));
     let mapped = mapping::Items {
@@ -44,7 +44,7 @@ pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Item
     each(raw, |text| item(text, &mapped, unit, currency))
 }
 
-/// A number of something, or the shop's own words for it.
+/// Parses a quantity: a number, or the text itself, such as `200 g`.
 pub fn quantity(text: &str) -> Quantity {
     let number = text.trim().replace(',', ".").parse::<f64>();
     match number {
@@ -58,7 +58,7 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     let elements: Vec<Cow<'_, str>> = match Json::read_encoded_twice(raw, &mut held) {
         Json::Array(elements) => elements.into_iter().map(Cow::Borrowed).collect(),
         Json::Object(members) => elements_of(&members),
-        // A list of texts is one line for each text.
+        // A text with several lines is a list of item names.
         Json::Text(text) => text
             .lines()
             .map(|line| Cow::Owned(serde_json::Value::from(line).to_string()))
@@ -76,7 +76,7 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     items
 }
 
-/// The items of an object: a list inside it, a single item, or one item for each member.
+/// The items inside a JSON object. The object holds a list of items, is itself an item, or has a member for each item.
 fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     for name in ["items", "lines", "products", "positions", "cart", "dishes"] {
         if let Some(list) = member(members, name)
@@ -93,9 +93,9 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
         return vec![Cow::Owned(format!("{{{}}}", whole.join(",")))];
     }
     let named = |(name, value): &(String, &'a str)| match Json::read(value) {
-        // {"Soup": 2}
+        // The member's name is the item's name, and its value the quantity: {"Soup": 2}.
         Json::Number(number) => Cow::Owned(serde_json::json!({"name": name, "quantity": number}).to_string()),
-        // {"Soup": {"quantity": 2}}: the member's key is the item's name.
+        // The member's name is the item's name: {"Soup": {"quantity": 2}}.
         Json::Object(inner)
             if NAMES.iter().all(|known| member(&inner, known).is_none()) && name.parse::<u64>().is_err() =>
         {
@@ -111,7 +111,7 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     members.iter().map(named).collect()
 }
 
-/// The value under the mapped name, or under one of the usual names.
+/// Reads the member that the mapping names, or else the first readable member with a usual name.
 fn find<T>(
     members: &[(String, &str)],
     mapped: &Option<Column>,
@@ -124,7 +124,7 @@ fn find<T>(
     }
 }
 
-/// A name under a key that resembles a usual one: `name_ru`, `dishTitle`.
+/// The item's name from a member whose own name contains `name` or `title`: `name_ru`, `dishTitle`.
 fn named_alike(members: &[(String, &str)]) -> Option<String> {
     let is_alike = |name: &str| {
         ["name", "title", "назван"]
@@ -227,7 +227,8 @@ fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
     }
 }
 
-/// A price, or the amount within `{"amount": 5, "currency": "EUR"}`. Without a unit, a fraction means major units.
+/// The price of an item in minor units; `None`: the value is no price.
+/// The value is a plain amount, or an object such as `{"amount": 5, "currency": "EUR"}`.
 fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     let text = match Json::read(raw) {
         Json::Object(members) => ["amount", "value", "price"]
@@ -238,7 +239,7 @@ fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     minor_units(&text, unit.unwrap_or_else(|| unit_of_text(&text)), currency)
 }
 
-/// The unit of a number without a stated unit: a fraction means major units, a whole number minor ones.
+/// The unit of an amount, from its form alone: a fraction means major units, a whole number means minor units.
 pub fn unit_of_text(text: &str) -> Unit {
     match text.contains(['.', ',']) {
         true => Unit::Major,
@@ -246,7 +247,8 @@ pub fn unit_of_text(text: &str) -> Unit {
     }
 }
 
-/// The text of a value, or the name inside an object: `{"ru": "Борщ"}`, `{"product": {"name": "Soup"}}`.
+/// A text for people from a JSON value: a plain value, or the name inside an object. Examples: `{"ru": "Борщ"}`,
+/// `{"product": {"name": "Soup"}}`. `levels` limits the depth.
 fn name_within(raw: &str, levels: usize) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -275,7 +277,8 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
     }
 }
 
-/// The options of an item: texts, objects with a name, groups of these, `{"size": "L"}`.
+/// The options of an item as texts for people, from a list of texts or objects, groups of options, or members such as
+/// `{"size": "L"}`.
 fn options_of(raw: &str, levels: usize) -> Vec<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -324,7 +327,8 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`, as in WooCommerce.
+/// Notes from lists of keys and values, as WooCommerce writes them:
+/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`.
 fn meta(members: &[(String, &str)]) -> Vec<String> {
     let lists = META.iter().filter_map(|name| member(members, name));
     let mut notes = Vec::new();
@@ -337,7 +341,7 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
                 continue;
             };
             let text = |names: [&str; 2]| names.iter().find_map(|name| name_within(member(&entry, name)?, LEVELS));
-            // Keys that begin with an underscore are internal to the software.
+            // A key that begins with an underscore is internal to the shop's software.
             if let (Some(key), Some(value)) = (text(["display_key", "key"]), text(["display_value", "value"]))
                 && !key.starts_with('_')
             {
@@ -348,7 +352,8 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
     notes
 }
 
-/// The values under names that neither the mapping nor anybody knows, mainly texts: they are shown so that nothing is lost. Numbers are prices and ids.
+/// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out: they are
+/// prices or ids.
 fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     let is_known = |name: &str| {
         if mapped.named_columns().any(|(_, column)| column.name == name) {
@@ -381,7 +386,7 @@ fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     told.take(ITEM_OPTIONS).collect()
 }
 
-/// All readable values of an item without a name, except those that are shown separately.
+/// A name for an item without a name: all its plain values, except quantity and price, which panels show separately.
 fn said_of(members: &[(String, &str)]) -> String {
     let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
     let rest = members.iter().filter(|(name, _)| !is_shown(name));
@@ -419,7 +424,7 @@ mod tests {
         read(raw, &usual(), None, Currency::DEFAULT).list
     }
 
-    /// `2 Soup (options) [note]` of each.
+    /// Each item as the text `2 Soup (options) [note]`.
     fn told(raw: &str) -> Vec<String> {
         let one = |item: Item| {
             let quantity = match &item.quantity {

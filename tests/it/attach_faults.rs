@@ -32,8 +32,8 @@ async fn shop(sql: &str) -> (Database, Client) {
     (database, client)
 }
 
-/// The same database as another role, which may log in and has what else is said. A role is the whole cluster's, so its name is
-/// the database's own.
+/// The same database as another role, which may log in and has what else is said. A role is the whole cluster's, so its
+/// name is the database's own.
 async fn role(database: &Database, name: &str, options: &str) -> (String, Database) {
     let (cluster, own) = database.url().rsplit_once('/').unwrap();
     let role = format!("{name}_{own}");
@@ -182,7 +182,7 @@ async fn the_shops_function_answers_where_the_mapping_has_no_word() {
 }
 
 #[tokio::test]
-async fn words_that_a_table_can_have_and_no_row_has_yet_are_asked_for() {
+async fn attach_asks_for_words_that_no_row_has_yet() {
     let (_database, client) = shop(
         "create table tickets (id int primary key, store_id int, status varchar(20)); \
          insert into tickets values (1, 7, 'new'), (2, 7, 'delivered')",

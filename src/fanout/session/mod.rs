@@ -1,7 +1,7 @@
-//! One live client: first the missed events, then live ones. `ws` and `sse` are the transports.
+//! One live client. It first gets the events that it missed, and then live ones. `ws` and `sse` are the transports.
 //!
-//! A session subscribes first and reads second. It leaves out live events that the read covered, so there is no gap and
-//! no repeat between the replay and the live events.
+//! A session subscribes first, and reads the missed events second. It leaves out live events that the read covered, so
+//! there is no gap and no repeat between the replay and the live events.
 
 mod clock;
 mod frame_meter;
@@ -39,40 +39,41 @@ use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::{Grant, Scope, TokenId, Withdrawn};
 
-/// Bytes written before a flush. Limits the client's buffer, however long the queue is.
+/// Bytes after which written data is flushed. It limits the buffer of a client, however long its queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
-/// How long a client may take to read the flushed data.
+/// Maximum time for a client to read the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long storing an acknowledgement may take. The session waits meanwhile.
+/// Maximum time for saving an acknowledgement. The session waits meanwhile.
 const ACK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// One live client.
+/// One live client, from its subscription to its end.
 pub struct Session {
     hub: Arc<Hub>,
     store: StoreId,
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// The position that the replay covered. Live events behind it were sent already.
+    /// The position that the replay covered. Live events that it covers were sent already.
     replayed: Option<Position>,
-    /// What the client has said of itself. Receipts are recorded only for panels.
+    /// Whether the client is a panel, by its own messages. Receipts are recorded only for panels.
     panel: Panel,
-    /// Whether the client was told that this node does not read the journal. No heartbeat is sent meanwhile.
+    /// Whether the client knows that this node cannot read the journal. Meanwhile it gets no heartbeat.
     is_stale: bool,
 }
 
 impl Session {
-    /// The client is a panel of this name, over a stream on which it can send nothing: events count as sent to it.
+    /// Makes the client a panel with this name. Its stream carries no messages to the server, so events count as sent
+    /// to the panel.
     pub fn name_panel(&mut self, token: TokenId, name: &str) {
         name.clone_into(&mut self.name);
         self.panel = Panel::Stream(self.hub.panel_streams.open(&self.store, token, name));
     }
 
-    /// Subscribes. The session receives every event after the subscription's cursor.
+    /// Subscribes to a store. The session receives every event after its subscription's cursor.
     pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.holder())?;
         let name = format!("{:016x}", fastrand::u64(..));
-        // Boxed: moving a future into another one would reserve room for the session in both.
+        // The session is boxed. Moving it into a future would reserve room for it twice.
         Ok(Box::new(Self {
             hub: Arc::clone(hub),
             store,
@@ -85,12 +86,13 @@ impl Session {
         }))
     }
 
-    /// Serves the client until the session ends. `after`: the cursor of an earlier session. Also sends the client the
-    /// reason for the end.
+    /// Serves the client until the session ends, then tells it the reason. `after` is the cursor of an earlier session.
     pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;
-        metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        if !self.store.is_canary() {
+            metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        }
         tracing::debug!(session = self.name, store = %self.store, code = why.code(), "session ended");
         why
     }
@@ -111,7 +113,7 @@ impl Session {
         );
         self.put(Outgoing::Message(connected), transport).await?;
         if let Some(after) = after {
-            // Boxed for the same reason as in `live`.
+            // Boxed for the reason that `live` gives.
             cursor = Box::pin(self.replay(after, transport)).await?;
         }
         self.put(
@@ -124,7 +126,7 @@ impl Session {
     }
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
-        // Rare work is boxed, so that idle sessions do not carry the size of its futures.
+        // The futures of rare work are boxed, so that an idle session does not reserve memory for them.
         let mut clock = Clock::new(self.hub.ping_interval, self.grant.ends);
         let mut silent_intervals = 0;
         loop {
@@ -135,7 +137,7 @@ impl Session {
                 incoming = transport.receive() => {
                     silent_intervals = 0;
                     let before = Arc::clone(&self.grant);
-                    Box::pin(self.hear(incoming, transport)).await?;
+                    Box::pin(self.receive(incoming, transport)).await?;
                     if !Arc::ptr_eq(&before, &self.grant) {
                         clock.set_end(self.grant.ends);
                     }
@@ -146,7 +148,7 @@ impl Session {
                         self.put(Outgoing::Message(messages::token_expires(left)), transport).await?;
                         self.flush(transport).await?;
                     }
-                    // No ping is sent while the journal is stale, so a silent client is not counted.
+                    // While the journal cannot be read, no ping is sent, so a silent client is not counted.
                     Due::Heartbeat if self.is_stale => silent_intervals = 0,
                     Due::Heartbeat => {
                         if T::ANSWERS_PINGS && silent_intervals == 2 {
@@ -160,7 +162,7 @@ impl Session {
         }
     }
 
-    /// Checked before every part, so that nothing is sent after the token has expired.
+    /// Ends the session if its token has expired. It is called before each part, so that nothing is sent afterwards.
     fn check_token(&self) -> Result<(), Close> {
         match self.grant.ends {
             Some(ends) if ends <= std::time::Instant::now() => Err(Close::TokenExpired),
@@ -168,8 +170,8 @@ impl Session {
         }
     }
 
-    /// Sends a batch and the batches queued behind it, gathered into one write. A long batch is sent in parts, each
-    /// with its own deadline.
+    /// Sends a batch, and the batches that are queued after it, in one write. A long batch is sent in parts, each with
+    /// its own deadline.
     async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
@@ -179,7 +181,7 @@ impl Session {
             let batch = match queued {
                 Queued::Batch(batch) => batch,
                 Queued::Resync(cursor) => {
-                    // Boxed for the same reason as in `live`.
+                    // Boxed for the reason that `live` gives.
                     Box::pin(self.send_resync(cursor, transport)).await?;
                     next = self.subscription.try_next();
                     continue;
@@ -216,12 +218,14 @@ impl Session {
         self.flush(transport).await?;
         sent.into_iter()
             .for_each(|id| self.prove(id, T::CHANNEL, ReceiptKind::Sent));
-        HOT.latency
-            .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        if !self.store.is_canary() {
+            HOT.latency
+                .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        }
         Ok(())
     }
 
-    /// Tells the client to load its lists again.
+    /// Tells the client to reload its lists, because the sources have changed.
     async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
         let message = messages::resync_required(messages::SOURCES_CHANGED, &cursor);
         self.send_now(Outgoing::WithCursor(cursor, message), transport).await
@@ -232,7 +236,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    /// Gathers some events, without those that the replay has sent.
+    /// Writes some events of a batch, without those that the replay has already sent.
     async fn put_part<T: Transport>(
         &mut self,
         part: Part<'_>,
@@ -244,7 +248,9 @@ impl Session {
         let is_new = |event: &&Published| !replayed.is_some_and(|seen| seen.covers(event.xid));
         let new = || part.events.iter().filter(is_new);
         let count = new().count();
-        HOT.live.increment(count as u64);
+        if !self.store.is_canary() {
+            HOT.live.increment(count as u64);
+        }
         *oldest = oldest.or_else(|| new().next().map(|event| event.at));
         if !matches!(self.panel, Panel::Unknown) {
             sent.extend(new().map(|event| event.id));
@@ -267,7 +273,7 @@ impl Session {
         self.written(transport.flush()).await
     }
 
-    /// Waits until the client has read the data. Ends at the deadline, or when the router ends the session.
+    /// Waits until the client has taken the data. Fails at the deadline, or when the router ends the session.
     async fn written(&self, write: impl Future<Output = Result<(), Close>>) -> Result<(), Close> {
         tokio::select! {
             biased;
@@ -276,8 +282,8 @@ impl Session {
         }
     }
 
-    /// Sends a ping and the newest cursor. A cursor may be sent only after every event that it covers. So read the
-    /// cursor, send the whole queue, and then send the cursor.
+    /// Sends a ping, and the newest cursor. A cursor may be sent only after all events that it covers. So the session
+    /// takes the cursor, sends the whole queue, and then sends the cursor.
     async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
         self.put(Outgoing::Ping, transport).await?;
         let cursor = self.subscription.reached().map_err(close_for)?;
@@ -292,7 +298,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    async fn hear<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
+    async fn receive<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
         let text = match incoming {
             Incoming::Alive => return Ok(()),
             Incoming::Closed(why) => return Err(why),
@@ -327,7 +333,7 @@ impl Session {
         Ok(())
     }
 
-    /// Records the client's receipt for an event, or returns the error message for the client.
+    /// Records the panel's receipt for an event. Returns an error message for the client if the id is invalid.
     fn record_receipt(&self, id: &str, channel: Channel, what: ReceiptKind) -> Option<Utf8Bytes> {
         match id.parse() {
             Ok(id) => {
@@ -339,7 +345,7 @@ impl Session {
     }
 
     fn prove(&self, event: EventId, channel: Channel, what: ReceiptKind) {
-        self.hub.recorder.say(Receipt {
+        self.hub.recorder.record(Receipt {
             store: self.store.clone(),
             event,
             channel,
@@ -380,7 +386,7 @@ impl Session {
 fn close_for(end: End) -> Close {
     match end {
         End::Lagged => Close::Lagged,
-        // A change of scope or expiry needs a new session.
+        // A changed scope or expiry needs a new session.
         End::Draining | End::Withdrawn(Withdrawn::Changed) => Close::Draining,
         End::Withdrawn(Withdrawn::Expired) => Close::TokenExpired,
         End::Withdrawn(Withdrawn::Revoked) => Close::TokenRevoked,

@@ -6,7 +6,8 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// The smallest screens that kitchens have: a cheap tablet, a phone on its side, an old phone, and a tablet at 200 % zoom.
+/// The smallest screens that kitchens have: a cheap tablet, a phone on its side, an old phone, and a tablet at 200 %
+/// zoom.
 const SMALL: [(u32, u32); 4] = [(1024, 600), (844, 390), (320, 568), (640, 400)];
 
 impl Browser {

@@ -1,4 +1,5 @@
-//! What the orders of an evening leave behind in the page. `cargo bench --bench panel -- memory` does the same ten times as long.
+//! What the orders of an evening leave behind in the page. `cargo bench --bench panel -- memory` does the same ten
+//! times as long.
 
 use serde_json::json;
 

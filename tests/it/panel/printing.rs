@@ -1,4 +1,5 @@
-//! Tickets: over USB and a serial port as ESC/POS, by the browser, with copies and marks, and never in the way of a ring.
+//! Tickets: over USB and a serial port as ESC/POS, by the browser, with copies and marks, and never in the way of a
+//! ring.
 
 use serde_json::{Value, json};
 

@@ -333,7 +333,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_to_another_store_begins_anew() {
+async fn a_link_to_another_store_begins_a_new_shift() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
