@@ -10,7 +10,7 @@ use crate::domain::event::{Body, EventId, JournalEvent, RowWrite, StoreId, Subje
 use crate::infra::db::Transaction;
 use crate::journal;
 use crate::sources::changes::Found as Looked;
-use crate::sources::{Beside, Sources};
+use crate::sources::{Context, Sources};
 
 /// Rows of the journal that are read at once.
 const PAGE_ROWS: i64 = 500;
@@ -199,12 +199,12 @@ fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subj
         return Vec::new();
     };
     let currency = event.store.as_ref().map(|store| sources.currency_of(store));
-    let beside = Beside {
+    let context = Context {
         currency: currency.unwrap_or(crate::domain::money::Currency::DEFAULT),
         lookup: Looked::Nothing,
     };
     let recorded = std::iter::once(&write.data).chain(&write.old);
-    recorded.map(|data| source.translate(key, data, beside)).collect()
+    recorded.map(|data| source.translate(key, data, context)).collect()
 }
 
 fn only_digits(text: &str) -> String {
