@@ -7,11 +7,11 @@
  * @module alerts
  */
 
-import { countOne, showAlarm, takenBack } from "./alarm.js";
-import { notify, shake, unnotify } from "./device.js";
+import { countOne, showAlarm, takenBack } from "./alarmbar.js";
+import { notify, vibrate, closeNotification } from "./device.js";
 import { changedOf, now, numberOf, personsOf, shortNumber, spokenOf, totalOf, typeOf } from "./facts.js";
-import { dayAndTime, say } from "./i18n.js";
-import { live, notice } from "./live.js";
+import { dayAndTime, t } from "./i18n.js";
+import { live, notice } from "./connection.js";
 import { forgetMinutes } from "./minutes.js";
 import { apply, fromList, items, keepClosed, subject, unanswered } from "./orders.js";
 import { setPause } from "./pause.js";
@@ -20,7 +20,7 @@ import { proveRendered } from "./rendered.js";
 import { giveToEverybody, isOwn, isShown, takeFromEverybody } from "./stations.js";
 import { handleStock } from "./stock.js";
 import { announce, dropToast, toast } from "./toast.js";
-import { pressed } from "./work.js";
+import { pressed } from "./actions.js";
 
 /** What is replayed is told when the replay is over, or after this. */
 const REPLAY_PATIENCE_MS = 2_000;
@@ -41,7 +41,7 @@ let update = () => {};
 /** Alerts of what is replayed: told when it is known what has become of it. @type {(() => void)[]} */
 let waiting = [];
 /** What the kitchen was told of. @type {Set<string>} */
-const toldOf = new Set();
+const alertedKeys = new Set();
 /** Events that rang, by the key that rings. @type {Map<string, string>} */
 const eventOf = new Map();
 
@@ -92,7 +92,7 @@ export function handleEvent(event) {
 /** A new order, or one that is to be made after all. @param {VestnikEvent} event */
 export const handleNewOrderNotification = (event) =>
   handleNew(event, (item) => ({
-    title: say(event.data.previous_status ? "alert.orderAgain" : "alert.newOrder", { number: numberOf(item), id: shortNumber(item) }),
+    title: t(event.data.previous_status ? "alert.orderAgain" : "alert.newOrder", { number: numberOf(item), id: shortNumber(item) }),
     words: [typeOf(item), item.customer_name, totalOf(item)],
     shakes: [400, 150, 400],
   }));
@@ -100,7 +100,7 @@ export const handleNewOrderNotification = (event) =>
 /** A new booking, or one that holds again. @param {VestnikEvent} event */
 export const handleNewBookingNotification = (event) =>
   handleNew(event, (item) => ({
-    title: say(event.data.previous_status ? "alert.bookingAgain" : "alert.newBooking", { number: numberOf(item), id: shortNumber(item) }),
+    title: t(event.data.previous_status ? "alert.bookingAgain" : "alert.newBooking", { number: numberOf(item), id: shortNumber(item) }),
     words: [item.starts_at && dayAndTime(item.starts_at), personsOf(item), item.customer_name],
     shakes: [250],
   }));
@@ -124,7 +124,7 @@ function handleNew(event, describe) {
     const detail = words.filter(Boolean).join(" · ");
     announce(`${title}. ${[detail, spokenOf(item)].filter(Boolean).join(". ")}`);
     notify(title, detail, item.key);
-    shake(shakes);
+    vibrate(shakes);
     printIfDue(item);
   });
 }
@@ -134,9 +134,9 @@ export function handleOrderStatusChanged(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
-  if (!items.has(item.key)) toldOf.delete(item.key);
+  if (!items.has(item.key)) alertedKeys.delete(item.key);
   if (previous?.status === "pending" && item.status !== "pending") {
-    unnotify(item.key);
+    closeNotification(item.key);
     forgetMinutes(item.key);
     printIfDue(item);
   }
@@ -146,7 +146,7 @@ export function handleOrderStatusChanged(event) {
     return;
   }
   if (event.replayed || !isOwn(item)) return;
-  announce(say("alert.status", { number: numberOf(item), status: say(`status.${item.kind}.${item.status}`) }));
+  announce(t("alert.status", { number: numberOf(item), status: t(`status.${item.kind}.${item.status}`) }));
 }
 
 /** The customer took it back, or it is gone: the kitchen must stop. @param {VestnikEvent} event */
@@ -154,17 +154,17 @@ export function handleTakenBack(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
-  unnotify(item.key);
+  closeNotification(item.key);
   // Nobody was told of it, or it was over: there is nothing to stop.
-  if (!previous || !isOwn(previous) || (event.replayed && !toldOf.has(item.key))) return;
-  toldOf.delete(item.key);
+  if (!previous || !isOwn(previous) || (event.replayed && !alertedKeys.has(item.key))) return;
+  alertedKeys.delete(item.key);
   const isRemoved = event.type.endsWith("_removed");
   tell(event, () => alertTakenBack(item, previous.status, isRemoved, event.id));
 }
 
 /** @param {Item} item @param {string} was its status before @param {boolean} isRemoved @param {string} [event] where it is known */
 function alertTakenBack(item, was, isRemoved, event) {
-  const title = say(`alarm.${isRemoved ? "removed" : "cancelled"}.${item.kind}`, { number: numberOf(item) });
+  const title = t(`alarm.${isRemoved ? "removed" : "cancelled"}.${item.kind}`, { number: numberOf(item) });
   announce(`${title}. ${item.reason ?? ""}`);
   // What nobody has begun, nobody must stop.
   if (was === "pending") return toast(title, { detail: item.reason, sign: "stop", about: item.key });
@@ -172,7 +172,7 @@ function alertTakenBack(item, was, isRemoved, event) {
   if (event) eventOf.set(`cancelled/${item.key}`, event);
   live.ringer.ring(`cancelled/${item.key}`, "cancelled");
   notify(title, item.reason ?? "", item.key);
-  shake([900, 200, 900]);
+  vibrate([900, 200, 900]);
   showAlarm();
 }
 
@@ -186,13 +186,13 @@ export function handleChanged(event) {
   const marks = (event.data.changed ?? []).filter((name) => item.marks?.includes(name));
   if (!marks.length) return;
   tell(event, () => {
-    const words = say("alert.changed", { number: numberOf(item), fields: changedOf({ ...item, marks }) });
+    const words = t("alert.changed", { number: numberOf(item), fields: changedOf({ ...item, marks }) });
     announce(words);
     // What rings already says enough.
     if (item.status === "pending") return;
     eventOf.set(`changed/${item.key}`, event.id);
     live.ringer.ring(`changed/${item.key}`, "changed");
-    shake([200]);
+    vibrate([200]);
   });
 }
 
@@ -200,7 +200,7 @@ export function handleChanged(event) {
  * After the lists were loaded anew, without the events between: what the kitchen was at may have been taken back.
  * @param {Item[]} gone what was open before, and is no longer
  */
-export async function alertWhatWasTakenBack(gone) {
+export async function alertMissedCancellations(gone) {
   for (const kind of /** @type {const} */ (["orders", "bookings"])) {
     const mine = gone.filter((item) => item.kind === kind && isOwn(item));
     if (!mine.length) continue;
@@ -223,10 +223,10 @@ function tellOverwritten(event) {
   const about = answer && subject(event);
   const item = about && items.get(about.key);
   if (!item || event.replayed || !isOwn(item)) return;
-  const status = say(`status.${item.kind}.${answer.status}`);
-  const title = say("alert.overwritten", { number: numberOf(item), status });
+  const status = t(`status.${item.kind}.${answer.status}`);
+  const title = t("alert.overwritten", { number: numberOf(item), status });
   announce(title);
-  toast(title, { kind: "problem", detail: say("alert.overwrittenBy", { by: answer.by }), sign: "stop", about: `overwritten/${item.key}`, stays: true });
+  toast(title, { kind: "problem", detail: t("alert.overwrittenBy", { by: answer.by }), sign: "stop", about: `overwritten/${item.key}`, stays: true });
 }
 
 /** Nobody has answered for long: ring again, and harder. @param {VestnikEvent} event */
@@ -251,7 +251,7 @@ function ringHarder() {
 /** The station that it was for has not answered: it is every screen's now. @param {Item} item */
 function callEverybody(item) {
   if (!giveToEverybody(item)) return false;
-  toldOf.add(item.key);
+  alertedKeys.add(item.key);
   update(item.key, false);
   if (item.event) {
     eventOf.set(item.key, item.event);
@@ -262,18 +262,18 @@ function callEverybody(item) {
 
 /** It was for later, and it is time. @param {Item} item */
 function callToCook(item) {
-  const title = say("alert.cook", { number: numberOf(item) });
+  const title = t("alert.cook", { number: numberOf(item) });
   announce(title);
   notify(title, "", item.key);
-  toast(title, { sign: "clock", about: item.key, detail: item.due_at && say("time.at", { time: dayAndTime(item.due_at) }) });
+  toast(title, { sign: "clock", about: item.key, detail: item.due_at && t("time.at", { time: dayAndTime(item.due_at) }) });
   live.ringer.ring(`changed/${item.key}`, "changed");
 }
 
 /** @param {Item} item */
 function urge(item) {
-  if (live.ringer.ringing.get(item.key) !== "urgent") announce(say("alert.unanswered", { number: numberOf(item) }));
+  if (live.ringer.ringing.get(item.key) !== "urgent") announce(t("alert.unanswered", { number: numberOf(item) }));
   live.ringer.ring(item.key, "urgent");
-  shake([200, 100, 200, 100, 200]);
+  vibrate([200, 100, 200, 100, 200]);
   showAlarm();
 }
 
@@ -290,7 +290,7 @@ export function handleChatDisabled(event) {
 
 /** @param {string} chat @param {string} [reason] */
 export function showChatDisabled(chat, reason) {
-  notice("chat", "warning", "phone", say("notice.chat", { chat: chat ?? "" }), `${say("notice.chatWhy")} ${reason ?? ""}`);
+  notice("chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
 }
 
 /** Takes it into what is known, and shows it. @param {VestnikEvent} event */
@@ -325,11 +325,11 @@ function tell(event, alert) {
   };
   if (!event.replayed) return once();
   waiting.push(once);
-  if (waiting.length === 1) setTimeout(tellWaiting, REPLAY_PATIENCE_MS);
+  if (waiting.length === 1) setTimeout(flushReplayedAlerts, REPLAY_PATIENCE_MS);
 }
 
 /** The replay is over. */
-export function tellWaiting() {
+export function flushReplayedAlerts() {
   const told = waiting;
   waiting = [];
   told.forEach((alert) => alert());
@@ -338,17 +338,17 @@ export function tellWaiting() {
 /** @param {Item} item */
 function ring(item) {
   if (!isOwn(item)) return;
-  toldOf.add(item.key);
+  alertedKeys.add(item.key);
   if (item.event) eventOf.set(item.key, item.event);
   live.ringer.ring(item.key, item.kind === "orders" ? "order" : "booking");
   showAlarm();
 }
 
 /** After the lists were loaded: what waits rings, and nothing else does. */
-export function alertWhatWaits() {
+export function syncRinging() {
   const keys = new Set(unanswered().map((item) => item.key));
   [...live.ringer.ringing.keys()].filter((key) => /^(orders|bookings)\//.test(key) && !keys.has(key)).forEach((key) => live.ringer.silence(key));
-  items.forEach((item) => toldOf.add(item.key));
+  items.forEach((item) => alertedKeys.add(item.key));
   unanswered().forEach((item) => {
     if (!live.ringer.ringing.has(item.key)) ring(item);
     if (item.event) proveRendered({ id: item.event });
@@ -387,7 +387,7 @@ async function lookWhatWasNoticed() {
 function dropTakenBack(keys) {
   for (const key of keys.filter((key) => takenBack.delete(key))) {
     live.ringer.silence(`cancelled/${key}`);
-    unnotify(key);
+    closeNotification(key);
   }
   showAlarm();
 }

@@ -1,7 +1,7 @@
 /** What has to be cooked now, over all orders: how many of each dish. @module allday */
 
-import { at, h } from "./dom.js";
-import { say } from "./i18n.js";
+import { byId, h } from "./dom.js";
+import { t } from "./i18n.js";
 import { isLater } from "./minutes.js";
 import { items } from "./orders.js";
 import { change, settings } from "./settings.js";
@@ -17,7 +17,7 @@ let timer = 0;
 let shown = "";
 
 export function setUpAllDay() {
-  at("all-day-open").addEventListener("click", () => {
+  byId("all-day-open").addEventListener("click", () => {
     change({ allDay: !settings.allDay });
     showAllDay();
   });
@@ -32,14 +32,14 @@ export function countAllDay() {
 export function showAllDay() {
   clearTimeout(timer);
   timer = 0;
-  at("all-day-open").setAttribute("aria-pressed", String(settings.allDay));
+  byId("all-day-open").setAttribute("aria-pressed", String(settings.allDay));
   const dishes = settings.allDay ? count() : [];
-  at("all-day").hidden = !settings.allDay;
+  byId("all-day").hidden = !settings.allDay;
   const shows = document.documentElement.lang + JSON.stringify(dishes) + settings.allDay;
   if (shows === shown) return;
   shown = shows;
   const row = ([name, number]) => h("li", {}, h("b", { text: `${number}×` }), h("span", { text: name }));
-  at("all-day").replaceChildren(...(dishes.length ? dishes.slice(0, MOST).map(row) : [h("li", { class: "quiet-words", text: say("allDay.none") })]));
+  byId("all-day").replaceChildren(...(dishes.length ? dishes.slice(0, MOST).map(row) : [h("li", { class: "quiet-words", text: t("allDay.none") })]));
 }
 
 /** What is not ticked yet of the orders that are being made, the most first. @returns {[string, number][]} */

@@ -1,13 +1,13 @@
 /** A question that a person answers before something is done that is not easily undone. @module ask */
 
-import { at, button, h } from "./dom.js";
+import { byId, button, h } from "./dom.js";
 
 /**
  * @param {{title: string, words: string, yes: string, no: string}} question
  * @returns {Promise<boolean>}
  */
 export function ask({ title, words, yes, no }) {
-  const dialog = at("ask");
+  const dialog = byId("ask");
   return new Promise((resolve) => {
     const answer = (said) => {
       dialog.onclose = null;

@@ -1,7 +1,7 @@
 /** How many wait: in the title, in the favicon and, where there is one, on the app's icon. @module badge */
 
-import { say } from "./i18n.js";
-import { at } from "./dom.js";
+import { t } from "./i18n.js";
+import { byId } from "./dom.js";
 
 const SIZE = 64;
 /** It is drawn no more often than this. */
@@ -15,7 +15,7 @@ let timer = 0;
 /** @param {number} orders @param {number} bookings that wait @param {boolean} live whether the page is told of new ones */
 export function showBadge(orders, bookings, live) {
   const count = orders + bookings;
-  const words = orders ? say("title.orders", { n: orders }) : bookings ? say("title.bookings", { n: bookings }) : say("title.calm");
+  const words = orders ? t("title.orders", { n: orders }) : bookings ? t("title.bookings", { n: bookings }) : t("title.calm");
   const title = (count ? `(${count}) ` : live ? "" : "⚠ ") + words;
   if (document.title !== title) document.title = title;
   wanted = { count: Math.min(count, MOST), live };
@@ -27,7 +27,7 @@ function drawWanted() {
   const { count, live } = wanted;
   if (shown === `${count} ${live}`) return;
   shown = `${count} ${live}`;
-  at("favicon").href = draw(count, live);
+  byId("favicon").href = draw(count, live);
   if (count) navigator.setAppBadge?.(count).catch(() => {});
   else navigator.clearAppBadge?.().catch(() => {});
 }

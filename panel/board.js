@@ -3,12 +3,12 @@
 import { age, card } from "./card.js";
 import { h } from "./dom.js";
 import { dueAt } from "./facts.js";
-import { say } from "./i18n.js";
+import { t } from "./i18n.js";
 import { isLater } from "./minutes.js";
 import { byAge, items } from "./orders.js";
 import { isShown } from "./stations.js";
 import { moving, still } from "./still.js";
-import { pressed } from "./work.js";
+import { pressed } from "./actions.js";
 
 /** How often the clocks on the cards in sight are set. */
 const CLOCK_MS = 1_000;
@@ -82,7 +82,7 @@ export class Board {
   /** All of it anew. */
   render() {
     const shown = this.#root.dataset.shown ?? "pending";
-    const tabs = h("div", { class: "tabs", role: "group", "aria-label": say("board.columns") });
+    const tabs = h("div", { class: "tabs", role: "group", "aria-label": t("board.columns") });
     const columns = h("div", { class: "columns" });
     this.#eye.disconnect();
     this.inSight.clear();
@@ -90,11 +90,11 @@ export class Board {
     this.#places.clear();
     this.#leaving.clear();
     for (const { name, statuses } of COLUMNS[this.#kind]) {
-      const words = say(`column.${this.#kind}.${name}`);
+      const words = t(`column.${this.#kind}.${name}`);
       const counts = [h("span", { class: "count-of" }), h("span", { class: "count-of" })];
       tabs.append(h("button", { type: "button", class: "tab", data: { tab: name }, on: { click: () => this.show(name) } }, h("span", { text: words }), counts[0]));
       const list = h("div", { class: "cards" });
-      const empty = h("p", { class: "empty", text: say(`empty.${this.#kind}.${name}`) });
+      const empty = h("p", { class: "empty", text: t(`empty.${this.#kind}.${name}`) });
       // Focusable, so that a keyboard can scroll it.
       const body = h("div", { class: "column-body", tabindex: "0", role: "region", "aria-label": words }, empty, list);
       const column = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), counts[1]), body);
@@ -213,7 +213,7 @@ export class Board {
       const count = there - [...this.#leaving].filter((card) => card.parentElement === list).length;
       counts.forEach((place) => place.textContent !== String(count) && (place.textContent = String(count)));
       if (empty.hidden !== there > 0) empty.hidden = there > 0;
-      const tab = this.#root.querySelector(`[data-tab="${column.dataset.column}"]`);
+      const tab = /** @type {HTMLElement} */ (this.#root.querySelector(`[data-tab="${column.dataset.column}"]`));
       for (const part of [column, tab]) mark(part, "none", String(count === 0));
       mark(column, "empty", String(there === 0));
       total += there;

@@ -1,8 +1,8 @@
 /** The bookings of a day on a line of hours: who comes when, and how many guests each hour has. @module bookday */
 
-import { at, button, h } from "./dom.js";
+import { byId, button, h } from "./dom.js";
 import { now, signedNumber } from "./facts.js";
-import { dayName, dayOf, hourOf, say } from "./i18n.js";
+import { dayName, dayOf, hourOf, t } from "./i18n.js";
 import { openOrder } from "./order.js";
 import { items } from "./orders.js";
 
@@ -32,7 +32,7 @@ export function showBookingDay() {
   };
   const days = DAYS.map((offset) => button("quiet", null, `${dayName(now() + offset * DAY_MS, offset)} · ${counts[offset]}`, () => choose(offset), { "aria-pressed": String(offset === chosen), data: { day: offset } }));
   const most = Math.max(1, ...hours.map(([, all]) => guestsOf(all)));
-  at("booking-day").replaceChildren(h("div", { class: "days", role: "group", "aria-label": say("bookday.days") }, ...days), hours.length ? h("ol", { class: "hours" }, ...hours.map(([hour, all]) => hourRow(hour, all, most))) : h("p", { class: "quiet-words", text: say("bookday.none") }));
+  byId("booking-day").replaceChildren(h("div", { class: "days", role: "group", "aria-label": t("bookday.days") }, ...days), hours.length ? h("ol", { class: "hours" }, ...hours.map(([hour, all]) => hourRow(hour, all, most))) : h("p", { class: "quiet-words", text: t("bookday.none") }));
 }
 
 /** From the first hour with a booking to the last. @param {Item[]} bookings @returns {[number, Item[]][]} */
@@ -52,5 +52,5 @@ function hourRow(hour, bookings, most) {
   const bar = h("span", { class: "hour-bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", String(guests / most));
   const chips = bookings.map((item) => button("hour-booking", null, signedNumber(item), () => openOrder(item.key), { data: { status: item.status }, title: item.customer_name ?? "" }));
-  return h("li", {}, h("b", { text: `${hour}:00` }), bar, h("span", { class: "hour-guests", text: guests ? say("booking.guests", { n: guests }) : "" }), h("span", { class: "hour-bookings" }, ...chips));
+  return h("li", {}, h("b", { text: `${hour}:00` }), bar, h("span", { class: "hour-guests", text: guests ? t("booking.guests", { n: guests }) : "" }), h("span", { class: "hour-bookings" }, ...chips));
 }

@@ -2,14 +2,14 @@
 
 import { button, h, icon } from "./dom.js";
 import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLink, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
-import { clock, dayAndTime, say, time } from "./i18n.js";
-import { live } from "./live.js";
+import { clock, dayAndTime, t, time } from "./i18n.js";
+import { live } from "./connection.js";
 import { isLater, minutesFor, stepper } from "./minutes.js";
 import { isQueued, queuedRow } from "./queue.js";
 import { printOf } from "./prints.js";
 import { dishesOf, isOwnLine, namesOf } from "./stations.js";
 import { isTickable, isTicked, lineIds, toggleTick } from "./ticks.js";
-import { act, cancelQueued, pressed } from "./work.js";
+import { act, cancelQueued, pressed } from "./actions.js";
 
 /** Lines of an order that a card shows. */
 const LINES = 8;
@@ -33,10 +33,10 @@ export function card(item, open) {
     "article",
     { class: "card", "aria-labelledby": title, data: { key: item.key, status: item.status, kind: item.kind } },
     h("header", { class: "card-top" }, h("h3", {}, opener), h("span", { class: "age" })),
-    item.marks?.length && h("p", { class: "card-changed" }, icon("pen"), h("span", { text: say("order.changed", { fields: changedOf(item) }) })),
+    item.marks?.length && h("p", { class: "card-changed" }, icon("pen"), h("span", { text: t("order.changed", { fields: changedOf(item) }) })),
     h("p", { class: "card-type" }, icon(signOf(item)), h("span", { text: typeOf(item) }), h("b", { text: totalOf(item) })),
     item.comment && h("p", { class: "comment" }, icon("speech"), h("span", { text: item.comment })),
-    item.kind === "bookings" && h("p", { class: "card-booking" }, h("b", { text: item.starts_at ? dayAndTime(item.starts_at) : say("booking.noTime") }), h("span", { text: personsOf(item) })),
+    item.kind === "bookings" && h("p", { class: "card-booking" }, h("b", { text: item.starts_at ? dayAndTime(item.starts_at) : t("booking.noTime") }), h("span", { text: personsOf(item) })),
     item.kind === "orders" ? lines(item) : item.items?.length && lines(item),
     contact(item),
     ...unreadableOf(item).map((words) => h("p", { class: "unreadable" }, icon("stop"), h("span", { text: words }))),
@@ -51,7 +51,7 @@ export function card(item, open) {
 export function printMark(item) {
   const { state, at, why } = printOf(item.key) ?? {};
   if (!state) return null;
-  const words = state === "printed" ? say("print.printed", { time: dayAndTime(at) }) : state === "waits" ? say("print.waits") : `${say("print.notPrinted")} ${say(`print.why.${why}`)}`;
+  const words = state === "printed" ? t("print.printed", { time: dayAndTime(at) }) : state === "waits" ? t("print.waits") : `${t("print.notPrinted")} ${t(`print.why.${why}`)}`;
   return h("p", { class: "print-mark", data: { print: state } }, icon("printer"), h("span", { text: words }));
 }
 
@@ -65,7 +65,7 @@ function contact(item) {
     item.address && link(mapLink(item.address), "pin", item.address),
     word(paymentOf(item).join(" · ")),
     item.kind === "orders" && word(personsOf(item)),
-    item.status_word && word(say("order.statusWord", { word: item.status_word })),
+    item.status_word && word(t("order.statusWord", { word: item.status_word })),
     ...(item.extra ?? []).map(({ label, value }) => word(`${label}: ${value}`)),
   ].filter(Boolean);
   return words.length ? h("p", { class: "card-contact" }, ...words) : null;
@@ -74,12 +74,12 @@ function contact(item) {
 /** @param {Item} item */
 function lines(item) {
   const { own, others } = dishesOf(item);
-  if (!own.length) return h("p", { class: "card-none", text: say("order.noItems") });
+  if (!own.length) return h("p", { class: "card-none", text: t("order.noItems") });
   const shown = own.slice(0, own.length > LINES ? LINES - 1 : LINES);
   const more = own.length - shown.length + (item.items_omitted ?? 0);
   const list = h("ul", { class: "lines" }, ...shown.map(({ line, number }) => lineRow(line, item, number)));
-  if (others.length) list.append(h("li", { class: "lines-more lines-others", text: say("stations.others", { dishes: namesOf(others) }) }));
-  if (more) list.append(h("li", { class: "lines-more", text: say("order.moreItems", { n: more }) }));
+  if (others.length) list.append(h("li", { class: "lines-more lines-others", text: t("stations.others", { dishes: namesOf(others) }) }));
+  if (more) list.append(h("li", { class: "lines-more", text: t("order.moreItems", { n: more }) }));
   return list;
 }
 
@@ -122,13 +122,13 @@ function actions(item, open) {
     return row;
   }
   if (item.status === "pending") {
-    const reject = item.next.includes("rejected") && button("no no-small", "cross", "", () => open(item.key, "reject"), { "aria-label": say("order.rejectOne", { number: numberOf(item) }), title: say("order.reject"), disabled: Boolean(busy) });
+    const reject = item.next.includes("rejected") && button("no no-small", "cross", "", () => open(item.key, "reject"), { "aria-label": t("order.rejectOne", { number: numberOf(item) }), title: t("order.reject"), disabled: Boolean(busy) });
     const steps = asksMinutes(item) && stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing")));
     if (steps) row.append(h("div", { class: "card-choices" }, steps, reject || null), ...yes);
     else row.append(...yes, reject || "");
     return row;
   }
-  const noShow = isNoShow(item) && button("quiet", "cross", say("booking.noShow"), () => act(item, "rejected", { reason: say("booking.noShow") }), { disabled: Boolean(busy), data: { to: "no-show" } });
+  const noShow = isNoShow(item) && button("quiet", "cross", t("booking.noShow"), () => act(item, "rejected", { reason: t("booking.noShow") }), { disabled: Boolean(busy), data: { to: "no-show" } });
   row.append(...yes, noShow || "");
   return row;
 }
@@ -149,17 +149,17 @@ export const promised = (item, to) => (to === "preparing" && asksMinutes(item) ?
 
 /** What a button says that makes `to` of it. @param {Item} item @param {string} to */
 export function wordFor(item, to) {
-  if (item.kind === "bookings") return say(`booking.to.${to}`);
+  if (item.kind === "bookings") return t(`booking.to.${to}`);
   if (to === "preparing") return acceptWord(item);
-  if (to === "completed" && item.status === "ready") return say("order.to.handed");
-  return say(`order.to.${to}`);
+  if (to === "completed" && item.status === "ready") return t("order.to.handed");
+  return t(`order.to.${to}`);
 }
 
 /** @param {Item} item */
 function acceptWord(item) {
   const due = dueAt(item);
-  if (due !== null && due - now() > LATER_MS) return say("order.acceptFor", { time: dayAndTime(due) });
-  return say("order.acceptIn", { n: minutesFor(item) });
+  if (due !== null && due - now() > LATER_MS) return t("order.acceptFor", { time: dayAndTime(due) });
+  return t("order.acceptIn", { n: minutesFor(item) });
 }
 
 /**
@@ -179,7 +179,7 @@ export function ageOf(item) {
   const due = dueAt(item);
   if (item.status !== "preparing" || due === null) return { words: clock(Math.max(0, now() - (item.stands ?? item.since))), tone: "" };
   const left = due - now();
-  if (left > LATER_MS || isLater(item)) return { words: say("time.at", { time: time(due) }), tone: "" };
+  if (left > LATER_MS || isLater(item)) return { words: t("time.at", { time: time(due) }), tone: "" };
   return { words: left < 0 ? `−${clock(-left)}` : clock(left), tone: left < 0 ? "late" : left < SOON_MS ? "soon" : "" };
 }
 

@@ -1,9 +1,9 @@
 /** The closed orders of a span: what they came to, what was refused and why, and a table of them to take away. @module day */
 
-import { at, button, h } from "./dom.js";
+import { byId, button, h } from "./dom.js";
 import { now, paymentOf, typeOf } from "./facts.js";
-import { dayAndTime, money, say, seconds } from "./i18n.js";
-import { live } from "./live.js";
+import { dayAndTime, money, t, seconds } from "./i18n.js";
+import { live } from "./connection.js";
 import { fromList } from "./orders.js";
 
 const PAGE = 500;
@@ -33,12 +33,12 @@ export async function showDay(span, asked) {
   const [{ orders, isWhole }, summary] = await Promise.all([ordersOf(span).catch(() => ({ orders: [], isWhole: false })), asked]);
   const done = orders.filter(({ status }) => status !== "rejected" && status !== "cancelled");
   const preparation = summary?.preparation_seconds;
-  const figure = (name, value, note) => h("div", { class: "figure" }, h("dt", { text: say(`day.${name}`) }, note && h("small", { text: note })), h("dd", { text: value }));
-  const took = (value) => (value == null ? "–" : value < 60 ? seconds(value) : say("order.minutes", { n: Math.round(value / 60) }));
+  const figure = (name, value, note) => h("div", { class: "figure" }, h("dt", { text: t(`day.${name}`) }, note && h("small", { text: note })), h("dd", { text: value }));
+  const took = (value) => (value == null ? "–" : value < 60 ? seconds(value) : t("order.minutes", { n: Math.round(value / 60) }));
   const late = preparation?.promised ? `${Math.round((100 * preparation.late) / preparation.promised)} %` : "–";
-  const ninety = (value) => (value == null ? "" : say("day.ninety", { time: took(value) }));
+  const ninety = (value) => (value == null ? "" : t("day.ninety", { time: took(value) }));
   const share = orders.length ? `${Math.round((100 * (orders.length - done.length)) / orders.length)} %` : "";
-  at("day").replaceChildren(
+  byId("day").replaceChildren(
     h(
       "dl",
       { class: "totals" },
@@ -46,12 +46,12 @@ export async function showDay(span, asked) {
       figure("sum", sums(done) || "–"),
       figure("answer", took(summary?.acknowledge_seconds?.p50), ninety(summary?.acknowledge_seconds?.p90)),
       figure("preparation", took(preparation?.p50), ninety(preparation?.p90)),
-      figure("late", late, preparation?.promised ? say("day.of", { n: preparation.late, all: preparation.promised }) : ""),
+      figure("late", late, preparation?.promised ? t("day.of", { n: preparation.late, all: preparation.promised }) : ""),
       figure("refused", String(orders.length - done.length), share),
     ),
     reasons(orders) ?? "",
-    isWhole ? "" : h("p", { class: "quiet-words", text: say("day.part", { n: orders.length }) }),
-    button("quiet csv", null, say("day.csv"), () => download(orders), { disabled: !orders.length }),
+    isWhole ? "" : h("p", { class: "quiet-words", text: t("day.part", { n: orders.length }) }),
+    button("quiet csv", null, t("day.csv"), () => download(orders), { disabled: !orders.length }),
   );
 }
 
@@ -69,7 +69,7 @@ function sums(orders) {
 function reasons(orders) {
   const found = new Map();
   for (const { status, reason } of orders.filter((order) => order.status === "rejected" || order.status === "cancelled")) {
-    const words = [say(`status.orders.${status}`), reason].filter(Boolean).join(": ");
+    const words = [t(`status.orders.${status}`), reason].filter(Boolean).join(": ");
     found.set(words, (found.get(words) ?? 0) + 1);
   }
   if (!found.size) return null;
@@ -80,11 +80,11 @@ function reasons(orders) {
 /** As a table that any office program opens. @param {Item[]} orders @returns {string} */
 export function csv(orders) {
   const columns = ["number", "at", "status", "type", "customer_name", "phone", "total", "currency", "payment", "by", "reason", "items"];
-  const head = columns.map((name) => say(`csv.${name}`));
+  const head = columns.map((name) => t(`csv.${name}`));
   const rows = orders.map((order) => [
     order.number,
     new Date(order.since).toISOString(),
-    say(`status.orders.${order.status}`),
+    t(`status.orders.${order.status}`),
     typeOf(order),
     order.customer_name,
     order.phone,

@@ -1,6 +1,6 @@
 /** What the page asks of the tablet: to stay awake, to show notifications, to shake. @module device */
 
-import { say } from "./i18n.js";
+import { t } from "./i18n.js";
 
 /** @typedef {"granted"|"refused"|"missing"|"open"} Answer open: not given yet */
 
@@ -69,18 +69,18 @@ export async function notify(title, body, tag) {
 }
 
 /** Takes away what is no longer so. @param {string} tag */
-export async function unnotify(tag) {
+export async function closeNotification(tag) {
   const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
   const shown = (await worker?.getNotifications({ tag })) ?? [];
   shown.forEach((notification) => notification.close());
 }
 
 /** @param {number[]} pattern milliseconds */
-export function shake(pattern) {
+export function vibrate(pattern) {
   if (navigator.userActivation?.hasBeenActive) navigator.vibrate?.(pattern);
 }
 
 /** The worker that keeps the shell; never an event. */
 export function keepShell() {
-  navigator.serviceWorker?.register("/sw.js").catch((error) => console.info(say("shift.noWorker"), error.message));
+  navigator.serviceWorker?.register("/sw.js").catch((error) => console.info(t("shift.noWorker"), error.message));
 }

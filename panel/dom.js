@@ -77,7 +77,7 @@ export function button(style, sign, label, press, props = {}) {
 }
 
 /** The element of this id. @param {string} id @returns {any} */
-export function at(id) {
+export function byId(id) {
   const element = document.getElementById(id);
   if (!element) throw new Error(`the page has no #${id}`);
   return element;

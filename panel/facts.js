@@ -1,7 +1,7 @@
 /** What people read of an order or a booking: the same words on a card, in the dialog and on paper. @module facts */
 
-import { dayAndTime, knows, money, say, time } from "./i18n.js";
-import { live } from "./live.js";
+import { dayAndTime, knows, money, t, time } from "./i18n.js";
+import { live } from "./connection.js";
 
 const MINUTE_MS = 60_000;
 /** A number longer than this is a key that nobody calls out: its end is enough. */
@@ -20,10 +20,10 @@ export function shortNumber({ number }) {
 }
 
 /** With its sign. @param {Item} item */
-export const signedNumber = (item) => say("order.sign", { id: shortNumber(item) });
+export const signedNumber = (item) => t("order.sign", { id: shortNumber(item) });
 
 /** @param {Item} item */
-export const numberOf = (item) => say(item.kind === "orders" ? "order.number" : "booking.number", { id: shortNumber(item) });
+export const numberOf = (item) => t(item.kind === "orders" ? "order.number" : "booking.number", { id: shortNumber(item) });
 
 /** The sign of how it reaches its customer. @param {Item} item */
 export function signOf({ kind, order_type: type }) {
@@ -33,9 +33,9 @@ export function signOf({ kind, order_type: type }) {
 
 /** How it reaches its customer: known words, or the shop's own. @param {Item} item */
 export function typeOf({ kind, order_type: type }) {
-  if (kind === "bookings") return say("booking.one");
+  if (kind === "bookings") return t("booking.one");
   if (!type) return "";
-  return knows(`type.${type}`) ? say(`type.${type}`) : type;
+  return knows(`type.${type}`) ? t(`type.${type}`) : type;
 }
 
 /** An amount of it. @param {Item} item @param {number} minor */
@@ -47,16 +47,16 @@ export const totalOf = (item) => (item.total === undefined ? "" : amount(item, i
 /** Paid or not, how, and the change to bring. @param {Item} item @returns {string[]} */
 export function paymentOf(item) {
   const { method, paid, change_from: from } = item.payment ?? {};
-  const how = method && (knows(`payment.${method.toLowerCase()}`) ? say(`payment.${method.toLowerCase()}`) : method);
-  const isPaid = paid === undefined ? "" : say(paid ? "payment.paid" : "payment.unpaid");
-  return [isPaid, how, from !== undefined && say("payment.changeFrom", { amount: amount(item, from) })].filter(Boolean);
+  const how = method && (knows(`payment.${method.toLowerCase()}`) ? t(`payment.${method.toLowerCase()}`) : method);
+  const isPaid = paid === undefined ? "" : t(paid ? "payment.paid" : "payment.unpaid");
+  return [isPaid, how, from !== undefined && t("payment.changeFrom", { amount: amount(item, from) })].filter(Boolean);
 }
 
 /** @param {Item} item */
 export function personsOf({ kind, persons, guests }) {
   const many = kind === "bookings" ? guests : persons;
   if (many === undefined) return "";
-  return Number.isFinite(many) ? say(kind === "bookings" ? "booking.guests" : "order.persons", { n: many }) : String(many);
+  return Number.isFinite(many) ? t(kind === "bookings" ? "booking.guests" : "order.persons", { n: many }) : String(many);
 }
 
 /** When it is wished or promised; of a booking, when the guests come. Milliseconds, or null. @param {Item} item */
@@ -69,13 +69,13 @@ export function dueAt({ kind, due_at: due, starts_at: starts, promised, promised
 
 /** What of it could not be read, and what stands there. @param {Item} item @returns {string[]} */
 export const unreadableOf = ({ unreadable = [] }) =>
-  unreadable.map(({ field, text }) => say("unreadable.one", { field: fieldName(field).toLowerCase(), text }));
+  unreadable.map(({ field, text }) => t("unreadable.one", { field: fieldName(field).toLowerCase(), text }));
 
 /** What the shop changed of it. @param {Item} item */
 export const changedOf = ({ marks = [] }) => marks.map((field) => fieldName(field).toLowerCase()).join(", ");
 
 /** A field of the wire, as people call it. @param {string} field */
-export const fieldName = (field) => (knows(`field.${field}`) ? say(`field.${field}`) : field);
+export const fieldName = (field) => (knows(`field.${field}`) ? t(`field.${field}`) : field);
 
 /**
  * All that is known of it beside its number, type, comment and items.
@@ -93,7 +93,7 @@ export function factsOf(item) {
     fact("payment", paymentOf(item).join(" · ")),
     fact("persons", item.kind === "orders" && personsOf(item)),
     fact("due_at", item.kind === "orders" && due !== null && dayAndTime(due)),
-    fact("promised_minutes", item.promised_minutes && say("order.minutes", { n: item.promised_minutes })),
+    fact("promised_minutes", item.promised_minutes && t("order.minutes", { n: item.promised_minutes })),
     fact("at", dayAndTime(item.since)),
     fact("by", item.by && (item.stands ? `${item.by}, ${time(item.stands)}` : item.by)),
     fact("reason", item.reason),

@@ -5,9 +5,9 @@
  * @module guard
  */
 
-import { at } from "./dom.js";
-import { say } from "./i18n.js";
-import { live } from "./live.js";
+import { byId } from "./dom.js";
+import { t } from "./i18n.js";
+import { live } from "./connection.js";
 import { items } from "./orders.js";
 import { toast } from "./toast.js";
 
@@ -32,18 +32,18 @@ export function setUpGuard(show) {
     const open = [...document.querySelectorAll("dialog[open]")].at(-1);
     if (open) return /** @type {HTMLDialogElement} */ (open).close();
     if (document.body.dataset.view !== "orders") return show("orders");
-    toast(say("guard.back"), { sign: "leave", about: "back" });
+    toast(t("guard.back"), { sign: "leave", about: "back" });
   });
   addEventListener("beforeinstallprompt", (event) => {
     event.preventDefault();
     install = event;
-    at("install").hidden = false;
+    byId("install").hidden = false;
   });
-  at("install").addEventListener("click", async () => {
+  byId("install").addEventListener("click", async () => {
     await install?.prompt();
-    at("install").hidden = true;
+    byId("install").hidden = true;
   });
-  const full = at("full-screen");
+  const full = byId("full-screen");
   full.hidden = !document.fullscreenEnabled;
   full.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
   document.addEventListener("fullscreenchange", () => full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement))));

@@ -1,7 +1,7 @@
 /** Shows a code by which another device opens this shift. @module handover */
 
-import { at, button, h } from "./dom.js";
-import { say } from "./i18n.js";
+import { byId, button, h } from "./dom.js";
+import { t } from "./i18n.js";
 import { qr } from "./qr.js";
 import { keptKey } from "./settings.js";
 
@@ -14,13 +14,13 @@ export function showHandover() {
   const key = keptKey();
   if (!key) return;
   const link = `${location.origin}/#${new URLSearchParams({ store: key.store, token: key.token })}`;
-  const dialog = at("ask");
+  const dialog = byId("ask");
   dialog.onclose = () => dialog.replaceChildren();
   dialog.replaceChildren(
-    h("h2", { id: "ask-title", text: say("handover.title") }),
-    h("p", { text: say("handover.words") }),
-    picture(qr(link)) ?? h("p", { text: say("handover.tooLong") }),
-    h("div", { class: "card-actions" }, button("quiet", null, say("order.close"), () => dialog.close())),
+    h("h2", { id: "ask-title", text: t("handover.title") }),
+    h("p", { text: t("handover.words") }),
+    picture(qr(link)) ?? h("p", { text: t("handover.tooLong") }),
+    h("div", { class: "card-actions" }, button("quiet", null, t("order.close"), () => dialog.close())),
   );
   dialog.showModal();
 }
@@ -33,7 +33,7 @@ function picture(rows) {
   svg.setAttribute("viewBox", `0 0 ${side} ${side}`);
   svg.setAttribute("class", "qr");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", say("handover.title"));
+  svg.setAttribute("aria-label", t("handover.title"));
   svg.setAttribute("shape-rendering", "crispEdges");
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("d", rows.flatMap((row, y) => row.flatMap((dark, x) => (dark ? [`M${x + EDGE} ${y + EDGE}h1v1h-1z`] : []))).join(""));

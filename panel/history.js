@@ -1,15 +1,15 @@
 /** What happened, and its receipts: who was reached, by which channel, when. @module history */
 
-import { at, button, h, icon } from "./dom.js";
+import { byId, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
-import { dayAndTime, exactTime, say, seconds, startOfDay } from "./i18n.js";
-import { isManager, live } from "./live.js";
+import { dayAndTime, exactTime, t, seconds, startOfDay } from "./i18n.js";
+import { isManager, live } from "./connection.js";
 import { ordersOf, showDay } from "./day.js";
-import { showFigures } from "./figures.js";
+import { showFigures } from "./stats.js";
 import { fits } from "./find.js";
 import { openOrder } from "./order.js";
 import { isOpen, keepClosed } from "./orders.js";
-import { reasonOf } from "./work.js";
+import { reasonOf } from "./actions.js";
 
 const PAGE = 100;
 /** What happens just now, by a clock that is ahead of ours, belongs to the figures. */
@@ -23,13 +23,13 @@ let turn = 0;
 setUp();
 
 function setUp() {
-  at("history-filter").addEventListener("submit", (event) => {
+  byId("history-filter").addEventListener("submit", (event) => {
     event.preventDefault();
     showHistory();
   });
-  at("closed").addEventListener("toggle", () => at("closed").open && live.connection && showClosed());
-  at("closed-words").addEventListener("input", showFound);
-  at("receipts").addEventListener("toggle", () => at("receipts").open && showReceipts());
+  byId("closed").addEventListener("toggle", () => byId("closed").open && live.connection && showClosed());
+  byId("closed-words").addEventListener("input", showFound);
+  byId("receipts").addEventListener("toggle", () => byId("receipts").open && showReceipts());
   document.querySelectorAll("[data-span]").forEach((chip) => chip.addEventListener("click", () => choose(chip)));
 }
 
@@ -45,16 +45,16 @@ async function showClosed() {
 
 /** Those of them that people look for: by number, name, or digits of the telephone. */
 function showFound() {
-  const words = at("closed-words").value.trim().toLowerCase();
+  const words = byId("closed-words").value.trim().toLowerCase();
   const found = words ? over.filter((order) => fits(order, words)) : over;
   const rows = found.slice(0, PAGE).map(closedRow);
-  at("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { class: "quiet-words", text: say(words ? "find.none" : "history.closedNone") })]));
+  byId("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { class: "quiet-words", text: t(words ? "find.none" : "history.closedNone") })]));
 }
 
 /** @param {import("./orders.js").Item} order */
 function closedRow(order) {
   const words = [order.customer_name, order.phone, totalOf(order)].filter(Boolean).join(" · ");
-  const how = [say(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ");
+  const how = [t(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ");
   const open = () => (keepClosed(order), openOrder(order.key));
   return h(
     "li",
@@ -68,8 +68,8 @@ function choose(chip) {
   const isToday = chip.dataset.span === "today";
   const begin = isToday ? startOfDay() : new Date(Date.now() - Number(chip.dataset.span) * 3_600_000);
   document.querySelectorAll("[data-span]").forEach((other) => other.setAttribute("aria-pressed", String(other === chip)));
-  at("history-from").value = local(begin);
-  at("history-to").value = "";
+  byId("history-from").value = local(begin);
+  byId("history-to").value = "";
   showHistory();
 }
 
@@ -78,14 +78,14 @@ const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_
 
 /** What the filter says; without one, since the store's day began. @returns {{from: string, to: string}} */
 function span() {
-  if (!at("history-from").value) at("history-from").value = local(startOfDay());
+  if (!byId("history-from").value) byId("history-from").value = local(startOfDay());
   const iso = (value) => (value ? new Date(value).toISOString() : "");
-  return { from: iso(at("history-from").value), to: iso(at("history-to").value) };
+  return { from: iso(byId("history-from").value), to: iso(byId("history-to").value) };
 }
 
 /** Asks for what the filter says, and shows it. */
 export async function showHistory() {
-  if (at("closed").open) showClosed();
+  if (byId("closed").open) showClosed();
   if (!isManager()) return;
   const { from, to } = span();
   const summary = live.connection.api.summary({ from, to: to || new Date(Date.now() + AHEAD_MS).toISOString() });
@@ -93,32 +93,32 @@ export async function showHistory() {
   showDay({ from, to }, known);
   showFigures(known);
   const failure = await summary.then(() => "", reasonOf);
-  at("history-problem").textContent = failure && say("history.failed", { why: Date.parse(to || "9999") < Date.parse(from) ? say("history.backwards") : failure });
-  if (at("receipts").open) await showReceipts();
+  byId("history-problem").textContent = failure && t("history.failed", { why: Date.parse(to || "9999") < Date.parse(from) ? t("history.backwards") : failure });
+  if (byId("receipts").open) await showReceipts();
 }
 
 /** The receipts of each event, for who wants them. */
 async function showReceipts() {
-  asked = { order: at("history-order").value.trim().replace(/^[#№]\s*/, ""), ...span() };
+  asked = { order: byId("history-order").value.trim().replace(/^[#№]\s*/, ""), ...span() };
   const mine = (turn += 1);
-  at("history-list").replaceChildren();
-  at("history-more").replaceChildren(h("p", { class: "quiet-words", text: say("history.loading") }));
+  byId("history-list").replaceChildren();
+  byId("history-more").replaceChildren(h("p", { class: "quiet-words", text: t("history.loading") }));
   await more(mine);
 }
 
 /** @param {number} mine @param {string} [before] */
 async function more(mine, before) {
-  const place = at("history-more");
+  const place = byId("history-more");
   try {
     const page = await live.connection.api.receipts({ ...asked, before, limit: PAGE });
     if (mine !== turn) return;
-    at("history-list").append(...page.events.map(row));
+    byId("history-list").append(...page.events.map(row));
     const last = page.events.at(-1)?.id;
-    if (page.more) place.replaceChildren(button("quiet", null, say("history.more"), () => more(mine, last)));
-    else place.replaceChildren(h("p", { class: "quiet-words", text: say(at("history-list").children.length ? "history.end" : "history.none") }));
+    if (page.more) place.replaceChildren(button("quiet", null, t("history.more"), () => more(mine, last)));
+    else place.replaceChildren(h("p", { class: "quiet-words", text: t(byId("history-list").children.length ? "history.end" : "history.none") }));
   } catch (error) {
     if (mine !== turn) return;
-    place.replaceChildren(h("p", { class: "quiet-words", text: say("history.failed", { why: reasonOf(error) }) }), button("quiet", null, say("notice.retry"), () => more(mine, before)));
+    place.replaceChildren(h("p", { class: "quiet-words", text: t("history.failed", { why: reasonOf(error) }) }), button("quiet", null, t("notice.retry"), () => more(mine, before)));
   }
 }
 
@@ -126,10 +126,10 @@ async function more(mine, before) {
 function row(event) {
   const kind = /booking/.test(event.type) ? "bookings" : "orders";
   const id = event.number === undefined ? "" : shortNumber(event);
-  const words = say(`event.${event.type}`, { id, status: event.status ? say(`status.${kind}.${event.status}`) : "" });
+  const words = t(`event.${event.type}`, { id, status: event.status ? t(`status.${kind}.${event.status}`) : "" });
   const proof = h("ul", { class: "proof" }, ...(event.channels ?? []).map((channel) => channelRow(channel, event.at)), ...(event.chats ?? []).map((chat) => chatRow(chat, event.at)), ladderRow(event.escalation));
   const reached = (event.channels ?? []).some((channel) => channel.sent || channel.rendered || channel.sounded) || (event.chats ?? []).length;
-  if (!reached && /^new_/.test(event.type)) proof.append(h("li", { class: "proof-none" }, icon("stop"), h("span", { text: say("receipts.none") })));
+  if (!reached && /^new_/.test(event.type)) proof.append(h("li", { class: "proof-none" }, icon("stop"), h("span", { text: t("receipts.none") })));
   return h(
     "li",
     { class: "event", data: { type: event.type } },
@@ -143,22 +143,22 @@ function row(event) {
 function channelRow(channel, began) {
   const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => channel[step]).map((step) => {
     const after = Math.max(0, (Date.parse(channel[step]) - Date.parse(began)) / 1000);
-    return h("span", { class: `step step-${step}` }, say(`receipts.${step}`), h("b", { text: seconds(after) }));
+    return h("span", { class: `step step-${step}` }, t(`receipts.${step}`), h("b", { text: seconds(after) }));
   });
   const by = channel.by && h("span", { class: "step step-by" }, icon("person"), channel.by);
-  return h("li", {}, h("span", { class: "channel", text: say(`channel.${channel.channel}`) }), ...steps, by);
+  return h("li", {}, h("span", { class: "channel", text: t(`channel.${channel.channel}`) }), ...steps, by);
 }
 
 /** @param {any} chat @param {string} began */
 function chatRow(chat, began) {
   const sent = chat.completed;
   const after = sent ? seconds(Math.max(0, (Date.parse(sent) - Date.parse(began)) / 1000)) : "";
-  const state = say(`chat.${chat.state ?? "sent"}`);
+  const state = t(`chat.${chat.state ?? "sent"}`);
   return h("li", {}, h("span", { class: "channel", text: "Telegram" }), h("span", { class: "step" }, [chat.chat, state].filter(Boolean).join(" · "), h("b", { text: after })));
 }
 
 /** @param {any} escalation */
 function ladderRow(escalation) {
   if (!escalation?.step) return null;
-  return h("li", {}, h("span", { class: "channel", text: say("receipts.escalation") }), h("span", { class: "step", text: say("receipts.steps", { n: escalation.step }) }));
+  return h("li", {}, h("span", { class: "channel", text: t("receipts.escalation") }), h("span", { class: "step", text: t("receipts.steps", { n: escalation.step }) }));
 }

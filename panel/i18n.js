@@ -40,7 +40,7 @@ export function setZone(name) {
  * @param {Record<string, string|number>} [values] put in for {names}
  * @returns {string}
  */
-export function say(key, values = {}) {
+export function t(key, values = {}) {
   /** @type {any} */
   let found = key.split(".").reduce((part, name) => part?.[name], words);
   if (found && typeof found === "object") found = found[plurals.select(Number(values.n))] ?? found.other;
@@ -49,13 +49,13 @@ export function say(key, values = {}) {
 }
 
 /** Whether there are words for a key. @param {string} key */
-export const knows = (key) => say(key) !== key;
+export const knows = (key) => t(key) !== key;
 
 /** Fills `data-say` (text), `data-say-label` and `data-say-placeholder`. @param {ParentNode} root */
 export function translate(root) {
-  root.querySelectorAll("[data-say]").forEach((element) => (element.textContent = say(element.dataset.say)));
-  root.querySelectorAll("[data-say-label]").forEach((element) => element.setAttribute("aria-label", say(element.dataset.sayLabel)));
-  root.querySelectorAll("[data-say-placeholder]").forEach((element) => element.setAttribute("placeholder", say(element.dataset.sayPlaceholder)));
+  root.querySelectorAll("[data-say]").forEach((element) => (element.textContent = t(element.dataset.say)));
+  root.querySelectorAll("[data-say-label]").forEach((element) => element.setAttribute("aria-label", t(element.dataset.sayLabel)));
+  root.querySelectorAll("[data-say-placeholder]").forEach((element) => element.setAttribute("placeholder", t(element.dataset.sayPlaceholder)));
 }
 
 /** @param {string} name @param {() => any} make */
@@ -137,12 +137,12 @@ export function clock(ms) {
   const two = (n) => String(n).padStart(2, "0");
   if (seconds < 3600) return `${Math.floor(seconds / 60)}:${two(seconds % 60)}`;
   const hours = Math.floor(seconds / 3600);
-  return hours < 24 ? say("time.hours", { n: hours, m: Math.floor(seconds / 60) % 60 }) : say("time.days", { n: Math.floor(hours / 24) });
+  return hours < 24 ? t("time.hours", { n: hours, m: Math.floor(seconds / 60) % 60 }) : t("time.days", { n: Math.floor(hours / 24) });
 }
 
 /** Seconds, with as many digits as mean something. @param {number} seconds */
 export function seconds(seconds) {
   const digits = seconds < 10 ? 1 : 0;
   const number = new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(seconds);
-  return say("time.seconds", { n: number });
+  return t("time.seconds", { n: number });
 }

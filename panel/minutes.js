@@ -2,7 +2,7 @@
 
 import { dueAt, now } from "./facts.js";
 import { button, h } from "./dom.js";
-import { say } from "./i18n.js";
+import { t } from "./i18n.js";
 import { USUAL_MINUTES, settings } from "./settings.js";
 
 const STEP = 5;
@@ -42,19 +42,19 @@ export const forgetMinutes = (key) => chosen.delete(key);
  * @param {() => void} changed
  */
 export function stepper(item, changed) {
-  const shown = h("output", { class: "step-value", text: say("order.minutes", { n: minutesFor(item) }) });
+  const shown = h("output", { class: "step-value", text: t("order.minutes", { n: minutesFor(item) }) });
   const step = (by) => {
     const most = Math.floor(MOST / STEP) * STEP;
     const next = Math.min(most, Math.max(STEP, Math.round((minutesFor(item) + by) / STEP) * STEP));
     chosen.set(item.key, next);
-    shown.textContent = say("order.minutes", { n: next });
+    shown.textContent = t("order.minutes", { n: next });
     changed();
   };
   return h(
     "div",
-    { class: "stepper", role: "group", "aria-label": say("order.readyIn") },
-    button("step-less", "minus", "", () => step(-STEP), { "aria-label": say("order.less", { n: STEP }) }),
+    { class: "stepper", role: "group", "aria-label": t("order.readyIn") },
+    button("step-less", "minus", "", () => step(-STEP), { "aria-label": t("order.less", { n: STEP }) }),
     shown,
-    button("step-more", "plus", "", () => step(STEP), { "aria-label": say("order.more", { n: STEP }) }),
+    button("step-more", "plus", "", () => step(STEP), { "aria-label": t("order.more", { n: STEP }) }),
   );
 }

@@ -1,15 +1,15 @@
 /** An order opened to all that is known of it: accept it in so many minutes, refuse it with a reason, bring it on, take a step back. @module order */
 
 import { asksMinutes, lineRow, printMark, promised, wordFor, yesButton } from "./card.js";
-import { at, button, h, icon } from "./dom.js";
+import { byId, button, h, icon } from "./dom.js";
 import { amount, changedOf, factsOf, numberOf, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
-import { say } from "./i18n.js";
-import { live } from "./live.js";
+import { t } from "./i18n.js";
+import { live } from "./connection.js";
 import { stepper } from "./minutes.js";
 import { find, items, unanswered } from "./orders.js";
 import { print, printOf } from "./prints.js";
 import { still } from "./still.js";
-import { act, delay, pressed, stepBefore, takeBack } from "./work.js";
+import { act, delay, pressed, stepBefore, takeBack } from "./actions.js";
 
 /** Characters of a reason that the server takes. */
 const REASON_CHARS = 500;
@@ -33,7 +33,7 @@ export function openOrder(key, focus) {
   shown = key;
   rejecting = focus === "reject";
   render();
-  const dialog = at("order");
+  const dialog = byId("order");
   if (!dialog.open) dialog.showModal();
   (dialog.querySelector(rejecting ? ".reason" : ".yes") ?? dialog.querySelector(".order-close")).focus();
   // A person looks at it.
@@ -43,8 +43,8 @@ export function openOrder(key, focus) {
 /** What became of one; the dialog is changed, or closed, where it shows it. @param {string} key @param {boolean} isOurs */
 export function refreshOrder(key, isOurs) {
   if (key !== shown) return;
-  if (!find(key)) return at("order").close();
-  const dialog = at("order");
+  if (!find(key)) return byId("order").close();
+  const dialog = byId("order");
   const [top, focused] = [dialog.querySelector(".order-body")?.scrollTop ?? 0, focusIn(dialog)];
   render();
   dialog.querySelector(".order-body").scrollTop = top;
@@ -60,7 +60,7 @@ function focusIn(dialog) {
 }
 
 function setUp() {
-  const dialog = at("order");
+  const dialog = byId("order");
   document.addEventListener("vestnik:alarm", showOthers);
   dialog.addEventListener("close", () => {
     const item = shown === null ? undefined : items.get(shown);
@@ -75,11 +75,11 @@ function setUp() {
 
 function render() {
   const item = find(shown);
-  const dialog = at("order");
-  const status = h("span", { class: "status", data: { status: item.status }, text: say(`status.${item.kind}.${item.status}`) });
-  const close = h("button", { type: "button", class: "round order-close", "aria-label": say("order.close"), on: { click: () => dialog.close() } }, icon("cross"));
+  const dialog = byId("order");
+  const status = h("span", { class: "status", data: { status: item.status }, text: t(`status.${item.kind}.${item.status}`) });
+  const close = h("button", { type: "button", class: "round order-close", "aria-label": t("order.close"), on: { click: () => dialog.close() } }, icon("cross"));
   const printed = printOf(item.key)?.state === "printed";
-  const word = say(printed ? "order.printAgain" : "order.print");
+  const word = t(printed ? "order.printAgain" : "order.print");
   const printer = h("button", { type: "button", class: "round order-print", "aria-label": word, title: word, on: { click: () => print(item) } }, icon("printer"));
   const type = h("span", { class: "order-type" }, icon(signOf(item)), typeOf(item));
   dialog.replaceChildren(
@@ -87,8 +87,8 @@ function render() {
     h("p", { class: "order-others", hidden: true }),
     h(
       "div",
-      { class: "order-body", tabindex: "0", role: "region", "aria-label": say("order.all") },
-      item.marks?.length ? h("p", { class: "card-changed" }, icon("pen"), h("span", { text: say("order.changed", { fields: changedOf(item) }) })) : null,
+      { class: "order-body", tabindex: "0", role: "region", "aria-label": t("order.all") },
+      item.marks?.length ? h("p", { class: "card-changed" }, icon("pen"), h("span", { text: t("order.changed", { fields: changedOf(item) }) })) : null,
       item.comment && h("p", { class: "comment" }, icon("speech"), h("span", { text: item.comment })),
       ...unreadableOf(item).map((words) => h("p", { class: "unreadable" }, icon("stop"), h("span", { text: words }))),
       lineList(item),
@@ -102,11 +102,11 @@ function render() {
 
 /** What rings behind the dialog must be seen before it. */
 function showOthers() {
-  const place = at("order").querySelector(".order-others");
+  const place = byId("order").querySelector(".order-others");
   if (!place) return;
   const others = unanswered().filter((item) => item.key !== shown);
   place.hidden = !others.length;
-  place.textContent = say("order.others", { numbers: others.slice(0, OTHERS).map((item) => (item.kind === "orders" ? signedNumber(item) : numberOf(item))).join(", ") + (others.length > OTHERS ? " …" : "") });
+  place.textContent = t("order.others", { numbers: others.slice(0, OTHERS).map((item) => (item.kind === "orders" ? signedNumber(item) : numberOf(item))).join(", ") + (others.length > OTHERS ? " …" : "") });
 }
 
 /** @param {Item} item */
@@ -115,7 +115,7 @@ function facts(item) {
     const shown = link ? h("a", { href: link, target: "_blank", rel: "noreferrer noopener", text: value }) : value;
     return h("div", {}, h("dt", { text: name }), h("dd", {}, shown));
   });
-  const key = item.number === item.id ? null : h("div", {}, h("dt", { text: say("field.id") }), h("dd", { class: "fact-key", text: item.id }));
+  const key = item.number === item.id ? null : h("div", {}, h("dt", { text: t("field.id") }), h("dd", { class: "fact-key", text: item.id }));
   return h("dl", { class: "facts" }, ...rows, key);
 }
 
@@ -124,10 +124,10 @@ function lineList(item) {
   const lines = item.items ?? [];
   if (item.kind !== "orders" && !lines.length) return null;
   const list = h("ul", { class: "lines lines-full" }, ...lines.map((line, number) => lineRow(line, item, number, (minor) => amount(item, minor))));
-  if (!lines.length) list.append(h("li", { text: say("order.noItems") }));
-  if (item.items_omitted) list.append(h("li", { class: "lines-more", text: say("order.itemsOmitted", { n: item.items_omitted }) }));
+  if (!lines.length) list.append(h("li", { text: t("order.noItems") }));
+  if (item.items_omitted) list.append(h("li", { class: "lines-more", text: t("order.itemsOmitted", { n: item.items_omitted }) }));
   const total = totalOf(item);
-  return h("div", {}, list, total && h("p", { class: "total" }, h("span", { text: say("order.total") }), h("b", { text: total })));
+  return h("div", {}, list, total && h("p", { class: "total" }, h("span", { text: t("order.total") }), h("b", { text: total })));
 }
 
 /** @param {Item} item */
@@ -136,24 +136,24 @@ function footer(item) {
   const next = item.next ?? [];
   if (rejecting && next.includes("rejected")) return reasons(item, busy);
   const yes = next.filter((to) => to !== "rejected").map((to) => yesButton(item, to, busy, () => go(item, to)));
-  const reject = next.includes("rejected") && button("no", "cross", say("order.rejectWhy"), askWhy, { disabled: Boolean(busy) });
+  const reject = next.includes("rejected") && button("no", "cross", t("order.rejectWhy"), askWhy, { disabled: Boolean(busy) });
   const before = stepBefore(item);
-  const back = before && button("quiet step-back", "undo", say("order.stepBack", { status: say(`status.${item.kind}.${before}`) }), () => goBack(item, before), { disabled: Boolean(busy) });
+  const back = before && button("quiet step-back", "undo", t("order.stepBack", { status: t(`status.${item.kind}.${before}`) }), () => goBack(item, before), { disabled: Boolean(busy) });
   if (!yes.length && !back) return null;
   const isDelayable = item.kind === "orders" && item.status === "preparing" && next.length > 0;
-  const longer = (n) => button("quiet delay", null, `+${say("order.minutes", { n })}`, () => delay(item, n), { data: { delay: n }, disabled: Boolean(busy) });
-  const delays = isDelayable && h("div", { class: "minutes delays", role: "group", "aria-label": say("order.delay") }, h("span", { text: say("order.delay") }), ...DELAYS.map(longer));
-  const steps = asksMinutes(item) && h("div", { class: "minutes" }, h("span", { text: say("order.readyIn") }), stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing"))));
+  const longer = (n) => button("quiet delay", null, `+${t("order.minutes", { n })}`, () => delay(item, n), { data: { delay: n }, disabled: Boolean(busy) });
+  const delays = isDelayable && h("div", { class: "minutes delays", role: "group", "aria-label": t("order.delay") }, h("span", { text: t("order.delay") }), ...DELAYS.map(longer));
+  const steps = asksMinutes(item) && h("div", { class: "minutes" }, h("span", { text: t("order.readyIn") }), stepper(item, () => (yes[0].querySelector("span").textContent = wordFor(item, "preparing"))));
   return h("footer", { class: "order-foot" }, steps || delays || null, h("div", { class: "card-actions" }, ...yes, reject || null), back || null);
 }
 
 /** @param {Item} item @param {string|undefined} busy */
 function reasons(item, busy) {
-  const own = h("input", { type: "text", class: "reason-own", maxlength: REASON_CHARS, placeholder: say("reject.own"), "aria-label": say("reject.own"), autocomplete: "off", required: true });
+  const own = h("input", { type: "text", class: "reason-own", maxlength: REASON_CHARS, placeholder: t("reject.own"), "aria-label": t("reject.own"), autocomplete: "off", required: true });
   const kinds = ["products", "busy", "closed", ...(item.kind === "bookings" || item.order_type === "delivery" ? ["other"] : [])];
-  const choices = kinds.map((kind) => button("reason", null, say(`reject.${item.kind}.${kind}`), () => go(item, "rejected", { reason: say(`reject.${item.kind}.${kind}`) }), { disabled: Boolean(busy) }));
-  const back = button("quiet", null, say("order.back"), () => ((rejecting = false), render()));
-  const send = h("button", { type: "submit", class: "no no-full", disabled: Boolean(busy) }, icon("cross"), h("span", { text: say("order.reject") }));
+  const choices = kinds.map((kind) => button("reason", null, t(`reject.${item.kind}.${kind}`), () => go(item, "rejected", { reason: t(`reject.${item.kind}.${kind}`) }), { disabled: Boolean(busy) }));
+  const back = button("quiet", null, t("order.back"), () => ((rejecting = false), render()));
+  const send = h("button", { type: "submit", class: "no no-full", disabled: Boolean(busy) }, icon("cross"), h("span", { text: t("order.reject") }));
   const submit = (event) => {
     event.preventDefault();
     const reason = own.value.trim();
@@ -163,7 +163,7 @@ function reasons(item, busy) {
   return h(
     "form",
     { class: "order-foot", novalidate: true, on: { submit } },
-    h("p", { class: "order-ask", text: say("reject.why") }),
+    h("p", { class: "order-ask", text: t("reject.why") }),
     h("div", { class: "reasons" }, ...choices),
     own,
     h("div", { class: "card-actions" }, back, send),
@@ -173,15 +173,15 @@ function reasons(item, busy) {
 function askWhy() {
   rejecting = true;
   render();
-  at("order").querySelector(".reason").focus();
+  byId("order").querySelector(".reason").focus();
 }
 
 /** @param {Item} item @param {string} to @param {{reason?: string}} [more] */
 async function go(item, to, more = {}) {
-  if (await act(item, to, { ...promised(item, to), ...more })) at("order").close();
+  if (await act(item, to, { ...promised(item, to), ...more })) byId("order").close();
 }
 
 /** @param {Item} item @param {string} to */
 async function goBack(item, to) {
-  if (await takeBack(item, to)) at("order").close();
+  if (await takeBack(item, to)) byId("order").close();
 }

@@ -8,18 +8,18 @@
  * @module panel
  */
 
-import { countToday, setUpAlarm, showAlarm, showCalm } from "./alarm.js";
-import { alerted, alertWhatWaits, alertWhatWasTakenBack, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, tellWaiting } from "./alerts.js";
+import { countToday, setUpAlarm, showAlarm, showCalm } from "./alarmbar.js";
+import { alerted, syncRinging, alertMissedCancellations, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, flushReplayedAlerts } from "./alerts.js";
 import { countAllDay, setUpAllDay, showAllDay } from "./allday.js";
 import { showBadge } from "./badge.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
-import { at, button } from "./dom.js";
+import { byId, button } from "./dom.js";
 import { oncePerFrame } from "./frame.js";
 import { holdBack, leavePage, setUpGuard } from "./guard.js";
-import { loadLanguage, say, setZone } from "./i18n.js";
+import { loadLanguage, t, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
-import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
+import { connect, isReached, live, notice, showLight, clearNotice } from "./connection.js";
 import { find, items, kindOf, load, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
 import { applyTheme, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
@@ -28,7 +28,7 @@ import { perform, Ringer } from "./sound.js";
 import { showStationBar } from "./stationbar.js";
 import { learnStock, showStock } from "./stock.js";
 import { setUpTools } from "./tools.js";
-import { onPressed, restorePresses, sendQueued } from "./work.js";
+import { onPressed, restorePresses, sendQueued } from "./actions.js";
 
 /** What the first orders need not wait for waits for so long. */
 const SETTLE_MS = 500;
@@ -52,24 +52,24 @@ start();
 async function start() {
   await loadLanguage();
   boards = {
-    orders: new Board(at("board-orders"), "orders", openOrder, () => boards && showAlarm()),
-    bookings: new Board(at("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
+    orders: new Board(byId("board-orders"), "orders", openOrder, () => boards && showAlarm()),
+    bookings: new Board(byId("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
   };
   document.addEventListener("vestnik:looked", ({ detail: key }) => redrawOne(key, true));
-  at("find-open").addEventListener("click", () => import("./find.js").then(({ showFind }) => showFind()));
+  byId("find-open").addEventListener("click", () => import("./find.js").then(({ showFind }) => showFind()));
   setUpAllDay();
   document.addEventListener("vestnik:tick", showAllDay);
   setUpGuard(show);
   setUpTools();
-  at("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
-  at("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
-  at("stock-open").addEventListener("click", () => import("./stopping.js").then(({ openStock }) => openStock()));
+  byId("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
+  byId("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
+  byId("stock-open").addEventListener("click", () => import("./stopping.js").then(({ openStock }) => openStock()));
   document.addEventListener("vestnik:tick", showStock);
-  at("stations-open").addEventListener("click", () => import("./stationing.js").then(({ askForStations }) => askForStations()));
+  byId("stations-open").addEventListener("click", () => import("./stationing.js").then(({ askForStations }) => askForStations()));
   document.addEventListener("vestnik:look", redraw);
   document.addEventListener("vestnik:stations", () => {
     redraw();
-    alertWhatWaits();
+    syncRinging();
   });
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
@@ -98,8 +98,8 @@ const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
 /** A link that was opened in a page that has a store already: it takes no shift over unasked. @param {import("./settings.js").Key} key */
 async function reopen(key) {
   if (!live.connection) return showShift(key);
-  const words = say("link.words", { store: key.store, n: items.size });
-  if (!(await ask({ title: say("link.title", { store: key.store }), words, yes: say("link.yes"), no: say("link.no") }))) return;
+  const words = t("link.words", { store: key.store, n: items.size });
+  if (!(await ask({ title: t("link.title", { store: key.store }), words, yes: t("link.yes"), no: t("link.no") }))) return;
   // Anew: what is known is another store's.
   live.connection.close();
   keepKey(key, false);
@@ -164,11 +164,11 @@ async function describeStore() {
 /** What is known of the store, in the language that is spoken now. */
 function showStore() {
   if (!live.connection) return;
-  const name = card?.name || say("bar.store", { store });
-  at("store-name").textContent = name;
+  const name = card?.name || t("bar.store", { store });
+  byId("store-name").textContent = name;
   live.storeName = name;
   for (const { chat, title, reason } of card?.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
-  if (card?.telegram === "stopped") notice("telegram", "warning", "phone", say("notice.telegram"), say("notice.telegramWhy"));
+  if (card?.telegram === "stopped") notice("telegram", "warning", "phone", t("notice.telegram"), t("notice.telegramWhy"));
 }
 
 /** @param {string|null} why */
@@ -178,10 +178,10 @@ async function loadLists(why) {
   live.keptAt = null;
   delete document.body.dataset.kept;
   redraw();
-  alertWhatWaits();
-  alertWhatWasTakenBack(before.filter((item) => !items.has(item.key)));
-  if (unavailable.length) notice("unavailable", "problem", "stop", say("notice.unavailable"), say("notice.unavailableWhy", { sources: unavailable.join(", ") }));
-  else unnotice("unavailable");
+  syncRinging();
+  alertMissedCancellations(before.filter((item) => !items.has(item.key)));
+  if (unavailable.length) notice("unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
+  else clearNotice("unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
   if (!isSettled) setTimeout(afterFirstLoad, SETTLE_MS);
   else describeStore().then(learnStock);
@@ -191,7 +191,7 @@ async function loadLists(why) {
 
 /** @param {import("./vestnik.js").State} state */
 function onState(state) {
-  if (state.name !== "catching_up") tellWaiting();
+  if (state.name !== "catching_up") flushReplayedAlerts();
   if (state.name === "live" || state.name === "polling") sendQueued();
   showCount();
   showCalm();
@@ -226,7 +226,7 @@ function redrawOne(key, isOurs) {
 
 /** @param {string} key @param {boolean} isOurs */
 function refresh(key, isOurs) {
-  if (at("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
+  if (byId("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
 }
 
 /** @param {string} key @param {string} [focus] */
@@ -256,7 +256,7 @@ function showCount() {
   showBadge(counts.orders, counts.bookings, !live.connection || isReached());
   for (const [kind, count] of Object.entries(counts)) {
     const text = count ? String(count) : "";
-    if (at(`badge-${kind}`).textContent !== text) at(`badge-${kind}`).textContent = text;
+    if (byId(`badge-${kind}`).textContent !== text) byId(`badge-${kind}`).textContent = text;
   }
 }
 
@@ -314,7 +314,7 @@ function showSound() {
   showCalm();
   // Where a browser takes sound away later, a press is a press.
   if (ringer.sounds) document.body.dataset.heard = "";
-  if (!connection || ringer.sounds) return unnotice("sound");
-  if (ringer.answer === "missing") return notice("sound", "problem", "mute", `${say("grant.sound.name")} ${say("grant.sound.missing")}`, say("notice.soundMissing"));
-  notice("sound", "problem", "mute", say("notice.sound"), say("notice.soundWhy"), button("", "sound", say("notice.soundOn"), () => ringer.unlock()));
+  if (!connection || ringer.sounds) return clearNotice("sound");
+  if (ringer.answer === "missing") return notice("sound", "problem", "mute", `${t("grant.sound.name")} ${t("grant.sound.missing")}`, t("notice.soundMissing"));
+  notice("sound", "problem", "mute", t("notice.sound"), t("notice.soundWhy"), button("", "sound", t("notice.soundOn"), () => ringer.unlock()));
 }

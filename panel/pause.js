@@ -2,11 +2,11 @@
 
 import { button } from "./dom.js";
 import { now } from "./facts.js";
-import { dayAndTime, say } from "./i18n.js";
-import { live, notice, unnotice } from "./live.js";
+import { dayAndTime, t } from "./i18n.js";
+import { live, notice, clearNotice } from "./connection.js";
 import { settings } from "./settings.js";
 import { toast } from "./toast.js";
-import { reasonOf } from "./work.js";
+import { reasonOf } from "./actions.js";
 
 /** @typedef {{since: string, until: string, by?: string, reason?: string}} Pause */
 
@@ -25,12 +25,12 @@ export function showPause() {
   clearTimeout(timer);
   const left = pause ? Date.parse(pause.until) - now() : 0;
   document.body.dataset.paused = String(left > 0);
-  if (left <= 0) return unnotice("pause");
+  if (left <= 0) return clearNotice("pause");
   // A browser counts no further than 24 days; a pause is a week at most.
   timer = setTimeout(showPause, left);
-  const title = say("pause.now", { time: dayAndTime(pause.until) });
-  const words = [pause.by, pause.reason].filter(Boolean).join(" · ") || say("pause.nowWhy");
-  notice("pause", "warning", "pause", title, words, button("pause-end", null, say("pause.end"), end));
+  const title = t("pause.now", { time: dayAndTime(pause.until) });
+  const words = [pause.by, pause.reason].filter(Boolean).join(" · ") || t("pause.nowWhy");
+  notice("pause", "warning", "pause", title, words, button("pause-end", null, t("pause.end"), end));
 }
 
 /** @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether it is paused */
@@ -44,7 +44,7 @@ async function change(ask) {
     setPause(await ask());
     return true;
   } catch (error) {
-    toast(say("pause.failed"), { kind: "problem", detail: reasonOf(error), sign: "stop", about: "pause" });
+    toast(t("pause.failed"), { kind: "problem", detail: reasonOf(error), sign: "stop", about: "pause" });
     return false;
   }
 }

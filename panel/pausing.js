@@ -1,24 +1,24 @@
 /** Asks for how long the store is to be closed. @module pausing */
 
-import { at, button, h } from "./dom.js";
-import { say } from "./i18n.js";
+import { byId, button, h } from "./dom.js";
+import { t } from "./i18n.js";
 import { beginPause } from "./pause.js";
 
 /** Minutes that are offered. */
 const MINUTES = [15, 30, 60];
 
 export function askForPause() {
-  const dialog = at("ask");
+  const dialog = byId("ask");
   const begin = async (span) => {
     if (await beginPause(span)) dialog.close();
   };
-  const spans = MINUTES.map((n) => button("quiet", null, say("order.minutes", { n }), () => begin({ minutes: n }), { data: { pause: n } }));
+  const spans = MINUTES.map((n) => button("quiet", null, t("order.minutes", { n }), () => begin({ minutes: n }), { data: { pause: n } }));
   dialog.onclose = null;
   dialog.replaceChildren(
-    h("h2", { id: "ask-title", text: say("pause.title") }),
-    h("p", { text: say("pause.words") }),
-    h("div", { class: "pauses" }, ...spans, button("quiet", null, say("pause.tomorrow"), () => begin({ until: "tomorrow" }), { data: { pause: "tomorrow" } })),
-    h("div", { class: "card-actions" }, button("quiet", null, say("order.back"), () => dialog.close())),
+    h("h2", { id: "ask-title", text: t("pause.title") }),
+    h("p", { text: t("pause.words") }),
+    h("div", { class: "pauses" }, ...spans, button("quiet", null, t("pause.tomorrow"), () => begin({ until: "tomorrow" }), { data: { pause: "tomorrow" } })),
+    h("div", { class: "card-actions" }, button("quiet", null, t("order.back"), () => dialog.close())),
   );
   dialog.showModal();
   dialog.querySelector("[data-pause]").focus();

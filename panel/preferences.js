@@ -1,9 +1,9 @@
 /** The settings, as a person sees them. @module preferences */
 
 import { knownOfNotifications, knownOfScreen } from "./device.js";
-import { at } from "./dom.js";
-import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
-import { live, showLight } from "./live.js";
+import { byId } from "./dom.js";
+import { LANGUAGES, loadLanguage, t, spoken } from "./i18n.js";
+import { live, showLight } from "./connection.js";
 import { change, settings, USUAL_MINUTES } from "./settings.js";
 import { options, setUpPrinting, showPrinting } from "./printsettings.js";
 import { askAgain, endShift, forgetDevice, showGrant, tryOut } from "./shift.js";
@@ -26,49 +26,49 @@ export function openPreferences(redraw) {
 
 /** @param {() => void} redraw */
 function setUp(redraw) {
-  at("set-language").addEventListener("change", async (event) => {
+  byId("set-language").addEventListener("change", async (event) => {
     change({ language: event.target.value });
     await loadLanguage();
     showPreferences();
     redraw();
   });
-  at("set-theme").addEventListener("change", (event) => change({ theme: event.target.value }));
-  at("set-density").addEventListener("change", (event) => change({ density: event.target.value }));
-  at("set-poll").addEventListener("change", (event) => change({ pollSeconds: Number(event.target.value) }));
-  at("set-name").addEventListener("change", (event) => change({ name: event.target.value.trim().slice(0, 60) }));
+  byId("set-theme").addEventListener("change", (event) => change({ theme: event.target.value }));
+  byId("set-density").addEventListener("change", (event) => change({ density: event.target.value }));
+  byId("set-poll").addEventListener("change", (event) => change({ pollSeconds: Number(event.target.value) }));
+  byId("set-name").addEventListener("change", (event) => change({ name: event.target.value.trim().slice(0, 60) }));
   setUpPrinting();
   for (const type of TYPES) {
-    at(`set-minutes-${type}`).addEventListener("change", (event) => {
+    byId(`set-minutes-${type}`).addEventListener("change", (event) => {
       change({ minutes: { ...settings.minutes, [type]: Number(event.target.value) } });
       redraw();
     });
   }
-  at("set-offline").addEventListener("change", (event) => {
+  byId("set-offline").addEventListener("change", (event) => {
     change({ offlineSound: event.target.checked });
     showLight();
   });
   document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(/** @type {import("./sound.js").Kind} */ (ring.dataset.ring))));
-  at("set-volume").addEventListener("change", (event) => {
+  byId("set-volume").addEventListener("change", (event) => {
     change({ volume: Number(event.target.value) });
     live.ringer.setVolume(settings.volume);
     tryOut("order");
   });
-  at("ask-again").addEventListener("click", askAgain);
-  at("end-shift").addEventListener("click", endShift);
-  at("forget").addEventListener("click", forgetDevice);
+  byId("ask-again").addEventListener("click", askAgain);
+  byId("end-shift").addEventListener("click", endShift);
+  byId("forget").addEventListener("click", forgetDevice);
 }
 
 /** Fills in what is set. */
 export function showPreferences() {
   options("set-language", Object.entries(LANGUAGES), spoken());
-  options("set-theme", THEMES.map((theme) => [theme, say(`theme.${theme || "auto"}`)]), settings.theme);
-  options("set-density", DENSITIES.map((density) => [density, say(`density.${density || "usual"}`)]), settings.density);
-  options("set-poll", POLL_SECONDS.map((s) => [String(s), say("set.seconds", { n: s })]), String(settings.pollSeconds));
-  at("set-name").value = settings.name;
+  options("set-theme", THEMES.map((theme) => [theme, t(`theme.${theme || "auto"}`)]), settings.theme);
+  options("set-density", DENSITIES.map((density) => [density, t(`density.${density || "usual"}`)]), settings.density);
+  options("set-poll", POLL_SECONDS.map((s) => [String(s), t("set.seconds", { n: s })]), String(settings.pollSeconds));
+  byId("set-name").value = settings.name;
   showPrinting();
-  TYPES.forEach((type) => options(`set-minutes-${type}`, MINUTES.map((n) => [String(n), say("order.minutes", { n })]), String(settings.minutes[type] ?? USUAL_MINUTES)));
-  at("set-volume").value = String(settings.volume);
-  at("set-offline").checked = settings.offlineSound;
+  TYPES.forEach((type) => options(`set-minutes-${type}`, MINUTES.map((n) => [String(n), t("order.minutes", { n })]), String(settings.minutes[type] ?? USUAL_MINUTES)));
+  byId("set-volume").value = String(settings.volume);
+  byId("set-offline").checked = settings.offlineSound;
   showKnownGrants();
 }
 

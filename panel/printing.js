@@ -2,8 +2,8 @@
 
 import { button } from "./dom.js";
 import { signedNumber } from "./facts.js";
-import { say } from "./i18n.js";
-import { live, notice, unnotice } from "./live.js";
+import { t } from "./i18n.js";
+import { live, notice, clearNotice } from "./connection.js";
 import { failedPrints, print, printOf, setPrint } from "./prints.js";
 import { DOTS, escpos } from "./escpos.js";
 import { PrinterError, send } from "./printer.js";
@@ -66,7 +66,7 @@ async function printOne({ item, isUnasked }) {
 /** @param {Item} item @param {boolean} isCopy @param {number} copies @param {boolean} [isUnasked] */
 export async function printTicket(item, isCopy, copies, isUnasked = false) {
   const blocks = ticketOf(item, isCopy);
-  if (settings.printer) return send(settings.printer, escpos(await raster(blocks, DOTS[settings.paper]), copies));
+  if (settings.printer) return send(/** @type {import("./printer.js").Wire} */ (settings.printer), escpos(await raster(blocks, DOTS[settings.paper]), copies));
   const isBlocked = printByBrowser(blocks, copies) > BLOCKED_MS;
   isSilent = !isBlocked;
   if (isBlocked && isUnasked) refuse();
@@ -75,15 +75,15 @@ export async function printTicket(item, isCopy, copies, isUnasked = false) {
 /** This browser opens a window for each ticket: orders would come unheard behind it. */
 function refuse() {
   change({ autoPrint: "" });
-  notice("autoprint", "warning", "printer", say("print.refused"), say("print.refusedWhy"), button("", null, say("alarm.noticed"), () => unnotice("autoprint")));
+  notice("autoprint", "warning", "printer", t("print.refused"), t("print.refusedWhy"), button("", null, t("alarm.noticed"), () => clearNotice("autoprint")));
 }
 
 /** Names what has not been printed, with a way to try it again. */
 function showFailed() {
   const failed = failedPrints();
-  if (!failed.length) return unnotice("printer");
+  if (!failed.length) return clearNotice("printer");
   const numbers = failed.slice(0, NAMED).map(([item]) => signedNumber(item)).join(", ") + (failed.length > NAMED ? " …" : "");
   const again = () => failedPrints().forEach(([item]) => print(item));
-  const why = say(`print.why.${failed.at(-1)[1].why}`);
-  notice("printer", "warning", "printer", say("print.failed", { numbers }), why[0].toUpperCase() + why.slice(1), button("", null, say("notice.retry"), again));
+  const why = t(`print.why.${failed.at(-1)[1].why}`);
+  notice("printer", "warning", "printer", t("print.failed", { numbers }), why[0].toUpperCase() + why.slice(1), button("", null, t("notice.retry"), again));
 }

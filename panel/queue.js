@@ -6,7 +6,7 @@
  */
 
 import { button, h, icon } from "./dom.js";
-import { say } from "./i18n.js";
+import { t } from "./i18n.js";
 import { keptKey, read, write } from "./settings.js";
 
 const QUEUE = "vestnik.queue";
@@ -67,5 +67,5 @@ function save() {
 
 /** Says on a card that it waits. @param {string} key @param {() => void} cancel */
 export function queuedRow(key, cancel) {
-  return h("p", { class: "card-waits" }, icon("clock"), h("span", { text: say("work.queued") }), button("quiet", null, say("work.unqueue"), cancel));
+  return h("p", { class: "card-waits" }, icon("clock"), h("span", { text: t("work.queued") }), button("quiet", null, t("work.unqueue"), cancel));
 }

@@ -1,6 +1,6 @@
 /** Says to the server what stands on the screen, once the browser has painted it. @module rendered */
 
-import { live } from "./live.js";
+import { live } from "./connection.js";
 
 /** Measures that are kept for who looks how quick it is. */
 const MEASURES = 1_000;

@@ -1,10 +1,10 @@
 /** The start of a shift: what opens the store, and one press that unlocks sound, notifications and the screen. @module shift */
 
 import { askForNotifications, keepAwake, letSleep } from "./device.js";
-import { at, button, h, icon } from "./dom.js";
+import { byId, button, h, icon } from "./dom.js";
 import { leavePage } from "./guard.js";
-import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
-import { live, notice, unnotice } from "./live.js";
+import { LANGUAGES, loadLanguage, t, spoken } from "./i18n.js";
+import { live, notice, clearNotice } from "./connection.js";
 import { forgetBoard } from "./keep.js";
 import { items } from "./orders.js";
 import { forgetPrints } from "./prints.js";
@@ -28,13 +28,13 @@ export function setUpShift(started, redraw) {
     showKnown();
     redraw();
   };
-  const showLanguages = () => at("shift-languages").replaceChildren(...Object.entries(LANGUAGES).map(([language, name]) => button("quiet", null, name, () => choose(language), { lang: language, "aria-pressed": String(language === spoken()) })));
+  const showLanguages = () => byId("shift-languages").replaceChildren(...Object.entries(LANGUAGES).map(([language, name]) => button("quiet", null, name, () => choose(language), { lang: language, "aria-pressed": String(language === spoken()) })));
   showLanguages();
-  at("shift-form").addEventListener("submit", (event) => {
+  byId("shift-form").addEventListener("submit", (event) => {
     event.preventDefault();
     start();
   });
-  at("shift-ring").addEventListener("click", () => tryOut());
+  byId("shift-ring").addEventListener("click", () => tryOut());
 }
 
 /**
@@ -43,49 +43,49 @@ export function setUpShift(started, redraw) {
  */
 export function showShift(key, problem = "") {
   document.body.dataset.view = "shift";
-  at("shift-store").value = key?.store ?? "";
-  at("shift-token").value = key?.token ?? "";
-  at("shift-name").value = settings.name;
-  at("shift-remember").checked = key?.remembered ?? false;
-  at("shift-remember").parentElement.hidden = !keepsThings();
+  byId("shift-store").value = key?.store ?? "";
+  byId("shift-token").value = key?.token ?? "";
+  byId("shift-name").value = settings.name;
+  byId("shift-remember").checked = key?.remembered ?? false;
+  byId("shift-remember").parentElement.hidden = !keepsThings();
   // A link brings both: then there is nothing to type.
-  at("shift-key").hidden = Boolean(key) && !problem;
-  at("shift-known").hidden = !at("shift-key").hidden;
+  byId("shift-key").hidden = Boolean(key) && !problem;
+  byId("shift-known").hidden = !byId("shift-key").hidden;
   showKnown();
   showProblem(problem);
-  at("shift-start").focus();
+  byId("shift-start").focus();
 }
 
 function showKnown() {
-  at("shift-known").textContent = say("shift.known", { store: at("shift-store").value });
+  byId("shift-known").textContent = t("shift.known", { store: byId("shift-store").value });
 }
 
 /** @param {string} problem */
 function showProblem(problem) {
-  at("shift-problem").hidden = !problem;
-  at("shift-problem").textContent = problem;
+  byId("shift-problem").hidden = !problem;
+  byId("shift-problem").textContent = problem;
 }
 
 async function start() {
-  const key = { store: at("shift-store").value.trim(), token: at("shift-token").value.trim() };
+  const key = { store: byId("shift-store").value.trim(), token: byId("shift-token").value.trim() };
   if (!key.store || !key.token) {
-    at("shift-key").hidden = false;
-    at("shift-known").hidden = true;
-    showProblem(say("shift.incomplete"));
-    return at(key.store ? "shift-token" : "shift-store").focus();
+    byId("shift-key").hidden = false;
+    byId("shift-known").hidden = true;
+    showProblem(t("shift.incomplete"));
+    return byId(key.store ? "shift-token" : "shift-store").focus();
   }
-  change({ name: at("shift-name").value.trim().slice(0, 60) });
-  at("shift-start").disabled = true;
+  change({ name: byId("shift-name").value.trim().slice(0, 60) });
+  byId("shift-start").disabled = true;
   showProblem("");
   const asked = askBrowser();
   const [refusal] = await Promise.all([refusalOf(key), asked.sound]);
-  at("shift-start").disabled = false;
+  byId("shift-start").disabled = false;
   if (refusal) {
-    at("shift-key").hidden = false;
-    at("shift-known").hidden = true;
+    byId("shift-key").hidden = false;
+    byId("shift-known").hidden = true;
     return showProblem(refusal);
   }
-  keepKey(key, at("shift-remember").checked);
+  keepKey(key, byId("shift-remember").checked);
   setStarted(true);
   begin(key);
   showAnswers(asked);
@@ -121,7 +121,7 @@ async function refusalOf(key) {
   } catch (error) {
     // A server that is away is waited for on the board.
     if (!(error instanceof ApiError) || error.status >= 500) return "";
-    const words = say(`stopped.${error.code}`);
+    const words = t(`stopped.${error.code}`);
     return words === `stopped.${error.code}` ? error.message : words;
   }
 }
@@ -145,20 +145,20 @@ function showAnswers(asked) {
 
 /** Says what was refused, in the language that is spoken now. */
 export function showRefused() {
-  if (!refused.length) return unnotice("grants");
-  const words = refused.map(([name, answer]) => `${say(`grant.${name}.name`)} ${say(`grant.${name}.${answer}`)}`).join(" ");
+  if (!refused.length) return clearNotice("grants");
+  const words = refused.map(([name, answer]) => `${t(`grant.${name}.name`)} ${t(`grant.${name}.${answer}`)}`).join(" ");
   const close = () => {
     refused = [];
     showRefused();
   };
-  notice("grants", "warning", "screen", say("notice.grants"), words, h("button", { type: "button", class: "round", "aria-label": say("toast.close"), on: { click: close } }, icon("cross")));
+  notice("grants", "warning", "screen", t("notice.grants"), words, h("button", { type: "button", class: "round", "aria-label": t("toast.close"), on: { click: close } }, icon("cross")));
 }
 
 /** @param {string} name @param {Answer} answer */
 export function showGrant(name, answer) {
-  const row = at(`grant-${name}`);
+  const row = byId(`grant-${name}`);
   row.dataset.answer = answer;
-  row.replaceChildren(icon({ granted: "check", open: "clock" }[answer] ?? "cross"), h("span", {}, h("b", { text: say(`grant.${name}.name`) }), h("small", { text: say(`grant.${name}.${answer}`) })));
+  row.replaceChildren(icon({ granted: "check", open: "clock" }[answer] ?? "cross"), h("span", {}, h("b", { text: t(`grant.${name}.name`) }), h("small", { text: t(`grant.${name}.${answer}`) })));
 }
 
 /** @param {{title: string, words: string, yes: string, no: string}} question */
@@ -167,14 +167,14 @@ const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
 /** The end of the shift: this page rings no more. A remembered key stays, so that the next one begins with one press. */
 export async function endShift() {
   const count = (kind) => [...items.values()].filter((item) => item.kind === kind).length;
-  const open = ["orders", "bookings"].filter(count).map((kind) => say(`set.open.${kind}`, { n: count(kind) }));
-  const words = open.length ? say("set.endOpen", { open: open.join(", ") }) : say("set.endCalm");
-  if (await ask({ title: say("set.endAsk"), words, yes: say("set.endNow"), no: say("order.back") })) leave();
+  const open = ["orders", "bookings"].filter(count).map((kind) => t(`set.open.${kind}`, { n: count(kind) }));
+  const words = open.length ? t("set.endOpen", { open: open.join(", ") }) : t("set.endCalm");
+  if (await ask({ title: t("set.endAsk"), words, yes: t("set.endNow"), no: t("order.back") })) leave();
 }
 
 /** Takes the key off this device, too. */
 export async function forgetDevice() {
-  if (!(await ask({ title: say("set.forgetAsk"), words: say("set.forgetWords"), yes: say("set.forgetNow"), no: say("order.back") }))) return;
+  if (!(await ask({ title: t("set.forgetAsk"), words: t("set.forgetWords"), yes: t("set.forgetNow"), no: t("order.back") }))) return;
   forgetPrints();
   leave();
   forgetKey();

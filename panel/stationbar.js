@@ -1,7 +1,7 @@
 /** Says that a screen is that of some stations, and how many orders are not on it: nobody looks for an order in vain. @module stationbar */
 
-import { at, button, h, icon } from "./dom.js";
-import { say } from "./i18n.js";
+import { byId, button, h, icon } from "./dom.js";
+import { t } from "./i18n.js";
 import { items } from "./orders.js";
 import { settings } from "./settings.js";
 import { isLookingAtAll, isOfStations, isOwn, lookAtAll } from "./stations.js";
@@ -13,16 +13,16 @@ let hasStations = false;
 /** Shows it, where there is something to be said. */
 export function showStationBar() {
   hasStations ||= isOfStations() || [...items.values()].some((item) => item.items?.some(({ category }) => category));
-  if (at("stations-open").hidden === hasStations) at("stations-open").hidden = !hasStations;
+  if (byId("stations-open").hidden === hasStations) byId("stations-open").hidden = !hasStations;
   const others = isOfStations() ? [...items.values()].filter((item) => !isOwn(item)).length : 0;
   const shows = isOfStations() ? [document.documentElement.lang, settings.stations, others, isLookingAtAll()].join() : "";
   if (shows === shown) return;
   shown = shows;
-  const place = at("station-bar");
+  const place = byId("station-bar");
   place.hidden = !isOfStations();
   if (place.hidden) return place.replaceChildren();
-  const words = isLookingAtAll() ? say("stations.looking") : others ? say("stations.hidden", { n: others }) : say("stations.none");
-  const toggle = button("quiet", null, say(isLookingAtAll() ? "stations.showOwn" : "stations.showAll"), look, { id: "stations-look", "aria-pressed": String(isLookingAtAll()) });
+  const words = isLookingAtAll() ? t("stations.looking") : others ? t("stations.hidden", { n: others }) : t("stations.none");
+  const toggle = button("quiet", null, t(isLookingAtAll() ? "stations.showOwn" : "stations.showAll"), look, { id: "stations-look", "aria-pressed": String(isLookingAtAll()) });
   const hadFocus = document.activeElement?.id === "stations-look";
   place.replaceChildren(icon("hat"), h("p", {}, h("strong", { text: settings.stations.join(", ") }), h("span", { text: words })), others || isLookingAtAll() ? toggle : "");
   if (hadFocus) document.getElementById("stations-look")?.focus();

@@ -1,8 +1,8 @@
 /** Asks which stations of the kitchen a screen is for. @module stationing */
 
-import { at, button, h } from "./dom.js";
-import { say } from "./i18n.js";
-import { live } from "./live.js";
+import { byId, button, h } from "./dom.js";
+import { t } from "./i18n.js";
+import { live } from "./connection.js";
 import { closed, items } from "./orders.js";
 import { change, settings } from "./settings.js";
 import { lookAtAll } from "./stations.js";
@@ -14,13 +14,13 @@ const ORDERS = 200;
 const known = new Set();
 
 export function askForStations() {
-  const dialog = at("ask");
+  const dialog = byId("ask");
   dialog.onclose = null;
   dialog.replaceChildren(
-    h("h2", { id: "ask-title", text: say("stations.title") }),
-    h("p", { text: say("stations.words") }),
+    h("h2", { id: "ask-title", text: t("stations.title") }),
+    h("p", { text: t("stations.words") }),
     h("div", { id: "stations-list", class: "rings", role: "group", "aria-labelledby": "ask-title" }),
-    h("div", { class: "card-actions" }, button("quiet stations-all", null, say("stations.all"), () => choose([])), button("yes", null, say("stations.done"), () => dialog.close())),
+    h("div", { class: "card-actions" }, button("quiet stations-all", null, t("stations.all"), () => choose([])), button("yes", null, t("stations.done"), () => dialog.close())),
   );
   learn([...items.values(), ...closed.values()]);
   dialog.showModal();
@@ -45,7 +45,7 @@ function showStations() {
   const focused = document.activeElement?.dataset?.station;
   const names = [...known].sort((one, other) => one.localeCompare(other));
   const row = (name) => button("quiet", null, name, () => toggle(name), { data: { station: name }, "aria-pressed": String(settings.stations.includes(name)) });
-  const place = at("stations-list");
+  const place = byId("stations-list");
   place.replaceChildren(...names.map(row));
   [...place.children].find((one) => one.dataset.station === focused)?.focus();
 }

@@ -1,8 +1,8 @@
 /** The stop list: what the store is out of, as the server says it. @module stock */
 
-import { at } from "./dom.js";
+import { byId } from "./dom.js";
 import { now } from "./facts.js";
-import { live } from "./live.js";
+import { live } from "./connection.js";
 
 /** @typedef {{item: string, since: string, until?: string, by?: string}} OutOfStock */
 
@@ -39,6 +39,6 @@ export function outOfStock() {
 /** How many there are; and where the list is open, that it has changed. */
 export function showStock() {
   const count = String(outOfStock().length || "");
-  for (const badge of ["badge-stock", "badge-tools"]) if (at(badge).textContent !== count) at(badge).textContent = count;
+  for (const badge of ["badge-stock", "badge-tools"]) if (byId(badge).textContent !== count) byId(badge).textContent = count;
   document.dispatchEvent(new CustomEvent("vestnik:stock"));
 }

@@ -1,9 +1,9 @@
 /** A ticket for the kitchen, black on white, as long as what stands on it: block by block, for the browser's printing and for a printer's dots. @module ticket */
 
-import { at, h } from "./dom.js";
+import { byId, h } from "./dom.js";
 import { amount, factsOf, now, numberOf, totalOf, typeOf, unreadableOf } from "./facts.js";
-import { dayAndTime, say } from "./i18n.js";
-import { live } from "./live.js";
+import { dayAndTime, t } from "./i18n.js";
+import { live } from "./connection.js";
 import { settings } from "./settings.js";
 import { dishesOf, namesOf } from "./stations.js";
 
@@ -32,10 +32,10 @@ export function ticketOf(item, isCopy) {
     ...block("note", line.note),
   ];
   const rule = { style: "rule", text: "" };
-  const omitted = item.items_omitted ? say("order.itemsOmitted", { n: item.items_omitted }) : "";
+  const omitted = item.items_omitted ? t("order.itemsOmitted", { n: item.items_omitted }) : "";
   const change = item.payment?.change_from;
   return [
-    ...block("copy", isCopy && say("ticket.copy")),
+    ...block("copy", isCopy && t("ticket.copy")),
     ...block("store", live.storeName),
     ...block("title", numberOf(item)),
     ...block("type", typeOf(item)),
@@ -43,12 +43,12 @@ export function ticketOf(item, isCopy) {
     ...unreadableOf(item).flatMap((words) => block("fact", words)),
     ...factsOf(item).flatMap(({ name, value }) => block("fact", String(value), name)),
     ...(own.length ? [rule, ...own.flatMap(dish)] : []),
-    ...block("fact", others.length && say("stations.others", { dishes: namesOf(others) })),
+    ...block("fact", others.length && t("stations.others", { dishes: namesOf(others) })),
     ...block("fact", omitted),
     ...(own.length ? [rule] : []),
-    ...block("total", totalOf(item) && `${say("order.total")} ${totalOf(item)}`),
-    ...block("total", change !== undefined && say("payment.changeFrom", { amount: amount(item, change) })),
-    ...block("store", say("ticket.printed", { time: dayAndTime(now()) })),
+    ...block("total", totalOf(item) && `${t("order.total")} ${totalOf(item)}`),
+    ...block("total", change !== undefined && t("payment.changeFrom", { amount: amount(item, change) })),
+    ...block("store", t("ticket.printed", { time: dayAndTime(now()) })),
   ];
 }
 
@@ -59,7 +59,7 @@ export function ticketOf(item, isCopy) {
  * @returns {number} how long the page stood still for it, milliseconds
  */
 export function printByBrowser(blocks, copies) {
-  const place = at("ticket");
+  const place = byId("ticket");
   const width = settings.paper;
   place.style.setProperty("--paper", `${width}mm`);
   const one = () => h("div", { class: "ticket-one" }, ...blocks.map(({ style, text, label }) => h("p", { class: `ticket-${style}` }, label && h("span", { text: `${label}: ` }), text)));

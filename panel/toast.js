@@ -1,7 +1,7 @@
 /** Short messages, one below the other: what no card says. @module toast */
 
-import { at, button, h, icon } from "./dom.js";
-import { say } from "./i18n.js";
+import { byId, button, h, icon } from "./dom.js";
+import { t } from "./i18n.js";
 
 /** Toasts at once; the oldest goes. */
 const MOST = 3;
@@ -13,12 +13,12 @@ const STAYS_MS = 7_000;
  *   about: names what it is about; a later one about the same takes its place
  */
 export function toast(text, { kind = "info", detail = "", sign = "bell", about = "", action, stays = false } = {}) {
-  const list = at("toasts");
+  const list = byId("toasts");
   const dismiss = () => item.remove();
   const words = h("div", { class: "toast-words" }, h("strong", { text }), detail && h("span", { text: detail }));
   const item = h("li", { class: `toast toast-${kind}`, data: { about } }, icon(sign), words);
   if (action) item.append(button("toast-action", null, action[0], () => (dismiss(), action[1]())));
-  item.append(h("button", { type: "button", class: "toast-close", "aria-label": say("toast.close"), on: { click: dismiss } }, icon("cross")));
+  item.append(h("button", { type: "button", class: "toast-close", "aria-label": t("toast.close"), on: { click: dismiss } }, icon("cross")));
   if (about) dropToast(about);
   list.prepend(item);
   while (list.children.length > MOST) list.lastElementChild.remove();
@@ -27,7 +27,7 @@ export function toast(text, { kind = "info", detail = "", sign = "bell", about =
 
 /** What it said is no longer so. @param {string} about */
 export function dropToast(about) {
-  at("toasts").querySelectorAll(".toast").forEach((item) => item.dataset.about === about && item.remove());
+  byId("toasts").querySelectorAll(".toast").forEach((item) => item.dataset.about === about && item.remove());
 }
 
 let turn = 0;
@@ -35,6 +35,6 @@ let turn = 0;
 export function announce(text) {
   // Two places in turn: the same words twice in one place are not read again.
   turn = 1 - turn;
-  at(`announcer-${turn}`).textContent = text;
-  at(`announcer-${1 - turn}`).textContent = "";
+  byId(`announcer-${turn}`).textContent = text;
+  byId(`announcer-${1 - turn}`).textContent = "";
 }

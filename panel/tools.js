@@ -1,9 +1,9 @@
 /** The strip's buttons: beside each other where there is room, else behind one of their own. @module tools */
 
-import { at } from "./dom.js";
+import { byId } from "./dom.js";
 
 export function setUpTools() {
-  const [tools, opener] = [at("tools"), at("tools-open")];
+  const [tools, opener] = [byId("tools"), byId("tools-open")];
   const set = (open) => {
     tools.toggleAttribute("data-open", open);
     opener.setAttribute("aria-expanded", String(open));

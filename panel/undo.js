@@ -1,8 +1,8 @@
 /** What was pressed can be taken back for a moment: a button for each, in the strip above the board. @module undo */
 
-import { at, button } from "./dom.js";
+import { byId, button } from "./dom.js";
 import { signedNumber } from "./facts.js";
-import { say } from "./i18n.js";
+import { t } from "./i18n.js";
 
 /** How long it is offered. */
 const OFFERED_MS = 6_000;
@@ -11,11 +11,11 @@ const MOST = 3;
 
 /** @param {import("./orders.js").Item} item @param {string} to @param {() => void} undo */
 export function offerUndo(item, to, undo) {
-  const place = at("undo");
+  const place = byId("undo");
   place.querySelector(`[data-undo="${CSS.escape(item.key)}"]`)?.remove();
   const what = `undo.${item.kind}.${to}`;
-  const label = say("undo.one", { id: signedNumber(item) });
-  const offered = button("undo-one", "undo", label, () => (offered.remove(), undo()), { data: { undo: item.key }, "aria-label": `${label}: ${say(what)}` });
+  const label = t("undo.one", { id: signedNumber(item) });
+  const offered = button("undo-one", "undo", label, () => (offered.remove(), undo()), { data: { undo: item.key }, "aria-label": `${label}: ${t(what)}` });
   place.prepend(offered);
   while (place.children.length > MOST) place.lastElementChild.remove();
   setTimeout(() => offered.remove(), OFFERED_MS);

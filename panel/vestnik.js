@@ -123,7 +123,7 @@ export class Connection {
   api;
 
   #options;
-  #words;
+  #reporter;
   /** @type {WebSocket|HttpStream|null} */
   #socket = null;
   /** What the socket is, or will be. @type {"websocket"|"sse"} */
@@ -161,7 +161,7 @@ export class Connection {
     this.api = new Api(options);
     this.cursor = options.after ?? null;
     const panel = options.panel ?? `page-${Math.random().toString(36).slice(2, 10)}`;
-    this.#words = new Words(this.api, panel, options.rings ?? null);
+    this.#reporter = new ReceiptReporter(this.api, panel, options.rings ?? null);
     addEventListener("online", this.#onWake);
     addEventListener("offline", this.#onWake);
     document.addEventListener("visibilitychange", this.#onWake);
@@ -172,22 +172,22 @@ export class Connection {
 
   /** A person has seen this event. @param {string} id */
   ack(id) {
-    this.#words.say("ack", id, this.#told.get(id));
+    this.#reporter.report("ack", id, this.#told.get(id));
   }
 
   /** It stands on the screen. @param {string} id */
   rendered(id) {
-    this.#words.say("rendered", id, this.#told.get(id));
+    this.#reporter.report("rendered", id, this.#told.get(id));
   }
 
   /** Its sound really played. @param {string} id */
   sounded(id) {
-    this.#words.say("sounded", id, this.#told.get(id));
+    this.#reporter.report("sounded", id, this.#told.get(id));
   }
 
   /** Whether the page can ring: a page whose sound is off counts as absent. @param {boolean} rings */
   setRings(rings) {
-    this.#words.setRings(rings);
+    this.#reporter.setRings(rings);
   }
 
   /** Asks at once, where there is no socket that would tell. */
@@ -222,7 +222,7 @@ export class Connection {
     document.removeEventListener("visibilitychange", this.#onWake);
     Object.values(this.#timers).forEach((timer) => clearTimeout(timer));
     clearInterval(this.#timers.watch);
-    this.#words.close();
+    this.#reporter.close();
     this.#drop();
   }
 
@@ -302,7 +302,7 @@ export class Connection {
     const address = new URL(this.#options.base ?? location.origin);
     address.pathname = `/api/partner/${path}/${encodeURIComponent(this.#options.store)}`;
     if (this.cursor) address.searchParams.set("after", this.cursor);
-    if (path === "sse") address.searchParams.set("panel", this.#words.panel);
+    if (path === "sse") address.searchParams.set("panel", this.#reporter.panel);
     return address;
   }
 
@@ -345,15 +345,15 @@ export class Connection {
       this.#jitterMs = Math.min(RECONNECT_MS, message.reconnect_jitter_ms || 0);
       if (this.#channel === "websocket") {
         this.#blocked = 0;
-        this.#words.attach(/** @type {WebSocket} */ (this.#socket));
-      } else this.#words.post();
+        this.#reporter.attach(/** @type {WebSocket} */ (this.#socket));
+      } else this.#reporter.post();
       if (this.#channel === "sse") this.#timers.upgrade = setTimeout(() => this.#tryUpgrade(), UPGRADE_MS);
       this.#enter("catching_up");
       this.cursor ??= message.cursor;
       return;
     }
-    if (message.type === "error") return this.#words.refused(message);
-    if (message.type === "pong") return this.#words.answered();
+    if (message.type === "error") return this.#reporter.refused(message);
+    if (message.type === "pong") return this.#reporter.answered();
     // The node cannot read the journal: what it does not say may have happened.
     if (message.type === "stale") return this.#enter("offline", (this.#lostAt = new Date()));
     if (message.type === "token_expires") return void this.#renew(message.expires_in);
@@ -365,7 +365,7 @@ export class Connection {
     }
     if (message.cursor) this.cursor = message.cursor;
     // A panel that has no socket to say so is there as long as it says so over HTTP.
-    if (message.type === "heartbeat" && this.#channel === "sse") this.#words.post();
+    if (message.type === "heartbeat" && this.#channel === "sse") this.#reporter.post();
     if (message.type === "live" || (message.type === "heartbeat" && this.state.name === "offline")) {
       clearTimeout(this.#timers.poll);
       this.#enter("live");
@@ -455,7 +455,7 @@ export class Connection {
     const socket = this.#socket;
     this.#socket = null;
     this.#greeted = false;
-    this.#words.detach();
+    this.#reporter.detach();
     if (!socket) return;
     socket.onmessage = socket.onclose = null;
     socket.close();
@@ -498,7 +498,7 @@ export class Connection {
     if (!this.#greeted || socket.readyState !== WebSocket.OPEN || this.#probing) return;
     this.#probing = true;
     const asked = performance.now();
-    if (this.#channel === "websocket") this.#words.ping();
+    if (this.#channel === "websocket") this.#reporter.ping();
     // A stream over HTTP takes no question: another request says whether the network is there.
     else this.#ask().then(({ isServed }) => isServed && (this.#heardAt = performance.now()));
     setTimeout(() => {
@@ -520,7 +520,7 @@ export class Connection {
     try {
       await this.#pollPages();
       if (!this.#socket || !this.#greeted) this.#enter("polling", this.#lostAt);
-      this.#words.post();
+      this.#reporter.post();
     } catch (error) {
       if (error instanceof ApiError && REFUSED.includes(error.status) && !error.body?.error?.cursor) {
         this.#stop(error.code);
@@ -533,7 +533,7 @@ export class Connection {
   async #pollPages() {
     for (let more = true; more && !(this.#socket && this.#greeted);) {
       const page = await this.api
-        .events({ after: this.cursor, limit: POLL_PAGE, panel: this.#words.panel })
+        .events({ after: this.cursor, limit: POLL_PAGE, panel: this.#reporter.panel })
         .catch((error) => this.#resync(error));
       // A socket that came meanwhile goes on from the same cursor; what both tell is told once.
       page.events.forEach((event) => this.#tell(event, "polling"));
@@ -546,7 +546,7 @@ export class Connection {
   #forgetIfOther(reason) {
     if (!OTHER_HISTORY.includes(reason)) return;
     this.#told.clear();
-    this.#words.forget();
+    this.#reporter.forget();
     // What waits for the lists may have been lost, and what was not is in them.
     if (this.#held) this.#held = [];
   }
@@ -776,7 +776,7 @@ const WAITING_WORDS = 20_000;
  * What a panel says to the server: rendered, sounded, acknowledged, and whether it can ring. Over the socket while there is
  * one, paced; over HTTP for what came by a stream over HTTP, or by polling. What cannot be said now is said later.
  */
-class Words {
+class ReceiptReporter {
   /** @type {WebSocket|null} */
   #socket = null;
   /** @type {Word[]} for the socket */
@@ -857,7 +857,7 @@ class Words {
   }
 
   /** @param {Word["type"]} type @param {string} id @param {Channel|undefined} channel */
-  say(type, id, channel) {
+  report(type, id, channel) {
     const isReported = channel === "polling" || channel === "sse";
     const queue = isReported ? this.#reports : this.#waiting;
     queue.push({ type, id, ...(isReported ? { channel } : {}) });

@@ -386,17 +386,12 @@ impl Item {
         let mut json = Map::new();
         json.insert("name".into(), self.name.as_str().into());
         json.insert("quantity".into(), self.quantity.to_json());
-        if let Some(price) = self.price {
-            json.insert("price".into(), price.into());
-        }
+        json.extend(self.price.map(|price| ("price".to_owned(), price.into())));
         if !self.options.is_empty() {
             json.insert("options".into(), self.options.iter().map(String::as_str).collect());
         }
-        if let Some(note) = &self.note {
-            json.insert("note".into(), note.as_str().into());
-        }
-        if let Some(category) = &self.category {
-            json.insert("category".into(), category.as_str().into());
+        for (name, text) in [("note", &self.note), ("category", &self.category)] {
+            json.extend(text.as_deref().map(|text| (name.to_owned(), text.into())));
         }
         Value::Object(json)
     }

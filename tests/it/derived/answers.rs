@@ -207,8 +207,9 @@ async fn an_answer_that_statements_wrote_is_taken_back_by_statements_only() {
 
     let statements = "preparing = \"update pretixbase_order set require_approval = false where id::text = $1 and require_approval\"\n\
         pending = \"update pretixbase_order set require_approval = true where id::text = $1 and not require_approval\"";
-    shop.app.database.attach(&answering(statements)).await;
-    shop.settle().await;
+    let mut shop = Shop::open_as("pretix", "read committed", &answering(statements), |_| ()).await;
+    shop.live(TICKET).await;
+    assert_eq!(press(&shop, "preparing").await.status, 200);
     assert_eq!(press(&shop, "pending").await.status, 200);
     assert_eq!(press(&shop, "preparing").await.status, 200);
 }

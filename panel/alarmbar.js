@@ -5,12 +5,12 @@
  * @module alarm
  */
 
-import { at, button, h, icon } from "./dom.js";
+import { byId, button, h, icon } from "./dom.js";
 import { numberOf, signedNumber, typeOf } from "./facts.js";
 import { knownOfScreen } from "./device.js";
 import { oncePerFrame } from "./frame.js";
-import { dayAndTime, say, startOfDay, time } from "./i18n.js";
-import { isReached, live } from "./live.js";
+import { dayAndTime, t, startOfDay, time } from "./i18n.js";
+import { isReached, live } from "./connection.js";
 import { unanswered } from "./orders.js";
 
 /** Numbers of orders that the strip names. */
@@ -44,7 +44,7 @@ export const showAlarm = oncePerFrame(() => {
   const shows = document.documentElement.lang + rows.map((row) => row.dataset.shows).join("|");
   if (shows === shown) return;
   shown = shows;
-  at("alarm").replaceChildren(...rows);
+  byId("alarm").replaceChildren(...rows);
   document.dispatchEvent(new Event("vestnik:alarm"));
   const loudest = takenBack.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
   // Set again, even to the same, it would have the style of every card looked at anew.
@@ -60,8 +60,8 @@ function waitingRow(kind, waits) {
   const numbers = named.slice(0, NAMED).map(signedNumber).join(", ") + (named.length > NAMED ? " …" : "");
   const about = kind === "orders" ? typeOf(waits[0]) : waits[0].starts_at && dayAndTime(waits[0].starts_at);
   const detail = waits.length === 1 ? [numbers, about].filter(Boolean).join(" · ") : numbers;
-  const words = h("p", {}, h("strong", { text: say(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: detail }));
-  const show = hidden.length > 0 && button("", null, say("alarm.show"), () => page.reveal(hidden[0].key));
+  const words = h("p", {}, h("strong", { text: t(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: detail }));
+  const show = hidden.length > 0 && button("", null, t("alarm.show"), () => page.reveal(hidden[0].key));
   const shows = [kind, isSeen, hidden.length, waits.length, detail].join();
   return h("div", { class: `alarm-row alarm-${kind}`, data: { shows, size: isSeen ? "small" : "large" } }, icon(kind === "orders" ? "bell" : "table"), words, show || null);
 }
@@ -72,12 +72,12 @@ function stoppedRow() {
   if (!gone.length) return null;
   const [{ item, isRemoved }] = gone;
   const one = `${isRemoved ? "removed" : "cancelled"}.${item.kind}`;
-  const title = gone.length === 1 ? say(`alarm.${one}`, { number: numberOf(item) }) : say("alarm.several", { numbers: gone.map((each) => signedNumber(each.item)).join(", ") });
+  const title = gone.length === 1 ? t(`alarm.${one}`, { number: numberOf(item) }) : t("alarm.several", { numbers: gone.map((each) => signedNumber(each.item)).join(", ") });
   const isCooked = gone.some((each) => each.item.kind === "orders");
-  const detail = [say(isCooked ? "alarm.stop" : "alarm.free"), gone.length === 1 && item.reason].filter(Boolean).join(" · ");
+  const detail = [t(isCooked ? "alarm.stop" : "alarm.free"), gone.length === 1 && item.reason].filter(Boolean).join(" · ");
   const words = h("p", {}, h("strong", { text: title }), h("span", { text: detail }));
   const keys = gone.map((each) => each.item.key);
-  return h("div", { class: "alarm-row alarm-cancelled", data: { shows: title + detail } }, icon("stop"), words, button("", "check", say("alarm.noticed"), () => page.noticed(keys)));
+  return h("div", { class: "alarm-row alarm-cancelled", data: { shows: title + detail } }, icon("stop"), words, button("", "check", t("alarm.noticed"), () => page.noticed(keys)));
 }
 
 /** Counts the day's orders: asked for once, and then counted as they come. */
@@ -108,16 +108,16 @@ export function countOne() {
 export const showCalm = oncePerFrame(() => {
   const checks = { sound: Boolean(live.ringer?.sounds), line: isReached(), screen: knownOfScreen() === "granted" };
   const clock = time(new Date());
-  const counted = today === null ? "" : today ? say("calm.today", { n: today }) : say("calm.none");
+  const counted = today === null ? "" : today ? t("calm.today", { n: today }) : t("calm.none");
   const isEmpty = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.empty === "true";
-  if (at("calm").hidden !== isEmpty) at("calm").hidden = isEmpty;
-  const shows = [clock, counted, ...Object.entries(checks).map(([name, isWell]) => `${say(`calm.${name}`)} ${isWell}`)].join();
+  if (byId("calm").hidden !== isEmpty) byId("calm").hidden = isEmpty;
+  const shows = [clock, counted, ...Object.entries(checks).map(([name, isWell]) => `${t(`calm.${name}`)} ${isWell}`)].join();
   // In the strip, and large where there is nothing else to see.
-  for (const place of [at("calm"), ...document.getElementsByClassName("board-calm")]) {
+  for (const place of [byId("calm"), ...document.getElementsByClassName("board-calm")]) {
     if (place.dataset.shows === shows) continue;
     place.dataset.shows = shows;
     const marks = Object.entries(checks).map(([name, isWell]) =>
-      h("span", { class: "check", data: { well: String(isWell) } }, icon(isWell ? "check" : "cross"), h("span", { text: say(`calm.${name}`) })),
+      h("span", { class: "check", data: { well: String(isWell) } }, icon(isWell ? "check" : "cross"), h("span", { text: t(`calm.${name}`) })),
     );
     place.replaceChildren(h("time", { class: "calm-clock", text: clock }), ...(counted ? [h("span", { class: "calm-count", text: counted })] : []), h("span", { class: "checks" }, ...marks));
   }

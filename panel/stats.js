@@ -1,7 +1,7 @@
 /** What a manager asks for: by which channel orders came first, and how soon somebody answered. @module figures */
 
-import { at, h } from "./dom.js";
-import { say } from "./i18n.js";
+import { byId, h } from "./dom.js";
+import { t } from "./i18n.js";
 
 const MINUTE_S = 60;
 const CHANNELS = ["websocket", "sse", "polling", "telegram", "none"];
@@ -9,7 +9,7 @@ const CHANNELS = ["websocket", "sse", "polling", "telegram", "none"];
 /** @param {Promise<any>} asked */
 export async function showFigures(asked) {
   const figures = await asked;
-  at("figures").replaceChildren(...(figures ? [channels(figures), waits(figures)] : []));
+  byId("figures").replaceChildren(...(figures ? [channels(figures), waits(figures)] : []));
 }
 
 /**
@@ -30,8 +30,8 @@ function chart(title, bars, style) {
 
 /** @param {any} figures */
 function channels({ first_seen: seen = {} }) {
-  const bars = CHANNELS.filter((channel) => seen[channel] || channel === "websocket" || channel === "polling" || channel === "telegram").map((channel) => ({ name: channel, label: say(`channel.${channel}`), count: seen[channel] ?? 0 }));
-  return chart(say("figures.channels"), bars, "chart-channels");
+  const bars = CHANNELS.filter((channel) => seen[channel] || channel === "websocket" || channel === "polling" || channel === "telegram").map((channel) => ({ name: channel, label: t(`channel.${channel}`), count: seen[channel] ?? 0 }));
+  return chart(t("figures.channels"), bars, "chart-channels");
 }
 
 /** @param {any} figures */
@@ -40,9 +40,9 @@ function waits({ acknowledge_seconds: waits }) {
   const bars = (waits?.buckets ?? []).map(({ le, count }) => {
     const isMinutes = from >= MINUTE_S;
     const [since, until] = isMinutes ? [from / MINUTE_S, le / MINUTE_S] : [from, le];
-    const label = le === null ? say("figures.longer", { n: since }) : say(isMinutes ? "figures.upToMinutes" : "figures.upTo", { from: since, to: until });
+    const label = le === null ? t("figures.longer", { n: since }) : t(isMinutes ? "figures.upToMinutes" : "figures.upTo", { from: since, to: until });
     from = le;
     return { name: le === null ? "longer" : "upTo", label, count };
   });
-  return chart(say("figures.waits"), bars, "chart-waits");
+  return chart(t("figures.waits"), bars, "chart-waits");
 }

@@ -1,7 +1,7 @@
 /** The connection of this page, and the honest light that shows how it stands. @module live */
 
-import { at, button, h, icon } from "./dom.js";
-import { knows, say, time } from "./i18n.js";
+import { byId, button, h, icon } from "./dom.js";
+import { knows, t, time } from "./i18n.js";
 import { panelName, settings } from "./settings.js";
 import { connectWebSocket } from "./vestnik.js";
 
@@ -53,7 +53,7 @@ let graceTimer = 0;
 /** Shows how it stands: in the bar, and as a notice where a person has to know. */
 export function showLight() {
   const state = live.connection?.state;
-  const light = at("light");
+  const light = byId("light");
   light.hidden = !state;
   if (!state) return clearTimeout(graceTimer);
   light.dataset.state = state.name;
@@ -62,8 +62,8 @@ export function showLight() {
   const since = time(state.since);
   const spoken = state.name === "live" && state.channel === "sse" ? "stream" : state.name;
   light.dataset.channel = state.channel ?? "";
-  at("light-text").textContent = say(`light.${spoken}`, { since });
-  light.title = say(`light.${spoken}Why`, { since, n: settings.pollSeconds });
+  byId("light-text").textContent = t(`light.${spoken}`, { since });
+  light.title = t(`light.${spoken}Why`, { since, n: settings.pollSeconds });
   showNotice(state, since);
   clearTimeout(graceTimer);
   const isOut = state.name === "offline" || state.name === "stopped";
@@ -78,17 +78,17 @@ export function showLight() {
 /** @param {import("./vestnik.js").State} state @param {string} since */
 function showNotice(state, since) {
   if (state.name === "offline") {
-    notice("line", "problem", "stop", say("notice.offline", { since }), live.keptAt ? say("notice.offlineKept", { time: time(live.keptAt) }) : say("notice.offlineWhy"), button("", null, say("notice.retry"), () => live.connection.retry()));
+    notice("line", "problem", "stop", t("notice.offline", { since }), live.keptAt ? t("notice.offlineKept", { time: time(live.keptAt) }) : t("notice.offlineWhy"), button("", null, t("notice.retry"), () => live.connection.retry()));
   } else if (state.name === "polling") {
-    notice("line", "warning", "clock", say("notice.polling", { since }), say("notice.pollingWhy", { n: settings.pollSeconds }));
+    notice("line", "warning", "clock", t("notice.polling", { since }), t("notice.pollingWhy", { n: settings.pollSeconds }));
   } else if (state.name === "stopped") {
     const isKey = KEY_REASONS.includes(state.reason);
-    const words = knows(`stopped.${state.reason}`) ? say(`stopped.${state.reason}`) : say("stopped.other", { code: state.reason });
-    const again = button("", null, say("notice.retry"), () => live.connection.retry());
-    const other = button("", null, say("notice.otherKey"), () => document.dispatchEvent(new CustomEvent("vestnik:key", { detail: words })));
-    notice("line", "problem", "stop", say(isKey ? "notice.closed" : "notice.stopped"), words, isKey ? other : again);
+    const words = knows(`stopped.${state.reason}`) ? t(`stopped.${state.reason}`) : t("stopped.other", { code: state.reason });
+    const again = button("", null, t("notice.retry"), () => live.connection.retry());
+    const other = button("", null, t("notice.otherKey"), () => document.dispatchEvent(new CustomEvent("vestnik:key", { detail: words })));
+    notice("line", "problem", "stop", t(isKey ? "notice.closed" : "notice.stopped"), words, isKey ? other : again);
   } else if (state.name !== "connecting" && state.name !== "loading") {
-    unnotice("line");
+    clearNotice("line");
   }
 }
 
@@ -104,12 +104,12 @@ function showNotice(state, since) {
 export function notice(name, kind, sign, title, why, ...actions) {
   const words = h("div", { class: "notice-words" }, h("strong", { text: title }), h("span", { text: why }));
   const made = h("div", { class: `notice notice-${kind}`, role: "alert", data: { notice: name } }, icon(sign), words, ...actions);
-  const old = at("notices").querySelector(`[data-notice="${name}"]`);
+  const old = byId("notices").querySelector(`[data-notice="${name}"]`);
   // The same words are not read aloud again.
   if (old?.textContent === made.textContent) return;
   if (old) old.replaceWith(made);
-  else at("notices").append(made);
+  else byId("notices").append(made);
 }
 
 /** @param {string} name */
-export const unnotice = (name) => at("notices").querySelector(`[data-notice="${name}"]`)?.remove();
+export const clearNotice = (name) => byId("notices").querySelector(`[data-notice="${name}"]`)?.remove();

@@ -1,8 +1,8 @@
 /** What a person presses: it changes Postgres, and the page changes when the event comes back. @module work */
 
 import { dueAt, now, numberOf } from "./facts.js";
-import { knows, say } from "./i18n.js";
-import { live } from "./live.js";
+import { knows, t } from "./i18n.js";
+import { live } from "./connection.js";
 import { find, items } from "./orders.js";
 import { isQueued, queueUp, restoreQueue, takeQueued, unqueue } from "./queue.js";
 import { settings } from "./settings.js";
@@ -143,20 +143,20 @@ function tellFailure(item, to, more, error) {
   }
   const words = item.status !== to && knows(`work.failed.${item.kind}.${to}`) ? `work.failed.${item.kind}.${to}` : "work.failed.other";
   const again = () => act(item, to, more);
-  toast(say(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [say("notice.retry"), again], stays: true });
+  toast(t(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [t("notice.retry"), again], stays: true });
 }
 
 /** Somebody was first; the event that says so may come later, and does not take these words away. @param {Item} item @param {string} [status] what it is; unknown: gone @param {string} [by] */
 function tellOvertaken(item, status, by = "") {
   const number = numberOf(item);
   const words = status === "pending" ? "work.alreadyNew" : status ? "work.already" : "work.gone";
-  toast(say(words, { number, status: status ? say(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: `overtaken/${item.key}` });
+  toast(t(words, { number, status: status ? t(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: `overtaken/${item.key}` });
 }
 
 /** Why something failed, in a person's words. @param {unknown} error */
 export function reasonOf(error) {
-  if (!(error instanceof ApiError)) return say("work.noLine");
+  if (!(error instanceof ApiError)) return t("work.noLine");
   const told = error.body?.error?.shop_message;
-  if (told) return say("work.shopSays", { words: told });
-  return say(knows(`work.why.${error.code}`) ? `work.why.${error.code}` : "work.why.other");
+  if (told) return t("work.shopSays", { words: told });
+  return t(knows(`work.why.${error.code}`) ? `work.why.${error.code}` : "work.why.other");
 }
