@@ -4,6 +4,7 @@ pub mod cursor;
 pub mod event;
 pub mod money;
 pub mod status;
+pub mod store_set;
 pub mod subject;
 pub mod wire_time;
 

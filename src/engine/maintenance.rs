@@ -7,8 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::event::StoreId;
-use crate::fanout::router::Router;
+use crate::fanout::router::{Router, Selection};
 use crate::feed::FeedHealth;
 use crate::feed::listener::{Hearing, ListenerSignals};
 use crate::http::{ConnectionLimits, DatabaseContext};
@@ -94,10 +93,10 @@ pub(super) async fn invalidate_tokens(
             continue;
         }
         match token::standings(&pool, &live).await {
-            Ok(standings) => router.withdraw(|store, holder| {
+            Ok(standings) => router.withdraw(|selection, holder| {
                 // The token of a session that connected meanwhile was looked up meanwhile.
                 live.binary_search(&holder.token).ok()?;
-                why_invalidated(standings.get(&holder.token), store, holder)
+                why_invalidated(standings.get(&holder.token), selection, holder)
             }),
             Err(error) => {
                 // The notification does not come again.
@@ -109,13 +108,17 @@ pub(super) async fn invalidate_tokens(
 }
 
 /// Why a token no longer grants the session's access; `None`: it still does.
-fn why_invalidated(standing: Option<&Standing>, store: &StoreId, holder: Holder) -> Option<Withdrawn> {
+fn why_invalidated(standing: Option<&Standing>, selection: &Selection, holder: Holder) -> Option<Withdrawn> {
     let Some(standing) = standing else {
         return Some(Withdrawn::Revoked);
     };
     let narrowed = |opens: &Opens| {
-        if !opens.stores.have(store.as_str()) {
-            return Some(Withdrawn::Revoked);
+        if !selection.is_opened_by(&opens.stores) {
+            // A stream of all stores of the token goes on with those that the token opens now.
+            return Some(match selection {
+                Selection::Many(many) if many.granted.is_some() => Withdrawn::Changed,
+                _ => Withdrawn::Revoked,
+            });
         }
         let is_same = opens.scope == holder.scope && is_same_expiry(opens.ends, holder.ends);
         (!is_same).then_some(Withdrawn::Changed)

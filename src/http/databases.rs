@@ -1,6 +1,6 @@
 //! Finds the database of a store, where the node serves several.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::join_all;
@@ -11,8 +11,10 @@ use super::request_limits::RequestLimits;
 use super::rules::Rules;
 use super::server::Proxies;
 use crate::domain::event::StoreId;
+use crate::domain::store_set::StoreSet;
 use crate::infra::config;
 use crate::store;
+use crate::token::Stores;
 
 /// Limit of stores whose database is cached. At the limit, the cache is cleared.
 const MOST_FOUND: usize = 100_000;
@@ -56,6 +58,24 @@ impl Databases {
     /// A database for requests that belong to no store.
     pub(super) fn any(&self) -> &Arc<DatabaseContext> {
         &self.sites[0].0
+    }
+
+    /// Those of the stores that a token opens in this database, which the settings do not name at another database.
+    pub(super) fn stores_of(&self, site: &DatabaseContext, opened: &Stores) -> StoreSet {
+        let ids = |names: &BTreeSet<String>| names.iter().map(|name| StoreId::new(name)).collect();
+        let own = self.sites.get(site.number).and_then(|(_, stores)| stores.as_ref());
+        let others = || self.sites.iter().filter_map(|(_, stores)| stores.as_ref()).flatten();
+        let others = || others().map(|name| StoreId::new(name)).collect::<HashSet<_>>();
+        match (opened, own) {
+            (Stores::All, Some(own)) => StoreSet::These(ids(own)),
+            (Stores::All, None) => StoreSet::AllBut(others()),
+            (Stores::These(stores), own) => {
+                let elsewhere = if own.is_some() { HashSet::new() } else { others() };
+                let is_here = |store: &&String| own.is_none_or(|own| own.contains(*store));
+                let here = stores.iter().filter(is_here).map(|store| StoreId::new(store));
+                StoreSet::These(here.filter(|store| !elsewhere.contains(store)).collect())
+            }
+        }
     }
 
     /// The database of a store: the one that the settings name, else the one that knows the store.

@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{DatabaseContext, response};
 use crate::domain::event::{Delivery, EventId, JournalEvent, StoreId};
+use crate::domain::store_set::StoreSet;
 use crate::infra::db;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, Page, Start};
@@ -56,7 +57,7 @@ async fn read(
 ) -> Result<(Vec<EventId>, Response), ApiError> {
     let start = after.map_or(Start::Newest, Start::After);
     let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
-    let page = journal::read_page(pool, store, start, limit)
+    let page = journal::read_page(pool, &StoreSet::One(store.clone()), start, limit)
         .await
         .map_err(ApiError::database)?;
     match page {

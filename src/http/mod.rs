@@ -4,6 +4,7 @@ mod auth;
 mod databases;
 mod error;
 mod events;
+mod opened;
 mod operator;
 mod orders;
 mod panel;
@@ -17,6 +18,7 @@ mod server;
 mod sessions;
 mod stock;
 mod store;
+mod stores;
 
 pub use databases::Databases;
 pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_certificate};
@@ -39,6 +41,7 @@ use crate::feed::listener::Hearing;
 use crate::token::Scope;
 use auth::Access;
 use error::ApiError;
+use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
@@ -86,7 +89,7 @@ impl Route {
     /// The scope that a token needs. `None`: the route needs no token.
     pub fn scope(&self) -> Option<Scope> {
         match self.answer {
-            Handler::Store(scope, ..) => Some(scope),
+            Handler::Store(scope, ..) | Handler::Token(scope, ..) => Some(scope),
             Handler::Node(_) | Handler::Health(_) => None,
         }
     }
@@ -100,6 +103,8 @@ type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 enum Handler {
     /// A store's route. The token must open the store with at least this scope, and stand in this place.
     Store(Scope, auth::Place, fn(Access, ApiRequest) -> Answered),
+    /// A route of all stores that the token opens, in the databases where it has at least this scope.
+    Token(Scope, auth::Place, fn(TokenAccess, ApiRequest) -> Answered),
     /// A node's route, without a token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
     /// A health route: exempt from rate limits and host checks, because it is cheap and load balancers depend on it.
@@ -110,6 +115,8 @@ macro_rules! route {
     (Socket $method:ident $path:literal $handler:path) => {
         route!(Store[Scope::Read, auth::Place::HeaderOrSubprotocol] $method $path $handler)
     };
+    (ReadAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::Header] $($route)+) };
+    (StreamAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::HeaderOrSubprotocol] $($route)+) };
     (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::Place::Header] $($route)+) };
     (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::Place::Header] $($route)+) };
     (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::Place::Header] $($route)+) };
@@ -123,7 +130,7 @@ macro_rules! route {
 }
 
 /// The routes of the panels' listener.
-pub static ROUTES: [Route; 25] = [
+pub static ROUTES: [Route; 27] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
@@ -131,6 +138,8 @@ pub static ROUTES: [Route; 25] = [
     route!(Socket GET "/api/partner/ws/partner/{store}" sessions::web_socket),
     route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events),
     route!(Read GET "/api/partner/session/{store}" sessions::check),
+    route!(ReadAll GET "/api/partner/stores" stores::list),
+    route!(StreamAll GET "/api/partner/stream" stores::stream),
     route!(Read GET "/api/partner/stores/{store}/store" store::show),
     route!(Read GET "/api/partner/stores/{store}/pause" pause::show),
     route!(Panel PUT "/api/partner/stores/{store}/pause" pause::begin),
@@ -261,6 +270,13 @@ async fn handle(
             Err(problem) if problem.is_of_guest() => problem,
             Err(problem) => return Err(problem),
         },
+        Ok(Handler::Token(scope, place, answer)) => {
+            match opened::authorize(&sites, &call, scope, place, client).await {
+                Ok(access) => return answer(access, call).await,
+                Err(problem) if problem.is_of_guest() => problem,
+                Err(problem) => return Err(problem),
+            }
+        }
         Ok(Handler::Node(answer)) => {
             sites.limits.count_guest(client).await?;
             return answer(sites, call).await;

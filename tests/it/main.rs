@@ -52,6 +52,7 @@ mod shops;
 mod status_change;
 mod stock;
 mod store;
+mod stores;
 mod support;
 mod telegram_outcomes;
 mod telemetry;

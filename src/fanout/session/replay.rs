@@ -7,13 +7,16 @@ use std::sync::Arc;
 use super::{Close, Hub, Outgoing, Session, Transport, close_for, messages};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
-use crate::fanout::router::{CachedReplay, RECENT_BYTES};
+use crate::domain::store_set::StoreSet;
+use crate::fanout::router::{CachedReplay, RECENT_BYTES, Selection};
 use crate::infra::db::QueryError;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, Page, Start};
 
 /// Events of one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
+/// The same of several stores. Each page reads all of the journal after its cursor, so there are fewer pages.
+const REPLAY_PAGE_OF_MANY_EVENTS: usize = 2000;
 
 /// The next part of a replay.
 enum Next {
@@ -71,8 +74,12 @@ impl Session {
                     position,
                 }) => {
                     let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
-                    let told = self.translate(&rows).await?;
+                    let mut told = self.translate(&rows).await?;
+                    if let Selection::Many(many) = &self.selection {
+                        told.retain(|event| many.takes(&event.store, event.kind));
+                    }
                     HOT.replayed.increment(told.len() as u64);
+                    let told_nothing = told.is_empty();
                     let mut cursors = events.iter();
                     for event in told {
                         // The events stand in the same order as their rows.
@@ -87,6 +94,12 @@ impl Session {
                     if let Some(position) = position {
                         self.replayed = Some(position);
                         return Ok(cursor.into());
+                    }
+                    if told_nothing {
+                        // The client goes on here, though nothing of this page was for it.
+                        let cursor: Arc<str> = cursor.as_str().into();
+                        let message = messages::heartbeat(&cursor);
+                        self.send_now(Outgoing::WithCursor(cursor, message), transport).await?;
                     }
                     after = cursor;
                 }
@@ -124,7 +137,11 @@ impl Session {
     }
 
     async fn read(&self, after: &str) -> Result<Page, Close> {
-        let page = journal::read_page(&self.hub.pool, &self.store, Start::After(after), REPLAY_PAGE_EVENTS).await;
+        let (stores, events) = match &self.selection {
+            Selection::Store(store) => (&StoreSet::One(store.clone()), REPLAY_PAGE_EVENTS),
+            Selection::Many(many) => (&many.stores, REPLAY_PAGE_OF_MANY_EVENTS),
+        };
+        let page = journal::read_page(&self.hub.pool, stores, Start::After(after), events).await;
         page.map_err(|error| self.give_up(&error))
     }
 
@@ -139,12 +156,16 @@ impl Session {
 
     /// The missed events from the cache, if the cache holds all of them.
     async fn recall(&self, after: &str) -> Option<CachedReplay> {
+        // The cache has its events by store. Streams of several stores are few.
+        let Selection::Store(store) = &self.selection else {
+            return None;
+        };
         let router = &self.hub.router;
-        if let Some(recalled) = router.recall(&self.store, after) {
+        if let Some(recalled) = router.recall(store, after) {
             return Some(recalled);
         }
         self.hub.remember_past().await;
-        router.recall(&self.store, after)
+        router.recall(store, after)
     }
 
     async fn tell(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
