@@ -3,6 +3,7 @@
 pub mod cursor;
 pub mod event;
 pub mod money;
+pub mod shortened;
 pub mod status;
 pub mod store_set;
 pub mod subject;

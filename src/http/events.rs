@@ -91,6 +91,21 @@ async fn read(
     }
 }
 
+/// One event with all its parts. A stream leaves out the large parts of a large event.
+pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
+    let Access { site, store, .. } = &access;
+    let id = call.event()?;
+    let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+    let rows = db::with_timeout(journal::read_event(pool, store, id));
+    let rows = rows.await.map_err(ApiError::database)?;
+    let rows: Vec<&JournalEvent> = rows.iter().collect();
+    let told = site.hub.translate_whole(&rows).await.map_err(ApiError::database)?;
+    match told.iter().find(|event| event.id == id) {
+        Some(event) => Ok(response::json_text(StatusCode::OK, event.to_wire_alone())),
+        None => Err(ApiError::UnknownEvent),
+    }
+}
+
 /// Acknowledges an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;

@@ -130,7 +130,7 @@ macro_rules! route {
 }
 
 /// The routes of the panels' listener.
-pub static ROUTES: [Route; 27] = [
+pub static ROUTES: [Route; 28] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
@@ -148,6 +148,7 @@ pub static ROUTES: [Route; 27] = [
     route!(Panel PUT "/api/partner/stores/{store}/stop-list" stock::stop),
     route!(Panel DELETE "/api/partner/stores/{store}/stop-list" stock::put_back),
     route!(Read GET "/api/partner/stores/{store}/events" events::history),
+    route!(Read GET "/api/partner/stores/{store}/events/{id}" events::whole),
     route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
     route!(Read GET "/api/partner/stores/{store}/events/{id}/ack" events::acknowledgement),
     route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),

@@ -49,6 +49,7 @@ mod server;
 mod session;
 mod shards;
 mod shops;
+mod shortened;
 mod status_change;
 mod stock;
 mod store;

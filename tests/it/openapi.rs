@@ -712,6 +712,10 @@ async fn stock(tour: &mut Tour<'_>) {
 }
 
 async fn proof(tour: &mut Tour<'_>) {
+    let event = "/api/partner/stores/{store}/events/{id}";
+    tour.go("GET", event, "/api/partner/stores/7/events/1", 200, None).await;
+    tour.go("GET", event, "/api/partner/stores/7/events/9999", 404, None)
+        .await;
     let ack = "/api/partner/stores/{store}/events/{id}/ack";
     tour.go(
         "POST",

@@ -120,6 +120,7 @@ pub struct Router {
     inner: Mutex<Inner>,
     admission: Admission,
     queue_bytes: usize,
+    max_event_bytes: usize,
     max_per_store: usize,
     max_per_token: usize,
 }
@@ -140,9 +141,21 @@ impl Router {
             }),
             admission: Admission::default(),
             queue_bytes,
+            max_event_bytes: usize::MAX,
             max_per_store,
             max_per_token,
         }
+    }
+
+    /// The same with a limit of an event's payload, in bytes. A larger event is shortened.
+    pub fn with_max_event_bytes(mut self, max_event_bytes: usize) -> Self {
+        self.max_event_bytes = max_event_bytes;
+        self
+    }
+
+    /// Limit of an event's payload, bytes.
+    pub fn max_event_bytes(&self) -> usize {
+        self.max_event_bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -230,10 +243,11 @@ impl Router {
             let before: Arc<str> = before.encode(epoch).into();
             let mut of_many = Vec::new();
             for (store, events) in by_store {
-                let events = translation.sources.partner_events(&events, translation.lookups);
-                events
-                    .iter()
-                    .for_each(|event| HOT.events[event.kind as usize].increment(1));
+                let mut events = translation.sources.partner_events(&events, translation.lookups);
+                for event in &mut events {
+                    event.shorten(self.max_event_bytes);
+                    HOT.events[event.kind as usize].increment(1);
+                }
                 if !events.is_empty() && inner.stores.contains_key(store) {
                     self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
                 }

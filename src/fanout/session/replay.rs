@@ -27,8 +27,16 @@ enum Next {
 }
 
 impl Hub {
-    /// Translates rows to partner events, in the same order.
+    /// Translates rows to partner events, in the same order. Large events are shortened.
     pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
+        let mut events = self.translate_whole(rows).await?;
+        let max_bytes = self.router.max_event_bytes();
+        events.iter_mut().for_each(|event| event.shorten(max_bytes));
+        Ok(events)
+    }
+
+    /// The same without a limit of an event's size.
+    pub async fn translate_whole(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;
         Ok(sources.partner_events(rows, &lookups))

@@ -184,6 +184,8 @@ pub struct Session {
     pub ping_interval: Duration,
     /// Maximum bytes of queued events for one session.
     pub queue_bytes: usize,
+    /// Maximum bytes of an event's payload. A larger event goes out without its large parts.
+    pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
     /// Maximum sessions of one store with one token on this node. It is lower, so that one token cannot use all
