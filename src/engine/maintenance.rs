@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::select_all;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -213,6 +214,24 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
     }
 }
 
+/// Sets the gauge `vestnik_listening` whenever a listener connects or loses its connection.
+pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop: CancellationToken) {
+    let mut hearings: Vec<_> = databases.iter().map(|database| database.hearing.clone()).collect();
+    loop {
+        let mut are_listening = true;
+        for hearing in &mut hearings {
+            are_listening &= *hearing.borrow_and_update() == Hearing::Listening;
+        }
+        ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(are_listening)));
+        let changes = hearings.iter_mut().map(|hearing| Box::pin(hearing.changed()));
+        tokio::select! {
+            // A listener that has ended changes nothing any more.
+            (changed, ..) = select_all(changes) => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// Samples the gauges of all databases: counts are summed, dangers take the worst value.
 pub(super) async fn sample_gauges(
     databases: Vec<Arc<DatabaseContext>>,
@@ -236,10 +255,6 @@ pub(super) async fn sample_gauges(
         let deepest_bytes = depths.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
         ::metrics::gauge!("vestnik_sessions").set(sessions as f64);
         ::metrics::gauge!("vestnik_session_queue_max_bytes").set(deepest_bytes as f64);
-        let listening = databases
-            .iter()
-            .all(|database| *database.hearing.borrow() == Hearing::Listening);
-        ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(listening)));
         let (mut queue_usage, mut oldest_s) = (0.0_f64, 0.0_f64);
         for (database, troubles) in databases.iter().zip(&mut troubles) {
             report_sources(database, troubles).await;

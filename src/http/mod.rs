@@ -45,6 +45,9 @@ use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
+/// The beginning of the paths that pages of other origins may use.
+const API: &str = "/api/partner/";
+
 /// The state of one database that the routes need.
 pub struct DatabaseContext {
     /// Index of the database in the settings.
@@ -244,8 +247,11 @@ async fn answer(
 ) -> Response {
     let headers = call.headers.clone();
     let answered = handle(Arc::clone(&sites), routes, &method, path.as_str(), call).await;
+    // A page of an origin that is refused gets past the preflight, so that it can read why its request is refused.
+    let is_preflight = method == Method::OPTIONS && path.as_str().starts_with(API);
+    let any_origin = is_preflight || matches!(answered, Err(ApiError::ForeignOrigin));
     let mut response = answered.unwrap_or_else(ApiError::into_response);
-    sites.rules.add_headers(&mut response, &headers);
+    sites.rules.add_headers(&mut response, &headers, any_origin);
     response
 }
 
@@ -282,7 +288,7 @@ async fn handle(
             sites.limits.count_guest(client).await?;
             return answer(sites, call).await;
         }
-        Err(_) if method == Method::OPTIONS && path.starts_with("/api/partner/") => {
+        Err(_) if method == Method::OPTIONS && path.starts_with(API) => {
             sites.limits.count_guest(client).await?;
             return Ok(response::done());
         }
@@ -295,15 +301,26 @@ async fn handle(
 /// Finds the handler of a request and the variable parts of its path.
 fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
-    let mut problem = ApiError::NotFound;
+    let mut others = Vec::new();
     for route in routes {
         match fits(route.path, path) {
             Some(parts) if route.method == *method => return Ok((route.answer, parts)),
-            Some(_) => problem = ApiError::OtherMethod,
+            Some(_) => others.push(&route.method),
             None => {}
         }
     }
-    Err(problem)
+    Err(match others.is_empty() {
+        true => ApiError::NotFound,
+        false => ApiError::OtherMethod(allowed(&others, path)),
+    })
+}
+
+/// The methods of a path, as `Allow` lists them.
+fn allowed(methods: &[&Method], path: &str) -> String {
+    let mut names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+    names.extend(names.contains(&"GET").then_some("HEAD"));
+    names.extend(path.starts_with(API).then_some("OPTIONS"));
+    names.join(", ")
 }
 
 #[cfg(test)]

@@ -249,3 +249,60 @@ async fn the_program_says_how_it_is() {
     }
     assert!(!metrics.contains("Иван"));
 }
+
+#[tokio::test]
+async fn a_page_of_another_origin_reads_its_errors_and_is_told_why_it_is_refused() {
+    let app = App::start_with(|config| config.http.allowed_origins = vec!["capacitor://localhost".into()]).await;
+    let bearer = format!("Bearer {}", app.token);
+    let session = "/api/partner/session/7";
+    for origin in ["capacitor://localhost", "https://evil.example"] {
+        let preflight = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
+        let answer = app.call("OPTIONS", session, &preflight, None).await;
+        assert_eq!(answer.status, 204);
+        assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+        assert_eq!(answer.header("access-control-max-age"), Some("7200"));
+    }
+    for (path, authorization, status) in [
+        (session, bearer.as_str(), 200),
+        (session, "Bearer x", 401),
+        ("/api/partner/stores/7/events?limit=0", &bearer, 400),
+        ("/api/partner/nothing", &bearer, 404),
+        ("/api/partner/stores/7/events/1/ack/", &bearer, 404),
+    ] {
+        let headers = [("Origin", "capacitor://localhost"), ("Authorization", authorization)];
+        let answer = app.call("GET", path, &headers, None).await;
+        assert_eq!(answer.status, status, "{path}");
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("capacitor://localhost"), "{path}");
+        let exposed = answer.header("access-control-expose-headers").unwrap();
+        assert!(exposed.contains("retry-after"), "{path}: {exposed}");
+    }
+    // Its page reads that it is refused, and nothing else.
+    let foreign = [("Origin", "https://evil.example"), ("Authorization", bearer.as_str())];
+    let refused = app.call("GET", session, &foreign, None).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden_origin"));
+    let allowed = refused.header("access-control-allow-origin");
+    assert_eq!(allowed, Some("https://evil.example"));
+    let page = app.call("GET", "/", &foreign, None).await;
+    assert_eq!(page.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn a_method_that_an_address_does_not_have_is_answered_with_those_that_it_has() {
+    let app = App::start().await;
+    let bearer = format!("Bearer {}", app.token);
+    for (method, path, allowed) in [
+        ("POST", "/healthz", "GET, HEAD"),
+        ("DELETE", "/api/partner/stores/7/events", "GET, HEAD, OPTIONS"),
+        (
+            "PATCH",
+            "/api/partner/stores/7/pause",
+            "GET, PUT, DELETE, HEAD, OPTIONS",
+        ),
+        ("GET", "/api/partner/stores/7/orders/1/status", "POST, OPTIONS"),
+    ] {
+        let answer = app.call(method, path, &[("Authorization", &bearer)], None).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allowed)), "{path}");
+        assert_eq!(answer.code(), "method_not_allowed");
+    }
+}

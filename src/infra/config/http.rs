@@ -23,7 +23,8 @@ impl Reading {
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             allowed_origins: self.list(
                 "http.allowed_origins",
-                "origins such as \"https://panel.example\", without a path",
+                "origins such as \"https://panel.example\" or \"tauri://localhost\", without a path; list each one: with a wildcard, a page \
+                 that somebody else may put there could act with a partner's token",
                 |text| is_origin(text).then(|| text.to_owned()),
             ),
             hosts: self.list(
@@ -121,10 +122,14 @@ fn share_of_token(max_per_store: usize) -> usize {
     }
 }
 
+/// Schemes of origins: of pages of the web, and of applications that are made of pages.
+const ORIGIN_SCHEMES: [&str; 5] = ["http", "https", "tauri", "capacitor", "ionic"];
+
 /// Parses `scheme://host[:port]`, the form of a browser's Origin header.
 fn is_origin(text: &str) -> bool {
-    text.split_once("://")
-        .is_some_and(|(scheme, host)| matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains('/'))
+    text.split_once("://").is_some_and(|(scheme, host)| {
+        ORIGIN_SCHEMES.contains(&scheme) && !host.is_empty() && !host.contains(['/', '*'])
+    })
 }
 
 /// Parses the form of a Host header.
